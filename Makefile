@@ -1,0 +1,68 @@
+# Needs only git, make and Go; the targets install the rest (see .ci/deps).
+
+# Knobs, from the environment or the command line: make up SITES=3
+SITES     ?= 2
+CERTS     ?= 1000
+SYNC      ?= logical
+BASE_PORT ?= 18000
+FUZZTIME  ?= 30s
+
+BINARIES := ocspd ocspsyncd ocspctl ocspfleet
+TOOL     := go tool -modfile=tools/go.mod
+
+export PATH := $(PATH):/usr/local/go/bin
+# Go refuses to build where git refuses to speak (a clone of another user's).
+ifneq ($(shell git rev-parse HEAD >/dev/null 2>&1 && echo yes),yes)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help build deps up down demo test test-short check fuzz bench
+
+help: ## print this help
+	@echo 'make TARGET, where TARGET is one of'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Knobs: SITES=$(SITES) CERTS=$(CERTS) SYNC=$(SYNC) BASE_PORT=$(BASE_PORT) RESUME=$(RESUME) FUZZTIME=$(FUZZTIME)'
+
+build: deps ## build the four programs into bin/
+	go build -trimpath -o bin/ $(BINARIES:%=./cmd/%)
+
+deps: ## install gcc, PostgreSQL, SoftHSM and openssl where missing (apt)
+	@sh .ci/deps
+
+up: build ## start a fresh fleet in .run (RESUME=1: keep the earlier one)
+	bin/ocspfleet up --dir .run --sites $(SITES) --certs $(CERTS) --sync $(SYNC) --base-port $(BASE_PORT)$(if $(filter 1,$(RESUME)), --resume)
+
+down: ## stop the fleet in .run
+	@if [ ! -e .run ] && [ ! -L .run ]; then echo 'no fleet in .run: nothing to stop'; exit 0; fi; \
+	if [ ! -x bin/ocspfleet ]; then go build -trimpath -o bin/ ./cmd/ocspfleet || exit 1; fi; \
+	bin/ocspfleet down --dir .run
+
+demo: build ## tell the story with a transcript, in a fleet of its own
+	bin/ocspfleet demo
+
+test: deps ## run every test, as on a fresh machine (at most 15 minutes on 2 cores)
+	go test -race -count=1 -timeout 15m ./...
+
+test-short: deps ## run the quick tests
+	go test -short -timeout 5m ./...
+
+check: deps ## format, vet, staticcheck, go.mod, import order
+	@unformatted=$$(gofmt -l . && $(TOOL) gofumpt -l .) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
+	go test -count=1 -run '^TestRooms' ./integration
+
+fuzz: deps ## fuzz each target for FUZZTIME
+	@grep -rn --include='*_test.go' '^func Fuzz' . | \
+	sed 's|^\(.*\)/[^/]*_test.go:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*|\1 \2|' | \
+	while read -r dir name; do \
+		echo "== $$dir $$name"; \
+		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
+	done
+
+bench: deps ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,134 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// Exit codes, the same for every program.
+const (
+	ExitDone  = 0
+	ExitError = 1
+	ExitUsage = 2
+)
+
+// Program is what --help says about a daemon.
+type Program struct {
+	Name    string // "ocspd"
+	Summary string // one sentence
+	Example string // one or more full command lines
+	Config  string // default of --config
+}
+
+// Env is what a daemon gets to run with.
+type Env struct {
+	Config    string         // path of the configuration file
+	CheckOnly bool           // do all short of listening, then return nil
+	Log       *slog.Logger   // to stderr: text on a terminal, else JSON
+	Level     *slog.LevelVar // of Log; the configuration and the admin set it
+}
+
+// Main reads the flags --config, --check-config, --version and --help, calls run
+// and returns the exit code. run's context ends with SIGINT or SIGTERM; a second
+// signal then ends the process at once. Requests must not live by that context:
+// they are to be finished, not cut, when it ends.
+func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(context.Context, Env) error) int {
+	var env Env
+	var version bool
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // we say ourselves what is wrong
+	flags.StringVar(&env.Config, "config", p.Config, "read the configuration from `FILE`")
+	flags.BoolVar(&env.CheckOnly, "check-config", false, "do everything short of listening, then exit")
+	flags.BoolVar(&version, "version", false, "print version and build, then exit")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		help(p, flags, stdout)
+		return ExitDone
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", p.Name, err, p.Name)
+		return ExitUsage
+	}
+	if version {
+		fmt.Fprintf(stdout, "%s %s\n", p.Name, Version())
+		return ExitDone
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	env.Level = new(slog.LevelVar)
+	env.Log = NewLogger(stderr, term.IsTerminal(int(stderr.Fd())), env.Level)
+	if err := run(ctx, env); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		return ExitError
+	}
+	if env.CheckOnly {
+		fmt.Fprintf(stdout, "%s: %s is in order\n", p.Name, env.Config)
+	}
+	return ExitDone
+}
+
+func help(p Program, flags *flag.FlagSet, out io.Writer) {
+	fmt.Fprintf(out, "%s: %s\n\nFlags:\n", p.Name, p.Summary)
+	flags.VisitAll(func(f *flag.Flag) {
+		value, usage := flag.UnquoteUsage(f)
+		line := "--" + f.Name
+		if value != "" {
+			line += " " + value
+		}
+		if f.DefValue != "" && f.DefValue != "false" {
+			usage += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(out, "  %-16s %s\n", line, usage)
+	})
+	fmt.Fprintf(out, "\nExample:\n  %s\n", p.Example)
+}
+
+// NewLogger logs to w with times in UTC: text for eyes, else JSON.
+func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
+			a.Value = slog.TimeValue(a.Value.Time().UTC())
+		}
+		return a
+	}}
+	if text {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// Version says which build this is: module version, revision of the sources and
+// whether they were modified, Go and platform.
+func Version() string {
+	version, revision, modified := "(devel)", "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = " " + s.Value[:min(12, len(s.Value))]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = " modified"
+			}
+		}
+	}
+	return fmt.Sprintf("%s%s%s %s %s/%s", version, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,130 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Act is who changes something and why; it stands in the audit.
+type Act struct {
+	User string // the operating system's user, as the client says
+	Why  string // for people; may be empty where nothing is taken away
+}
+
+// AddIssuer puts an issuer on the master and returns its number.
+func (s *Store) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, error) {
+	var id IssuerID
+	p := i.Policy
+	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
+	err := s.pool.QueryRow(ctx, "select issuer_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+		i.Key[:], i.Name, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness), seconds(p.FreshForUnknown),
+		seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, act.Why, act.User).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("adding issuer %q: %w", i.Name, plain(err))
+	}
+	return id, nil
+}
+
+// Issuers lists all issuers by number.
+func (s *Store) Issuers(ctx context.Context) ([]Issuer, error) { return readIssuers(ctx, s.pool) }
+
+func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
+	rows, err := q.Query(ctx, `select id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown,
+		http_max_age, never_issued, profile, crl_url, policy_version from issuer order by id`)
+	if err != nil {
+		return nil, fmt.Errorf("reading issuers: %w", plain(err))
+	}
+	issuers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Issuer, error) {
+		var i Issuer
+		var key []byte
+		var seconds [5]int32
+		err := row.Scan(&i.ID, &key, &i.Name, &i.Certificate, &seconds[0], &seconds[1], &seconds[2], &seconds[3], &seconds[4],
+			&i.Policy.NeverIssued, &i.Policy.Profile, &i.Policy.CRLURL, &i.Policy.Version)
+		copy(i.Key[:], key)
+		for n, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge} {
+			*d = time.Duration(seconds[n]) * time.Second
+		}
+		return i, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading issuers: %w", plain(err))
+	}
+	return issuers, nil
+}
+
+// Issue registers a certificate, before it is signed. It returns false when the
+// same one was registered already.
+func (s *Store) Issue(ctx context.Context, issuer IssuerID, serial Serial, notAfter time.Time, act Act) (bool, error) {
+	var fresh bool
+	err := s.pool.QueryRow(ctx, "select certificate_issue($1, $2, $3, $4, $5)", issuer, []byte(serial), notAfter.UTC().Truncate(time.Second), act.Why, act.User).Scan(&fresh)
+	if err != nil {
+		return false, fmt.Errorf("registering serial %s: %w", serial, plain(err))
+	}
+	return fresh, nil
+}
+
+// Revoke revokes a certificate and returns its status then, and whether that
+// was a change. A zero time is the master's clock now. Revoking what is revoked
+// changes nothing, except that a hold becomes permanent.
+func (s *Store) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reason Reason, at time.Time, act Act) (Status, bool, error) {
+	var status Status
+	var changed bool
+	var stored *int16
+	err := s.pool.QueryRow(ctx, "select revoked_at, reason, changed from certificate_revoke($1, $2, $3, $4, $5, $6)",
+		issuer, []byte(serial), reasonArg(reason), timeArg(at), act.Why, act.User).Scan(&status.RevokedAt, &stored, &changed)
+	if isCode(err, "P0002") {
+		return Status{}, false, fmt.Errorf("revoking serial %s: %w", serial, ErrNotIssued)
+	}
+	if err != nil {
+		return Status{}, false, fmt.Errorf("revoking serial %s: %w", serial, plain(err))
+	}
+	status.RevokedAt, status.Reason = status.RevokedAt.UTC(), reasonOf(stored)
+	return status, changed, nil
+}
+
+// Certificate reads one row; ErrNotIssued when there is none.
+func (s *Store) Certificate(ctx context.Context, issuer IssuerID, serial Serial) (Status, error) {
+	var status Status
+	var revokedAt *time.Time
+	var reason *int16
+	err := s.pool.QueryRow(ctx, "select not_after, revoked_at, reason from certificate where issuer_id = $1 and serial = $2", issuer, []byte(serial)).
+		Scan(&status.NotAfter, &revokedAt, &reason)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Status{}, ErrNotIssued
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("reading serial %s: %w", serial, plain(err))
+	}
+	status.NotAfter, status.Reason = status.NotAfter.UTC(), reasonOf(reason)
+	if revokedAt != nil {
+		status.RevokedAt = revokedAt.UTC()
+	}
+	return status, nil
+}
+
+func reasonArg(r Reason) *int16 {
+	if r <= 0 {
+		return nil
+	}
+	n := int16(r)
+	return &n
+}
+
+func reasonOf(n *int16) Reason {
+	if n == nil {
+		return ReasonNone
+	}
+	return Reason(*n)
+}
+
+func timeArg(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}

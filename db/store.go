@@ -1,0 +1,146 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Store speaks to one database of the fleet, a site's or the master's. Safe for
+// concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Config says how to reach a database.
+type Config struct {
+	// DSN is a libpq URL or keyword string. Its password may stand in
+	// PasswordFile instead.
+	DSN string
+	// PasswordFile holds the password of the DSN's user; a trailing newline is
+	// ignored. Empty: the DSN's own.
+	PasswordFile string
+	// MaxConns bounds the pool. Default 4: look-ups go to memory, not here.
+	MaxConns int32
+	// Application is shown in pg_stat_activity.
+	Application string
+}
+
+// connectTimeout bounds one attempt to reach the database.
+const connectTimeout = 10 * time.Second
+
+// Open prepares a pool; it connects on first use, so that a daemon can start
+// while its database is away.
+func Open(_ context.Context, cfg Config) (*Store, error) {
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database address: %w", err)
+	}
+	if cfg.PasswordFile != "" {
+		if pc.ConnConfig.Password, err = readSecret(cfg.PasswordFile); err != nil {
+			return nil, fmt.Errorf("reading the database password: %w", err)
+		}
+	}
+	pc.MaxConns = 4
+	if cfg.MaxConns > 0 {
+		pc.MaxConns = cfg.MaxConns
+	}
+	if pc.ConnConfig.ConnectTimeout == 0 {
+		pc.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if cfg.Application != "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = cfg.Application
+	}
+	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	// NewWithConfig connects in the background only when MinConns asks for it.
+	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the database pool: %w", err)
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Close ends all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("reaching the database: %w", plain(err))
+	}
+	return nil
+}
+
+// Range is what schema versions this program can work with, per part
+// (migrations folder): the version tables are schema_common, schema_master, schema_site.
+type Range struct{ Min, Max int64 }
+
+// The versions this program understands.
+var schemaRanges = map[string]Range{"common": {1, 1}, "master": {2, 2}, "site": {1, 1}}
+
+// CheckSchema refuses a database whose schema is missing, half migrated, too old
+// or too new for this program; the error names the fix. role is master or site.
+func (s *Store) CheckSchema(ctx context.Context, role string) error {
+	for _, part := range []string{"common", role} {
+		want := schemaRanges[part]
+		var version int64
+		var dirty bool
+		err := s.pool.QueryRow(ctx, "select version, dirty from "+pgx.Identifier{"schema_" + part}.Sanitize()).Scan(&version, &dirty)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) || isCode(err, "42P01"):
+			return fmt.Errorf("the database has no schema %s: run ocspctl db migrate --role %s", part, role)
+		case err != nil:
+			return fmt.Errorf("reading the version of schema %s: %w", part, plain(err))
+		case dirty:
+			return fmt.Errorf("schema %s broke off in version %d: repair it, then run ocspctl db force %s VERSION", part, version, part)
+		case version < want.Min:
+			return fmt.Errorf("schema %s has version %d, this program needs %d: run ocspctl db migrate --role %s", part, version, want.Min, role)
+		case version > want.Max:
+			return fmt.Errorf("schema %s has version %d, this program knows up to %d: upgrade the program", part, version, want.Max)
+		}
+	}
+	return nil
+}
+
+func isCode(err error, codes ...string) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		for _, code := range codes {
+			if pg.Code == code {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Refusal is an error that the database raised on purpose: a rule was broken.
+// Its text is for people and holds the hint.
+type Refusal struct {
+	Message, Hint string
+	cause         error
+}
+
+func (r *Refusal) Error() string {
+	if r.Hint != "" {
+		return r.Message + " (" + r.Hint + ")"
+	}
+	return r.Message
+}
+
+func (r *Refusal) Unwrap() error { return r.cause }
+
+// plain turns an error that a function or trigger of ours raised into a Refusal,
+// without PostgreSQL's envelope; others pass.
+func plain(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Hint != "" || pg.Routine == "exec_stmt_raise") {
+		return &Refusal{Message: pg.Message, Hint: pg.Hint, cause: err}
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Config says which token to use and how hard.
+type Config struct {
+	// URI is the PKCS#11 URI of the token (RFC 7512): token=LABEL or serial=NUMBER,
+	// and, unless Module and PINFile are set, module-path and pin-source. Required.
+	URI string
+	// Module is the path of the PKCS#11 library. Empty: the URI's module-path.
+	Module string
+	// PINFile is the file with the user PIN; blanks and newlines at its end are
+	// dropped. Empty: the URI's pin-source. Must be readable by this user only.
+	PINFile string
+	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
+	// environment as SOFTHSM2_CONF before the library is loaded, since SoftHSM
+	// takes its configuration from nowhere else. Empty: the environment stays as
+	// it is; right for every other library.
+	SoftHSM2Conf string
+	// MaxSessions is how many sessions are opened; one of them holds the login,
+	// so one fewer sign at a time. 0: GOMAXPROCS + 1, which gives SoftHSM its full
+	// rate at a tenth of the latency of 8 or 32. Raise it for a networked HSM
+	// (its round trip over its signing time). At least 2.
+	MaxSessions int
+	// SignTimeout is the deadline of one signature, waiting included. 0: 2 s.
+	// Above the slowest signature of the token under load, below the patience of
+	// OCSP clients (5 s and more).
+	SignTimeout time.Duration
+	// MaxQueue is how many signatures may wait for a session; more are refused at
+	// once. 0: as many as the token can make in half of SignTimeout, from the
+	// mean signing time seen (see gate).
+	MaxQueue int
+	// Logger gets the losses and recoveries of the token. Nil: none.
+	Logger *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+	// Now is the clock of what is reported. Nil: time.Now.
+	Now func() time.Time
+}
+
+const (
+	defaultSignTimeout = 2 * time.Second
+	maxPINLen          = 4096 // octets; a longer file is not a PIN file
+)
+
+// settings is a Config with every default filled in and the URI parsed.
+type settings struct {
+	Config
+	uri URI
+}
+
+func (c Config) settle() (settings, error) {
+	uri, err := ParseURI(c.URI)
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{Config: c, uri: uri}
+	if s.Module == "" {
+		s.Module = uri.ModulePath
+	}
+	if s.PINFile == "" {
+		s.PINFile = uri.PINSource
+	}
+	var faults []error
+	if uri.Token == "" && uri.Serial == "" {
+		faults = append(faults, errors.New("which token? add token=LABEL or serial=NUMBER to the PKCS#11 URI"))
+	}
+	if s.Module == "" {
+		faults = append(faults, errors.New("which library? add module-path=/path/of/library.so to the PKCS#11 URI"))
+	}
+	if s.PINFile == "" {
+		faults = append(faults, errors.New("where is the PIN? add pin-source=file:/path to the PKCS#11 URI"))
+	}
+	if s.MaxSessions == 0 {
+		s.MaxSessions = runtime.GOMAXPROCS(0) + 1
+	}
+	if s.MaxSessions < 2 {
+		faults = append(faults, fmt.Errorf("%d sessions: want at least 2, since one holds the login", s.MaxSessions))
+	}
+	if s.SignTimeout == 0 {
+		s.SignTimeout = defaultSignTimeout
+	}
+	if s.SignTimeout < 0 || s.MaxQueue < 0 {
+		faults = append(faults, errors.New("a negative timeout or queue length"))
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	return s, errors.Join(faults...)
+}
+
+// library returns the real path of the PKCS#11 library, so that two names of
+// one library are seen as one.
+func (s settings) library() (string, error) {
+	path, err := filepath.EvalSymlinks(s.Module)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("loading PKCS#11 library %q: no such file: set module-path, or install it (for SoftHSM: apt install softhsm2)", s.Module)
+	}
+	if err != nil {
+		return "", fmt.Errorf("loading PKCS#11 library %q: %w", s.Module, err)
+	}
+	return path, nil
+}
+
+// environment puts SOFTHSM2_CONF into the process environment. Go's os.Setenv
+// reaches the C library's environment in a cgo program, where SoftHSM reads it.
+func (s settings) environment() error {
+	if s.SoftHSM2Conf == "" {
+		return nil
+	}
+	if _, err := os.Stat(s.SoftHSM2Conf); err != nil {
+		return fmt.Errorf("reading the SoftHSM configuration: %w", err)
+	}
+	if err := os.Setenv("SOFTHSM2_CONF", s.SoftHSM2Conf); err != nil {
+		return fmt.Errorf("setting SOFTHSM2_CONF: %w", err)
+	}
+	return nil
+}
+
+// pin reads the PIN anew: it may have been rotated while we ran.
+func (s settings) pin() (string, error) {
+	info, err := os.Stat(s.PINFile)
+	if err != nil {
+		return "", fmt.Errorf("reading the PIN file: %w", err)
+	}
+	if info.Size() > maxPINLen {
+		return "", fmt.Errorf("reading the PIN file %s: %d octets are too many for a PIN", s.PINFile, info.Size())
+	}
+	raw, err := os.ReadFile(s.PINFile)
+	if err != nil {
+		return "", fmt.Errorf("reading the PIN file: %w", err)
+	}
+	pin := strings.TrimRight(string(raw), " \t\r\n")
+	if pin == "" {
+		return "", fmt.Errorf("reading the PIN file %s: it is empty", s.PINFile) // not offered: an empty PIN counts as a wrong one
+	}
+	return pin, nil
+}
+
+// pinFileOpen says whether others than its owner may read the PIN file.
+func (s settings) pinFileOpen() (mode fs.FileMode, open bool) {
+	info, err := os.Stat(s.PINFile)
+	if err != nil {
+		return 0, false
+	}
+	return info.Mode().Perm(), info.Mode().Perm()&0o077 != 0
+}

@@ -1,0 +1,19 @@
+// Package hsm owns the PKCS#11 token of the process and hands out its keys as
+// crypto.Signer.
+//
+// It trusts the PKCS#11 library, which runs inside the process, and the file
+// that holds the PIN. It does not trust the token to be there, to be quick or
+// to compute rightly: every signature has a deadline, every RSA signature is
+// verified before it leaves, and a lost session, a reloaded token or a token
+// that was away heals without a restart. A wrong PIN is tried once and never
+// again, since real tokens lock.
+//
+// It promises: a private key never leaves the token; the PIN is in no error,
+// log or command line; a signer stays valid across rebuilds; a signature is
+// refused at once (ErrBusy, ErrUnavailable, ErrNoKey) rather than late; a call
+// that hangs inside the library costs one session and one goroutine, never more.
+//
+// One Token per library and process: PKCS#11 initialises, logs in and finalises
+// per application (PKCS#11 v2.40 section 5.4), so two owners would break one
+// another.
+package hsm

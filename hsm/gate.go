@@ -1,0 +1,101 @@
+package hsm
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// firstGuess is the signing time assumed before the first signature: a
+	// networked HSM. A quick token corrects it within a few signatures.
+	firstGuess = 5 * time.Millisecond
+	// maxWaiting bounds the queue whatever the signing time: a waiting request
+	// keeps some 16 KiB, so this is 64 MiB.
+	maxWaiting = 4096
+)
+
+// gate admits calls to the token: as many at a time as there are signing
+// sessions, a bounded number of others wait, the rest is refused at once.
+//
+// Derivation of the bound when Config.MaxQueue is 0:
+//
+//	waiting = sessions x (SignTimeout / 2) / mean signing time
+//
+// so that whoever is let in gets its signature well within its deadline, and a
+// flood is refused in microseconds. SoftHSM with P-256 on 2 cores: 2 x 1 s /
+// 0.1 ms = 20,000, cut to maxWaiting; an HSM with 10 ms and 8 sessions: 800.
+//
+// A call that hangs inside the library keeps its slot until it returns.
+type gate struct {
+	slots   chan struct{} // one token per call inside the library
+	limit   int           // 0: derived
+	timeout time.Duration
+	waiting atomic.Int64
+	hung    atomic.Int64 // calls inside the library past their deadline
+	metrics *Metrics
+
+	mu   sync.Mutex
+	mean time.Duration // of the time inside the library; guarded by mu
+}
+
+func newGate(sessions, limit int, timeout time.Duration, metrics *Metrics) *gate {
+	return &gate{
+		slots:   make(chan struct{}, sessions),
+		limit:   limit,
+		timeout: timeout,
+		metrics: metrics,
+		mean:    firstGuess,
+	}
+}
+
+// enter waits for a slot until expired or closed is closed. The caller that
+// got one must leave.
+func (g *gate) enter(expired <-chan time.Time, closed <-chan struct{}) error {
+	if g.stuck() {
+		return unavailable(errHung)
+	}
+	select {
+	case g.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	n := g.waiting.Add(1)
+	defer func() { g.metrics.waiting(g.waiting.Add(-1)) }()
+	if n > int64(g.bound()) {
+		return ErrBusy
+	}
+	g.metrics.waiting(n)
+	select {
+	case g.slots <- struct{}{}:
+		return nil
+	case <-expired:
+		return ErrTimeout
+	case <-closed:
+		return ErrClosed
+	}
+}
+
+func (g *gate) leave() { <-g.slots }
+
+// stuck says whether every slot is held by a call that is past its deadline.
+func (g *gate) stuck() bool { return g.hung.Load() >= int64(cap(g.slots)) }
+
+// bound is how many may wait now.
+func (g *gate) bound() int {
+	if g.limit > 0 {
+		return g.limit
+	}
+	g.mu.Lock()
+	mean := g.mean
+	g.mu.Unlock()
+	n := int64(cap(g.slots)) * int64(g.timeout/2) / int64(mean)
+	return int(min(max(n, int64(cap(g.slots))), maxWaiting))
+}
+
+// took notes how long one signature was inside the library.
+func (g *gate) took(d time.Duration) {
+	g.mu.Lock()
+	g.mean = max(g.mean+(d-g.mean)/16, time.Microsecond) // the last 16 or so weigh most
+	g.mu.Unlock()
+}

@@ -1,0 +1,73 @@
+package hsm
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what the token does. A nil *Metrics counts nothing.
+type Metrics struct {
+	signSeconds prometheus.Histogram
+	signErrors  *prometheus.CounterVec
+	rebuilds    prometheus.Counter
+	queue       prometheus.Gauge
+}
+
+// NewMetrics registers the token's metrics:
+//
+//	ocspd_sign_duration_seconds      time of one signature, waiting included
+//	ocspd_sign_errors_total{class}   signatures not made; class is a closed set
+//	ocspd_token_rebuilds_total       times that all sessions were closed and opened again
+//	ocspd_token_queue                signatures waiting for a session now
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		signSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ocspd_sign_duration_seconds",
+			Help: "Time of one signature by the token, waiting for a session included.",
+			// 50 us is SoftHSM with P-256, 100 ms a networked HSM under load, 2 s the default deadline.
+			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
+		}),
+		signErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ocspd_sign_errors_total",
+			Help: "Signatures that were asked for and not made, by class.",
+		}, []string{"class"}),
+		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ocspd_token_rebuilds_total",
+			Help: "Times that all sessions with the token were closed and opened again.",
+		}),
+		queue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ocspd_token_queue",
+			Help: "Signatures that wait for a session with the token.",
+		}),
+	}
+	for _, known := range signErrorClasses {
+		m.signErrors.WithLabelValues(known.label) // so that a rate exists before the first error
+	}
+	registry.MustRegister(m.signSeconds, m.signErrors, m.rebuilds, m.queue)
+	return m
+}
+
+func (m *Metrics) signed(took time.Duration) {
+	if m != nil {
+		m.signSeconds.Observe(took.Seconds())
+	}
+}
+
+func (m *Metrics) refused(err error) {
+	if m != nil {
+		m.signErrors.WithLabelValues(errorClass(err)).Inc()
+	}
+}
+
+func (m *Metrics) rebuilt() {
+	if m != nil {
+		m.rebuilds.Inc()
+	}
+}
+
+func (m *Metrics) waiting(n int64) {
+	if m != nil {
+		m.queue.Set(float64(n))
+	}
+}

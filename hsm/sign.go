@@ -1,0 +1,168 @@
+package hsm
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// ecdsaSample is how many ECDSA signatures go by for each one verified.
+// Verifying P-256 takes 60 us, as long as SoftHSM takes to sign (50 us): each
+// one would halve the rate, one in 32 costs 4 %. A wrong ECDSA signature is an
+// answer that clients refuse; it reveals no key as an RSA one can, and RSA is
+// always verified (26 us beside 500 us).
+const ecdsaSample = 32
+
+// signer is one key of a Token. It finds the key's handle in whatever link is
+// in use, so it outlives every rebuild.
+type signer struct {
+	token  *Token
+	public crypto.PublicKey
+	name   keyName
+	count  atomic.Uint32
+}
+
+// Public returns the public key.
+func (s *signer) Public() crypto.PublicKey { return s.public }
+
+// Sign signs the digest within Config.SignTimeout. When the session was lost it
+// waits for a new one within that time and tries once more.
+func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	start := time.Now()
+	signature, err := s.sign(digest, opts)
+	if err != nil {
+		s.token.Metrics.refused(err)
+		return nil, fmt.Errorf("signing with key %x in token %s: %w", s.name[:8], s.token.name(), err)
+	}
+	s.token.Metrics.signed(time.Since(start))
+	return signature, nil
+}
+
+func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts == nil || opts.HashFunc() == 0 || opts.HashFunc().Size() != len(digest) {
+		return nil, errUnsupported
+	}
+	if _, pss := opts.(*rsa.PSSOptions); pss {
+		return nil, errUnsupported
+	}
+	hash := opts.HashFunc()
+	// The call may outlive its deadline and with it the caller's buffer.
+	digest = slices.Clone(digest)
+	if s.token.isGone(s.name) {
+		return nil, ErrNoKey // Run looks whether it comes back
+	}
+	return within(s.token, s.token.SignTimeout, func(l *link) ([]byte, error) {
+		key := l.signer(s.name)
+		if key == nil {
+			var err error
+			if key, err = s.token.findIn(l, s.name, s.public); err != nil {
+				return nil, err
+			}
+		}
+		begin := time.Now()
+		signature, err := key.Sign(nil, digest, hash)
+		if err != nil {
+			return nil, err
+		}
+		s.token.gate.took(time.Since(begin))
+		if _, isEC := s.public.(*ecdsa.PublicKey); isEC && s.count.Add(1)%ecdsaSample != 0 {
+			return signature, nil
+		}
+		if err := verify(s.public, digest, hash, signature); err != nil {
+			return nil, err
+		}
+		return signature, nil
+	})
+}
+
+// outcome is what a call inside the library came back with.
+type outcome[T any] struct {
+	value T
+	err   error
+}
+
+// within runs one call of the library under the gate and a deadline, and does
+// about its errors what their class says: once more on the same sessions, or
+// once more on new ones if those come within the deadline.
+func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
+	var zero T
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	if _, reason, _ := t.state(); reason != nil {
+		return zero, reason // the breaker is open: at once
+	}
+	retried, rebuilt := false, false
+	for {
+		l, value, err := attempt(t, timer.C, call)
+		if err == nil || l == nil || errors.Is(err, ErrTimeout) {
+			return value, err
+		}
+		switch what := classify(err); {
+		case what == classFatal || rebuilt:
+			if what != classFatal {
+				t.lose(l, err)
+			}
+			return zero, err
+		case what == classRetry && !retried:
+			retried = true // also "context is closed": the link was replaced under us
+			continue
+		}
+		t.lose(l, err)
+		rebuilt = true
+		_, reason, healed := t.state()
+		if reason == nil {
+			continue // already healed
+		}
+		select {
+		case <-healed:
+		case <-t.done:
+			return zero, ErrClosed
+		case <-timer.C:
+			return zero, unavailable(err)
+		}
+	}
+}
+
+// attempt makes one call. The link is nil when the call was not made. A call
+// that does not return keeps its slot, so that hanging calls and their
+// goroutines are never more than there are sessions.
+func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, error)) (*link, T, error) {
+	var zero T
+	if err := t.gate.enter(expired, t.done); err != nil {
+		return nil, zero, err
+	}
+	l, reason, _ := t.state() // after the wait: the breaker may have opened meanwhile
+	if l == nil {
+		t.gate.leave()
+		return nil, zero, reason
+	}
+	const running, returned, abandoned = 0, 1, 2
+	var phase atomic.Int32
+	result := make(chan outcome[T], 1)
+	go func() {
+		value, err := call(l)
+		if !phase.CompareAndSwap(running, returned) {
+			t.gate.hung.Add(-1) // back after all
+		}
+		t.gate.leave()
+		result <- outcome[T]{value, err}
+	}()
+	select {
+	case r := <-result:
+		return l, r.value, r.err
+	case <-expired:
+		t.gate.hung.Add(1) // before the swap, so that the count never goes below zero
+		if !phase.CompareAndSwap(running, abandoned) {
+			t.gate.hung.Add(-1)
+			r := <-result // it returned at this very moment
+			return l, r.value, r.err
+		}
+		return l, zero, ErrTimeout
+	}
+}

@@ -1,0 +1,273 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Run keeps the connection alive until ctx ends or the Token is closed: it
+// makes a lost one anew with back-off, tests every key three times a minute, and
+// looks for keys that went missing. It returns nil; a loss is never an end, since
+// answers already signed can be served on.
+func (t *Token) Run(ctx context.Context) error {
+	ticker := time.NewTicker(t.times.selfTest)
+	defer ticker.Stop()
+	var delay time.Duration
+	var lastHealed time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.done:
+			return nil
+		case <-t.broken:
+			if time.Since(lastHealed) > t.times.calm {
+				delay = 0 // the first loss in a while: at once
+			}
+			delay = t.heal(ctx, delay)
+			lastHealed = time.Now()
+		case <-ticker.C:
+			t.testKeys(ctx)
+		}
+	}
+}
+
+// heal tries until there is a link again, ctx ends or the Token is closed. It
+// returns the delay to begin with should the new link be lost at once: a token
+// that comes and goes is not hammered.
+func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
+	_, reason, _ := t.state()
+	if reason == nil || errors.Is(reason, ErrClosed) {
+		return delay
+	}
+	lostAt, said := time.Now(), ""
+	t.Logger.WarnContext(ctx, "token lost", slog.String("token", t.uri.Token), slog.Any("reason", reason))
+	for tries := 1; ; tries++ {
+		if !t.pause(ctx, delay) {
+			return delay
+		}
+		delay = min(max(2*delay, t.times.firstDelay), t.times.maxDelay)
+		result := make(chan error, 1) // in its own goroutine: a hanging library must not hold up our end
+		go func() { result <- t.rebuild() }()
+		select {
+		case <-ctx.Done():
+			return delay
+		case <-t.done:
+			return delay
+		case err := <-result:
+			if err == nil {
+				t.Metrics.rebuilt()
+				t.Logger.InfoContext(ctx, "token recovered", slog.String("token", t.uri.Token),
+					slog.Int("tries", tries), slog.Duration("after", time.Since(lostAt)))
+				return delay
+			}
+			if text := err.Error(); text != said { // once per reason, not per try
+				said = text
+				t.Logger.WarnContext(ctx, "token not recovered yet", slog.String("token", t.uri.Token), slog.Any("reason", err))
+			}
+		}
+	}
+}
+
+// pause waits, and returns false when there is nothing more to wait for.
+func (t *Token) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.done:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// rebuild closes what is lost, opens anew, finds and tests every key that was
+// handed out, and puts the new link into use.
+//
+// Closing comes first: only when the last user of a library is gone does
+// C_Finalize run, and only that heals a token whose directory went away and
+// came back (SoftHSM) or whose session handles start from one again (an HSM
+// after its restart: closing old handles late would close new sessions). It
+// also makes the login a real one; beside an old one any PIN is accepted.
+func (t *Token) rebuild() (err error) {
+	t.building.Lock()
+	defer t.building.Unlock()
+	defer func() {
+		if err != nil {
+			t.mu.Lock()
+			t.reason = err
+			t.mu.Unlock()
+		}
+	}()
+	t.mu.Lock()
+	lost, closed := t.lost, t.closed
+	t.lost = nil
+	t.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if lost != nil {
+		t.retire(lost)
+	}
+	pin, err := t.freshPIN()
+	if err != nil {
+		return err
+	}
+	l, err := dial(t.module.path, t.settings, pin)
+	if err != nil {
+		t.noteRefusal(pin, err)
+		return err
+	}
+	slot, _, err := t.module.slot(t.uri)
+	if err != nil {
+		l.close()
+		return err
+	}
+	gone, err := t.findAll(l)
+	if err != nil {
+		l.close()
+		return err
+	}
+	return t.use(l, slot, gone)
+}
+
+// retire closes a lost link. A call that hangs inside it is waited for no
+// longer than a signature may take; the new link then stands beside the old.
+// The goroutines left behind are fewer than the sessions, for each waits for a
+// call that keeps its slot at the gate.
+func (t *Token) retire(l *link) {
+	finished := make(chan struct{})
+	go func() {
+		l.close()
+		close(finished)
+	}()
+	timer := time.NewTimer(t.SignTimeout)
+	defer timer.Stop()
+	select {
+	case <-finished:
+	case <-timer.C:
+	}
+}
+
+// freshPIN reads the PIN file, and refuses to offer a PIN that the token has
+// refused: real tokens lock after a few wrong ones.
+func (t *Token) freshPIN() (string, error) {
+	pin, err := t.pin()
+	if err != nil {
+		return "", err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.refusal != nil && pin == t.refused {
+		return "", t.refusal
+	}
+	return pin, nil
+}
+
+func (t *Token) noteRefusal(pin string, err error) {
+	if !errors.Is(err, ErrPIN) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused, t.refusal = pin, err
+}
+
+// findAll finds every wanted key through a new link, and returns which are not
+// in the token. Any other trouble with a key is trouble with the link.
+func (t *Token) findAll(l *link) (gone map[keyName]bool, err error) {
+	gone = make(map[keyName]bool)
+	for name, pub := range t.publicKeys() {
+		key, err := l.find(pub)
+		if err != nil && classify(err) == classRetry {
+			key, err = l.find(pub)
+		}
+		switch {
+		case err == nil:
+			l.set(name, key)
+		case errors.Is(err, ErrNoKey):
+			gone[name] = true
+		default:
+			return nil, fmt.Errorf("testing key %x: %w", name[:8], err)
+		}
+	}
+	return gone, nil
+}
+
+func (t *Token) publicKeys() map[keyName]crypto.PublicKey {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keys := make(map[keyName]crypto.PublicKey, len(t.wanted))
+	for name, key := range t.wanted {
+		keys[name] = key.public
+	}
+	return keys
+}
+
+// use closes the breaker with a new link.
+func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		t.lost = l // Close waits for building and closes it
+		return ErrClosed
+	}
+	for name, key := range t.wanted {
+		key.gone = gone[name]
+		t.wanted[name] = key
+	}
+	t.current, t.slot, t.reason = l, slot, nil
+	t.refused, t.refusal = "", nil
+	close(t.healed)
+	t.healed = nil
+	return nil
+}
+
+// testKeys signs once with every key, so that a connection that died while
+// idle is found before a client finds it, and looks for keys that were gone.
+//
+// A key that cannot be found is no proof that it is not there: SoftHSM says so
+// of every key once its directory was away, for ever. So the link is made anew
+// when a key is newly missing, and, as long as no key at all can be found, each
+// time; with one key working the token is there and the others are gone.
+func (t *Token) testKeys(ctx context.Context) {
+	works, news := 0, false
+	l, _, _ := t.state()
+	if l == nil {
+		return // being healed
+	}
+	for name, pub := range t.publicKeys() {
+		before := t.isGone(name)
+		err := t.look(name, pub)
+		switch {
+		case err == nil:
+			works++
+		case errors.Is(err, ErrNoKey):
+			news = news || !before
+			if !before {
+				t.Logger.ErrorContext(ctx, "key not found in the token", slog.String("token", t.uri.Token), slog.String("key", fmt.Sprintf("%x", name[:8])))
+			}
+		case errors.Is(err, ErrClosed), ctx.Err() != nil:
+			return
+		default:
+			t.Logger.WarnContext(ctx, "self-test not passed", slog.String("token", t.uri.Token), slog.Any("reason", err))
+			return // the error's own class has led to what is to be done
+		}
+	}
+	if news || (works == 0 && len(t.publicKeys()) > 0) {
+		t.lose(l, ErrNoKey)
+	}
+}
+
+// isTokenAbsent recognises crypto11's error for a label or serial number that
+// no slot has; it is not exported there.
+func isTokenAbsent(err error) bool {
+	return strings.Contains(err.Error(), "could not find PKCS#11 token")
+}

@@ -1,0 +1,304 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+var errHung = errors.New("every session is inside a call of the library that does not return; if it stays so, restart this process")
+
+// Token is one PKCS#11 token, logged in, and the supervisor of the connection
+// to it. Safe for concurrent use.
+type Token struct {
+	settings
+	module *module
+	gate   *gate
+	info   TokenInfo
+	slot   uint // changes never while a link is up; guarded by mu
+
+	done   chan struct{} // closed by Close
+	broken chan struct{} // capacity 1: wakes Run
+	times  timings
+
+	// building is held while links are closed and opened: by Open, one attempt
+	// of Run at a time, and Close.
+	building sync.Mutex
+
+	mu      sync.Mutex            // guards what follows
+	current *link                 // nil while the breaker is open
+	lost    *link                 // to be closed before the next dial
+	reason  error                 // why current is nil
+	since   time.Time             // when current became nil
+	healed  chan struct{}         // closed when current is set again; nil while it is set
+	wanted  map[keyName]wantedKey // every key that Signer handed out
+	refused string                // the PIN that the token refused; not offered again
+	refusal error                 // what the token said to it
+	closed  bool
+}
+
+// wantedKey is a key that a signer was handed out for.
+type wantedKey struct {
+	public crypto.PublicKey
+	gone   bool // the token is there and does not hold it
+}
+
+// timings are the periods of the supervisor; tests shorten them.
+type timings struct {
+	firstDelay time.Duration // before the second attempt to heal
+	maxDelay   time.Duration // between attempts to heal; how late a token that came back is seen
+	calm       time.Duration // a link that lived so long is replaced at once when lost
+	selfTest   time.Duration // between two self-tests of every key; finds a dead idle connection
+	generate   time.Duration // deadline of making a key: RSA-3072 takes an HSM up to a minute
+}
+
+var defaultTimings = timings{
+	firstDelay: 200 * time.Millisecond,
+	maxDelay:   5 * time.Second,
+	calm:       30 * time.Second,
+	selfTest:   20 * time.Second,
+	generate:   2 * time.Minute,
+}
+
+// Open loads the library, finds the token and logs in. A token that is not
+// there or a wrong PIN is an error, and the error names the fix. The caller
+// closes the Token, and starts Run where the process is to survive the loss of
+// the token.
+func Open(ctx context.Context, cfg Config) (*Token, error) {
+	s, err := cfg.settle()
+	if err != nil {
+		return nil, fmt.Errorf("opening the token: %w", err)
+	}
+	path, err := s.library()
+	if err != nil {
+		return nil, err
+	}
+	pin, err := s.pin()
+	if err != nil {
+		return nil, err
+	}
+	if mode, open := s.pinFileOpen(); open {
+		s.Logger.WarnContext(ctx, "PIN file is readable by others: chmod 600", slog.String("file", s.PINFile), slog.String("mode", mode.String()))
+	}
+	m, err := own(path)
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{
+		settings: s,
+		module:   m,
+		done:     make(chan struct{}),
+		broken:   make(chan struct{}, 1),
+		times:    defaultTimings,
+		wanted:   make(map[keyName]wantedKey),
+	}
+	if err := t.open(pin); err != nil {
+		m.release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// open makes the first link.
+func (t *Token) open(pin string) error {
+	if err := t.environment(); err != nil {
+		return err
+	}
+	l, err := dial(t.module.path, t.settings, pin)
+	if err != nil {
+		if isTokenAbsent(err) {
+			return fmt.Errorf("%w%s", err, t.module.labels())
+		}
+		return err
+	}
+	slot, info, err := t.module.slot(t.uri)
+	if err == nil {
+		err = t.check(info)
+	}
+	if err != nil {
+		l.close()
+		return fmt.Errorf("opening token %s: %w", t.name(), err)
+	}
+	sessions := t.MaxSessions
+	// Both constants of PKCS#11 for "no limit told" are passed over.
+	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
+		sessions = int(min(uint(sessions), most))
+	}
+	t.slot, t.current = slot, l
+	t.info = TokenInfo{
+		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
+		Module: t.module.path, Sessions: sessions - 1, // one holds the login
+	}
+	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
+	return nil
+}
+
+// check compares what the URI says with what the token says.
+func (t *Token) check(info pkcs11.TokenInfo) error {
+	for _, c := range []struct{ name, want, got string }{
+		{"manufacturer", t.uri.Manufacturer, info.ManufacturerID},
+		{"model", t.uri.Model, info.Model},
+	} {
+		if c.want != "" && c.want != c.got {
+			return fmt.Errorf("the URI wants %s %q, the token has %q", c.name, c.want, c.got)
+		}
+	}
+	return nil
+}
+
+// Close ends the sessions. A second call does nothing. It waits at most
+// SignTimeout for calls inside the library; when one hangs longer it returns
+// an error and the library stays unusable in this process.
+func (t *Token) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	close(t.done)
+	t.mu.Unlock()
+
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		t.building.Lock() // an attempt to heal ends first
+		defer t.building.Unlock()
+		t.mu.Lock()
+		links := []*link{t.current, t.lost}
+		t.current, t.lost = nil, nil
+		t.mu.Unlock()
+		for _, l := range links {
+			if l != nil {
+				l.close() // once per link: crypto11 counts a second one against others
+			}
+		}
+		t.module.release()
+	}()
+	timer := time.NewTimer(t.SignTimeout)
+	defer timer.Stop()
+	select {
+	case <-finished:
+		return nil
+	case <-timer.C:
+		return errors.New("closing the token: a call inside the PKCS#11 library does not return")
+	}
+}
+
+// Info returns what the token said of itself when it was opened.
+func (t *Token) Info() TokenInfo { return t.info }
+
+// Health returns nil, or the reason why signatures cannot be made.
+func (t *Token) Health() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		return ErrClosed
+	case t.current == nil:
+		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
+	case t.gate.stuck():
+		return unavailable(errHung)
+	}
+	for _, key := range t.wanted {
+		if !key.gone {
+			return nil
+		}
+	}
+	if len(t.wanted) > 0 {
+		// One lost key among others is its identity's matter, and may be one retired on purpose.
+		return fmt.Errorf("token %s no longer holds any key that it signed with: %w", t.name(), ErrNoKey)
+	}
+	return nil
+}
+
+// Signer returns the key of pub if the token holds it and signs rightly with
+// it, ErrNoKey if it does not. The signer stays valid when the connection is
+// made anew. It signs hashes by ECDSA or RSA PKCS#1 v1.5; the random source
+// and the deadline of the caller are not used (Config.SignTimeout is).
+func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
+	name, _, err := nameOf(pub)
+	if err != nil {
+		return nil, fmt.Errorf("finding a key in token %s: %w", t.name(), err)
+	}
+	if err := t.look(name, pub); err != nil {
+		return nil, fmt.Errorf("finding key %x in token %s: %w", name[:8], t.name(), err)
+	}
+	t.mu.Lock()
+	t.wanted[name] = wantedKey{public: pub}
+	t.mu.Unlock()
+	return &signer{token: t, public: pub, name: name}, nil
+}
+
+// look finds a key through the link in use, with one signature as a test.
+func (t *Token) look(name keyName, pub crypto.PublicKey) error {
+	_, err := within(t, t.SignTimeout, func(l *link) (crypto.Signer, error) { return t.findIn(l, name, pub) })
+	return err
+}
+
+// findIn finds a key and keeps it in the link. A key that is not there is
+// noted, so that nobody asks the token again and again.
+func (t *Token) findIn(l *link, name keyName, pub crypto.PublicKey) (crypto.Signer, error) {
+	key, err := l.find(pub)
+	switch {
+	case err == nil:
+		l.set(name, key)
+		t.setGone(name, false)
+	case errors.Is(err, ErrNoKey):
+		l.set(name, nil)
+		t.setGone(name, true)
+	}
+	return key, err
+}
+
+// setGone notes of a key that was handed out whether the token holds it.
+func (t *Token) setGone(name keyName, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if key, ok := t.wanted[name]; ok {
+		key.gone = gone
+		t.wanted[name] = key
+	}
+}
+
+func (t *Token) isGone(name keyName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wanted[name].gone
+}
+
+// state returns the link in use, or nil with the reason and a channel that is
+// closed when there is one again.
+func (t *Token) state() (l *link, reason error, healed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, ErrClosed, nil
+	}
+	if t.current == nil {
+		return nil, unavailable(t.reason), t.healed
+	}
+	return t.current, nil, nil
+}
+
+// lose opens the breaker, if l is still the link in use, and wakes Run.
+func (t *Token) lose(l *link, reason error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current != l || t.closed {
+		return // another call saw it first
+	}
+	t.current, t.lost = nil, l
+	t.reason, t.since = reason, t.Now()
+	t.healed = make(chan struct{})
+	select {
+	case t.broken <- struct{}{}:
+	default:
+	}
+}

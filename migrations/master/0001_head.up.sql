@@ -1,0 +1,288 @@
+-- The master: every change of a replicated row is noted by statement triggers
+-- and counted into feed_head at COMMIT, in the same transaction. Positions are
+-- dense and in commit order without any sequencer.
+
+-- What the row is now (op U: canonical bytes) or that it is gone (op D: its key,
+-- the first part of the canonical bytes). State, not event.
+create table change_body (
+  id      bigint generated always as identity primary key,
+  xid     xid8 not null default pg_current_xact_id(),
+  op      "char" not null check (op in ('U', 'D')),
+  tbl     "char" not null check (tbl in ('c', 'i', 'r')),  -- certificate, issuer, responder_certificate
+  content bytea not null
+);
+create index change_body_xid on change_body (xid);
+
+-- One row per statement, gone at COMMIT: the deferred trigger hangs on it, so
+-- that there is one event per statement and not one per row.
+create table change_note (
+  xid    xid8 not null default pg_current_xact_id(),
+  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'a')),  -- a: audit alone
+  n      bigint not null,   -- changes noted
+  rows   bigint not null,   -- change of count
+  digest numeric not null   -- change of digest, not yet mod 2^64
+);
+create index change_note_xid on change_note (xid);
+
+create table change_tx (
+  first bigint not null,
+  last  bigint primary key,
+  xid   xid8 not null,
+  at    timestamptz not null
+);
+create index change_tx_xid on change_tx (xid);
+
+-- All changes in commit order. A transaction that takes the head in several
+-- pieces (SET CONSTRAINTS ALL IMMEDIATE) keeps it until it ends: still one block.
+create view change as
+  select t.first - 1 + row_number() over (partition by b.xid order by b.id) as position, b.xid, b.op, b.tbl, b.content
+  from (select xid, min(first) as first from change_tx group by xid) t join change_body b using (xid);
+
+-- The last confirmation of the clock by the master's ocspsyncd: as_of never runs
+-- more than 15 s (three heartbeats) ahead of it.
+create table heartbeat (
+  id           smallint primary key check (id = 1),
+  confirmed_at timestamptz not null
+);
+
+-- Who did what, when and why; chained at COMMIT under the head's lock.
+create table audit (
+  id       bigint generated always as identity primary key,
+  xid      xid8 not null default pg_current_xact_id(),
+  n        bigint unique,         -- place in the chain, dense from 1; null until COMMIT
+  at       timestamptz not null default clock_timestamp(),
+  db_role  text not null default session_user,
+  os_user  text not null,
+  act      text not null,
+  what     jsonb not null,
+  why      text not null,
+  position bigint,                -- head position at COMMIT
+  hash     bytea                  -- SHA-256(hash before || audit_canonical)
+);
+create index audit_open on audit (xid) where n is null;
+
+create function audit_canonical(a audit) returns bytea language sql stable
+  return int8send(a.n) || timestamptz_send(a.at) || lp(convert_to(a.db_role, 'UTF8')) || lp(convert_to(a.os_user, 'UTF8'))
+         || lp(convert_to(a.act, 'UTF8')) || lp(convert_to(a.what::text, 'UTF8')) || lp(convert_to(a.why, 'UTF8')) || int8send(a.position);
+
+-- The staff's roster of sites, not replicated.
+create table responder (
+  name         text primary key check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  url          text not null,
+  addresses    text[] not null default '{}',
+  state        text not null default 'active' check (state in ('active', 'suspended', 'revoked')),
+  feed_key_pin bytea,
+  created_at   timestamptz not null default clock_timestamp()
+);
+
+-- A key once enrolled belongs to one site, and a compromised one to none, for ever.
+create table responder_key (
+  key_hash bytea primary key check (octet_length(key_hash) = 32),  -- SHA-256(SPKI DER)
+  site     text not null references responder,
+  banned   boolean not null default false
+);
+
+-- ---------------------------------------------------------------- triggers
+
+create function refuse_isolation() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'a writer of certificate status must be READ COMMITTED, this transaction is %', upper(current_setting('transaction_isolation'))
+      using errcode = 'feature_not_supported',
+            hint = 'Begin with BEGIN ISOLATION LEVEL READ COMMITTED: every commit and every heartbeat moves the one head, so a snapshot taken earlier can never be written from.';
+  end if;
+end $$;
+
+-- The same three statement triggers for each replicated table. Transition tables
+-- are never joined with each other (EXCEPT): a plan cached for one row takes
+-- seconds for ten thousand.
+do $do$
+declare
+  t record;
+begin
+  for t in select * from (values
+      ('certificate', 'c', 'public.certificate_canonical(%1$s.issuer_id, %1$s.serial, %1$s.not_after, %1$s.revoked_at, %1$s.reason)',
+       'int4send(o.issuer_id) || int2send(octet_length(o.serial)::int2) || o.serial', 'issuer_id, serial'),
+      ('issuer', 'i', 'public.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id'),
+      ('responder_certificate', 'r', 'public.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
+       'o.fingerprint', 'fingerprint')
+    ) as v(name, tbl, canonical, key, pk) loop
+    execute format($f$
+      create function %1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      begin
+        perform public.refuse_isolation();
+        with b as (
+          insert into public.change_body (op, tbl, content) select 'U', %2$L, %3$s from newt n returning content)
+        insert into public.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), count(*), sum(public.row_digest(content)) from b having count(*) > 0;
+        return null;
+      end $$;
+      create function %1$s_updated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      begin
+        perform public.refuse_isolation();
+        with b as (
+          insert into public.change_body (op, tbl, content)
+            select 'U', %2$L, %3$s from (select * from newt except select * from oldt) n returning content),
+        o as (select sum(public.row_digest(%4$s)) as digest from (select * from oldt except select * from newt) o)
+        insert into public.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), 0, sum(public.row_digest(content)) - (select digest from o) from b having count(*) > 0;
+        return null;
+      end $$;
+      create function %1$s_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      begin
+        perform public.refuse_isolation();
+        -- One statement may delete a row and insert it again: what it is now counts.
+        insert into public.change_body (op, tbl, content)
+          select case when n is null then 'D' else 'U' end::"char", %2$L, case when n is null then %5$s else %3$s end
+          from oldt o left join public.%1$s n using (%6$s);
+        insert into public.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), -count(*), -sum(public.row_digest(%4$s)) from oldt o having count(*) > 0;
+        return null;
+      end $$;
+      create trigger inserted after insert on public.%1$s referencing new table as newt
+        for each statement execute function %1$s_inserted();
+      create trigger updated after update on public.%1$s referencing old table as oldt new table as newt
+        for each statement execute function %1$s_updated();
+      create trigger deleted after delete on public.%1$s referencing old table as oldt
+        for each statement execute function %1$s_deleted();
+      alter function %1$s_inserted() owner to ocsp_owner;
+      alter function %1$s_updated() owner to ocsp_owner;
+      alter function %1$s_deleted() owner to ocsp_owner;
+    $f$, t.name, t.tbl, format(t.canonical, 'n'), format(t.canonical, 'o'), t.key, t.pk);
+  end loop;
+end $do$;
+
+-- A permanent revocation never becomes good or absent before not_after.
+create function certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
+begin
+  if tg_op = 'DELETE' then
+    if permanent and old.not_after > clock_timestamp() then
+      raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before it expires at %',
+        encode(old.serial, 'hex'), old.issuer_id, old.not_after using errcode = 'integrity_constraint_violation';
+    end if;
+    return old;
+  end if;
+  if (old.issuer_id, old.serial) is distinct from (new.issuer_id, new.serial) then
+    raise exception 'the key of a certificate (%, %) cannot be changed', old.issuer_id, encode(old.serial, 'hex')
+      using errcode = 'integrity_constraint_violation', hint = 'Issue the other serial as a certificate of its own.';
+  end if;
+  if permanent and (new.revoked_at is null or new.reason is not distinct from 6) then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
+      encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
+  end if;
+  if new.not_after < old.not_after then
+    raise exception 'certificate % of issuer % expires at %: its end cannot be moved back to %',
+      encode(old.serial, 'hex'), old.issuer_id, old.not_after, new.not_after using errcode = 'integrity_constraint_violation';
+  end if;
+  return new;
+end $$;
+create trigger guard before update or delete on certificate for each row execute function certificate_guard();
+
+alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
+
+create function refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_table_name = 'issuer' and (new.id, new.key_hash) is distinct from (old.id, old.key_hash) then
+    raise exception 'the key of issuer % cannot be changed', old.name using errcode = 'integrity_constraint_violation';
+  elsif tg_table_name = 'responder_certificate' then
+    raise exception 'a responder certificate is never changed: add the new one' using errcode = 'integrity_constraint_violation';
+  end if;
+  return new;
+end $$;
+create trigger guard before update on issuer for each row execute function refuse_key_update();
+create trigger guard before update on responder_certificate for each row execute function refuse_key_update();
+
+create function refuse_truncate() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'TRUNCATE of % is refused: it would pass the head by', tg_table_name using errcode = 'integrity_constraint_violation';
+end $$;
+create trigger no_truncate before truncate on issuer for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on certificate for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on responder_certificate for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on feed_head for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on change_body for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on change_tx for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on audit for each statement execute function refuse_truncate();
+
+create function audit_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then  -- an entry cannot be placed into the chain or into another's transaction by hand
+    if new.n is not null or new.xid <> pg_current_xact_id() then
+      raise exception 'an audit entry takes its place in the chain at COMMIT' using errcode = 'integrity_constraint_violation';
+    end if;
+    return new;
+  end if;
+  if tg_op = 'DELETE' or old.n is not null then
+    raise exception 'audit entry % is written for ever', coalesce(old.n::text, 'of this transaction') using errcode = 'integrity_constraint_violation';
+  end if;
+  return new;
+end $$;
+create trigger guard before insert or update or delete on audit for each row execute function audit_guard();
+
+create function audit_noted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform public.refuse_isolation();
+  insert into public.change_note (tbl, n, rows, digest) values ('a', 0, 0, 0);
+  return null;
+end $$;
+create trigger noted after insert on audit for each statement execute function audit_noted();
+
+-- At COMMIT, once per transaction that noted anything: take the head, count,
+-- give positions, chain the audit. The head is the last lock of a transaction
+-- (z_): no other deferred trigger may write after it.
+create function head_take() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me constant xid8 := pg_current_xact_id();
+  h public.feed_head;
+  s record;
+  a public.audit;
+  limit_at timestamptz;
+  now_at timestamptz;
+begin
+  if not exists (select from public.change_note where xid = me) then
+    return null;  -- an earlier event of this transaction did the work
+  end if;
+  if not exists (select from public.audit where xid = me) then
+    insert into public.audit (os_user, act, what, why) values ('', 'direct', '{}', 'rows changed by SQL, outside the functions');
+  end if;
+  select * into h from public.feed_head for no key update;
+  if not found then
+    raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
+  end if;
+  with gone as (delete from public.change_note where xid = me returning *)
+  select coalesce(sum(n), 0) as n,
+         coalesce(sum(rows) filter (where tbl = 'c'), 0) as c_rows, coalesce(sum(digest) filter (where tbl = 'c'), 0) as c_digest,
+         coalesce(sum(rows) filter (where tbl = 'i'), 0) as i_rows, coalesce(sum(digest) filter (where tbl = 'i'), 0) as i_digest,
+         coalesce(sum(rows) filter (where tbl = 'r'), 0) as r_rows, coalesce(sum(digest) filter (where tbl = 'r'), 0) as r_digest
+    into s from gone;
+  if s.n > 0 then
+    insert into public.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
+    h.position := h.position + s.n;
+  end if;
+  for a in select * from public.audit where xid = me and n is null order by id loop
+    a.n := h.audit_count + 1;
+    a.position := h.position;
+    a.hash := sha256(h.audit_hash || public.audit_canonical(a));
+    update public.audit set n = a.n, position = a.position, hash = a.hash where id = a.id;
+    h.audit_count := a.n;
+    h.audit_hash := a.hash;
+  end loop;
+  select confirmed_at + interval '15 s' into limit_at from public.heartbeat;
+  now_at := clock_timestamp();
+  update public.feed_head set
+    position = h.position,
+    as_of = greatest(h.as_of, least(now_at, coalesce(limit_at, now_at))),
+    certificate_count = h.certificate_count + s.c_rows,
+    certificate_digest = public.mod64(h.certificate_digest + s.c_digest),
+    issuer_count = h.issuer_count + s.i_rows,
+    issuer_digest = public.mod64(h.issuer_digest + s.i_digest),
+    responder_certificate_count = h.responder_certificate_count + s.r_rows,
+    responder_certificate_digest = public.mod64(h.responder_certificate_digest + s.r_digest),
+    audit_count = h.audit_count,
+    audit_hash = h.audit_hash;
+  return null;
+end $$;
+create constraint trigger z_head after insert on change_note deferrable initially deferred
+  for each row execute function head_take();

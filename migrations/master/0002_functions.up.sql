@@ -1,0 +1,229 @@
+-- What people and the CA's software may do, each with its audit entry in the
+-- same transaction. SECURITY DEFINER: the callers have no right to the tables.
+-- p_os_user is what the client says of itself; db_role in the audit is proven.
+
+-- The epoch names this history: a master set up anew never continues an old one.
+create function head_init(p_epoch bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from public.feed_head) then
+    raise exception 'this master has a head already' using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
+end $$;
+
+-- The master's clock is confirmed: p_elapsed is the caller's monotonic time since
+-- its last call (null: first call). The clock may run ahead of that by 10 s at
+-- most; capped says that it did. as_of never goes back.
+create function heartbeat(p_elapsed interval) returns table (as_of timestamptz, capped boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s' as $$
+declare
+  seen timestamptz;
+  limit_at timestamptz;
+  now_at timestamptz;
+begin
+  perform from public.feed_head for no key update;  -- the head's lock is the heartbeat's, too
+  now_at := clock_timestamp();
+  select confirmed_at + p_elapsed + interval '10 s' into limit_at from public.heartbeat;
+  capped := coalesce(now_at > limit_at, false);
+  seen := least(now_at, coalesce(limit_at, now_at));
+  insert into public.heartbeat values (1, seen) on conflict (id) do update set confirmed_at = excluded.confirmed_at;
+  update public.feed_head h set as_of = greatest(h.as_of, seen) returning h.as_of into as_of;
+  if not found then
+    raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
+  end if;
+  return next;
+end $$;
+
+create function note(p_act text, p_what jsonb, p_why text, p_os_user text) returns void
+  language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into public.audit (os_user, act, what, why) values (p_os_user, p_act, p_what, p_why);
+$$;
+
+create function issuer_add(p_key_hash bytea, p_name text, p_certificate bytea, p_validity int, p_backdate int, p_max_staleness int,
+    p_fresh_for_unknown int, p_http_max_age int, p_never_issued text, p_profile text, p_crl_url text, p_why text, p_os_user text) returns int
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  new_id int;
+begin
+  perform pg_advisory_xact_lock(hashtext('issuer_add'));
+  select coalesce(max(id), 0) + 1 into new_id from public.issuer;
+  insert into public.issuer values (new_id, p_key_hash, p_name, p_certificate, p_validity, p_backdate, p_max_staleness,
+    p_fresh_for_unknown, p_http_max_age, p_never_issued, p_profile, p_crl_url, 1);
+  perform public.note('issuer add', jsonb_build_object('id', new_id, 'name', p_name, 'key_hash', encode(p_key_hash, 'hex')), p_why, p_os_user);
+  return new_id;
+end $$;
+
+-- Registers a certificate, before it is signed (a pre-certificate counts). True:
+-- new; false: it was there with the same end already.
+create function certificate_issue(p_issuer int, p_serial bytea, p_not_after timestamptz, p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  there timestamptz;
+begin
+  insert into public.certificate (issuer_id, serial, not_after) values (p_issuer, p_serial, p_not_after) on conflict do nothing;
+  if not found then
+    select not_after into there from public.certificate where issuer_id = p_issuer and serial = p_serial;
+    if there is distinct from p_not_after then
+      raise exception 'serial % of issuer % is issued already, with another end of validity (%)', encode(p_serial, 'hex'), p_issuer, there
+        using errcode = 'unique_violation';
+    end if;
+    return false;
+  end if;
+  perform public.note('cert issue', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'not_after', p_not_after), p_why, p_os_user);
+  return true;
+end $$;
+
+-- Revokes; reason null: none given. Revoking what is revoked changes nothing
+-- (changed = false), except that a hold becomes permanent.
+create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
+  returns table (revoked_at timestamptz, reason smallint, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  c public.certificate;
+begin
+  select * into c from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial for no key update;
+  if not found then
+    raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
+  end if;
+  if p_reason = 6 and (select profile = 'br' from public.issuer where id = p_issuer) then
+    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
+  end if;
+  changed := c.revoked_at is null or (c.reason = 6 and p_reason is distinct from 6);
+  if changed then
+    update public.certificate t
+      set revoked_at = coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp())), reason = p_reason
+      where t.issuer_id = p_issuer and t.serial = p_serial
+      returning t.revoked_at, t.reason into revoked_at, reason;
+    perform public.note('cert revoke', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+      'revoked_at', revoked_at, 'reason', p_reason), p_why, p_os_user);
+  else
+    revoked_at := c.revoked_at;
+    reason := c.reason;
+  end if;
+  return next;
+end $$;
+
+-- One batch of an import: serials, ends, revocations (null: none) by index.
+-- Inserts what is new, revokes what was good or on hold and is revoked in the
+-- source; never takes a revocation back and never touches what is equal.
+create function certificate_import(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
+    p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  with source as (
+    select * from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) as s(serial, not_after, revoked_at, reason)),
+  written as (
+    insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
+      select p_issuer, s.serial, s.not_after, s.revoked_at, s.reason from source s
+      on conflict (issuer_id, serial) do update set revoked_at = excluded.revoked_at, reason = excluded.reason
+        where excluded.revoked_at is not null
+          and (c.revoked_at is null or (c.reason = 6 and excluded.reason is distinct from 6))
+      returning xmax = 0 as new)
+  select count(*) filter (where new), count(*) filter (where not new) into inserted, revoked from written;
+  unchanged := cardinality(p_serials) - inserted - revoked;
+  if inserted + revoked > 0 then
+    perform public.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
+      'unchanged', unchanged), p_why, p_os_user);
+  end if;
+  return next;
+end $$;
+
+create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if (select state = 'revoked' from public.responder where name = p_name) then
+    raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
+  end if;
+  insert into public.responder (name, url, addresses) values (p_name, p_url, p_addresses)
+    on conflict (name) do update set url = excluded.url, addresses = excluded.addresses
+    where (responder.url, responder.addresses) is distinct from (excluded.url, excluded.addresses);
+  if found then
+    perform public.note('responder add', jsonb_build_object('site', p_name, 'url', p_url, 'addresses', p_addresses), p_why, p_os_user);
+  end if;
+  return found;
+end $$;
+
+-- The serial must be in certificate already: it was registered before it was signed.
+create function responder_certificate_add(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_der bytea, p_why text, p_os_user text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  k public.responder_key;
+begin
+  insert into public.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
+  select * into k from public.responder_key where key_hash = p_key_hash for share;
+  if k.banned then
+    raise exception 'key % belonged to a revoked site: it is never enrolled again', encode(p_key_hash, 'hex') using errcode = 'check_violation',
+      hint = 'Make a new key in the token: ocspctl key generate.';
+  elsif k.site <> p_site then
+    raise exception 'key % is enrolled by site % already', encode(p_key_hash, 'hex'), k.site using errcode = 'unique_violation',
+      hint = 'Every site has its own key: ocspctl key generate.';
+  end if;
+  insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
+    values (sha256(p_der), p_issuer, p_serial, p_site, p_key_hash, p_der);
+  perform public.note('responder certificate add', jsonb_build_object('site', p_site, 'issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+    'fingerprint', encode(sha256(p_der), 'hex')), p_why, p_os_user);
+end $$;
+
+-- Revokes all unexpired certificates of a site, and bans its keys, at once.
+create function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  if p_reason = 6 then
+    raise exception 'a site is suspended with responder suspend, not revoked with certificateHold' using errcode = 'check_violation';
+  end if;
+  update public.responder set state = 'revoked' where name = p_site;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  end if;
+  update public.responder_key set banned = true where site = p_site;
+  for r in select rc.issuer_id, rc.serial from public.responder_certificate rc join public.certificate c using (issuer_id, serial)
+           where rc.site = p_site and c.not_after > clock_timestamp() order by 1, 2 loop
+    issuer_id := r.issuer_id;
+    serial := r.serial;
+    select v.changed into changed from public.certificate_revoke(r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
+    return next;
+  end loop;
+  perform public.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
+end $$;
+
+-- ---------------------------------------------------------------- rights
+
+do $$
+declare
+  f text;
+begin
+  for f in select oid::regprocedure::text from pg_proc
+           where pronamespace = 'public'::regnamespace and prolang <> (select oid from pg_language where lanname = 'c') loop
+    execute format('alter function %s owner to ocsp_owner', f);
+    if f ~ '^(heartbeat|note|issuer_add|certificate_(issue|revoke|import)|responder_(add|certificate_add|revoke)|head_init)\(' then
+      execute format('revoke all on function %s from public', f);
+    end if;
+  end loop;
+end $$;
+
+alter table change_body owner to ocsp_owner;
+alter table change_note owner to ocsp_owner;
+alter table change_tx owner to ocsp_owner;
+alter view change owner to ocsp_owner;
+alter table heartbeat owner to ocsp_owner;
+alter table audit owner to ocsp_owner;
+alter table responder owner to ocsp_owner;
+alter table responder_key owner to ocsp_owner;
+
+grant execute on function heartbeat(interval) to ocsp_publisher;
+grant execute on function certificate_issue, certificate_revoke, certificate_import to ocsp_ca, ocsp_operator;
+grant execute on function issuer_add, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
+grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;
+grant select on change, change_tx, heartbeat, responder, schema_master to ocsp_publisher;
+grant select on schema_master to ocsp_ca, ocsp_replica;
+
+-- The columns are named: a site must never be sent what the master adds for itself.
+create publication ocspfleet for table
+  issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version),
+  certificate (issuer_id, serial, not_after, revoked_at, reason),
+  responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
+  feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
+             responder_certificate_count, responder_certificate_digest, purge_before, audit_count, audit_hash)
+  with (publish = 'insert, update, delete');

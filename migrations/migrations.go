@@ -1,0 +1,130 @@
+// Package migrations holds the schema of the fleet's databases, its roles and
+// their rights, and brings a database up to it. Daemons never migrate; they
+// refuse a schema outside their range and name the fix.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+
+	"github.com/golang-migrate/migrate/v4"
+	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+)
+
+//go:embed common/*.sql master/*.sql site/*.sql
+var files embed.FS
+
+// Role says what a database is for.
+type Role string
+
+// The roles of a database.
+const (
+	Master Role = "master"
+	Site   Role = "site"
+)
+
+// Folders returns the parts of a role's schema, in the order of their use. Each
+// has its own version table, schema_FOLDER.
+func (r Role) Folders() []string { return []string{"common", string(r)} }
+
+// Version is how far one part of the schema is.
+type Version struct {
+	Folder  string
+	Current uint // 0: nothing applied yet
+	Latest  uint // the newest this binary knows
+	Dirty   bool // a migration broke off half way
+}
+
+// Up brings the database at url to the newest schema of the role. The login must
+// be a superuser. It does nothing when the schema is there already.
+func Up(ctx context.Context, url string, role Role) error {
+	return each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {
+		if v.Dirty {
+			return fmt.Errorf("schema %s is half way through version %d: repair it by hand, then run ocspctl db force %s VERSION", folder, v.Current, folder)
+		}
+		if v.Current > v.Latest {
+			return fmt.Errorf("schema %s has version %d, newer than this program's %d: upgrade the program", folder, v.Current, v.Latest)
+		}
+		if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+			return fmt.Errorf("migrating schema %s: %w", folder, err)
+		}
+		return nil
+	})
+}
+
+// Versions tells how far the schema of the role is, part by part.
+func Versions(ctx context.Context, url string, role Role) ([]Version, error) {
+	var out []Version
+	err := each(ctx, url, role, func(_ string, _ *migrate.Migrate, v Version) error {
+		out = append(out, v)
+		return nil
+	})
+	return out, err
+}
+
+// Latest returns the newest version of a part that this binary holds.
+func Latest(folder string) (uint, error) {
+	source, err := iofs.New(files, folder)
+	if err != nil {
+		return 0, fmt.Errorf("reading migrations %s: %w", folder, err)
+	}
+	defer source.Close()
+	last, err := source.First()
+	for err == nil {
+		var next uint
+		if next, err = source.Next(last); err == nil {
+			last = next
+		}
+	}
+	return last, nil
+}
+
+// each opens the database once per part, since a part has its own version table.
+func each(ctx context.Context, url string, role Role, do func(string, *migrate.Migrate, Version) error) error {
+	if role != Master && role != Site {
+		return fmt.Errorf("database role %q: want master or site", role)
+	}
+	for _, folder := range role.Folders() {
+		if err := one(ctx, url, folder, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func one(ctx context.Context, url, folder string, do func(string, *migrate.Migrate, Version) error) error {
+	pool, err := sql.Open("pgx/v5", url)
+	if err != nil {
+		return fmt.Errorf("opening the database: %w", err)
+	}
+	defer pool.Close()
+	if err := pool.PingContext(ctx); err != nil {
+		return fmt.Errorf("reaching the database: %w", err)
+	}
+	source, err := iofs.New(files, folder)
+	if err != nil {
+		return fmt.Errorf("reading migrations %s: %w", folder, err)
+	}
+	driver, err := migratepgx.WithInstance(pool, &migratepgx.Config{MigrationsTable: "schema_" + folder})
+	if err != nil {
+		return fmt.Errorf("preparing schema %s: %w", folder, err)
+	}
+	m, err := migrate.NewWithInstance("iofs", source, "pgx5", driver)
+	if err != nil {
+		return fmt.Errorf("preparing schema %s: %w", folder, errors.Join(err, driver.Close()))
+	}
+	defer m.Close()
+	v := Version{Folder: folder}
+	if v.Latest, err = Latest(folder); err != nil {
+		return err
+	}
+	v.Current, v.Dirty, err = m.Version()
+	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+		return fmt.Errorf("reading the version of schema %s: %w", folder, err)
+	}
+	return do(folder, m, v)
+}

@@ -1,0 +1,119 @@
+-- What a site needs so that its responder can follow its own database.
+
+-- Numbers every local change in commit order (one apply worker writes them).
+create sequence site_seq cache 1;
+alter sequence site_seq owner to ocsp_owner;
+alter table certificate add column site_seq bigint not null default nextval('public.site_seq');
+create index certificate_site_seq on certificate (site_seq);
+
+create function site_touch() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  new.site_seq := nextval('public.site_seq');
+  return new;
+end $$;
+
+create table site_tombstone (
+  site_seq  bigint primary key default nextval('public.site_seq'),
+  issuer_id int not null,
+  serial    bytea not null,
+  at        timestamptz not null default clock_timestamp()
+);
+
+create function site_bury() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into public.site_tombstone (issuer_id, serial) values (old.issuer_id, old.serial);
+  return null;
+end $$;
+
+create function site_wake() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform pg_notify('ocsp_head', '');
+  return null;
+end $$;
+
+create trigger site_touch before update on certificate for each row execute function site_touch();
+create trigger site_bury after delete on certificate for each row execute function site_bury();
+create trigger site_wake after insert or update on feed_head for each row execute function site_wake();
+-- The apply worker fires only ENABLE ALWAYS row triggers.
+alter table certificate enable always trigger site_touch;
+alter table certificate enable always trigger site_bury;
+alter table feed_head enable always trigger site_wake;
+
+-- What ocspsyncd knows and ocspd must hear. Tombstones up to trimmed_to are
+-- gone: a follower that is behind it reloads. skew_ms is this site's clock minus
+-- the master's, measured by a round trip with the master itself; null: no verdict.
+create table site_state (
+  id         smallint primary key check (id = 1),
+  trimmed_to bigint not null,
+  skew_ms    bigint,
+  skew_at    timestamptz
+);
+insert into site_state values (1, 0, null, null);
+
+alter table site_tombstone owner to ocsp_owner;
+alter table site_state owner to ocsp_owner;
+alter function site_touch() owner to ocsp_owner;
+alter function site_bury() owner to ocsp_owner;
+alter function site_wake() owner to ocsp_owner;
+
+grant select on site_tombstone, site_state, schema_site to ocsp_responder, ocsp_sync, ocsp_operator;
+grant update (trimmed_to, skew_ms, skew_at) on site_state to ocsp_sync;
+grant delete on site_tombstone to ocsp_sync;
+grant insert, update, delete, truncate on issuer, certificate, responder_certificate, feed_head to ocsp_sync, ocsp_subscriber;
+grant usage on sequence site_seq to ocsp_sync, ocsp_subscriber;
+
+-- Foreign keys are checked at the master; here they would only slow the copy
+-- down (apply does not fire them) and forbid its TRUNCATE order.
+alter table responder_certificate drop constraint responder_certificate_issuer_id_serial_fkey;
+alter table certificate drop constraint certificate_issuer_id_fkey;
+
+-- A subscription needs a superuser to be made (PostgreSQL 15), ocspsyncd is
+-- none: these functions are all it gets. The names are fixed and the
+-- connection is put together from parts, so that no other option of libpq
+-- (a file to read, a service) can be slipped in. The subscription's owner is
+-- a superuser only inside this transaction.
+create function subscription_create(host text, port int, dbname text, username text, password text, sslmode text, slot text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  conninfo text := '';
+  part record;
+begin
+  if slot !~ '^[a-z0-9_]{1,63}$' then
+    raise exception 'slot name % is not made of a-z, 0-9 and _', slot;
+  end if;
+  for part in select * from (values ('host', host), ('port', port::text), ('dbname', dbname), ('user', username),
+      ('password', password), ('sslmode', sslmode), ('connect_timeout', '10'), ('application_name', slot)) as p(key, value) loop
+    conninfo := conninfo || format('%s=''%s'' ', part.key, replace(replace(part.value, '\', '\\'), '''', '\'''));
+  end loop;
+  -- Connects, registers the published tables as ready, copies nothing: the caller
+  -- has loaded them in this same transaction from the slot's own snapshot.
+  execute format('create subscription ocspfleet connection %L publication ocspfleet with ('
+    'create_slot = false, slot_name = %L, copy_data = false, synchronous_commit = on, streaming = off, '
+    'disable_on_error = false)', conninfo, slot);
+  alter role ocsp_subscriber superuser;
+  alter subscription ocspfleet owner to ocsp_subscriber;
+  alter role ocsp_subscriber nosuperuser;
+end $$;
+
+create function subscription_drop() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from pg_subscription where subname = 'ocspfleet' and subdbid = (select oid from pg_database where datname = current_database())) then
+    alter subscription ocspfleet disable;
+    alter subscription ocspfleet set (slot_name = none);  -- the slot is the master's to drop
+    drop subscription ocspfleet;
+  end if;
+end $$;
+
+create function subscription_enable(enabled boolean) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if enabled then
+    alter subscription ocspfleet enable;
+  else
+    alter subscription ocspfleet disable;
+  end if;
+end $$;
+
+revoke all on function subscription_create(text, int, text, text, text, text, text),
+  subscription_drop(), subscription_enable(boolean) from public;
+grant execute on function subscription_create(text, int, text, text, text, text, text),
+  subscription_drop(), subscription_enable(boolean) to ocsp_sync;

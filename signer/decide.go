@@ -1,0 +1,213 @@
+package signer
+
+import (
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/signer/wire"
+)
+
+// Class is what an answer says: a closed set, and the label of
+// ocspd_responses_total.
+type Class uint8
+
+// The classes. The zero value is InternalError, so that a forgotten field never
+// says good.
+const (
+	InternalError Class = iota
+	Good
+	Revoked
+	Unknown
+	Malformed
+	Unauthorized
+	TryLater
+	classes // how many there are
+)
+
+var classNames = [classes]string{
+	Good: "good", Revoked: "revoked", Unknown: "unknown", Malformed: "malformed",
+	Unauthorized: "unauthorized", TryLater: "try_later", InternalError: "internal_error",
+}
+
+// String returns the label.
+func (c Class) String() string {
+	if c < classes {
+		return classNames[c]
+	}
+	return classNames[InternalError]
+}
+
+// Signed says whether an answer of this class carries a signature.
+func (c Class) Signed() bool { return c == Good || c == Revoked || c == Unknown }
+
+// status is the CertStatus of a signed class.
+func (c Class) status() wire.CertStatus {
+	switch c {
+	case Good:
+		return wire.StatusGood
+	case Revoked:
+		return wire.StatusRevoked
+	}
+	return wire.StatusUnknown
+}
+
+// The constants that cap what a policy, which is data from the master, may ask for.
+const (
+	maxValidity     = 10 * 24 * time.Hour // BR 4.9.10: 8 h to 10 d
+	defaultValidity = 72 * time.Hour
+	maxBackdate     = time.Hour
+
+	// maxSkew is how far the master's clock may be ahead of ours before good and
+	// unknown end: then one of the two clocks is wrong, and we cannot say which.
+	maxSkew = 5 * time.Minute
+
+	// A serial that was never issued may be issued at any moment: the answer is
+	// short-lived. BR 4.9.10 wants at least 8 h from every answer.
+	absentLife   = 15 * time.Minute
+	absentLifeBR = 8 * time.Hour
+	absentMaxAge = 60 * time.Second
+
+	// settleTime is how long a certificate is left unused while an older one
+	// serves: clients with slow clocks see it as not yet valid.
+	settleTime = time.Hour
+)
+
+// policy is an issuer's policy, capped.
+type policy struct{ db.Policy }
+
+// capped returns the policy within our constants.
+func capped(p db.Policy) policy {
+	if p.Validity <= 0 {
+		p.Validity = defaultValidity
+	}
+	p.Validity = min(p.Validity, maxValidity)
+	// Half of the validity as well, so that nextUpdate always lies ahead.
+	p.Backdate = max(0, min(p.Backdate, maxBackdate, p.Validity/2))
+	if p.MaxStaleness <= 0 {
+		p.MaxStaleness = p.Validity / 2
+	}
+	p.MaxStaleness = min(p.MaxStaleness, p.Validity)
+	p.FreshForUnknown = max(0, min(p.FreshForUnknown, p.MaxStaleness))
+	p.HTTPMaxAge = max(0, min(p.HTTPMaxAge, p.Validity/2)).Truncate(time.Second)
+	return policy{p}
+}
+
+// decision is what is to be said about one CertID.
+type decision struct {
+	class      Class
+	revokedAt  time.Time // with class Revoked
+	reason     db.Reason // with class Revoked
+	extended   bool      // revoked because never issued: needs the extended-revoke extension
+	badHold    bool      // unauthorized because an issuer of profile br has a certificate on hold
+	thisUpdate time.Time
+	nextUpdate time.Time
+	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
+	slack      time.Duration // how far behind thisUpdate a cached signature may lie
+}
+
+// finding is what the copy said about one CertID.
+type finding struct {
+	issued  bool
+	status  db.Status
+	horizon db.Horizon
+}
+
+// decide is the decision table. The policy is capped; signerEnd is the notAfter
+// of the identity that would sign, zero when there is none; now is in whole
+// seconds. It is pure: no clock, no input, no output.
+func decide(p policy, f finding, signerEnd, now time.Time) decision {
+	if !now.Before(signerEnd) {
+		return decision{class: Unauthorized}
+	}
+	h, age := f.horizon, f.horizon.Age(now)
+	// thisUpdate is the most recent time at which the status is known to have been
+	// correct (RFC 6960 section 2.4): the horizon, not now, and never the future.
+	known := earlier(h.AsOf, now).Truncate(time.Second).Add(-p.Backdate)
+	switch {
+	case f.issued && f.status.Permanent():
+		// It is irreversible, so it is known to be true now, however old and
+		// doubtful the copy is.
+		return p.signed(revoked(f.status, now), now.Add(-p.Backdate), p.Validity, signerEnd, now)
+
+	case f.issued && f.status.Revoked():
+		// On hold. The release may be what an old or doubtful copy has missed, but
+		// saying revoked is the safe side; it lasts as long as it was promised.
+		if p.Profile == db.ProfileBR { // BR 4.9.13: no certificate is ever on hold
+			return decision{class: Unauthorized, badHold: true}
+		}
+		return p.signed(revoked(f.status, now), known, p.Validity, signerEnd, now)
+
+	case h.Doubt != "" || h.AsOf.After(now.Add(maxSkew)):
+		return decision{class: TryLater} // a fault of this site, which may pass
+
+	case age > p.MaxStaleness:
+		return decision{class: Unauthorized} // RFC 9919 section 3.2.3: no authoritative records within reach
+
+	case f.issued:
+		return p.signed(decision{class: Good}, known, p.Validity, signerEnd, now)
+
+	case age > p.FreshForUnknown:
+		return decision{class: Unauthorized} // it may have been issued since
+
+	default:
+		return p.absent(known, signerEnd, now)
+	}
+}
+
+// absent decides for a serial that was never issued.
+func (p policy) absent(known, signerEnd, now time.Time) decision {
+	d := decision{class: Unauthorized}
+	switch p.NeverIssued {
+	case db.NeverIssuedUnknown:
+		d = decision{class: Unknown}
+	case db.NeverIssuedRevoked:
+		if p.Profile == db.ProfileBR { // BR 4.9.13 knows no certificateHold
+			return d
+		}
+		// RFC 6960 section 2.2: certificateHold, since 1970, and the extension.
+		d = decision{class: Revoked, revokedAt: time.Unix(0, 0).UTC(), reason: db.ReasonCertificateHold, extended: true}
+	default:
+		return d
+	}
+	life := absentLife
+	if p.Profile == db.ProfileBR {
+		life = absentLifeBR
+	}
+	p.HTTPMaxAge = min(p.HTTPMaxAge, absentMaxAge)
+	return p.signed(d, known, now.Add(life).Sub(known), signerEnd, now)
+}
+
+// signed gives a decision its times. No answer outlives its signer (T15: caches
+// kept answers of an expired one), and none is sent when its nextUpdate is past.
+func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, signerEnd, now time.Time) decision {
+	d.thisUpdate = thisUpdate
+	d.nextUpdate = earlier(thisUpdate.Add(life), signerEnd).Truncate(time.Second)
+	if !d.nextUpdate.After(now) {
+		return decision{class: Unauthorized}
+	}
+	d.maxAge = p.maxAge(d.nextUpdate, now)
+	// A quarter of the life at most, for short-lived answers: BR 4.9.10 wants
+	// them renewed before half of it is left.
+	d.slack = min(p.HTTPMaxAge, d.nextUpdate.Sub(d.thisUpdate)/4)
+	return d
+}
+
+// maxAge is how long HTTP caches may keep an answer: RFC 9919 section 7.2 wants
+// the end of it before nextUpdate.
+func (p policy) maxAge(nextUpdate, now time.Time) time.Duration {
+	return max(0, min(p.HTTPMaxAge, nextUpdate.Sub(now)-time.Second))
+}
+
+// revoked is the decision for a revoked certificate. revocationTime must not be
+// later than producedAt: the master's clock may be up to 5 minutes ahead of ours
+// when it writes the row, so the time is cut to now.
+func revoked(st db.Status, now time.Time) decision {
+	return decision{class: Revoked, revokedAt: earlier(st.RevokedAt, now), reason: st.Reason}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

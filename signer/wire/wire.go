@@ -1,0 +1,110 @@
+// Package wire is OCSP in DER and nothing else: from the octets of a request to
+// Request, from ResponseData and a signature to the octets of an answer
+// (RFC 6960, profiled by RFC 9919; nonces by RFC 9654). It reads no clock, does
+// no input or output, hashes nothing and signs nothing.
+//
+// It trusts nobody: every octet of a request comes from the internet. What it
+// promises about any input of any length: no panic, time and memory bounded by
+// MaxRequestLen, and either a Request that obeys the rules below or an error
+// that is ErrMalformed. It trusts its caller about answers: what stands in a
+// ResponseData is what will be signed.
+//
+// Requests are read as strict DER: indefinite and non-minimal lengths, trailing
+// data, constructed strings and non-minimal INTEGERs are malformed. Four things
+// that DER would forbid or a responder could refuse are let through, because
+// clients in the field send them: an explicit version v1, an explicit
+// critical FALSE, a requestorName without a signature, and a signature, both of
+// which are read for their form and then ignored (RFC 9919 section 3.1.2).
+//
+// Nothing is judged that needs knowledge of issuers: a CertID with an unknown
+// hash algorithm, or with a hash of the wrong length, is parsed; it will match
+// no issuer.
+package wire
+
+import (
+	"crypto"
+	"errors"
+	"time"
+)
+
+// The bounds of a request. What lies beyond them is malformed.
+const (
+	MaxRequestLen = 16 << 10 // octets of a whole OCSPRequest: 64 SHA-512 CertIDs with 20-octet serials take 10.9 KiB
+	MaxCertIDs    = 64       // CertIDs in one request
+	MaxNonceLen   = 128      // octets of a nonce, RFC 9654 section 2.1
+	MaxExtensions = 32       // extensions in one list; bounds the search for duplicates
+
+	// MaxPreferredSigAlgs is how many preferred signature algorithms are kept;
+	// those after them are checked for their form and then ignored.
+	MaxPreferredSigAlgs = 16
+)
+
+// ErrMalformed is the class of every parse error: the request is to be answered
+// with MalformedRequest.
+var ErrMalformed = errors.New("malformed OCSP request")
+
+// Request is a parsed OCSPRequest (RFC 6960 section 4.1.1). Its slices point
+// into the parsed buffer: the buffer must not change while the Request is used.
+type Request struct {
+	// CertIDs are the certificates asked for, 1 to MaxCertIDs, in the order sent.
+	CertIDs []CertID
+	// Nonce is the content of the nonce's inner OCTET STRING, 1 to MaxNonceLen
+	// octets; nil when the request has none that can be echoed.
+	Nonce []byte
+	// PreferredSigAlgs are the sigIdentifier AlgorithmIdentifiers, whole DER
+	// SEQUENCEs, that the client prefers, in its order (RFC 6960 section 4.4.7);
+	// empty when it named none. Compare with SameAlgorithm.
+	PreferredSigAlgs [][]byte
+}
+
+// CertID names one certificate by its issuer and serial.
+type CertID struct {
+	Raw      []byte      // the whole CertID SEQUENCE as sent; an answer echoes it byte for byte
+	Hash     crypto.Hash // SHA1, SHA256, SHA384 or SHA512; 0 for any other algorithm, or parameters that are neither NULL nor absent
+	NameHash []byte      // hash of the issuer's subject Name DER
+	KeyHash  []byte      // hash of the issuer's subjectPublicKey BIT STRING content, without the count of unused bits
+	Serial   []byte      // content octets of the INTEGER: minimal two's complement, any length from 1, may be negative
+}
+
+// CertStatus is the answer about one certificate. The zero value is
+// StatusUnknown, so that a forgotten field never says good.
+type CertStatus uint8
+
+// The three answers (RFC 6960 section 2.2). Any other value is encoded as unknown.
+const (
+	StatusUnknown CertStatus = iota
+	StatusGood
+	StatusRevoked
+)
+
+// SingleResponse is the answer for one CertID (RFC 6960 section 4.2.1).
+type SingleResponse struct {
+	CertID     []byte     // CertID.Raw of the request
+	Status     CertStatus // only StatusRevoked uses RevokedAt and Reason
+	RevokedAt  time.Time  // revocationTime
+	Reason     int        // CRLReason (RFC 5280 section 5.3.1); -1, 0 and numbers that are no CRLReason are left out
+	ThisUpdate time.Time  // the latest time at which the status is known to have been correct
+	NextUpdate time.Time  // always encoded (RFC 9919): the zero time reads as long expired, never as valid for ever
+}
+
+// ResponseData is what a responder signs (RFC 6960 section 4.2.1), with
+// ResponderID byKey and version v1. Times are cut to whole seconds, UTC.
+type ResponseData struct {
+	ResponderKeyHash [20]byte         // SHA-1 of the signer's subjectPublicKey BIT STRING content
+	ProducedAt       time.Time        // time of signing
+	Responses        []SingleResponse // one for each CertID asked, in the order asked
+	Nonce            []byte           // Request.Nonce; empty leaves the extension out
+	ExtendedRevoke   bool             // add the extended-revoke extension: some serial is revoked because it was never issued
+}
+
+// ErrorStatus is the responseStatus of an answer without a signature.
+type ErrorStatus uint8
+
+// The error answers (RFC 6960 section 4.2.1); 4 is not used.
+const (
+	MalformedRequest ErrorStatus = 1
+	InternalError    ErrorStatus = 2
+	TryLater         ErrorStatus = 3
+	SigRequired      ErrorStatus = 5
+	Unauthorized     ErrorStatus = 6
+)
