@@ -21,15 +21,18 @@ type querier interface {
 }
 
 const selectHead = `select epoch, position, as_of, certificate_count, certificate_digest::text, issuer_count, issuer_digest::text,
-  responder_certificate_count, responder_certificate_digest::text, audit_count, audit_hash from feed_head`
+  responder_certificate_count, responder_certificate_digest::text, audit_count, audit_hash from `
 
 // Head reads the head row, or ErrNoHead.
 func (s *Store) Head(ctx context.Context) (Head, error) { return readHead(ctx, s.pool) }
 
-func readHead(ctx context.Context, q querier) (Head, error) {
+func readHead(ctx context.Context, q querier) (Head, error) { return readHeadOf(ctx, q, "feed_head") }
+
+// readHeadOf reads the head row from table, which has feed_head's columns.
+func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
 	var h Head
 	var digests [3]string
-	err := q.QueryRow(ctx, selectHead).Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
+	err := q.QueryRow(ctx, selectHead+table).Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
 		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2], &h.AuditCount, &h.AuditHash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Head{}, ErrNoHead
@@ -121,17 +124,9 @@ func (s *Store) Verify(ctx context.Context) ([]Count, error) {
 			{"responder_certificate", "responder_certificate_canonical(t)", h.ResponderCertificates},
 		} {
 			c := Count{Table: t.name, Head: t.head}
-			var digest string
-			err := tx.QueryRow(ctx, fmt.Sprintf("select count(*), mod64(coalesce(sum(row_digest(%s)), 0))::text from %s t", t.canonical, t.name)).
-				Scan(&c.Counted.Count, &digest)
-			if err != nil {
-				return fmt.Errorf("recounting %s: %w", t.name, err)
+			if c.Counted, err = tally(ctx, tx, t.name, t.canonical); err != nil {
+				return err
 			}
-			n, err := strconv.ParseUint(digest, 10, 64)
-			if err != nil {
-				return fmt.Errorf("recounting %s: %w", t.name, err)
-			}
-			c.Counted.Digest = Digest(n)
 			c.Identical = c.Counted == c.Head
 			counts = append(counts, c)
 		}
@@ -145,3 +140,19 @@ func (s *Store) Verify(ctx context.Context) ([]Count, error) {
 
 // certificateCanonical is the canonical bytes of row t of certificate, in SQL.
 const certificateCanonical = "certificate_canonical(t.issuer_id, t.serial, t.not_after, t.revoked_at, t.reason)"
+
+// tally recounts a table by the canonical bytes of its rows, called t.
+func tally(ctx context.Context, q querier, table, canonical string) (Tally, error) {
+	var t Tally
+	var digest string
+	err := q.QueryRow(ctx, fmt.Sprintf("select count(*), mod64(coalesce(sum(row_digest(%s)), 0))::text from %s t", canonical, table)).Scan(&t.Count, &digest)
+	if err != nil {
+		return Tally{}, fmt.Errorf("recounting %s: %w", table, err)
+	}
+	n, err := strconv.ParseUint(digest, 10, 64)
+	if err != nil {
+		return Tally{}, fmt.Errorf("recounting %s: %w", table, err)
+	}
+	t.Digest = Digest(n)
+	return t, nil
+}

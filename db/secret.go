@@ -2,6 +2,7 @@ package db
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 )
@@ -17,4 +18,27 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("%s: want one line with the secret", path)
 	}
 	return secret, nil
+}
+
+// URL returns the DSN with the password of PasswordFile in it, for package
+// migrations, which opens its own connections. It is a secret.
+func (c Config) URL() (string, error) {
+	if c.PasswordFile == "" {
+		return c.DSN, nil
+	}
+	secret, err := readSecret(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("reading the database password: %w", err)
+	}
+	if !strings.HasPrefix(c.DSN, "postgres://") && !strings.HasPrefix(c.DSN, "postgresql://") {
+		return c.DSN + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(secret) + "'", nil
+	}
+	u, err := url.Parse(c.DSN)
+	if err != nil {
+		return "", fmt.Errorf("reading the database address: it is no URL") // url.Parse would quote the password in it
+	}
+	query := u.Query()
+	query.Set("password", secret)
+	u.RawQuery = query.Encode()
+	return u.String(), nil
 }

@@ -66,6 +66,20 @@ func Versions(ctx context.Context, url string, role Role) ([]Version, error) {
 	return out, err
 }
 
+// Force says that a part of the schema is at a version, and not dirty: the last
+// step after a broken migration was repaired by hand. It changes nothing else.
+func Force(ctx context.Context, url, folder string, version uint) error {
+	return one(ctx, url, folder, func(_ string, m *migrate.Migrate, v Version) error {
+		if version > v.Latest {
+			return fmt.Errorf("schema %s has no version %d: the newest known is %d", folder, version, v.Latest)
+		}
+		if err := m.Force(int(version)); err != nil {
+			return fmt.Errorf("setting the version of schema %s: %w", folder, err)
+		}
+		return nil
+	})
+}
+
 // Latest returns the newest version of a part that this binary holds.
 func Latest(folder string) (uint, error) {
 	source, err := iofs.New(files, folder)

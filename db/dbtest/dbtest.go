@@ -120,7 +120,7 @@ func Migrated(tb testing.TB, s *pgserver.Server, name string, role migrations.Ro
 // As returns dsn with the rights of another role, as if its user had logged in:
 // for tests of what a role may not do.
 func As(dsn, role string) string {
-	return dsn + "&options=" + url.QueryEscape("-c role="+role)
+	return dsn + "&options=" + url.QueryEscape("-crole="+role)
 }
 
 // Connect opens a connection that is closed when the test ends.

@@ -110,6 +110,9 @@ create function certificate_import(p_issuer int, p_serials bytea[], p_not_after 
     p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  if 6 = any(p_reasons) and (select profile = 'br' from public.issuer where id = p_issuer) then
+    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
+  end if;
   with source as (
     select * from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) as s(serial, not_after, revoked_at, reason)),
   written as (
@@ -213,6 +216,7 @@ alter table responder owner to ocsp_owner;
 alter table responder_key owner to ocsp_owner;
 
 grant execute on function heartbeat(interval) to ocsp_publisher;
+grant pg_read_all_stats to ocsp_publisher;  -- to name who blocks the head
 grant execute on function certificate_issue, certificate_revoke, certificate_import to ocsp_ca, ocsp_operator;
 grant execute on function issuer_add, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
 grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;

@@ -1,5 +1,6 @@
 select subscription_drop();
-drop function subscription_create(text, int, text, text, text, text, text), subscription_drop(), subscription_enable(boolean);
+drop function subscription_create(text, int, text, text, text, text, text), subscription_connect(text, int, text, text, text, text),
+  subscription_conninfo(text, int, text, text, text, text), subscription_drop(), subscription_enable(boolean);
 drop trigger site_touch on certificate;
 drop trigger site_bury on certificate;
 drop trigger site_wake on feed_head;

@@ -61,6 +61,7 @@ grant update (trimmed_to, skew_ms, skew_at) on site_state to ocsp_sync;
 grant delete on site_tombstone to ocsp_sync;
 grant insert, update, delete, truncate on issuer, certificate, responder_certificate, feed_head to ocsp_sync, ocsp_subscriber;
 grant usage on sequence site_seq to ocsp_sync, ocsp_subscriber;
+grant select on sequence site_seq to ocsp_sync;  -- a change that no head accounts for shows here first
 
 -- Foreign keys are checked at the master; here they would only slow the copy
 -- down (apply does not fire them) and forbid its TRUNCATE order.
@@ -72,27 +73,55 @@ alter table certificate drop constraint certificate_issuer_id_fkey;
 -- connection is put together from parts, so that no other option of libpq
 -- (a file to read, a service) can be slipped in. The subscription's owner is
 -- a superuser only inside this transaction.
-create function subscription_create(host text, port int, dbname text, username text, password text, sslmode text, slot text)
-  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function subscription_conninfo(host text, port int, dbname text, username text, password text, sslmode text)
+  returns text language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
   conninfo text := '';
   part record;
 begin
+  -- A master that is frozen or cut off without a reset must be noticed.
+  for part in select * from (values ('host', host), ('port', port::text), ('dbname', dbname), ('user', username),
+      ('password', password), ('sslmode', sslmode), ('connect_timeout', '10'), ('keepalives_idle', '30'),
+      ('keepalives_interval', '10'), ('keepalives_count', '3'), ('tcp_user_timeout', '60000')) as p(key, value) loop
+    conninfo := conninfo || format('%s=''%s'' ', part.key, replace(replace(part.value, '\', '\\'), '''', '\'''));
+  end loop;
+  return conninfo;
+end $$;
+
+create function subscription_create(host text, port int, dbname text, username text, password text, sslmode text, slot text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  options text := '';
+begin
   if slot !~ '^[a-z0-9_]{1,63}$' then
     raise exception 'slot name % is not made of a-z, 0-9 and _', slot;
   end if;
-  for part in select * from (values ('host', host), ('port', port::text), ('dbname', dbname), ('user', username),
-      ('password', password), ('sslmode', sslmode), ('connect_timeout', '10'), ('application_name', slot)) as p(key, value) loop
-    conninfo := conninfo || format('%s=''%s'' ', part.key, replace(replace(part.value, '\', '\\'), '''', '\'''));
-  end loop;
+  -- From PostgreSQL 16 on the worker would become the tables' owner, which the
+  -- subscription's owner is not allowed to.
+  if current_setting('server_version_num')::int >= 160000 then
+    options := ', run_as_owner = true';
+  end if;
   -- Connects, registers the published tables as ready, copies nothing: the caller
   -- has loaded them in this same transaction from the slot's own snapshot.
-  execute format('create subscription ocspfleet connection %L publication ocspfleet with ('
-    'create_slot = false, slot_name = %L, copy_data = false, synchronous_commit = on, streaming = off, '
-    'disable_on_error = false)', conninfo, slot);
+  begin
+    execute format('create subscription ocspfleet connection %L publication ocspfleet with ('
+      'create_slot = false, slot_name = %L, copy_data = false, synchronous_commit = on, streaming = off, '
+      'disable_on_error = false%s)', public.subscription_conninfo(host, port, dbname, username, password, sslmode), slot, options);
+  exception when others then  -- raised anew: the context of the first holds the password, and goes into the log
+    raise exception 'subscribing to the master: %', sqlerrm using errcode = sqlstate;
+  end;
   alter role ocsp_subscriber superuser;
   alter subscription ocspfleet owner to ocsp_subscriber;
   alter role ocsp_subscriber nosuperuser;
+end $$;
+
+-- The master moved, or its password was changed. The worker reconnects by itself, and only if something differs.
+create function subscription_connect(host text, port int, dbname text, username text, password text, sslmode text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  execute format('alter subscription ocspfleet connection %L', public.subscription_conninfo(host, port, dbname, username, password, sslmode));
+exception when others then
+  raise exception 'changing the connection to the master: %', sqlerrm using errcode = sqlstate;
 end $$;
 
 create function subscription_drop() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -114,6 +143,6 @@ begin
 end $$;
 
 revoke all on function subscription_create(text, int, text, text, text, text, text),
-  subscription_drop(), subscription_enable(boolean) from public;
+  subscription_connect(text, int, text, text, text, text), subscription_drop(), subscription_enable(boolean) from public;
 grant execute on function subscription_create(text, int, text, text, text, text, text),
-  subscription_drop(), subscription_enable(boolean) to ocsp_sync;
+  subscription_connect(text, int, text, text, text, text), subscription_drop(), subscription_enable(boolean) to ocsp_sync;

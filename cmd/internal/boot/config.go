@@ -130,6 +130,13 @@ func (r *reader) syntax(err error) {
 	r.fault(1, "", "%v", err)
 }
 
+// wrong reports a value and takes it out of the tree: a single one that cannot
+// be read may make the decoder drop all the rest.
+func (r *reader) wrong(n *yaml.Node, key, problem string, args ...any) {
+	r.fault(n.Line, key, problem, args...)
+	*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
+}
+
 // walk compares a node with the type it is to become.
 func (r *reader) walk(n *yaml.Node, t reflect.Type, key string) {
 	for t.Kind() == reflect.Pointer && !isLeaf(t) {
@@ -151,7 +158,7 @@ func (r *reader) walk(n *yaml.Node, t reflect.Type, key string) {
 		r.mapping(n, key, func(string) reflect.Type { return t.Elem() }, nil)
 	case t.Kind() == reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
-			r.fault(n.Line, key, "want a list, got %s", describe(n))
+			r.wrong(n, key, "want a list, got %s", describe(n))
 			return
 		}
 		for i, item := range n.Content {
@@ -167,10 +174,11 @@ func (r *reader) walk(n *yaml.Node, t reflect.Type, key string) {
 // mapping walks the keys of a block; typeOf returns nil for an unknown one.
 func (r *reader) mapping(n *yaml.Node, key string, typeOf func(string) reflect.Type, known map[string]reflect.Type) {
 	if n.Kind != yaml.MappingNode {
-		r.fault(n.Line, key, "want a block of keys, got %s", describe(n))
+		r.wrong(n, key, "want a block of keys, got %s", describe(n))
 		return
 	}
 	seen := map[string]int{}
+	var kept []*yaml.Node // without doubles, which would make the decoder drop the whole block
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, line := n.Content[i].Value, n.Content[i].Line
 		full := strings.TrimPrefix(key+"."+name, ".")
@@ -179,12 +187,14 @@ func (r *reader) mapping(n *yaml.Node, key string, typeOf func(string) reflect.T
 			continue
 		}
 		seen[name], r.lines[full] = line, line
+		kept = append(kept, n.Content[i], n.Content[i+1])
 		if t := typeOf(name); t != nil {
 			r.walk(n.Content[i+1], t, full)
 		} else {
 			r.fault(line, full, "unknown key%s", suggest(name, known))
 		}
 	}
+	n.Content = kept
 }
 
 // leaf tries to decode a single value.
@@ -194,8 +204,8 @@ func (r *reader) leaf(n *yaml.Node, t reflect.Type, key string) {
 		return
 	}
 	if want := wanted(t); want != "" {
-		r.fault(n.Line, key, "want %s, got %s", want, describe(n))
+		r.wrong(n, key, "want %s, got %s", want, describe(n))
 		return
 	}
-	r.fault(n.Line, key, "%s: %v", describe(n), err)
+	r.wrong(n, key, "%s: %v", describe(n), err)
 }

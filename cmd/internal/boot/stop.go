@@ -119,6 +119,9 @@ func (p *Plan) Run(ctx context.Context) error {
 	endWork()
 	select {
 	case <-ended:
+		for len(failed) > 0 {
+			err = errors.Join(err, <-failed) // what broke on the way down
+		}
 	case <-time.After(p.Grace):
 		err = errors.Join(err, fmt.Errorf("waiting for the workers to end: still at it after %v", p.Grace))
 	}

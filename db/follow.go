@@ -1,0 +1,274 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// SubscriptionName is the one native subscription that a site may have.
+const SubscriptionName = "ocspfleet"
+
+const (
+	// lookRetries is how often a look is tried in all when PostgreSQL gives it up
+	// for a deadlock (40P01) or a serialization failure (40001).
+	lookRetries = 3
+	// stallAfter ends a look that makes no progress: the database hangs, and the
+	// next attempt takes a new connection.
+	stallAfter = 30 * time.Second
+	// listenCheck is how often a quiet listening connection is asked whether it lives.
+	listenCheck = 30 * time.Second
+)
+
+// beginLook waits no longer than a few seconds behind a re-seed, which holds the
+// tables while it writes them: the copy in memory goes on answering meanwhile.
+// Neither statement takes a snapshot.
+const beginLook = "set local lock_timeout = '10s'; " + lockReaders
+
+// Look is one snapshot of a site's database. It is valid inside the function
+// that Store.Look calls, and for one goroutine.
+type Look struct {
+	Head Head
+	// LastSeq is the highest site_seq given out to anything in the snapshot or
+	// trimmed from it: a follower that has read it is up to date.
+	LastSeq uint64
+	// TrimmedTo is the site_seq up to which tombstones are gone: a follower
+	// behind it cannot know what was deleted.
+	TrimmedTo uint64
+	// Started is when the postmaster started: another time means that it was
+	// restarted, perhaps from a crash.
+	Started time.Time
+	// Skew is this site's clock minus the master's, SkewAge how long ago a round
+	// trip with the master found that. HasSkew is false while there is no verdict.
+	Skew    time.Duration
+	SkewAge time.Duration
+	HasSkew bool
+	// SynchronousCommit is the subscription's setting, empty without a subscription.
+	SynchronousCommit string
+	// Parallel says that the subscription applies large transactions in parallel
+	// (PostgreSQL 16 and later), where rows arrive before the head.
+	Parallel bool
+
+	tx    pgx.Tx
+	alive func() // tells the watchdog of progress
+}
+
+// Look opens one REPEATABLE READ snapshot of a site's database and calls f with
+// it, again from the start when PostgreSQL gave the transaction up. It returns
+// ErrNoHead when the site was never seeded. Everything in a look, head and rows,
+// belongs to the same moment.
+func (s *Store) Look(ctx context.Context, f func(context.Context, *Look) error) error {
+	for attempt := 1; ; attempt++ {
+		err := s.look(ctx, f)
+		if err == nil {
+			return nil
+		}
+		if attempt < lookRetries && isCode(err, "40P01", "40001") && ctx.Err() == nil {
+			continue
+		}
+		return fmt.Errorf("looking at the local database: %w", plain(err))
+	}
+}
+
+var errStalled = fmt.Errorf("no progress for %s", stallAfter)
+
+func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+	l := &Look{alive: func() { watchdog.Reset(stallAfter) }}
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, beginLook); err != nil {
+			return fmt.Errorf("waiting for the tables: %w", err)
+		}
+		l.tx = tx
+		if err := l.open(ctx); err != nil {
+			return err
+		}
+		return f(ctx, l)
+	})
+	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
+		return errStalled
+	}
+	return err
+}
+
+func (l *Look) open(ctx context.Context) error {
+	head, err := readHead(ctx, l.tx)
+	if err != nil {
+		return err
+	}
+	l.Head = head
+	var skewMS *int64
+	var skewAge *float64
+	var commit *string
+	err = l.tx.QueryRow(ctx, `
+		select s.trimmed_to,
+		       greatest(s.trimmed_to, (select max(site_seq) from certificate), (select max(site_seq) from site_tombstone)),
+		       s.skew_ms, extract(epoch from clock_timestamp() - s.skew_at)::float8, pg_postmaster_start_time(),
+		       sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
+		from site_state s
+		left join pg_subscription sub on sub.subname = $1
+		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName).
+		Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &commit, &l.Parallel)
+	if err != nil {
+		return fmt.Errorf("reading the site's state: %w", err)
+	}
+	if skewMS != nil && skewAge != nil {
+		l.HasSkew = true
+		l.Skew = time.Duration(*skewMS) * time.Millisecond
+		l.SkewAge = time.Duration(*skewAge * float64(time.Second))
+	}
+	if commit != nil {
+		l.SynchronousCommit = *commit
+	}
+	l.alive()
+	return nil
+}
+
+// Issuers lists all issuers by number.
+func (l *Look) Issuers(ctx context.Context) ([]Issuer, error) {
+	l.alive()
+	return readIssuers(ctx, l.tx)
+}
+
+// ResponderCertificates lists all delegated certificates by issuer and serial.
+func (l *Look) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
+	l.alive()
+	rows, err := l.tx.Query(ctx, "select fingerprint, issuer_id, serial, site, key_hash, der from responder_certificate order by issuer_id, serial")
+	if err != nil {
+		return nil, fmt.Errorf("reading responder certificates: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ResponderCertificate, error) {
+		var r ResponderCertificate
+		var fingerprint, serial, key []byte
+		err := row.Scan(&fingerprint, &r.IssuerID, &serial, &r.Site, &key, &r.DER)
+		copy(r.Fingerprint[:], fingerprint)
+		copy(r.KeyHash[:], key)
+		r.Serial = serial
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading responder certificates: %w", err)
+	}
+	return list, nil
+}
+
+// Certificates hands all rows of certificate to each, in no order: the number of
+// the row's last change and its canonical bytes, valid during the call.
+func (l *Look) Certificates(ctx context.Context, each func(seq uint64, canonical []byte) error) error {
+	const all = "copy (select t.site_seq, " + certificateCanonical + " from certificate t) to stdout (format binary)"
+	rows := 0
+	w := &copyReader{row: func(fields [2][]byte) error {
+		if rows++; rows%1024 == 0 {
+			l.alive()
+		}
+		seq, err := copyInt8(fields[0])
+		if err != nil {
+			return err
+		}
+		return each(seq, fields[1])
+	}}
+	if _, err := l.tx.Conn().PgConn().CopyTo(ctx, w, all); err != nil {
+		return fmt.Errorf("copying certificates: %w", err)
+	}
+	if err := w.end(); err != nil {
+		return fmt.Errorf("copying certificates: %w", err)
+	}
+	return nil
+}
+
+// CertificateChange is what a row of certificate is now, or that it is gone.
+type CertificateChange struct {
+	Seq     uint64 // number of the change in this copy
+	Deleted bool
+	// Content is the row's canonical bytes, of a deleted row their first part,
+	// the key; valid during the call.
+	Content []byte
+}
+
+// Changes hands to each what changed after the given site_seq, in order; a key
+// may come several times, the last one counts. It stops after limit changes:
+// more says that there are others.
+func (l *Look) Changes(ctx context.Context, after uint64, limit int, each func(CertificateChange) error) (more bool, err error) {
+	rows, err := l.tx.Query(ctx, `
+		select t.site_seq, false, `+certificateCanonical+` from certificate t where t.site_seq > $1
+		union all
+		select t.site_seq, true, int4send(t.issuer_id) || int2send(octet_length(t.serial)::int2) || t.serial from site_tombstone t where t.site_seq > $1
+		order by 1 limit $2`, int64(after), limit+1)
+	if err != nil {
+		return false, fmt.Errorf("reading changes: %w", err)
+	}
+	defer rows.Close()
+	for n := 0; rows.Next(); n++ {
+		if n == limit {
+			more = true
+			break
+		}
+		if n%1024 == 0 {
+			l.alive()
+		}
+		var c CertificateChange
+		if err := rows.Scan(&c.Seq, &c.Deleted, (*pgtype.DriverBytes)(&c.Content)); err != nil {
+			return false, fmt.Errorf("reading changes: %w", err)
+		}
+		if err := each(c); err != nil {
+			return false, err
+		}
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return false, fmt.Errorf("reading changes: %w", err)
+	}
+	return more, nil
+}
+
+// ListenHead calls wake once it listens and then whenever the head was moved,
+// until the connection, its own, is lost or ctx ends. A notification may be
+// lost with the connection: who needs every change asks by the clock as well.
+func (s *Store) ListenHead(ctx context.Context, wake func()) error {
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return fmt.Errorf("listening to the local database: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing) // it may be lost already
+	}()
+	if _, err := conn.Exec(ctx, "listen ocsp_head"); err != nil {
+		return fmt.Errorf("listening to the local database: %w", err)
+	}
+	wake()
+	for {
+		err := listenOnce(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("listening to the local database: %w", err)
+		}
+		wake()
+	}
+}
+
+// listenOnce returns at a notification. A quiet connection is asked for a sign
+// of life, which a connection lost without a word cannot give.
+func listenOnce(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		wait, cancel := context.WithTimeout(ctx, listenCheck)
+		_, err := conn.WaitForNotification(wait)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		ping, cancel := context.WithTimeout(ctx, connectTimeout)
+		err = conn.Ping(ping)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+}

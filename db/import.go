@@ -1,0 +1,124 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Row is one certificate as the source of an import states it.
+type Row struct {
+	Serial Serial
+	Status Status // Changed is not used
+}
+
+// Effect is what importing a row does to the master, or why it does nothing.
+type Effect int
+
+// The effects. An import never takes a revocation back and never changes the
+// end of a certificate.
+const (
+	ImportSame      Effect = iota // the master says the same
+	ImportNew                     // the master does not have it
+	ImportRevoke                  // good at the master, revoked or on hold in the source
+	ImportPermanent               // on hold at the master, revoked for ever in the source
+	ImportKept                    // the source says good (or hold), the master more: the master's stays
+	ImportDetail                  // revoked in both, with another time or reason: the master's stays
+	ImportOtherEnd                // another end of validity: not the same certificate
+)
+
+// Finding is the effect of one row beside what the master says now.
+type Finding struct {
+	Effect Effect
+	Here   Status // zero when Effect is ImportNew
+}
+
+// ImportSource names the source of an import in the audit.
+type ImportSource struct {
+	Form   string `json:"form"`   // "openssl-index"
+	File   string `json:"file"`   // base name
+	SHA256 string `json:"sha256"` // of the whole file, lower-case hex
+	Batch  int64  `json:"batch"`  // place of the batch in the file, from 1
+}
+
+// PlanImport tells for each row what ImportBatch would do now. It only reads.
+func (s *Store) PlanImport(ctx context.Context, issuer IssuerID, batch []Row) ([]Finding, error) {
+	serials := make([][]byte, len(batch))
+	for i, row := range batch {
+		serials[i] = row.Serial
+	}
+	rows, err := s.pool.Query(ctx, `select s.place, c.not_after, c.revoked_at, c.reason
+		from unnest($2::bytea[]) with ordinality as s(serial, place)
+		join certificate c on c.issuer_id = $1 and c.serial = s.serial`, issuer, serials)
+	if err != nil {
+		return nil, fmt.Errorf("comparing %d rows: %w", len(batch), plain(err))
+	}
+	findings := make([]Finding, len(batch))
+	for i := range findings {
+		findings[i].Effect = ImportNew
+	}
+	var (
+		place     int64
+		here      Status
+		revokedAt *time.Time
+		reason    *int16
+	)
+	_, err = pgx.ForEachRow(rows, []any{&place, &here.NotAfter, &revokedAt, &reason}, func() error {
+		found := Status{NotAfter: here.NotAfter.UTC(), Reason: reasonOf(reason)}
+		if revokedAt != nil {
+			found.RevokedAt = revokedAt.UTC()
+		}
+		findings[place-1] = Finding{Effect: effect(batch[place-1].Status, found), Here: found}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("comparing %d rows: %w", len(batch), plain(err))
+	}
+	return findings, nil
+}
+
+// effect compares what the source says with what the master has.
+func effect(source, here Status) Effect {
+	switch {
+	case !source.NotAfter.Equal(here.NotAfter):
+		return ImportOtherEnd
+	case !source.Revoked() && !here.Revoked():
+		return ImportSame
+	case !here.Revoked():
+		return ImportRevoke
+	case !here.Permanent() && source.Permanent():
+		return ImportPermanent
+	case !source.Revoked() || here.Permanent() && !source.Permanent():
+		return ImportKept
+	case !source.RevokedAt.Equal(here.RevokedAt) || source.Reason != here.Reason:
+		return ImportDetail
+	default:
+		return ImportSame
+	}
+}
+
+// ImportBatch brings rows to the master in one transaction with its audit
+// entry: new ones are inserted, good ones and holds become revoked where the
+// source says so, all else stays. No serial may stand in it twice.
+func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, source ImportSource, act Act) (inserted, revoked, unchanged int64, err error) {
+	serials := make([][]byte, len(batch))
+	notAfter := make([]time.Time, len(batch))
+	revokedAt := make([]*time.Time, len(batch))
+	reasons := make([]*int16, len(batch))
+	for i, row := range batch {
+		serials[i] = row.Serial
+		notAfter[i] = row.Status.NotAfter.UTC().Truncate(time.Second)
+		revokedAt[i] = timeArg(row.Status.RevokedAt)
+		if row.Status.Revoked() {
+			reasons[i] = reasonArg(row.Status.Reason)
+		}
+	}
+	err = s.pool.QueryRow(ctx, "select inserted, revoked, unchanged from certificate_import($1, $2, $3, $4, $5, $6, $7, $8)",
+		issuer, serials, notAfter, revokedAt, reasons, source, act.Why, act.User).Scan(&inserted, &revoked, &unchanged)
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("importing batch %d of %s: %w", source.Batch, source.File, plain(err))
+	}
+	return inserted, revoked, unchanged, nil
+}

@@ -1,0 +1,181 @@
+// Package index is the copy of certificate status in the memory of one process.
+// It owns a table of every certificate, the issuers, the responder certificates
+// and the horizon of all three, and follows the site's local database.
+//
+// What it trusts: the database, as far as one can see from here. Whoever can
+// write rows and a matching head makes this site lie. What does not match is
+// found: each snapshot carries in its head the count and the digest that its
+// rows must have, and only a snapshot that has them is adopted.
+//
+// What it promises:
+//
+//   - A look-up takes no lock, does no I/O and about a microsecond, and goes on
+//     while the database is away; the horizon ages honestly then.
+//   - Rows are published first and the horizon last, and a look-up loads the
+//     horizon first: an answer never claims more than its row knows.
+//   - A permanent revocation that was adopted stays until the certificate expires:
+//     a snapshot in which it is good, on hold or absent is refused, whatever its
+//     head says. This lasts as long as the process, which stores nothing.
+//   - A refused snapshot puts the horizon in doubt: permanent revocations are
+//     served, good and unknown are not. The first snapshot that can be adopted ends
+//     the doubt, so a re-seed heals it.
+//
+// A position or an epoch below the adopted one is refused too, though digest and
+// rows agree: a master restored from a backup forgets what it told us. It ends
+// when the position catches up, with a new epoch, or with a restart of the process.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// ErrNotReady says that no snapshot of the database was adopted yet.
+var ErrNotReady = errors.New("no copy of the certificate status was loaded yet")
+
+// Config says how the copy follows the database.
+type Config struct {
+	// Poll is how often the database is asked when no notification comes: the
+	// longest time that a lost one costs. Default 1 s.
+	Poll time.Duration
+	// Logger hears of loads, refused snapshots and the database's absence. Default: nobody.
+	Logger *slog.Logger
+	// Metrics counts; nil counts nothing.
+	Metrics *Metrics
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Index is the copy. Its methods are safe for concurrent use; Run is called once.
+type Index struct {
+	store *db.Store
+	cfg   Config
+	log   *slog.Logger
+
+	// What readers load. The table is changed in place, shard by shard, and
+	// swapped whole by a load; nil until the first adoption.
+	table   atomic.Pointer[table]
+	lists   atomic.Pointer[lists]
+	horizon atomic.Pointer[db.Horizon] // never nil
+
+	follower // owned by the goroutine of Run
+
+	mu    sync.Mutex
+	state State
+}
+
+// lists are the small tables, swapped whole.
+type lists struct {
+	issuers             []db.Issuer
+	responders          []db.ResponderCertificate
+	issuerTally         db.Tally
+	responderTally      db.Tally
+	issuersChecked      bool // false until first read
+	certificatesOfSites bool // the same for responders
+}
+
+// State is how the copy stands, for people and for /readyz.
+type State struct {
+	Loaded       bool
+	Certificates int
+	Horizon      db.Horizon
+	// Refused says why the database's latest snapshot was not adopted; empty when it was.
+	Refused string
+	// DownSince is since when the database could not be asked, zero when it
+	// answers. The copy serves on.
+	DownSince time.Time
+	DownError string
+}
+
+// Open prepares a copy; Run loads and follows. The database may be away.
+func Open(_ context.Context, store *db.Store, cfg Config) (*Index, error) {
+	if store == nil || cfg.Poll < 0 {
+		return nil, fmt.Errorf("opening the index: want a store and a poll interval above 0, not %s", cfg.Poll)
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	x := &Index{store: store, cfg: cfg, log: cfg.Logger}
+	x.lists.Store(&lists{})
+	x.horizon.Store(&db.Horizon{Doubt: ErrNotReady.Error()})
+	return x, nil
+}
+
+// Issuers returns the issuers by number. The slice is shared: do not modify it.
+func (x *Index) Issuers() []db.Issuer { return x.lists.Load().issuers }
+
+// ResponderCertificates returns the delegated certificates of all sites. The
+// slice is shared: do not modify it.
+func (x *Index) ResponderCertificates() []db.ResponderCertificate {
+	return x.lists.Load().responders
+}
+
+// Horizon says how far the copy goes. Before the first adoption it is zero, and in doubt.
+func (x *Index) Horizon() db.Horizon { return *x.horizon.Load() }
+
+// Len is the number of certificates.
+func (x *Index) Len() int {
+	if t := x.table.Load(); t != nil {
+		return int(t.count.Load())
+	}
+	return 0
+}
+
+// Lookup returns the status of a certificate and the horizon that it is known
+// at; db.ErrNotIssued, with the horizon, when the issuer never issued the
+// serial, and ErrNotReady when nothing was loaded yet.
+func (x *Index) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) (db.Status, db.Horizon, error) {
+	h := x.horizon.Load() // before the row: the row may know more than h, never less
+	t := x.table.Load()
+	if t == nil {
+		return db.Status{}, db.Horizon{}, ErrNotReady
+	}
+	if len(serial) == 0 || len(serial) > db.MaxSerialLen {
+		return db.Status{}, *h, db.ErrNotIssued
+	}
+	var buf [maxKeyLen]byte
+	r, found := t.find(appendKey(buf[:0], issuer, serial))
+	if !found {
+		return db.Status{}, *h, db.ErrNotIssued
+	}
+	return r.status(), *h, nil
+}
+
+// State tells how the copy stands.
+func (x *Index) State() State {
+	x.mu.Lock()
+	s := x.state
+	x.mu.Unlock()
+	s.Loaded, s.Certificates, s.Horizon = x.table.Load() != nil, x.Len(), x.Horizon()
+	return s
+}
+
+// Ready says why this copy must not be asked now. A database that went away is
+// no reason: the copy serves on, and its age has limits of its own.
+func (x *Index) Ready() error {
+	s := x.State()
+	switch {
+	case s.Refused != "" && !s.Loaded:
+		return fmt.Errorf("%w: %s", ErrNotReady, s.Refused)
+	case s.DownError != "" && !s.Loaded:
+		return fmt.Errorf("%w: %s", ErrNotReady, s.DownError)
+	case !s.Loaded:
+		return ErrNotReady
+	case s.Horizon.Doubt != "":
+		return errors.New(s.Horizon.Doubt)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package index
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// kind is why a snapshot is refused: a closed set, the reason in the log.
+type kind string
+
+const (
+	adoptable  kind = ""
+	noHead     kind = "no_head"         // the head row is gone, or was never there
+	unsafe     kind = "subscription"    // rows seen may be undone by a crash
+	rollback   kind = "rollback"        // older than what was adopted
+	divergence kind = "divergence"      // rows and head do not match
+	lost       kind = "lost_revocation" // a permanent revocation is gone
+)
+
+// verdict is what is held against a snapshot.
+type verdict struct {
+	kind kind
+	text string // becomes the horizon's doubt
+	sign sign
+	lost []string // the first few serials whose revocation is lost: evidence
+}
+
+// sign is what a divergence looks like from here. While it stays the same,
+// reading everything again would find the same.
+type sign struct {
+	needs string      // why the changes since could not be taken one by one
+	off   [3]db.Tally // certificate, issuer, responder_certificate: found minus head
+}
+
+// snapshot is what was read from the database in one look, not yet believed.
+type snapshot struct {
+	head     db.Head
+	seq      uint64 // everything up to it is in
+	started  time.Time
+	received time.Time // this machine's clock before the look
+	lists    *lists
+
+	tally   db.Tally // of the certificates, once this snapshot is adopted
+	table   *table   // all rows anew; nil: changes says what is new
+	changes []change
+	needs   string // why all rows are to be read anew, which has to wait
+}
+
+// judgeEarly finds what speaks against a snapshot before its rows are read.
+func (f *follower) judgeEarly(l *db.Look) verdict {
+	h := l.Head
+	switch {
+	case l.SynchronousCommit == "off":
+		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
+	case l.Parallel:
+		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
+	case h.Epoch < f.held.Epoch || (h.Epoch == f.held.Epoch && h.Position < f.held.Position):
+		return verdict{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
+			h.Epoch, h.Position, f.held.Epoch, f.held.Position)}
+	}
+	return verdict{}
+}
+
+// judge decides whether the snapshot may be adopted over the table held, which
+// is nil at first.
+func judge(s *snapshot, held *table, now time.Time) verdict {
+	if s.needs != "" {
+		return verdict{kind: divergence, text: "divergence: " + s.needs, sign: sign{needs: s.needs}}
+	}
+	v := verdict{}
+	var found []string
+	for i, t := range []struct {
+		name       string
+		have, want db.Tally
+	}{
+		{"certificate", s.tally, s.head.Certificates},
+		{"issuer", s.lists.issuerTally, s.head.Issuers},
+		{"responder_certificate", s.lists.responderTally, s.head.ResponderCertificates},
+	} {
+		if t.have == t.want {
+			continue
+		}
+		v.sign.off[i] = db.Tally{Count: t.have.Count - t.want.Count, Digest: t.have.Digest - t.want.Digest}
+		found = append(found, fmt.Sprintf("%s has %d rows with digest %016x, the head at position %d says %d with %016x",
+			t.name, t.have.Count, uint64(t.have.Digest), s.head.Position, t.want.Count, uint64(t.want.Digest)))
+	}
+	if len(found) > 0 {
+		v.kind, v.text = divergence, "divergence: "+strings.Join(found, "; ")
+		return v
+	}
+	count, serials := lostRevocations(s, held, now)
+	if count > 0 {
+		return verdict{kind: lost, lost: serials, text: fmt.Sprintf("divergence: the database has lost %d permanent revocations that this copy holds", count)}
+	}
+	return verdict{}
+}
+
+// maxEvidence is how many serials of lost revocations the log shows.
+const maxEvidence = 5
+
+// lostRevocations counts the permanent revocations of unexpired certificates
+// that would be gone with the snapshot, and names the first few.
+func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
+	if held == nil {
+		return 0, nil
+	}
+	var count int
+	var serials []string
+	check := func(prev, next row) {
+		if !prev.irrevocable(now) || (next != nil && next.status().Permanent()) {
+			return
+		}
+		count++
+		if len(serials) < maxEvidence {
+			serials = append(serials, fmt.Sprintf("%d/%s", prev.issuer(), prev.serial()))
+		}
+	}
+	if s.table == nil {
+		for _, c := range s.changes {
+			if c.prev != nil {
+				check(c.prev, c.next)
+			}
+		}
+		return count, serials
+	}
+	for prev := range held.all() {
+		if prev.irrevocable(now) { // before the look-up: few rows are
+			next, _ := s.table.find(prev.key())
+			check(prev, next)
+		}
+	}
+	return count, serials
+}
+
+const (
+	// maxSkew is how far the site's clock may be from the master's.
+	maxSkew = 5 * time.Minute
+	// skewLife is how long a measurement counts. ocspsyncd measures each 30 s while
+	// it reaches the master; without the master there is no verdict.
+	skewLife = 10 * time.Minute
+)
+
+// clockDoubt says what is wrong with this site's clock, as far as it was measured.
+func clockDoubt(l *db.Look) string {
+	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= maxSkew {
+		return ""
+	}
+	return fmt.Sprintf("clock: this site's clock is %s off the master's", l.Skew.Round(time.Second))
+}

@@ -1,0 +1,125 @@
+package db
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Role is a group role of the migrations: what its members may do is granted there.
+type Role string
+
+// The groups a login can be a member of.
+const (
+	RoleResponder Role = "ocsp_responder" // ocspd: reads the site's database
+	RoleSync      Role = "ocsp_sync"      // ocspsyncd at a site: writes the site's copy
+	RoleCA        Role = "ocsp_ca"        // the CA's software: issues, revokes, imports
+	RoleOperator  Role = "ocsp_operator"  // staff: also issuers and responders
+	RolePublisher Role = "ocsp_publisher" // ocspsyncd at the master: heartbeat
+	RoleReplica   Role = "ocsp_replica"   // a site at the master: reads the published tables, replicates
+)
+
+var roles = []Role{RoleResponder, RoleSync, RoleCA, RoleOperator, RolePublisher, RoleReplica}
+
+var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+
+// CreateLogin makes the login name, or sets right one that exists: a member of
+// this group and of no other of ours, with this password, no superuser. A
+// replica may replicate besides, which lets it read the whole cluster. The
+// password leaves this process only as its SCRAM-SHA-256 verifier. The store's
+// own login must be a superuser.
+func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string) error {
+	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
+		return fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
+	}
+	if !slices.Contains(roles, group) {
+		return fmt.Errorf("login %q: %q is no group role", name, group)
+	}
+	verifier, err := scramVerifier(password)
+	if err != nil {
+		return fmt.Errorf("login %q: %w", name, err)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return putLogin(ctx, tx, name, group, verifier) })
+	if err != nil {
+		return fmt.Errorf("making login %q: %w", name, plain(err))
+	}
+	return nil
+}
+
+func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string) error {
+	// Roles belong to the cluster and their rows know no wait: one at a time.
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtext('ocspfleet login'))"); err != nil {
+		return err
+	}
+	var superuser bool
+	err := tx.QueryRow(ctx, "select rolsuper from pg_roles where rolname = $1", name).Scan(&superuser)
+	verb := "alter"
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		verb = "create"
+	case err != nil:
+		return err
+	case superuser:
+		return errors.New("it is a superuser: choose another name")
+	}
+	login := pgx.Identifier{name}.Sanitize()
+	replication := "noreplication"
+	if group == RoleReplica {
+		replication = "replication"
+	}
+	// A verifier is made of base64, $, : and - alone: no quote can be in it.
+	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s password '%s'", verb, login, replication, verifier)}
+	for _, other := range roles {
+		if other != group && verb == "alter" {
+			statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
+		}
+	}
+	statements = append(statements, fmt.Sprintf("grant %s to %s", group, login))
+	for _, sql := range statements {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scramIterations is PostgreSQL's own default (scram_iterations). The work
+// factor matters for guessed passwords; ours are random.
+const scramIterations = 4096
+
+// scramVerifier is what PostgreSQL stores of a password (RFC 5803, RFC 7677): it
+// proves a login and cannot be used for one.
+func scramVerifier(password string) (string, error) {
+	if len(password) < 8 || len(password) > 128 {
+		return "", errors.New("a password has 8 to 128 characters")
+	}
+	for _, c := range []byte(password) {
+		// Beyond ASCII the client would have to normalise as SASLprep says.
+		if c < 0x20 || c > 0x7e {
+			return "", errors.New("a password is made of printable ASCII characters")
+		}
+	}
+	salt := make([]byte, 16)
+	rand.Read(salt) // never fails
+	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
+	if err != nil {
+		return "", fmt.Errorf("deriving the verifier: %w", err)
+	}
+	mac := func(text string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac("Client Key"))
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
+}

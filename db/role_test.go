@@ -1,0 +1,111 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+)
+
+// loginDSN is dsn with another user.
+func loginDSN(t *testing.T, dsn, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+func TestLoginWorksByPasswordAndOnlyByIt(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	store := open(t, dsn)
+	const first, second = "first pass'word \\ $1", "second-password"
+	for _, password := range []string{first, second} { // made, then set anew
+		if err := store.CreateLogin(t.Context(), "login_by_password", db.RoleOperator, password); err != nil {
+			t.Fatal(err)
+		}
+		var who string
+		err := dbtest.Connect(t, loginDSN(t, dsn, "login_by_password", password)).QueryRow(t.Context(), "select session_user").Scan(&who)
+		if err != nil || who != "login_by_password" {
+			t.Errorf("logged in as %q, %v", who, err)
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), loginDSN(t, dsn, "login_by_password", first))
+	if err == nil {
+		conn.Close(t.Context())
+		t.Error("the replaced password still opens")
+	}
+	log, err := os.ReadFile(dbtest.Server(t).LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(log), "pass'word") || strings.Contains(string(log), second) {
+		t.Error("a password stands in the server's log")
+	}
+}
+
+func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	store := open(t, dsn)
+	const name, password = "login_rights", "a-good-password"
+	rights := func() (super, replication bool, groups string) {
+		t.Helper()
+		err := dbtest.Connect(t, dsn).QueryRow(t.Context(), `select r.rolsuper, r.rolreplication,
+			(select string_agg(g.rolname, ',' order by g.rolname) from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid)
+			from pg_roles r where rolname = $1`, name).Scan(&super, &replication, &groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return super, replication, groups
+	}
+	for _, c := range []struct {
+		group       db.Role
+		replication bool
+	}{{db.RoleReplica, true}, {db.RoleResponder, false}} {
+		if err := store.CreateLogin(t.Context(), name, c.group, password); err != nil {
+			t.Fatal(err)
+		}
+		super, replication, groups := rights()
+		if super || replication != c.replication || groups != string(c.group) {
+			t.Errorf("as %s: superuser %v, replication %v, groups %s", c.group, super, replication, groups)
+		}
+	}
+	_, err := dbtest.Connect(t, loginDSN(t, dsn, name, password)).Exec(t.Context(), "delete from certificate")
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "42501" {
+		t.Errorf("a responder's DELETE: want permission denied, got %v", err)
+	}
+}
+
+func TestLoginRefusesNamesAndPasswordsItCannotKeep(t *testing.T) {
+	store := open(t, dbtest.New(t, migrations.Site))
+	for _, c := range []struct{ name, password, want string }{
+		{"postgres", "a-good-password", "superuser"},
+		{"ocsp_sync", "a-good-password", "no group's name"},
+		{"Robert'); drop", "a-good-password", "login name"},
+		{"", "a-good-password", "login name"},
+		{strings.Repeat("a", 64), "a-good-password", "login name"},
+		{"fine", "short", "8 to 128"},
+		{"fine", "pässword-of-length", "ASCII"},
+		{"fine", "line\nbreak-in-it", "ASCII"},
+	} {
+		err := store.CreateLogin(context.Background(), c.name, db.RoleSync, c.password)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("login %q: want an error with %q, got %v", c.name, c.want, err)
+		}
+	}
+	if err := store.CreateLogin(t.Context(), "fine", "postgres", "a-good-password"); err == nil {
+		t.Error("a group that is none of ours was taken")
+	}
+}

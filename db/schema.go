@@ -1,0 +1,66 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Range is what schema versions this program can work with, per part
+// (migrations folder): the version tables are schema_common, schema_master, schema_site.
+type Range struct{ Min, Max int64 }
+
+// The versions this program understands.
+var schemaRanges = map[string]Range{"common": {1, 1}, "master": {2, 2}, "site": {1, 1}}
+
+// CheckSchema refuses a database whose schema is missing, half migrated, too old
+// or too new for this program; the error names the fix. role is master or site.
+func (s *Store) CheckSchema(ctx context.Context, role string) error {
+	for _, part := range []string{"common", role} {
+		want := schemaRanges[part]
+		var version int64
+		var dirty bool
+		err := s.pool.QueryRow(ctx, "select version, dirty from "+pgx.Identifier{"schema_" + part}.Sanitize()).Scan(&version, &dirty)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) || isCode(err, "42P01"):
+			return fmt.Errorf("the database has no schema %s: run ocspctl db migrate --role %s", part, role)
+		case err != nil:
+			return fmt.Errorf("reading the version of schema %s: %w", part, plain(err))
+		case dirty:
+			return fmt.Errorf("schema %s broke off in version %d: repair it, then run ocspctl db force %s VERSION", part, version, part)
+		case version < want.Min:
+			return fmt.Errorf("schema %s has version %d, this program needs %d: run ocspctl db migrate --role %s", part, version, want.Min, role)
+		case version > want.Max:
+			return fmt.Errorf("schema %s has version %d, this program knows up to %d: upgrade the program", part, version, want.Max)
+		}
+	}
+	return nil
+}
+
+// schemaRetry is the pause between two attempts to reach a database that is away.
+const schemaRetry = time.Second
+
+// AwaitSchema is CheckSchema for a daemon's start: while the database cannot be
+// reached it tries again, until ctx ends; a database that answers is judged.
+func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger) error {
+	for waited := false; ; waited = true {
+		err := s.CheckSchema(ctx, role)
+		var connect *pgconn.ConnectError
+		if err == nil || !errors.As(err, &connect) || isCode(err, "28P01", "28000", "3D000") {
+			return err // a wrong password or name does not heal by waiting
+		}
+		if !waited {
+			log.WarnContext(ctx, "database unreachable at start, trying again", slog.String("error", err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the database: %w", err)
+		case <-time.After(schemaRetry):
+		}
+	}
+}
