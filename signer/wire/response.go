@@ -39,7 +39,7 @@ func (d ResponseData) Marshal() []byte {
 	}
 	e.wrap(tagSequence, list)
 	e.putTime(d.ProducedAt)
-	// RFC 9919 section 3.2.2: ResponderID byKey, [2] EXPLICIT KeyHash.
+	// RFC 9919 section 3.2: ResponderID byKey, [2] EXPLICIT KeyHash.
 	responder := e.mark()
 	e.put(d.ResponderKeyHash[:])
 	e.wrap(tagOctetString, responder)
@@ -108,7 +108,7 @@ func encodedReason(reason int) bool {
 // MarshalBasic returns a whole successful OCSPResponse of type
 // id-pkix-ocsp-basic: tbs as Marshal made it, sigAlg as SignatureAlgorithm
 // returned it, the signature over tbs, and the DER of each certificate to
-// enclose (RFC 9919 section 3.2.2: the delegated one).
+// enclose (RFC 9919 section 3.2: the delegated one).
 func MarshalBasic(tbs, sigAlg, signature []byte, certs ...[]byte) []byte {
 	size := basicRoom + len(tbs) + len(sigAlg) + len(signature)
 	for _, cert := range certs {
