@@ -26,6 +26,8 @@ var (
 	// ErrDuplicate says that the token already holds a key of this label.
 	ErrDuplicate = errors.New("the token already holds a key of this label")
 
+	errReplaced    = errors.New("the session was closed under the call")
+	errVanished    = errors.New("a key that was in the token is not seen any more")
 	errUnsupported = errors.New("not supported: want P-256, P-384 or RSA with PKCS#1 v1.5, over a hash")
 )
 
@@ -80,7 +82,7 @@ var classes = map[pkcs11.Error]class{
 
 // classify returns what to do about an error of the library.
 func classify(err error) class {
-	if errors.Is(err, ErrBadSignature) {
+	if errors.Is(err, ErrBadSignature) || errors.Is(err, errVanished) {
 		return classRebuild // a device that computes wrongly starts afresh and passes a self-test first
 	}
 	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) {

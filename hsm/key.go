@@ -235,7 +235,7 @@ func (l *link) describe(key crypto11.Signer) (KeyInfo, error) {
 	info := KeyInfo{Kind: kindOf(key.Public()), Public: key.Public(), Fingerprint: name}
 	values, err := l.ctx.GetAttributes(key, []crypto11.AttributeType{crypto11.CkaLabel, crypto11.CkaId})
 	if err != nil {
-		return KeyInfo{}, fmt.Errorf("reading label and id of key %x: %w", name[:8], err)
+		return KeyInfo{}, fmt.Errorf("reading label and id of key %s: %w", name, err)
 	}
 	if label := values[crypto11.CkaLabel]; label != nil {
 		info.Label = string(label.Value)

@@ -9,13 +9,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/ThalesIgnite/crypto11"
-	"github.com/miekg/pkcs11"
 )
 
 // link is one life of the connection: a crypto11 Context and the keys found
@@ -23,12 +22,20 @@ import (
 type link struct {
 	ctx *crypto11.Context
 
+	// inside is read-locked by every call into the library, so that close, which
+	// finalises the library, finds nobody in it: SoftHSM crashes otherwise.
+	inside sync.RWMutex
+	closed bool // guarded by inside
+
 	mu   sync.Mutex
 	keys map[keyName]crypto.Signer // guarded by mu; a key that was looked for and not found is absent
 }
 
 // keyName is the SHA-256 of a SubjectPublicKeyInfo.
 type keyName [sha256.Size]byte
+
+// String returns enough of the name to tell keys apart in a log.
+func (n keyName) String() string { return hex.EncodeToString(n[:8]) }
 
 // nameOf returns the name of a public key, and its CKA_ID as we set it: SHA-1
 // of the content of the BIT STRING subjectPublicKey, which is also the key
@@ -80,10 +87,30 @@ func (s settings) name() string {
 	return fmt.Sprintf("with serial number %q", s.uri.Serial)
 }
 
+// enter says whether the link is still open; whoever entered must leave.
+func (l *link) enter() bool {
+	l.inside.RLock()
+	if l.closed {
+		l.inside.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (l *link) leave() { l.inside.RUnlock() }
+
 // close ends the sessions and, since nothing else in the process uses the
 // library, finalises it: the next dial sees the token as it is then. It waits
-// for calls inside the library, so it can hang like them.
-func (l *link) close() { _ = l.ctx.Close() } // always nil; must be called once only
+// for calls inside the library, so it can hang like them. A second call does
+// nothing; to crypto11 it would count against other users of the library.
+func (l *link) close() {
+	l.inside.Lock()
+	defer l.inside.Unlock()
+	if !l.closed {
+		l.closed = true
+		_ = l.ctx.Close() // always nil
+	}
+}
 
 // signer returns the key of pub as found earlier, or nil.
 func (l *link) signer(name keyName) crypto.Signer {
@@ -216,95 +243,4 @@ func verify(pub crypto.PublicKey, digest []byte, hash crypto.Hash, signature []b
 		return errUnsupported
 	}
 	return nil
-}
-
-// TokenInfo is what the token says of itself.
-type TokenInfo struct {
-	Label, Serial, Manufacturer, Model string
-	Module                             string // path of the library
-	Sessions                           int    // that sign at a time
-}
-
-// module is a second handle on the library, for what crypto11 does not offer:
-// token information, labels, and setting CKA_ID. It stays loaded for the life
-// of the process, since unloading a PKCS#11 library is where many crash
-// (SoftHSMv2 #635), and never initialises while a link is up.
-type module struct {
-	path  string
-	ctx   *pkcs11.Ctx
-	owned bool // a Token has it; guarded by modulesMu
-}
-
-// PKCS#11 state belongs to the process (C_Initialize, C_Login and C_Finalize
-// act on all users of the library in it), so the record of it does too.
-var (
-	modulesMu sync.Mutex
-	modules   = map[string]*module{}
-)
-
-// own loads the library and takes it for one Token.
-func own(path string) (*module, error) {
-	modulesMu.Lock()
-	defer modulesMu.Unlock()
-	m := modules[path]
-	if m == nil {
-		ctx := pkcs11.New(path)
-		if ctx == nil {
-			return nil, fmt.Errorf("loading PKCS#11 library %q: it is no loadable PKCS#11 library for this machine", path)
-		}
-		m = &module{path: path, ctx: ctx}
-		modules[path] = m
-	}
-	if m.owned {
-		return nil, fmt.Errorf("loading PKCS#11 library %q: a token of it is open in this process already, close that one first", path)
-	}
-	m.owned = true
-	return m, nil
-}
-
-func (m *module) release() {
-	modulesMu.Lock()
-	defer modulesMu.Unlock()
-	m.owned = false
-}
-
-// slot returns the token's slot while a link is up.
-func (m *module) slot(uri URI) (uint, pkcs11.TokenInfo, error) {
-	slots, err := m.ctx.GetSlotList(true)
-	if err != nil {
-		return 0, pkcs11.TokenInfo{}, fmt.Errorf("listing slots: %w", err)
-	}
-	for _, slot := range slots {
-		info, err := m.ctx.GetTokenInfo(slot)
-		if err != nil {
-			continue // the slot of another token
-		}
-		if (uri.Serial == "" || uri.Serial == info.SerialNumber) && (uri.Token == "" || uri.Token == info.Label) {
-			return slot, info, nil
-		}
-	}
-	return 0, pkcs11.TokenInfo{}, errors.New("listing slots: the token is in none")
-}
-
-// labels lists the tokens that there are, for the text of an error. Only when
-// no link is up: it initialises and finalises the library.
-func (m *module) labels() string {
-	if err := m.ctx.Initialize(); err != nil {
-		return "" // the error that led here says enough
-	}
-	defer func() { _ = m.ctx.Finalize() }()
-	slots, err := m.ctx.GetSlotList(true)
-	if err != nil {
-		return ""
-	}
-	var found []string
-	for _, slot := range slots {
-		if info, err := m.ctx.GetTokenInfo(slot); err == nil && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
-			found = append(found, fmt.Sprintf("%q (serial %s)", info.Label, info.SerialNumber))
-		}
-	}
-	if len(found) == 0 {
-		return "; the library knows no initialised token: initialise one, or check the library's configuration (SoftHSM: softhsm2_conf)"
-	}
-	return "; the library knows " + strings.Join(found, ", ")
 }

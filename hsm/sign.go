@@ -38,7 +38,7 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	signature, err := s.sign(digest, opts)
 	if err != nil {
 		s.token.Metrics.refused(err)
-		return nil, fmt.Errorf("signing with key %x in token %s: %w", s.name[:8], s.token.name(), err)
+		return nil, fmt.Errorf("signing with key %s in token %s: %w", s.name, s.token.name(), err)
 	}
 	s.token.Metrics.signed(time.Since(start))
 	return signature, nil
@@ -87,38 +87,18 @@ type outcome[T any] struct {
 	err   error
 }
 
-// within runs one call of the library under the gate and a deadline, and does
-// about its errors what their class says: once more on the same sessions, or
-// once more on new ones if those come within the deadline.
+// within runs one call of the library under the gate and a deadline. When the
+// link was lost over it, it waits for a new one and calls once more, if that
+// comes within the deadline. Not for Run, which would wait for itself.
 func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
 	var zero T
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	if _, reason, _ := t.state(); reason != nil {
-		return zero, reason // the breaker is open: at once
+	value, lost, err := settled(t, timer.C, call)
+	if !lost {
+		return value, err
 	}
-	retried, rebuilt := false, false
-	for {
-		l, value, err := attempt(t, timer.C, call)
-		if err == nil || l == nil || errors.Is(err, ErrTimeout) {
-			return value, err
-		}
-		switch what := classify(err); {
-		case what == classFatal || rebuilt:
-			if what != classFatal {
-				t.lose(l, err)
-			}
-			return zero, err
-		case what == classRetry && !retried:
-			retried = true // also "context is closed": the link was replaced under us
-			continue
-		}
-		t.lose(l, err)
-		rebuilt = true
-		_, reason, healed := t.state()
-		if reason == nil {
-			continue // already healed
-		}
+	if _, healed, reason := t.state(); reason != nil {
 		select {
 		case <-healed:
 		case <-t.done:
@@ -126,6 +106,30 @@ func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (
 		case <-timer.C:
 			return zero, unavailable(err)
 		}
+	}
+	value, _, err = settled(t, timer.C, call)
+	return value, err
+}
+
+// settled makes one call and does about its error what the class says: once
+// more on the same sessions, or the link is given up.
+func settled[T any](t *Token, expired <-chan time.Time, call func(*link) (T, error)) (value T, lost bool, err error) {
+	if _, _, reason := t.state(); reason != nil {
+		return value, false, reason // the breaker is open: at once, without waiting at the gate
+	}
+	for try := 0; ; try++ {
+		l, value, err := attempt(t, expired, call)
+		if err == nil || l == nil || errors.Is(err, ErrTimeout) {
+			return value, false, err
+		}
+		switch what := classify(err); {
+		case what == classFatal:
+			return value, false, err
+		case what == classRetry && try == 0:
+			continue // on the same sessions, or on the new ones after errReplaced
+		}
+		t.lose(l, err)
+		return value, true, err
 	}
 }
 
@@ -137,7 +141,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 	if err := t.gate.enter(expired, t.done); err != nil {
 		return nil, zero, err
 	}
-	l, reason, _ := t.state() // after the wait: the breaker may have opened meanwhile
+	l, _, reason := t.state() // after the wait: the breaker may have opened meanwhile
 	if l == nil {
 		t.gate.leave()
 		return nil, zero, reason
@@ -146,7 +150,11 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 	var phase atomic.Int32
 	result := make(chan outcome[T], 1)
 	go func() {
-		value, err := call(l)
+		value, err := zero, errReplaced
+		if l.enter() {
+			value, err = call(l)
+			l.leave()
+		}
 		if !phase.CompareAndSwap(running, returned) {
 			t.gate.hung.Add(-1) // back after all
 		}

@@ -41,12 +41,16 @@ func (t *Token) Run(ctx context.Context) error {
 // returns the delay to begin with should the new link be lost at once: a token
 // that comes and goes is not hammered.
 func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
-	_, reason, _ := t.state()
+	_, _, reason := t.state()
 	if reason == nil || errors.Is(reason, ErrClosed) {
 		return delay
 	}
 	lostAt, said := time.Now(), ""
-	t.Logger.WarnContext(ctx, "token lost", slog.String("token", t.uri.Token), slog.Any("reason", reason))
+	loud := slog.LevelWarn
+	if errors.Is(reason, ErrNoKey) {
+		loud = slog.LevelDebug // looked for again and again while every key is gone; that was said once
+	}
+	t.Logger.Log(ctx, loud, "token lost", slog.String("token", t.uri.Token), slog.Any("reason", reason))
 	for tries := 1; ; tries++ {
 		if !t.pause(ctx, delay) {
 			return delay
@@ -62,7 +66,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 		case err := <-result:
 			if err == nil {
 				t.Metrics.rebuilt()
-				t.Logger.InfoContext(ctx, "token recovered", slog.String("token", t.uri.Token),
+				t.Logger.Log(ctx, min(loud, slog.LevelInfo), "token recovered", slog.String("token", t.uri.Token),
 					slog.Int("tries", tries), slog.Duration("after", time.Since(lostAt)))
 				return delay
 			}
@@ -120,7 +124,7 @@ func (t *Token) rebuild() (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := dial(t.module.path, t.settings, pin)
+	l, err := t.dial(t.module.path, t.settings, pin)
 	if err != nil {
 		t.noteRefusal(pin, err)
 		return err
@@ -195,7 +199,7 @@ func (t *Token) findAll(l *link) (gone map[keyName]bool, err error) {
 		case errors.Is(err, ErrNoKey):
 			gone[name] = true
 		default:
-			return nil, fmt.Errorf("testing key %x: %w", name[:8], err)
+			return nil, fmt.Errorf("testing key %s: %w", name, err)
 		}
 	}
 	return gone, nil
@@ -213,15 +217,14 @@ func (t *Token) publicKeys() map[keyName]crypto.PublicKey {
 
 // use closes the breaker with a new link.
 func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
+	for name := range t.publicKeys() {
+		t.setGone(name, gone[name])
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		t.lost = l // Close waits for building and closes it
 		return ErrClosed
-	}
-	for name, key := range t.wanted {
-		key.gone = gone[name]
-		t.wanted[name] = key
 	}
 	t.current, t.slot, t.reason = l, slot, nil
 	t.refused, t.refusal = "", nil
@@ -232,36 +235,31 @@ func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
 
 // testKeys signs once with every key, so that a connection that died while
 // idle is found before a client finds it, and looks for keys that were gone.
-//
-// A key that cannot be found is no proof that it is not there: SoftHSM says so
-// of every key once its directory was away, for ever. So the link is made anew
-// when a key is newly missing, and, as long as no key at all can be found, each
-// time; with one key working the token is there and the others are gone.
+// While no key at all can be found the link is made anew each time, since only
+// a new one can tell (see findIn); with one key working the others are gone.
 func (t *Token) testKeys(ctx context.Context) {
-	works, news := 0, false
 	l, _, _ := t.state()
 	if l == nil {
 		return // being healed
 	}
-	for name, pub := range t.publicKeys() {
-		before := t.isGone(name)
-		err := t.look(name, pub)
+	works := 0
+	keys := t.publicKeys()
+	for name, pub := range keys {
+		timer := time.NewTimer(t.SignTimeout)
+		_, lost, err := settled(t, timer.C, func(l *link) (crypto.Signer, error) { return t.findIn(l, name, pub) })
+		timer.Stop()
 		switch {
 		case err == nil:
 			works++
-		case errors.Is(err, ErrNoKey):
-			news = news || !before
-			if !before {
-				t.Logger.ErrorContext(ctx, "key not found in the token", slog.String("token", t.uri.Token), slog.String("key", fmt.Sprintf("%x", name[:8])))
-			}
-		case errors.Is(err, ErrClosed), ctx.Err() != nil:
+		case errors.Is(err, ErrNoKey): // known to be gone
+		case lost, errors.Is(err, ErrClosed), ctx.Err() != nil:
 			return
 		default:
-			t.Logger.WarnContext(ctx, "self-test not passed", slog.String("token", t.uri.Token), slog.Any("reason", err))
-			return // the error's own class has led to what is to be done
+			t.Logger.WarnContext(ctx, "self-test not passed", slog.String("token", t.uri.Token), slog.String("key", name.String()), slog.Any("reason", err))
+			return
 		}
 	}
-	if news || (works == 0 && len(t.publicKeys()) > 0) {
+	if works == 0 && len(keys) > 0 {
 		t.lose(l, ErrNoKey)
 	}
 }

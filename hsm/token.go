@@ -26,6 +26,7 @@ type Token struct {
 	done   chan struct{} // closed by Close
 	broken chan struct{} // capacity 1: wakes Run
 	times  timings
+	dial   func(module string, s settings, pin string) (*link, error) // dial; tests count and break it
 
 	// building is held while links are closed and opened: by Open, one attempt
 	// of Run at a time, and Close.
@@ -96,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		done:     make(chan struct{}),
 		broken:   make(chan struct{}, 1),
 		times:    defaultTimings,
+		dial:     dial,
 		wanted:   make(map[keyName]wantedKey),
 	}
 	if err := t.open(pin); err != nil {
@@ -110,7 +112,7 @@ func (t *Token) open(pin string) error {
 	if err := t.environment(); err != nil {
 		return err
 	}
-	l, err := dial(t.module.path, t.settings, pin)
+	l, err := t.dial(t.module.path, t.settings, pin)
 	if err != nil {
 		if isTokenAbsent(err) {
 			return fmt.Errorf("%w%s", err, t.module.labels())
@@ -176,7 +178,7 @@ func (t *Token) Close() error {
 		t.mu.Unlock()
 		for _, l := range links {
 			if l != nil {
-				l.close() // once per link: crypto11 counts a second one against others
+				l.close()
 			}
 		}
 		t.module.release()
@@ -228,7 +230,7 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 		return nil, fmt.Errorf("finding a key in token %s: %w", t.name(), err)
 	}
 	if err := t.look(name, pub); err != nil {
-		return nil, fmt.Errorf("finding key %x in token %s: %w", name[:8], t.name(), err)
+		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.name(), err)
 	}
 	t.mu.Lock()
 	t.wanted[name] = wantedKey{public: pub}
@@ -242,28 +244,40 @@ func (t *Token) look(name keyName, pub crypto.PublicKey) error {
 	return err
 }
 
-// findIn finds a key and keeps it in the link. A key that is not there is
-// noted, so that nobody asks the token again and again.
+// findIn finds a key and keeps it in the link. A key that this link had and
+// does not show any more is no proof that it is not there: SoftHSM says so of
+// every key, for ever, once its directory was away. Only a new link can tell.
 func (t *Token) findIn(l *link, name keyName, pub crypto.PublicKey) (crypto.Signer, error) {
 	key, err := l.find(pub)
-	switch {
-	case err == nil:
+	if err == nil {
 		l.set(name, key)
 		t.setGone(name, false)
-	case errors.Is(err, ErrNoKey):
-		l.set(name, nil)
-		t.setGone(name, true)
+		return key, nil
 	}
-	return key, err
+	t.mu.Lock()
+	had, wanted := t.wanted[name]
+	t.mu.Unlock()
+	if errors.Is(err, ErrNoKey) && wanted && !had.gone {
+		return nil, errVanished
+	}
+	return nil, err
 }
 
-// setGone notes of a key that was handed out whether the token holds it.
+// setGone notes of a key that was handed out whether the token holds it, and
+// logs when that is news.
 func (t *Token) setGone(name keyName, gone bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if key, ok := t.wanted[name]; ok {
+	key, ok := t.wanted[name]
+	news := ok && key.gone != gone
+	if news {
 		key.gone = gone
 		t.wanted[name] = key
+	}
+	t.mu.Unlock()
+	if news && gone {
+		t.Logger.Error("key is gone from the token", slog.String("token", t.uri.Token), slog.String("key", name.String()))
+	} else if news {
+		t.Logger.Info("key is in the token again", slog.String("token", t.uri.Token), slog.String("key", name.String()))
 	}
 }
 
@@ -275,14 +289,14 @@ func (t *Token) isGone(name keyName) bool {
 
 // state returns the link in use, or nil with the reason and a channel that is
 // closed when there is one again.
-func (t *Token) state() (l *link, reason error, healed <-chan struct{}) {
+func (t *Token) state() (l *link, healed <-chan struct{}, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return nil, ErrClosed, nil
+		return nil, nil, ErrClosed
 	}
 	if t.current == nil {
-		return nil, unavailable(t.reason), t.healed
+		return nil, t.healed, unavailable(t.reason)
 	}
 	return t.current, nil, nil
 }

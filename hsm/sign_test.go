@@ -1,0 +1,361 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"ocspfleet/hsm/softhsm"
+)
+
+func TestSignManyAtATime(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.MaxSessions, cfg.SignTimeout = 3, 10*time.Second
+	registry := prometheus.NewPedanticRegistry()
+	cfg.Metrics = NewMetrics(registry)
+	token := openSoft(t, cfg, true)
+	keys := []crypto.Signer{makeKey(t, token, P256, "a"), makeKey(t, token, RSA2048, "b")}
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			for range 4 {
+				if err := signOnce(keys[i%2]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := testutil.ToFloat64(cfg.Metrics.queue); got != 0 {
+		t.Errorf("%v still wait", got)
+	}
+	for name, want := range map[string]int{
+		"ocspd_sign_duration_seconds": 1, "ocspd_sign_errors_total": len(signErrorClasses),
+		"ocspd_token_rebuilds_total": 1, "ocspd_token_queue": 1,
+	} {
+		if got, err := testutil.GatherAndCount(registry, name); err != nil || got != want {
+			t.Errorf("%s: %d series, %v; want %d", name, got, err, want)
+		}
+	}
+}
+
+func TestSignRefusesWhatItCannotVerify(t *testing.T) {
+	token := openSoft(t, configOf(newSoft(t)), false)
+	key := makeKey(t, token, RSA2048, "a")
+	digest := sha256.Sum256(nil)
+	for name, try := range map[string]func() ([]byte, error){
+		"PSS":             func() ([]byte, error) { return key.Sign(nil, digest[:], &rsa.PSSOptions{Hash: crypto.SHA256}) },
+		"no hash":         func() ([]byte, error) { return key.Sign(nil, digest[:], crypto.Hash(0)) },
+		"length mismatch": func() ([]byte, error) { return key.Sign(nil, digest[:31], crypto.SHA256) },
+		"no options":      func() ([]byte, error) { return key.Sign(nil, digest[:], nil) },
+	} {
+		if signature, err := try(); !errors.Is(err, errUnsupported) || signature != nil {
+			t.Errorf("%s: %x, %v", name, signature, err)
+		}
+	}
+	if err := token.Health(); err != nil {
+		t.Errorf("a refused request disturbed the token: %v", err)
+	}
+}
+
+// One faulty CRT signature reveals an RSA key, so none may leave.
+func TestWrongRSASignatureNeverLeaves(t *testing.T) {
+	token := openSoft(t, configOf(newSoft(t)), true)
+	key := makeKey(t, token, RSA2048, "a")
+	var flipped atomic.Int32
+	replaceKey(t, token, key, func(real crypto.Signer) crypto.Signer {
+		return fake{real, func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+			signature, err := real.Sign(nil, digest, opts)
+			if err == nil {
+				signature[100] ^= 4
+				flipped.Add(1)
+			}
+			return signature, err
+		}}
+	})
+	if err := signOnce(key); err != nil { // signs again on fresh sessions, where the key is the real one
+		t.Errorf("after the wrong signature: %v", err)
+	}
+	if n := flipped.Load(); n != 1 {
+		t.Errorf("%d wrong signatures made, want 1", n)
+	}
+}
+
+func TestECDSASignaturesAreVerifiedInSamples(t *testing.T) {
+	token := openSoft(t, configOf(newSoft(t)), false)
+	token.SignTimeout = 50 * time.Millisecond // nobody heals here
+	key := makeKey(t, token, P256, "a")
+	replaceKey(t, token, key, func(real crypto.Signer) crypto.Signer {
+		return fake{real, func([]byte, crypto.SignerOpts) ([]byte, error) { return []byte("no signature"), nil }}
+	})
+	digest := sha256.Sum256(nil)
+	for range ecdsaSample {
+		if _, err := key.Sign(nil, digest[:], crypto.SHA256); errors.Is(err, ErrBadSignature) {
+			return
+		}
+	}
+	t.Errorf("%d wrong signatures went unseen", ecdsaSample)
+}
+
+// A passing fault of the device costs one more try and no rebuild.
+func TestPassingDeviceErrorIsRetried(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.Metrics = NewMetrics(prometheus.NewRegistry())
+	token := openSoft(t, cfg, true, noSelfTest)
+	key := makeKey(t, token, P256, "a")
+	var calls atomic.Int32
+	replaceKey(t, token, key, func(real crypto.Signer) crypto.Signer {
+		return fake{real, func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+			if calls.Add(1)%10 == 0 {
+				return nil, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
+			}
+			return real.Sign(nil, digest, opts)
+		}}
+	})
+	for range 25 {
+		if err := signOnce(key); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := testutil.ToFloat64(cfg.Metrics.rebuilds); n != 0 {
+		t.Errorf("%v rebuilds", n)
+	}
+}
+
+// hang makes every signature of the key wait until release is called.
+func hang(t *testing.T, token *Token, key crypto.Signer) (release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	replaceKey(t, token, key, func(real crypto.Signer) crypto.Signer {
+		return fake{real, func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+			<-gate
+			return real.Sign(nil, digest, opts)
+		}}
+	})
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+func TestHangingTokenHoldsBoundedGoroutinesAndIsRefusedAtOnce(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.MaxSessions, cfg.SignTimeout = 3, 100*time.Millisecond
+	token := openSoft(t, cfg, false)
+	key := makeKey(t, token, P256, "a")
+	release := hang(t, token, key)
+	defer release()
+	before := runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if err := signOnce(key); !errors.Is(err, ErrTimeout) && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrBusy) {
+				t.Errorf("while the token hangs: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	start := time.Now()
+	for range 1000 {
+		if err := signOnce(key); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("with every session hanging: %v", err)
+		}
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("1000 refusals took %v", took)
+	}
+	if now := runtime.NumGoroutine(); now > before+2 { // two sessions sign
+		t.Errorf("%d goroutines before, %d after", before, now)
+	}
+	if err := token.Health(); err == nil {
+		t.Error("healthy while every session hangs")
+	}
+	release()
+	eventually(t, "signing again when the calls have returned", func() error { return signOnce(key) })
+	if err := token.Health(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The old link cannot be closed while a call hangs in it; the new one is made beside it.
+func TestLostTokenHealsBesideAHangingCall(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.MaxSessions, cfg.SignTimeout = 3, 100*time.Millisecond
+	token := openSoft(t, cfg, true, noSelfTest)
+	hanging, other := makeKey(t, token, P256, "a"), makeKey(t, token, P256, "b")
+	release := hang(t, token, hanging)
+	defer release()
+	if err := signOnce(hanging); !errors.Is(err, ErrTimeout) {
+		t.Errorf("the hanging call: %v", err)
+	}
+	l, _, _ := token.state()
+	token.lose(l, errors.New("lost in a test"))
+	eventually(t, "signing with the other key", func() error { return signOnce(other) })
+	eventually(t, "signing with the key whose call hung", func() error { return signOnce(hanging) })
+	release()
+	eventually(t, "closing the old link", func() error {
+		if l.enter() {
+			l.leave()
+			return errors.New("open")
+		}
+		return nil
+	})
+	if err := signOnce(other); err != nil {
+		t.Errorf("after the old link was closed: %v", err)
+	}
+}
+
+func TestCloseDoesNotWaitForAHangingCall(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.SignTimeout = 50 * time.Millisecond
+	token, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeKey(t, token, P256, "a")
+	// A crypto11 session that is not put back, as a hanging call holds it.
+	inside, release := make(chan struct{}), make(chan struct{})
+	token.building.Lock()
+	go func() {
+		close(inside)
+		<-release
+		token.building.Unlock()
+	}()
+	<-inside
+	start := time.Now()
+	if err := token.Close(); err == nil {
+		t.Error("Close says that all is closed")
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	close(release)
+	eventually(t, "letting go of the library", func() error {
+		again, err := Open(t.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		return again.Close()
+	})
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.MaxSessions, cfg.MaxQueue, cfg.SignTimeout = 2, 3, 10*time.Second
+	token := openSoft(t, cfg, false)
+	key := makeKey(t, token, P256, "a")
+	release := hang(t, token, key)
+	defer release()
+	results := make(chan error, 20)
+	for range 20 {
+		go func() { results <- signOnce(key) }()
+	}
+	for range 20 - 1 - 3 { // one signs, three wait, the rest is refused while the token hangs
+		if err := <-results; !errors.Is(err, ErrBusy) {
+			t.Errorf("refused with %v", err)
+		}
+	}
+	release()
+	for range 4 {
+		if err := <-results; err != nil {
+			t.Errorf("one who waited: %v", err)
+		}
+	}
+}
+
+func TestQueueBoundFollowsTheSigningTime(t *testing.T) {
+	g := newGate(2, 0, 2*time.Second, nil)
+	slow := g.bound()
+	if slow != 2*200 { // 2 sessions x 1 s / 5 ms
+		t.Errorf("at first: %d", slow)
+	}
+	for range 200 {
+		g.took(50 * time.Millisecond)
+	}
+	if n := g.bound(); n < 38 || n > 45 { // 2 x 1 s / 50 ms
+		t.Errorf("at 50 ms: %d", n)
+	}
+	for range 200 {
+		g.took(50 * time.Microsecond)
+	}
+	if n := g.bound(); n != maxWaiting {
+		t.Errorf("at 50 us: %d", n)
+	}
+	for range 200 {
+		g.took(time.Minute)
+	}
+	if n := g.bound(); n != 2 {
+		t.Errorf("at 1 min: %d", n)
+	}
+}
+
+// The caller may use its buffer again as soon as Sign has returned.
+func TestDigestOfATimedOutCallIsACopy(t *testing.T) {
+	cfg := configOf(newSoft(t))
+	cfg.SignTimeout = 20 * time.Millisecond
+	token := openSoft(t, cfg, false)
+	key := makeKey(t, token, P256, "a")
+	gate, seen := make(chan struct{}), make(chan []byte, 1)
+	replaceKey(t, token, key, func(real crypto.Signer) crypto.Signer {
+		return fake{real, func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+			<-gate
+			seen <- slices.Clone(digest)
+			return nil, errUnsupported
+		}}
+	})
+	want := sha256.Sum256([]byte("x"))
+	buffer := slices.Clone(want[:])
+	if _, err := key.Sign(nil, buffer, crypto.SHA256); !errors.Is(err, ErrTimeout) {
+		t.Errorf("got %v", err)
+	}
+	clear(buffer)
+	close(gate)
+	if got := <-seen; !bytes.Equal(got, want[:]) {
+		t.Errorf("the call saw %x", got)
+	}
+}
+
+// BenchmarkSign compares a signer of ours with crypto11's own in a bare loop.
+func BenchmarkSign(b *testing.B) {
+	soft, err := softhsm.New(b.TempDir(), "site-a", testPIN)
+	if err != nil {
+		b.Fatal(err)
+	}
+	token, err := Open(b.Context(), configOf(soft))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = token.Close() }()
+	digest := sha256.Sum256(nil)
+	for _, kind := range []KeyKind{P256, RSA2048} {
+		key, err := token.GenerateKey(kind, string(kind))
+		if err != nil {
+			b.Fatal(err)
+		}
+		name, _, err := nameOf(key.Public())
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, _, _ := token.state()
+		for what, k := range map[string]crypto.Signer{"ours": key, "bare": l.signer(name)} {
+			b.Run(string(kind)+"/"+what, func(b *testing.B) {
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						if _, err := k.Sign(nil, digest[:], crypto.SHA256); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
