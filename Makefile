@@ -64,5 +64,5 @@ fuzz: deps ## fuzz each target for FUZZTIME
 		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
 	done
 
-bench: deps ## run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: build ## measure a fleet of its own (writes .run/bench.json)
+	go run ./integration/bench

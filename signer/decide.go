@@ -173,11 +173,12 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 	if p.Profile == db.ProfileBR {
 		life = absentLifeBR
 	}
-	p.HTTPMaxAge = min(p.HTTPMaxAge, absentMaxAge)
-	return p.signed(d, known, now.Add(life).Sub(known), signerEnd, now)
+	d = p.signed(d, known, now.Add(life).Sub(known), signerEnd, now)
+	d.maxAge = min(d.maxAge, absentMaxAge)
+	return d
 }
 
-// signed gives a decision its times. No answer outlives its signer (T15: caches
+// signed gives a decision its times. No answer outlives its signer (caches
 // kept answers of an expired one), and none is sent when its nextUpdate is past.
 func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, signerEnd, now time.Time) decision {
 	d.thisUpdate = thisUpdate
@@ -185,17 +186,17 @@ func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, sig
 	if !d.nextUpdate.After(now) {
 		return decision{class: Unauthorized}
 	}
-	d.maxAge = p.maxAge(d.nextUpdate, now)
+	d.maxAge = maxAge(p.HTTPMaxAge, d.nextUpdate, now)
 	// A quarter of the life at most, for short-lived answers: BR 4.9.10 wants
 	// them renewed before half of it is left.
 	d.slack = min(p.HTTPMaxAge, d.nextUpdate.Sub(d.thisUpdate)/4)
 	return d
 }
 
-// maxAge is how long HTTP caches may keep an answer: RFC 9919 section 7.2 wants
-// the end of it before nextUpdate.
-func (p policy) maxAge(nextUpdate, now time.Time) time.Duration {
-	return max(0, min(p.HTTPMaxAge, nextUpdate.Sub(now)-time.Second))
+// maxAge is how long HTTP caches may keep an answer: at most limit, and RFC 9919
+// section 7.2 wants the end of it before nextUpdate.
+func maxAge(limit time.Duration, nextUpdate, now time.Time) time.Duration {
+	return max(0, min(limit, nextUpdate.Sub(now)-time.Second))
 }
 
 // revoked is the decision for a revoked certificate. revocationTime must not be

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/signer"
+)
+
+// Config is /etc/ocspfleet/ocspd.yaml. Durations are written "30s" or "72h".
+type Config struct {
+	// Listen is the public address that OCSP clients reach, by plain HTTP
+	// (RFC 9919 section 5): ":80", or a loopback port behind nginx or HAProxy.
+	Listen string `yaml:"listen"`
+	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
+	Admin string `yaml:"admin"`
+	// Database is this site's own PostgreSQL; the login is a member of
+	// ocsp_responder and can only read. ocspd connects nowhere else.
+	Database Database `yaml:"database"`
+	// Token holds this site's responder key.
+	Token Token `yaml:"token"`
+	// Issuers are the CA keys this site answers for, and no others, whatever
+	// its database says. At least one.
+	Issuers []Issuer `yaml:"issuers"`
+	// DrainDelay is how long ocspd goes on answering after a stop was asked
+	// for, with /readyz already 503, so that load balancers turn away first.
+	// Default 5s; 0s behind nothing.
+	DrainDelay time.Duration `yaml:"drain_delay"`
+	// MaxConnections bounds the public listener. Default 4096: at 20 kB each
+	// that is 80 MB. More wait in the kernel's queue.
+	MaxConnections int `yaml:"max_connections"`
+	// CacheMB bounds the cache of signatures, in MiB. Default 64, room for
+	// 35,000 answers. -1 turns it off: each answer is then signed anew.
+	CacheMB int64 `yaml:"cache_mb"`
+	// Poll is how often the database is asked for changes even if it did not
+	// say that there are any. Default 1s.
+	Poll time.Duration `yaml:"poll"`
+	// LogLevel is debug, info, warn or error. Default info.
+	LogLevel slog.Level `yaml:"log_level"`
+}
+
+// Database says how to reach a PostgreSQL.
+type Database struct {
+	// DSN is a libpq URL without a password.
+	DSN string `yaml:"dsn"`
+	// PasswordFile holds the password, one line, readable by ocspd alone.
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Token says where the key is.
+type Token struct {
+	// URI is the token's PKCS#11 URI (RFC 7512): "pkcs11:token=site-a".
+	// module-path and pin-source may stand in it instead of below.
+	URI string `yaml:"uri"`
+	// Module is the PKCS#11 library: /usr/lib/softhsm/libsofthsm2.so.
+	Module string `yaml:"module"`
+	// PINFile holds the user PIN, one line, readable by ocspd alone.
+	PINFile string `yaml:"pin_file"`
+	// SoftHSM2Conf is SoftHSM's configuration, an absolute path. SoftHSM only.
+	SoftHSM2Conf string `yaml:"softhsm2_conf"`
+	// MaxSessions is how many PKCS#11 sessions are opened; one holds the
+	// login, the others sign. Default: the number of CPUs + 1.
+	MaxSessions int `yaml:"max_sessions"`
+	// SignTimeout is how long one signature may take, waiting included, before
+	// the client is told tryLater. Default 2s.
+	SignTimeout time.Duration `yaml:"sign_timeout"`
+}
+
+// Issuer pins one CA key under one name; exactly one of the two is set.
+type Issuer struct {
+	// Certificate is a file with a certificate of the issuer, PEM or DER.
+	Certificate string `yaml:"certificate"`
+	// Fingerprint is the SHA-256 of the certificate in the database, in hex.
+	Fingerprint string `yaml:"fingerprint"`
+}
+
+func defaults() Config {
+	return Config{Admin: "127.0.0.1:9080", DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
+}
+
+// Check judges what strict reading cannot.
+func (c *Config) Check(report func(key, problem string)) {
+	required := func(key, value, example string) {
+		if value == "" {
+			report(key, "is missing: for example "+example)
+		}
+	}
+	required("listen", c.Listen, `":80"`)
+	required("database.dsn", c.Database.DSN, "postgres://ocspd@127.0.0.1:5432/ocspfleet?sslmode=disable")
+	required("token.uri", c.Token.URI, `"pkcs11:token=site-a"`)
+	if c.Token.URI != "" {
+		if _, err := hsm.ParseURI(c.Token.URI); err != nil {
+			report("token.uri", err.Error())
+		}
+	}
+	if len(c.Issuers) == 0 {
+		report("issuers", "is empty: name at least one issuer by certificate or fingerprint")
+	}
+	for i, issuer := range c.Issuers {
+		if _, err := issuer.pin(); err != nil {
+			report(fmt.Sprintf("issuers[%d]", i), err.Error())
+		}
+	}
+	if c.MaxConnections < 1 {
+		report("max_connections", "is "+strconv.Itoa(c.MaxConnections)+": want at least 1")
+	}
+	if c.CacheMB == 0 || c.CacheMB < -1 {
+		report("cache_mb", "wants a size in MiB, or -1 for no cache")
+	}
+	if c.Poll < 10*time.Millisecond || c.Poll > time.Minute {
+		report("poll", "wants 10ms to 1m")
+	}
+	if c.DrainDelay < 0 || c.Token.SignTimeout < 0 {
+		report("drain_delay", "durations cannot be negative")
+	}
+}
+
+func (c *Config) database() db.Config {
+	return db.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, Application: "ocspd"}
+}
+
+func (c *Config) pins() ([]signer.Pin, error) {
+	pins := make([]signer.Pin, 0, len(c.Issuers))
+	for _, issuer := range c.Issuers {
+		pin, err := issuer.pin()
+		if err != nil {
+			return nil, fmt.Errorf("reading the pinned issuers: %w", err)
+		}
+		pins = append(pins, pin)
+	}
+	return pins, nil
+}
+
+func (i Issuer) pin() (signer.Pin, error) {
+	if (i.Certificate == "") == (i.Fingerprint == "") {
+		return signer.Pin{}, fmt.Errorf("wants either certificate or fingerprint")
+	}
+	if i.Fingerprint != "" {
+		sum, err := hex.DecodeString(strings.ReplaceAll(i.Fingerprint, ":", ""))
+		if err != nil || len(sum) != sha256.Size {
+			return signer.Pin{}, fmt.Errorf("fingerprint %q: want the %d hexadecimal digits of a SHA-256", i.Fingerprint, 2*sha256.Size)
+		}
+		return signer.Pin{Fingerprint: [sha256.Size]byte(sum)}, nil
+	}
+	raw, err := os.ReadFile(i.Certificate)
+	if err != nil {
+		return signer.Pin{}, err
+	}
+	if block, _ := pem.Decode(raw); block != nil {
+		raw = block.Bytes
+	}
+	return signer.Pin{Certificate: raw}, nil
+}

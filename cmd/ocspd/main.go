@@ -1,0 +1,96 @@
+// Ocspd answers OCSP requests at one site. It reads the site's own database,
+// signs with the key in the site's own token, and connects nowhere else.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/db/index"
+	"ocspfleet/hsm"
+	"ocspfleet/signer"
+)
+
+var program = boot.Program{
+	Name:    "ocspd",
+	Summary: "Answers OCSP requests from this site's copy of certificate status, signed with this site's own key.",
+	Example: "ocspd --config /etc/ocspfleet/ocspd.yaml\nocspd --config ./ocspd.yaml --check-config",
+	Config:  "/etc/ocspfleet/ocspd.yaml",
+}
+
+func main() {
+	os.Exit(boot.Main(program, os.Args[1:], os.Stdout, os.Stderr, run))
+}
+
+func run(ctx context.Context, env boot.Env) error {
+	cfg := defaults()
+	if err := boot.Load(env.Config, &cfg); err != nil {
+		return err
+	}
+	env.Level.Set(cfg.LogLevel)
+	pins, err := cfg.pins()
+	if err != nil {
+		return err
+	}
+	registry := boot.NewRegistry()
+	plan := &boot.Plan{Log: env.Log, DrainDelay: cfg.DrainDelay}
+	defer plan.Close()
+
+	store, err := db.Open(ctx, cfg.database())
+	if err != nil {
+		return err
+	}
+	plan.AddCloser("database", func() error { store.Close(); return nil })
+	if err := store.AwaitSchema(ctx, "site", env.Log); err != nil {
+		return err
+	}
+	token, err := hsm.Open(ctx, hsm.Config{
+		URI: cfg.Token.URI, Module: cfg.Token.Module, PINFile: cfg.Token.PINFile, SoftHSM2Conf: cfg.Token.SoftHSM2Conf,
+		MaxSessions: cfg.Token.MaxSessions, SignTimeout: cfg.Token.SignTimeout, Logger: env.Log, Metrics: hsm.NewMetrics(registry),
+	})
+	if err != nil {
+		return err
+	}
+	plan.AddCloser("token", token.Close)
+	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry)})
+	if err != nil {
+		return err
+	}
+	metrics := signer.NewMetrics()
+	registry.MustRegister(metrics)
+	responder, err := signer.New(signer.Config{
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.Token.SignTimeout, Logger: env.Log, Metrics: metrics,
+	}, copied, token)
+	if err != nil {
+		return err
+	}
+	if env.CheckOnly {
+		return nil
+	}
+
+	public, err := boot.Listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(ctx context.Context) []string {
+		reasons := responder.Ready(ctx)
+		for _, err := range []error{copied.Ready(), token.Health()} {
+			if err != nil {
+				reasons = append(reasons, err.Error())
+			}
+		}
+		return reasons
+	}}
+	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin, false); err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	plan.AddWorker("token", token.Run)
+	plan.AddWorker("copy", copied.Run)
+	plan.AddWorker("responder", responder.Run)
+	plan.AddServer("ocsp", signer.NewServer(responder.Handler(signer.HTTPConfig{}), env.Log), signer.LimitListener(public, cfg.MaxConnections))
+	env.Log.InfoContext(ctx, "ocspd started")
+	return plan.Run(ctx)
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Config is /etc/ocspfleet/ocspsyncd.yaml. Durations are written "5s".
+type Config struct {
+	// Role is what this daemon works for: master (it confirms the head, so that
+	// the sites know how old their copies are) or site (it seeds, watches and
+	// repairs the site's copy). Required.
+	Role string `yaml:"role"`
+	// Site is this site's name on the master's roster. Role site only.
+	Site string `yaml:"site"`
+	// Database is the local database. The login is a member of ocsp_publisher at
+	// the master, of ocsp_sync at a site.
+	Database Database `yaml:"database"`
+	// Master is the master's database as this site reaches it; the login is a
+	// member of ocsp_replica. Role site only. Use sslmode=verify-full unless the
+	// two are one machine.
+	Master Database `yaml:"master"`
+	// Heartbeat is how often the head is confirmed: the least age of any copy.
+	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
+	Heartbeat time.Duration `yaml:"heartbeat"`
+	// Recount is how often the whole copy is recounted against its head. Default
+	// 1m, stretched for large copies to a hundredth of the time. Role site only.
+	Recount time.Duration `yaml:"recount"`
+	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
+	Admin string `yaml:"admin"`
+	// LogLevel is debug, info, warn or error. Default info.
+	LogLevel slog.Level `yaml:"log_level"`
+}
+
+// Database says how to reach a PostgreSQL.
+type Database struct {
+	// DSN is a libpq URL without a password.
+	DSN string `yaml:"dsn"`
+	// PasswordFile holds the password, one line, readable by ocspsyncd alone.
+	PasswordFile string `yaml:"password_file"`
+}
+
+const (
+	roleMaster = "master"
+	roleSite   = "site"
+)
+
+func defaults() Config {
+	return Config{Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
+}
+
+// Check judges what strict reading cannot.
+func (c *Config) Check(report func(key, problem string)) {
+	if c.Role != roleMaster && c.Role != roleSite {
+		report("role", "wants master or site")
+	}
+	if c.Database.DSN == "" {
+		report("database.dsn", "is missing: for example postgres://ocspsyncd@127.0.0.1:5432/ocspfleet?sslmode=disable")
+	}
+	switch {
+	case c.Role == roleSite && c.Site == "":
+		report("site", "is missing: the site's name on the master's roster, for example site-a")
+	case c.Role == roleMaster && c.Site != "":
+		report("site", "is for role site")
+	}
+	switch {
+	case c.Role == roleSite && c.Master.DSN == "":
+		report("master.dsn", "is missing: for example postgres://site_a@master.example:5432/ocspfleet?sslmode=verify-full")
+	case c.Role == roleMaster && c.Master.DSN != "":
+		report("master", "is for role site")
+	}
+	if c.Heartbeat < 100*time.Millisecond || c.Heartbeat > 5*time.Minute {
+		report("heartbeat", "wants 100ms to 5m")
+	}
+	if c.Recount < time.Second {
+		report("recount", "wants at least 1s")
+	}
+}
+
+func (d Database) config() db.Config {
+	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd"}
+}

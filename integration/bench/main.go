@@ -1,0 +1,87 @@
+// Bench starts a fleet and measures it: import, memory, the way of a revocation,
+// the cost of a cached GET beside bare net/http and chi in the same run. It
+// prints a table and writes the figures as JSON. It is no test.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"text/tabwriter"
+
+	"ocspfleet/integration/fleet"
+)
+
+// row is one figure.
+type row struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+}
+
+type options struct {
+	certs, revocations, rounds, basePort int
+	seconds                              float64
+	out                                  string
+}
+
+func main() {
+	var o options
+	bare := flag.String("bare", "", "")
+	size := flag.String("size", "", "")
+	flag.IntVar(&o.certs, "certs", 1_000_000, "certificates to import")
+	flag.IntVar(&o.revocations, "revocations", 300, "revocations to time")
+	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds of load")
+	flag.Float64Var(&o.seconds, "seconds", 5, "length of one round of load, each server")
+	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
+	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
+	flag.Parse()
+	if *bare != "" {
+		fail(serveBare(*bare, *size))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	fail(run(ctx, o))
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", BasePort: o.basePort, Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
+	var rows []row
+	for _, measure := range []func(context.Context, *fleet.Fleet, options) ([]row, error){revocations, cachedGET, imports} {
+		some, err := measure(ctx, f, o)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, some...)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintf(table, "%s\t%.4g\t%s\n", r.Name, r.Value, r.Unit)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.out), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(o.out, append(raw, '\n'), 0o600)
+}

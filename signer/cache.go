@@ -1,0 +1,250 @@
+package signer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"hash/maphash"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	cacheShards = 64
+
+	// maxCachedCertID keeps answers to absurd requests (a serial of 16,000 octets
+	// is well-formed) out of the cache. A SHA-512 CertID with a serial of 20 octets
+	// takes 171.
+	maxCachedCertID = 256
+
+	// entryOverhead is what an entry takes beside its key and body, in octets:
+	// the struct (176), four header values (200), map slot and ring slot (40), and
+	// the allocator's rounding.
+	entryOverhead = 512
+)
+
+// entry is one signed answer. All but used and slot never changes.
+type entry struct {
+	hash                   uint64
+	key, body              []byte
+	class                  Class
+	producedAt             time.Time
+	thisUpdate, nextUpdate time.Time
+	head                   head
+
+	used atomic.Bool // asked for since the hand last came by
+	slot int         // place in the shard's ring; the shard's lock owns it
+}
+
+// head holds the header values of an answer, made once when it is signed.
+type head struct{ etag, lastModified, expires, length []string }
+
+func newHead(body []byte, thisUpdate, nextUpdate time.Time) head {
+	sum := sha256.Sum256(body)
+	return head{
+		etag:         []string{`"` + hex.EncodeToString(sum[:16]) + `"`},
+		lastModified: []string{thisUpdate.UTC().Format(http.TimeFormat)},
+		expires:      []string{nextUpdate.UTC().Format(http.TimeFormat)},
+		length:       []string{strconv.Itoa(len(body))},
+	}
+}
+
+// fits says whether a cached signature may stand for the decision d, which has
+// the same content: its thisUpdate is at most slack behind, it was not made in
+// what is now the future (the clock was set back), and it is not past.
+func (e *entry) fits(d decision, now time.Time) bool {
+	return !e.thisUpdate.Before(d.thisUpdate.Add(-d.slack)) &&
+		!e.producedAt.After(now.Add(time.Second)) && // 1 s: two requests may read the clock in either order
+		e.nextUpdate.After(now)
+}
+
+// stillFits is fits for the time when the token cannot sign: the content is the
+// same and was looked up now, so an older signature of it is still true; it must
+// have half of the time left that a fresh one would have.
+func (e *entry) stillFits(d decision, now time.Time) bool {
+	return !e.producedAt.After(now.Add(time.Second)) && e.nextUpdate.After(now) &&
+		e.nextUpdate.Sub(now) >= d.nextUpdate.Sub(now)/2
+}
+
+// flight is one signature under way; the fields are set before done is closed.
+type flight struct {
+	hash  uint64
+	key   []byte
+	done  chan struct{}
+	entry *entry
+	err   error
+}
+
+// cache holds signed answers by their content. It is bounded in octets; each of
+// its shards evicts by the clock algorithm: an entry asked for since the hand
+// last came by is spared once, so a flood of serials asked once drives out
+// itself, not the answers that everybody wants.
+type cache struct {
+	seed   maphash.Seed // keys come from the internet: the hash must not be guessable
+	limit  int64        // octets per shard
+	shards [cacheShards]shard
+	// epoch grows when the cache is emptied: a signature that was under way then
+	// is not kept.
+	epoch     atomic.Uint64
+	evictions atomic.Uint64
+}
+
+// shard is one part of the cache; mu guards all of it.
+type shard struct {
+	mu      sync.RWMutex
+	entries map[uint64]*entry
+	flights map[uint64]*flight
+	ring    []*entry
+	hand    int
+	size    int64
+	_       [40]byte // keeps neighbours' locks off this cache line
+}
+
+func newCache(size int64) *cache {
+	c := &cache{seed: maphash.MakeSeed(), limit: size / cacheShards}
+	for i := range c.shards {
+		c.shards[i].entries = make(map[uint64]*entry)
+		c.shards[i].flights = make(map[uint64]*flight)
+	}
+	return c
+}
+
+func (c *cache) hash(key []byte) uint64   { return maphash.Bytes(c.seed, key) }
+func (c *cache) shard(hash uint64) *shard { return &c.shards[hash%cacheShards] }
+func (e *entry) cost() int64              { return int64(len(e.key) + len(e.body) + entryOverhead) }
+func (e *entry) is(key []byte) bool       { return e != nil && bytes.Equal(e.key, key) }
+func (f *flight) is(key []byte) bool      { return f != nil && bytes.Equal(f.key, key) }
+
+// get returns the entry of the content key, or nil. The caller judges its age.
+func (c *cache) get(hash uint64, key []byte) *entry {
+	s := c.shard(hash)
+	s.mu.RLock()
+	e := s.entries[hash]
+	s.mu.RUnlock()
+	if !e.is(key) {
+		return nil
+	}
+	if !e.used.Load() { // a store by every reader would make the cache line travel
+		e.used.Store(true)
+	}
+	return e
+}
+
+// join returns the flight that signs the content key, and whether the caller is
+// the one to fly it, so that one content is never signed twice at once. It
+// returns an entry instead when one that fits has landed meanwhile.
+func (c *cache) join(hash uint64, key []byte, d decision, now time.Time) (f *flight, leader bool, e *entry) {
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[hash]; e.is(key) && e.fits(d, now) {
+		return nil, false, e
+	}
+	old := s.flights[hash]
+	if old.is(key) {
+		return old, false, nil
+	}
+	f = &flight{hash: hash, key: bytes.Clone(key), done: make(chan struct{})}
+	if old == nil { // else: two contents with one hash, and this one flies alone
+		s.flights[hash] = f
+	}
+	return f, true, nil
+}
+
+// land ends a flight: its entry, if it has one, is kept unless the cache was
+// emptied since epoch, and everyone who waits for it goes on.
+func (c *cache) land(f *flight, epoch uint64) {
+	s := c.shard(f.hash)
+	s.mu.Lock()
+	if s.flights[f.hash] == f {
+		delete(s.flights, f.hash)
+	}
+	if f.entry != nil && epoch == c.epoch.Load() {
+		s.put(f.entry, c.limit, &c.evictions)
+	}
+	s.mu.Unlock()
+	close(f.done)
+}
+
+// put stores an entry in place of an older one of the same hash.
+func (s *shard) put(e *entry, limit int64, evictions *atomic.Uint64) {
+	if e.cost() > limit {
+		return
+	}
+	if old := s.entries[e.hash]; old != nil {
+		s.remove(old)
+	}
+	for s.size+e.cost() > limit {
+		if s.hand >= len(s.ring) {
+			s.hand = 0
+		}
+		if victim := s.ring[s.hand]; victim.used.Swap(false) {
+			s.hand++
+		} else {
+			s.remove(victim)
+			evictions.Add(1)
+		}
+	}
+	e.slot = len(s.ring)
+	s.ring = append(s.ring, e)
+	s.entries[e.hash] = e
+	s.size += e.cost()
+}
+
+// remove takes an entry out; the last of the ring takes its slot.
+func (s *shard) remove(e *entry) {
+	last := len(s.ring) - 1
+	s.ring[e.slot] = s.ring[last]
+	s.ring[e.slot].slot = e.slot
+	s.ring[last] = nil
+	s.ring = s.ring[:last]
+	delete(s.entries, e.hash)
+	s.size -= e.cost()
+}
+
+// empty forgets all signatures. Flights go on, but are not kept.
+func (c *cache) empty() {
+	c.epoch.Add(1)
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.entries = make(map[uint64]*entry)
+		s.ring, s.hand, s.size = nil, 0, 0
+		s.mu.Unlock()
+	}
+}
+
+// stats returns how many entries there are and what they take, in octets.
+func (c *cache) stats() (entries int, size int64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.RLock()
+		entries += len(s.entries)
+		size += s.size
+		s.mu.RUnlock()
+	}
+	return entries, size
+}
+
+// appendContent appends the content key of an answer to buf: all that it says
+// but its times. What changes one octet of it makes another signature.
+func appendContent(buf []byte, certID []byte, d decision, f finding, p policy, id *Identity) []byte {
+	buf = append(buf, byte(d.class), byte(d.reason))
+	extended := byte(0)
+	if d.extended {
+		extended = 1
+	}
+	buf = append(buf, extended)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(d.revokedAt.Unix()))
+	buf = binary.BigEndian.AppendUint64(buf, f.status.Changed)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(f.horizon.Epoch))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(p.Version))
+	buf = append(buf, id.fingerprint[:]...)
+	buf = append(buf, byte(len(id.algorithm)))
+	buf = append(buf, id.algorithm...)
+	return append(buf, certID...) // last, since its length varies
+}

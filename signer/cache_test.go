@@ -1,0 +1,229 @@
+package signer
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"math/big"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// A cached signature is used while its thisUpdate is at most http_max_age behind
+// the horizon, then signed anew.
+func TestCacheFollowsTheHorizon(t *testing.T) {
+	r := newRig(t)
+	first := r.ask(goodSerial)
+	signs := r.keys.signs.Load()
+	for _, after := range []time.Duration{time.Second, 30 * time.Minute, time.Hour} {
+		r.setTime(noon.Add(after))
+		r.source.heartbeat(r.time())
+		if a := r.ask(goodSerial); !bytes.Equal(a.Body, first.Body) {
+			t.Errorf("after %s: signed anew", after)
+		}
+	}
+	r.setTime(noon.Add(time.Hour + time.Second))
+	r.source.heartbeat(r.time())
+	second := r.ask(goodSerial)
+	if bytes.Equal(second.Body, first.Body) || !second.ThisUpdate.Equal(r.time().Add(-5*time.Minute)) {
+		t.Errorf("after an hour the old signature is used: thisUpdate %s", second.ThisUpdate)
+	}
+	if n := r.keys.signs.Load() - signs; n != 1 {
+		t.Errorf("%d signatures", n)
+	}
+	// The master dies: the horizon stands still, and so does the signature.
+	r.setTime(noon.Add(30 * time.Hour))
+	if a := r.ask(goodSerial); !bytes.Equal(a.Body, second.Body) {
+		t.Error("signed anew although nothing new is known")
+	}
+	r.setTime(noon.Add(38 * time.Hour))
+	wantClass(t, r.ask(goodSerial), Unauthorized) // cached or not: the table decides
+}
+
+// A permanent revocation is known now, so its signature ages by our clock.
+func TestCacheOfRevokedFollowsTheClock(t *testing.T) {
+	r := newRig(t)
+	first := r.ask(revokedSerial)
+	r.setTime(noon.Add(time.Hour))
+	if !bytes.Equal(r.ask(revokedSerial).Body, first.Body) {
+		t.Error("signed anew within http_max_age")
+	}
+	r.setTime(noon.Add(time.Hour + time.Second))
+	if bytes.Equal(r.ask(revokedSerial).Body, first.Body) {
+		t.Error("an old signature is used although the master is only dead")
+	}
+}
+
+// The clock is set back: what was signed in the future is not used.
+func TestCacheAfterClockSetBack(t *testing.T) {
+	r := newRig(t)
+	r.setTime(noon.Add(time.Hour))
+	r.source.heartbeat(r.time())
+	later := r.ask(revokedSerial)
+	r.setTime(noon)
+	if a := r.ask(revokedSerial); bytes.Equal(a.Body, later.Body) || a.ThisUpdate.After(noon) {
+		t.Errorf("thisUpdate %s lies ahead", a.ThisUpdate)
+	}
+}
+
+// unknown is short-lived, and a cached one keeps a fair part of its time.
+func TestCacheOfUnknown(t *testing.T) {
+	r := newRig(t)
+	wantClass(t, r.ask(absentSerial), Unknown)
+	for second := range 3600 {
+		r.setTime(noon.Add(time.Duration(second) * time.Second))
+		r.source.heartbeat(r.time())
+		if a := r.ask(absentSerial); a.NextUpdate.Sub(r.time()) < 5*time.Minute || a.MaxAge > time.Minute {
+			t.Fatalf("after %d s: nextUpdate in %s, max-age %s", second, a.NextUpdate.Sub(r.time()), a.MaxAge)
+		}
+	}
+	if n := r.keys.signs.Load(); n > 20 {
+		t.Errorf("%d signatures in an hour", n)
+	}
+}
+
+// What the content key must tell apart: each change alone makes another answer.
+func TestContentKeyTellsApart(t *testing.T) {
+	id := &Identity{algorithm: []byte{1}}
+	type content struct {
+		certID []byte
+		d      decision
+		f      finding
+		p      policy
+		id     *Identity
+	}
+	make1 := func(edit func(*content)) string {
+		c := content{certID: []byte("certid"), d: decision{class: Revoked, reason: 1, revokedAt: noon}, id: id}
+		edit(&c)
+		return string(appendContent(nil, c.certID, c.d, c.f, c.p, c.id))
+	}
+	seen := make(map[string]int)
+	for i, edit := range []func(*content){
+		func(*content) {},
+		func(c *content) { c.certID = []byte("certiE") },
+		func(c *content) { c.d.class = Good },
+		func(c *content) { c.d.reason = db.ReasonNone },
+		func(c *content) { c.d.revokedAt = noon.Add(time.Second) },
+		func(c *content) { c.d.extended = true },
+		func(c *content) { c.f.status.Changed = 1 },
+		func(c *content) { c.f.horizon.Epoch = 1 },
+		func(c *content) { c.p.Version = 1 },
+		func(c *content) { c.id = &Identity{algorithm: []byte{1}, fingerprint: [32]byte{1}} },
+		func(c *content) { c.id = &Identity{algorithm: []byte{2}} },
+	} {
+		key := make1(edit)
+		if before, twice := seen[key]; twice {
+			t.Errorf("change %d has the key of change %d", i, before)
+		}
+		seen[key] = i
+	}
+	// Position and as_of are not in it: news about others changes nothing here.
+	if make1(func(c *content) { c.f.horizon.Position, c.f.horizon.AsOf = 9, noon }) != make1(func(*content) {}) {
+		t.Error("the horizon's position is in the key")
+	}
+}
+
+// The CertID as sent is in the key: NULL and absent parameters are two answers.
+func TestCacheKeepsCertIDsApart(t *testing.T) {
+	r := newRig(t)
+	one, two := r.request(goodSerial), requestFor(t, r.ca, crypto.SHA256, goodSerial)
+	for range 2 {
+		for _, request := range [][]byte{one, two} {
+			if a := r.Answer(t.Context(), request); !bytes.Contains(a.Body, certIDOf(t, request)) {
+				t.Fatal("answered with another CertID")
+			}
+		}
+	}
+}
+
+func testEntry(c *cache, n int, size int) (*entry, []byte) {
+	key := binary.BigEndian.AppendUint64(nil, uint64(n))
+	return &entry{hash: c.hash(key), key: key, body: make([]byte, size), nextUpdate: noon}, key
+}
+
+// The bound is hard, also for entries larger than a shard, and what is in demand
+// outlives a flood of what is asked once.
+func TestCacheIsBoundedAndSparesTheWanted(t *testing.T) {
+	const limit = 4 << 20
+	c := newCache(limit)
+	wanted, key := testEntry(c, -1, 1200)
+	put := func(e *entry) {
+		f := &flight{hash: e.hash, key: e.key, done: make(chan struct{}), entry: e}
+		c.land(f, c.epoch.Load())
+	}
+	put(wanted)
+	for n := range 50_000 {
+		e, _ := testEntry(c, n, 800+n%1000)
+		put(e)
+		if n%50 == 0 && c.get(wanted.hash, key) == nil {
+			t.Fatalf("what is in demand was driven out after %d others", n)
+		}
+	}
+	huge, _ := testEntry(c, 99_999_999, limit)
+	put(huge)
+	entries, size := c.stats()
+	if size > limit || entries < 1000 || c.evictions.Load() == 0 {
+		t.Errorf("%d entries, %d octets of %d, %d evictions", entries, size, limit, c.evictions.Load())
+	}
+	var counted int64
+	for i := range c.shards {
+		for slot, e := range c.shards[i].ring {
+			if counted += e.cost(); e.slot != slot || c.shards[i].entries[e.hash] != e {
+				t.Fatal("ring and map disagree")
+			}
+		}
+	}
+	if counted != size {
+		t.Errorf("size says %d, the entries %d", size, counted)
+	}
+	c.empty()
+	if entries, size := c.stats(); entries != 0 || size != 0 {
+		t.Errorf("emptied: %d entries, %d octets", entries, size)
+	}
+}
+
+// A signature that was under way when the cache was emptied is not kept.
+func TestEmptiedCacheStaysEmpty(t *testing.T) {
+	c := newCache(1 << 20)
+	e, key := testEntry(c, 1, 100)
+	f, leader, _ := c.join(e.hash, key, decision{}, noon)
+	if !leader {
+		t.Fatal("not the leader of the first flight")
+	}
+	epoch := c.epoch.Load()
+	c.empty()
+	f.entry = e
+	c.land(f, epoch)
+	if entries, _ := c.stats(); entries != 0 {
+		t.Error("kept")
+	}
+}
+
+// Two contents with one hash: both are signed, neither gets the other's answer.
+func TestHashCollision(t *testing.T) {
+	c := newCache(1 << 20)
+	one, _, _ := c.join(7, []byte("one"), decision{}, noon)
+	two, leader, _ := c.join(7, []byte("two"), decision{}, noon)
+	if !leader || one == two {
+		t.Fatal("the second waits for the first's answer")
+	}
+	for _, f := range []*flight{one, two} {
+		f.entry = &entry{hash: 7, key: f.key}
+		c.land(f, 0)
+	}
+	if c.get(7, []byte("one")) != nil || c.get(7, []byte("two")) == nil {
+		t.Error("the later one should stand")
+	}
+}
+
+func TestNoCache(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.CacheBytes = -1 })
+	before := r.keys.signs.Load()
+	r.ask(big.NewInt(1))
+	r.ask(big.NewInt(1))
+	if n := r.keys.signs.Load() - before; n != 2 {
+		t.Errorf("%d signatures", n)
+	}
+}

@@ -1,0 +1,216 @@
+package signer
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ocspfleet/db"
+)
+
+func changed(p db.Policy, f func(*db.Policy)) policy {
+	f(&p)
+	return capped(p)
+}
+
+// The decision table, cell by cell: what the copy says, against its age.
+func TestDecisionTable(t *testing.T) {
+	const (
+		fresh    = 10 * time.Second
+		unfresh  = 16 * time.Minute // beyond fresh_for_unknown
+		nearlate = 36 * time.Hour   // max_staleness itself
+		late     = 36*time.Hour + time.Second
+		overlate = 80 * time.Hour // beyond validity
+	)
+	usual := capped(testPolicy())
+	br := changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR })
+	refusing := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedUnauthorized })
+	revoking := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
+	revokingBR := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued, p.Profile = db.NeverIssuedRevoked, db.ProfileBR })
+
+	good := finding{issued: true, status: db.Status{Reason: db.ReasonNone}}
+	forever := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
+	bare := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}}
+	hold := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
+	absent := finding{}
+	end := noon.Add(6 * 24 * time.Hour)
+
+	for _, c := range []struct {
+		name   string
+		policy policy
+		copy   finding
+		age    time.Duration
+		doubt  string
+		end    time.Time
+		want   Class
+		// this and next are offsets from now; checked for signed classes.
+		this, next time.Duration
+	}{
+		{"no signer, good", usual, good, fresh, "", time.Time{}, Unauthorized, 0, 0},
+		{"no signer, revoked", usual, forever, fresh, "", time.Time{}, Unauthorized, 0, 0},
+		{"no signer, old", usual, forever, late, "", time.Time{}, Unauthorized, 0, 0},
+		{"signer ends now", usual, forever, fresh, "", noon, Unauthorized, 0, 0},
+
+		{"revoked for ever, fresh", usual, forever, fresh, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, old", usual, forever, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, very old", usual, forever, overlate, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, doubt", usual, forever, fresh, "diverged", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked without reason, old", usual, bare, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, br", br, forever, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+
+		{"hold, fresh", usual, hold, fresh, "", end, Revoked, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
+		{"hold, old", usual, hold, late, "", end, Revoked, -late - 5*time.Minute, 72*time.Hour - 5*time.Minute - late},
+		{"hold, to its last second", usual, hold, 72*time.Hour - 5*time.Minute - time.Second, "", end, Revoked, -72*time.Hour + time.Second, time.Second},
+		{"hold, nextUpdate past", usual, hold, 72*time.Hour - 5*time.Minute, "", end, Unauthorized, 0, 0},
+		{"hold, doubt", usual, hold, fresh, "diverged", end, Revoked, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
+		{"hold, br", br, hold, fresh, "", end, Unauthorized, 0, 0},
+
+		{"good, fresh", usual, good, fresh, "", end, Good, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
+		{"good, at the limit", usual, good, nearlate, "", end, Good, -nearlate - 5*time.Minute, 72*time.Hour - 5*time.Minute - nearlate},
+		{"good, old", usual, good, late, "", end, Unauthorized, 0, 0},
+		{"good, doubt", usual, good, fresh, "diverged", end, TryLater, 0, 0},
+		{"good, signer ends first", usual, good, fresh, "", noon.Add(time.Hour), Good, -fresh - 5*time.Minute, time.Hour},
+
+		{"absent unknown, fresh", usual, absent, fresh, "", end, Unknown, -fresh - 5*time.Minute, 15 * time.Minute},
+		{"absent unknown, at the limit", usual, absent, 15 * time.Minute, "", end, Unknown, -20 * time.Minute, 15 * time.Minute},
+		{"absent unknown, unfresh", usual, absent, unfresh, "", end, Unauthorized, 0, 0},
+		{"absent unknown, old", usual, absent, late, "", end, Unauthorized, 0, 0},
+		{"absent unknown, doubt", usual, absent, fresh, "diverged", end, TryLater, 0, 0},
+		{"absent unknown, br", br, absent, fresh, "", end, Unknown, -fresh - 5*time.Minute, 8 * time.Hour},
+		{"absent unauthorized, fresh", refusing, absent, fresh, "", end, Unauthorized, 0, 0},
+		{"absent unauthorized, old", refusing, absent, late, "", end, Unauthorized, 0, 0},
+		{"absent revoked, fresh", revoking, absent, fresh, "", end, Revoked, -fresh - 5*time.Minute, 15 * time.Minute},
+		{"absent revoked, unfresh", revoking, absent, unfresh, "", end, Unauthorized, 0, 0},
+		{"absent revoked, old", revoking, absent, late, "", end, Unauthorized, 0, 0},
+		{"absent revoked, doubt", revoking, absent, fresh, "diverged", end, TryLater, 0, 0},
+		{"absent revoked, br", revokingBR, absent, fresh, "", end, Unauthorized, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.copy.horizon = db.Horizon{AsOf: noon.Add(-c.age), Received: noon.Add(-c.age), Doubt: c.doubt}
+			d := decide(c.policy, c.copy, c.end, noon)
+			if d.class != c.want {
+				t.Fatalf("class %s, want %s", d.class, c.want)
+			}
+			if !d.class.Signed() {
+				return
+			}
+			if diff := cmp.Diff([]time.Time{noon.Add(c.this), noon.Add(c.next)}, []time.Time{d.thisUpdate, d.nextUpdate}); diff != "" {
+				t.Errorf("thisUpdate, nextUpdate (-want +got):\n%s", diff)
+			}
+			if !noon.Add(d.maxAge).Before(d.nextUpdate) {
+				t.Errorf("max-age %s reaches nextUpdate", d.maxAge)
+			}
+			if !c.copy.issued && d.maxAge > time.Minute {
+				t.Errorf("max-age %s for a serial never issued", d.maxAge)
+			}
+			if d.extended != (c.want == Revoked && !c.copy.issued) {
+				t.Errorf("extended-revoke is %v", d.extended)
+			}
+		})
+	}
+}
+
+// RFC 6960 section 2.2: what a never issued serial is revoked with.
+func TestRFC6960_2_2_ExtendedRevoke(t *testing.T) {
+	p := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
+	d := decide(p, finding{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon)
+	if !d.extended || d.reason != db.ReasonCertificateHold || d.revokedAt.Unix() != 0 {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// Skew stops good and unknown, never revoked; ageing is no skew.
+func TestMasterClockAhead(t *testing.T) {
+	p, end := capped(testPolicy()), noon.AddDate(0, 0, 6)
+	for _, ahead := range []time.Duration{5 * time.Minute, 5*time.Minute + time.Second, 24 * time.Hour} {
+		h := db.Horizon{AsOf: noon.Add(ahead), Received: noon}
+		over := ahead > 5*time.Minute
+		for name, f := range map[string]finding{"good": {issued: true}, "absent": {}} {
+			d := decide(p, finding{issued: f.issued, horizon: h}, end, noon)
+			if (d.class == TryLater) != over {
+				t.Errorf("%s with the master %s ahead: %s", name, ahead, d.class)
+			}
+			if d.class.Signed() && d.thisUpdate.After(noon.Add(-p.Backdate)) {
+				t.Errorf("%s with the master %s ahead: thisUpdate %s claims more than our own clock", name, ahead, d.thisUpdate)
+			}
+		}
+		for _, reason := range []db.Reason{db.ReasonNone, db.ReasonCertificateHold} {
+			d := decide(p, finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
+			if d.class != Revoked || d.thisUpdate.After(noon) {
+				t.Errorf("revoked with the master %s ahead: %+v", ahead, d)
+			}
+		}
+	}
+}
+
+// RFC 6960 section 2.4: revocationTime is not later than producedAt, though the
+// master's clock may be ahead when it writes the row.
+func TestRevocationTimeNotAheadOfProducedAt(t *testing.T) {
+	h := db.Horizon{AsOf: noon, Received: noon}
+	f := finding{issued: true, status: db.Status{RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
+	if d := decide(capped(testPolicy()), f, noon.AddDate(0, 0, 6), noon); d.class != Revoked || !d.revokedAt.Equal(noon) {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// The master is dead for 30 hours, then longer: good goes on honestly until
+// max_staleness, unknown ends after 15 minutes, revoked never ends.
+func TestMasterDeadFor30Hours(t *testing.T) {
+	p, end := capped(testPolicy()), noon.AddDate(0, 0, 7)
+	h := db.Horizon{AsOf: noon, Received: noon}
+	for minutes := range 40 * 60 {
+		now := noon.Add(time.Duration(minutes) * time.Minute)
+		age := now.Sub(noon)
+		good := decide(p, finding{issued: true, horizon: h}, end, now)
+		if (good.class == Good) != (age <= 36*time.Hour) {
+			t.Fatalf("good after %s: %s", age, good.class)
+		}
+		if good.class == Good && !good.thisUpdate.Equal(noon.Add(-5*time.Minute)) {
+			t.Fatalf("good after %s: thisUpdate %s moved without news", age, good.thisUpdate)
+		}
+		unknown := decide(p, finding{horizon: h}, end, now)
+		if (unknown.class == Unknown) != (age <= 15*time.Minute) {
+			t.Fatalf("unknown after %s: %s", age, unknown.class)
+		}
+		gone := decide(p, finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
+		if gone.class != Revoked || !gone.thisUpdate.Equal(now.Add(-5*time.Minute)) {
+			t.Fatalf("revoked after %s: %+v", age, gone)
+		}
+	}
+}
+
+// Policy is data: what it may ask for is capped by constants.
+func TestPolicyIsCapped(t *testing.T) {
+	wild := db.Policy{
+		Validity: 1000 * time.Hour, Backdate: 9 * time.Hour, MaxStaleness: 9999 * time.Hour,
+		FreshForUnknown: 9999 * time.Hour, HTTPMaxAge: 9999 * time.Hour,
+	}
+	p := capped(wild)
+	want := db.Policy{
+		Validity: 240 * time.Hour, Backdate: time.Hour, MaxStaleness: 240 * time.Hour,
+		FreshForUnknown: 240 * time.Hour, HTTPMaxAge: 120 * time.Hour,
+	}
+	if diff := cmp.Diff(want, p.Policy); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	zero := capped(db.Policy{})
+	if zero.Validity != 72*time.Hour || zero.MaxStaleness != 36*time.Hour || zero.FreshForUnknown != 0 {
+		t.Errorf("the zero policy reads %+v", zero.Policy)
+	}
+	if d := decide(zero, finding{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon); d.class != Unauthorized {
+		t.Errorf("the zero policy says %s for a serial never issued", d.class)
+	}
+}
+
+func TestClassNames(t *testing.T) {
+	got := ""
+	for class := range classes + 1 {
+		got += fmt.Sprintln(class, class.Signed())
+	}
+	want := "internal_error false\ngood true\nrevoked true\nunknown true\nmalformed false\nunauthorized false\ntry_later false\ninternal_error false\n"
+	if got != want {
+		t.Errorf("got\n%s", got)
+	}
+}

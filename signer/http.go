@@ -1,0 +1,213 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"ocspfleet/signer/wire"
+)
+
+const (
+	// maxGETLen is the longest request target of a GET, in octets. RFC 9919
+	// section 5.1 wants POST beyond 255; 4,096 carry 25 SHA-1 CertIDs.
+	maxGETLen = 4 << 10
+
+	requestType  = "application/ocsp-request"
+	responseType = "application/ocsp-response"
+)
+
+// HTTPConfig says how the public listener behaves. The zero value is good.
+type HTTPConfig struct {
+	// RootPage is what a GET of "/" shows to a person. Default: one sentence.
+	RootPage string
+}
+
+const rootPage = "This is an OCSP responder (RFC 6960). Ask it with POST, or with GET as in RFC 9919.\n"
+
+// handler serves one Responder.
+type handler struct {
+	responder *Responder
+	rootPage  string
+	bodies    sync.Pool // *[]byte of wire.MaxRequestLen+1
+	paths     sync.Pool // *pathWork
+}
+
+// Handler serves OCSP over HTTP (RFC 9919 sections 5 and 7): GET, HEAD and POST
+// at / and below any prefix. What is OCSP gets HTTP 200, errors too; 4xx is for
+// what is not. No middleware may clean the path: its slashes belong to base64.
+func (r *Responder) Handler(cfg HTTPConfig) http.Handler {
+	h := &handler{responder: r, rootPage: cfg.RootPage}
+	if h.rootPage == "" {
+		h.rootPage = rootPage
+	}
+	h.bodies.New = func() any { b := make([]byte, wire.MaxRequestLen+1); return &b }
+	h.paths.New = func() any { return new(pathWork) }
+	mux := chi.NewRouter()
+	mux.Get("/*", h.get)
+	mux.Head("/*", h.get)
+	mux.Post("/*", h.post)
+	mux.MethodNotAllowed(h.wrongMethod)
+	mux.NotFound(h.wrongMethod) // "/*" is every path: what is left is "OPTIONS *"
+	return mux
+}
+
+func (h *handler) wrongMethod(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD, POST")
+	h.reject(w, http.StatusMethodNotAllowed, "want GET, HEAD or POST")
+}
+
+func (h *handler) get(w http.ResponseWriter, req *http.Request) {
+	if len(req.RequestURI) > maxGETLen {
+		h.reject(w, http.StatusRequestURITooLong, "want at most 4096 octets; use POST")
+		return
+	}
+	if strings.Trim(req.URL.Path, "/") == "" {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, h.rootPage)
+		return
+	}
+	work := h.paths.Get().(*pathWork)
+	defer h.paths.Put(work)
+	// Path, not EscapedPath: %2F, %2f and / are the same here, and a plus sign
+	// in a path is a plus sign.
+	der, ok := decodeGET(req.URL.Path, work)
+	if !ok {
+		der = nil // which is malformed, and counted so
+	}
+	h.send(w, req, h.responder.Answer(detached(req), der))
+}
+
+func (h *handler) post(w http.ResponseWriter, req *http.Request) {
+	if !isRequestType(req.Header.Get("Content-Type")) {
+		h.reject(w, http.StatusUnsupportedMediaType, "want Content-Type "+requestType)
+		return
+	}
+	if req.ContentLength > wire.MaxRequestLen {
+		h.tooLarge(w)
+		return
+	}
+	buf := h.bodies.Get().(*[]byte)
+	defer h.bodies.Put(buf)
+	n, err := readBody(req.Body, *buf)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		h.reject(w, http.StatusRequestTimeout, "the body came too slowly")
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		h.reject(w, http.StatusBadRequest, "the body broke off")
+	case n > wire.MaxRequestLen:
+		h.tooLarge(w)
+	default:
+		h.send(w, req, h.responder.Answer(detached(req), (*buf)[:n]))
+	}
+}
+
+// detached is the request's context without its end: a client that has shut its
+// sending half, or has gone, must not spoil what others wait for. What bounds
+// the answer is Config.SignTimeout.
+func detached(req *http.Request) context.Context { return context.WithoutCancel(req.Context()) }
+
+// readBody reads until the end or until buf is full.
+func readBody(body io.Reader, buf []byte) (int, error) {
+	n := 0
+	for n < len(buf) {
+		m, err := body.Read(buf[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// isRequestType compares a Content-Type; parameters are let pass.
+func isRequestType(value string) bool {
+	if value == requestType {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(value)
+	return err == nil && kind == requestType
+}
+
+// tooLarge rejects a body; what is left of it is not worth reading.
+func (h *handler) tooLarge(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	h.reject(w, http.StatusRequestEntityTooLarge, "want at most "+strconv.Itoa(wire.MaxRequestLen)+" octets")
+}
+
+// reject answers what is not OCSP.
+func (h *handler) reject(w http.ResponseWriter, code int, why string) {
+	h.responder.metrics.rejected[code].Inc()
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, why, code)
+}
+
+// Header values that never change. net/http only reads them.
+var (
+	typeValue    = []string{responseType}
+	noStoreValue = []string{"no-store"}
+)
+
+// cacheControl is the Cache-Control of RFC 9919 section 7.2.
+func cacheControl(maxAge time.Duration) []string {
+	return []string{"max-age=" + strconv.FormatInt(int64(maxAge/time.Second), 10) + ", public, no-transform, must-revalidate"}
+}
+
+// send writes an answer. Date comes from net/http. Unsigned errors and answers
+// with a nonce are for nobody else: no-store.
+func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
+	header := w.Header()
+	if !a.Shared {
+		header["Content-Type"] = typeValue
+		header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
+		header["Cache-Control"] = noStoreValue
+		_, _ = w.Write(a.Body) // the client may be gone
+		return
+	}
+	if a.head == nil {
+		made := newHead(a.Body, a.ThisUpdate, a.NextUpdate)
+		a.head = &made
+	}
+	if a.cacheControl == nil {
+		a.cacheControl = cacheControl(a.MaxAge)
+	}
+	header["Etag"] = a.head.etag
+	header["Last-Modified"] = a.head.lastModified // RFC 9919 section 7.2: thisUpdate
+	header["Expires"] = a.head.expires
+	header["Cache-Control"] = a.cacheControl
+	if match := req.Header["If-None-Match"]; len(match) > 0 && req.Method != http.MethodPost && matches(match, a.head.etag[0]) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	header["Content-Type"] = typeValue
+	header["Content-Length"] = a.head.length
+	_, _ = w.Write(a.Body)
+}
+
+// matches compares If-None-Match with a strong ETag, weakly, as RFC 9110 section
+// 13.1.2 wants it. Our tags hold no comma.
+func matches(values []string, etag string) bool {
+	for _, value := range values {
+		for tag := range strings.SplitSeq(value, ",") {
+			tag = strings.TrimSpace(tag)
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package signer
+
+import (
+	"bytes"
+	"crypto"
+	_ "crypto/sha1" // RFC 9919 section 3.1.1: the CertIDs of old clients
+	"crypto/sha256"
+	_ "crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/db"
+	"ocspfleet/signer/wire"
+)
+
+// Pin names one issuer that this site serves, by one of its certificates.
+// Exactly one field is set.
+type Pin struct {
+	Certificate []byte   // DER
+	Fingerprint [32]byte // SHA-256 of the DER of the certificate in the issuer's row
+}
+
+// String is how messages call the pin until its issuer is known.
+func (p Pin) String() string {
+	if p.Certificate != nil {
+		p.Fingerprint = sha256.Sum256(p.Certificate)
+	}
+	return "issuer certificate " + hex.EncodeToString(p.Fingerprint[:8])
+}
+
+// authority is a pinned CA: one key under one name.
+type authority struct {
+	cert *x509.Certificate
+	key  [32]byte // db.Issuer.Key
+	ids  []string // how CertIDs name it, once per hash algorithm
+}
+
+// certIDHashes are the hashes of CertIDs that are answered (RFC 9919 section 3.1.1).
+var certIDHashes = []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
+
+// newAuthority reads a CA certificate.
+func newAuthority(der []byte) (*authority, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parsing issuer certificate: %w", err)
+	}
+	bits, err := publicKeyBits(cert)
+	if err != nil {
+		return nil, err
+	}
+	a := &authority{cert: cert, key: sha256.Sum256(append(bytes.Clone(cert.RawSubject), cert.RawSubjectPublicKeyInfo...))}
+	for _, hash := range certIDHashes {
+		id := wire.CertID{Hash: hash, NameHash: sum(hash, cert.RawSubject), KeyHash: sum(hash, bits)}
+		a.ids = append(a.ids, string(appendIssuerID(nil, &id)))
+	}
+	return a, nil
+}
+
+// appendIssuerID appends how a CertID names its issuer. Name hash and key hash
+// count both: two CAs with one name, or with one key, never mix.
+func appendIssuerID(buf []byte, id *wire.CertID) []byte {
+	// The length keeps hashes of a wrong length, which move the border between
+	// the two, from matching.
+	buf = append(buf, byte(id.Hash), byte(len(id.NameHash)))
+	buf = append(buf, id.NameHash...)
+	return append(buf, id.KeyHash...)
+}
+
+func sum(hash crypto.Hash, data []byte) []byte {
+	h := hash.New()
+	h.Write(data)
+	return h.Sum(nil)
+}
+
+// publicKeyBits returns the content of the subjectPublicKey BIT STRING, without
+// the count of unused bits: what issuerKeyHash and KeyHash hash (RFC 6960
+// sections 4.1.1 and 4.2.1).
+func publicKeyBits(cert *x509.Certificate) ([]byte, error) {
+	in := cryptobyte.String(cert.RawSubjectPublicKeyInfo)
+	var spki cryptobyte.String
+	var bits []byte
+	if !in.ReadASN1(&spki, asn1.SEQUENCE) || !spki.SkipASN1(asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) {
+		return nil, errors.New("reading subjectPublicKey: malformed")
+	}
+	return bits, nil
+}
+
+// site is whom this site answers for and with what, swapped whole; a loaded
+// pointer stays valid for the request.
+type site struct {
+	byID   map[string]*served // by authority.ids
+	served []*served          // one per pin, in their order
+}
+
+// served is one pinned issuer as the copy and the token have it now. It is not
+// changed once it stands in a site.
+type served struct {
+	name      string // the staff's name, or the pin while the copy has no row
+	present   bool   // the copy has its row
+	id        db.IssuerID
+	policy    policy
+	authority *authority
+	identity  *Identity // nil: no valid signer
+	reasons   []string  // why certificates whose key we hold are not used
+
+	cacheControl []string // the header value for policy.HTTPMaxAge
+}
+
+// resolve returns the one issuer of all CertIDs asked, or nil when one of them
+// belongs to an issuer that is not served, or they belong to several: one answer
+// has one signer, and a delegated certificate speaks for one CA key alone.
+func (s *site) resolve(certIDs []wire.CertID, buf []byte) (*served, []byte) {
+	var issuer *served
+	for i := range certIDs {
+		buf = appendIssuerID(buf[:0], &certIDs[i])
+		found := s.byID[string(buf)]
+		if found == nil || (issuer != nil && found != issuer) {
+			return nil, buf
+		}
+		issuer = found
+	}
+	return issuer, buf
+}
+
+// pinned is a pin and, once it is known, what it stands for.
+type pinned struct {
+	Pin
+	authority *authority
+}
+
+// match finds the row of a pin. A row is believed to be the pin's issuer for its
+// key and name alone, recomputed here, never for its own word.
+func (p *pinned) match(rows []db.Issuer) (db.Issuer, error) {
+	for _, row := range rows {
+		if p.authority == nil && sha256.Sum256(row.Certificate) == p.Fingerprint {
+			a, err := newAuthority(row.Certificate)
+			if err != nil {
+				return row, fmt.Errorf("reading issuer %q: %w", row.Name, err)
+			}
+			if a.key != row.Key {
+				return row, fmt.Errorf("reading issuer %q: its key hash is not that of its certificate", row.Name)
+			}
+			p.authority = a
+		}
+		if p.authority != nil && p.authority.key == row.Key {
+			return row, nil
+		}
+	}
+	return db.Issuer{}, errors.New("the copy has no such issuer")
+}

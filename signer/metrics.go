@@ -1,0 +1,130 @@
+package signer
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what a Responder does. It is a prometheus.Collector: the owner
+// registers it. Label values come from the configuration and the copy's issuer
+// names, never from a client.
+type Metrics struct {
+	responder atomic.Pointer[Responder]
+
+	responses    [classes]prometheus.Counter
+	cacheHits    prometheus.Counter
+	cacheMisses  prometheus.Counter
+	signFailures prometheus.Counter
+	panics       prometheus.Counter
+	rejected     map[int]prometheus.Counter // by HTTP status; not changed after NewMetrics
+
+	counters []prometheus.Collector // all of the above
+}
+
+// rejections are the HTTP statuses for what is not OCSP.
+var rejections = []int{400, 405, 408, 413, 414, 415}
+
+var (
+	descAge = prometheus.NewDesc("ocspd_horizon_age_seconds",
+		"How old the local copy is by the master's clock.", nil, nil)
+	descDoubt = prometheus.NewDesc("ocspd_horizon_doubt",
+		"1 while the local copy is in doubt and neither good nor unknown is answered.", nil, nil)
+	descBudget = prometheus.NewDesc("ocspd_outage_budget_seconds",
+		"How long this site would go on answering good if nothing new arrived; the least over its issuers.", nil, nil)
+	descEnd = prometheus.NewDesc("ocspd_signer_not_after_seconds",
+		"End of the responder certificate in use, as Unix time; 0 when there is none.", []string{"issuer"}, nil)
+	descTested = prometheus.NewDesc("ocspd_signer_self_test_ok",
+		"1 when the key's last self-test passed.", []string{"issuer"}, nil)
+	descEntries = prometheus.NewDesc("ocspd_cache_entries", "Signatures in the cache.", nil, nil)
+	descBytes   = prometheus.NewDesc("ocspd_cache_bytes", "Octets that the cache of signatures takes.", nil, nil)
+	descEvicted = prometheus.NewDesc("ocspd_cache_evictions_total", "Signatures driven out of the cache by others.", nil, nil)
+	descEmptied = prometheus.NewDesc("ocspd_cache_emptied_total",
+		"How often the cache was emptied: doubt in the copy, or an identity that stopped.", nil, nil)
+	descSigning = prometheus.NewDesc("ocspd_signing", "Signatures under way.", nil, nil)
+)
+
+// NewMetrics returns metrics for one Responder.
+func NewMetrics() *Metrics {
+	m := &Metrics{rejected: make(map[int]prometheus.Counter)}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		m.counters = append(m.counters, c)
+		return c
+	}
+	responses := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspd_responses_total", Help: "OCSP answers by what they say.",
+	}, []string{"status"})
+	for class := range classes {
+		m.responses[class] = responses.WithLabelValues(class.String())
+	}
+	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspd_http_rejected_total", Help: "HTTP requests that are not OCSP, by status code.",
+	}, []string{"code"})
+	for _, code := range rejections {
+		m.rejected[code] = rejected.WithLabelValues(strconv.Itoa(code))
+	}
+	m.counters = append(m.counters, responses, rejected)
+	m.cacheHits = counter("ocspd_cache_hits_total", "Answers whose signature was in the cache.")
+	m.cacheMisses = counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature.")
+	m.signFailures = counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time.")
+	m.panics = counter("ocspd_panics_total", "Panics answered with internalError.")
+	return m
+}
+
+func (m *Metrics) bind(r *Responder) { m.responder.Store(r) }
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.counters {
+		c.Describe(ch)
+	}
+	for _, d := range []*prometheus.Desc{
+		descAge, descDoubt, descBudget, descEnd, descTested, descEntries, descBytes, descEvicted, descEmptied, descSigning,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.counters {
+		c.Collect(ch)
+	}
+	r := m.responder.Load()
+	if r == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	horizon := r.source.Horizon()
+	gauge(descDoubt, truth(horizon.Doubt != ""))
+	gauge(descBudget, r.OutageBudget().Seconds())
+	if !horizon.AsOf.IsZero() {
+		gauge(descAge, horizon.Age(r.now()).Seconds())
+	}
+	for _, s := range r.site.Load().served {
+		end, tested := 0.0, false
+		if id := s.identity; id != nil && !id.stopped.Load() {
+			test := id.test.Load()
+			end, tested = float64(id.end.Unix()), test != nil && test.err == nil
+		}
+		gauge(descEnd, end, s.name)
+		gauge(descTested, truth(tested), s.name)
+	}
+	entries, size := r.cache.stats()
+	gauge(descEntries, float64(entries))
+	gauge(descBytes, float64(size))
+	gauge(descSigning, float64(len(r.slots)))
+	ch <- prometheus.MustNewConstMetric(descEvicted, prometheus.CounterValue, float64(r.cache.evictions.Load()))
+	ch <- prometheus.MustNewConstMetric(descEmptied, prometheus.CounterValue, float64(r.cache.epoch.Load()))
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

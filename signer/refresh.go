@@ -1,0 +1,270 @@
+package signer
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// roster is what the rows of responder_certificate say; rebuilt when the
+// snapshot is another one.
+type roster struct {
+	rows       []db.ResponderCertificate
+	candidates []*candidate           // those that were not expired
+	byKey      map[[32]byte][]watched // all rows, expired ones too, by SHA-256 of SubjectPublicKeyInfo
+}
+
+// same says whether the roster was made of this very snapshot. Snapshots are
+// never modified, and ours cannot have been collected, so the place tells.
+func (r *roster) same(rows []db.ResponderCertificate) bool {
+	return r != nil && len(rows) == len(r.rows) && (len(rows) == 0 || &rows[0] == &r.rows[0])
+}
+
+// newRoster reads the rows; what was found out about a candidate lives on.
+// A row that cannot be read is of no use and no harm; its error is kept.
+func newRoster(rows []db.ResponderCertificate, old *roster, now time.Time) (*roster, error) {
+	next := &roster{rows: rows, byKey: make(map[[32]byte][]watched)}
+	known := make(map[[32]byte]*candidate)
+	if old != nil {
+		for _, c := range old.candidates {
+			known[c.fingerprint] = c
+		}
+	}
+	var faults []error
+	for _, row := range rows {
+		c := known[sha256.Sum256(row.DER)]
+		if c == nil || c.row.issuer != row.IssuerID || string(c.row.serial) != string(row.Serial) {
+			var err error
+			if c, err = newCandidate(row); err != nil {
+				faults = append(faults, fmt.Errorf("reading the row of site %q: %w", row.Site, err))
+				continue
+			}
+		}
+		next.byKey[c.spki] = append(next.byKey[c.spki], c.row)
+		if now.Before(c.cert.NotAfter) {
+			next.candidates = append(next.candidates, c)
+		}
+	}
+	return next, errors.Join(faults...)
+}
+
+// Refresh looks at the rows and at the token anew and swaps the identities. Its
+// error says which pinned issuers have none; the others are served nevertheless.
+// Run calls its sibling each second; call Refresh before the first request, and
+// after a key was made.
+func (r *Responder) Refresh(ctx context.Context) error { return r.refresh(ctx, true) }
+
+func (r *Responder) refresh(ctx context.Context, force bool) error {
+	r.refreshMu.Lock()
+	defer r.refreshMu.Unlock()
+	now := r.now()
+	horizon := r.source.Horizon()
+	r.noteDoubt(ctx, horizon)
+	if rows := r.source.ResponderCertificates(); !r.roster.same(rows) {
+		next, err := newRoster(rows, r.roster, now)
+		if err != nil {
+			r.log.WarnContext(ctx, "responder certificates not readable", slog.Any("error", err))
+		}
+		r.roster = next
+	}
+	issuers := r.source.Issuers()
+	old := r.site.Load()
+	next := &site{byID: make(map[string]*served), served: make([]*served, len(r.pins))}
+	var missing []error
+	for i := range r.pins {
+		s := r.serve(ctx, &r.pins[i], issuers, old.served[i], horizon, now, force)
+		if s.present && next.byID[s.authority.ids[0]] != nil {
+			s = &served{name: r.pins[i].String(), reasons: []string{fmt.Sprintf("issuer %q is pinned twice", s.name)}}
+		}
+		next.served[i] = s
+		if s.identity == nil {
+			missing = append(missing, s.fault())
+		}
+		if s.present {
+			for _, id := range s.authority.ids {
+				next.byID[id] = s
+			}
+		}
+	}
+	r.site.Store(next)
+	for i, s := range next.served {
+		r.noteChange(ctx, old.served[i], s)
+	}
+	return errors.Join(missing...)
+}
+
+// serve makes one pinned issuer ready.
+func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, old *served, h db.Horizon, now time.Time, force bool) *served {
+	row, err := pin.match(rows)
+	if err != nil {
+		return &served{name: pin.String(), reasons: []string{err.Error()}}
+	}
+	s := &served{name: row.Name, present: true, id: row.ID, policy: capped(row.Policy), authority: pin.authority}
+	s.cacheControl = cacheControl(s.policy.HTTPMaxAge)
+	s.identity = r.choose(ctx, s, old.identity, h, now, force)
+	return s
+}
+
+// choose finds the identity by possession: the newest certificate whose key is in
+// the token, and which passes everything.
+func (r *Responder) choose(ctx context.Context, s *served, current *Identity, h db.Horizon, now time.Time, force bool) *Identity {
+	var usable []*candidate
+	for _, c := range r.roster.candidates {
+		if c.row.issuer != s.id || !now.Before(c.cert.NotAfter) || !c.possess(r.keys, now, force) {
+			continue
+		}
+		if why := r.refuse(ctx, s, c, current, h, now); why != "" {
+			s.reasons = append(s.reasons, fmt.Sprintf("certificate %x of our key is not used: %s", c.fingerprint[:8], why))
+			continue
+		}
+		usable = append(usable, c)
+	}
+	for _, c := range prefer(usable, now) {
+		watch := r.roster.byKey[c.spki]
+		if current.serves(c) {
+			current.watch.Store(&watch)
+			return current
+		}
+		id, err := newIdentity(c, s.name)
+		if err != nil {
+			s.reasons = append(s.reasons, err.Error())
+			continue
+		}
+		id.watch.Store(&watch)
+		id.judged.Store(&position{h.Epoch, h.Position})
+		if now.Sub(c.failed) >= retryAfter || force {
+			if err := r.selfTest(ctx, id); err == nil {
+				return id
+			}
+			c.failed = now
+		}
+		s.reasons = append(s.reasons, fmt.Sprintf("certificate %x of our key is not used: its self-test fails", c.fingerprint[:8]))
+	}
+	return nil
+}
+
+// prefer puts usable certificates into the order in which they are tried: the
+// newest first, but one of less than an hour only after those that are older and
+// still good for an hour, since clients with slow clocks do not accept it yet.
+func prefer(usable []*candidate, now time.Time) []*candidate {
+	order := func(c *candidate) int {
+		switch {
+		case now.Sub(c.cert.NotBefore) >= settleTime && c.cert.NotAfter.Sub(now) > settleTime:
+			return 0
+		case now.Sub(c.cert.NotBefore) < settleTime:
+			return 1
+		}
+		return 2 // near its end
+	}
+	slices.SortFunc(usable, func(a, b *candidate) int {
+		return cmp.Or(
+			cmp.Compare(order(a), order(b)),
+			b.cert.NotBefore.Compare(a.cert.NotBefore),
+			b.cert.NotAfter.Compare(a.cert.NotAfter),
+			slices.Compare(a.fingerprint[:], b.fingerprint[:]))
+	})
+	return usable
+}
+
+// refuse says why a certificate whose key we hold may not be used, or "".
+func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current *Identity, h db.Horizon, now time.Time) string {
+	if err := c.check(s.authority); err != nil {
+		return err.Error()
+	}
+	if now.Before(c.cert.NotBefore) {
+		return "it is not yet valid"
+	}
+	if _, banned := r.banned.Load(c.spki); banned {
+		return string(verdictCompromised)
+	}
+	serving := current.serves(c)
+	v, err := judge(ctx, r.source, c.row, r.roster.byKey[c.spki], serving && h.Doubt != "")
+	if err != nil {
+		if serving { // nothing new is known, and its answers are tryLater until it is
+			return ""
+		}
+		return "the copy could not be asked for its status"
+	}
+	if v != "" && serving {
+		r.stop(ctx, current, v)
+	}
+	if v == verdictCompromised {
+		r.banned.Store(c.spki, struct{}{})
+	}
+	return string(v)
+}
+
+// confirm says whether id may sign what the copy said at the horizon h. Its own
+// rows are looked at again whenever the copy has moved since they were.
+func (r *Responder) confirm(ctx context.Context, id *Identity, h db.Horizon, now time.Time) (bool, error) {
+	if id == nil || id.stopped.Load() || !id.inTime(now) {
+		return false, nil
+	}
+	here := position{h.Epoch, h.Position}
+	if at := id.judged.Load(); at != nil && *at == here {
+		return true, nil
+	}
+	v, err := judge(ctx, r.source, id.row, *id.watch.Load(), h.Doubt != "")
+	if err != nil {
+		return false, err
+	}
+	if v != "" {
+		r.stop(ctx, id, v)
+		return false, nil
+	}
+	id.judged.Store(&here)
+	return true, nil
+}
+
+// stop ends an identity by itself: hygiene, no defence, since a broken-into site
+// would ignore it. keyCompromise stops every identity with that key, for ever.
+func (r *Responder) stop(ctx context.Context, id *Identity, why verdict) {
+	if why == verdictCompromised {
+		r.banned.Store(id.spki, struct{}{})
+	}
+	if id.stopped.Swap(true) {
+		return
+	}
+	r.cache.empty()
+	r.log.ErrorContext(ctx, "signing identity stopped itself", slog.String("issuer", id.issuer),
+		slog.String("certificate", id.name()), slog.String("reason", string(why)))
+	select {
+	case r.wake <- struct{}{}: // an older certificate may serve on
+	default:
+	}
+}
+
+// noteChange logs each change of an identity once, and empties the cache when
+// one is gone.
+func (r *Responder) noteChange(ctx context.Context, old, s *served) {
+	was, is := old.identity, s.identity
+	reasons := strings.Join(s.reasons, "; ")
+	switch {
+	case is != nil && is != was:
+		r.log.InfoContext(ctx, "signing identity adopted", slog.String("issuer", s.name), slog.String("certificate", is.name()),
+			slog.Time("not_before", is.cert.NotBefore), slog.Time("not_after", is.end))
+	case is == nil && was != nil && !was.stopped.Load():
+		r.cache.empty()
+		r.log.ErrorContext(ctx, "signing identity lost", slog.String("issuer", s.name), slog.String("certificate", was.name()),
+			slog.String("reasons", reasons))
+	case is == nil && reasons != "" && reasons != strings.Join(old.reasons, "; "):
+		r.log.WarnContext(ctx, "no signing identity", slog.String("issuer", s.name), slog.String("reasons", reasons))
+	}
+}
+
+// fault is why a pinned issuer has no identity.
+func (s *served) fault() error {
+	why := strings.Join(s.reasons, "; ")
+	if why == "" {
+		why = "no current certificate of a key in the token"
+	}
+	return fmt.Errorf("issuer %q has no signing identity: %s", s.name, why)
+}

@@ -1,0 +1,122 @@
+package signer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ocspfleet/db"
+)
+
+const (
+	refreshInterval = time.Second
+	testInterval    = time.Minute
+	maxTestAge      = 2 * time.Minute // one self-test may be missed
+
+	// budgetMargin is the part of a signer's life that does not count into the
+	// outage budget: answers must be good for at least 8 h (BR 4.9.10).
+	budgetMargin = 8 * time.Hour
+)
+
+// Run keeps the identities current until ctx ends: it looks at the rows and at
+// the token each second, and tests each key each minute. It returns nil.
+func (r *Responder) Run(ctx context.Context) error {
+	ticker := time.NewTicker(refreshInterval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		r.turn(ctx)
+		select {
+		case <-ticker.C:
+		case <-r.wake:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// turn is one look.
+func (r *Responder) turn(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.panicked(ctx, p)
+		}
+	}()
+	// What is missing was logged when it changed, and Ready says it.
+	_ = r.refresh(ctx, false)
+	for _, s := range r.site.Load().served {
+		id := s.identity
+		if id == nil || id.stopped.Load() {
+			continue
+		}
+		test, age := id.test.Load(), time.Duration(0)
+		if test != nil {
+			age = r.now().Sub(test.at)
+		}
+		if test == nil || age >= testInterval || age < 0 || (test.err != nil && age >= retryAfter) {
+			_ = r.selfTest(ctx, id) // noted there
+		}
+	}
+}
+
+// Ready returns why this site should get no traffic; nothing when it should. It
+// judges the real thing: the age of the copy, and whether each pinned issuer's
+// key has signed and verified within the last 2 minutes.
+func (r *Responder) Ready(context.Context) []string {
+	now := r.now()
+	h := r.source.Horizon()
+	var reasons []string
+	if h.AsOf.IsZero() {
+		reasons = append(reasons, "the copy has not been filled yet")
+	}
+	if h.Doubt != "" {
+		reasons = append(reasons, "the copy is in doubt: "+h.Doubt)
+	}
+	if ahead := h.AsOf.Sub(now); ahead > maxSkew {
+		reasons = append(reasons, fmt.Sprintf("the master's clock is %s ahead of ours: check both", ahead.Round(time.Second)))
+	}
+	for _, s := range r.site.Load().served {
+		reasons = append(reasons, s.unready(h, now)...)
+	}
+	return reasons
+}
+
+// unready is Ready for one issuer.
+func (s *served) unready(h db.Horizon, now time.Time) []string {
+	var reasons []string
+	if age := h.Age(now); s.present && !h.AsOf.IsZero() && age > s.policy.MaxStaleness {
+		reasons = append(reasons, fmt.Sprintf("issuer %q: the copy is %s old, good ends at %s", s.name, age.Round(time.Second), s.policy.MaxStaleness))
+	}
+	id := s.identity
+	if id == nil {
+		return append(reasons, s.fault().Error())
+	}
+	test := id.test.Load()
+	switch {
+	case id.stopped.Load():
+		reasons = append(reasons, fmt.Sprintf("issuer %q: its signing identity stopped itself", s.name))
+	case !id.inTime(now):
+		reasons = append(reasons, fmt.Sprintf("issuer %q: its responder certificate is valid from %s to %s", s.name,
+			id.cert.NotBefore.UTC().Format(time.RFC3339), id.end.UTC().Format(time.RFC3339)))
+	case test == nil || now.Sub(test.at) > maxTestAge:
+		reasons = append(reasons, fmt.Sprintf("issuer %q: no self-test within %s", s.name, maxTestAge))
+	case test.err != nil:
+		reasons = append(reasons, fmt.Sprintf("issuer %q: %v", s.name, test.err))
+	}
+	return reasons
+}
+
+// OutageBudget is for how long this site would go on answering good if nothing
+// new arrived from now on: the least over the pinned issuers, zero when one has
+// no identity.
+func (r *Responder) OutageBudget() time.Duration {
+	now := r.now()
+	age := r.source.Horizon().Age(now)
+	budget := maxValidity
+	for _, s := range r.site.Load().served {
+		if s.identity == nil || s.identity.stopped.Load() {
+			return 0
+		}
+		budget = min(budget, s.policy.MaxStaleness-age, s.identity.end.Sub(now)-budgetMargin)
+	}
+	return max(0, budget)
+}

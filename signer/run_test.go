@@ -1,0 +1,121 @@
+package signer
+
+import (
+	"context"
+	"crypto/x509"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// The rows of other sites are candidates too: the token is not searched for their
+// keys each second.
+func TestTokenIsNotSearchedEachSecond(t *testing.T) {
+	r := newRig(t)
+	foreign := newKey(t)
+	r.addCert(r.ca.delegate(t, 0x7100, foreign.Public(), noon.Add(-day), noon.Add(day)))
+	for second := range 20 {
+		r.setTime(noon.Add(time.Duration(second) * time.Second))
+		if err := r.refresh(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	der, _ := x509.MarshalPKIXPublicKey(foreign.Public())
+	if n := r.keys.asked[string(der)]; n != 4 {
+		t.Errorf("%d searches in 20 s, want one each 5 s", n)
+	}
+}
+
+// Run: a certificate that arrives is adopted within a second, a self-test runs
+// each minute, a failing one is found and repeated, and Run ends with its context.
+func TestRunKeepsIdentitiesCurrent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		start := time.Now()
+		r.Responder.now = func() time.Time { return noon.Add(time.Since(start)) }
+		late := r.source.certs[0]
+		r.setCerts()
+		_ = r.Refresh(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		synctest.Wait()
+		wantClass(t, r.ask(goodSerial), Unauthorized)
+
+		r.setCerts(late)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantClass(t, r.ask(goodSerial), Good)
+		if reasons := r.Ready(ctx); len(reasons) != 0 {
+			t.Errorf("ready says %q", reasons)
+		}
+
+		before := r.keys.signs.Load()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := r.keys.signs.Load() - before; n < 9 || n > 11 {
+			t.Errorf("%d self-tests in 10 minutes", n)
+		}
+
+		r.keys.set(func() { r.keys.wrong = true })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if reasons := r.Ready(ctx); len(reasons) != 1 || !strings.Contains(reasons[0], "not that of the certificate's key") {
+			t.Errorf("ready says %q", reasons)
+		}
+		r.keys.set(func() { r.keys.wrong = false })
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if reasons := r.Ready(ctx); len(reasons) != 0 {
+			t.Errorf("healed, but ready says %q", reasons)
+		}
+
+		// A hung token: no self-test within 2 minutes, one goroutine held.
+		release := make(chan struct{})
+		r.keys.set(func() { r.keys.block = release })
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if reasons := r.Ready(ctx); len(reasons) != 1 {
+			t.Errorf("hung, but ready says %q", reasons)
+		}
+		close(release)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Ready judges the copy: never filled, too old, from the future.
+func TestReadyJudgesTheCopy(t *testing.T) {
+	r := newRig(t)
+	if reasons := r.Ready(t.Context()); len(reasons) != 0 {
+		t.Fatalf("ready says %q", reasons)
+	}
+	if budget := r.OutageBudget(); budget != 36*time.Hour {
+		t.Errorf("outage budget %s, want max_staleness", budget)
+	}
+	for want, h := range map[string]db.Horizon{
+		"not been filled": {},
+		"copy is 37h0m0s": {AsOf: noon.Add(-37 * time.Hour), Received: noon},
+		"10m0s ahead":     {AsOf: noon.Add(10 * time.Minute), Received: noon},
+	} {
+		r.source.edit(func() { r.source.horizon = h })
+		if reasons := r.Ready(t.Context()); len(reasons) != 1 || !strings.Contains(reasons[0], want) {
+			t.Errorf("%s: ready says %q", want, reasons)
+		}
+	}
+	r.source.heartbeat(noon.Add(5*day + 13*time.Hour))
+	r.setTime(noon.Add(5*day + 13*time.Hour))
+	if budget := r.OutageBudget(); budget != 3*time.Hour { // 11 h of the signer are left
+		t.Errorf("outage budget %s near the signer's end", budget)
+	}
+	r.setCerts()
+	_ = r.Refresh(t.Context())
+	if budget := r.OutageBudget(); budget != 0 {
+		t.Errorf("outage budget %s without a signer", budget)
+	}
+}
