@@ -112,6 +112,14 @@ func ParseCertificate(b []byte) (IssuerID, Serial, Status, error) {
 	}, nil
 }
 
+// ParseCertificateKey reads what AppendCertificateKey wrote. The serial is a part of b.
+func ParseCertificateKey(b []byte) (IssuerID, Serial, error) {
+	if len(b) < 7 || len(b) != 6+int(binary.BigEndian.Uint16(b[4:])) || len(b) > 6+MaxSerialLen {
+		return 0, nil, fmt.Errorf("certificate key of %d octets names no serial of that length", len(b))
+	}
+	return IssuerID(binary.BigEndian.Uint32(b)), Serial(b[6:]), nil
+}
+
 func appendLP(dst, b []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(b))), b...)
 }

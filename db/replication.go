@@ -152,7 +152,7 @@ func (s *Store) Subscription(ctx context.Context) (Subscription, error) {
 			case when s.substream::text not in ('f', 'false') then 'streaming is on' end,
 			case when s.subtwophasestate <> 'd' then 'two_phase is on' end,
 			case when s.subdisableonerr then 'disable_on_error is on' end,
-			case when s.subpublications <> array[$1] then 'publications are ' || s.subpublications::text end,
+			case when s.subpublications <> array[$1::text] then 'publications are ' || s.subpublications::text end,
 			case when o.rolsuper then 'its owner is a superuser' end), ''),
 		(select count(*) from pg_subscription_rel r where r.srsubid = s.oid),
 		(select count(*) from pg_subscription_rel r where r.srsubid = s.oid and r.srsubstate = 'r'),
@@ -160,7 +160,7 @@ func (s *Store) Subscription(ctx context.Context) (Subscription, error) {
 		h.id is not null, coalesce(h.epoch, 0), coalesce(h.position, 0), h.as_of, q.last_value, clock_timestamp()
 		from site_seq q
 		left join feed_head h on true
-		left join pg_subscription s on s.subname = $1 and s.subdbid = (select oid from pg_database where datname = current_database())
+		left join pg_subscription s on s.subname = $1::text and s.subdbid = (select oid from pg_database where datname = current_database())
 		left join pg_roles o on o.oid = s.subowner
 		left join pg_stat_subscription w on w.subid = s.oid and w.relid is null and w.pid is not null
 		left join pg_stat_subscription_stats e on e.subid = s.oid

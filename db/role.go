@@ -57,7 +57,7 @@ func (s *Store) CreateLogin(ctx context.Context, name string, group Role, passwo
 
 func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string) error {
 	// Roles belong to the cluster and their rows know no wait: one at a time.
-	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtext('ocspfleet login'))"); err != nil {
+	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
 		return err
 	}
 	var superuser bool
@@ -78,10 +78,17 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	}
 	// A verifier is made of base64, $, : and - alone: no quote can be in it.
 	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s password '%s'", verb, login, replication, verifier)}
-	for _, other := range roles {
-		if other != group && verb == "alter" {
-			statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
-		}
+	rows, err := tx.Query(ctx, `select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
+		where r.rolname = $1 and g.rolname = any ($2) and g.rolname <> $3`, name, roles, group)
+	if err != nil {
+		return err
+	}
+	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
 	}
 	statements = append(statements, fmt.Sprintf("grant %s to %s", group, login))
 	for _, sql := range statements {

@@ -105,7 +105,7 @@ func (u *Upstream) export(ctx context.Context, slot string) (*export, error) {
 	// The exported snapshot lives as long as this connection is idle; whoever
 	// took it over keeps it.
 	defer walsender.Close(context.WithoutCancel(ctx))
-	results, err := walsender.Exec(ctx, "create_replication_slot "+pgx.Identifier{slot}.Sanitize()+" logical pgoutput (snapshot 'export')").ReadAll()
+	results, err := walsender.Exec(ctx, "CREATE_REPLICATION_SLOT "+pgx.Identifier{slot}.Sanitize()+" LOGICAL pgoutput (SNAPSHOT 'export')").ReadAll()
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (a transaction that is open at the master holds it up)", err)

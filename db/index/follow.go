@@ -3,7 +3,6 @@ package index
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,8 +11,6 @@ import (
 )
 
 const (
-	// maxChanges is how many changes are taken one by one; more are read faster as a whole.
-	maxChanges = 250_000
 	// lookGap is the least time between two looks: 100 looks a second cost about a
 	// tenth of a core, and 10 ms are nothing beside the second within which a
 	// revocation is to be seen.
@@ -98,15 +95,6 @@ func (x *Index) listen(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-// mode is how much of the rows a look may read.
-type mode int
-
-const (
-	changesOnly mode = iota // what is new; if that is not enough, say so
-	asNeeded                // what is new, or all rows if that is not enough
-	everything
-)
-
 // step looks at the database and adopts what can be adopted. An error means that
 // the database could not be asked.
 func (x *Index) step(ctx context.Context) error {
@@ -114,8 +102,12 @@ func (x *Index) step(ctx context.Context) error {
 		return x.heal(ctx)
 	}
 	// Unequal: once more in a new snapshot, then all rows, then the alarm.
+	modes := []mode{asNeeded, asNeeded, everything}
+	if x.table.Load() == nil {
+		modes = []mode{everything, everything}
+	}
 	var v verdict
-	for _, m := range []mode{asNeeded, asNeeded, everything} {
+	for _, m := range modes {
 		var err error
 		if v, err = x.look(ctx, m); err != nil {
 			return err
@@ -141,11 +133,14 @@ func (x *Index) heal(ctx context.Context) error {
 		if v.sign != x.seen {
 			due = max(5*x.loadTook, minReloadWait)
 		}
-		if waited >= due || waited < 0 {
+		switch {
+		case waited >= due || waited < 0:
 			x.seen = v.sign
 			if v, err = x.look(ctx, everything); err != nil {
 				return err
 			}
+		case v.sign.needs != "":
+			v = x.trouble // nothing new was learnt
 		}
 	}
 	x.refuse(ctx, v)
@@ -166,12 +161,17 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		return x.read(ctx, l, s, m)
 	})
 	if errors.Is(err, db.ErrNoHead) {
-		return verdict{kind: noHead, text: "divergence: " + db.ErrNoHead.Error()}, nil
+		v = verdict{kind: noHead, text: "divergence: the head row is gone"}
+		if x.table.Load() == nil {
+			v.text = db.ErrNoHead.Error() + ": the site was not seeded yet"
+		}
+		return v, nil
 	}
 	if err != nil || v.kind != adoptable {
 		return v, err
 	}
-	if s.table != nil {
+	if s.all != nil {
+		s.table, s.all = s.all.table(), nil
 		x.loadEnded = x.cfg.Now()
 		x.loadTook = x.loadEnded.Sub(began)
 	}
@@ -179,161 +179,6 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		x.adopt(ctx, s)
 	}
 	return v, nil
-}
-
-// read fills the snapshot: lists that changed, and what is new or all of the certificates.
-func (x *Index) read(ctx context.Context, l *db.Look, s *snapshot, m mode) error {
-	s.needs = x.needsAll(l)
-	if m != everything && s.needs == "" {
-		if err := x.readChanges(ctx, l, s); err != nil {
-			return err
-		}
-	}
-	if s.needs != "" && m == changesOnly {
-		return nil
-	}
-	all := m == everything || s.needs != ""
-	if all {
-		s.needs = ""
-		if err := readAll(ctx, l, s); err != nil {
-			return err
-		}
-	}
-	var err error
-	s.lists, err = readLists(ctx, l, x.lists.Load(), all)
-	return err
-}
-
-// needsAll says why the changes since the last look are not enough.
-func (x *Index) needsAll(l *db.Look) string {
-	switch {
-	case x.table.Load() == nil:
-		return "nothing was loaded yet"
-	case !l.Started.Equal(x.started):
-		return "the local PostgreSQL was restarted"
-	case x.seq < l.TrimmedTo:
-		return "the changes since the last look were trimmed"
-	case l.LastSeq < x.seq:
-		return "the numbers of changes went back"
-	}
-	return ""
-}
-
-// readChanges takes what is new, one by one, and the tally that the table would
-// have with it. The table is not touched.
-func (x *Index) readChanges(ctx context.Context, l *db.Look, s *snapshot) error {
-	s.tally = x.held.Certificates
-	if l.LastSeq == x.seq {
-		return nil
-	}
-	pending := map[string]row{} // nil: gone
-	more, err := l.Changes(ctx, x.seq, maxChanges, func(c db.CertificateChange) error {
-		key, r, err := packChange(c)
-		if err == nil {
-			pending[string(key)] = r
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if more {
-		s.needs = fmt.Sprintf("more than %d rows changed at once", maxChanges)
-		return nil
-	}
-	t := x.table.Load()
-	var buf []byte
-	for key, next := range pending {
-		c := change{key: []byte(key), next: next}
-		var found bool
-		if c.prev, found = t.find(c.key); found {
-			buf = c.prev.canonical(buf[:0])
-			s.tally.Remove(buf)
-		}
-		if next != nil {
-			buf = next.canonical(buf[:0])
-			s.tally.Add(buf)
-		}
-		if c.prev != nil || c.next != nil {
-			s.changes = append(s.changes, c)
-		}
-	}
-	return nil
-}
-
-// packChange returns the packed key and the packed row, nil when it is gone.
-func packChange(c db.CertificateChange) (key []byte, r row, err error) {
-	if c.Deleted {
-		issuer, serial, err := db.ParseCertificateKey(c.Content)
-		if err != nil {
-			return nil, nil, err
-		}
-		return appendKey(nil, issuer, serial), nil, nil
-	}
-	r, err = pack(nil, c.Seq, c.Content)
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.key(), r, nil
-}
-
-func pack(dst []byte, seq uint64, canonical []byte) (row, error) {
-	issuer, serial, status, err := db.ParseCertificate(canonical)
-	if err != nil {
-		return nil, err
-	}
-	status.Changed = seq
-	return appendRow(dst, issuer, serial, status)
-}
-
-// readAll builds a table of its own. Its tally is taken over the octets that the
-// database sent.
-func readAll(ctx context.Context, l *db.Look, s *snapshot) error {
-	b := newBuilder(int(max(0, min(l.Head.Certificates.Count, 1<<27)))) // a wrong head must not eat the memory
-	s.tally = db.Tally{}
-	var buf [maxRowLen]byte
-	err := l.Certificates(ctx, func(seq uint64, canonical []byte) error {
-		s.tally.Add(canonical)
-		r, err := pack(buf[:0], seq, canonical)
-		if err == nil {
-			b.add(r)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s.table, s.changes = b.table(), nil
-	return nil
-}
-
-// readLists reads the small tables again, each only if the head says that it
-// changed, or if all is wanted.
-func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, error) {
-	next := *held
-	var buf []byte
-	var err error
-	if all || held.issuerTally != l.Head.Issuers {
-		if next.issuers, err = l.Issuers(ctx); err != nil {
-			return nil, err
-		}
-		next.issuerTally = db.Tally{}
-		for _, i := range next.issuers {
-			buf = db.AppendIssuer(buf[:0], i)
-			next.issuerTally.Add(buf)
-		}
-	}
-	if all || held.responderTally != l.Head.ResponderCertificates {
-		if next.responders, err = l.ResponderCertificates(ctx); err != nil {
-			return nil, err
-		}
-		next.responderTally = db.Tally{}
-		for _, r := range next.responders {
-			buf = db.AppendResponderCertificate(buf[:0], r)
-			next.responderTally.Add(buf)
-		}
-	}
-	return &next, nil
 }
 
 // adopt publishes a snapshot: rows first, the horizon (by refuse) last.

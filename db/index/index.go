@@ -73,12 +73,10 @@ type Index struct {
 
 // lists are the small tables, swapped whole.
 type lists struct {
-	issuers             []db.Issuer
-	responders          []db.ResponderCertificate
-	issuerTally         db.Tally
-	responderTally      db.Tally
-	issuersChecked      bool // false until first read
-	certificatesOfSites bool // the same for responders
+	issuers        []db.Issuer
+	responders     []db.ResponderCertificate
+	issuerTally    db.Tally
+	responderTally db.Tally
 }
 
 // State is how the copy stands, for people and for /readyz.

@@ -44,7 +44,8 @@ type snapshot struct {
 	lists    *lists
 
 	tally   db.Tally // of the certificates, once this snapshot is adopted
-	table   *table   // all rows anew; nil: changes says what is new
+	all     *builder // all rows anew, still unsorted; nil: changes says what is new
+	table   *table   // the same, sorted once the database is let go
 	changes []change
 	needs   string // why all rows are to be read anew, which has to wait
 }

@@ -1,0 +1,184 @@
+package index
+
+import (
+	"context"
+	"fmt"
+
+	"ocspfleet/db"
+)
+
+const (
+	// maxChanges is how many changes are taken one by one; more are read faster as a whole.
+	maxChanges = 250_000
+	// maxDoubtful is the same while snapshots are refused: what is refused is read
+	// again at each look.
+	maxDoubtful = 10_000
+)
+
+// mode is how much of the rows a look may read.
+type mode int
+
+const (
+	changesOnly mode = iota // what is new; if that is not enough, say so
+	asNeeded                // what is new, or all rows if that is not enough
+	everything
+)
+
+// read fills the snapshot: lists that changed, and what is new or all of the certificates.
+func (x *Index) read(ctx context.Context, l *db.Look, s *snapshot, m mode) error {
+	s.needs = x.needsAll(l)
+	if m != everything && s.needs == "" {
+		limit := maxChanges
+		if m == changesOnly {
+			limit = maxDoubtful
+		}
+		if err := x.readChanges(ctx, l, s, limit); err != nil {
+			return err
+		}
+	}
+	if s.needs != "" && m == changesOnly {
+		return nil
+	}
+	all := m == everything || s.needs != ""
+	if all {
+		s.needs = ""
+		if err := readAll(ctx, l, s); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.lists, err = readLists(ctx, l, x.lists.Load(), all)
+	return err
+}
+
+// needsAll says why the changes since the last look are not enough.
+func (x *Index) needsAll(l *db.Look) string {
+	switch {
+	case x.table.Load() == nil:
+		return "nothing was loaded yet"
+	case !l.Started.Equal(x.started):
+		return "the local PostgreSQL was restarted"
+	case x.seq < l.TrimmedTo:
+		return "the changes since the last look were trimmed"
+	case l.LastSeq < x.seq:
+		return "the numbers of changes went back"
+	}
+	return ""
+}
+
+// readChanges takes what is new, one by one, and the tally that the table would
+// have with it. The table is not touched.
+func (x *Index) readChanges(ctx context.Context, l *db.Look, s *snapshot, limit int) error {
+	s.tally = x.held.Certificates
+	if l.LastSeq == x.seq {
+		return nil
+	}
+	pending := map[string]row{} // nil: gone
+	more, err := l.Changes(ctx, x.seq, limit, func(c db.CertificateChange) error {
+		key, r, err := packChange(c)
+		if err == nil {
+			pending[string(key)] = r
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if more {
+		s.needs = fmt.Sprintf("more than %d rows changed at once", limit)
+		return nil
+	}
+	t := x.table.Load()
+	var buf []byte
+	for key, next := range pending {
+		c := change{key: []byte(key), next: next}
+		var found bool
+		if c.prev, found = t.find(c.key); found {
+			buf = c.prev.canonical(buf[:0])
+			s.tally.Remove(buf)
+		}
+		if next != nil {
+			buf = next.canonical(buf[:0])
+			s.tally.Add(buf)
+		}
+		if c.prev != nil || c.next != nil {
+			s.changes = append(s.changes, c)
+		}
+	}
+	return nil
+}
+
+// packChange returns the packed key and the packed row, nil when it is gone.
+func packChange(c db.CertificateChange) (key []byte, r row, err error) {
+	if c.Deleted {
+		issuer, serial, err := db.ParseCertificateKey(c.Content)
+		if err != nil {
+			return nil, nil, err
+		}
+		return appendKey(nil, issuer, serial), nil, nil
+	}
+	r, err = pack(nil, c.Seq, c.Content)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.key(), r, nil
+}
+
+func pack(dst []byte, seq uint64, canonical []byte) (row, error) {
+	issuer, serial, status, err := db.ParseCertificate(canonical)
+	if err != nil {
+		return nil, err
+	}
+	status.Changed = seq
+	return appendRow(dst, issuer, serial, status)
+}
+
+// readAll collects a table of its own. Its tally is taken over the octets that the
+// database sent.
+func readAll(ctx context.Context, l *db.Look, s *snapshot) error {
+	b := newBuilder(int(max(0, min(l.Head.Certificates.Count, 1<<27)))) // a wrong head must not eat the memory
+	s.tally = db.Tally{}
+	var buf [maxRowLen]byte
+	err := l.Certificates(ctx, func(seq uint64, canonical []byte) error {
+		s.tally.Add(canonical)
+		r, err := pack(buf[:0], seq, canonical)
+		if err == nil {
+			b.add(r)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.all, s.changes = b, nil
+	return nil
+}
+
+// readLists reads the small tables again, each only if the head says that it
+// changed, or if all is wanted.
+func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, error) {
+	next := *held
+	var buf []byte
+	var err error
+	if all || held.issuerTally != l.Head.Issuers {
+		if next.issuers, err = l.Issuers(ctx); err != nil {
+			return nil, err
+		}
+		next.issuerTally = db.Tally{}
+		for _, i := range next.issuers {
+			buf = db.AppendIssuer(buf[:0], i)
+			next.issuerTally.Add(buf)
+		}
+	}
+	if all || held.responderTally != l.Head.ResponderCertificates {
+		if next.responders, err = l.ResponderCertificates(ctx); err != nil {
+			return nil, err
+		}
+		next.responderTally = db.Tally{}
+		for _, r := range next.responders {
+			buf = db.AppendResponderCertificate(buf[:0], r)
+			next.responderTally.Add(buf)
+		}
+	}
+	return &next, nil
+}

@@ -1,0 +1,393 @@
+package logical_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/logical"
+)
+
+func TestSeedUnderLoadIsWholeInEverySnapshot(t *testing.T) {
+	p := newPair(t)
+	dbtest.Exec(t, p.masterDSN, `insert into certificate (issuer_id, serial, not_after)
+		select 1, decode('50' || lpad(to_hex(n), 8, '0'), 'hex'), '2030-01-01 00:00Z' from generate_series(1, 20000) n`)
+	ctx, cancel := context.WithCancel(t.Context())
+	written := make(chan error, 1)
+	go func() { written <- p.load(ctx) }()
+	wrong := make(chan string, 1)
+	snapshots := 0
+	go func() { // every snapshot that has a head must be the head's
+		defer close(wrong)
+		for ctx.Err() == nil {
+			counts, err := p.site.Verify(ctx)
+			for _, c := range counts {
+				if !c.Identical {
+					wrong <- fmt.Sprintf("snapshot %d: %+v", snapshots, c)
+					return
+				}
+			}
+			if err == nil {
+				snapshots++
+			}
+		}
+	}()
+	p.start(nil)
+	for n := range 3 { // and twice again, over rows that are there
+		p.until("some rows stream", func() bool { return p.state().Position > int64(20000+200*n) && p.state().Name == logical.Streaming })
+		if n < 2 {
+			p.dropSlots()
+			p.until("the re-seed", func() bool { return p.state().Reseeds == n+2 })
+		}
+	}
+	cancel()
+	if err := <-written; err != nil {
+		t.Errorf("the writer's load: %v", err)
+	}
+	for w := range wrong {
+		t.Error(w)
+	}
+	if snapshots == 0 {
+		t.Error("no snapshot was looked at")
+	}
+	p.heals()
+	p.assertNobodyIsSuperuser()
+	for _, password := range []string{replicaPassword, syncPassword, strings.ReplaceAll(replicaPassword, "'", `\'`)} {
+		if strings.Contains(readLog(t, p.siteServer)+p.log.String(), password) {
+			t.Error("a password stands in a log")
+		}
+	}
+}
+
+// load issues, revokes, holds, releases and deletes until ctx ends.
+func (p *pair) load(ctx context.Context) error {
+	conn := dbtest.Connect(p.t, p.masterDSN)
+	for n := 0; ctx.Err() == nil; n++ {
+		s := fmt.Sprintf("decode('60%06x', 'hex')", rand.IntN(400))
+		sql := []string{
+			"insert into certificate (issuer_id, serial, not_after) values (1, " + s + ", '2030-01-01 00:00Z') on conflict do nothing",
+			"update certificate set revoked_at = '2026-01-01 00:00Z', reason = 6 where revoked_at is null and serial = " + s,
+			"update certificate set revoked_at = null, reason = null where reason = 6 and serial = " + s,
+			"update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where revoked_at is null and serial = " + s,
+			"delete from certificate where revoked_at is null and serial = " + s,
+		}[rand.IntN(5)]
+		if _, err := conn.Exec(ctx, sql); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pair) assertNobodyIsSuperuser() {
+	p.t.Helper()
+	var names string
+	err := dbtest.Connect(p.t, p.siteDSN).QueryRow(p.t.Context(), `select coalesce(string_agg(r.rolname, ','), '') from pg_roles r
+		where r.rolsuper and (r.rolname ~ '^ocsp_' or r.rolname = 'test_sync' or r.oid in (select subowner from pg_subscription))`).Scan(&names)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if names != "" {
+		p.t.Errorf("superusers: %s", names)
+	}
+}
+
+func TestChangesReachTheSite(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a")
+	p.start(nil)
+	if got := p.siteSays("0a"); got != "good" {
+		t.Errorf("after the seed: %s", got)
+	}
+	p.issue("0b", "0c", "0d")
+	p.seenAtSite("0d", "good")
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.revoke("0b", db.ReasonCertificateHold)
+	p.seenAtSite("0b", "revoked certificateHold")
+	dbtest.Exec(t, p.masterDSN, `update certificate set revoked_at = null, reason = null where serial = '\x0b'`)
+	p.seenAtSite("0b", "good")
+	dbtest.Exec(t, p.masterDSN, `delete from certificate where serial = '\x0c'`)
+	p.seenAtSite("0c", "never issued")
+	p.heals()
+	if n := p.state().Reseeds; n != 1 {
+		t.Errorf("%d seeds, want the first alone", n)
+	}
+	_, err := dbtest.Connect(t, login(t, p.siteDSN, "test_sync", syncPassword)).Exec(t.Context(),
+		"create subscription other connection 'dbname=x' publication x")
+	if err == nil {
+		t.Error("ocsp_sync may make subscriptions of its own")
+	}
+}
+
+func TestSubscriptionDisabledByHandIsEnabledAgain(t *testing.T) {
+	p := newPair(t)
+	p.start(nil)
+	dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet disable")
+	p.names(logical.Disabled)
+	p.issue("0a")
+	p.seenAtSite("0a", "good")
+	p.heals()
+}
+
+func TestSlotDroppedAtTheMasterIsNamedAndHealed(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a")
+	p.start(nil)
+	p.dropSlots()
+	p.revoke("0a", db.ReasonSuperseded)
+	p.names(logical.SlotLost)
+	p.seenAtSite("0a", "revoked superseded")
+	p.heals()
+	if n := p.state().Reseeds; n != 2 {
+		t.Errorf("%d seeds, want 2", n)
+	}
+}
+
+func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
+	p := newPair(t)
+	p.start(nil)
+	dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet set (synchronous_commit = off)")
+	p.until("a seed", func() bool { return p.state().Reseeds == 2 })
+	p.heals()
+	dbtest.Exec(t, p.siteDSN, "select subscription_drop()")
+	p.until("another", func() bool { return p.state().Reseeds == 3 })
+	p.heals()
+	dbtest.Exec(t, p.siteDSN, "delete from feed_head")
+	p.until("a third", func() bool { return p.state().Reseeds == 4 })
+	p.issue("0a")
+	p.seenAtSite("0a", "good")
+	p.heals()
+	slots, err := p.up.Slots(t.Context(), p.name)
+	if err != nil || len(slots) > 2 { // that of the dropped subscription is nobody's until it is an hour old
+		t.Errorf("slots %+v, %v", slots, err)
+	}
+}
+
+// PostgreSQL skips an UPDATE of a missing row without a word, and keeps a local
+// change for ever.
+func TestLocalWritesAreFoundAndHealed(t *testing.T) {
+	for _, c := range []struct {
+		name, sql string
+		recount   time.Duration // how it is found: a regular recount, or at once (0) because the numbers do not add up
+	}{
+		{"deleted row that the master revokes", `delete from certificate where serial = '\x0a'`, time.Second},
+		{"deleted row", `delete from certificate where serial = '\x0e'`, 0},
+		{"revocation taken back", `update certificate set revoked_at = null, reason = null where serial = '\x0b'`, 0},
+		{"row of nobody", `insert into certificate (issuer_id, serial, not_after) values (1, '\x0c', '2030-01-01 00:00Z')`, 0},
+		{"revocation of nobody", `update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where serial = '\x0d'`, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			p.issue("0a", "0b", "0d", "0e")
+			p.revoke("0b", db.ReasonKeyCompromise)
+			p.start(func(config *logical.Config) {
+				if c.recount > 0 {
+					config.RecountInterval = c.recount
+				}
+			})
+			dbtest.Exec(t, p.siteDSN, c.sql)
+			p.revoke("0a", db.ReasonKeyCompromise)
+			p.names(logical.Diverged)
+			p.seenAtSite("0a", "revoked keyCompromise")
+			p.heals()
+		})
+	}
+}
+
+func TestRecountFindsWhatTheCountersDoNot(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a", "0b")
+	p.start(nil)
+	p.until("the first recount", func() bool { return p.verified() })
+	// Past the trigger that numbers local changes.
+	dbtest.Exec(t, p.siteDSN, `alter table certificate disable trigger site_touch;
+		update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where serial = '\x0a';
+		alter table certificate enable always trigger site_touch`)
+	time.Sleep(5 * p.config.Interval)
+	if got := p.state(); got.Name != logical.Streaming {
+		t.Fatalf("without a recount: %+v", got)
+	}
+	p.sub.Check()
+	p.names(logical.Diverged)
+	p.heals()
+	if got := p.siteSays("0a"); got != "good" {
+		t.Errorf("after healing: %s", got)
+	}
+}
+
+func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a")
+	p.start(nil)
+	// The worker meets it before a recount can.
+	p.stopRun()
+	dbtest.Exec(t, p.siteDSN, `insert into certificate (issuer_id, serial, not_after) values (1, '\x0b', '2030-01-01 00:00Z')`)
+	p.issue("0b")
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.until("the worker fails", func() bool {
+		seen, err := p.site.Subscription(t.Context())
+		return err == nil && seen.Errors > 0
+	})
+	p.run(func(c *logical.Config) { c.Interval = 20 * time.Millisecond; c.ProbeInterval = 100 * time.Millisecond })
+	p.until("fault named", func() bool {
+		return strings.Contains(p.log.String(), " to=apply_error ") || strings.Contains(p.log.String(), " to=diverged ")
+	})
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.heals()
+	if !strings.Contains(p.log.String(), "0b") {
+		t.Error("the evidence does not name the row")
+	}
+}
+
+func TestSkewIsMeasuredByARoundTrip(t *testing.T) {
+	p := newPair(t)
+	const ahead = 7 * time.Minute
+	p.start(func(c *logical.Config) { c.Now = func() time.Time { return time.Now().Add(ahead) } })
+	var ms int64
+	err := dbtest.Connect(t, p.siteDSN).QueryRow(t.Context(), "select skew_ms from site_state").Scan(&ms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []time.Duration{time.Duration(ms) * time.Millisecond, p.state().Skew} {
+		if got < ahead-2*time.Second || got > ahead+2*time.Second {
+			t.Errorf("skew %v, want about %v", got, ahead)
+		}
+	}
+}
+
+func TestSeedRefusesAMasterThatDisagreesWithItself(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a")
+	p.start(nil)
+	before := rowsOf(t, p.siteDSN)
+	p.stopRun()
+	p.dropSlots() // first, or the site would follow
+	dbtest.Exec(t, p.masterDSN, `set session_replication_role = replica;
+		insert into certificate (issuer_id, serial, not_after) values (1, '\x0b', '2030-01-01 00:00Z')`)
+	p.run(nil)
+	p.until("the refusal", func() bool { return strings.Contains(p.log.String(), "its head disagree") })
+	if after := rowsOf(t, p.siteDSN); strings.Join(after, "\n") != strings.Join(before, "\n") {
+		t.Errorf("rows were %q, are %q", before, after)
+	}
+	dbtest.Exec(t, p.masterDSN, `set session_replication_role = replica; delete from certificate where serial = '\x0b'`)
+	p.heals()
+}
+
+func TestSeedNeverTakesAPermanentRevocationBack(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a", "0b")
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.start(nil)
+	p.seenAtSite("0a", "revoked keyCompromise")
+	// A backup of the master from before the revocation, brought up in its place.
+	p.stopRun()
+	p.dropSlots()
+	dbtest.Exec(t, p.masterDSN, `set session_replication_role = replica;
+		update certificate set revoked_at = null, reason = null where serial = '\x0a';
+		update feed_head set certificate_digest = (select mod64(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason)))) from certificate)`)
+	p.run(nil)
+	p.reaches(logical.RevocationsLost)
+	if got := p.siteSays("0a"); got != "revoked keyCompromise" {
+		t.Errorf("the site says %s", got)
+	}
+	if !strings.Contains(p.state().Detail, "1/0a") {
+		t.Errorf("the serial is not named: %s", p.state().Detail)
+	}
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.heals()
+}
+
+func TestPasswordChangedAtTheMaster(t *testing.T) {
+	master := dbtest.Cluster(t, nil) // logins belong to a cluster
+	server, err := sites()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPairOn(t, "site-password", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p.start(nil)
+	p.stopRun()
+	p.replicaPassword = "another-password"
+	p.makeLogins()
+	dbtest.Exec(t, p.masterDSN, "select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+	p.issue("0a")
+	p.start(nil)
+	p.seenAtSite("0a", "good")
+	p.heals()
+	if n := p.state().Reseeds; n != 0 {
+		t.Errorf("%d seeds for a new password", n)
+	}
+}
+
+func TestMasterGoneAndBack(t *testing.T) {
+	master := dbtest.Cluster(t, map[string]string{"max_slot_wal_keep_size": "16MB"})
+	server, err := sites()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPairOn(t, "site-gone", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p.issue("0a", "0b")
+	p.start(nil)
+
+	t.Run("killed", func(t *testing.T) {
+		if err := master.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		p.reaches(logical.MasterUnreachable)
+		if got := p.siteSays("0a"); got != "good" {
+			t.Errorf("the site says %s", got)
+		}
+		if err := master.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.revoke("0a", db.ReasonKeyCompromise)
+		p.seenAtSite("0a", "revoked keyCompromise")
+		p.heals()
+		if n := p.state().Reseeds; n != 1 {
+			t.Errorf("%d seeds, want the first alone", n)
+		}
+	})
+	t.Run("gave the slot up", func(t *testing.T) {
+		p.stopRun()
+		dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet disable")
+		conn := dbtest.Connect(t, p.masterDSN)
+		p.until("the slot is lost", func() bool {
+			results, err := conn.PgConn().Exec(t.Context(), `select pg_switch_wal(); select txid_current(); checkpoint;
+				select coalesce(bool_and(wal_status = 'lost'), false) from pg_replication_slots`).ReadAll()
+			return err == nil && string(last(results)) == "t"
+		})
+		p.revoke("0b", db.ReasonKeyCompromise)
+		p.run(nil)
+		p.names(logical.SlotLost)
+		p.seenAtSite("0b", "revoked keyCompromise")
+		p.heals()
+	})
+}
+
+func last(results []*pgconn.Result) []byte { return results[len(results)-1].Rows[0][0] }
+
+func TestTombstonesAreTrimmed(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a")
+	p.start(func(c *logical.Config) { c.TombstoneAge = 100 * time.Millisecond })
+	dbtest.Exec(t, p.masterDSN, "delete from certificate")
+	p.seenAtSite("0a", "never issued")
+	time.Sleep(150 * time.Millisecond) // the tombstone's age
+	if _, err := p.local.TrimTombstones(t.Context(), 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	var left, trimmed, seq int64
+	err := dbtest.Connect(t, p.siteDSN).QueryRow(t.Context(), `select (select count(*) from site_tombstone), trimmed_to, (select last_value from site_seq) from site_state`).
+		Scan(&left, &trimmed, &seq)
+	if err != nil || left != 0 || trimmed != seq {
+		t.Errorf("%d left, trimmed to %d of %d, %v", left, trimmed, seq, err)
+	}
+}

@@ -1,0 +1,376 @@
+package logical_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/db/pgserver"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/logical"
+)
+
+var act = db.Act{User: "tester", Why: "test"}
+
+// year is an end of validity that no test reaches.
+var year = time.Now().Add(365 * 24 * time.Hour).UTC().Truncate(time.Second)
+
+// impatient makes a site's worker try again at once, where PostgreSQL waits 5 s.
+var impatient = map[string]string{
+	"fsync": "off", "full_page_writes": "off", "wal_retrieve_retry_interval": "200ms",
+	"max_logical_replication_workers": "12", "wal_receiver_timeout": "4s",
+}
+
+// sites is the cluster of all sites here; the master's is dbtest's own. So every
+// row crosses from one server to another.
+var sites = sync.OnceValues(func() (*pgserver.Server, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return pgserver.Start(ctx, pgserver.Config{Settings: impatient})
+})
+
+const (
+	replicaPassword = "the-replica's password"
+	syncPassword    = "the-sync-password"
+)
+
+// pair is a master and a site.
+type pair struct {
+	t               *testing.T
+	name            string
+	master, site    *db.Store // as superusers
+	masterDSN       string
+	siteDSN         string
+	siteServer      *pgserver.Server
+	up              *db.Upstream
+	local           *db.Store
+	log             *logBuffer
+	sub             *logical.Subscription
+	stopRun         func()
+	config          logical.Config
+	replicaPassword string
+}
+
+// logBuffer is a log that a test reads while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// newPair gives a master with one issuer and a heartbeat, and an empty site, on
+// the clusters that the tests share. Nothing runs yet between them.
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	server, err := sites()
+	if err != nil {
+		t.Fatal(err)
+	}
+	masterDSN := dbtest.New(t, migrations.Master)
+	name := fmt.Sprintf("site-%d", time.Now().UnixNano()%1e9)
+	return newPairOn(t, name, masterDSN, server)
+}
+
+func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *pair {
+	t.Helper()
+	p := &pair{t: t, name: name, masterDSN: masterDSN, siteServer: server, log: new(logBuffer), replicaPassword: replicaPassword}
+	p.siteDSN = dbtest.Migrated(t, server, strings.ReplaceAll(name, "-", "_"), migrations.Site)
+	p.master, p.site = openStore(t, masterDSN), openStore(t, p.siteDSN)
+	if err := p.master.InitHead(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.master.AddIssuer(t.Context(), testIssuer(), act); err != nil {
+		t.Fatal(err)
+	}
+	p.makeLogins()
+	t.Cleanup(p.cut)
+	p.beat()
+	return p
+}
+
+func (p *pair) makeLogins() {
+	p.t.Helper()
+	if err := p.master.CreateLogin(p.t.Context(), "test_replica", db.RoleReplica, p.replicaPassword); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.site.CreateLogin(p.t.Context(), "test_sync", db.RoleSync, syncPassword); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// cut removes subscription and slots, so that the databases can be dropped.
+func (p *pair) cut() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if p.t.Failed() {
+		lines := strings.Split(readLog(p.t, p.siteServer), "\n")
+		p.t.Logf("end of the site's PostgreSQL log:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
+	}
+	dbtest.Exec(p.t, p.siteDSN, "select subscription_drop()")
+	up, err := db.OpenUpstream(ctx, db.Config{DSN: p.masterDSN})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer up.Close()
+	p.until("the slots are gone", func() bool {
+		slots, err := up.Slots(ctx, p.name)
+		for _, slot := range slots {
+			err = errors.Join(err, up.DropSlot(ctx, slot.Name))
+		}
+		return err == nil
+	})
+}
+
+// beat confirms the head, as the master's ocspsyncd does.
+func (p *pair) beat() {
+	ctx, cancel := context.WithCancel(p.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			_, _, _ = p.master.Heartbeat(ctx, -1) // the master may be dead by the test's own doing
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	p.t.Cleanup(func() { cancel(); <-ended })
+}
+
+// run starts the subscription; p.stop ends it. Regular recounts are off unless
+// asked for.
+func (p *pair) run(change func(*logical.Config)) {
+	p.t.Helper()
+	var err error
+	p.up, err = db.OpenUpstream(p.t.Context(), db.Config{DSN: login(p.t, p.masterDSN, "test_replica", p.replicaPassword)})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.local = openStore(p.t, login(p.t, p.siteDSN, "test_sync", syncPassword))
+	p.config = logical.Config{
+		Site: p.name, Local: p.local, Master: p.up,
+		Interval: 50 * time.Millisecond, ProbeInterval: 300 * time.Millisecond,
+		StallAfter: 3 * time.Second, LagAfter: 2 * time.Second, RecountInterval: time.Hour,
+		Log: slog.New(slog.NewTextHandler(p.log, nil)), Metrics: logical.NewMetrics(prometheus.NewRegistry()),
+	}
+	if change != nil {
+		change(&p.config)
+	}
+	if p.sub, err = logical.New(p.config); err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(p.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.sub.Run(ctx) }()
+	up := p.up
+	p.stopRun = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			p.t.Errorf("a wished stop gave %v", err)
+		}
+		up.Close()
+	})
+	p.t.Cleanup(p.stopRun)
+}
+
+// start runs the subscription and waits until it streams.
+func (p *pair) start(change func(*logical.Config)) {
+	p.t.Helper()
+	p.run(change)
+	p.reaches(logical.Streaming)
+}
+
+// until polls for a condition, with a deadline.
+func (p *pair) until(what string, done func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("waited in vain: %s\nstate %+v\n%s", what, p.state(), p.log)
+		}
+	}
+}
+
+func (p *pair) state() logical.State {
+	if p.sub == nil {
+		return logical.State{}
+	}
+	return p.sub.State()
+}
+
+func (p *pair) reaches(name logical.Name) {
+	p.t.Helper()
+	p.until("state "+string(name), func() bool { return p.state().Name == name })
+}
+
+// names waits until the log told that a state was entered: it may have passed.
+func (p *pair) names(name logical.Name) {
+	p.t.Helper()
+	p.until("the log names "+string(name), func() bool { return strings.Contains(p.log.String(), " to="+string(name)+" ") })
+}
+
+// heals waits until site and master agree, row by row, and the site streams.
+func (p *pair) heals() {
+	p.t.Helper()
+	p.until("site and master agree", func() bool {
+		if p.state().Name != logical.Streaming {
+			return false
+		}
+		head, err := p.site.Head(p.t.Context())
+		want, masterErr := p.master.Head(p.t.Context())
+		if err != nil || masterErr != nil || head.Position != want.Position {
+			return false
+		}
+		return p.verified()
+	})
+	if diff := cmp.Diff(rowsOf(p.t, p.masterDSN), rowsOf(p.t, p.siteDSN)); diff != "" {
+		p.t.Errorf("rows (-master +site):\n%s", diff)
+	}
+}
+
+func (p *pair) verified() bool {
+	counts, err := p.site.Verify(p.t.Context())
+	if err != nil {
+		return false
+	}
+	for _, c := range counts {
+		if !c.Identical {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *pair) issue(serials ...string) {
+	p.t.Helper()
+	for _, s := range serials {
+		if _, err := p.master.Issue(p.t.Context(), 1, serial(s), year, act); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func (p *pair) revoke(s string, reason db.Reason) {
+	p.t.Helper()
+	if _, _, err := p.master.Revoke(p.t.Context(), 1, serial(s), reason, time.Time{}, act); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// reason is why the site's copy says that a serial is revoked, or "good".
+func (p *pair) siteSays(s string) string {
+	p.t.Helper()
+	status, err := p.site.Certificate(p.t.Context(), 1, serial(s))
+	switch {
+	case errors.Is(err, db.ErrNotIssued):
+		return "never issued"
+	case err != nil:
+		p.t.Fatal(err)
+	case !status.Revoked():
+		return "good"
+	}
+	return "revoked " + status.Reason.String()
+}
+
+func (p *pair) seenAtSite(s, want string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf("the site says %s for %s", want, s), func() bool { return p.siteSays(s) == want })
+}
+
+// dropSlots ends the streams and drops the site's slots behind its back.
+func (p *pair) dropSlots() {
+	p.t.Helper()
+	prefix := db.SlotPrefix(p.name)
+	conn := dbtest.Connect(p.t, p.masterDSN)
+	p.until("the slot is dropped", func() bool {
+		_, err := conn.Exec(p.t.Context(), `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name ~ $1 and active`, "^"+prefix+"[0-9]+$")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		_, err = conn.Exec(p.t.Context(), `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ $1`, "^"+prefix+"[0-9]+$")
+		return err == nil
+	})
+}
+
+func serial(text string) db.Serial {
+	s, err := db.ParseSerial(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func testIssuer() db.Issuer {
+	return db.Issuer{
+		Key: [32]byte{1}, Name: "issuer-1", Certificate: []byte{0x30, 0x01, 1},
+		Policy: db.Policy{
+			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
+			HTTPMaxAge: time.Hour, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
+		},
+	}
+}
+
+func openStore(t *testing.T, dsn string) *db.Store {
+	t.Helper()
+	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+func login(t *testing.T, dsn, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+// rowsOf reads all certificates as text, in order.
+func rowsOf(t *testing.T, dsn string) []string {
+	t.Helper()
+	var text *string
+	err := dbtest.Connect(t, dsn).QueryRow(t.Context(), `select string_agg(concat_ws(' ', issuer_id, encode(serial, 'hex'), not_after, revoked_at, reason), e'\n'
+		order by issuer_id, serial) from certificate`).Scan(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text == nil {
+		return nil
+	}
+	return strings.Split(*text, "\n")
+}
+
+func readLog(t *testing.T, s *pgserver.Server) string {
+	t.Helper()
+	text, err := os.ReadFile(s.LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,152 @@
+package logical
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// backoff spaces seeds, whether they succeed or not: each makes the master read
+// all its rows.
+type backoff struct {
+	delay time.Duration
+	next  time.Time
+}
+
+const (
+	minBackoff = time.Second
+	maxBackoff = 5 * time.Minute
+)
+
+func (b *backoff) ready(now time.Time) bool { return !now.Before(b.next) }
+
+// attempted notes the end of a seed.
+func (b *backoff) attempted(now time.Time) {
+	b.delay = min(max(2*b.delay, minBackoff), maxBackoff)
+	b.next = now.Add(b.delay)
+}
+
+// healthy notes that all is well; when it has been for long enough, the next
+// fault is a new one.
+func (b *backoff) healthy(now time.Time) {
+	if b.delay > 0 && now.Sub(b.next) > b.delay {
+		b.delay = 0
+	}
+}
+
+// progressInterval is how often a long seed says how far it is.
+const progressInterval = 10 * time.Second
+
+// seed copies everything anew. The old copy stays until the new one is whole.
+func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscription) {
+	defer func() { s.backoff.attempted(s.cfg.Now()) }()
+	s.enter(verdict{name: Seeding, detail: reason}, local)
+	if local.Exists && local.Enabled {
+		// The old worker must not run ahead of the new slot's snapshot: a row
+		// that it brings after that would be taken back for a moment.
+		if err := s.halt(ctx); err != nil {
+			s.seedBroke(ctx, reason, local, err)
+			return
+		}
+	}
+	began := time.Now()
+	var done, total atomic.Int64
+	stop := s.reportProgress(ctx, began, &done, &total)
+	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.newSlot(), func(rows, of int64) {
+		done.Store(rows)
+		total.Store(of)
+	})
+	stop()
+	s.cfg.Metrics.copied(done.Load())
+	if err != nil {
+		s.seedBroke(ctx, reason, local, err)
+		return
+	}
+	now := s.cfg.Now()
+	s.cfg.Metrics.seeded(reason)
+	s.recount.reset(now.Add(s.cfg.RecountInterval))
+	s.probe, s.probeDue, s.connected = probe{}, time.Time{}, true
+	s.workerSeen, s.heard, s.refused = now, now, ""
+	s.mu.Lock()
+	s.state.Reseeds++
+	s.mu.Unlock()
+	level := slog.LevelInfo
+	if reason == string(Diverged) || seeded.Discarded > 0 {
+		level = slog.LevelWarn
+	}
+	s.cfg.Log.Log(ctx, level, "seeded", slog.String("reason", reason), slog.Int64("position", seeded.Head.Position),
+		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Duration("took", time.Since(began)),
+		slog.Int64("differing", seeded.Differing), slog.Any("examples", seeded.Examples), slog.Int64("discarded_revocations", seeded.Discarded))
+	if ours(local.Slot, s.cfg.Site) {
+		s.dropSlot(ctx, local.Slot)
+	}
+}
+
+// seedBroke says why a seed came to nothing. The old subscription is found
+// disabled at the next look, and goes on.
+func (s *Subscription) seedBroke(ctx context.Context, reason string, local db.Subscription, err error) {
+	if ctx.Err() != nil {
+		return // a stop is no failure
+	}
+	s.cfg.Metrics.seedFailed()
+	s.probeDue = time.Time{}
+	if errors.Is(err, db.ErrRevocationsLost) {
+		s.refused = err.Error()
+		s.enter(verdict{name: RevocationsLost, detail: s.refused}, local)
+	}
+	s.cfg.Log.ErrorContext(ctx, "seed broken off", slog.String("reason", reason), slog.String("error", err.Error()))
+}
+
+// halt disables the subscription and waits until its worker has gone.
+func (s *Subscription) halt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	if err := s.cfg.Local.EnableSubscription(ctx, false); err != nil {
+		return err
+	}
+	for {
+		local, err := s.cfg.Local.Subscription(ctx)
+		if err != nil {
+			return fmt.Errorf("waiting for the worker to end: %w", err)
+		}
+		if !local.Worker {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the worker to end: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// reportProgress logs how far a seed is until the returned function is called.
+func (s *Subscription) reportProgress(ctx context.Context, began time.Time, done, total *atomic.Int64) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(progressInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			rows, all := done.Load(), total.Load()
+			rate := float64(rows) / time.Since(began).Seconds()
+			attrs := []slog.Attr{slog.Int64("rows", rows), slog.Int64("of", all), slog.Float64("rows_per_second", rate)}
+			if rate > 0 {
+				attrs = append(attrs, slog.Duration("eta", time.Duration(float64(all-rows)/rate*float64(time.Second)).Round(time.Second)))
+			}
+			s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "seeding", attrs...)
+		}
+	}()
+	return func() { cancel(); <-ended }
+}

@@ -1,0 +1,204 @@
+package logical
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Name is what a subscription is doing; a closed set, also a metric's label.
+type Name string
+
+// The states of a subscription.
+const (
+	Starting          Name = "starting"           // nothing was looked at yet
+	Seeding           Name = "seeding"            // the master's rows are being copied, or must be
+	Streaming         Name = "streaming"          // as it should be
+	Lagging           Name = "lagging"            // rows come, but not in time
+	Stalled           Name = "stalled"            // no worker, or a silent one, while the master answers
+	SlotLost          Name = "slot_lost"          // the master no longer keeps what comes next
+	ApplyError        Name = "apply_error"        // the worker fails again and again
+	Disabled          Name = "disabled"           // somebody switched the subscription off
+	NotSynced         Name = "not_synced"         // head, tables or settings are not as a seed leaves them
+	SchemaDrift       Name = "schema_drift"       // master and site do not fit together
+	Diverged          Name = "diverged"           // the rows here are not those that the head counts
+	RevocationsLost   Name = "revocations_lost"   // the master would take permanent revocations back
+	MasterUnreachable Name = "master_unreachable" // neither we nor the worker hear of it
+	LocalUnreachable  Name = "local_unreachable"  // the site's own database is away
+)
+
+// Names lists all states.
+var Names = []Name{
+	Starting, Seeding, Streaming, Lagging, Stalled, SlotLost, ApplyError, Disabled, NotSynced,
+	SchemaDrift, Diverged, RevocationsLost, MasterUnreachable, LocalUnreachable,
+}
+
+// State is a snapshot of what a subscription is doing.
+type State struct {
+	Name     Name
+	Since    time.Time // when Name was entered
+	Detail   string    // for people
+	Epoch    int64     // of the local head, as are the next two
+	Position int64
+	AsOf     time.Time
+	Skew     time.Duration // this site's clock minus the master's, as of SkewAt
+	SkewAt   time.Time     // zero: never measured
+	Reseeds  int           // seeds that were carried through
+}
+
+// Ready says whether rows come in: the site keeps up with the master.
+func (s State) Ready() bool { return s.Name == Streaming }
+
+// probe is what the last talk with the master gave.
+type probe struct {
+	at    time.Time // its end; zero: none since the last seed
+	err   error
+	slots []db.Slot
+	head  db.Head
+	drift string
+}
+
+// sight is everything that a judgement rests on.
+type sight struct {
+	now      time.Time
+	local    db.Subscription
+	localErr error
+	probe    probe
+	diverged string        // what a recount found; empty: nothing
+	refused  string        // why the last seed was refused; empty: it was not
+	skew     time.Duration // this site's clock minus the master's, 0 if unknown
+
+	workerGone time.Duration // how long there was no worker, 0 if there is one
+	silent     time.Duration // how long the worker heard nothing
+	failures   int64         // of the worker since it last got on
+}
+
+// limits are the times of the configuration that judge needs.
+type limits struct {
+	site              string
+	stall, lag, fresh time.Duration
+}
+
+// verdict is what judge finds: the state, and what to do about it.
+type verdict struct {
+	name   Name
+	detail string
+	enable bool   // switch the subscription on again
+	seed   string // copy anew, for this reason (a closed set, a metric's label)
+}
+
+// judge is the whole diagnosis. It is pure.
+func judge(s sight, l limits) verdict {
+	v := diagnose(s, l)
+	if v.seed != "" && s.refused != "" {
+		v.name, v.detail = RevocationsLost, s.refused+" (wanted since: "+v.detail+")"
+	}
+	return v
+}
+
+// diagnose goes from what makes all else meaningless down to small delays.
+func diagnose(s sight, l limits) verdict {
+	masterDown := s.probe.err != nil
+	switch {
+	case s.localErr != nil:
+		return verdict{name: LocalUnreachable, detail: s.localErr.Error()}
+	case s.probe.drift != "":
+		return verdict{name: SchemaDrift, detail: s.probe.drift}
+	case !s.local.Exists || !s.local.HasHead || s.local.Wrong != "" || !ours(s.local.Slot, l.site) ||
+		s.local.Tables != db.Tables || s.local.InStep != db.Tables:
+		return unsound(s, l)
+	case !s.local.Enabled:
+		return verdict{name: Disabled, detail: "somebody disabled the subscription", enable: true}
+	case masterDown && (s.workerGone > 0 || s.silent > l.lag):
+		return verdict{name: MasterUnreachable, detail: s.probe.err.Error()}
+	}
+	if lost := slotLost(s); lost != "" {
+		return verdict{name: SlotLost, detail: lost, seed: string(SlotLost)}
+	}
+	if s.diverged != "" {
+		return verdict{name: Diverged, detail: s.diverged, seed: string(Diverged)}
+	}
+	return moving(s, l)
+}
+
+// unsound judges a subscription that is not as a seed leaves it.
+func unsound(s sight, l limits) verdict {
+	var v verdict
+	switch {
+	case !s.local.Exists && !s.local.HasHead:
+		v = verdict{name: Seeding, detail: "this site was never seeded", seed: "first"}
+	case !s.local.Exists:
+		v = verdict{name: NotSynced, detail: "there is no subscription", seed: "not_subscribed"}
+	case !s.local.HasHead:
+		v = verdict{name: NotSynced, detail: "the head row is gone", seed: "no_head"}
+	case s.local.Wrong != "":
+		v = verdict{name: NotSynced, detail: "the subscription is set otherwise than we do: " + s.local.Wrong, seed: "settings"}
+	case !ours(s.local.Slot, l.site):
+		v = verdict{name: NotSynced, detail: fmt.Sprintf("the subscription follows slot %q, which is not one of site %s", s.local.Slot, l.site), seed: "settings"}
+	default:
+		v = verdict{name: NotSynced, detail: fmt.Sprintf("%d of %d tables are in step", s.local.InStep, s.local.Tables), seed: string(NotSynced)}
+	}
+	if s.probe.err != nil {
+		return verdict{name: MasterUnreachable, detail: v.detail + ", and a copy cannot be had: " + s.probe.err.Error()}
+	}
+	return v
+}
+
+// slotLost says why the slot cannot be streamed from; empty: it can, or nobody knows.
+func slotLost(s sight) string {
+	if s.probe.at.IsZero() || s.probe.err != nil {
+		return ""
+	}
+	at := slices.IndexFunc(s.probe.slots, func(slot db.Slot) bool { return slot.Name == s.local.Slot })
+	switch {
+	case at < 0:
+		return "the master has no slot " + s.local.Slot
+	case s.probe.slots[at].Status == "lost":
+		return fmt.Sprintf("the master gave up slot %s: this site was away for more than its max_slot_wal_keep_size", s.local.Slot)
+	}
+	return ""
+}
+
+// moving judges how rows come in through a sound subscription.
+func moving(s sight, l limits) verdict {
+	known := !s.probe.at.IsZero() && s.probe.err == nil
+	ahead := known && (s.probe.head.Position > s.local.Position || s.probe.head.AsOf.After(s.local.AsOf))
+	if s.failures >= 2 && ahead {
+		v := verdict{name: ApplyError, detail: fmt.Sprintf(
+			"the worker failed %d times at position %d, the master is at %d: the site's PostgreSQL log says at which row", s.failures, s.local.Position, s.probe.head.Position)}
+		if s.failures >= 3 { // one failure more than it takes to say so: others may repair by hand
+			v.seed = string(ApplyError)
+		}
+		return v
+	}
+	age := s.local.Clock.Add(-s.skew).Sub(s.local.AsOf)
+	switch {
+	case s.workerGone > l.stall:
+		return verdict{name: Stalled, detail: fmt.Sprintf("no apply worker for %v", s.workerGone.Round(time.Second))}
+	case s.silent > l.stall:
+		return verdict{name: Stalled, detail: fmt.Sprintf("the worker heard nothing for %v", s.silent.Round(time.Second))}
+	case s.workerGone > l.fresh:
+		return verdict{name: Lagging, detail: "the apply worker is not running"}
+	case age > l.lag && known && !s.probe.head.AsOf.After(s.local.AsOf):
+		return verdict{name: Lagging, detail: fmt.Sprintf("the master confirmed its own head %v ago: is its ocspsyncd running?", age.Round(time.Second))}
+	case age > l.lag:
+		return verdict{name: Lagging, detail: fmt.Sprintf("the copy is %v old", age.Round(time.Second))}
+	}
+	return verdict{name: Streaming}
+}
+
+// ours says whether a slot bears the site's name.
+func ours(slot, site string) bool {
+	prefix := db.SlotPrefix(site)
+	if len(slot) <= len(prefix) || slot[:len(prefix)] != prefix {
+		return false
+	}
+	for _, c := range []byte(slot[len(prefix):]) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,282 @@
+// Package logical keeps a site's copy of the certificate status in step with the
+// master by PostgreSQL's own logical replication. It sets the subscription up,
+// watches it, names what is wrong from a closed set, and repairs by copying
+// anew; rows travel through PostgreSQL alone.
+//
+// It trusts the master and the network to it as far as sslmode says; nothing
+// here is signed. It trusts nobody at the site: a row that was changed or lost
+// here is found, because the head that came with the rows counts them, and
+// healed. The digest finds accidents and clumsy hands; whoever can write to
+// both rows and head is not found.
+//
+// It promises that the old copy stays until a new one is whole and agrees with
+// the master's head, and that no copy takes back a permanent revocation that
+// this site knew from the master.
+package logical
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Config says what to keep in step, and how closely to watch. A zero duration
+// stands for its default.
+type Config struct {
+	// Site is this site's name on the master's roster. Its slots at the master
+	// bear it: two sites of one name would fight for them.
+	Site string
+	// Local is the site's database, by a login in ocsp_sync.
+	Local *db.Store
+	// Master is the master's database, by a login in ocsp_replica.
+	Master *db.Upstream
+	// Interval between two looks at the local subscription. Default 1 s.
+	Interval time.Duration
+	// ProbeInterval between two talks with the master: slot, head, schema,
+	// clock. Default 10 s.
+	ProbeInterval time.Duration
+	// StallAfter is how long the worker may be absent or hear nothing. Default
+	// 75 s: an idle master speaks every 30 s, a worker gives up after 60 s.
+	StallAfter time.Duration
+	// LagAfter is how old the copy may be before it counts as lagging. Default
+	// 30 s, that is six heartbeats.
+	LagAfter time.Duration
+	// RecountInterval between two full recounts of the copy. Default 60 s, but
+	// never so often that recounting takes more than a hundredth of the time.
+	RecountInterval time.Duration
+	// TombstoneAge is how long deletions are remembered for who follows the
+	// copy. Default 1 h.
+	TombstoneAge time.Duration
+	// Log gets changes of state and the progress of seeds.
+	Log *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+	// Now is the site's clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Bounds of one step. The site's database is near, the master may be far.
+const (
+	localTimeout  = 10 * time.Second
+	masterTimeout = 15 * time.Second
+	recountLimit  = 10 * time.Minute // 1 M rows take a second
+	trimInterval  = time.Minute
+)
+
+// Subscription keeps one site in step. State and Check are safe for concurrent
+// use; Run is called once.
+type Subscription struct {
+	cfg   Config
+	check chan struct{}
+
+	mu    sync.Mutex // guards state
+	state State
+
+	// What follows belongs to Run's goroutine.
+	probe      probe
+	probeDue   time.Time
+	connected  bool // the subscription was told the way to the master
+	connectDue time.Time
+	refused    string // why the last seed was refused
+	workerSeen time.Time
+	heard      time.Time // last message of the worker, or its appearance
+	progress   progress
+	recount    recount
+	backoff    backoff
+	trimDue    time.Time
+}
+
+// progress remembers when the copy last got on, to tell failures that matter.
+type progress struct {
+	position int64
+	asOf     time.Time
+	errors   int64 // the worker's count then
+}
+
+var siteName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+
+// New checks the configuration.
+func New(cfg Config) (*Subscription, error) {
+	if !siteName.MatchString(cfg.Site) || len(cfg.Site) > db.MaxSiteLen {
+		return nil, fmt.Errorf("site %q: want a-z, 0-9 and -, at most %d", cfg.Site, db.MaxSiteLen)
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&cfg.Interval, time.Second},
+		{&cfg.ProbeInterval, 10 * time.Second},
+		{&cfg.StallAfter, 75 * time.Second},
+		{&cfg.LagAfter, 30 * time.Second},
+		{&cfg.RecountInterval, time.Minute},
+		{&cfg.TombstoneAge, time.Hour},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	now := cfg.Now()
+	return &Subscription{
+		cfg: cfg, check: make(chan struct{}, 1),
+		state: State{Name: Starting, Since: now}, workerSeen: now, heard: now,
+	}, nil
+}
+
+// State returns what the subscription is doing.
+func (s *Subscription) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// Check asks for a full recount now.
+func (s *Subscription) Check() {
+	select {
+	case s.check <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// Run seeds, watches and repairs until ctx ends; it returns nil then. Databases
+// that are away are waited for.
+func (s *Subscription) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.check:
+			s.recount.due = time.Time{}
+		case <-timer.C:
+		}
+		s.step(ctx)
+		timer.Reset(s.cfg.Interval)
+	}
+}
+
+// step is one look at everything, and one deed at most.
+func (s *Subscription) step(ctx context.Context) {
+	now := s.cfg.Now()
+	seen := s.look(ctx, now)
+	if seen.localErr == nil {
+		s.maintain(ctx, seen.local, now)
+		if wantsProbe := !seen.local.Exists || seen.workerGone > 0; !now.Before(s.probeDue) || wantsProbe && now.Sub(s.probe.at) > s.cfg.ProbeInterval/5 {
+			s.talk(ctx, seen.local)
+		}
+		if seen.local.Exists && seen.local.HasHead {
+			s.maybeRecount(ctx, seen.local, now)
+		}
+	}
+	seen.probe, seen.diverged, seen.refused, seen.skew = s.probe, s.recount.diverged, s.refused, s.State().Skew
+	found := judge(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
+	if ctx.Err() != nil {
+		return // what was seen is the stop itself
+	}
+	s.enter(found, seen.local)
+	switch {
+	case found.enable:
+		s.act(ctx, "enabling the subscription again", func(ctx context.Context) error { return s.cfg.Local.EnableSubscription(ctx, true) })
+	case found.seed != "" && !s.backoff.ready(now):
+	case found.seed != "":
+		s.seed(ctx, found.seed, seen.local)
+	case found.name == Streaming:
+		s.backoff.healthy(now)
+	}
+}
+
+// look reads the local subscription and works out what only time tells.
+func (s *Subscription) look(ctx context.Context, now time.Time) sight {
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	local, err := s.cfg.Local.Subscription(ctx)
+	if err != nil {
+		return sight{now: now, localErr: err}
+	}
+	seen := sight{now: now, local: local}
+	if local.Worker {
+		if now.Sub(s.workerSeen) > 3*s.cfg.Interval {
+			s.heard = now // a new worker: give it time
+		}
+		s.workerSeen = now
+		// By the database's own clock: it stamped the message.
+		if !local.LastMsg.IsZero() {
+			s.heard = now.Add(-max(0, local.Clock.Sub(local.LastMsg)))
+		}
+	} else {
+		seen.workerGone = now.Sub(s.workerSeen)
+	}
+	seen.silent = now.Sub(s.heard)
+	if p := s.progress; local.Position != p.position || !local.AsOf.Equal(p.asOf) || local.Errors < p.errors {
+		s.progress = progress{local.Position, local.AsOf, local.Errors}
+	}
+	seen.failures = local.Errors - s.progress.errors
+	return seen
+}
+
+// maintain does the small regular work on the site's database.
+func (s *Subscription) maintain(ctx context.Context, local db.Subscription, now time.Time) {
+	if local.Exists && !s.connected && !now.Before(s.connectDue) {
+		s.connectDue = now.Add(s.cfg.ProbeInterval)
+		s.act(ctx, "telling the subscription the way to the master", func(ctx context.Context) error {
+			err := s.cfg.Local.ConnectSubscription(ctx, s.cfg.Master)
+			s.connected = err == nil
+			return err
+		})
+	}
+	if !now.Before(s.trimDue) {
+		s.trimDue = now.Add(trimInterval)
+		s.act(ctx, "trimming tombstones", func(ctx context.Context) error {
+			_, err := s.cfg.Local.TrimTombstones(ctx, s.cfg.TombstoneAge)
+			return err
+		})
+	}
+}
+
+// act does something on the site's database that may be tried again later.
+func (s *Subscription) act(ctx context.Context, what string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	if err := do(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		s.cfg.Log.ErrorContext(ctx, "maintenance failed", slog.String("what", what), slog.String("error", err.Error()))
+	}
+}
+
+// quiet are the states that need nobody.
+var quiet = []Name{Starting, Seeding, Streaming}
+
+// enter shows what was found, and logs when the state changes.
+func (s *Subscription) enter(found verdict, local db.Subscription) {
+	now := s.cfg.Now()
+	s.mu.Lock()
+	old := s.state.Name
+	if old != found.name {
+		s.state.Since = now
+	}
+	s.state.Name, s.state.Detail = found.name, found.detail
+	if local.HasHead { // otherwise the last known: the copy in memory goes on ageing
+		s.state.Epoch, s.state.Position, s.state.AsOf = local.Epoch, local.Position, local.AsOf
+	}
+	state := s.state
+	s.mu.Unlock()
+	s.cfg.Metrics.shows(state, now)
+	if old == found.name {
+		return
+	}
+	level := slog.LevelWarn
+	if slices.Contains(quiet, found.name) {
+		level = slog.LevelInfo
+	}
+	s.cfg.Log.Log(context.Background(), level, "state changed", slog.String("from", string(old)), slog.String("to", string(found.name)),
+		slog.String("detail", found.detail), slog.Int64("position", state.Position))
+}
