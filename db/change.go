@@ -49,9 +49,8 @@ type Head struct {
 // PostgreSQL sends them; the smallest int64 stands for null.
 const nullTime = math.MinInt64
 
-var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// pgEpochUnix is pgEpoch in seconds since 1970.
+// pgEpochUnix is 2000-01-01 UTC in seconds since 1970.
 const pgEpochUnix = 946684800
 
 func pgMicros(t time.Time) int64 {
