@@ -26,7 +26,8 @@ type Config struct {
 	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// Recount is how often the whole copy is recounted against its head. Default
-	// 1m, stretched for large copies to a hundredth of the time. Role site only.
+	// 1m, stretched for large copies to a hundredth of the time; SIGHUP recounts
+	// now. Role site only.
 	Recount time.Duration `yaml:"recount"`
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
 	Admin string `yaml:"admin"`

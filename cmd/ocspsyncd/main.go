@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -89,10 +91,26 @@ func site(ctx context.Context, cfg Config, env boot.Env, store *db.Store, plan *
 		return nil, err
 	}
 	plan.AddWorker("subscription", subscription.Run)
+	plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, subscription.Check) })
 	return func() []string {
 		if state := subscription.State(); !state.Ready() {
 			return []string{fmt.Sprintf("%s since %s: %s", state.Name, state.Since.UTC().Format("2006-01-02T15:04:05Z"), state.Detail)}
 		}
 		return nil
 	}, nil
+}
+
+// onHangup calls do at each SIGHUP: kill -HUP recounts the copy now.
+func onHangup(ctx context.Context, do func()) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			do()
+		}
+	}
 }

@@ -281,6 +281,52 @@ func starter(t *testing.T, folder string) (*exec.Cmd, string) {
 	return cmd, said
 }
 
+// TestDeadServersLockIsNoObstacle: its number may be another's by now, or a zombie's.
+func TestDeadServersLockIsNoObstacle(t *testing.T) {
+	s := start(t, pgserver.Config{Dir: filepath.Join(dir(t), "pg"), Settings: quick})
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(s.Dir, "data", "postmaster.pid")
+	lock, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("a killed server leaves its lock: %v", err)
+	}
+	other := exec.Command("sleep", "60")
+	if os.Geteuid() == 0 { // PostgreSQL fears only processes that it could signal
+		other = exec.Command("runuser", "-u", "postgres", "--", "sleep", "60")
+	}
+	other.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-other.Process.Pid, syscall.SIGKILL)
+		_ = other.Wait()
+	})
+	_, rest, _ := strings.Cut(string(lock), "\n")
+	sleeper := other.Process.Pid
+	if os.Geteuid() == 0 {
+		eventually(t, "the sleeping process", func() bool {
+			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", sleeper, sleeper))
+			if err != nil || len(children) == 0 {
+				return false
+			}
+			_, err = fmt.Sscan(string(children), &sleeper)
+			return err == nil
+		})
+	}
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%d\n%s", sleeper, rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(sleeper, 0); err != nil {
+		t.Errorf("the other process was ended: %v", err)
+	}
+}
+
 func TestServerEndsWithItsKilledStarter(t *testing.T) {
 	cmd, folder := starter(t, "")
 	s, err := pgserver.Attach(folder)

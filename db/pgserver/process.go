@@ -218,6 +218,35 @@ func runningPID(data string) int {
 	return pid
 }
 
+// clearLock removes the lock file of a postmaster that is dead, once nothing works
+// on the folder any more. PostgreSQL would refuse to start for ever where the dead
+// one stays a zombie (the first process of a container may reap nobody) or where
+// its number is another's by now. What a crash left of its children ends by itself.
+func clearLock(data string) error {
+	for deadline := time.Now().Add(immediateStop); worked(data); time.Sleep(poll) {
+		if time.Now().After(deadline) {
+			return nil // PostgreSQL says best what is in its way
+		}
+	}
+	if err := os.Remove(filepath.Join(data, "postmaster.pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the lock file of a dead server: %w", err)
+	}
+	return nil
+}
+
+// worked says whether any process of PostgreSQL works on data: all of them have
+// it as their working directory.
+func worked(data string) bool {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		pid, err := strconv.Atoi(e.Name())
+		return err == nil && isPostmaster(pid, data)
+	})
+}
+
 func pidFile(data string) []string {
 	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {

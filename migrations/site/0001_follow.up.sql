@@ -112,7 +112,7 @@ begin
   end;
   alter role ocsp_subscriber superuser;
   alter subscription ocspfleet owner to ocsp_subscriber;
-  alter role ocsp_subscriber nosuperuser;
+  alter role ocsp_subscriber nosuperuser login;  -- as whom the worker logs in; without a password nobody else can
 end $$;
 
 -- The master moved, or its password was changed. The worker reconnects by itself, and only if something differs.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -248,6 +250,37 @@ func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
 	}
 }
 
+func TestApplyErrorIsNamedAndAFailedSeedKeepsTheOldRows(t *testing.T) {
+	p := newPair(t)
+	p.issue("0a", "0b")
+	p.start(nil)
+	dbtest.Exec(t, p.siteDSN, `alter table certificate add constraint obstacle check (reason is distinct from 1)`)
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.names(logical.ApplyError)
+	p.until("a seed fails at the same row", func() bool { return strings.Contains(p.log.String(), "seed broken off") })
+	if a, b := p.siteSays("0a"), p.siteSays("0b"); a != "good" || b != "good" {
+		t.Errorf("after the failed seed: %s, %s", a, b)
+	}
+	dbtest.Exec(t, p.siteDSN, `alter table certificate drop constraint obstacle`)
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.heals()
+}
+
+func TestSchemaDriftIsNamedUntilTheSiteIsMigrated(t *testing.T) {
+	p := newPair(t)
+	p.start(nil)
+	dbtest.Exec(t, p.masterDSN, `alter table issuer add column extra int;
+		alter publication ocspfleet set table issuer, certificate, responder_certificate, feed_head`)
+	p.reaches(logical.SchemaDrift)
+	if !strings.Contains(p.state().Detail, "issuer.extra") || !strings.Contains(p.state().Detail, "migrate the site") {
+		t.Errorf("column and fix are not named: %s", p.state().Detail)
+	}
+	dbtest.Exec(t, p.siteDSN, "alter table issuer add column extra int")
+	p.issue("0a")
+	p.seenAtSite("0a", "good")
+	p.heals()
+}
+
 func TestSkewIsMeasuredByARoundTrip(t *testing.T) {
 	p := newPair(t)
 	const ahead = 7 * time.Minute
@@ -370,6 +403,41 @@ func TestMasterGoneAndBack(t *testing.T) {
 		p.seenAtSite("0b", "revoked keyCompromise")
 		p.heals()
 	})
+}
+
+// A frozen master keeps its connections open and says nothing.
+func TestFrozenMasterIsNoticedAndCostsNothing(t *testing.T) {
+	master := dbtest.Cluster(t, nil)
+	server, err := sites()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPairOn(t, "site-frozen", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p.issue("0a")
+	p.start(func(c *logical.Config) { c.MasterTimeout = 300 * time.Millisecond })
+	var backends []int32
+	err = dbtest.Connect(t, p.masterDSN).QueryRow(t.Context(), "select array_agg(pid) from pg_stat_activity").Scan(&backends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backends = append(backends, int32(master.PID()))
+	signal := func(sig syscall.Signal) {
+		for _, pid := range backends {
+			_ = syscall.Kill(int(pid), sig) // some have ended meanwhile
+		}
+	}
+	t.Cleanup(func() { signal(syscall.SIGCONT) })
+	signal(syscall.SIGSTOP)
+	p.reaches(logical.MasterUnreachable)
+	before := runtime.NumGoroutine()
+	time.Sleep(10 * p.config.MasterTimeout) // as many talks in vain
+	if after := runtime.NumGoroutine(); after > before+8 {
+		t.Errorf("goroutines went from %d to %d while the master was frozen", before, after)
+	}
+	signal(syscall.SIGCONT)
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.heals()
 }
 
 func last(results []*pgconn.Result) []byte { return results[len(results)-1].Rows[0][0] }

@@ -24,7 +24,7 @@ const maxRoundTrip = 10 * time.Second
 // verdict on its clock, the last one stands and ages.
 func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	outer := ctx
-	ctx, cancel := context.WithTimeout(ctx, masterTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.MasterTimeout)
 	defer cancel()
 	err := s.ask(ctx)
 	if err == nil {
@@ -102,7 +102,7 @@ func (s *Subscription) age(slot string) time.Duration {
 // dropSlot drops a slot that this site needs no more. A failure is no matter: an
 // orphan is found again.
 func (s *Subscription) dropSlot(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, masterTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.MasterTimeout)
 	defer cancel()
 	if err := s.cfg.Master.DropSlot(ctx, name); err != nil {
 		s.cfg.Log.WarnContext(ctx, "old slot not dropped", slog.String("slot", name), slog.String("error", err.Error()))

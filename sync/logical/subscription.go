@@ -42,6 +42,9 @@ type Config struct {
 	// ProbeInterval between two talks with the master: slot, head, schema,
 	// clock. Default 10 s.
 	ProbeInterval time.Duration
+	// MasterTimeout bounds one talk with the master, making a connection
+	// included. Default 15 s.
+	MasterTimeout time.Duration
 	// StallAfter is how long the worker may be absent or hear nothing. Default
 	// 75 s: an idle master speaks every 30 s, a worker gives up after 60 s.
 	StallAfter time.Duration
@@ -62,12 +65,11 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Bounds of one step. The site's database is near, the master may be far.
+// Bounds of one step at the site's database, which is near.
 const (
-	localTimeout  = 10 * time.Second
-	masterTimeout = 15 * time.Second
-	recountLimit  = 10 * time.Minute // 1 M rows take a second
-	trimInterval  = time.Minute
+	localTimeout = 10 * time.Second
+	recountLimit = 10 * time.Minute // 1 M rows take a second
+	trimInterval = time.Minute
 )
 
 // Subscription keeps one site in step. State and Check are safe for concurrent
@@ -113,6 +115,7 @@ func New(cfg Config) (*Subscription, error) {
 	}{
 		{&cfg.Interval, time.Second},
 		{&cfg.ProbeInterval, 10 * time.Second},
+		{&cfg.MasterTimeout, 15 * time.Second},
 		{&cfg.StallAfter, 75 * time.Second},
 		{&cfg.LagAfter, 30 * time.Second},
 		{&cfg.RecountInterval, time.Minute},

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/migrations"
+)
+
+// config is /etc/ocspfleet/ocspctl.yaml. A verb needs only its own part: the
+// key verbs at a site need token alone. Relative paths start where ocspctl runs.
+type config struct {
+	// Role says what the database is: master or site. It guards against setting
+	// up the one as the other.
+	Role string `yaml:"role"`
+	// Database is the master's (or, for the db verbs at a site, the site's).
+	Database database `yaml:"database"`
+	// Issuers names the CA keys for signing responder certificates, by the
+	// issuers' names at the master. Empty: this machine enrols no site.
+	Issuers map[string]issuerKey `yaml:"issuers"`
+	// Token is the site's PKCS#11 token, for the key verbs.
+	Token token `yaml:"token"`
+}
+
+type database struct {
+	// DSN is a PostgreSQL URL or keyword string. For the db verbs its user must be
+	// a superuser; for all others a member of ocsp_operator (or ocsp_ca, which may
+	// issue, revoke and import, no more).
+	DSN string `yaml:"dsn"`
+	// PasswordFile holds the password, so that DSN can do without. Readable by you only.
+	PasswordFile string `yaml:"password_file"`
+}
+
+type issuerKey struct {
+	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master.
+	Certificate string `yaml:"certificate"`
+	// Key is the CA's private key, PEM without a passphrase: for tests and small
+	// CAs. Whoever reads it can issue anything.
+	Key string `yaml:"key"`
+}
+
+type token struct {
+	// URI is the PKCS#11 URI (RFC 7512): pkcs11:token=LABEL.
+	URI string `yaml:"uri"`
+	// Module is the PKCS#11 library. Empty: the URI's module-path.
+	Module string `yaml:"module"`
+	// PINFile holds the user PIN. Empty: the URI's pin-source.
+	PINFile string `yaml:"pin_file"`
+	// SoftHSM2Conf is SoftHSM's configuration. Empty: SOFTHSM2_CONF or SoftHSM's default.
+	SoftHSM2Conf string `yaml:"softhsm2_conf"`
+}
+
+// Check implements boot.Checker.
+func (c *config) Check(report func(key, problem string)) {
+	if c.Role != "" && c.Role != string(migrations.Master) && c.Role != string(migrations.Site) {
+		report("role", fmt.Sprintf("%q: want master or site", c.Role))
+	}
+	if c.Database != (database{}) {
+		if c.Database.DSN == "" {
+			report("database.dsn", "is missing")
+		}
+		if c.Role == "" {
+			report("role", "is missing: master or site, whichever database.dsn is of")
+		}
+	}
+	for name, issuer := range c.Issuers {
+		if issuer.Key == "" {
+			report("issuers."+name+".key", "is missing")
+		}
+	}
+	if c.Token != (token{}) && c.Token.URI == "" {
+		report("token.uri", "is missing: pkcs11:token=LABEL")
+	}
+}
+
+// files lists the files that the configuration names, by key.
+func (c *config) files() map[string]string {
+	files := map[string]string{
+		"database.password_file": c.Database.PasswordFile,
+		"token.module":           c.Token.Module,
+		"token.pin_file":         c.Token.PINFile,
+		"token.softhsm2_conf":    c.Token.SoftHSM2Conf,
+	}
+	for name, issuer := range c.Issuers {
+		files["issuers."+name+".certificate"] = issuer.Certificate
+		files["issuers."+name+".key"] = issuer.Key
+	}
+	return files
+}
+
+func (p *program) config() (*config, error) {
+	var c config
+	if err := boot.Load(p.configPath, &c); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func (c *config) wantRole(role migrations.Role) error {
+	switch {
+	case c.Database.DSN == "":
+		return errors.New("the configuration has no database: set database.dsn and role")
+	case c.Role != string(role):
+		return fmt.Errorf("the configuration names the database of a %s, this needs that of a %s: use --config", c.Role, role)
+	}
+	return nil
+}
+
+func (d database) settings() db.Config {
+	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, MaxConns: 2, Application: "ocspctl"}
+}
+
+func (t token) settings() (hsm.Config, error) {
+	if t.URI == "" {
+		return hsm.Config{}, errors.New("the configuration has no token: set token.uri")
+	}
+	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, MaxSessions: 2}, nil
+}
+
+// sudoUser is who became root by sudo; the variable is a hint, not a proof.
+func sudoUser() string {
+	if os.Geteuid() != 0 {
+		return ""
+	}
+	return os.Getenv("SUDO_USER")
+}
+
+func (p *program) configCommand() *cobra.Command {
+	check := p.verb("check", "read the configuration strictly and look for the files it names",
+		"ocspctl config check --config ./ocspctl.yaml", cobra.NoArgs, func(context.Context, []string) error { return p.configCheck() })
+	return noun("config", "look at ocspctl's own configuration", check)
+}
+
+func (p *program) configCheck() error {
+	cfg, err := p.config()
+	if faults := (*boot.Faults)(nil); errors.As(err, &faults) {
+		return wrongf("%v", err)
+	}
+	if err != nil {
+		return err
+	}
+	var faults []string
+	for key, path := range cfg.files() {
+		if path == "" {
+			continue
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", key, err))
+			continue
+		}
+		_ = file.Close() // nothing was written
+	}
+	slices.Sort(faults)
+	if len(faults) == 0 {
+		return p.print(map[string]any{"config": p.configPath, "faults": []string{}}, func(t *table) { t.line(p.configPath + " is in order.") })
+	}
+	if err := p.print(map[string]any{"config": p.configPath, "faults": faults}, func(t *table) {
+		for _, fault := range faults {
+			t.line(fault)
+		}
+	}); err != nil {
+		return err
+	}
+	return wrongf("%d files that %s names cannot be read", len(faults), p.configPath)
+}

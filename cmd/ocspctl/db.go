@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+)
+
+// The db verbs but force take no --apply: they add what is missing and change
+// nothing that is there; db status shows beforehand what that is.
+func (p *program) dbCommand() *cobra.Command {
+	return noun("db", "set up and look at a database (as its superuser)",
+		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand())
+}
+
+// roleFlag adds --role, whose default is the configuration's.
+func roleFlag(cmd *cobra.Command, role *string) {
+	cmd.Flags().StringVar(role, "role", "", "what the database is: `master|site` (default: role of the configuration)")
+}
+
+// atOnce takes --apply, so that it can be written everywhere, and ignores it.
+func atOnce(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().Bool("apply", false, "")
+	if err := cmd.Flags().MarkHidden("apply"); err != nil {
+		panic(err) // no such flag: a slip in this program
+	}
+	return cmd
+}
+
+func (p *program) dbInitCommand() *cobra.Command {
+	var role string
+	cmd := p.verb("init", "migrate the schema and, at the master, make the head; again: no change", `
+		ocspctl db init --role master
+		ocspctl db init --role site --config site-a/ocspctl.yaml`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db init", role, true) })
+	roleFlag(cmd, &role)
+	return atOnce(cmd)
+}
+
+func (p *program) dbMigrateCommand() *cobra.Command {
+	var role string
+	cmd := p.verb("migrate", "bring the schema to this program's version (sites first, the master last)", "ocspctl db migrate --role site",
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db migrate", role, false) })
+	roleFlag(cmd, &role)
+	return atOnce(cmd)
+}
+
+func (p *program) dbStatusCommand() *cobra.Command {
+	var role string
+	cmd := p.verb("status", "show the versions of the schema and the head", "ocspctl db status --output json",
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbStatus(ctx, role) })
+	roleFlag(cmd, &role)
+	return cmd
+}
+
+// dbState is what the db verbs show.
+type dbState struct {
+	Role    string   `json:"role"`
+	Schemas []schema `json:"schemas"`
+	Head    *head    `json:"head"` // null: none
+}
+
+type schema struct {
+	Folder  string `json:"folder"`
+	Version uint   `json:"version"` // 0: nothing there
+	Latest  uint   `json:"latest"`
+	Dirty   bool   `json:"dirty"`
+}
+
+type head struct {
+	Epoch        int64  `json:"epoch"`
+	Position     int64  `json:"position"`
+	AsOf         string `json:"as_of"`
+	Issuers      int64  `json:"issuers"`
+	Certificates int64  `json:"certificates"`
+	Responder    int64  `json:"responder_certificates"`
+	Audit        int64  `json:"audit_entries"`
+}
+
+// database returns the role, the superuser's URL and the settings.
+func (p *program) database(role string) (migrations.Role, string, db.Config, error) {
+	cfg, err := p.config()
+	if err != nil {
+		return "", "", db.Config{}, err
+	}
+	if role == "" {
+		role = cfg.Role
+	}
+	if !slices.Contains([]string{string(migrations.Master), string(migrations.Site)}, role) {
+		return "", "", db.Config{}, usagef("--role %q: want master or site", role)
+	}
+	if err := cfg.wantRole(migrations.Role(role)); err != nil {
+		return "", "", db.Config{}, err
+	}
+	url, err := cfg.Database.settings().URL()
+	return migrations.Role(role), url, cfg.Database.settings(), err
+}
+
+func readState(ctx context.Context, role migrations.Role, url string, settings db.Config) (dbState, error) {
+	versions, err := migrations.Versions(ctx, url, role)
+	if err != nil {
+		return dbState{}, err
+	}
+	state := dbState{Role: string(role)}
+	for _, v := range versions {
+		state.Schemas = append(state.Schemas, schema{v.Folder, v.Current, v.Latest, v.Dirty})
+	}
+	if versions[0].Current == 0 {
+		return state, nil // no table to read a head from
+	}
+	store, err := db.Open(ctx, settings)
+	if err != nil {
+		return dbState{}, err
+	}
+	defer store.Close()
+	h, err := store.Head(ctx)
+	if errors.Is(err, db.ErrNoHead) {
+		return state, nil
+	}
+	if err != nil {
+		return dbState{}, err
+	}
+	state.Head = &head{h.Epoch, h.Position, stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount}
+	return state, nil
+}
+
+// problems says what the verbs of db would have to do here.
+func (s dbState) problems() []string {
+	var found []string
+	for _, part := range s.Schemas {
+		switch {
+		case part.Dirty:
+			found = append(found, fmt.Sprintf("schema %s broke off in version %d: repair it, then run ocspctl db force %s VERSION --apply", part.Folder, part.Version, part.Folder))
+		case part.Version > part.Latest:
+			found = append(found, fmt.Sprintf("schema %s has version %d, newer than this program's %d: upgrade the program", part.Folder, part.Version, part.Latest))
+		case part.Version < part.Latest:
+			found = append(found, fmt.Sprintf("schema %s has version %d of %d: run ocspctl db migrate --role %s", part.Folder, part.Version, part.Latest, s.Role))
+		}
+	}
+	if len(found) == 0 && s.Head == nil {
+		if s.Role == string(migrations.Master) {
+			return []string{"the master has no head: run ocspctl db init --role master"}
+		}
+		return []string{"the site was never seeded: start its ocspsyncd"}
+	}
+	return found
+}
+
+func (s dbState) tell(t *table) {
+	t.row("SCHEMA", "VERSION", "LATEST", "STATE")
+	for _, part := range s.Schemas {
+		state := "current"
+		switch {
+		case part.Dirty:
+			state = "dirty"
+		case part.Version != part.Latest:
+			state = "behind"
+			if part.Version > part.Latest {
+				state = "ahead"
+			}
+		}
+		t.row(part.Folder, strconv.Itoa(int(part.Version)), strconv.Itoa(int(part.Latest)), state)
+	}
+	if h := s.Head; h != nil {
+		t.line("")
+		t.row("epoch", strconv.FormatInt(h.Epoch, 10))
+		t.row("position", strconv.FormatInt(h.Position, 10))
+		t.row("as of", h.AsOf)
+		t.row("issuers", strconv.FormatInt(h.Issuers, 10))
+		t.row("certificates", strconv.FormatInt(h.Certificates, 10))
+		t.row("responder certificates", strconv.FormatInt(h.Responder, 10))
+		t.row("audit entries", strconv.FormatInt(h.Audit, 10))
+	}
+}
+
+// dbUp migrates and, for init at the master, makes the head.
+func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bool) error {
+	role, url, settings, err := p.database(roleName)
+	if err != nil {
+		return err
+	}
+	before, err := readState(ctx, role, url, settings)
+	if err != nil {
+		return err
+	}
+	if err := migrations.Up(ctx, url, role); err != nil {
+		return err
+	}
+	if makeHead && role == migrations.Master && before.Head == nil {
+		store, err := db.Open(ctx, settings)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		if err := store.InitHead(ctx, p.now()); err != nil {
+			return err
+		}
+	}
+	after, err := readState(ctx, role, url, settings)
+	if err != nil {
+		return err
+	}
+	changed := (before.Head == nil) != (after.Head == nil) || !slices.Equal(before.Schemas, after.Schemas)
+	result := struct {
+		outcome
+		dbState
+	}{outcome{action, true, changed}, after}
+	return p.print(result, func(t *table) {
+		after.tell(t)
+		result.outcome.tell(t)
+	})
+}
+
+func (p *program) dbStatus(ctx context.Context, roleName string) error {
+	role, url, settings, err := p.database(roleName)
+	if err != nil {
+		return err
+	}
+	state, err := readState(ctx, role, url, settings)
+	if err != nil {
+		return err
+	}
+	if err := p.print(state, state.tell); err != nil {
+		return err
+	}
+	if problems := state.problems(); len(problems) > 0 {
+		return wrongf("%s", strings.Join(problems, "; "))
+	}
+	return nil
+}

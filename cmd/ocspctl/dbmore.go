@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+)
+
+func (p *program) dbVerifyCommand() *cobra.Command {
+	return p.verb("verify", "recount every replicated row and compare with the head; exit code 3 when unequal",
+		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbVerify(ctx) })
+}
+
+type tally struct {
+	Table     string `json:"table"`
+	Counted   int64  `json:"counted"`
+	Digest    string `json:"digest"` // decimal: JSON numbers are too short for 64 bits
+	Head      int64  `json:"head_count"`
+	HeadSum   string `json:"head_digest"`
+	Identical bool   `json:"identical"`
+}
+
+func (p *program) dbVerify(ctx context.Context) error {
+	cfg, err := p.config()
+	if err != nil {
+		return err
+	}
+	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	counts, err := store.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	tallies, unequal := make([]tally, len(counts)), []string{}
+	for i, c := range counts {
+		tallies[i] = tally{
+			c.Table, c.Counted.Count, strconv.FormatUint(uint64(c.Counted.Digest), 10),
+			c.Head.Count, strconv.FormatUint(uint64(c.Head.Digest), 10), c.Identical,
+		}
+		if !c.Identical {
+			unequal = append(unequal, c.Table)
+		}
+	}
+	err = p.print(map[string]any{"tables": tallies}, func(t *table) {
+		t.row("TABLE", "ROWS", "DIGEST", "HEAD ROWS", "HEAD DIGEST", "EQUAL")
+		for _, c := range tallies {
+			t.row(c.Table, strconv.FormatInt(c.Counted, 10), c.Digest, strconv.FormatInt(c.Head, 10), c.HeadSum, yes(c.Identical))
+		}
+	})
+	if err == nil && len(unequal) > 0 {
+		err = wrongf("the rows of %s are not what the head says", strings.Join(unequal, ", "))
+	}
+	return err
+}
+
+func yes(ok bool) string {
+	if ok {
+		return "yes"
+	}
+	return "NO"
+}
+
+func (p *program) dbForceCommand() *cobra.Command {
+	var apply bool
+	cmd := p.verb("force FOLDER VERSION", "declare a broken migration repaired: the schema of FOLDER (common, master, site) is at VERSION",
+		"ocspctl db force master 2 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
+			return p.dbForce(ctx, args[0], args[1], apply)
+		})
+	cmd.Flags().BoolVar(&apply, "apply", false, "do it; without it the plan is shown and nothing is done")
+	return cmd
+}
+
+func (p *program) dbForce(ctx context.Context, folder, text string, apply bool) error {
+	version, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || version == 0 {
+		return usagef("version %q: want a number from 1", text)
+	}
+	role, url, settings, err := p.database("")
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(role.Folders(), folder) {
+		return usagef("schema %q: a %s has %s", folder, role, strings.Join(role.Folders(), " and "))
+	}
+	state, err := readState(ctx, role, url, settings)
+	if err != nil {
+		return err
+	}
+	at := state.Schemas[slices.IndexFunc(state.Schemas, func(s schema) bool { return s.Folder == folder })]
+	if apply {
+		if err := migrations.Force(ctx, url, folder, uint(version)); err != nil {
+			return err
+		}
+	}
+	result := struct {
+		outcome
+		Schema  schema `json:"schema"` // before
+		Version uint64 `json:"version"`
+	}{outcome{"db force", apply, at.Dirty || uint64(at.Version) != version}, at, version}
+	return p.print(result, func(t *table) {
+		t.row("schema", folder)
+		t.row("version before", fmt.Sprintf("%d (dirty: %t)", at.Version, at.Dirty))
+		t.row("version", text)
+		result.tell(t)
+	})
+}
+
+// groups are the roles of the migrations by the names that --role takes.
+var groups = map[string]db.Role{
+	"responder": db.RoleResponder, "sync": db.RoleSync, "ca": db.RoleCA,
+	"operator": db.RoleOperator, "publisher": db.RolePublisher, "replica": db.RoleReplica,
+}
+
+func (p *program) dbUserCommand() *cobra.Command {
+	var role, passwordFile string
+	names := slices.Sorted(maps.Keys(groups))
+	add := p.verb("add NAME", "make a login, or set right its role and password", `
+		ocspctl db user add alice --role operator --password-file alice.pw
+		ocspctl db user add site_a --role replica --password-file site_a.pw`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			group, ok := groups[role]
+			if !ok {
+				return usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
+			}
+			return p.dbUserAdd(ctx, args[0], role, group, passwordFile)
+		})
+	add.Flags().StringVar(&role, "role", "", "what the login may do: `"+strings.Join(names, "|")+"`")
+	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
+	require(add, "role", "password-file")
+	return noun("user", "logins of the daemons and of people", atOnce(add))
+}
+
+func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string) error {
+	raw, err := os.ReadFile(passwordFile)
+	if err != nil {
+		return fmt.Errorf("reading the password: %w", err)
+	}
+	password := strings.TrimRight(string(raw), "\r\n")
+	if password == "" || strings.ContainsAny(password, "\r\n\x00") {
+		return fmt.Errorf("reading the password: %s: want one line", passwordFile)
+	}
+	cfg, err := p.config()
+	if err != nil {
+		return err
+	}
+	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.CreateLogin(ctx, name, group, password); err != nil {
+		return err
+	}
+	result := struct {
+		outcome
+		Name string `json:"name"`
+		Role string `json:"role"`
+	}{outcome{"db user add", true, true}, name, role}
+	return p.print(result, func(t *table) {
+		t.row("login", name)
+		t.row("role", string(group))
+		result.tell(t)
+	})
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxFile bounds what is read as a certificate, key or request, in octets.
+const maxFile = 1 << 20
+
+func readSmall(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: want a regular file of at most 1 MiB", path)
+	}
+	return os.ReadFile(path)
+}
+
+// readCertificate reads one certificate, PEM (the first in the file) or DER.
+func readCertificate(path string) (*x509.Certificate, error) {
+	raw, err := readSmall(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate: %w", err)
+	}
+	for rest := raw; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			raw = block.Bytes
+			break
+		}
+	}
+	certificate, err := x509.ParseCertificate(raw)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate in %s: %w", path, err)
+	}
+	return certificate, nil
+}
+
+// readKey reads a private key in PEM without a passphrase: PKCS #8, SEC 1 or PKCS #1.
+func readKey(path string) (crypto.Signer, error) {
+	raw, err := readSmall(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the key: %w", err)
+	}
+	for rest := raw; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, fmt.Errorf("reading the key in %s: no private key in PEM there", path)
+		}
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue // openssl writes EC PARAMETERS before the key
+		}
+		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+			return nil, fmt.Errorf("reading the key in %s: it has a passphrase: want one without", path)
+		}
+		key, err := parseKey(block)
+		if err != nil {
+			return nil, fmt.Errorf("reading the key in %s: %w", path, err)
+		}
+		return key, nil
+	}
+}
+
+func parseKey(block *pem.Block) (crypto.Signer, error) {
+	var key any
+	var err error
+	switch block.Type {
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("it cannot sign")
+	}
+	return signer, nil
+}
+
+// parseTime reads a time as people and openssl write it.
+func parseTime(text string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02", "Jan _2 15:04:05 2006 GMT"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC().Truncate(time.Second), nil
+		}
+	}
+	return time.Time{}, usagef("time %q: want 2026-11-22T15:04:05Z, 2026-11-22 or what openssl x509 -enddate prints", text)
+}

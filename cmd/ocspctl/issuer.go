@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+func (p *program) issuerCommand() *cobra.Command {
+	return noun("issuer", "the CAs whose certificates the fleet answers for", p.issuerAddCommand(), p.issuerListCommand())
+}
+
+// issuerAdd holds the flags of issuer add.
+type issuerAdd struct {
+	change
+	name, cert   string
+	policy       db.Policy
+	never        string
+	profile      string
+	maxStaleness time.Duration
+}
+
+func (p *program) issuerAddCommand() *cobra.Command {
+	var a issuerAdd
+	cmd := p.verb("add", "put an issuer on the master, with the policy of its answers", `
+		ocspctl issuer add --name web-ca --cert web-ca.pem
+		ocspctl issuer add --name web-ca --cert web-ca.pem --validity 72h --never-issued unknown --profile revocable --apply`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.issuerAdd(ctx, a) })
+	f := cmd.Flags()
+	f.StringVar(&a.name, "name", "", "the staff's `NAME` for it, for ever")
+	f.StringVar(&a.cert, "cert", "", "the CA's certificate, PEM or DER, in `FILE`")
+	f.DurationVar(&a.policy.Validity, "validity", 72*time.Hour, "how long an answer is valid (1h to 240h)")
+	f.DurationVar(&a.policy.Backdate, "backdate", 5*time.Minute, "how far thisUpdate lies back, for slow clocks of clients (0 to 1h)")
+	f.DurationVar(&a.maxStaleness, "max-staleness", 0, "how old a site's copy may be for good (default: half of validity)")
+	f.DurationVar(&a.policy.FreshForUnknown, "fresh-for-unknown", 15*time.Minute, "how old a site's copy may be for unknown")
+	f.DurationVar(&a.policy.HTTPMaxAge, "http-max-age", 0, "how long HTTP caches may keep an answer (default: 1h, at most half of validity)")
+	f.StringVar(&a.never, "never-issued", string(db.NeverIssuedUnknown), "what to say of serials never issued: `unknown|revoked|unauthorized`")
+	f.StringVar(&a.profile, "profile", string(db.ProfileRevocable), "the rules it obeys: `revocable|br` (br: the CA/Browser Forum's, for public TLS)")
+	f.StringVar(&a.policy.CRLURL, "crl-url", "", "`URL` of the CRL of its responder certificates")
+	a.flags(cmd)
+	require(cmd, "name", "cert")
+	return cmd
+}
+
+var issuerName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// settle fills the defaults that depend on others and refuses what the master
+// would refuse, in words.
+func (a *issuerAdd) settle() error {
+	p := &a.policy
+	p.NeverIssued, p.Profile = db.NeverIssued(a.never), db.Profile(a.profile)
+	p.MaxStaleness = a.maxStaleness
+	if p.MaxStaleness == 0 {
+		p.MaxStaleness = p.Validity / 2
+	}
+	if p.HTTPMaxAge == 0 {
+		p.HTTPMaxAge = min(time.Hour, p.Validity/2)
+	}
+	between := func(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
+	switch {
+	case !issuerName.MatchString(a.name):
+		return usagef("--name %q: want 1 to 63 lower-case letters, digits, dots, dashes and underscores", a.name)
+	case !between(p.Validity, time.Hour, 240*time.Hour):
+		return usagef("--validity %s: want 1h to 240h, in whole seconds", p.Validity)
+	case !between(p.Backdate, 0, time.Hour):
+		return usagef("--backdate %s: want 0 to 1h, in whole seconds", p.Backdate)
+	case !between(p.MaxStaleness, time.Minute, p.Validity):
+		return usagef("--max-staleness %s: want 1m to the validity (%s), in whole seconds", p.MaxStaleness, p.Validity)
+	case !between(p.FreshForUnknown, 10*time.Second, p.MaxStaleness):
+		return usagef("--fresh-for-unknown %s: want 10s to max-staleness (%s), in whole seconds", p.FreshForUnknown, p.MaxStaleness)
+	case !between(p.HTTPMaxAge, 0, p.Validity/2):
+		return usagef("--http-max-age %s: want at most half of the validity (%s), in whole seconds", p.HTTPMaxAge, p.Validity/2)
+	case p.NeverIssued != db.NeverIssuedUnknown && p.NeverIssued != db.NeverIssuedRevoked && p.NeverIssued != db.NeverIssuedUnauthorized:
+		return usagef("--never-issued %q: want unknown, revoked or unauthorized", p.NeverIssued)
+	case p.Profile != db.ProfileRevocable && p.Profile != db.ProfileBR:
+		return usagef("--profile %q: want revocable or br", p.Profile)
+	case p.Profile == db.ProfileBR && p.NeverIssued == db.NeverIssuedRevoked:
+		return usagef("--profile br goes with --never-issued unknown or unauthorized only (BR section 4.9.10)")
+	case p.Profile == db.ProfileBR && p.Validity < 8*time.Hour:
+		return usagef("--profile br wants --validity 8h or more (BR section 4.9.10)")
+	}
+	return nil
+}
+
+// issuerView is an issuer as ocspctl shows it.
+type issuerView struct {
+	ID              int32  `json:"id"` // 0: not there yet
+	Name            string `json:"name"`
+	Subject         string `json:"subject"`
+	NotAfter        string `json:"not_after"` // of the CA's certificate
+	KeyHash         string `json:"key_hash"`  // SHA-256 of subject and public key
+	Validity        string `json:"validity"`
+	Backdate        string `json:"backdate"`
+	MaxStaleness    string `json:"max_staleness"`
+	FreshForUnknown string `json:"fresh_for_unknown"`
+	HTTPMaxAge      string `json:"http_max_age"`
+	NeverIssued     string `json:"never_issued"`
+	Profile         string `json:"profile"`
+	CRLURL          string `json:"crl_url"`
+	PolicyVersion   int64  `json:"policy_version"`
+}
+
+func viewIssuer(i db.Issuer) (issuerView, error) {
+	certificate, err := x509.ParseCertificate(i.Certificate)
+	if err != nil {
+		return issuerView{}, fmt.Errorf("reading the certificate of issuer %q: %w", i.Name, err)
+	}
+	p := i.Policy
+	return issuerView{
+		ID: int32(i.ID), Name: i.Name, Subject: certificate.Subject.String(), NotAfter: stamp(certificate.NotAfter),
+		KeyHash: hex.EncodeToString(i.Key[:]), Validity: p.Validity.String(), Backdate: p.Backdate.String(),
+		MaxStaleness: p.MaxStaleness.String(), FreshForUnknown: p.FreshForUnknown.String(), HTTPMaxAge: p.HTTPMaxAge.String(),
+		NeverIssued: string(p.NeverIssued), Profile: string(p.Profile), CRLURL: p.CRLURL, PolicyVersion: p.Version,
+	}, nil
+}
+
+func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
+	if err := a.settle(); err != nil {
+		return err
+	}
+	certificate, err := readCertificate(a.cert)
+	if err != nil {
+		return err
+	}
+	if err := fleet.CheckCA(certificate, p.now()); err != nil {
+		return fmt.Errorf("adding issuer %q: %s: %w", a.name, a.cert, err)
+	}
+	act, err := a.act()
+	if err != nil {
+		return err
+	}
+	issuer := db.Issuer{Key: fleet.IssuerKey(certificate), Name: a.name, Certificate: certificate.Raw, Policy: a.policy}
+	return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+		there, err := findIssuer(ctx, store, issuer)
+		if err != nil {
+			return err
+		}
+		if there != nil {
+			issuer = *there
+		} else if a.apply {
+			if issuer.ID, err = store.AddIssuer(ctx, issuer, act); err != nil {
+				return err
+			}
+			issuer.Policy.Version = 1
+		}
+		view, err := viewIssuer(issuer)
+		if err != nil {
+			return err
+		}
+		result := struct {
+			outcome
+			Issuer issuerView `json:"issuer"`
+		}{outcome{"issuer add", a.apply, there == nil}, view}
+		return p.print(result, func(t *table) {
+			view.tell(t)
+			result.tell(t)
+		})
+	})
+}
+
+// findIssuer returns the issuer if it is on the master just so. The same key, or
+// the same name, with anything else is refused.
+func findIssuer(ctx context.Context, store *db.Store, issuer db.Issuer) (*db.Issuer, error) {
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, there := range issuers {
+		policy := there.Policy
+		policy.Version = issuer.Policy.Version
+		switch {
+		case there.Key != issuer.Key && there.Name != issuer.Name:
+			continue
+		case there.Key != issuer.Key:
+			return nil, fmt.Errorf("adding issuer %q: another key has this name already", issuer.Name)
+		case there.Name != issuer.Name:
+			return nil, fmt.Errorf("adding issuer %q: this key under this subject is issuer %q already", issuer.Name, there.Name)
+		case policy != issuer.Policy:
+			return nil, fmt.Errorf("adding issuer %q: it is there with another policy (see ocspctl issuer list --output json)", issuer.Name)
+		}
+		return &there, nil
+	}
+	return nil, nil
+}
+
+func (v issuerView) tell(t *table) {
+	for _, line := range [][2]string{
+		{"name", v.Name},
+		{"subject", v.Subject},
+		{"not after", v.NotAfter},
+		{"key hash", v.KeyHash},
+		{"validity", v.Validity},
+		{"backdate", v.Backdate},
+		{"max staleness", v.MaxStaleness},
+		{"fresh for unknown", v.FreshForUnknown},
+		{"http max age", v.HTTPMaxAge},
+		{"never issued", v.NeverIssued},
+		{"profile", v.Profile},
+		{"crl url", v.CRLURL},
+	} {
+		t.row(line[0], line[1])
+	}
+}
+
+func (p *program) issuerListCommand() *cobra.Command {
+	return p.verb("list", "show the issuers and their policies", "ocspctl issuer list --output json", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.issuerList(ctx, store) })
+		})
+}
+
+func (p *program) issuerList(ctx context.Context, store *db.Store) error {
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	views := make([]issuerView, len(issuers))
+	for i, issuer := range issuers {
+		if views[i], err = viewIssuer(issuer); err != nil {
+			return err
+		}
+	}
+	return p.print(map[string]any{"issuers": views}, func(t *table) {
+		t.row("NAME", "PROFILE", "VALIDITY", "NEVER ISSUED", "CA UNTIL", "SUBJECT")
+		for _, v := range views {
+			t.row(v.Name, v.Profile, v.Validity, v.NeverIssued, v.NotAfter, v.Subject)
+		}
+	})
+}

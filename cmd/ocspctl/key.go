@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+)
+
+func (p *program) keyCommand() *cobra.Command {
+	return noun("key", "the site's OCSP key in its PKCS#11 token", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand())
+}
+
+// atToken runs a verb on the token of the configuration.
+func (p *program) atToken(ctx context.Context, do func(*hsm.Token) error) error {
+	cfg, err := p.config()
+	if err != nil {
+		return err
+	}
+	settings, err := cfg.Token.settings()
+	if err != nil {
+		return err
+	}
+	settings.Logger = boot.NewLogger(p.stderr, p.tty, slog.LevelWarn)
+	token, err := hsm.Open(ctx, settings)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(token), token.Close())
+}
+
+// keyView is a key of the token as ocspctl shows it.
+type keyView struct {
+	Label       string `json:"label"`
+	ID          string `json:"id"` // CKA_ID, hex
+	Kind        string `json:"kind"`
+	Fingerprint string `json:"fingerprint"` // SHA-256 of the SubjectPublicKeyInfo, hex
+}
+
+func viewKey(k hsm.KeyInfo) keyView {
+	return keyView{k.Label, hex.EncodeToString(k.ID), string(k.Kind), hex.EncodeToString(k.Fingerprint[:])}
+}
+
+func (v keyView) tell(t *table) {
+	t.row("label", v.Label)
+	t.row("kind", v.Kind)
+	t.row("fingerprint", v.Fingerprint)
+}
+
+// The key verbs take no --apply: a key is added, none is changed.
+func (p *program) keyGenerateCommand() *cobra.Command {
+	var kindName, label string
+	cmd := p.verb("generate", "make a key in the token; it never leaves it", `
+		ocspctl key generate --label ocsp-site-a-20261122
+		ocspctl key generate --kind rsa2048 --label ocsp-site-a-20261122`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			kind, err := hsm.ParseKeyKind(kindName)
+			if err != nil {
+				return usagef("--kind: %v", err)
+			}
+			return p.atToken(ctx, func(token *hsm.Token) error { return p.keyGenerate(token, kind, label) })
+		})
+	cmd.Flags().StringVar(&kindName, "kind", string(hsm.P256), "the kind of key: `p256|p384|rsa2048|rsa3072`")
+	cmd.Flags().StringVar(&label, "label", "", "its `LABEL` in the token, such as ocsp-SITE-DATE")
+	require(cmd, "label")
+	return atOnce(cmd)
+}
+
+func (p *program) keyGenerate(token *hsm.Token, kind hsm.KeyKind, label string) error {
+	if _, err := token.GenerateKey(kind, label); err != nil {
+		return err
+	}
+	key, err := chooseKey(token, label) // labels are unique
+	if err != nil {
+		return err
+	}
+	result := struct {
+		outcome
+		Key keyView `json:"key"`
+	}{outcome{"key generate", true, true}, viewKey(key)}
+	return p.print(result, func(t *table) {
+		result.Key.tell(t)
+		result.outcome.tell(t)
+	})
+}
+
+func (p *program) keyCSRCommand() *cobra.Command {
+	var label, out string
+	cmd := p.verb("csr SITE", "make a certificate request for the CA's staff, signed by the key", `
+		ocspctl key csr site-a --out site-a.csr
+		ocspctl key csr site-a --label ocsp-site-a-20261122 --out site-a.csr`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			if err := db.CheckSite(args[0]); err != nil {
+				return usagef("%v", err)
+			}
+			return p.atToken(ctx, func(token *hsm.Token) error { return p.keyCSR(token, args[0], label, out) })
+		})
+	cmd.Flags().StringVar(&label, "label", "", "the `LABEL` of the key (default: the only one there)")
+	cmd.Flags().StringVar(&out, "out", "", "write the request to `FILE` (default: print it)")
+	return atOnce(cmd)
+}
+
+func (p *program) keyCSR(token *hsm.Token, site, label, out string) error {
+	key, err := chooseKey(token, label)
+	if err != nil {
+		return err
+	}
+	signer, err := token.Signer(key.Public)
+	if err != nil {
+		return err
+	}
+	csr, err := hsm.CSR(signer, site)
+	if err != nil {
+		return err
+	}
+	if out != "" {
+		if err := os.WriteFile(out, csr, 0o644); err != nil {
+			return fmt.Errorf("writing the request: %w", err)
+		}
+	}
+	result := struct {
+		Site    string  `json:"site"`
+		Key     keyView `json:"key"`
+		File    *string `json:"file"`
+		Request string  `json:"request"` // PEM
+	}{site, viewKey(key), textOrNil(out), string(csr)}
+	return p.print(result, func(t *table) {
+		if out == "" {
+			t.line(strings.TrimSuffix(result.Request, "\n"))
+			return
+		}
+		t.row("site", site)
+		result.Key.tell(t)
+		t.row("request", out)
+		t.line("Send the request to the CA's staff, and read them the fingerprint by another way.")
+	})
+}
+
+func chooseKey(token *hsm.Token, label string) (hsm.KeyInfo, error) {
+	keys, err := token.Keys()
+	if err != nil {
+		return hsm.KeyInfo{}, err
+	}
+	if len(keys) == 1 && label == "" {
+		return keys[0], nil
+	}
+	labels := make([]string, len(keys))
+	for i, key := range keys {
+		if key.Label == label && label != "" {
+			return key, nil
+		}
+		labels[i] = key.Label
+	}
+	switch {
+	case len(keys) == 0:
+		return hsm.KeyInfo{}, errors.New("the token holds no key: ocspctl key generate")
+	case label == "":
+		return hsm.KeyInfo{}, usagef("the token holds several keys: choose with --label %s", strings.Join(labels, "|"))
+	}
+	return hsm.KeyInfo{}, fmt.Errorf("the token holds no key %q: it has %s", label, strings.Join(labels, ", "))
+}
+
+func (p *program) keyListCommand() *cobra.Command {
+	return p.verb("list", "show the keys of the token", "ocspctl key list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		return p.atToken(ctx, func(token *hsm.Token) error {
+			keys, err := token.Keys()
+			if err != nil {
+				return err
+			}
+			views := make([]keyView, len(keys))
+			for i, key := range keys {
+				views[i] = viewKey(key)
+			}
+			return p.print(map[string]any{"keys": views}, func(t *table) {
+				t.row("LABEL", "KIND", "FINGERPRINT", "ID")
+				for _, v := range views {
+					t.row(v.Label, v.Kind, v.Fingerprint, v.ID)
+				}
+			})
+		})
+	})
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db/dbtest"
+	"ocspfleet/hsm/softhsm"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"ocspctl": main})
+}
+
+// databases numbers the empty databases of the scripts.
+var databases atomic.Int64
+
+// TestScripts runs testdata/*.txtar against a real PostgreSQL. Each script has
+// an empty database of its own, which master.yaml and site.yaml both name, and
+// may ask for a token with the command token.
+func TestScripts(t *testing.T) {
+	server := dbtest.Server(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			name := fmt.Sprintf("script_%d", databases.Add(1))
+			dbtest.Exec(t, server.DSN("postgres"), "create database "+name)
+			// The password stands in a file, as users are told to have it.
+			head, rest, _ := strings.Cut(server.DSN(name), "://postgres:")
+			password, tail, _ := strings.Cut(rest, "@")
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "db.pw"), []byte(password+"\n"), 0o600); err != nil {
+				return err
+			}
+			for _, role := range []string{"master", "site"} {
+				config := fmt.Sprintf("role: %s\ndatabase: {dsn: %q, password_file: db.pw}\n", role, head+"://postgres@"+tail)
+				if err := os.WriteFile(filepath.Join(env.WorkDir, role+".yaml"), []byte(config), 0o600); err != nil {
+					return err
+				}
+			}
+			env.Setenv("DSN", server.DSN(name))
+			env.Setenv("SUDO_USER", "alice")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each run of ocspctl under -race ends with a second of sleep
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARGS...: runs a program that must end with this code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var failed *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("running %s: %v", args[1], err)
+	}
+	if got != want {
+		ts.Fatalf("%s ended with code %d, want %d", args[1], got, want)
+	}
+}
+
+// psql SQL: prints what the script's database answers.
+func psql(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"), "-c", args[0]))
+}
+
+// openssl ARGS...: runs openssl, which must succeed.
+func openssl(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("openssl", args...))
+}
+
+// newToken: makes a SoftHSM token and adds it to token.yaml.
+func newToken(ts *testscript.TestScript, _ bool, _ []string) {
+	t, err := softhsm.New(ts.MkAbs("token"), "site-a", "1234")
+	ts.Check(err)
+	config := fmt.Sprintf("token: {uri: %q, softhsm2_conf: %q}\n", t.URI(), t.Conf)
+	ts.Check(os.WriteFile(ts.MkAbs("token.yaml"), []byte(config), 0o600))
+}
+
+// serial VARIABLE PATTERN: keeps the first hex number after PATTERN in stdout.
+func serial(ts *testscript.TestScript, _ bool, args []string) {
+	_, after, found := strings.Cut(ts.ReadFile("stdout"), args[1])
+	if !found {
+		ts.Fatalf("no %q in stdout", args[1])
+	}
+	after = strings.TrimLeft(after, ` ":`)
+	ts.Setenv(args[0], after[:len(after)-len(strings.TrimLeft(after, "0123456789abcdef"))])
+}
+
+// append FILE TEXT: adds a line to a file.
+func appendTo(ts *testscript.TestScript, _ bool, args []string) {
+	old, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(old, args[1]+"\n"...), 0o600))
+}
+
+// login FILE NAME PASSWORDFILE: writes a configuration for this login at the
+// script's database.
+func login(ts *testscript.TestScript, _ bool, args []string) {
+	u, err := url.Parse(ts.Getenv("DSN"))
+	ts.Check(err)
+	u.User = url.User(args[1])
+	config := fmt.Sprintf("role: master\ndatabase: {dsn: %q, password_file: %s}\n", u, args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(config), 0o600))
+}
+
+// Every verb explains itself with an example that begins with the program.
+func TestEveryVerbHasAnExample(t *testing.T) {
+	p := &program{stdout: io.Discard, stderr: io.Discard, now: time.Now}
+	verbs := 0
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Short == "" {
+			t.Errorf("%s: no summary", c.CommandPath())
+		}
+		for _, child := range c.Commands() {
+			walk(child)
+		}
+		if c.HasSubCommands() {
+			return
+		}
+		verbs++
+		for line := range strings.Lines(c.Example) {
+			if !strings.HasPrefix(line, "  "+c.CommandPath()) {
+				t.Errorf("%s: example %q", c.CommandPath(), line)
+			}
+		}
+		if c.Example == "" {
+			t.Errorf("%s: no example", c.CommandPath())
+		}
+	}
+	walk(p.rootCommand())
+	if verbs < 20 {
+		t.Errorf("only %d verbs", verbs)
+	}
+}

@@ -1,0 +1,95 @@
+// Program ocspfleet starts a whole OCSP fleet on this machine: CA, master and
+// sites, all on 127.0.0.1. It is for developers, tests and newcomers, never for
+// production; the work is done by package integration/fleet.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"ocspfleet/integration/fleet"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitDone  = 0
+	exitError = 1
+	exitUsage = 2
+	exitWrong = 3 // looked, and found something wrong
+)
+
+// errWrong says that the command looked and found something wrong, and has said
+// what.
+var errWrong = errors.New("something is wrong")
+
+func main() {
+	keepToOurselves()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// keepToOurselves sees that no daemon inherits a file that our caller left open in
+// us (the pipe of a make -j, say): who waits for its end would wait for the fleet's.
+func keepToOurselves() {
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, file := range files {
+		if fd, err := strconv.Atoi(file.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
+
+func run(ctx context.Context, args []string) int {
+	root := &cobra.Command{
+		Use:           "ocspfleet",
+		Short:         "Start a whole OCSP fleet on this machine",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(upCommand(), downCommand(), statusCommand(), logsCommand(), demoCommand())
+	err := root.ExecuteContext(ctx)
+	var wish *fleet.UsageError
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errWrong):
+		return exitWrong
+	}
+	fmt.Fprintf(os.Stderr, "ocspfleet: %v\n", err)
+	if errors.As(err, &wish) || errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+		return exitUsage
+	}
+	return exitError
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+// dirFlag adds --dir, which every command has.
+func dirFlag(cmd *cobra.Command, dir *string, value string) {
+	cmd.Flags().StringVar(dir, "dir", value, "`folder` of the fleet")
+}

@@ -1,0 +1,172 @@
+package fleet
+
+import (
+	"crypto/rand"
+	"fmt"
+	neturl "net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	"ocspfleet/hsm/softhsm"
+)
+
+const database = "ocspfleet"
+
+// heartbeat of the fleet's master. Production wants 5s; here a newcomer who
+// kills the master sees the copies age at once.
+const heartbeat = time.Second
+
+// login is one user of one database, with its password in a file beside the
+// configuration that uses it.
+type login struct {
+	user, group  string
+	port         int
+	passwordFile string // absolute
+	password     string
+}
+
+// dsn has no password: a configuration names the file.
+func (l login) dsn() string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", l.user, address(l.port), database)
+}
+
+// fullDSN is what fleet.json tells.
+func (l login) fullDSN() string {
+	u := neturl.URL{Scheme: "postgres", User: neturl.UserPassword(l.user, l.password), Host: address(l.port), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// newLogin chooses a password and writes its file. file is its name without
+// ".password".
+func (o *Options) newLogin(owner, file, user, group string, port int) (login, error) {
+	l := login{user: user, group: group, port: port, password: rand.Text(), passwordFile: filepath.Join(o.etc(owner), file+".password")}
+	if err := os.WriteFile(l.passwordFile, []byte(l.password+"\n"), 0o600); err != nil {
+		return l, fmt.Errorf("writing a password: %w", err)
+	}
+	return l, nil
+}
+
+// configs are the configuration files as they would lie in /etc/ocspfleet. %q of
+// a path or URL is a YAML string, too.
+var configs = template.Must(template.New("").Funcs(template.FuncMap{
+	"quote": func(text string) string { return fmt.Sprintf("%q", text) },
+}).Parse(`
+{{- define "database" -}}
+database: {dsn: {{quote .DSN}}, password_file: {{quote .PasswordFile}}}
+{{- end -}}
+
+{{- define "token" -}}
+token: {uri: {{quote .URI}}, module: {{quote .Module}}, pin_file: {{quote .PINFile}}, softhsm2_conf: {{quote .Conf}}}
+{{- end -}}
+
+{{- define "master/ocspctl" -}}
+# The staff's tool at the master: login in group ocsp_operator.
+role: master
+{{template "database" .Login}}
+# The CA's keys, to sign the sites' responder certificates. In production they lie in a token.
+issuers:
+{{- range .Issuers}}
+  {{.Name}}: {certificate: {{quote .Certificate}}, key: {{quote .Key}}}
+{{- end}}
+{{end -}}
+
+{{- define "master/admin" -}}
+# ocspctl db at the master: the superuser, to migrate and to make logins.
+role: master
+{{template "database" .Login}}
+{{end -}}
+
+{{- define "master/ocspsyncd" -}}
+role: master
+{{template "database" .Login}}
+# Production wants 5s; here the copies' age is to be seen at once.
+heartbeat: {{.Heartbeat}}
+admin: {{quote .Admin}}
+{{end -}}
+
+{{- define "site/admin" -}}
+# ocspctl db at this site: the superuser, to migrate and to make logins.
+role: site
+{{template "database" .Login}}
+{{end -}}
+
+{{- define "site/ocspctl" -}}
+# ocspctl at this site: its token and a look at its database.
+role: site
+{{template "database" .Login}}
+{{template "token" .Token}}
+{{end -}}
+
+{{- define "site/ocspsyncd" -}}
+role: site
+site: {{.Site}}
+{{template "database" .Login}}
+# The master, by a login in group ocsp_replica.
+master: {dsn: {{quote .Master.DSN}}, password_file: {{quote .Master.PasswordFile}}}
+admin: {{quote .Admin}}
+{{end -}}
+
+{{- define "site/ocspd" -}}
+listen: {{quote .Listen}}
+admin: {{quote .Admin}}
+{{template "database" .Login}}
+{{template "token" .Token}}
+# Only these issuers are answered for, whatever the database says.
+issuers:
+{{- range .Issuers}}
+  - {certificate: {{quote .Certificate}}}
+{{- end}}
+# Production: the load balancer's check interval times its failure count, plus one.
+drain_delay: 1s
+log_level: info
+{{end -}}
+`))
+
+type (
+	loginView  struct{ DSN, PasswordFile string }
+	tokenView  struct{ URI, Module, PINFile, Conf string }
+	issuerView struct{ Name, Certificate, Key string }
+)
+
+// view is what the templates may say.
+type view struct {
+	Site, Listen, Admin string
+	Heartbeat           time.Duration
+	Login, Master       loginView
+	Token               tokenView
+	Issuers             []issuerView
+}
+
+func (l login) view() loginView { return loginView{l.dsn(), l.passwordFile} }
+
+func viewToken(t *softhsm.SoftToken) tokenView {
+	return tokenView{"pkcs11:token=" + t.Label, t.Module, t.PINFile, t.Conf}
+}
+
+func (a *authority) view() []issuerView {
+	var views []issuerView
+	for _, i := range a.issuers {
+		views = append(views, issuerView{i.name, i.file("ca.pem"), i.file("ca.key")})
+	}
+	return views
+}
+
+// writeConfig writes OWNER/etc/FILE.yaml from the template ROLE/FILE.
+func (o *Options) writeConfig(owner, file string, v view) (path string, err error) {
+	role := "site"
+	if owner == "master" {
+		role = "master"
+	}
+	var text strings.Builder
+	if err := configs.ExecuteTemplate(&text, role+"/"+file, v); err != nil {
+		return "", fmt.Errorf("writing the configuration of %s: %w", file, err)
+	}
+	path = filepath.Join(o.etc(owner), file+".yaml")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		return "", fmt.Errorf("writing the configuration of %s: %w", file, err)
+	}
+	return path, nil
+}

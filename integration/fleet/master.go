@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ocspfleet/db/pgserver"
+)
+
+// startPostgres starts a server that outlives us. Its folder keeps password and
+// settings for the next start.
+func (o *Options) startPostgres(ctx context.Context, p part) (*pgserver.Server, error) {
+	settings := map[string]string{}
+	if p.owner() == "master" {
+		// A site that stays away must not fill the master's disk: it is re-seeded.
+		settings["max_slot_wal_keep_size"] = "1GB"
+	} else {
+		// How soon a site tries again when the master was away; 5s by default.
+		settings["wal_retrieve_retry_interval"] = "1s"
+	}
+	return pgserver.Start(ctx, pgserver.Config{Dir: p.folder, Port: p.port, Settings: settings, Detached: true})
+}
+
+// makeDatabase starts the PostgreSQL of the master or of a site, makes the
+// database, migrates it and writes the configuration to do more as superuser. It
+// returns the path of that and the superuser's DSN.
+func (o *Options) makeDatabase(ctx context.Context, p part) (config, dsn string, err error) {
+	if err := os.MkdirAll(o.etc(p.owner()), 0o700); err != nil {
+		return "", "", fmt.Errorf("making the configuration's folder: %w", err)
+	}
+	server, err := o.startPostgres(ctx, p)
+	if err != nil {
+		return "", "", err
+	}
+	dsn = server.DSN(database)
+	admin, err := adminLogin(dsn, p.port)
+	if err != nil {
+		return "", "", err
+	}
+	admin.passwordFile = filepath.Join(o.etc(p.owner()), "admin.password")
+	if err := os.WriteFile(admin.passwordFile, []byte(admin.password+"\n"), 0o600); err != nil {
+		return "", "", fmt.Errorf("writing a password: %w", err)
+	}
+	programs, err := pgserver.Find()
+	if err != nil {
+		return "", "", err
+	}
+	_, err = run(ctx, []string{"PGPASSWORD=" + admin.password}, filepath.Join(programs, "createdb"),
+		"--host", "127.0.0.1", "--port", fmt.Sprint(p.port), "--username", admin.user, database)
+	if err != nil {
+		return "", "", err
+	}
+	if config, err = o.writeConfig(p.owner(), "admin", view{Login: admin.view()}); err != nil {
+		return "", "", err
+	}
+	role := "site"
+	if p.owner() == "master" {
+		role = "master"
+	}
+	_, err = o.ctl(ctx, config, "db", "init", "--role", role)
+	return config, dsn, err
+}
+
+// ctl runs ocspctl with one of the fleet's configurations.
+func (o *Options) ctl(ctx context.Context, config string, args ...string) (string, error) {
+	out, err := run(ctx, nil, filepath.Join(o.Bin, "ocspctl"), append([]string{"--config", config}, args...)...)
+	return strings.TrimRight(out, "\n"), err
+}
+
+// addLogin makes the login's user in the database that admin configures.
+func (o *Options) addLogin(ctx context.Context, admin string, l login) error {
+	_, err := o.ctl(ctx, admin, "db", "user", "add", l.user, "--role", l.group, "--password-file", l.passwordFile)
+	return err
+}
+
+// makeMaster makes the master's database with its logins and writes the
+// configuration of what works there.
+func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
+	o, port := &f.opts, Ports(f.opts.BasePort).masterPostgres()
+	admin, dsn, err := o.makeDatabase(ctx, o.database("master", port))
+	if err != nil {
+		return fmt.Errorf("making the master's database: %w", err)
+	}
+	staff, err := o.newLogin("master", "ocspctl", "ocspctl", "operator", port)
+	if err != nil {
+		return err
+	}
+	publisher, err := o.newLogin("master", "ocspsyncd", "ocspsyncd", "publisher", port)
+	if err != nil {
+		return err
+	}
+	logins := []login{staff, publisher}
+	for i := range o.Sites {
+		replica, err := o.replicaLogin(i)
+		if err != nil {
+			return err
+		}
+		logins = append(logins, replica)
+	}
+	for _, l := range logins {
+		if err := o.addLogin(ctx, admin, l); err != nil {
+			return fmt.Errorf("making the master's logins: %w", err)
+		}
+	}
+	config, err := o.writeConfig("master", "ocspctl", view{Login: staff.view(), Issuers: a.view()})
+	if err != nil {
+		return err
+	}
+	syncView := view{Login: publisher.view(), Heartbeat: heartbeat, Admin: address(Ports(o.BasePort).masterSync())}
+	if _, err := o.writeConfig("master", "ocspsyncd", syncView); err != nil {
+		return err
+	}
+	f.OcspctlConfig = f.Rel(config)
+	f.Master = Master{DSN: staff.fullDSN(), SuperuserDSN: dsn}
+	return nil
+}
+
+// replicaLogin is how site i reads at the master. Its password lies at the site,
+// which may not have a folder yet.
+func (o *Options) replicaLogin(i int) (login, error) {
+	if err := os.MkdirAll(o.etc(siteName(i)), 0o700); err != nil {
+		return login{}, fmt.Errorf("making the configuration's folder: %w", err)
+	}
+	return o.newLogin(siteName(i), "master", replicaUser(i), "replica", Ports(o.BasePort).masterPostgres())
+}
+
+// replicaUser names site i at the master; a hyphen would need quoting.
+func replicaUser(i int) string { return strings.ReplaceAll(siteName(i), "-", "_") }

@@ -1,0 +1,110 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	neturl "net/url"
+	"path/filepath"
+
+	"ocspfleet/hsm/softhsm"
+)
+
+// adminLogin is the superuser of a DSN of pgserver.
+func adminLogin(dsn string, port int) (login, error) {
+	u, err := neturl.Parse(dsn)
+	if err != nil {
+		return login{}, fmt.Errorf("reading the superuser's address: %w", err)
+	}
+	password, known := u.User.Password()
+	if !known {
+		return login{}, errors.New("reading the superuser's address: it has no password")
+	}
+	return login{user: u.User.Username(), port: port, password: password}, nil
+}
+
+// siteBuild makes one site.
+type siteBuild struct {
+	fleet *Fleet
+	index int
+	name  string
+
+	config string // of the site's ocspctl
+	csr    string
+}
+
+// prepare is what the site's operator does alone: database, token, key, request.
+func (s *siteBuild) prepare(ctx context.Context, a *authority) error {
+	if err := s.prepareSite(ctx, a); err != nil {
+		return fmt.Errorf("preparing %s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
+	o, port := &s.fleet.opts, Ports(s.fleet.opts.BasePort).postgres(s.index)
+	admin, superuserDSN, err := o.makeDatabase(ctx, o.database(s.name, port))
+	if err != nil {
+		return err
+	}
+	logins := map[string]login{}
+	for program, group := range map[string]string{"ocspd": "responder", "ocspsyncd": "sync", "ocspctl": "operator"} {
+		l, err := o.newLogin(s.name, program, program, group, port)
+		if err != nil {
+			return err
+		}
+		if err := o.addLogin(ctx, admin, l); err != nil {
+			return err
+		}
+		logins[program] = l
+	}
+	token, err := softhsm.New(filepath.Join(o.Dir, s.name, "token"), s.name, rand.Text()[:12])
+	if err != nil {
+		return err
+	}
+	if err := s.writeConfigs(a, logins, token); err != nil {
+		return err
+	}
+	s.fleet.Sites[s.index] = Site{
+		Name: s.name, URL: url(Ports(o.BasePort).public(s.index)), AdminURL: url(Ports(o.BasePort).admin(s.index)),
+		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.Sync,
+		Token:     Token{URI: viewToken(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
+		ConfigDir: s.fleet.Rel(o.etc(s.name)),
+	}
+	if _, err := o.ctl(ctx, s.config, "key", "generate", "--kind", "p256", "--label", "ocsp-"+s.name); err != nil {
+		return err
+	}
+	s.csr = filepath.Join(o.Dir, s.name, s.name+".csr")
+	_, err = o.ctl(ctx, s.config, "key", "csr", s.name, "--out", s.csr)
+	return err
+}
+
+func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *softhsm.SoftToken) error {
+	o, ports := &s.fleet.opts, Ports(s.fleet.opts.BasePort)
+	master := login{user: replicaUser(s.index), port: ports.masterPostgres(), passwordFile: filepath.Join(o.etc(s.name), "master.password")}
+	var err error
+	if s.config, err = o.writeConfig(s.name, "ocspctl", view{Login: logins["ocspctl"].view(), Token: viewToken(token)}); err != nil {
+		return err
+	}
+	_, err = o.writeConfig(s.name, "ocspsyncd", view{
+		Site: s.name, Login: logins["ocspsyncd"].view(), Master: master.view(), Admin: address(ports.sync(s.index)),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = o.writeConfig(s.name, "ocspd", view{
+		Listen: address(ports.public(s.index)), Admin: address(ports.admin(s.index)),
+		Login: logins["ocspd"].view(), Token: viewToken(token), Issuers: a.view(),
+	})
+	return err
+}
+
+// enrol is what the staff does with the site's request.
+func (s *siteBuild) enrol(ctx context.Context) error {
+	_, err := s.fleet.Ctl(ctx, "responder", "add", s.name, "--csr", s.csr, "--url", s.fleet.Sites[s.index].URL, "--apply")
+	if err != nil {
+		return fmt.Errorf("enrolling %s: %w", s.name, err)
+	}
+	return nil
+}

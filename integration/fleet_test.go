@@ -1,0 +1,260 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/integration/fleet"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ocsp"
+)
+
+// described is what fleet.json promises, written down a second time.
+const described = `{
+"master": {"dsn": "", "superuser_dsn": "", "feed_url": "", "pids": {"postgres": 0, "ocspsyncd": 0}},
+"sites": [{"name": "", "url": "", "admin_url": "", "dsn": "", "superuser_dsn": "", "sync": "",
+  "pids": {"postgres": 0, "ocspd": 0, "ocspsyncd": 0},
+  "token": {"uri": "", "module": "", "softhsm2_conf": ""}, "config_dir": ""}],
+"issuers": [{"name": "", "certificate": "", "chain": [""], "trust_anchors": [""],
+  "policy": {"never_issued": "", "profile": "", "validity": ""},
+  "serials": {"good": [""], "revoked": [{"serial": "", "revoked_at": "", "reason": ""}], "never_issued": [""]},
+  "leaf": {"good": {"certificate": "", "key": "", "host": ""}, "revoked": {"certificate": "", "key": ""}}}],
+"ocspctl": "", "ocspctl_config": ""}`
+
+// shape reduces JSON to its keys: of a list the first element, of a value its kind.
+func shape(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		keys := map[string]any{}
+		for name, value := range v {
+			keys[name] = shape(value)
+		}
+		return keys
+	case []any:
+		return []any{shape(v[0])}
+	case float64:
+		return "number"
+	default:
+		return "text"
+	}
+}
+
+func TestFleetJSONKeepsItsContract(t *testing.T) {
+	f := shared(t)
+	raw, err := os.ReadFile(filepath.Join(f.Dir(), "fleet.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if err := json.Unmarshal(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(described), &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(shape(want), shape(got)); diff != "" {
+		t.Errorf("keys of fleet.json (-want +got):\n%s", diff)
+	}
+	if f.Issuers[0].Name != "rsa" || f.Issuers[1].Name != "ecdsa" {
+		t.Errorf("issuers are %s and %s", f.Issuers[0].Name, f.Issuers[1].Name)
+	}
+	for _, issuer := range f.Issuers {
+		for _, path := range []string{
+			issuer.Certificate, issuer.Chain[0], issuer.TrustAnchors[0], issuer.Leaf.Good.Key, issuer.Leaf.Revoked.Key, f.Ocspctl, f.OcspctlConfig,
+		} {
+			if _, err := os.Stat(filepath.Join(f.Root(), path)); filepath.IsAbs(path) || err != nil {
+				t.Errorf("path %q of fleet.json: want a file below the root: %v", path, err)
+			}
+		}
+		if issuer.Policy != (fleet.Policy{NeverIssued: "unknown", Profile: "revocable", Validity: "72h"}) {
+			t.Errorf("policy of %s is %+v", issuer.Name, issuer.Policy)
+		}
+	}
+	dsns := []string{f.Master.DSN, f.Master.SuperuserDSN}
+	for n, site := range f.Sites {
+		if site.Name != "site-"+string(rune('a'+n)) || site.Sync != "logical" || !filepath.IsAbs(site.Token.SoftHSM2Conf) {
+			t.Errorf("site %d is %+v", n, site)
+		}
+		dsns = append(dsns, site.DSN, site.SuperuserDSN)
+	}
+	for _, dsn := range dsns {
+		pingByTCP(t, dsn)
+	}
+}
+
+func pingByTCP(t *testing.T, dsn string) {
+	t.Helper()
+	if !strings.Contains(dsn, "@127.0.0.1:") {
+		t.Errorf("%s is not TCP with a password", dsn)
+	}
+	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Ping(t.Context()); err != nil {
+		t.Errorf("%s: %v", dsn, err)
+	}
+}
+
+func TestPidsAreTheDaemonsOwn(t *testing.T) {
+	f := shared(t)
+	pids := map[string]int{"master/postgres": f.Master.PIDs.Postgres, "master/ocspsyncd": f.Master.PIDs.Ocspsyncd}
+	for _, site := range f.Sites {
+		pids[site.Name+"/postgres"], pids[site.Name+"/ocspd"], pids[site.Name+"/ocspsyncd"] = site.PIDs.Postgres, site.PIDs.Ocspd, site.PIDs.Ocspsyncd
+	}
+	for part, pid := range pids {
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if err != nil || strings.TrimSpace(string(comm)) != filepath.Base(part) {
+			t.Errorf("%s: process %d is %q (%v)", part, pid, comm, err)
+		}
+	}
+}
+
+func TestEveryPartIsReadyAndEveryCopyIsWhole(t *testing.T) {
+	f := shared(t)
+	for _, part := range slices.DeleteFunc(f.Parts(), func(part string) bool { return part == "site-c/ocspd" }) {
+		if err := f.Ready(t.Context(), part); err != nil {
+			t.Error(err)
+		}
+	}
+	if out, err := f.Ctl(t.Context(), "db", "verify"); err != nil {
+		t.Errorf("db verify at the master: %v\n%s", err, out)
+	}
+	for _, site := range lasting(f) {
+		ctl := exec.CommandContext(t.Context(), f.Path(f.Ocspctl), "--config", f.Path(filepath.Join(site.ConfigDir, "ocspctl.yaml")), "db", "verify")
+		if out, err := ctl.CombinedOutput(); err != nil {
+			t.Errorf("db verify at %s: %v: %s", site.Name, err, out)
+		}
+	}
+}
+
+// TestALifeOfOneFleet is one small fleet's: a port is taken, it starts, loses
+// parts, is resumed, is found half dead and replaced, and goes, twice.
+func TestALifeOfOneFleet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a whole fleet is not started with -short")
+	}
+	g := onGround(t)
+	o := g.options(t, "life", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	up := func(resume bool) *fleet.Fleet {
+		t.Helper()
+		o.Resume = resume
+		f, err := fleet.Up(ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+
+	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(o.BasePort+12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fleet.Up(ctx, o)
+	l.Close()
+	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(o.BasePort+12)) || !strings.Contains(err.Error(), "BASE_PORT") {
+		t.Fatalf("a taken port: want a sentence with the port and BASE_PORT, got %v", err)
+	}
+
+	first := up(false)
+	issuer, serial := first.Issuers[0], first.Issuers[0].Serials.Good[0]
+	revoke(t, first, issuer, serial)
+	for _, part := range []string{"site-a/ocspd", "site-a/postgres", "master/ocspsyncd"} {
+		if err := first.Kill(ctx, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resumed := up(true)
+	await(t, resumed, resumed.Sites[0], issuer, serial, ocsp.Revoked, patience)
+	if resumed.Master.PIDs.Postgres != first.Master.PIDs.Postgres {
+		t.Error("resuming restarted what was not down")
+	}
+	if resumed.Sites[0].PIDs.Ocspd == 0 || resumed.Sites[0].PIDs.Ocspd == first.Sites[0].PIDs.Ocspd {
+		t.Errorf("pid of the resumed ocspd is %d", resumed.Sites[0].PIDs.Ocspd)
+	}
+
+	// Half dead, one part frozen, and all notes lost.
+	if err := resumed.Kill(ctx, "master/postgres"); err != nil {
+		t.Fatal(err)
+	}
+	if err := resumed.Signal("site-a/ocspsyncd", syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(o.Dir, "fleet.json")); err != nil {
+		t.Fatal(err)
+	}
+	second := up(false)
+	for _, pid := range []int{resumed.Sites[0].PIDs.Ocspd, resumed.Sites[0].PIDs.Ocspsyncd, resumed.Sites[0].PIDs.Postgres} {
+		if alive(pid) {
+			t.Errorf("process %d of the replaced fleet is still there", pid)
+		}
+	}
+	await(t, second, second.Sites[0], second.Issuers[0], second.Issuers[0].Serials.Good[0], ocsp.Good, patience)
+
+	for range 2 {
+		if err := fleet.Down(ctx, o.Dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pid := range []int{second.Master.PIDs.Postgres, second.Sites[0].PIDs.Ocspd, second.Sites[0].PIDs.Ocspsyncd, second.Sites[0].PIDs.Postgres} {
+		if alive(pid) {
+			t.Errorf("process %d of the stopped fleet is still there", pid)
+		}
+	}
+	left, err := os.ReadDir(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range left {
+		if name := entry.Name(); name != "log" && name != ".lock" {
+			t.Errorf("left in the folder beside logs: %s", name)
+		}
+	}
+}
+
+func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// TestTheDemoTellsItsStory runs the demo as a newcomer does. That its output ends
+// shows that no daemon holds the pipe.
+func TestTheDemoTellsItsStory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a whole fleet is not started with -short")
+	}
+	g := onGround(t)
+	o := g.options(t, "demo", 2)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	demo := exec.CommandContext(ctx, filepath.Join(g.bin, "ocspfleet"), "demo", "--dir", "demo", "--base-port", strconv.Itoa(o.BasePort))
+	demo.Dir = g.dir
+	out, err := demo.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for _, line := range []string{
+		"-> good, revoked and unknown from both sites", "-> site-a says revoked, seen", "-> site-b says revoked, seen",
+		"-> with the master dead both sites answer on", "-> the master is back", "-> site-a says revoked for the rsa certificate of site-b",
+		"-> site-a says revoked for the ecdsa certificate of site-b", "-> site-b has stopped by itself",
+	} {
+		if !strings.Contains(string(out), line) {
+			t.Errorf("no %q in the transcript:\n%s", line, out)
+		}
+	}
+	if _, err := fleet.Attach(o.Dir); err == nil {
+		t.Error("the demo's fleet is still there")
+	}
+}

@@ -1,0 +1,189 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ocspfleet/integration/fleet"
+)
+
+// The tests of the fleet share one, since its start takes seconds. It has three
+// sites: tests may kill and restart parts of site-a and site-b, but leave them
+// whole; site-c is there to be lost. Serials are taken, never shared (see fresh).
+const sharedSites = 3
+
+// ground is what all tests stand on: the built programs and a folder.
+type ground struct {
+	dir  string // of everything below
+	bin  string
+	down []func()
+}
+
+var basis = sync.OnceValues(func() (*ground, error) {
+	dir, err := os.MkdirTemp("", "ocspfleet-integration-")
+	if err != nil {
+		return nil, err
+	}
+	g := &ground{dir: dir, bin: filepath.Join(dir, "bin")}
+	g.down = append(g.down, func() { _ = os.RemoveAll(dir) })
+	// -buildvcs=false: a clone may belong to another user, whom git refuses.
+	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", g.bin+"/", "./cmd/...")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		return g, fmt.Errorf("building the programs: %w: %s", err, out)
+	}
+	return g, nil
+})
+
+// started remembers the ground for TestMain, which must not lay it.
+var started *ground
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if started != nil {
+		for i := len(started.down) - 1; i >= 0; i-- {
+			started.down[i]()
+		}
+	}
+	os.Exit(code)
+}
+
+func onGround(t *testing.T) *ground {
+	t.Helper()
+	g, err := basis()
+	started = g
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// options are for a fleet in a folder of its own called name. It is taken down
+// when the test process ends, however that ends.
+func (g *ground) options(t *testing.T, name string, sites int) fleet.Options {
+	t.Helper()
+	base, err := fleet.FreeBasePort(sites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := fleet.Options{Dir: filepath.Join(g.dir, name), Root: g.dir, Bin: g.bin, Sites: sites, Certs: 400, BasePort: base}
+	if err := g.keep(o.Dir); err != nil {
+		t.Fatal(err)
+	}
+	g.down = append(g.down, func() { _ = fleet.Down(context.Background(), o.Dir) })
+	return o
+}
+
+// keep starts a process that takes the fleet down when we are gone, be it by
+// SIGKILL or by the test's timeout: it waits for the end of a pipe that only we
+// hold open.
+func (g *ground) keep(dir string) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("starting the keeper of %s: %w", dir, err)
+	}
+	defer read.Close()
+	keeper := exec.Command("/bin/sh", "-c", `read -r _; exec "$1" down --dir "$2"`, "fleet-keeper", filepath.Join(g.bin, "ocspfleet"), dir)
+	keeper.Stdin, keeper.SysProcAttr = read, &syscall.SysProcAttr{Setsid: true}
+	if err := keeper.Start(); err != nil {
+		write.Close()
+		return fmt.Errorf("starting the keeper of %s: %w", dir, err)
+	}
+	g.down = append(g.down, func() {
+		write.Close()
+		_ = keeper.Wait() // it finds the fleet down already
+	})
+	return nil
+}
+
+var sharedFleet struct {
+	once sync.Once
+	f    *fleet.Fleet
+	err  error
+}
+
+// shared returns the fleet of all tests, whole and ready.
+func shared(t *testing.T) *fleet.Fleet {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a whole fleet is not started with -short")
+	}
+	g := onGround(t)
+	sharedFleet.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		sharedFleet.f, sharedFleet.err = fleet.Up(ctx, g.options(t, "shared", sharedSites))
+	})
+	if sharedFleet.err != nil {
+		t.Fatal(sharedFleet.err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = sharedFleet.f.WriteLogs(t.Output(), "", 8)
+		}
+	})
+	return sharedFleet.f
+}
+
+// lasting are the sites that every test may use.
+func lasting(f *fleet.Fleet) []fleet.Site { return f.Sites[:2] }
+
+var taken struct {
+	sync.Mutex
+	good, revoked map[string]int
+}
+
+// fresh returns a good serial of the issuer that no test has asked for.
+func fresh(t *testing.T, issuer fleet.Issuer) string {
+	t.Helper()
+	taken.Lock()
+	defer taken.Unlock()
+	if taken.good == nil {
+		taken.good, taken.revoked = map[string]int{}, map[string]int{}
+	}
+	n := len(issuer.Serials.Good) - 1 - taken.good[issuer.Name]
+	taken.good[issuer.Name]++
+	if n < 40 { // the first ones are for tests that only read
+		t.Fatalf("no fresh serial of issuer %s is left: start the fleet with more", issuer.Name)
+	}
+	return issuer.Serials.Good[n]
+}
+
+// freshRevoked returns a revoked serial of the issuer that no test has asked for.
+func freshRevoked(t *testing.T, issuer fleet.Issuer) string {
+	t.Helper()
+	_ = fresh(t, issuer) // makes the maps
+	taken.Lock()
+	defer taken.Unlock()
+	n := len(issuer.Serials.Revoked) - 1 - taken.revoked[issuer.Name]
+	taken.revoked[issuer.Name]++
+	if n < len(issuer.Serials.Revoked)/2 {
+		t.Fatalf("no fresh revoked serial of issuer %s is left: start the fleet with more", issuer.Name)
+	}
+	return issuer.Serials.Revoked[n].Serial
+}
+
+// await fails the test when a site does not answer so within the limit.
+func await(t *testing.T, f *fleet.Fleet, site fleet.Site, issuer fleet.Issuer, serial string, status int, limit time.Duration) time.Duration {
+	t.Helper()
+	took, err := f.AwaitStatus(t.Context(), site, issuer, serial, status, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return took
+}
+
+// whole fails the test when the fleet is not ready within the limit.
+func whole(t *testing.T, f *fleet.Fleet, limit time.Duration, names ...string) {
+	t.Helper()
+	if err := f.AwaitReady(t.Context(), limit, names...); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,228 @@
+package fleet
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // a name for a key (RFC 5280 section 4.2.1.2), no protection
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+const (
+	// DefaultLife is how long a responder certificate lives. Short, since it is
+	// what bounds the lies of a broken-into site at clients that never ask for
+	// the status of a responder.
+	DefaultLife = 7 * 24 * time.Hour
+	// MaxLife is the longest that is issued.
+	MaxLife = 90 * 24 * time.Hour
+	// minLife leaves a site the time to receive the certificate and to use it.
+	minLife = time.Hour
+	// backdate puts notBefore an hour into the past. A site takes a new
+	// certificate only when its notBefore is an hour old, as long as an older one
+	// is good (clients' clocks run slow); so the first use is immediate. BR
+	// section 7.1.2.8 allows a day.
+	backdate = time.Hour
+	// serialLen: 127 random bits, of which BR section 7.1 wants 64; and a fixed
+	// length of the DER.
+	serialLen = 16
+	// maxCommonName is ub-common-name (RFC 5280 appendix A.1).
+	maxCommonName = 64
+)
+
+var (
+	oidNoCheck   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+	noCheckValue = []byte{0x05, 0x00} // NULL (RFC 6960 section 4.2.2.2.1)
+)
+
+func subjectCN(site string) string { return "OCSP responder " + site }
+
+// IssuerKey is what makes an issuer one: its name and its key (db.Issuer.Key).
+func IssuerKey(certificate *x509.Certificate) [32]byte {
+	return sha256.Sum256(append(bytes.Clone(certificate.RawSubject), certificate.RawSubjectPublicKeyInfo...))
+}
+
+// Authority is an issuer's CA with its key at hand.
+type Authority struct {
+	Issuer      db.Issuer
+	Certificate *x509.Certificate
+
+	key crypto.Signer
+}
+
+// NewAuthority checks that certificate and key are the issuer's and can sign now.
+func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Signer, now time.Time) (*Authority, error) {
+	fail := func(problem string) (*Authority, error) {
+		return nil, fmt.Errorf("taking up the CA of issuer %q: %s", issuer.Name, problem)
+	}
+	if err := CheckCA(certificate, now); err != nil {
+		return fail(err.Error())
+	}
+	public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	switch {
+	case IssuerKey(certificate) != issuer.Key:
+		return fail("the certificate has another name or key than the issuer at the master")
+	case !ok || !public.Equal(key.Public()):
+		return fail("the private key is not the certificate's")
+	}
+	return &Authority{Issuer: issuer, Certificate: certificate, key: key}, nil
+}
+
+// CheckCA says what keeps a certificate from being that of an issuer.
+func CheckCA(certificate *x509.Certificate, now time.Time) error {
+	switch {
+	case !certificate.BasicConstraintsValid || !certificate.IsCA:
+		return errors.New("the certificate is no CA's (basicConstraints)")
+	case certificate.KeyUsage != 0 && certificate.KeyUsage&x509.KeyUsageCertSign == 0:
+		return errors.New("the certificate may not sign certificates (keyUsage)")
+	case now.Before(certificate.NotBefore):
+		return fmt.Errorf("the certificate is valid from %s only", certificate.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(certificate.NotAfter):
+		return fmt.Errorf("the certificate ended at %s", certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+	_, err := signatureAlgorithm(certificate.PublicKey)
+	return err
+}
+
+// signatureAlgorithm picks by the CA's key, never SHA-1 and never by a library's
+// default.
+func signatureAlgorithm(public any) (x509.SignatureAlgorithm, error) {
+	switch key := public.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() < 2048 {
+			return 0, fmt.Errorf("a CA key of RSA with %d bits: want 2048 or more", key.N.BitLen())
+		}
+		return x509.SHA256WithRSA, nil
+	case *ecdsa.PublicKey:
+		switch key.Curve.Params().BitSize {
+		case 256:
+			return x509.ECDSAWithSHA256, nil
+		case 384:
+			return x509.ECDSAWithSHA384, nil
+		case 521:
+			return x509.ECDSAWithSHA512, nil
+		}
+	}
+	return 0, errors.New("a CA key of that kind is not supported: want RSA, P-256, P-384 or P-521")
+}
+
+// Template is the certificate to be issued: everything but the signature. Its
+// serial must be registered at the master before it is signed.
+func (a *Authority) Template(r *Request, life time.Duration, now time.Time, random io.Reader) (*x509.Certificate, error) {
+	now = now.UTC().Truncate(time.Second)
+	notBefore, notAfter := now.Add(-backdate), now.Add(life)
+	if notBefore.Before(a.Certificate.NotBefore) {
+		notBefore = a.Certificate.NotBefore
+	}
+	if end := a.Certificate.NotAfter; notAfter.After(end) {
+		notAfter = end // RFC 5280 section 6.1: beyond it no path is valid
+	}
+	switch {
+	case life < minLife || life > MaxLife:
+		return nil, fmt.Errorf("a life of %s: want %s to %s", life, minLife, MaxLife)
+	case notAfter.Before(now.Add(minLife)):
+		return nil, fmt.Errorf("the CA of issuer %q ends at %s: too soon for a responder certificate", a.Issuer.Name, notAfter.UTC().Format(time.RFC3339))
+	}
+	algorithm, err := signatureAlgorithm(a.Certificate.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := newSerial(random)
+	if err != nil {
+		return nil, err
+	}
+	ski, err := keyID(r.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	aki, err := authorityKeyID(a.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber:       new(big.Int).SetBytes(serial),
+		SignatureAlgorithm: algorithm,
+		Subject:            pkix.Name{CommonName: subjectCN(r.Site)},
+		NotBefore:          notBefore,
+		NotAfter:           notAfter,
+		KeyUsage:           x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:        []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+		SubjectKeyId:       ski,
+		AuthorityKeyId:     aki,
+	}
+	// Profile revocable: no nocheck, so that a client may ask for its status. The
+	// CRL distribution point comes with the CRL; until then RFC 6960 section
+	// 4.2.2.2.1 leaves it to the client's own policy.
+	if a.Issuer.Policy.Profile == db.ProfileBR {
+		t.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: noCheckValue}}
+	}
+	return t, nil
+}
+
+// Sign signs the template for the request's key. What its lint finds at fault
+// does not leave.
+func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random io.Reader) ([]byte, error) {
+	der, err := x509.CreateCertificate(random, t, a.Certificate, r.PublicKey, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)
+	}
+	if faults := Lint(der, a.Certificate, a.Issuer.Policy.Profile, now); len(faults) > 0 {
+		return nil, fmt.Errorf("checking the new certificate of issuer %q: %s", a.Issuer.Name, strings.Join(faults, "; "))
+	}
+	return der, nil
+}
+
+// newSerial draws a positive serial of exactly serialLen DER content octets:
+// top bit clear (RFC 5280 section 4.1.2.2), first octet not zero (X.690 section
+// 8.3.2).
+func newSerial(random io.Reader) (db.Serial, error) {
+	serial := make(db.Serial, serialLen)
+	for serial[0] == 0 {
+		if _, err := io.ReadFull(random, serial); err != nil {
+			return nil, fmt.Errorf("drawing a serial: %w", err)
+		}
+		serial[0] &= 0x7f
+	}
+	return serial, nil
+}
+
+// keyID is SHA-1 of the subjectPublicKey BIT STRING's content (RFC 5280 section
+// 4.2.1.2, method 1): the same as the responderID byKey.
+func keyID(public any) ([]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the public key: %w", err)
+	}
+	return keyIDOf(spki)
+}
+
+func keyIDOf(spki []byte) ([]byte, error) {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return nil, fmt.Errorf("reading the public key: %w", err)
+	}
+	sum := sha1.Sum(info.Key.RightAlign()) //nolint:gosec // see the import
+	return sum[:], nil
+}
+
+// authorityKeyID is the CA's own key identifier, or what it would be.
+func authorityKeyID(ca *x509.Certificate) ([]byte, error) {
+	if len(ca.SubjectKeyId) > 0 {
+		return ca.SubjectKeyId, nil
+	}
+	return keyIDOf(ca.RawSubjectPublicKeyInfo)
+}

@@ -1,0 +1,106 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/db"
+)
+
+const (
+	// maxAnswer bounds what is read of an answer: certificate included it has 2 KiB.
+	maxAnswer = 64 << 10
+	// futureSkew is how far a site's thisUpdate may lie ahead of our clock.
+	futureSkew = 5 * time.Minute
+)
+
+// ask sends one OCSP request by POST (RFC 6960 appendix A.1).
+func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial) ([]byte, Verdict, error) {
+	body, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial)}, ca, &ocsp.RequestOptions{Hash: crypto.SHA256})
+	if err != nil {
+		return nil, VerdictWrong, fmt.Errorf("making a request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, VerdictUnreachable, fmt.Errorf("asking: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/ocsp-request")
+	resp, err := v.Client.Do(req)
+	if err != nil {
+		return nil, VerdictUnreachable, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, VerdictRefused, fmt.Errorf("HTTP status %s", resp.Status)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, VerdictUnreachable, fmt.Errorf("reading the answer: %w", err)
+	}
+	if len(raw) > maxAnswer {
+		return nil, VerdictWrong, fmt.Errorf("the answer is longer than %d octets", maxAnswer)
+	}
+	return raw, "", nil
+}
+
+// judge compares an answer with what it must be: signed by one of the site's
+// own delegated certificates, about this serial, good, and of now.
+func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, now time.Time) (*ocsp.Response, Verdict, error) {
+	answer, err := ocsp.ParseResponseForCert(raw, nil, ca) // verifies the signatures
+	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {
+		return nil, VerdictRefused, fmt.Errorf("OCSP error %s", refused.Status)
+	}
+	if err != nil {
+		return nil, VerdictWrong, err
+	}
+	signer := answer.Certificate
+	wrong := func(format string, args ...any) (*ocsp.Response, Verdict, error) {
+		return answer, VerdictWrong, fmt.Errorf(format, args...)
+	}
+	switch {
+	case signer == nil:
+		return wrong("the answer is not signed by a delegated certificate")
+	case !slices.Contains(signer.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return wrong("the signer's certificate is not for OCSP signing")
+	case !owns(site, sha256.Sum256(signer.Raw)):
+		return wrong("the signer's certificate (serial %x) is none of this site's", signer.SerialNumber)
+	case now.After(signer.NotAfter):
+		return wrong("the signer's certificate ended at %s", signer.NotAfter.UTC().Format(time.RFC3339))
+	case !bytes.Equal(db.SerialFromMagnitude(answer.SerialNumber.Bytes(), answer.SerialNumber.Sign() < 0), serial):
+		return wrong("the answer is about another serial: %x", answer.SerialNumber)
+	case answer.ThisUpdate.After(now.Add(futureSkew)):
+		return wrong("thisUpdate %s lies in the future", answer.ThisUpdate.UTC().Format(time.RFC3339))
+	case !answer.NextUpdate.After(now):
+		return wrong("nextUpdate %s lies in the past", answer.NextUpdate.UTC().Format(time.RFC3339))
+	case answer.Status != ocsp.Good:
+		return wrong("the site says %s where the master says good", statusName(answer.Status))
+	}
+	return answer, VerdictOK, nil
+}
+
+func owns(site db.Responder, fingerprint [32]byte) bool {
+	return slices.ContainsFunc(site.Certificates, func(c db.RosterCertificate) bool { return c.Fingerprint == fingerprint })
+}
+
+func statusName(status int) string {
+	switch status {
+	case ocsp.Good:
+		return "good"
+	case ocsp.Revoked:
+		return "revoked"
+	default:
+		return "unknown"
+	}
+}

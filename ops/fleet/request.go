@@ -1,0 +1,75 @@
+package fleet
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"ocspfleet/db"
+)
+
+// Request is a site's certificate request whose proof of possession was checked.
+type Request struct {
+	Site      string
+	PublicKey any
+	KeyHash   [32]byte // SHA-256 of the SubjectPublicKeyInfo DER: what staff compare out of band
+}
+
+// ParseRequest reads a PKCS#10 request (RFC 2986), PEM or DER, for the site.
+// Its signature proves that the asker has the key; the commonName must be the
+// site, so that a request cannot be handed in for another. All else in it is
+// ignored: what the certificate says is ours to decide.
+func ParseRequest(raw []byte, site string) (*Request, error) {
+	if err := db.CheckSite(site); err != nil {
+		return nil, err
+	}
+	if len(subjectCN(site)) > maxCommonName {
+		return nil, fmt.Errorf("site %q: its name must be at most %d characters to fit into a certificate", site, maxCommonName-len(subjectCN("")))
+	}
+	if block, _ := pem.Decode(raw); block != nil {
+		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
+			return nil, fmt.Errorf("reading the certificate request of %q: want CERTIFICATE REQUEST, got PEM type %q", site, block.Type)
+		}
+		raw = block.Bytes
+	}
+	csr, err := x509.ParseCertificateRequest(raw)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate request of %q: %w", site, err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("checking the proof of possession of %q: %w", site, err)
+	}
+	if csr.Subject.CommonName != site {
+		return nil, fmt.Errorf("the certificate request is for %q, not for site %q", csr.Subject.CommonName, site)
+	}
+	if err := checkKey(csr.PublicKey); err != nil {
+		return nil, fmt.Errorf("checking the key of %q: %w", site, err)
+	}
+	return &Request{Site: site, PublicKey: csr.PublicKey, KeyHash: sha256.Sum256(csr.RawSubjectPublicKeyInfo)}, nil
+}
+
+// checkKey allows the kinds of key that every OCSP client understands and that
+// a token makes.
+func checkKey(public any) error {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
+			return nil
+		}
+		return fmt.Errorf("curve %s: want P-256 or P-384", key.Curve.Params().Name)
+	case *rsa.PublicKey:
+		switch bits := key.N.BitLen(); {
+		case bits != 2048 && bits != 3072:
+			return fmt.Errorf("RSA of %d bits: want 2048 or 3072", bits)
+		case key.E < 65537: // BR section 6.1.6
+			return fmt.Errorf("RSA exponent %d: want 65537 or more", key.E)
+		}
+		return nil
+	}
+	return errors.New("want an ECDSA key on P-256 or P-384, or an RSA key of 2048 or 3072 bits")
+}

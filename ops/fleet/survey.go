@@ -1,0 +1,151 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ocspfleet/db"
+)
+
+// Verdict is what a probe of one site for one issuer found.
+type Verdict string
+
+// The verdicts. Every one but ok is a fault of an active site.
+const (
+	VerdictOK            Verdict = "ok"             // a signed, fresh answer that agrees with the master
+	VerdictUnreachable   Verdict = "unreachable"    // no HTTP answer
+	VerdictRefused       Verdict = "refused"        // an HTTP or OCSP error: honest, but no answer
+	VerdictWrong         Verdict = "wrong"          // an answer that must not be believed, or says something else
+	VerdictNoCertificate Verdict = "no_certificate" // nothing it could sign with
+)
+
+// Finding is one site's answer for one issuer.
+type Finding struct {
+	Issuer     string
+	Serial     db.Serial // of the responder certificate that was asked for, the site's newest
+	NotAfter   time.Time // its end; zero when there is none
+	Verdict    Verdict
+	Detail     string // for people; empty when ok
+	ThisUpdate time.Time
+	NextUpdate time.Time
+	Took       time.Duration
+}
+
+// SiteStatus is a site on the roster with what the probes of it found. A site
+// that is suspended or revoked is not probed.
+type SiteStatus struct {
+	db.Responder
+	Findings []Finding // by issuer
+}
+
+// Well says that nothing is wrong with the site, or that nothing is expected of it.
+func (s SiteStatus) Well() bool {
+	return !slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Verdict != VerdictOK })
+}
+
+// Surveyor asks every site how it is, as a client would.
+type Surveyor struct {
+	Client  *http.Client     // nil: one of its own that follows no redirect
+	Timeout time.Duration    // of one probe; 0: 10 s, the longest an answer may take (BR section 4.10.2)
+	Now     func() time.Time // nil: time.Now
+}
+
+// probesAtOnce bounds how many sites are asked at a time.
+const probesAtOnce = 16
+
+// Survey reads the roster and asks each active site, for each issuer that it
+// has a certificate of, about that very certificate.
+func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, error) {
+	if v.Client == nil {
+		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		defer v.Client.CloseIdleConnections()
+	}
+	v.Timeout = cmp.Or(v.Timeout, 10*time.Second)
+	if v.Now == nil {
+		v.Now = time.Now
+	}
+	roster, err := store.Responders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sites := make([]SiteStatus, len(roster))
+	var group errgroup.Group
+	group.SetLimit(probesAtOnce)
+	for i, responder := range roster {
+		sites[i].Responder = responder
+		if responder.State != db.ResponderActive {
+			continue
+		}
+		sites[i].Findings = v.expect(responder, issuers)
+		for n := range sites[i].Findings {
+			if f := &sites[i].Findings[n]; f.Verdict == "" {
+				group.Go(func() error { v.probe(ctx, responder, issuers, f); return nil })
+			}
+		}
+	}
+	return sites, group.Wait()
+}
+
+// expect lists what is to be asked of a site: per issuer its newest certificate
+// that is good now.
+func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []Finding {
+	var findings []Finding
+	now := v.Now()
+	for _, issuer := range issuers {
+		served := false
+		f := Finding{Issuer: issuer.Name, Verdict: VerdictNoCertificate, Detail: "all its certificates are expired or revoked"}
+		for _, c := range site.Certificates { // the longest-lived last
+			if c.IssuerID != issuer.ID {
+				continue
+			}
+			served = true
+			if !c.Status.Revoked() && c.Status.NotAfter.After(now) {
+				f = Finding{Issuer: issuer.Name, Serial: c.Serial, NotAfter: c.Status.NotAfter}
+			}
+		}
+		if served {
+			findings = append(findings, f)
+		}
+	}
+	if len(findings) == 0 {
+		findings = []Finding{{Verdict: VerdictNoCertificate, Detail: "it has no certificate for any issuer"}}
+	}
+	return findings
+}
+
+func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Issuer, f *Finding) {
+	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
+	defer cancel()
+	at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return i.Name == f.Issuer })
+	ca, err := x509.ParseCertificate(issuers[at].Certificate)
+	if err != nil {
+		f.Verdict, f.Detail = VerdictWrong, fmt.Sprintf("the issuer's certificate at the master: %v", err)
+		return
+	}
+	start := time.Now()
+	raw, verdict, err := v.ask(ctx, site.URL, ca, f.Serial)
+	f.Took = time.Since(start)
+	if err != nil {
+		f.Verdict, f.Detail = verdict, err.Error()
+		return
+	}
+	answer, verdict, err := judge(raw, ca, f.Serial, site, v.Now())
+	f.Verdict = verdict
+	if err != nil {
+		f.Detail = err.Error()
+	}
+	if answer != nil {
+		f.ThisUpdate, f.NextUpdate = answer.ThisUpdate.UTC(), answer.NextUpdate.UTC()
+	}
+}

@@ -1,0 +1,295 @@
+package fleet
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+)
+
+var act = db.Act{User: "tester", Why: "test"}
+
+func master(t *testing.T) *db.Store {
+	t.Helper()
+	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	if err := store.InitHead(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// register puts the CA on the master.
+func register(t *testing.T, store *db.Store, a *Authority) {
+	t.Helper()
+	var err error
+	if a.Issuer.ID, err = store.AddIssuer(t.Context(), a.Issuer, act); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// enrol puts a site with a new key on the roster.
+func enrol(t *testing.T, store *db.Store, a *Authority, site, url string) (crypto.Signer, db.ResponderCertificate) {
+	t.Helper()
+	key := p256()
+	r, err := ParseRequest(csr(key, site), site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.AddResponder(t.Context(), site, url, []string{"192.0.2.1"}, act); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Enrol(t.Context(), store, a, r, DefaultLife, now, rand.Reader, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, c
+}
+
+// The serial is registered, the certificate replicated, both counted in the head.
+func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
+	store := master(t)
+	a := newCA(t, p256(), db.ProfileRevocable, nil)
+	register(t, store, a)
+	key, c := enrol(t, store, a, "site-a", "http://a.example/")
+	_, renewed := enrol(t, store, a, "site-b", "http://b.example/")
+	roster, err := store.Responders(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(roster) != 2 || roster[0].Name != "site-a" || roster[0].State != db.ResponderActive || roster[0].URL != "http://a.example/" || roster[0].Addresses[0] != "192.0.2.1" {
+		t.Fatalf("roster %+v", roster)
+	}
+	got := roster[0].Certificates
+	if len(got) != 1 || got[0].Fingerprint != c.Fingerprint || !bytes.Equal(got[0].DER, c.DER) || got[0].Status.Revoked() ||
+		!got[0].Status.NotAfter.Equal(now.Add(DefaultLife)) {
+		t.Errorf("certificates %+v", got)
+	}
+	if s, err := store.Certificate(t.Context(), a.Issuer.ID, renewed.Serial); err != nil || s.Revoked() {
+		t.Errorf("its serial: %+v, %v", s, err)
+	}
+	head, err := store.Head(t.Context())
+	if err != nil || head.ResponderCertificates.Count != 2 || head.Certificates.Count != 2 {
+		t.Errorf("head %+v, %v", head, err)
+	}
+
+	// Another site cannot enrol this key; after the site's revocation nobody can.
+	stolen, err := ParseRequest(csr(key, "site-b"), "site-b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Enrol(t.Context(), store, a, stolen, DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), `enrolled by site "site-a" already`) {
+		t.Errorf("a key of another site: %v", err)
+	}
+	gone, err := store.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, act)
+	if err != nil || len(gone) != 1 || !gone[0].Changed || gone[0].Serial.String() != c.Serial.String() {
+		t.Errorf("revoked %+v, %v", gone, err)
+	}
+	if s, err := store.Certificate(t.Context(), a.Issuer.ID, c.Serial); err != nil || s.Reason != db.ReasonKeyCompromise {
+		t.Errorf("its certificate: %+v, %v", s, err)
+	}
+	again, err := ParseRequest(csr(key, "site-a"), "site-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Enrol(t.Context(), store, a, again, DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), "never enrolled again") {
+		t.Errorf("a banned key: %v", err)
+	}
+	if _, err := store.AddResponder(t.Context(), "site-a", "http://a.example/", nil, act); err == nil {
+		t.Error("a revoked site's name was used again")
+	}
+	if after, err := store.Head(t.Context()); err != nil || after.Position != before.Position {
+		t.Errorf("a refusal changed something: %+v, %v", after, err)
+	}
+	if _, err := store.RevokeResponder(t.Context(), "site-c", db.ReasonKeyCompromise, act); !errors.Is(err, db.ErrNoResponder) {
+		t.Errorf("an unknown site: %v", err)
+	}
+}
+
+// responder answers like a site, with what edit makes of it.
+func responder(t *testing.T, a *Authority, key crypto.Signer, c db.ResponderCertificate, edit func(*ocsp.Response)) *httptest.Server {
+	t.Helper()
+	certificate := must(x509.ParseCertificate(c.DER))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked, err := ocsp.ParseRequest(must(io.ReadAll(r.Body)))
+		if err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/ocsp-request" {
+			http.Error(w, "no", http.StatusBadRequest)
+			return
+		}
+		answer := ocsp.Response{
+			Status: ocsp.Good, SerialNumber: asked.SerialNumber, ThisUpdate: now.Add(-5 * time.Minute), NextUpdate: now.Add(72 * time.Hour),
+			Certificate: certificate, IssuerHash: crypto.SHA256,
+		}
+		if edit != nil {
+			edit(&answer)
+		}
+		_, _ = w.Write(must(ocsp.CreateResponse(a.Certificate, must(x509.ParseCertificate(answer.Certificate.Raw)), answer, key)))
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Each kind of site gets its verdict; one active site that is not well is enough.
+func TestSurveyJudgesWhatSitesSay(t *testing.T) {
+	store := master(t)
+	a := newCA(t, p256(), db.ProfileRevocable, nil)
+	register(t, store, a)
+	url := func(handler http.HandlerFunc) string {
+		s := httptest.NewServer(handler)
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	edits := map[string]func(*ocsp.Response){
+		"a-good":   nil,
+		"b-lies":   func(r *ocsp.Response) { r.Status, r.RevokedAt = ocsp.Revoked, now },
+		"c-stale":  func(r *ocsp.Response) { r.NextUpdate = now.Add(-time.Second) },
+		"d-ahead":  func(r *ocsp.Response) { r.ThisUpdate = now.Add(10 * time.Minute) },
+		"e-wanton": func(r *ocsp.Response) { r.SerialNumber = big.NewInt(1) },
+	}
+	want := map[string]struct {
+		verdict Verdict
+		detail  string
+	}{
+		"a-good":    {VerdictOK, ""},
+		"b-lies":    {VerdictWrong, "the site says revoked where the master says good"},
+		"c-stale":   {VerdictWrong, "nextUpdate"},
+		"d-ahead":   {VerdictWrong, "lies in the future"},
+		"e-wanton":  {VerdictWrong, "about another serial"},
+		"f-later":   {VerdictRefused, "OCSP error try later"},
+		"g-absent":  {VerdictUnreachable, "refused"},
+		"h-html":    {VerdictWrong, ""},
+		"i-503":     {VerdictRefused, "HTTP status 503"},
+		"j-moved":   {VerdictRefused, "HTTP status 302"},
+		"k-other":   {VerdictWrong, "is none of this site's"},
+		"l-nothing": {VerdictNoCertificate, "no certificate for any issuer"},
+		"m-expired": {VerdictNoCertificate, "expired or revoked"},
+		"n-endless": {VerdictWrong, "longer than"},
+		"o-slow":    {VerdictUnreachable, "deadline"},
+	}
+	keys := map[string]crypto.Signer{}
+	for site := range want {
+		if site != "l-nothing" {
+			key, c := enrol(t, store, a, site, "http://127.0.0.1:1/")
+			keys[site] = key
+			if edit, ok := edits[site]; ok {
+				setURL(t, store, site, responder(t, a, key, c, edit).URL)
+			}
+			if site == "m-expired" {
+				if _, _, err := store.Revoke(t.Context(), a.Issuer.ID, c.Serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	strange, c := enrol(t, store, a, "x-strange", "http://127.0.0.1:1/")
+	if _, err := store.RevokeResponder(t.Context(), "x-strange", db.ReasonSuperseded, act); err != nil {
+		t.Fatal(err)
+	}
+	setURL(t, store, "k-other", responder(t, a, strange, c, nil).URL)
+	setURL(t, store, "l-nothing", "http://127.0.0.1:1/")
+	setURL(t, store, "f-later", url(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(ocsp.TryLaterErrorResponse) }))
+	setURL(t, store, "h-html", url(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>It works!</html>") }))
+	setURL(t, store, "i-503", url(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	setURL(t, store, "j-moved", url(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }))
+	setURL(t, store, "n-endless", url(func(w http.ResponseWriter, _ *http.Request) {
+		for range 100 {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}))
+	setURL(t, store, "o-slow", url(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+
+	sites, err := Surveyor{Timeout: 2 * time.Second, Now: func() time.Time { return now }}.Survey(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sites) != len(want)+1 {
+		t.Fatalf("%d sites", len(sites))
+	}
+	for _, s := range sites {
+		if s.Name == "x-strange" {
+			if len(s.Findings) != 0 || !s.Well() {
+				t.Errorf("a revoked site was asked: %+v", s.Findings)
+			}
+			continue
+		}
+		if len(s.Findings) != 1 {
+			t.Errorf("%s: %+v", s.Name, s.Findings)
+			continue
+		}
+		f, w := s.Findings[0], want[s.Name]
+		if f.Verdict != w.verdict || !strings.Contains(f.Detail, w.detail) {
+			t.Errorf("%s: %s %q, want %s %q", s.Name, f.Verdict, f.Detail, w.verdict, w.detail)
+		}
+		if s.Well() != (w.verdict == VerdictOK) {
+			t.Errorf("%s: well is %t", s.Name, s.Well())
+		}
+		if s.Name == "a-good" && (!f.ThisUpdate.Equal(now.Add(-5*time.Minute)) || f.Took <= 0 || f.Issuer != "ca") {
+			t.Errorf("a-good: %+v", f)
+		}
+	}
+}
+
+func setURL(t *testing.T, store *db.Store, site, url string) {
+	t.Helper()
+	if _, err := store.AddResponder(t.Context(), site, url, nil, act); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A signer that the CA never made, or not for OCSP, is not believed (RFC 6960
+// section 4.2.2.2).
+func TestJudgeRefusesOtherSigners(t *testing.T) {
+	a := newCA(t, p256(), db.ProfileRevocable, nil)
+	other := newCA(t, p256(), db.ProfileRevocable, nil)
+	key := p256()
+	serial := db.Serial{1, 2, 3}
+	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: big.NewInt(0x010203), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+	sign := func(by *Authority, signerKey crypto.Signer, certificate *x509.Certificate) []byte {
+		r := answer
+		r.Certificate = certificate
+		responder := certificate
+		if certificate == nil {
+			responder = by.Certificate
+		}
+		return must(ocsp.CreateResponse(a.Certificate, responder, r, signerKey))
+	}
+	web := must(a.Template(request(t, key), DefaultLife, now, rand.Reader))
+	web.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	webCertificate := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, web, a.Certificate, key.Public(), a.key))))
+	for name, raw := range map[string][]byte{
+		"another CA's":  sign(other, key, issue(t, other, request(t, key))),
+		"a web server":  sign(a, key, webCertificate),
+		"the CA itself": sign(a, a.key, nil),
+		"no key of its": sign(a, p256(), issue(t, a, request(t, key))),
+	} {
+		if _, verdict, err := judge(raw, a.Certificate, serial, db.Responder{}, now); verdict != VerdictWrong || err == nil {
+			t.Errorf("%s: %s, %v", name, verdict, err)
+		}
+	}
+}

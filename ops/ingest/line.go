@@ -1,0 +1,166 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+const (
+	// indexFields are status, expiry, revocation, serial, file and subject name,
+	// as openssl's CA database has them (apps/apps.h, DB_type to DB_name).
+	indexFields = 6
+	// clockSkew is how far in the future a revocation may lie: what the table
+	// allows, for a source whose clock is fast.
+	clockSkew = 5 * time.Minute
+)
+
+// earliest is the first time that the table takes: zero dates are never real.
+var earliest = time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// parseIndexLine reads one line of index.txt, without its line end. File and
+// subject name are not looked at. now is for refusing revocations of the future.
+func parseIndexLine(line []byte, now time.Time) (db.Row, error) {
+	fields := splitFields(line)
+	if len(fields) != indexFields {
+		return db.Row{}, fmt.Errorf("has %d fields, want %d separated by tabs", len(fields), indexFields)
+	}
+	notAfter, err := parseTime(fields[1])
+	if err != nil {
+		return db.Row{}, fmt.Errorf("expiry %w", err)
+	}
+	row := db.Row{Status: db.Status{NotAfter: notAfter, Reason: db.ReasonNone}}
+	if row.Serial, err = parseSerial(string(fields[3])); err != nil {
+		return db.Row{}, err
+	}
+	switch status, revocation := string(fields[0]), string(fields[2]); {
+	case status != "V" && status != "R" && status != "E":
+		return db.Row{}, fmt.Errorf("status %s: want V, R or E", quote(fields[0]))
+	case status == "R" && revocation == "":
+		return db.Row{}, errors.New("is revoked (R) without a revocation time")
+	case status != "R" && revocation != "":
+		return db.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
+	case status == "R":
+		if row.Status.RevokedAt, row.Status.Reason, err = parseRevocation(revocation); err != nil {
+			return db.Row{}, fmt.Errorf("revocation %w", err)
+		}
+		if row.Status.RevokedAt.After(now.Add(clockSkew)) {
+			return db.Row{}, fmt.Errorf("revocation time %s lies in the future", row.Status.RevokedAt.Format(time.RFC3339))
+		}
+	}
+	return row, nil
+}
+
+// splitFields cuts at tabs, except those after a backslash, as openssl's TXT_DB
+// does; a subject name can hold one.
+func splitFields(line []byte) [][]byte {
+	fields := make([][]byte, 0, indexFields)
+	start := 0
+	for i, c := range line {
+		if c == '\t' && (i == 0 || line[i-1] != '\\') {
+			fields = append(fields, line[start:i])
+			start = i + 1
+		}
+	}
+	return append(fields, line[start:])
+}
+
+// parseTime reads YYMMDDHHMMSSZ and YYYYMMDDHHMMSSZ (RFC 5280 section 4.1.2.5:
+// a two-digit year from 50 on is of the 20th century).
+func parseTime(text []byte) (time.Time, error) {
+	const layout = "20060102150405Z"
+	full := string(text)
+	if len(full) == len(layout)-2 {
+		century := "20"
+		if full[0] >= '5' {
+			century = "19"
+		}
+		full = century + full
+	}
+	t, err := time.Parse(layout, full)
+	if err != nil || len(full) != len(layout) { // Parse takes fractions of a second
+		return time.Time{}, fmt.Errorf("%s: want YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", quote(text))
+	}
+	if !t.After(earliest) {
+		return time.Time{}, fmt.Errorf("%s: lies before %d", quote(text), earliest.Year())
+	}
+	return t, nil
+}
+
+func parseSerial(text string) (db.Serial, error) {
+	const digits = "0123456789abcdefABCDEF"
+	magnitude, negative := strings.CutPrefix(text, "-")
+	switch {
+	case magnitude == "" || strings.Trim(magnitude, digits) != "":
+		return nil, fmt.Errorf("serial %s: want hexadecimal digits", quote([]byte(text)))
+	case negative:
+		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", quote([]byte(text)))
+	}
+	serial, err := db.ParseSerial(magnitude)
+	if err != nil {
+		return nil, err
+	}
+	if len(serial) > db.MaxSerialLen {
+		return nil, fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", quote([]byte(text)), len(serial), db.MaxSerialLen)
+	}
+	return serial, nil
+}
+
+// parseRevocation reads "time[,reason[,more]]". Three of openssl's reasons are
+// no CRLReason: holdInstruction stands for certificateHold, keyTime and
+// CAkeyTime for the compromise of the key, at a time that OCSP does not carry.
+func parseRevocation(text string) (time.Time, db.Reason, error) {
+	parts := strings.SplitN(text, ",", 3)
+	at, err := parseTime([]byte(parts[0]))
+	if err != nil {
+		return time.Time{}, 0, fmt.Errorf("time %w", err)
+	}
+	if len(parts) == 1 {
+		return at, db.ReasonNone, nil
+	}
+	name, more := parts[1], parts[2:]
+	var reason db.Reason
+	switch strings.ToLower(name) {
+	case "holdinstruction":
+		if len(more) == 0 || more[0] == "" {
+			return time.Time{}, 0, fmt.Errorf("reason %s: lacks the instruction", quote([]byte(name)))
+		}
+		return at, db.ReasonCertificateHold, nil
+	case "keytime":
+		reason = db.ReasonKeyCompromise
+	case "cakeytime":
+		reason = db.ReasonCACompromise
+	case "removefromcrl":
+		return time.Time{}, 0, errors.New(`reason "removeFromCRL": is no revocation (RFC 5280 section 5.3.1)`)
+	case "":
+		return time.Time{}, 0, errors.New("reason is empty")
+	default:
+		if reason, err = db.ParseReason(name); err != nil {
+			return time.Time{}, 0, fmt.Errorf("reason %s: is none of RFC 5280's", quote([]byte(name)))
+		}
+		if len(more) > 0 {
+			return time.Time{}, 0, fmt.Errorf("reason %s: is followed by %s", quote([]byte(name)), quote([]byte(more[0])))
+		}
+		return at, reason, nil
+	}
+	if len(more) == 0 {
+		return time.Time{}, 0, fmt.Errorf("reason %s: lacks the time of the compromise", quote([]byte(name)))
+	}
+	if _, err := parseTime([]byte(more[0])); err != nil {
+		return time.Time{}, 0, fmt.Errorf("reason %s: time of the compromise %w", quote([]byte(name)), err)
+	}
+	return at, reason, nil
+}
+
+// quote shows a field in an error, cut short: a shifted column can hold a name.
+func quote(field []byte) string {
+	const most = 48
+	if len(field) > most {
+		return fmt.Sprintf("%q...", bytes.ToValidUTF8(field[:most], []byte("?")))
+	}
+	return fmt.Sprintf("%q", field)
+}
