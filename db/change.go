@@ -49,7 +49,6 @@ type Head struct {
 // PostgreSQL sends them; the smallest int64 stands for null.
 const nullTime = math.MinInt64
 
-
 // pgEpochUnix is 2000-01-01 UTC in seconds since 1970.
 const pgEpochUnix = 946684800
 

@@ -222,8 +222,13 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 	return err
 }
 
-// compare notes what is about to change, as evidence.
+// compare notes what is about to change, as evidence; over an empty copy there
+// is nothing to tell.
 func (s *seed) compare(ctx context.Context) error {
+	var filled bool
+	if err := s.tx.QueryRow(ctx, "select exists (select from certificate)").Scan(&filled); err != nil || !filled {
+		return err
+	}
 	rows, err := s.tx.Query(ctx, `select count(*) over (), case when o.serial is null then 'missing' when n.serial is null then 'surplus' else 'different' end
 		|| format(' %s/%s', coalesce(o.issuer_id, n.issuer_id), encode(coalesce(o.serial, n.serial), 'hex'))
 		from certificate o full join seed_certificate n using (issuer_id, serial)

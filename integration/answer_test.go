@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
-
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/integration/fleet"
 )
 
 // openssl asks as OpenSSLArgs do, with more flags, and returns what it says.

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
-	"ocspfleet/integration/fleet"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/db"
+	"ocspfleet/integration/fleet"
 )
 
 // described is what fleet.json promises, written down a second time.
@@ -141,45 +141,60 @@ func TestEveryPartIsReadyAndEveryCopyIsWhole(t *testing.T) {
 	}
 }
 
+// life is the story of one small fleet in one folder.
+type life struct {
+	options fleet.Options
+}
+
+func (l *life) up(t *testing.T, resume bool) *fleet.Fleet {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	l.options.Resume = resume
+	f, err := fleet.Up(ctx, l.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // TestALifeOfOneFleet is one small fleet's: a port is taken, it starts, loses
 // parts, is resumed, is found half dead and replaced, and goes, twice.
 func TestALifeOfOneFleet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
-	g := onGround(t)
-	o := g.options(t, "life", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	up := func(resume bool) *fleet.Fleet {
-		t.Helper()
-		o.Resume = resume
-		f, err := fleet.Up(ctx, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
+	l := &life{onGround(t).options(t, "life", 1)}
+	l.portTaken(t)
+	resumed := l.resumed(t, l.up(t, false))
+	second := l.halfDeadReplaced(t, resumed)
+	l.downTwice(t, second)
+}
 
-	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(o.BasePort+12))
+func (l *life) portTaken(t *testing.T) {
+	t.Helper()
+	port := strconv.Itoa(l.options.BasePort + 12)
+	listener, err := net.Listen("tcp4", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fleet.Up(ctx, o)
-	l.Close()
-	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(o.BasePort+12)) || !strings.Contains(err.Error(), "BASE_PORT") {
+	defer listener.Close()
+	_, err = fleet.Up(t.Context(), l.options)
+	if err == nil || !strings.Contains(err.Error(), "port "+port) || !strings.Contains(err.Error(), "BASE_PORT") || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("a taken port: want a sentence with the port and BASE_PORT, got %v", err)
 	}
+}
 
-	first := up(false)
+func (l *life) resumed(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
+	t.Helper()
 	issuer, serial := first.Issuers[0], first.Issuers[0].Serials.Good[0]
 	revoke(t, first, issuer, serial)
 	for _, part := range []string{"site-a/ocspd", "site-a/postgres", "master/ocspsyncd"} {
-		if err := first.Kill(ctx, part); err != nil {
+		if err := first.Kill(t.Context(), part); err != nil {
 			t.Fatal(err)
 		}
 	}
-	resumed := up(true)
+	resumed := l.up(t, true)
 	await(t, resumed, resumed.Sites[0], issuer, serial, ocsp.Revoked, patience)
 	if resumed.Master.PIDs.Postgres != first.Master.PIDs.Postgres {
 		t.Error("resuming restarted what was not down")
@@ -187,36 +202,36 @@ func TestALifeOfOneFleet(t *testing.T) {
 	if resumed.Sites[0].PIDs.Ocspd == 0 || resumed.Sites[0].PIDs.Ocspd == first.Sites[0].PIDs.Ocspd {
 		t.Errorf("pid of the resumed ocspd is %d", resumed.Sites[0].PIDs.Ocspd)
 	}
+	return resumed
+}
 
-	// Half dead, one part frozen, and all notes lost.
-	if err := resumed.Kill(ctx, "master/postgres"); err != nil {
+// halfDeadReplaced kills one part, freezes another and loses the notes.
+func (l *life) halfDeadReplaced(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
+	t.Helper()
+	if err := first.Kill(t.Context(), "master/postgres"); err != nil {
 		t.Fatal(err)
 	}
-	if err := resumed.Signal("site-a/ocspsyncd", syscall.SIGSTOP); err != nil {
+	if err := first.Signal("site-a/ocspsyncd", syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(o.Dir, "fleet.json")); err != nil {
+	if err := os.Remove(filepath.Join(l.options.Dir, "fleet.json")); err != nil {
 		t.Fatal(err)
 	}
-	second := up(false)
-	for _, pid := range []int{resumed.Sites[0].PIDs.Ocspd, resumed.Sites[0].PIDs.Ocspsyncd, resumed.Sites[0].PIDs.Postgres} {
-		if alive(pid) {
-			t.Errorf("process %d of the replaced fleet is still there", pid)
-		}
-	}
+	second := l.up(t, false)
+	allGone(t, first.Sites[0].PIDs.Ocspd, first.Sites[0].PIDs.Ocspsyncd, first.Sites[0].PIDs.Postgres)
 	await(t, second, second.Sites[0], second.Issuers[0], second.Issuers[0].Serials.Good[0], ocsp.Good, patience)
+	return second
+}
 
+func (l *life) downTwice(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
 	for range 2 {
-		if err := fleet.Down(ctx, o.Dir); err != nil {
+		if err := fleet.Down(t.Context(), l.options.Dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, pid := range []int{second.Master.PIDs.Postgres, second.Sites[0].PIDs.Ocspd, second.Sites[0].PIDs.Ocspsyncd, second.Sites[0].PIDs.Postgres} {
-		if alive(pid) {
-			t.Errorf("process %d of the stopped fleet is still there", pid)
-		}
-	}
-	left, err := os.ReadDir(o.Dir)
+	allGone(t, f.Master.PIDs.Postgres, f.Master.PIDs.Ocspsyncd, f.Sites[0].PIDs.Ocspd, f.Sites[0].PIDs.Ocspsyncd, f.Sites[0].PIDs.Postgres)
+	left, err := os.ReadDir(l.options.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +242,15 @@ func TestALifeOfOneFleet(t *testing.T) {
 	}
 }
 
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+// allGone knows the processes of fleets that this test started: it reaped them.
+func allGone(t *testing.T, pids ...int) {
+	t.Helper()
+	for _, pid := range pids {
+		if syscall.Kill(pid, 0) == nil {
+			t.Errorf("process %d is still there", pid)
+		}
+	}
+}
 
 // TestTheDemoTellsItsStory runs the demo as a newcomer does. That its output ends
 // shows that no daemon holds the pipe.

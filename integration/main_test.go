@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,14 +33,13 @@ var basis = sync.OnceValues(func() (*ground, error) {
 		return nil, err
 	}
 	g := &ground{dir: dir, bin: filepath.Join(dir, "bin")}
-	g.down = append(g.down, func() { _ = os.RemoveAll(dir) })
 	// -buildvcs=false: a clone may belong to another user, whom git refuses.
 	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", g.bin+"/", "./cmd/...")
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
-		return g, fmt.Errorf("building the programs: %w: %s", err, out)
+		return g, errors.Join(fmt.Errorf("building the programs: %w: %s", err, out), os.RemoveAll(dir))
 	}
-	return g, nil
+	return g, g.keep()
 })
 
 // started remembers the ground for TestMain, which must not lay it.
@@ -66,7 +66,7 @@ func onGround(t *testing.T) *ground {
 }
 
 // options are for a fleet in a folder of its own called name. It is taken down
-// when the test process ends, however that ends.
+// when the test process ends.
 func (g *ground) options(t *testing.T, name string, sites int) fleet.Options {
 	t.Helper()
 	base, err := fleet.FreeBasePort(sites)
@@ -74,31 +74,29 @@ func (g *ground) options(t *testing.T, name string, sites int) fleet.Options {
 		t.Fatal(err)
 	}
 	o := fleet.Options{Dir: filepath.Join(g.dir, name), Root: g.dir, Bin: g.bin, Sites: sites, Certs: 400, BasePort: base}
-	if err := g.keep(o.Dir); err != nil {
-		t.Fatal(err)
-	}
 	g.down = append(g.down, func() { _ = fleet.Down(context.Background(), o.Dir) })
 	return o
 }
 
-// keep starts a process that takes the fleet down when we are gone, be it by
-// SIGKILL or by the test's timeout: it waits for the end of a pipe that only we
-// hold open.
-func (g *ground) keep(dir string) error {
+// keep starts a process that takes all fleets down and removes the folder when we
+// are gone, be it by SIGKILL or by the test's timeout: it waits for the end of a
+// pipe that only we hold open.
+func (g *ground) keep() error {
+	const script = `read -r _; for fleet in "$1"/*/; do "$1/bin/ocspfleet" down --dir "${fleet%/}"; done; rm -rf -- "$1"`
 	read, write, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("starting the keeper of %s: %w", dir, err)
+		return fmt.Errorf("starting the keeper of %s: %w", g.dir, err)
 	}
 	defer read.Close()
-	keeper := exec.Command("/bin/sh", "-c", `read -r _; exec "$1" down --dir "$2"`, "fleet-keeper", filepath.Join(g.bin, "ocspfleet"), dir)
+	keeper := exec.Command("/bin/sh", "-c", script, "fleet-keeper", g.dir)
 	keeper.Stdin, keeper.SysProcAttr = read, &syscall.SysProcAttr{Setsid: true}
 	if err := keeper.Start(); err != nil {
 		write.Close()
-		return fmt.Errorf("starting the keeper of %s: %w", dir, err)
+		return fmt.Errorf("starting the keeper of %s: %w", g.dir, err)
 	}
 	g.down = append(g.down, func() {
 		write.Close()
-		_ = keeper.Wait() // it finds the fleet down already
+		_ = keeper.Wait() // what it has to do is done already, but for the folder
 	})
 	return nil
 }

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
-
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/integration/fleet"
 )
 
 // patience is for what takes a second and may take longer on a busy machine.

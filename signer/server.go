@@ -1,13 +1,12 @@
 package signer
 
 import (
-	"bytes"
 	"context"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -25,7 +24,7 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 		IdleTimeout:                  60 * time.Second, // a proxy in front closes earlier
 		MaxHeaderBytes:               8 << 10,
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is as wrong as any other
-		ErrorLog:                     log.New(complaints{logger}, "", 0),
+		ErrorLog:                     slog.NewLogLogger(complaints{logger.Handler()}, slog.LevelDebug),
 	}
 }
 
@@ -35,18 +34,25 @@ func LimitListener(l net.Listener, n int) net.Listener { return netutil.LimitLis
 
 // complaints turns the text of net/http into log entries. A slow or broken
 // client is none of the operator's business: debug.
-type complaints struct{ logger *slog.Logger }
+type complaints struct{ slog.Handler }
 
 // clientAddress is where net/http names a client: "from ADDR", "serving ADDR",
 // "ADDR->ADDR" in errors of the net package.
 var clientAddress = regexp.MustCompile(`(from|serving) \S+|\S+->\S+`)
 
-func (c complaints) Write(text []byte) (int, error) {
+// Enabled lets every text come to Handle, which finds its level.
+func (c complaints) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle judges the text and passes it on without client addresses.
+func (c complaints) Handle(ctx context.Context, said slog.Record) error {
 	level := slog.LevelDebug
-	if bytes.Contains(text, []byte("panic")) || bytes.Contains(text, []byte("Accept error")) {
+	if strings.Contains(said.Message, "panic") || strings.Contains(said.Message, "Accept error") {
 		level = slog.LevelError
 	}
-	c.logger.Log(context.Background(), level, "http server complained",
-		slog.String("text", clientAddress.ReplaceAllString(string(bytes.TrimSpace(text)), "(client)")))
-	return len(text), nil
+	if !c.Handler.Enabled(ctx, level) {
+		return nil
+	}
+	entry := slog.NewRecord(said.Time, level, "http server complained", said.PC)
+	entry.AddAttrs(slog.String("text", clientAddress.ReplaceAllString(strings.TrimSpace(said.Message), "(client)")))
+	return c.Handler.Handle(ctx, entry)
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"ocspfleet/integration/fleet"
-
 	"github.com/spf13/cobra"
+
+	"ocspfleet/integration/fleet"
 )
 
 // demoFolder lies in the folder of the ordinary fleet, which leaves it alone.

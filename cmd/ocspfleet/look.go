@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
-	"ocspfleet/integration/fleet"
-
 	"github.com/spf13/cobra"
+
+	"ocspfleet/integration/fleet"
 )
 
 func downCommand() *cobra.Command {

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"syscall"
 
-	"ocspfleet/integration/fleet"
-
 	"github.com/spf13/cobra"
+
+	"ocspfleet/integration/fleet"
 )
 
 // Exit codes.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"ocspfleet/integration/fleet"
-
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/integration/fleet"
 )
 
 // patience is how long the story waits for anything to be seen.

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"ocspfleet/integration/fleet"
-
 	"github.com/spf13/cobra"
+
+	"ocspfleet/integration/fleet"
 )
 
 func upCommand() *cobra.Command {

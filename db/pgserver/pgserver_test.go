@@ -293,36 +293,26 @@ func TestDeadServersLockIsNoObstacle(t *testing.T) {
 		t.Fatalf("a killed server leaves its lock: %v", err)
 	}
 	other := exec.Command("sleep", "60")
-	if os.Geteuid() == 0 { // PostgreSQL fears only processes that it could signal
-		other = exec.Command("runuser", "-u", "postgres", "--", "sleep", "60")
+	if info, err := os.Stat(file); err != nil {
+		t.Fatal(err)
+	} else if owner := info.Sys().(*syscall.Stat_t); os.Geteuid() == 0 { // PostgreSQL fears only processes that it could signal
+		other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
 	}
-	other.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(-other.Process.Pid, syscall.SIGKILL)
+		_ = other.Process.Kill()
 		_ = other.Wait()
 	})
 	_, rest, _ := strings.Cut(string(lock), "\n")
-	sleeper := other.Process.Pid
-	if os.Geteuid() == 0 {
-		eventually(t, "the sleeping process", func() bool {
-			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", sleeper, sleeper))
-			if err != nil || len(children) == 0 {
-				return false
-			}
-			_, err = fmt.Sscan(string(children), &sleeper)
-			return err == nil
-		})
-	}
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%d\n%s", sleeper, rest), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%d\n%s", other.Process.Pid, rest), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(sleeper, 0); err != nil {
+	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Errorf("the other process was ended: %v", err)
 	}
 }

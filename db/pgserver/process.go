@@ -53,7 +53,7 @@ func (s *Server) launch(ctx context.Context, bin string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.writeSettings(), s.writeState()); err != nil {
+	if err := errors.Join(clearLock(s.dataDir()), s.writeSettings(), s.writeState()); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/template"
 
-	"ocspfleet/db"
-
 	"golang.org/x/sync/errgroup"
+
+	"ocspfleet/db"
 )
 
 // authority is the CA of the fleet: one root, offline after the first seconds,
@@ -140,8 +140,10 @@ func (i *issuing) make(ctx context.Context, root string, generated int) error {
 			return fmt.Errorf("writing its configuration: %w", err)
 		}
 	}
-	request := append([]string{"req", "-new", "-config", i.file("openssl.cnf"), "-nodes", "-subj", "/O=ocspfleet/CN=ocspfleet " + i.name + " CA",
-		"-keyout", i.file("ca.key"), "-out", i.file("ca.csr")}, i.newKey...)
+	request := append([]string{
+		"req", "-new", "-config", i.file("openssl.cnf"), "-nodes", "-subj", "/O=ocspfleet/CN=ocspfleet " + i.name + " CA",
+		"-keyout", i.file("ca.key"), "-out", i.file("ca.csr"),
+	}, i.newKey...)
 	if _, err := run(ctx, nil, "openssl", request...); err != nil {
 		return err
 	}

@@ -128,8 +128,7 @@ func checkSerials(t *testing.T, issuer Issuer) {
 }
 
 func TestCAMakesNoFewerThanOpenSSLMustIssue(t *testing.T) {
-	var w wishes
-	w = wish(newSerial(16), false)
+	w := wish(newSerial(16), false)
 	if w.issued() < 40 {
 		t.Errorf("openssl issues %d certificates, want 40 at least", w.issued())
 	}

@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	"ocspfleet/db/pgserver"
-
 	"golang.org/x/sync/errgroup"
+
+	"ocspfleet/db/pgserver"
 )
 
 // Down stops the fleet and removes its data; logs stay in Dir/log.

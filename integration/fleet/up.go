@@ -45,6 +45,9 @@ func Up(ctx context.Context, opts Options) (*Fleet, error) {
 	}
 	f := &Fleet{opts: opts}
 	err = f.build(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("starting the fleet: %w", context.Cause(ctx)) // whatever that broke first
+	}
 	if err != nil {
 		err = fmt.Errorf("%w (logs are in %s)", err, filepath.Join(opts.Dir, "log"))
 		return nil, errors.Join(err, takeDown(context.WithoutCancel(ctx), opts.Dir))

@@ -34,6 +34,7 @@ type Plan struct {
 
 	index  *Index
 	issuer db.Issuer
+	idle   map[int64]bool // batches in which nothing is to be written
 }
 
 // Writes is how many rows of the master would be written.
@@ -57,10 +58,11 @@ func (p *Plan) Refusal() error {
 // Plan compares the file with what the master says of the issuer's
 // certificates. It only reads.
 func (x *Index) Plan(ctx context.Context, store *db.Store, issuer db.Issuer, progress func(Progress)) (*Plan, error) {
-	p := &Plan{Rows: x.Rows, Repeated: x.Repeated, Counts: map[db.Effect]int64{}, index: x, issuer: issuer}
+	p := &Plan{Rows: x.Rows, Repeated: x.Repeated, Counts: map[db.Effect]int64{}, index: x, issuer: issuer, idle: map[int64]bool{}}
 	var fresh []Difference
 	watch := x.watch(progress)
-	err := x.batches(ctx, func(_ int64, batch []located) error {
+	err := x.batches(ctx, func(number int64, batch []located) error {
+		before := p.Writes()
 		findings, err := store.PlanImport(ctx, issuer.ID, rowsOf(batch))
 		if err != nil {
 			return err
@@ -76,6 +78,7 @@ func (x *Index) Plan(ctx context.Context, store *db.Store, issuer db.Issuer, pro
 				p.First = append(p.First, d)
 			}
 		}
+		p.idle[number] = p.Writes() == before
 		watch(len(batch))
 		return nil
 	})
@@ -103,9 +106,12 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 	}
 	watch := p.index.watch(progress)
 	err := p.index.batches(ctx, func(number int64, batch []located) error {
-		rows, err := p.pending(ctx, store, rowsOf(batch))
-		if err != nil {
-			return err
+		var rows []db.Row
+		if !p.idle[number] {
+			var err error
+			if rows, err = p.pending(ctx, store, rowsOf(batch)); err != nil {
+				return err
+			}
 		}
 		done.Unchanged += int64(len(batch) - len(rows))
 		if len(rows) > 0 {

@@ -102,6 +102,7 @@ func (p *pair) assertNobodyIsSuperuser() {
 }
 
 func TestChangesReachTheSite(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a")
 	p.start(nil)
@@ -130,6 +131,7 @@ func TestChangesReachTheSite(t *testing.T) {
 }
 
 func TestSubscriptionDisabledByHandIsEnabledAgain(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.start(nil)
 	dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet disable")
@@ -140,6 +142,7 @@ func TestSubscriptionDisabledByHandIsEnabledAgain(t *testing.T) {
 }
 
 func TestSlotDroppedAtTheMasterIsNamedAndHealed(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a")
 	p.start(nil)
@@ -154,6 +157,7 @@ func TestSlotDroppedAtTheMasterIsNamedAndHealed(t *testing.T) {
 }
 
 func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.start(nil)
 	dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet set (synchronous_commit = off)")
@@ -176,6 +180,7 @@ func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
 // PostgreSQL skips an UPDATE of a missing row without a word, and keeps a local
 // change for ever.
 func TestLocalWritesAreFoundAndHealed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, sql string
 		recount   time.Duration // how it is found: a regular recount, or at once (0) because the numbers do not add up
@@ -206,6 +211,7 @@ func TestLocalWritesAreFoundAndHealed(t *testing.T) {
 }
 
 func TestRecountFindsWhatTheCountersDoNot(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a", "0b")
 	p.start(nil)
@@ -227,6 +233,7 @@ func TestRecountFindsWhatTheCountersDoNot(t *testing.T) {
 }
 
 func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a")
 	p.start(nil)
@@ -251,6 +258,7 @@ func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
 }
 
 func TestApplyErrorIsNamedAndAFailedSeedKeepsTheOldRows(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a", "0b")
 	p.start(nil)
@@ -267,6 +275,7 @@ func TestApplyErrorIsNamedAndAFailedSeedKeepsTheOldRows(t *testing.T) {
 }
 
 func TestSchemaDriftIsNamedUntilTheSiteIsMigrated(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.start(nil)
 	dbtest.Exec(t, p.masterDSN, `alter table issuer add column extra int;
@@ -282,6 +291,7 @@ func TestSchemaDriftIsNamedUntilTheSiteIsMigrated(t *testing.T) {
 }
 
 func TestSkewIsMeasuredByARoundTrip(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	const ahead = 7 * time.Minute
 	p.start(func(c *logical.Config) { c.Now = func() time.Time { return time.Now().Add(ahead) } })
@@ -298,6 +308,7 @@ func TestSkewIsMeasuredByARoundTrip(t *testing.T) {
 }
 
 func TestSeedRefusesAMasterThatDisagreesWithItself(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a")
 	p.start(nil)
@@ -316,6 +327,7 @@ func TestSeedRefusesAMasterThatDisagreesWithItself(t *testing.T) {
 }
 
 func TestSeedNeverTakesAPermanentRevocationBack(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a", "0b")
 	p.revoke("0a", db.ReasonKeyCompromise)
@@ -443,6 +455,7 @@ func TestFrozenMasterIsNoticedAndCostsNothing(t *testing.T) {
 func last(results []*pgconn.Result) []byte { return results[len(results)-1].Rows[0][0] }
 
 func TestTombstonesAreTrimmed(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	p.issue("0a")
 	p.start(func(c *logical.Config) { c.TombstoneAge = 100 * time.Millisecond })

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,9 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
+// pairs numbers the sites of this binary.
+var pairs atomic.Int64
+
 // newPair gives a master with one issuer and a heartbeat, and an empty site, on
 // the clusters that the tests share. Nothing runs yet between them.
 func newPair(t *testing.T) *pair {
@@ -91,7 +95,7 @@ func newPair(t *testing.T) *pair {
 		t.Fatal(err)
 	}
 	masterDSN := dbtest.New(t, migrations.Master)
-	name := fmt.Sprintf("site-%d", time.Now().UnixNano()%1e9)
+	name := fmt.Sprintf("site-%d", pairs.Add(1))
 	return newPairOn(t, name, masterDSN, server)
 }
 
@@ -205,7 +209,7 @@ func (p *pair) start(change func(*logical.Config)) {
 // until polls for a condition, with a deadline.
 func (p *pair) until(what string, done func() bool) {
 	p.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("waited in vain: %s\nstate %+v\n%s", what, p.state(), p.log)
 		}

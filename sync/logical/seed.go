@@ -80,7 +80,7 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 		level = slog.LevelWarn
 	}
 	s.cfg.Log.Log(ctx, level, "seeded", slog.String("reason", reason), slog.Int64("position", seeded.Head.Position),
-		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Duration("took", time.Since(began)),
+		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Float64("took_seconds", time.Since(began).Seconds()),
 		slog.Int64("differing", seeded.Differing), slog.Any("examples", seeded.Examples), slog.Int64("discarded_revocations", seeded.Discarded))
 	if ours(local.Slot, s.cfg.Site) {
 		s.dropSlot(ctx, local.Slot)
@@ -143,7 +143,7 @@ func (s *Subscription) reportProgress(ctx context.Context, began time.Time, done
 			rate := float64(rows) / time.Since(began).Seconds()
 			attrs := []slog.Attr{slog.Int64("rows", rows), slog.Int64("of", all), slog.Float64("rows_per_second", rate)}
 			if rate > 0 {
-				attrs = append(attrs, slog.Duration("eta", time.Duration(float64(all-rows)/rate*float64(time.Second)).Round(time.Second)))
+				attrs = append(attrs, slog.Float64("eta_seconds", float64(all-rows)/rate))
 			}
 			s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "seeding", attrs...)
 		}
