@@ -17,7 +17,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps up down demo test test-short check fuzz bench
+.PHONY: help build man deps up down demo test test-short check fuzz bench
 
 help: ## print this help
 	@echo 'make TARGET, where TARGET is one of'
@@ -26,6 +26,9 @@ help: ## print this help
 
 build: deps ## build the four programs into bin/
 	go build -trimpath -o bin/ $(BINARIES:%=./cmd/%)
+
+man: build ## write the manual pages into bin/man1 (man -l bin/man1/ocspctl.1)
+	bin/ocspctl man bin/man1
 
 deps: ## install gcc, PostgreSQL, SoftHSM and openssl where missing (apt)
 	@sh .ci/deps
