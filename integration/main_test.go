@@ -33,13 +33,16 @@ var basis = sync.OnceValues(func() (*ground, error) {
 		return nil, err
 	}
 	g := &ground{dir: dir, bin: filepath.Join(dir, "bin")}
+	if err := g.keep(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	// -buildvcs=false: a clone may belong to another user, whom git refuses.
 	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", g.bin+"/", "./cmd/...")
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
-		return g, errors.Join(fmt.Errorf("building the programs: %w: %s", err, out), os.RemoveAll(dir))
+		return g, fmt.Errorf("building the programs: %w: %s", err, out)
 	}
-	return g, g.keep()
+	return g, nil
 })
 
 // started remembers the ground for TestMain, which must not lay it.

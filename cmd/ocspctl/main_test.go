@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -68,6 +69,14 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("DSN", server.DSN(name))
 			env.Setenv("SUDO_USER", "alice")
+			env.Setenv("AUDITED", "alice as root")
+			if os.Geteuid() != 0 { // only root may say that it is somebody else
+				self, err := user.Current()
+				if err != nil {
+					return err
+				}
+				env.Setenv("AUDITED", self.Username)
+			}
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each run of ocspctl under -race ends with a second of sleep
 			return nil
 		},

@@ -77,10 +77,8 @@ func run(ctx context.Context, env boot.Env) error {
 	}
 	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
-		for _, err := range []error{copied.Ready(), token.Health()} {
-			if err != nil {
-				reasons = append(reasons, err.Error())
-			}
+		if err := token.Health(); err != nil {
+			reasons = append(reasons, err.Error())
 		}
 		return reasons
 	}}
