@@ -51,7 +51,7 @@ func (p *pemBody) Read(out []byte) (int, error) {
 func eachPEM(in io.Reader, do func(kind string, der []byte, line int64, problem string) error) (found bool, err error) {
 	s := newScanner(in)
 	for {
-		line, problem, err := s.next()
+		line, _, err := s.next()
 		if errors.Is(err, io.EOF) {
 			return found, nil
 		}

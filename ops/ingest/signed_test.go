@@ -222,11 +222,11 @@ func TestCertificatesAreReadFromDirectoryTarAndPEM(t *testing.T) {
 		t.Fatal(err)
 	}
 	const end = "2026-11-23T12:00:00Z"
+	// The issuer's own stands at a line that its length decides: it is blanked out.
 	want := []string{
 		"a.der row 1: 0a until " + end, "b/two.pem 3: 0b until " + end, "skipped b/two.pem 12: the issuer's own certificate",
 		"skipped c.pem 1: another issuer's", "skipped d.key row 1: holds no certificate",
 	}
-	// The PEM's number of lines is by its length; the last place is cut off.
 	blank := func(lines []string) []string {
 		var out []string
 		for _, l := range lines {
@@ -250,16 +250,30 @@ func TestCertificatesAreReadFromDirectoryTarAndPEM(t *testing.T) {
 	if got := say(t, keep(t, "all.pem", all), o); len(got) != 4 || !strings.HasPrefix(got[0], "1: 0a until") {
 		t.Errorf("PEM: %q", got)
 	}
+}
+
+func TestBadCertificatesAreNamed(t *testing.T) {
+	ca, other := newAuthority(t, "CA one"), newAuthority(t, "CA two")
+	o := ca.options("certificates")
+	leaf := ca.leaf(t, big.NewInt(10))
+	var packed bytes.Buffer
+	w := tar.NewWriter(&packed)
+	if err := w.WriteHeader(&tar.Header{Name: "a.der", Size: int64(len(leaf)), Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(leaf); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		text []byte
 		want string
 	}{
-		"a bent certificate": {bend(files["a.der"]), "row 1: does not bear the issuer's signature: x509: ECDSA verification failure"},
+		"a bent certificate": {bend(leaf), "row 1: does not bear the issuer's signature: x509: ECDSA verification failure"},
 		"nonsense":           {[]byte("hello\n"), "row 1: is neither PEM nor a certificate in DER"},
-		"cut DER":            {files["a.der"][:100], "row 1: is no certificate: x509: malformed certificate"},
-		"cut PEM":            {asPEM("CERTIFICATE", files["a.der"])[:100], "1: is cut short: a PEM block does not end"},
+		"cut DER":            {leaf[:100], "row 1: is no certificate: x509: malformed certificate"},
+		"cut PEM":            {asPEM("CERTIFICATE", leaf)[:100], "1: is cut short: a PEM block does not end"},
 		"2^159":              {ca.leaf(t, new(big.Int).Lsh(big.NewInt(1), 158)), ""},
-		"others alone":       {files["c.pem"], `none of its certificates is of issuer "one"`},
+		"others alone":       {asPEM("CERTIFICATE", other.leaf(t, big.NewInt(12))), `none of its certificates is of issuer "one"`},
 		"a cut tar":          {packed.Bytes()[:700], errCut.Error()},
 	} {
 		got := strings.Join(say(t, keep(t, "file", c.text), o), "\n")
