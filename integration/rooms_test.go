@@ -85,6 +85,8 @@ var rooms = []room{
 		[]string{"db", "db/pgserver", "hsm", "hsm/softhsm", "migrations", "ops/...", "signer/wire"},
 		"it starts the daemons as programs; linking their rooms would test something else",
 	},
+	{"integration/garbage", []string{"integration/fleet"}, "it meets a site as the internet does, by its address"},
+	{"integration/soak", []string{"integration/fleet", "integration/garbage"}, "it starts a fleet and throws garbage at it"},
 	{"integration/bench", []string{"..."}, "measuring may look everywhere"},
 }
 

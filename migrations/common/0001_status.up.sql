@@ -34,7 +34,10 @@ create table issuer (
   profile           text not null check (profile in ('revocable', 'br')),
   crl_url           text not null,
   policy_version    bigint not null check (policy_version > 0),
-  check (profile <> 'br' or (never_issued <> 'revoked' and validity >= 28800))
+  -- BR 4.9.10: 8 h to 10 d; an answer of the oldest copy is still renewed in time:
+  -- below 16 h before half of it is left, else 8 h before its end, 4 d after its begin.
+  constraint issuer_br check (profile <> 'br' or (never_issued <> 'revoked' and validity between 28800 and 863999
+    and backdate + max_staleness <= case when validity < 57600 then validity / 2 else least(validity - 28800, 345600) end))
 );
 
 -- One issued certificate. No personal data, ever. The serial is the DER INTEGER
