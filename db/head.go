@@ -52,6 +52,17 @@ func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
 	return h, nil
 }
 
+// PositionAt returns the position of the last change that the master had
+// committed at a time of its own clock; 0 when there was none.
+func (s *Store) PositionAt(ctx context.Context, at time.Time) (int64, error) {
+	var position int64
+	err := s.pool.QueryRow(ctx, "select coalesce((select last from change_tx where at <= $1 order by last desc limit 1), 0)", at).Scan(&position)
+	if err != nil {
+		return 0, fmt.Errorf("reading the position at %s: %w", at.UTC().Format(time.RFC3339), plain(err))
+	}
+	return position, nil
+}
+
 // InitHead makes the head row of a new master. The epoch is the time in seconds
 // since 1970, so that a later one is always greater.
 func (s *Store) InitHead(ctx context.Context, now time.Time) error {

@@ -37,6 +37,7 @@ func (p *program) fleetCommand() *cobra.Command {
 		})
 	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
 master bears its name), BEHIND what of the master's log it has not confirmed yet,
+POSITION the last change it surely holds (the master's last one by its horizon),
 HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go on
 saying good if nothing came any more (below that it stops by itself), CERTIFICATE
 the life left of the shortest-lived certificate it must renew. VERDICT is ok,
@@ -56,7 +57,8 @@ type fleetSite struct {
 	Mode      *string      `json:"mode"`      // logical; null: the master knows of no replication
 	Streaming *bool        `json:"streaming"` // the site reads its slot now
 	Behind    *uint64      `json:"behind_bytes"`
-	Horizon   *float64     `json:"horizon_age_seconds"` // null: no answer
+	Position  *int64       `json:"position"` // the last change it surely holds; null: no answer
+	Horizon   *float64     `json:"horizon_age_seconds"`
 	Budget    *float64     `json:"outage_budget_seconds"`
 	Left      *float64     `json:"certificate_seconds_left"`
 	Verdict   string       `json:"verdict"` // not_asked, or the worst of the answers
@@ -125,7 +127,7 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 		}
 	}
 	err = p.print(map[string]any{"sites": views}, func(t *table) {
-		t.row("SITE", "STATE", "MODE", "BEHIND", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
+		t.row("SITE", "STATE", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
 		for _, v := range views {
 			v.tell(t)
 		}
@@ -152,6 +154,9 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 			if a.Detail != nil && a.Issuer != "" {
 				v.Detail = new(a.Issuer + ": " + *a.Detail)
 			}
+		}
+		if !f.ThisUpdate.IsZero() && (v.Position == nil || f.Position < *v.Position) {
+			v.Position = new(f.Position)
 		}
 		v.Horizon = worse(v.Horizon, a.Horizon, false)
 		v.Budget = worse(v.Budget, a.Budget, true)
@@ -192,9 +197,12 @@ func viewAnswer(f fleet.Finding, now time.Time) siteAnswer {
 }
 
 func (v fleetSite) tell(t *table) {
-	mode, behind := orDash(v.Mode), "-"
+	mode, behind, position := orDash(v.Mode), "-", "-"
 	if v.Behind != nil {
 		behind = strconv.FormatUint(*v.Behind/1024, 10) + " KiB"
+	}
+	if v.Position != nil {
+		position = strconv.FormatInt(*v.Position, 10)
 	}
 	life := func(n *float64) string {
 		if n == nil {
@@ -202,5 +210,5 @@ func (v fleetSite) tell(t *table) {
 		}
 		return span(time.Duration(*n) * time.Second)
 	}
-	t.row(v.Name, v.State, mode, behind, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
+	t.row(v.Name, v.State, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
 }

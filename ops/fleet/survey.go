@@ -43,6 +43,9 @@ type Finding struct {
 	Age    time.Duration
 	Budget time.Duration
 	Took   time.Duration
+	// Position is the last change that the master had committed by the site's
+	// horizon: the site holds that and all before it. 0 without an answer.
+	Position int64
 }
 
 // Link is what the master knows of a site that replicates from it natively.
@@ -117,7 +120,28 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 			}
 		}
 	}
-	return sites, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return sites, locate(ctx, store, issuers, sites)
+}
+
+// locate finds the position that belongs to each answer's horizon.
+func locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
+	for _, site := range sites {
+		for n := range site.Findings {
+			f := &site.Findings[n]
+			if f.ThisUpdate.IsZero() {
+				continue
+			}
+			at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return i.Name == f.Issuer })
+			var err error
+			if f.Position, err = store.PositionAt(ctx, f.ThisUpdate.Add(issuers[at].Policy.Backdate)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // expect lists what is to be asked of a site: per issuer its newest certificate
