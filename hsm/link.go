@@ -87,6 +87,14 @@ func (s settings) name() string {
 	return fmt.Sprintf("with serial number %q", s.uri.Serial)
 }
 
+// label is how metrics call the token: what the configuration chose it by.
+func (s settings) label() string {
+	if s.uri.Token != "" {
+		return s.uri.Token
+	}
+	return s.uri.Serial
+}
+
 // enter says whether the link is still open; whoever entered must leave.
 func (l *link) enter() bool {
 	l.inside.RLock()

@@ -93,7 +93,8 @@ func TestWrongRSASignatureNeverLeaves(t *testing.T) {
 	}
 }
 
-func TestECDSASignaturesAreVerifiedInSamples(t *testing.T) {
+// One wrong signature in a row of right ones, of the kind that is cheap to make.
+func TestWrongECDSASignatureNeverLeaves(t *testing.T) {
 	token := openSoft(t, configOf(newSoft(t)), false)
 	token.SignTimeout = 50 * time.Millisecond // nobody heals here
 	key := makeKey(t, token, P256, "a")
@@ -101,12 +102,9 @@ func TestECDSASignaturesAreVerifiedInSamples(t *testing.T) {
 		return fake{real, func([]byte, crypto.SignerOpts) ([]byte, error) { return []byte("no signature"), nil }}
 	})
 	digest := sha256.Sum256(nil)
-	for range ecdsaSample {
-		if _, err := key.Sign(nil, digest[:], crypto.SHA256); errors.Is(err, ErrBadSignature) {
-			return
-		}
+	if _, err := key.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, ErrBadSignature) && !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the wrong signature: %v", err)
 	}
-	t.Errorf("%d wrong signatures went unseen", ecdsaSample)
 }
 
 // A passing fault of the device costs one more try and no rebuild.

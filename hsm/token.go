@@ -138,6 +138,7 @@ func (t *Token) open(pin string) error {
 		Module: t.module.path, Sessions: sessions - 1, // one holds the login
 	}
 	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
+	t.Metrics.stands(t.label(), true)
 	return nil
 }
 
@@ -311,6 +312,7 @@ func (t *Token) lose(l *link, reason error) {
 	t.current, t.lost = nil, l
 	t.reason, t.since = reason, t.Now()
 	t.healed = make(chan struct{})
+	t.Metrics.stands(t.label(), false)
 	select {
 	case t.broken <- struct{}{}:
 	default:
