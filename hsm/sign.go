@@ -81,26 +81,31 @@ type outcome[T any] struct {
 
 // within runs one call of the library under the gate and a deadline. When the
 // link was lost over it, it waits for a new one and calls once more, if that
-// comes within the deadline. Not for Run, which would wait for itself.
+// comes within the deadline; while the library is loaded anew for another token
+// it waits likewise. Not for Run, which would wait for itself.
 func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
 	var zero T
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	value, lost, err := settled(t, timer.C, call)
-	if !lost {
-		return value, err
-	}
-	if _, healed, reason := t.state(); reason != nil {
-		select {
-		case <-healed:
-		case <-t.done:
-			return zero, ErrClosed
-		case <-timer.C:
-			return zero, unavailable(err)
+	for again := false; ; {
+		value, lost, err := settled(t, timer.C, call)
+		if lost && !again {
+			again = true
+		} else if lost && !errors.Is(err, ErrBadSignature) {
+			return zero, unavailable(err) // lost twice within one deadline
+		} else if lost || !errors.Is(err, errReload) {
+			return value, err
+		}
+		if _, healed, reason := t.state(); reason != nil {
+			select {
+			case <-healed:
+			case <-t.done:
+				return zero, ErrClosed
+			case <-timer.C:
+				return zero, unavailable(err)
+			}
 		}
 	}
-	value, _, err = settled(t, timer.C, call)
-	return value, err
 }
 
 // settled makes one call and does about its error what the class says: once

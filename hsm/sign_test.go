@@ -222,11 +222,11 @@ func TestCloseDoesNotWaitForAHangingCall(t *testing.T) {
 	makeKey(t, token, P256, "a")
 	// A crypto11 session that is not put back, as a hanging call holds it.
 	inside, release := make(chan struct{}), make(chan struct{})
-	token.building.Lock()
+	token.module.building.Lock()
 	go func() {
 		close(inside)
 		<-release
-		token.building.Unlock()
+		token.module.building.Unlock()
 	}()
 	<-inside
 	start := time.Now()

@@ -28,10 +28,6 @@ type Token struct {
 	times  timings
 	dial   func(module string, s settings, pin string) (*link, error) // dial; tests count and break it
 
-	// building is held while links are closed and opened: by Open, one attempt
-	// of Run at a time, and Close.
-	building sync.Mutex
-
 	mu      sync.Mutex            // guards what follows
 	current *link                 // nil while the breaker is open
 	lost    *link                 // to be closed before the next dial
@@ -56,6 +52,7 @@ type timings struct {
 	maxDelay   time.Duration // between attempts to heal; how late a token that came back is seen
 	calm       time.Duration // a link that lived so long is replaced at once when lost
 	selfTest   time.Duration // between two self-tests of every key; finds a dead idle connection
+	reload     time.Duration // between two reloads of a library that other tokens use, too
 	generate   time.Duration // deadline of making a key: RSA-3072 takes an HSM up to a minute
 }
 
@@ -64,6 +61,7 @@ var defaultTimings = timings{
 	maxDelay:   5 * time.Second,
 	calm:       30 * time.Second,
 	selfTest:   20 * time.Second,
+	reload:     30 * time.Second,
 	generate:   2 * time.Minute,
 }
 
@@ -87,21 +85,19 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if mode, open := s.pinFileOpen(); open {
 		s.Logger.WarnContext(ctx, "PIN file is readable by others: chmod 600", slog.String("file", s.PINFile), slog.String("mode", mode.String()))
 	}
-	m, err := own(path)
-	if err != nil {
-		return nil, err
-	}
 	t := &Token{
 		settings: s,
-		module:   m,
 		done:     make(chan struct{}),
 		broken:   make(chan struct{}, 1),
 		times:    defaultTimings,
 		dial:     dial,
 		wanted:   make(map[keyName]wantedKey),
 	}
+	if t.module, err = own(path, t); err != nil {
+		return nil, err
+	}
 	if err := t.open(pin); err != nil {
-		m.release()
+		t.module.release(t)
 		return nil, err
 	}
 	return t, nil
@@ -109,13 +105,16 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 
 // open makes the first link.
 func (t *Token) open(pin string) error {
-	if err := t.environment(); err != nil {
+	t.module.building.Lock()
+	defer t.module.building.Unlock()
+	others := t.module.others(t)
+	if err := t.environment(len(others) > 0); err != nil {
 		return err
 	}
 	l, err := t.dial(t.module.path, t.settings, pin)
 	if err != nil {
 		if isTokenAbsent(err) {
-			return fmt.Errorf("%w%s", err, t.module.labels())
+			return fmt.Errorf("%w%s", err, t.module.labels(t))
 		}
 		return err
 	}
@@ -123,19 +122,33 @@ func (t *Token) open(pin string) error {
 	if err == nil {
 		err = t.check(info)
 	}
+	var mechanisms []string
+	if err == nil {
+		mechanisms, err = t.module.mechanisms(slot)
+	}
+	for _, other := range others {
+		if other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
+			err = errors.New("it is open in this process already, close that one first")
+		}
+	}
 	if err != nil {
 		l.close()
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
 	sessions := t.MaxSessions
 	// Both constants of PKCS#11 for "no limit told" are passed over.
+	mostOpen := 0
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
-		sessions = int(min(uint(sessions), most))
+		sessions, mostOpen = int(min(uint(sessions), most)), int(most)
 	}
 	t.slot, t.current = slot, l
 	t.info = TokenInfo{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
 		Module: t.module.path, Sessions: sessions - 1, // one holds the login
+		MostOpen: mostOpen, Mechanisms: mechanisms,
+	}
+	if info.SessionCount != pkcs11.CK_UNAVAILABLE_INFORMATION {
+		t.info.Open = int(info.SessionCount)
 	}
 	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
 	t.Metrics.stands(t.label(), true)
@@ -171,8 +184,8 @@ func (t *Token) Close() error {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		t.building.Lock() // an attempt to heal ends first
-		defer t.building.Unlock()
+		t.module.building.Lock() // an attempt to heal ends first
+		defer t.module.building.Unlock()
 		t.mu.Lock()
 		links := []*link{t.current, t.lost}
 		t.current, t.lost = nil, nil
@@ -182,7 +195,7 @@ func (t *Token) Close() error {
 				l.close()
 			}
 		}
-		t.module.release()
+		t.module.release(t)
 	}()
 	timer := time.NewTimer(t.SignTimeout)
 	defer timer.Stop()
@@ -204,6 +217,8 @@ func (t *Token) Health() error {
 	switch {
 	case t.closed:
 		return ErrClosed
+	case t.current == nil && errors.Is(t.reason, errReload) && t.Now().Sub(t.since) < t.SignTimeout:
+		// Stepped aside for another token: who signs now waits and is served.
 	case t.current == nil:
 		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
 	case t.gate.stuck():
