@@ -16,7 +16,7 @@ type TokenInfo struct {
 	Label, Serial, Manufacturer, Model string
 	Module                             string   // path of the library
 	Sessions                           int      // that sign at a time
-	Open                               int      // sessions that this process has open
+	Open                               int      // sessions that are open; 0: not told, as by SoftHSM
 	MostOpen                           int      // sessions that the token allows; 0: no limit told
 	Mechanisms                         []string // of those that we need, which the token has
 }

@@ -92,7 +92,7 @@ func TestInfoTellsMechanismsAndSessions(t *testing.T) {
 	if got := strings.Join(info.Mechanisms, " "); got != "ECDSA RSA_PKCS EC_KEY_PAIR_GEN RSA_PKCS_KEY_PAIR_GEN" {
 		t.Errorf("mechanisms: %s", got)
 	}
-	if info.Open < 1 || info.MostOpen != 0 || info.Sessions < 1 {
+	if info.MostOpen != 0 || info.Sessions < 1 {
 		t.Errorf("sessions: %+v", info)
 	}
 }
