@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"errors"
@@ -286,6 +287,31 @@ func TestH5HangingLibrary(t *testing.T) {
 	eventually(t, "healthy", token.Health)
 }
 
+// H5: the library hangs at the start. Who opens can be stopped.
+func TestH5LibraryThatHangsAtTheStart(t *testing.T) {
+	s, _, cfg := shimmed(t)
+	set(t, s, shim.Faults{Hang: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, cfg); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("opened a library that hangs: %v", err)
+	}
+	set(t, s, shim.Faults{})
+	eventually(t, "the login that hung is through, and the library let go of", func() error {
+		modulesMu.Lock()
+		defer modulesMu.Unlock()
+		for _, m := range modules {
+			if len(m.users) > 0 {
+				return errors.New("not yet")
+			}
+		}
+		return nil
+	})
+	if n := noted(t, s, "login"); n != 1 {
+		t.Errorf("%d logins, want 1", n)
+	}
+}
+
 // H6: each tenth signature is CKR_DEVICE_ERROR: tried again on the same
 // sessions, no caller sees it, no session is given up.
 func TestH6IntermittentDeviceError(t *testing.T) {
@@ -319,7 +345,7 @@ func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 			key := makeKey(t, token, kind, "a")
 			set(t, s, shim.Faults{FlipEvery: 7})
 			signed := 0
-			for i := range 60 {
+			for i := range 30 {
 				digest := sha256.Sum256([]byte(fmt.Sprint(i)))
 				signature, err := key.Sign(nil, digest[:], crypto.SHA256)
 				if err != nil {
@@ -331,10 +357,10 @@ func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 				}
 			}
 			flipped := noted(t, s, "bit flipped")
-			if flipped < 5 || signed < 30 {
-				t.Errorf("%d wrong ones made, %d right ones came out of 60", flipped, signed)
+			if flipped < 2 || signed < 10 {
+				t.Errorf("%d wrong ones made, %d right ones came out of 30", flipped, signed)
 			}
-			t.Logf("%d wrong ones made, %d of 60 signed, %v rebuilds", flipped, signed, testutil.ToFloat64(cfg.Metrics.rebuilds))
+			t.Logf("%d wrong ones made, %d of 30 signed, %v rebuilds", flipped, signed, testutil.ToFloat64(cfg.Metrics.rebuilds))
 		})
 	}
 }

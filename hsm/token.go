@@ -65,6 +65,9 @@ var defaultTimings = timings{
 	generate:   2 * time.Minute,
 }
 
+// openTimeout bounds the first login: some HSMs take half a minute to wake up.
+const openTimeout = time.Minute
+
 // Open loads the library, finds the token and logs in. A token that is not
 // there or a wrong PIN is an error, and the error names the fix. The caller
 // closes the Token, and starts Run where the process is to survive the loss of
@@ -96,11 +99,43 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if t.module, err = own(path, t); err != nil {
 		return nil, err
 	}
-	if err := t.open(pin); err != nil {
-		t.module.release(t)
+	if err := t.openWithin(ctx, pin); err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// openWithin makes the first link, unless ctx ends or the library hangs before:
+// a daemon must be able to say so and to end. What hangs keeps the library until
+// it returns, and is closed then.
+func (t *Token) openWithin(ctx context.Context, pin string) error {
+	outcome, givenUp := make(chan error), make(chan struct{})
+	go func() {
+		err := t.open(pin)
+		if err != nil {
+			t.module.release(t)
+		}
+		select {
+		case outcome <- err:
+		case <-givenUp:
+			if err == nil {
+				_ = t.Close() // nobody is there to be told
+			}
+		}
+	}()
+	timer := time.NewTimer(openTimeout)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-outcome:
+		return err
+	case <-ctx.Done():
+		err = fmt.Errorf("opening token %s: waiting for the PKCS#11 library: %w", t.name(), ctx.Err())
+	case <-timer.C:
+		err = fmt.Errorf("opening token %s: the PKCS#11 library did not answer within %s: is the HSM reachable?", t.name(), openTimeout)
+	}
+	close(givenUp)
+	return err
 }
 
 // open makes the first link.

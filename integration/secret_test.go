@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"ocspfleet/integration/fleet"
@@ -38,6 +39,10 @@ func (s *tokenSite) pinNowhere() {
 			}
 			nowhere(name+"'s "+file, string(raw))
 		}
+	}
+	limits := contents(s.t, fmt.Sprintf("/proc/%d/limits", now.Sites[0].PIDs.Ocspd))
+	if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).MatchString(limits) {
+		s.t.Errorf("ocspd may leave a core, and the PIN in it:\n%s", limits)
 	}
 	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/loglevel"} {
 		response, err := s.client.Get(s.site.AdminURL + path)

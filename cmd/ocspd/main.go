@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
@@ -31,6 +32,10 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	env.Level.Set(cfg.LogLevel)
+	// A core would hold the PIN.
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("switching core dumps off: %w", err)
+	}
 	pins, err := cfg.pins()
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ type Shim struct {
 type Faults struct {
 	Sessions    int           // when it changes, every open session is lost
 	Gone        bool          // the token is pulled out
-	Hang        bool          // signatures wait, inside the library, until it is false again
+	Hang        bool          // signatures and logins wait, inside the library, until it is false again
 	Delay       time.Duration // each signature takes so much longer; whole milliseconds
 	Error       uint          // CKR_ code of the signatures that fail
 	ErrorEvery  int           // each n-th fails; 0: none

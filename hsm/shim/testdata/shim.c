@@ -34,7 +34,7 @@ static unsigned long signatures; /* guarded by mutex */
 struct faults {
 	long sessions;    /* a session opened under another number is lost */
 	long gone;        /* 1: the token was pulled out */
-	long hang;        /* 1: a signature waits until this is 0 */
+	long hang;        /* 1: a signature or a login waits until this is 0 */
 	long delay_ms;    /* each signature takes so much longer */
 	long error;       /* CKR_ code of a signature that goes wrong */
 	long error_every; /* which ones go wrong: each n-th, 0: none */
@@ -117,6 +117,10 @@ static rv close_session(rv s) {
 static rv login(rv s, rv user, byte *pin, rv n) {
 	rv r;
 	ENTER(s);
+	while (f.hang) {
+		pause_ms(5);
+		f = read_faults();
+	}
 	r = ((rv(*)(rv, rv, byte *, rv))real->f[LOGIN])(inner(s), user, pin, n);
 	note(r == OK ? "login" : "login refused");
 	return r;
