@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,12 +27,13 @@ type tokenSite struct {
 	t      *testing.T
 	site   fleet.Site
 	client *http.Client
-	asks   []*noncedAsk
+	asks   []*prepared   // by issuer, with a nonce: signed anew each time
+	plain  [][]*prepared // by issuer, without: from the cache the second time
 	shim   *shim.Shim
 }
 
-// noncedAsk is a request that is never answered from the cache: it bears a nonce.
-type noncedAsk struct {
+// prepared is a request, ready to be sent, and what judges its answer.
+type prepared struct {
 	der       []byte
 	asked, ca *x509.Certificate
 }
@@ -57,7 +59,12 @@ func TestTokenOfASite(t *testing.T) {
 	})
 	s := &tokenSite{Fleet: f, t: t, site: f.Sites[0], client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	for _, issuer := range f.Issuers {
-		s.asks = append(s.asks, s.nonced(issuer, issuer.Serials.Good[0]))
+		s.asks = append(s.asks, s.asking(issuer, issuer.Serials.Good[0], "-nonce"))
+		var plain []*prepared
+		for _, serial := range issuer.Serials.Good[2:7] {
+			plain = append(plain, s.asking(issuer, serial, "-no_nonce"))
+		}
+		s.plain = append(s.plain, plain)
 	}
 	s.shim, err = shim.Build(t.TempDir(), s.site.Token.Module)
 	if err != nil {
@@ -103,11 +110,11 @@ func (s *tokenSite) configure(edit func(string) string) string {
 	return before
 }
 
-// nonced has openssl make a request with a nonce.
-func (s *tokenSite) nonced(issuer fleet.Issuer, serial string) *noncedAsk {
+// asking has openssl make a request.
+func (s *tokenSite) asking(issuer fleet.Issuer, serial, nonce string) *prepared {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "request")
-	said(s.t, "openssl", "ocsp", "-issuer", s.Path(issuer.Certificate), "-serial", "0x"+serial, "-nonce", "-reqout", file)
+	said(s.t, "openssl", "ocsp", "-issuer", s.Path(issuer.Certificate), "-serial", "0x"+serial, nonce, "-reqout", file)
 	ca, err := s.IssuerCertificate(issuer)
 	if err != nil {
 		s.t.Fatal(err)
@@ -116,11 +123,11 @@ func (s *tokenSite) nonced(issuer fleet.Issuer, serial string) *noncedAsk {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &noncedAsk{der: []byte(contents(s.t, file)), asked: &x509.Certificate{SerialNumber: new(big.Int).SetBytes(octets)}, ca: ca}
+	return &prepared{der: []byte(contents(s.t, file)), asked: &x509.Certificate{SerialNumber: new(big.Int).SetBytes(octets)}, ca: ca}
 }
 
-// signed asks for an answer that must be signed now, and verifies it.
-func (s *tokenSite) signed(ctx context.Context, a *noncedAsk) (*ocsp.Response, error) {
+// signed asks and verifies the answer.
+func (s *tokenSite) signed(ctx context.Context, a *prepared) (*ocsp.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.site.URL, strings.NewReader(string(a.der)))
 	if err != nil {
 		return nil, err
@@ -251,6 +258,15 @@ func (s *tokenSite) pulledOut() {
 func (s *tokenSite) hangs() {
 	s.cached()
 	s.fault(shim.Faults{Sessions: 6, Hang: true})
+	var all sync.WaitGroup
+	for range 64 { // more than there are sessions, so that each of them hangs
+		all.Go(func() {
+			if _, err := s.signed(s.t.Context(), s.asks[0]); !tryLater(err) {
+				s.t.Errorf("while the library hangs: %v", err)
+			}
+		})
+	}
+	all.Wait()
 	s.unsigned("does not return")
 	s.fault(shim.Faults{Sessions: 6})
 	s.t.Logf("signing %v after the calls returned", s.signsAgain().Round(time.Millisecond))
