@@ -40,6 +40,10 @@ func (p *Plan) Writes() int64 {
 	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent]
 }
 
+// Limited is how many of them the fleet's hourly limit counts: what is good at the
+// master and becomes revoked.
+func (p *Plan) Limited() int64 { return p.Counts[db.ImportRevoke] }
+
 // Conflicts is how many rows the master knows otherwise and keeps so, and how
 // many it cannot take, since their end is not known.
 func (p *Plan) Conflicts() int64 {
