@@ -53,7 +53,7 @@ func (p *Plan) Conflicts() int64 {
 // Refusal says why Apply will do nothing, or nil.
 func (p *Plan) Refusal() error {
 	if n := p.Counts[db.ImportOtherEnd]; n > 0 {
-		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q?", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
+		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q? (a wrong end at the master is mended by ocspctl cert correct --not-after)", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
 	}
 	return nil
 }
