@@ -116,10 +116,14 @@ func (s settings) library() (string, error) {
 }
 
 // environment puts SOFTHSM2_CONF into the process environment. Go's os.Setenv
-// reaches the C library's environment in a cgo program, where SoftHSM reads it.
-func (s settings) environment() error {
+// reaches the C library's environment in a cgo program, where SoftHSM reads it;
+// it has done so already when the library is in use.
+func (s settings) environment(inUse bool) error {
 	if s.SoftHSM2Conf == "" {
 		return nil
+	}
+	if now := os.Getenv("SOFTHSM2_CONF"); inUse && now != s.SoftHSM2Conf {
+		return fmt.Errorf("setting SOFTHSM2_CONF: SoftHSM reads one configuration per process, and that is %q: name it for both tokens, and have both in its directory", now)
 	}
 	if _, err := os.Stat(s.SoftHSM2Conf); err != nil {
 		return fmt.Errorf("reading the SoftHSM configuration: %w", err)

@@ -3,7 +3,7 @@
 //
 // It trusts the PKCS#11 library, which runs inside the process, and the file
 // that holds the PIN. It does not trust the token to be there, to be quick or
-// to compute rightly: every signature has a deadline, every RSA signature is
+// to compute rightly: every signature has a deadline, every signature is
 // verified before it leaves, and a lost session, a reloaded token or a token
 // that was away heals without a restart. A wrong PIN is tried once and never
 // again, since real tokens lock.

@@ -27,6 +27,7 @@ var (
 	ErrDuplicate = errors.New("the token already holds a key of this label")
 
 	errReplaced    = errors.New("the session was closed under the call")
+	errReload      = errors.New("the library is loaded anew for another token")
 	errVanished    = errors.New("a key that was in the token is not seen any more")
 	errUnsupported = errors.New("not supported: want P-256, P-384 or RSA with PKCS#1 v1.5, over a hash")
 )

@@ -56,7 +56,7 @@ func openSoft(t *testing.T, cfg Config, supervised bool, change ...func(*timings
 		t.Fatal(err)
 	}
 	token.times = timings{
-		firstDelay: 10 * time.Millisecond, maxDelay: 50 * time.Millisecond, calm: time.Hour,
+		firstDelay: 10 * time.Millisecond, maxDelay: 50 * time.Millisecond, calm: time.Hour, reload: 100 * time.Millisecond,
 		selfTest: 100 * time.Millisecond, generate: time.Minute,
 	}
 	for _, f := range change {

@@ -66,6 +66,9 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	if label == "" || len(label) > maxLabelLen {
 		return nil, fmt.Errorf("making a key in token %s: label %q: want 1 to %d octets", t.name(), label, maxLabelLen)
 	}
+	if only := t.uri.Object; len(t.uri.ID) > 0 || only != "" && only != label {
+		return nil, fmt.Errorf("making key %q in token %s: the PKCS#11 URI names one other key by object or id, and this one would not be seen: take them out of token.uri", label, t.name())
+	}
 	key, err := once(t, t.times.generate, func(l *link) (crypto.Signer, error) { return t.generate(l, kind, label) })
 	if err != nil {
 		return nil, fmt.Errorf("making key %q in token %s: %w", label, t.name(), err)

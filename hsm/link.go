@@ -21,6 +21,7 @@ import (
 // through it. It is replaced whole when the sessions are lost.
 type link struct {
 	ctx *crypto11.Context
+	uri URI // its object and id say which keys there are for us; empty: all
 
 	// inside is read-locked by every call into the library, so that close, which
 	// finalises the library, finds nobody in it: SoftHSM crashes otherwise.
@@ -76,7 +77,7 @@ func dial(module string, s settings, pin string) (*link, error) {
 		}
 		return nil, fmt.Errorf("opening token %s: %w", s.name(), err)
 	}
-	return &link{ctx: ctx, keys: make(map[keyName]crypto.Signer)}, nil
+	return &link{ctx: ctx, uri: s.uri, keys: make(map[keyName]crypto.Signer)}, nil
 }
 
 // name is how the token is called in errors and logs.
@@ -85,6 +86,14 @@ func (s settings) name() string {
 		return fmt.Sprintf("%q", s.uri.Token)
 	}
 	return fmt.Sprintf("with serial number %q", s.uri.Serial)
+}
+
+// label is how metrics call the token: what the configuration chose it by.
+func (s settings) label() string {
+	if s.uri.Token != "" {
+		return s.uri.Token
+	}
+	return s.uri.Serial
 }
 
 // enter says whether the link is still open; whoever entered must leave.
@@ -183,11 +192,22 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 	return ok && comparable.Equal(b)
 }
 
-// pairs returns the key pairs whose private half has this attribute.
+// pairs returns the key pairs whose private half has this attribute, and the
+// label and id that the URI wants (RFC 7512 section 2.3: what is named must match).
 func (l *link) pairs(attribute crypto11.AttributeType, value any) ([]crypto11.Signer, error) {
 	set := crypto11.NewAttributeSet()
 	if err := set.Set(attribute, value); err != nil {
 		return nil, err
+	}
+	if l.uri.Object != "" {
+		if err := set.Set(crypto11.CkaLabel, []byte(l.uri.Object)); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.uri.ID) > 0 { // instead of an id asked for: whose key it is, is judged by its public half
+		if err := set.Set(crypto11.CkaId, l.uri.ID); err != nil {
+			return nil, err
+		}
 	}
 	return l.ctx.FindKeyPairsWithAttributes(set)
 }

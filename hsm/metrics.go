@@ -10,7 +10,9 @@ import (
 type Metrics struct {
 	signSeconds prometheus.Histogram
 	signErrors  *prometheus.CounterVec
+	retries     prometheus.Counter
 	rebuilds    prometheus.Counter
+	up          *prometheus.GaugeVec
 	queue       prometheus.Gauge
 }
 
@@ -18,6 +20,8 @@ type Metrics struct {
 //
 //	ocspd_sign_duration_seconds      time of one signature, waiting included
 //	ocspd_sign_errors_total{class}   signatures not made; class is a closed set
+//	ocspd_token_retries_total        calls repeated after an error that may pass
+//	ocspd_token_up{token}            1: signatures can be made; 0: the breaker is open
 //	ocspd_token_rebuilds_total       times that all sessions were closed and opened again
 //	ocspd_token_queue                signatures waiting for a session now
 func NewMetrics(registry prometheus.Registerer) *Metrics {
@@ -32,6 +36,14 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "ocspd_sign_errors_total",
 			Help: "Signatures that were asked for and not made, by class.",
 		}, []string{"class"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ocspd_token_retries_total",
+			Help: "Calls of the token that were made once more after an error that may pass.",
+		}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ocspd_token_up",
+			Help: "1 while signatures can be asked of the token, 0 while it is lost and looked for.",
+		}, []string{"token"}),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ocspd_token_rebuilds_total",
 			Help: "Times that all sessions with the token were closed and opened again.",
@@ -44,7 +56,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	for _, known := range signErrorClasses {
 		m.signErrors.WithLabelValues(known.label) // so that a rate exists before the first error
 	}
-	registry.MustRegister(m.signSeconds, m.signErrors, m.rebuilds, m.queue)
+	registry.MustRegister(m.signSeconds, m.signErrors, m.retries, m.up, m.rebuilds, m.queue)
 	return m
 }
 
@@ -58,6 +70,24 @@ func (m *Metrics) refused(err error) {
 	if m != nil {
 		m.signErrors.WithLabelValues(errorClass(err)).Inc()
 	}
+}
+
+func (m *Metrics) retried() {
+	if m != nil {
+		m.retries.Inc()
+	}
+}
+
+// stands says whether the token called name, by its URI, is up.
+func (m *Metrics) stands(name string, up bool) {
+	if m == nil {
+		return
+	}
+	value := 0.0
+	if up {
+		value = 1
+	}
+	m.up.WithLabelValues(name).Set(value)
 }
 
 func (m *Metrics) rebuilt() {

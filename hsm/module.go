@@ -3,8 +3,10 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -12,8 +14,11 @@ import (
 // TokenInfo is what the token says of itself.
 type TokenInfo struct {
 	Label, Serial, Manufacturer, Model string
-	Module                             string // path of the library
-	Sessions                           int    // that sign at a time
+	Module                             string   // path of the library
+	Sessions                           int      // that sign at a time
+	Open                               int      // sessions that are open; 0: not told, as by SoftHSM
+	MostOpen                           int      // sessions that the token allows; 0: no limit told
+	Mechanisms                         []string // of those that we need, which the token has
 }
 
 // module is a second handle on the library, for what crypto11 does not offer:
@@ -21,9 +26,15 @@ type TokenInfo struct {
 // of the process, since unloading a PKCS#11 library is where many crash
 // (SoftHSMv2 #635), and never initialises while a link is up.
 type module struct {
-	path  string
-	ctx   *pkcs11.Ctx
-	owned bool // a Token has it; guarded by modulesMu
+	path string
+	ctx  *pkcs11.Ctx
+
+	// building is held while links are closed and opened: by Open, one attempt
+	// of Run at a time, and Close, of whichever Token of this library.
+	building sync.Mutex
+	reloaded time.Time // when a Token last had the others let go, too; guarded by building
+
+	users []*Token // guarded by modulesMu
 }
 
 // PKCS#11 state belongs to the process (C_Initialize, C_Login and C_Finalize
@@ -33,8 +44,8 @@ var (
 	modules   = map[string]*module{}
 )
 
-// own loads the library and takes it for one Token.
-func own(path string) (*module, error) {
+// own loads the library and enters a Token among its users.
+func own(path string, t *Token) (*module, error) {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
 	m := modules[path]
@@ -46,17 +57,51 @@ func own(path string) (*module, error) {
 		m = &module{path: path, ctx: ctx}
 		modules[path] = m
 	}
-	if m.owned {
-		return nil, fmt.Errorf("loading PKCS#11 library %q: a token of it is open in this process already, close that one first", path)
-	}
-	m.owned = true
+	m.users = append(m.users, t)
 	return m, nil
 }
 
-func (m *module) release() {
+func (m *module) release(t *Token) {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
-	m.owned = false
+	m.users = slices.DeleteFunc(m.users, func(user *Token) bool { return user == t })
+}
+
+// others returns the Tokens that use the library beside t.
+func (m *module) others(t *Token) []*Token {
+	modulesMu.Lock()
+	defer modulesMu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.users), func(user *Token) bool { return user == t })
+}
+
+// reload closes the links of all other Tokens, so that the library is finalised
+// and sees the tokens as they are when t dials next. Each of the others makes
+// its own link anew as soon as building is free; who signs with it waits for
+// that, within its deadline. Not more often than once in pause, since a token
+// that is away must not disturb its neighbour for as long as it is away.
+// building is held.
+func (m *module) reload(t *Token, pause time.Duration) bool {
+	others := m.others(t)
+	if len(others) == 0 || (!m.reloaded.IsZero() && time.Since(m.reloaded) < pause) {
+		return false
+	}
+	m.reloaded = time.Now()
+	for _, other := range others {
+		other.mu.Lock()
+		l := other.current
+		other.mu.Unlock()
+		if l != nil {
+			other.lose(l, errReload)
+		}
+		other.mu.Lock()
+		lost := other.lost
+		other.lost = nil
+		other.mu.Unlock()
+		if lost != nil {
+			other.retire(lost)
+		}
+	}
+	return true
 }
 
 // slot returns the token's slot while a link is up.
@@ -77,9 +122,38 @@ func (m *module) slot(uri URI) (uint, pkcs11.TokenInfo, error) {
 	return 0, pkcs11.TokenInfo{}, errors.New("listing slots: the token is in none")
 }
 
+// needed are the mechanisms that we use, in the order of their list.
+var needed = []struct {
+	name string
+	code uint
+}{
+	{"ECDSA", pkcs11.CKM_ECDSA},
+	{"RSA_PKCS", pkcs11.CKM_RSA_PKCS},
+	{"EC_KEY_PAIR_GEN", pkcs11.CKM_EC_KEY_PAIR_GEN},
+	{"RSA_PKCS_KEY_PAIR_GEN", pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN},
+}
+
+// mechanisms returns which of the needed mechanisms the token in a slot has.
+func (m *module) mechanisms(slot uint) ([]string, error) {
+	all, err := m.ctx.GetMechanismList(slot)
+	if err != nil {
+		return nil, fmt.Errorf("listing mechanisms: %w", err)
+	}
+	names := []string{}
+	for _, want := range needed {
+		if slices.ContainsFunc(all, func(has *pkcs11.Mechanism) bool { return has.Mechanism == want.code }) {
+			names = append(names, want.name)
+		}
+	}
+	return names, nil
+}
+
 // labels lists the tokens that there are, for the text of an error. Only when
 // no link is up: it initialises and finalises the library.
-func (m *module) labels() string {
+func (m *module) labels(t *Token) string {
+	if len(m.others(t)) > 0 {
+		return "" // they are not to be disturbed
+	}
 	if err := m.ctx.Initialize(); err != nil {
 		return "" // the error that led here says enough
 	}

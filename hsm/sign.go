@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -12,20 +11,12 @@ import (
 	"time"
 )
 
-// ecdsaSample is how many ECDSA signatures go by for each one verified.
-// Verifying P-256 takes 60 us, as long as SoftHSM takes to sign (50 us): each
-// one would halve the rate, one in 32 costs 4 %. A wrong ECDSA signature is an
-// answer that clients refuse; it reveals no key as an RSA one can, and RSA is
-// always verified (26 us beside 500 us).
-const ecdsaSample = 32
-
 // signer is one key of a Token. It finds the key's handle in whatever link is
 // in use, so it outlives every rebuild.
 type signer struct {
 	token  *Token
 	public crypto.PublicKey
 	name   keyName
-	count  atomic.Uint32
 }
 
 // Public returns the public key.
@@ -33,6 +24,10 @@ func (s *signer) Public() crypto.PublicKey { return s.public }
 
 // Sign signs the digest within Config.SignTimeout. When the session was lost it
 // waits for a new one within that time and tries once more.
+//
+// Every signature is verified before it leaves. A faulty RSA signature reveals
+// the key (CRT), a wrong one of any kind is an answer that clients refuse for as
+// long as caches keep it. BenchmarkSign measures the cost; docs/token.md tells it.
 func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	start := time.Now()
 	signature, err := s.sign(digest, opts)
@@ -71,9 +66,6 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return nil, err
 		}
 		s.token.gate.took(time.Since(begin))
-		if _, isEC := s.public.(*ecdsa.PublicKey); isEC && s.count.Add(1)%ecdsaSample != 0 {
-			return signature, nil
-		}
 		if err := verify(s.public, digest, hash, signature); err != nil {
 			return nil, err
 		}
@@ -89,26 +81,31 @@ type outcome[T any] struct {
 
 // within runs one call of the library under the gate and a deadline. When the
 // link was lost over it, it waits for a new one and calls once more, if that
-// comes within the deadline. Not for Run, which would wait for itself.
+// comes within the deadline; while the library is loaded anew for another token
+// it waits likewise. Not for Run, which would wait for itself.
 func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
 	var zero T
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	value, lost, err := settled(t, timer.C, call)
-	if !lost {
-		return value, err
-	}
-	if _, healed, reason := t.state(); reason != nil {
-		select {
-		case <-healed:
-		case <-t.done:
-			return zero, ErrClosed
-		case <-timer.C:
-			return zero, unavailable(err)
+	for again := false; ; {
+		value, lost, err := settled(t, timer.C, call)
+		if lost && !again {
+			again = true
+		} else if lost && !errors.Is(err, ErrBadSignature) {
+			return zero, unavailable(err) // lost twice within one deadline
+		} else if lost || !errors.Is(err, errReload) {
+			return value, err
+		}
+		if _, healed, reason := t.state(); reason != nil {
+			select {
+			case <-healed:
+			case <-t.done:
+				return zero, ErrClosed
+			case <-timer.C:
+				return zero, unavailable(err)
+			}
 		}
 	}
-	value, _, err = settled(t, timer.C, call)
-	return value, err
 }
 
 // settled makes one call and does about its error what the class says: once
@@ -126,6 +123,7 @@ func settled[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 		case what == classFatal:
 			return value, false, err
 		case what == classRetry && try == 0:
+			t.Metrics.retried()
 			continue // on the same sessions, or on the new ones after errReplaced
 		}
 		t.lose(l, err)

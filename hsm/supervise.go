@@ -101,8 +101,8 @@ func (t *Token) pause(ctx context.Context, d time.Duration) bool {
 // after its restart: closing old handles late would close new sessions). It
 // also makes the login a real one; beside an old one any PIN is accepted.
 func (t *Token) rebuild() (err error) {
-	t.building.Lock()
-	defer t.building.Unlock()
+	t.module.building.Lock()
+	defer t.module.building.Unlock()
 	defer func() {
 		if err != nil {
 			t.mu.Lock()
@@ -120,26 +120,39 @@ func (t *Token) rebuild() (err error) {
 	if lost != nil {
 		t.retire(lost)
 	}
-	pin, err := t.freshPIN()
-	if err != nil {
-		return err
+	l, slot, gone, err := t.connect()
+	// Beside other tokens the library was not finalised: what it says now may be
+	// what it knew before.
+	if stale := err != nil && !errors.Is(err, ErrPIN) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
+		if l != nil {
+			l.close()
+		}
+		l, slot, gone, err = t.connect()
 	}
-	l, err := t.dial(t.module.path, t.settings, pin)
 	if err != nil {
-		t.noteRefusal(pin, err)
-		return err
-	}
-	slot, _, err := t.module.slot(t.uri)
-	if err != nil {
-		l.close()
-		return err
-	}
-	gone, err := t.findAll(l)
-	if err != nil {
-		l.close()
 		return err
 	}
 	return t.use(l, slot, gone)
+}
+
+// connect makes a link and finds and tests every key that was handed out.
+func (t *Token) connect() (l *link, slot uint, gone map[keyName]bool, err error) {
+	pin, err := t.freshPIN()
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if l, err = t.dial(t.module.path, t.settings, pin); err != nil {
+		t.noteRefusal(pin, err)
+		return nil, 0, nil, err
+	}
+	if slot, _, err = t.module.slot(t.uri); err == nil {
+		gone, err = t.findAll(l)
+	}
+	if err != nil {
+		l.close()
+		return nil, 0, nil, err
+	}
+	return l, slot, gone, nil
 }
 
 // retire closes a lost link. A call that hangs inside it is waited for no
@@ -230,6 +243,7 @@ func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
 	t.refused, t.refusal = "", nil
 	close(t.healed)
 	t.healed = nil
+	t.Metrics.stands(t.label(), true)
 	return nil
 }
 

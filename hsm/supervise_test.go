@@ -30,8 +30,8 @@ func closeAllSessions(t *testing.T, token *Token) {
 			token.gate.leave()
 		}
 	}()
-	token.building.Lock()
-	defer token.building.Unlock()
+	token.module.building.Lock()
+	defer token.module.building.Unlock()
 	token.mu.Lock()
 	slot := token.slot
 	token.mu.Unlock()

@@ -28,10 +28,6 @@ type Token struct {
 	times  timings
 	dial   func(module string, s settings, pin string) (*link, error) // dial; tests count and break it
 
-	// building is held while links are closed and opened: by Open, one attempt
-	// of Run at a time, and Close.
-	building sync.Mutex
-
 	mu      sync.Mutex            // guards what follows
 	current *link                 // nil while the breaker is open
 	lost    *link                 // to be closed before the next dial
@@ -56,6 +52,7 @@ type timings struct {
 	maxDelay   time.Duration // between attempts to heal; how late a token that came back is seen
 	calm       time.Duration // a link that lived so long is replaced at once when lost
 	selfTest   time.Duration // between two self-tests of every key; finds a dead idle connection
+	reload     time.Duration // between two reloads of a library that other tokens use, too
 	generate   time.Duration // deadline of making a key: RSA-3072 takes an HSM up to a minute
 }
 
@@ -64,8 +61,12 @@ var defaultTimings = timings{
 	maxDelay:   5 * time.Second,
 	calm:       30 * time.Second,
 	selfTest:   20 * time.Second,
+	reload:     30 * time.Second,
 	generate:   2 * time.Minute,
 }
+
+// openTimeout bounds the first login: some HSMs take half a minute to wake up.
+const openTimeout = time.Minute
 
 // Open loads the library, finds the token and logs in. A token that is not
 // there or a wrong PIN is an error, and the error names the fix. The caller
@@ -87,35 +88,68 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if mode, open := s.pinFileOpen(); open {
 		s.Logger.WarnContext(ctx, "PIN file is readable by others: chmod 600", slog.String("file", s.PINFile), slog.String("mode", mode.String()))
 	}
-	m, err := own(path)
-	if err != nil {
-		return nil, err
-	}
 	t := &Token{
 		settings: s,
-		module:   m,
 		done:     make(chan struct{}),
 		broken:   make(chan struct{}, 1),
 		times:    defaultTimings,
 		dial:     dial,
 		wanted:   make(map[keyName]wantedKey),
 	}
-	if err := t.open(pin); err != nil {
-		m.release()
+	if t.module, err = own(path, t); err != nil {
+		return nil, err
+	}
+	if err := t.openWithin(ctx, pin); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
+// openWithin makes the first link, unless ctx ends or the library hangs before:
+// a daemon must be able to say so and to end. What hangs keeps the library until
+// it returns, and is closed then.
+func (t *Token) openWithin(ctx context.Context, pin string) error {
+	outcome, givenUp := make(chan error), make(chan struct{})
+	go func() {
+		err := t.open(pin)
+		if err != nil {
+			t.module.release(t)
+		}
+		select {
+		case outcome <- err:
+		case <-givenUp:
+			if err == nil {
+				_ = t.Close() // nobody is there to be told
+			}
+		}
+	}()
+	timer := time.NewTimer(openTimeout)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-outcome:
+		return err
+	case <-ctx.Done():
+		err = fmt.Errorf("opening token %s: waiting for the PKCS#11 library: %w", t.name(), ctx.Err())
+	case <-timer.C:
+		err = fmt.Errorf("opening token %s: the PKCS#11 library did not answer within %s: is the HSM reachable?", t.name(), openTimeout)
+	}
+	close(givenUp)
+	return err
+}
+
 // open makes the first link.
 func (t *Token) open(pin string) error {
-	if err := t.environment(); err != nil {
+	t.module.building.Lock()
+	defer t.module.building.Unlock()
+	others := t.module.others(t)
+	if err := t.environment(len(others) > 0); err != nil {
 		return err
 	}
 	l, err := t.dial(t.module.path, t.settings, pin)
 	if err != nil {
 		if isTokenAbsent(err) {
-			return fmt.Errorf("%w%s", err, t.module.labels())
+			return fmt.Errorf("%w%s", err, t.module.labels(t))
 		}
 		return err
 	}
@@ -123,21 +157,36 @@ func (t *Token) open(pin string) error {
 	if err == nil {
 		err = t.check(info)
 	}
+	var mechanisms []string
+	if err == nil {
+		mechanisms, err = t.module.mechanisms(slot)
+	}
+	for _, other := range others {
+		if other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
+			err = errors.New("it is open in this process already, close that one first")
+		}
+	}
 	if err != nil {
 		l.close()
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
 	sessions := t.MaxSessions
 	// Both constants of PKCS#11 for "no limit told" are passed over.
+	mostOpen := 0
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
-		sessions = int(min(uint(sessions), most))
+		sessions, mostOpen = int(min(uint(sessions), most)), int(most)
 	}
 	t.slot, t.current = slot, l
 	t.info = TokenInfo{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
 		Module: t.module.path, Sessions: sessions - 1, // one holds the login
+		MostOpen: mostOpen, Mechanisms: mechanisms,
+	}
+	if info.SessionCount != pkcs11.CK_UNAVAILABLE_INFORMATION {
+		t.info.Open = int(info.SessionCount)
 	}
 	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
+	t.Metrics.stands(t.label(), true)
 	return nil
 }
 
@@ -170,8 +219,8 @@ func (t *Token) Close() error {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		t.building.Lock() // an attempt to heal ends first
-		defer t.building.Unlock()
+		t.module.building.Lock() // an attempt to heal ends first
+		defer t.module.building.Unlock()
 		t.mu.Lock()
 		links := []*link{t.current, t.lost}
 		t.current, t.lost = nil, nil
@@ -181,7 +230,7 @@ func (t *Token) Close() error {
 				l.close()
 			}
 		}
-		t.module.release()
+		t.module.release(t)
 	}()
 	timer := time.NewTimer(t.SignTimeout)
 	defer timer.Stop()
@@ -203,6 +252,8 @@ func (t *Token) Health() error {
 	switch {
 	case t.closed:
 		return ErrClosed
+	case t.current == nil && errors.Is(t.reason, errReload) && t.Now().Sub(t.since) < t.SignTimeout:
+		// Stepped aside for another token: who signs now waits and is served.
 	case t.current == nil:
 		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
 	case t.gate.stuck():
@@ -311,6 +362,7 @@ func (t *Token) lose(l *link, reason error) {
 	t.current, t.lost = nil, l
 	t.reason, t.since = reason, t.Now()
 	t.healed = make(chan struct{})
+	t.Metrics.stands(t.label(), false)
 	select {
 	case t.broken <- struct{}{}:
 	default:

@@ -13,10 +13,11 @@ var (
 	testExists = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 )
 
-// Every test that docs/conformance.md names exists, and every test that is named
+// Every test that docs/conformance.md, token.md or clients.md names exists, and every test that is named
 // after a clause stands there.
 func TestConformanceNamesRealTests(t *testing.T) {
 	page := contents(t, filepath.Join("..", "docs", "conformance.md"))
+	others := contents(t, filepath.Join("..", "docs", "token.md"), filepath.Join("..", "docs", "clients.md"))
 	exists := make(map[string]bool)
 	err := filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
@@ -40,6 +41,11 @@ func TestConformanceNamesRealTests(t *testing.T) {
 		named[found[1]] = true
 		if !exists[found[1]] {
 			t.Errorf("docs/conformance.md names %s, which does not exist", found[1])
+		}
+	}
+	for _, found := range testNamed.FindAllStringSubmatch(others, -1) {
+		if !exists[found[1]] {
+			t.Errorf("docs/token.md or docs/clients.md names %s, which does not exist", found[1])
 		}
 	}
 	clause := regexp.MustCompile(`^Test(RFC|X690|BR)_?[0-9]`)

@@ -43,6 +43,7 @@ var rooms = []room{
 	{"migrations", nil, reasonFloor},
 	{"hsm", nil, "the token is met as crypto.Signer; it knows no OCSP"},
 	{"hsm/softhsm", nil, reasonFloor},
+	{"hsm/shim", nil, reasonFloor},
 	{"db", nil, reasonFloor},
 	{"db/pgserver", nil, reasonFloor},
 	{"db/dbtest", []string{"db", "db/pgserver", "migrations"}, "it makes databases for tests, no more"},

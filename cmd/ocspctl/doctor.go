@@ -76,36 +76,51 @@ func (p *program) doctor(ctx context.Context, roleName, daemon string) error {
 		defer own.Close()
 		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: place.pins()}
 	}
-	at := cfg.Token
-	if at == (token{}) && site.Daemon != nil {
-		at = place.Token
+	at := []token{cfg.Token}
+	if site.Daemon != nil && (cfg.Token == token{} || len(place.MoreTokens) > 0) {
+		at = append([]token{place.Token}, place.MoreTokens...)
 	}
-	if at != (token{}) {
-		site.Keys = func(ctx context.Context) ([]doctor.Key, error) { return p.tokenKeys(ctx, at) }
+	if at[0] != (token{}) {
+		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return p.tokens(ctx, at) }
 	}
 	return p.printFindings(site.Examine(ctx))
 }
 
-// tokenKeys opens the token, lists its keys and closes it.
-func (p *program) tokenKeys(ctx context.Context, at token) ([]doctor.Key, error) {
+// tokens looks at each token in turn. An error of one does not hide the others.
+func (p *program) tokens(ctx context.Context, at []token) ([]doctor.Token, error) {
+	var all []doctor.Token
+	var faults []error
+	for _, place := range at {
+		seen, err := p.lookAt(ctx, place)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		all = append(all, seen)
+	}
+	return all, errors.Join(faults...)
+}
+
+// lookAt opens a token, lists its keys and closes it.
+func (p *program) lookAt(ctx context.Context, at token) (doctor.Token, error) {
 	settings, err := at.settings()
 	if err != nil {
-		return nil, err
+		return doctor.Token{}, err
 	}
 	settings.Logger = boot.NewLogger(p.stderr, p.tty, slog.LevelError)
 	t, err := hsm.Open(ctx, settings)
 	if err != nil {
-		return nil, err
+		return doctor.Token{}, err
 	}
 	infos, err := t.Keys()
 	if err := errors.Join(err, t.Close()); err != nil {
-		return nil, err
+		return doctor.Token{}, err
 	}
-	keys := make([]doctor.Key, len(infos))
-	for i, k := range infos {
-		keys[i] = doctor.Key{Label: k.Label, Hash: k.Fingerprint}
+	seen := doctor.Token{Name: t.Info().Label, Mechanisms: t.Info().Mechanisms, Most: t.Info().MostOpen}
+	for _, k := range infos {
+		seen.Keys = append(seen.Keys, doctor.Key{Label: k.Label, Kind: string(k.Kind), Hash: k.Fingerprint})
 	}
-	return keys, nil
+	return seen, nil
 }
 
 func (p *program) printFindings(all []doctor.Finding) error {
@@ -141,7 +156,10 @@ type daemonPlace struct {
 	Admin    string   `yaml:"admin"`
 	Database database `yaml:"database"`
 	Token    token    `yaml:"token"`
-	Issuers  []struct {
+
+	MoreTokens []token `yaml:"more_tokens"`
+
+	Issuers []struct {
 		Certificate string `yaml:"certificate"`
 		Fingerprint string `yaml:"fingerprint"`
 	} `yaml:"issuers"`

@@ -53,8 +53,11 @@ faster than RSA-2048. Next: key csr.`,
 	"key csr": `The request bears the site's name and is signed by the key, which proves that the
 site has it. Send it to the CA's staff, and read them the fingerprint by another
 way; they answer with responder add.`,
-	"key list": `The fingerprint is the SHA-256 of the public key, as responder list shows it at the
-master. A key that no certificate names is not used.`,
+	"key list": `Shows what the token says of itself, the mechanisms that it has of those that are
+needed, its keys, and the certificates of each key in the site's copy, if the
+configuration names the site's database. The fingerprint is the SHA-256 of the
+public key, as responder list shows it at the master. A key without a good
+certificate is not used.`,
 	"responder add": `Puts the site on the roster and signs one certificate per issuer for its key, with
 the CA's key of this configuration. They travel to the site as rows; ocspd uses
 them as soon as they are there. The same request again renews. Compare the

@@ -168,24 +168,3 @@ func chooseKey(token *hsm.Token, label string) (hsm.KeyInfo, error) {
 	}
 	return hsm.KeyInfo{}, fmt.Errorf("the token holds no key %q: it has %s", label, strings.Join(labels, ", "))
 }
-
-func (p *program) keyListCommand() *cobra.Command {
-	return p.verb("list", "show the keys of the token", "ocspctl key list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		return p.atToken(ctx, func(token *hsm.Token) error {
-			keys, err := token.Keys()
-			if err != nil {
-				return err
-			}
-			views := make([]keyView, len(keys))
-			for i, key := range keys {
-				views[i] = viewKey(key)
-			}
-			return p.print(map[string]any{"keys": views}, func(t *table) {
-				t.row("LABEL", "KIND", "FINGERPRINT", "ID")
-				for _, v := range views {
-					t.row(v.Label, v.Kind, v.Fingerprint, v.ID)
-				}
-			})
-		})
-	})
-}

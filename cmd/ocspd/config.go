@@ -28,6 +28,11 @@ type Config struct {
 	Database Database `yaml:"database"`
 	// Token holds this site's responder key.
 	Token Token `yaml:"token"`
+	// MoreTokens are further tokens, each with keys of its own: a partition per
+	// issuer, or an old and a new HSM side by side while the site's key moves.
+	// The certificates in the database say which key signs for which issuer.
+	// SoftHSM tokens must share one softhsm2_conf.
+	MoreTokens []Token `yaml:"more_tokens"`
 	// Issuers are the CA keys this site answers for, and no others, whatever
 	// its database says. At least one.
 	Issuers []Issuer `yaml:"issuers"`
@@ -97,9 +102,19 @@ func (c *Config) Check(report func(key, problem string)) {
 	required("listen", c.Listen, `":80"`)
 	required("database.dsn", c.Database.DSN, "postgres://ocspd@127.0.0.1:5432/ocspfleet?sslmode=disable")
 	required("token.uri", c.Token.URI, `"pkcs11:token=site-a"`)
-	if c.Token.URI != "" {
-		if _, err := hsm.ParseURI(c.Token.URI); err != nil {
-			report("token.uri", err.Error())
+	for i, token := range c.MoreTokens {
+		required(fmt.Sprintf("more_tokens[%d].uri", i), token.URI, `"pkcs11:token=site-a-new"`)
+	}
+	for i, token := range c.tokens() {
+		key := "token"
+		if i > 0 {
+			key = fmt.Sprintf("more_tokens[%d]", i-1)
+		}
+		if _, err := hsm.ParseURI(token.URI); token.URI != "" && err != nil {
+			report(key+".uri", err.Error())
+		}
+		if token.SignTimeout < 0 {
+			report(key+".sign_timeout", "cannot be negative")
 		}
 	}
 	if len(c.Issuers) == 0 {
@@ -119,9 +134,31 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.Poll < 10*time.Millisecond || c.Poll > time.Minute {
 		report("poll", "wants 10ms to 1m")
 	}
-	if c.DrainDelay < 0 || c.Token.SignTimeout < 0 {
-		report("drain_delay", "durations cannot be negative")
+	if c.DrainDelay < 0 {
+		report("drain_delay", "cannot be negative")
 	}
+}
+
+func (c *Config) tokens() []Token { return append([]Token{c.Token}, c.MoreTokens...) }
+
+// signTimeout is how long an answer waits: as the slowest token may take.
+func (c *Config) signTimeout() time.Duration {
+	longest := time.Duration(0)
+	for _, token := range c.tokens() {
+		longest = max(longest, token.SignTimeout)
+	}
+	return longest
+}
+
+func (c *Config) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
+	var all []hsm.Config
+	for _, token := range c.tokens() {
+		all = append(all, hsm.Config{
+			URI: token.URI, Module: token.Module, PINFile: token.PINFile, SoftHSM2Conf: token.SoftHSM2Conf,
+			MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout, Logger: log, Metrics: metrics,
+		})
+	}
+	return all
 }
 
 func (c *Config) database() db.Config {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
@@ -31,6 +32,10 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	env.Level.Set(cfg.LogLevel)
+	// A core would hold the PIN.
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("switching core dumps off: %w", err)
+	}
 	pins, err := cfg.pins()
 	if err != nil {
 		return err
@@ -47,14 +52,11 @@ func run(ctx context.Context, env boot.Env) error {
 	if err := store.AwaitSchema(ctx, "site", env.Log); err != nil {
 		return err
 	}
-	token, err := hsm.Open(ctx, hsm.Config{
-		URI: cfg.Token.URI, Module: cfg.Token.Module, PINFile: cfg.Token.PINFile, SoftHSM2Conf: cfg.Token.SoftHSM2Conf,
-		MaxSessions: cfg.Token.MaxSessions, SignTimeout: cfg.Token.SignTimeout, Logger: env.Log, Metrics: hsm.NewMetrics(registry),
-	})
+	tokens, err := hsm.OpenRing(ctx, cfg.hsm(env.Log, hsm.NewMetrics(registry)))
 	if err != nil {
 		return err
 	}
-	plan.AddCloser("token", token.Close)
+	plan.AddCloser("token", tokens.Close)
 	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry)})
 	if err != nil {
 		return err
@@ -62,8 +64,8 @@ func run(ctx context.Context, env boot.Env) error {
 	metrics := signer.NewMetrics()
 	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.Token.SignTimeout, Logger: env.Log, Metrics: metrics,
-	}, copied, token)
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Logger: env.Log, Metrics: metrics,
+	}, copied, tokens)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func run(ctx context.Context, env boot.Env) error {
 	}
 	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
-		if err := token.Health(); err != nil {
+		if err := tokens.Health(); err != nil {
 			reasons = append(reasons, err.Error())
 		}
 		return reasons
@@ -85,7 +87,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin, false); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	plan.AddWorker("token", token.Run)
+	plan.AddWorker("token", tokens.Run)
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("responder", responder.Run)
 	plan.AddServer("ocsp", signer.NewServer(responder.Handler(signer.HTTPConfig{}), env.Log), signer.LimitListener(public, cfg.MaxConnections))

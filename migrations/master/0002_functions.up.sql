@@ -296,8 +296,18 @@ alter table responder owner to ocsp_owner;
 alter table responder_key owner to ocsp_owner;
 
 grant execute on function heartbeat(interval) to ocsp_publisher;
-grant pg_read_all_stats to ocsp_owner;  -- for replicas_wrote
-grant pg_read_all_stats to ocsp_publisher;  -- to name who blocks the head
+-- Memberships belong to the whole cluster: a migration of another database may
+-- grant them at this moment.
+do $$
+begin
+  grant pg_read_all_stats to ocsp_owner;  -- for replicas_wrote
+exception when unique_violation or internal_error then null;  -- internal_error: tuple concurrently updated
+end $$;
+do $$
+begin
+  grant pg_read_all_stats to ocsp_publisher;  -- to name who blocks the head
+exception when unique_violation or internal_error then null;
+end $$;
 grant execute on function certificate_issue, certificate_revoke, certificate_hold, certificate_release, certificate_import, certificate_crl_number, replicas_wrote to ocsp_ca, ocsp_operator;
 grant execute on function issuer_add, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
 grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;

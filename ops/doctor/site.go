@@ -16,7 +16,16 @@ import (
 // Key is a key of the site's token.
 type Key struct {
 	Label string
+	Kind  string   // p256, p384, rsa2048 or rsa3072
 	Hash  [32]byte // SHA-256 of its SubjectPublicKeyInfo
+}
+
+// Token is what a token of the site says of itself, and its keys.
+type Token struct {
+	Name       string   // as people call it
+	Mechanisms []string // PKCS#11 names without CKM_, of those that are needed
+	Most       int      // sessions that it allows; 0: no limit told
+	Keys       []Key
 }
 
 // Pin is an issuer that ocspd is configured to serve.
@@ -36,8 +45,9 @@ type Daemon struct {
 // Site examines a site.
 type Site struct {
 	Store *db.Store
-	// Keys lists the keys of the token; nil: no token is configured.
-	Keys func(context.Context) ([]Key, error)
+	// Tokens looks at the tokens; nil: none is configured. It returns what it
+	// could look at, also with an error.
+	Tokens func(context.Context) ([]Token, error)
 	// Daemon is nil when ocspd's configuration is not there; NoDaemon says why.
 	Daemon   *Daemon
 	NoDaemon string
@@ -76,34 +86,13 @@ func (s Site) Examine(ctx context.Context) []Finding {
 			issuers = s.served(f, issuers)
 			if known {
 				s.certificates(ctx, f, issuers, certificates, keys)
+				matches(f, issuers, certificates, keys)
 			}
 		}
 	}
 	f.kernelClock()
 	s.daemon(ctx, f)
 	return f.all
-}
-
-func (s Site) token(ctx context.Context, f *findings) ([]Key, bool) {
-	if s.Keys == nil {
-		f.warn("token", "set token in ocspctl's configuration, or give --ocspd-config", "not looked at: no token is configured")
-		return nil, false
-	}
-	keys, err := s.Keys(ctx)
-	switch {
-	case err != nil:
-		f.fail("token", "look at token.uri, token.module and the PIN file; is the HSM's daemon up?", "%v", err)
-		return nil, false
-	case len(keys) == 0:
-		f.fail("token", "ocspctl key generate --label ocsp-SITE-DATE", "is there and holds no key")
-		return nil, true
-	}
-	labels := make([]string, len(keys))
-	for i, k := range keys {
-		labels[i] = k.Label
-	}
-	f.ok("token", "holds %d keys: %s", len(keys), strings.Join(labels, ", "))
-	return keys, true
 }
 
 func (s Site) subscription(ctx context.Context, f *findings) {

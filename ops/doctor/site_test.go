@@ -63,14 +63,14 @@ func newSite(t *testing.T, change func(*x509.Certificate)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.key = doctor.Key{Label: "ocsp-site-a", Hash: sha256.Sum256(spki)}
+	s.key = doctor.Key{Label: "ocsp-site-a", Kind: "p256", Hash: sha256.Sum256(spki)}
 	s.exec(t, `insert into issuer values (1, sha256('key'), 'web-ca', $1, 259200, 300, 129600, 900, 3600, 'unknown', 'revocable', '', 1)`, s.caDER)
 	s.exec(t, `insert into certificate (issuer_id, serial, not_after) values (1, '\x07', $1)`, leaf.NotAfter)
 	s.exec(t, `insert into responder_certificate values (sha256($1), 1, '\x07', 'site-a', $2, $1)`, der, s.key.Hash[:])
 	s.head(t)
 	s.doctor = doctor.Site{
 		Store: open(t, s.dsn), Now: time.Now,
-		Keys: func(context.Context) ([]doctor.Key, error) { return []doctor.Key{s.key}, nil },
+		Tokens: func(context.Context) ([]doctor.Token, error) { return []doctor.Token{token(s.key)}, nil },
 	}
 	return s
 }
@@ -170,6 +170,11 @@ func TestDoctorJudgesTheCertificate(t *testing.T) {
 	}
 }
 
+// token is a token that can do all that is needed.
+func token(keys ...doctor.Key) doctor.Token {
+	return doctor.Token{Name: "site-a", Mechanisms: []string{"ECDSA", "RSA_PKCS"}, Keys: keys}
+}
+
 func TestDoctorOfAnotherIssuersCertificate(t *testing.T) {
 	s, other := newSite(t, nil), newSite(t, nil) // the same name, another key
 	s.exec(t, "update issuer set certificate = $1", other.caDER)
@@ -229,7 +234,7 @@ func TestDoctorJudgesTokenPinsAndPorts(t *testing.T) {
 	ready = http.StatusServiceUnavailable
 	s.doctor.Daemon.Pins = nil
 	s.doctor.Daemon.Store = open(t, dbtest.As(s.dsn, "ocsp_sync"))
-	s.doctor.Keys = func(context.Context) ([]doctor.Key, error) { return nil, errors.New("CKR_PIN_INCORRECT") }
+	s.doctor.Tokens = func(context.Context) ([]doctor.Token, error) { return nil, errors.New("CKR_PIN_INCORRECT") }
 	all = s.doctor.Examine(t.Context())
 	want(t, all, doctor.Fail, "token", "CKR_PIN_INCORRECT")
 	want(t, all, doctor.Fail, "ocspd admin", "503: token: no key")

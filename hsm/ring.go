@@ -1,0 +1,74 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"sync"
+)
+
+// Ring is the tokens of one process, each with keys of its own: one per issuer,
+// say, or an old and a new HSM side by side while keys move.
+type Ring []*Token
+
+// OpenRing opens all tokens, or none. Tokens of one library must be named in
+// one go or one after another; one token cannot be opened twice.
+func OpenRing(ctx context.Context, configs []Config) (Ring, error) {
+	ring := make(Ring, 0, len(configs))
+	for _, cfg := range configs {
+		token, err := Open(ctx, cfg)
+		if err != nil {
+			return nil, errors.Join(err, ring.Close())
+		}
+		ring = append(ring, token)
+	}
+	return ring, nil
+}
+
+// Signer returns the key of pub from the first token that holds it. ErrNoKey
+// only when all tokens say so: one that is lost may hold it.
+func (r Ring) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
+	var unsure []error
+	for _, token := range r {
+		key, err := token.Signer(pub)
+		if err == nil {
+			return key, nil
+		}
+		if !errors.Is(err, ErrNoKey) {
+			unsure = append(unsure, err)
+		}
+	}
+	if len(unsure) > 0 {
+		return nil, errors.Join(unsure...)
+	}
+	return nil, ErrNoKey
+}
+
+// Health returns nil, or why signatures cannot be made with some token.
+func (r Ring) Health() error {
+	var faults []error
+	for _, token := range r {
+		faults = append(faults, token.Health())
+	}
+	return errors.Join(faults...)
+}
+
+// Run keeps all connections alive until ctx ends. It returns nil, as Token.Run does.
+func (r Ring) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	faults := make([]error, len(r))
+	for i, token := range r {
+		wg.Go(func() { faults[i] = token.Run(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(faults...)
+}
+
+// Close closes all tokens.
+func (r Ring) Close() error {
+	var faults []error
+	for _, token := range r {
+		faults = append(faults, token.Close())
+	}
+	return errors.Join(faults...)
+}
