@@ -18,8 +18,8 @@ create table responder_planned (
 );
 alter table responder_planned owner to ocsp_owner;
 
--- A CRL takes its number before its rows are read; published are the number and
--- the head's position that the rows of the newest one were read at.
+-- The numbers of CRLs: the last one taken, the one that was published, and the
+-- head's position that its rows were read at.
 create table crl_number (
   issuer_id int primary key references issuer,
   last      bigint not null,
@@ -183,12 +183,13 @@ begin
 end $$;
 
 -- How a site's native replication stands: its login (null: there is none), whether
--- it may log in, its sessions and its slots, and how far the slots lag (null: none streams).
-create function responder_access(p_site text) returns table (login text, open boolean, sessions bigint, slots bigint, behind bigint)
+-- it may log in, its sessions and its slots; how far the master's log goes and how
+-- much of it a running stream has confirmed (null: none runs), in octets.
+create function responder_access(p_site text) returns table (login text, open boolean, sessions bigint, slots bigint, written bigint, confirmed bigint)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select r.rolname::text, coalesce(r.rolcanlogin, false),
     (select count(*) from pg_stat_activity a where a.usename = r.rolname),
-    count(s.slot_name), max((pg_current_wal_insert_lsn() - s.confirmed_flush_lsn)::bigint) filter (where s.active)
+    count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active)
   from (select public.responder_login(p_site) as name) n
   left join pg_roles r on r.rolname = n.name and not r.rolsuper and exists (
     select from pg_auth_members m where m.member = r.oid and m.roleid = 'ocsp_replica'::regrole)
