@@ -113,11 +113,15 @@ func (a *Authority) renewal(row db.RosterCertificate, now time.Time) (Renewal, e
 		return Renewal{}, errors.New("its row names another serial than its certificate")
 	}
 	whole := c.NotAfter.Sub(c.NotBefore)
+	life := whole - backdate
+	if c.NotBefore.Equal(a.Certificate.NotBefore) {
+		life = whole // a young CA: it could not be backdated
+	}
 	r := Renewal{
 		Site: site, Issuer: a.Issuer.Name, Kind: keyKind(c.PublicKey), Serial: row.Serial, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Left: float64(c.NotAfter.Sub(now)) / float64(whole), Due: now.Sub(c.NotBefore) >= whole/2,
 		request: &Request{Site: site, PublicKey: c.PublicKey, KeyHash: key}, authority: a,
-		life: min(max(whole-backdate, minLife), maxLifeOf(a.Issuer.Policy.Profile)),
+		life: min(max(life, minLife), maxLifeOf(a.Issuer.Policy.Profile)),
 	}
 	if now.Sub(c.NotAfter) > whole {
 		r.Refused = fmt.Sprintf("it ended at %s, too long ago to go by it: enrol the site anew (ocspctl responder add)", c.NotAfter.UTC().Format(time.RFC3339))
