@@ -82,6 +82,20 @@ is closed, the slot stays. Certificates of profile br are not put on hold (BR
 4.9.13): there a suspended site goes on until its copy is too old.`,
 	"responder restore": `Releases the site's certificates from hold and opens its access; its ocspsyncd
 comes back by itself, from where it was.`,
+	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
+that follow each other, and writes a file for ca-sign. The key of a site is the one
+of its last certificate, or of the request given with --csr. A site that is revoked
+loses the certificates of the series, too, signed or not.`,
+	"responder release": `Run from a timer at the master. Each certificate must be what was planned under its
+serial and bear the CA's signature. One that has not begun waits; nobody can use it
+before it is released, since sites take certificates from the rows alone.`,
+	"ca-sign": `The one piece that touches the CA's key: run it by a user of its own, at the machine
+that holds the key, and carry the files. It reads nothing but its configuration
+(issuers.NAME: certificate, and key or token) and the bundle, of which it believes
+nothing: each key must come with a request that it signed, or with a certificate
+that this CA signed; the certificate has one fixed form; longer lives, and such as
+begin far ahead, are refused. Compare the key fingerprints of new sites before
+--apply.`,
 	"crl issue": `The CRL speaks of the sites' responder certificates alone, and says so by a critical
 issuingDistributionPoint equal to the certificates' own. It is put into the issuer's
 row and travels with it; every site serves it at /crl/NAME. Its number comes from the

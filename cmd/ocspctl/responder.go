@@ -23,7 +23,8 @@ import (
 
 func (p *program) responderCommand() *cobra.Command {
 	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
-		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand())
+		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(),
+		p.responderBundleCommand(), p.responderReleaseCommand())
 }
 
 // responderAdd holds the flags of responder add.
@@ -63,8 +64,7 @@ func (a *responderAdd) check() error {
 	if err := db.CheckSite(a.site); err != nil {
 		return usagef("%v", err)
 	}
-	u, err := url.Parse(a.url)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if !isSiteURL(a.url) {
 		return usagef("--url %q: want http://HOST/ or https://HOST/", a.url)
 	}
 	for _, address := range a.addresses {
@@ -76,6 +76,12 @@ func (a *responderAdd) check() error {
 		return usagef("--life %s: want 1h to %s", a.life, fleet.MaxLife)
 	}
 	return nil
+}
+
+// isSiteURL says whether clients can reach a site by it.
+func isSiteURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // enrolled is what responder add prints of one issuer.

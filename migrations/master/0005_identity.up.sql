@@ -13,15 +13,14 @@ create table responder_planned (
   key_hash   bytea not null check (octet_length(key_hash) = 32),
   not_before timestamptz not null,
   not_after  timestamptz not null check (not_after > not_before),
-  primary key (issuer_id, serial),
-  foreign key (issuer_id, serial) references certificate
+  primary key (issuer_id, serial)  -- of certificate; no foreign key, so that an operator may empty the replicated tables
 );
 alter table responder_planned owner to ocsp_owner;
 
 -- The numbers of CRLs: the last one taken, the one that was published, and the
 -- head's position that its rows were read at.
 create table crl_number (
-  issuer_id int primary key references issuer,
+  issuer_id int primary key,
   last      bigint not null,
   published bigint not null default 0,
   position  bigint not null default 0
