@@ -28,8 +28,10 @@ help: ## print this help
 build: deps ## build the four programs into bin/
 	go build -trimpath -o bin/ $(BINARIES:%=./cmd/%)
 
-man: build ## write the manual pages into bin/man1 (man -l bin/man1/ocspctl.1)
+man: build ## write the manual pages into bin/man1, bin/man8 (man -l bin/man8/ocspd.8)
 	bin/ocspctl man bin/man1
+	bin/ocspfleet man bin/man1
+	go run ./cmd/internal/manual/daemons bin/man8
 
 deps: ## install gcc, PostgreSQL, SoftHSM and openssl where missing (apt)
 	@sh .ci/deps
@@ -63,13 +65,8 @@ check: deps ## format, vet, staticcheck, go.mod, import order
 	cd tools && go mod tidy -diff
 	go test -count=1 -run '^TestRooms' ./integration
 
-fuzz: deps ## fuzz each target for FUZZTIME
-	@grep -rn --include='*_test.go' '^func Fuzz' . | \
-	sed 's|^\(.*\)/[^/]*_test.go:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*|\1 \2|' | \
-	while read -r dir name; do \
-		echo "== $$dir $$name"; \
-		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
-	done
+fuzz: deps ## fuzz each target for FUZZTIME (seconds: 30s, minutes: 8m)
+	@sh .ci/fuzz $(FUZZTIME)
 
 soak: build ## throw garbage at a site for SOAK: memory and goroutines stay
 	go run ./integration/soak -time $(SOAK)

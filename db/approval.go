@@ -18,24 +18,38 @@ type ApprovalAct string
 
 // The acts that need two persons.
 const (
-	ApprovalCorrect ApprovalAct = "cert correct" // permanent revocations were wrong
+	ApprovalCorrect ApprovalAct = "cert correct" // what the master says of certificates is wrong
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
 )
 
-// Taken is a permanent revocation that a correction takes back.
+// Wrong is what a correction finds wrong with certificates.
+type Wrong string
+
+// The mistakes that a correction mends.
+const (
+	WrongRevoked  Wrong = "revoked"   // they are good, and were revoked for ever
+	WrongIssued   Wrong = "issued"    // they were never issued, and were registered or imported
+	WrongNotAfter Wrong = "not_after" // they end at another time
+)
+
+// Taken is a certificate that a correction names, as it was when the request was
+// filed: if it is otherwise when it is approved, nothing is done.
 type Taken struct {
 	Serial    Serial
-	RevokedAt time.Time
+	RevokedAt time.Time // zero: good
+	NotAfter  time.Time
 }
 
 // Approval is a request for a second person's agreement, and what became of it.
 type Approval struct {
 	ID         int64
 	Act        ApprovalAct
-	Issuer     IssuerID // of a correction
-	Taken      []Taken  // of a correction
-	Count      int64    // of a bulk
-	Remaining  int64    // of an approved bulk: revocations still allowed
+	Issuer     IssuerID // of a correction, as are the next three
+	Wrong      Wrong
+	NotAfter   time.Time // the right end, of WrongNotAfter
+	Taken      []Taken
+	Count      int64 // of a bulk
+	Remaining  int64 // of an approved bulk: revocations still allowed
 	Why        string
 	Login      string // who asked: the database login, which is proven
 	User       string // and the operating system's user, as the client says
@@ -43,17 +57,36 @@ type Approval struct {
 	ExpiresAt  time.Time // until when it can be approved; of an approved bulk, used
 	ApprovedBy string    // the second login; empty: not yet
 	ApprovedAt time.Time
+	RefusedBy  string // the login that did not agree, or took it back; empty: nobody
+	RefusedAt  time.Time
 }
 
 // RequestCorrection asks for the agreement of a second person that permanent
 // revocations of at most 1,000 certificates were wrong. Nothing changes until
 // another login approves. act.Why must say why.
 func (s *Store) RequestCorrection(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+	return s.requestCorrection(ctx, map[string]any{"wrong": WrongRevoked}, issuer, serials, act)
+}
+
+// RequestUnissue asks likewise for agreement that certificates were never issued.
+// Once it is approved the master and its sites know nothing of them.
+func (s *Store) RequestUnissue(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+	return s.requestCorrection(ctx, map[string]any{"wrong": WrongIssued}, issuer, serials, act)
+}
+
+// RequestEnd asks likewise for agreement that certificates end at notAfter, which
+// may be sooner than the master says.
+func (s *Store) RequestEnd(ctx context.Context, issuer IssuerID, serials []Serial, notAfter time.Time, act Act) (id int64, expires time.Time, err error) {
+	return s.requestCorrection(ctx, map[string]any{"wrong": WrongNotAfter, "not_after": notAfter.UTC()}, issuer, serials, act)
+}
+
+func (s *Store) requestCorrection(ctx context.Context, details map[string]any, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
 	texts := make([]string, len(serials))
 	for i, serial := range serials {
 		texts[i] = serial.String()
 	}
-	return s.request(ctx, ApprovalCorrect, map[string]any{"issuer": issuer, "serials": texts}, act)
+	details["issuer"], details["serials"] = issuer, texts
+	return s.request(ctx, ApprovalCorrect, details, act)
 }
 
 // RequestBulk asks for an allowance of count revocations beyond the hourly limit.
@@ -78,8 +111,17 @@ func (s *Store) Approve(ctx context.Context, id int64, act Act) error {
 	return nil
 }
 
+// Refuse says that this login does not agree to a request, or takes its own back.
+// act.Why must say why.
+func (s *Store) Refuse(ctx context.Context, id int64, act Act) error {
+	if _, err := s.pool.Exec(ctx, "select approval_refuse($1, $2, $3)", id, act.Why, act.User); err != nil {
+		return fmt.Errorf("refusing request %d: %w", id, plain(err))
+	}
+	return nil
+}
+
 const selectApproval = `select id, act, what, coalesce(remaining, 0), why, db_role, os_user, at, expires_at,
-	coalesce(approved_by, ''), approved_at from approval `
+	coalesce(approved_by, ''), approved_at, coalesce(refused_by, ''), refused_at from approval `
 
 // Approval reads one request, or ErrNoApproval.
 func (s *Store) Approval(ctx context.Context, id int64) (Approval, error) {
@@ -102,7 +144,7 @@ func (s *Store) Approval(ctx context.Context, id int64) (Approval, error) {
 func (s *Store) Approvals(ctx context.Context, open bool, limit int) ([]Approval, error) {
 	where := "where true "
 	if open {
-		where = "where approved_at is null and expires_at > clock_timestamp() "
+		where = "where approved_at is null and refused_at is null and expires_at > clock_timestamp() "
 	}
 	rows, err := s.pool.Query(ctx, selectApproval+where+"order by id desc limit $1", limit)
 	if err != nil {
@@ -118,35 +160,44 @@ func (s *Store) Approvals(ctx context.Context, open bool, limit int) ([]Approval
 func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	var a Approval
 	var what []byte
-	var approvedAt *time.Time
-	err := row.Scan(&a.ID, &a.Act, &what, &a.Remaining, &a.Why, &a.Login, &a.User, &a.At, &a.ExpiresAt, &a.ApprovedBy, &approvedAt)
+	var approvedAt, refusedAt *time.Time
+	err := row.Scan(&a.ID, &a.Act, &what, &a.Remaining, &a.Why, &a.Login, &a.User, &a.At, &a.ExpiresAt, &a.ApprovedBy, &approvedAt, &a.RefusedBy, &refusedAt)
 	if err != nil {
 		return a, err
 	}
 	a.At, a.ExpiresAt = a.At.UTC(), a.ExpiresAt.UTC()
-	if approvedAt != nil {
-		a.ApprovedAt = approvedAt.UTC()
-	}
+	a.ApprovedAt, a.RefusedAt = timeOrZero(approvedAt), timeOrZero(refusedAt)
 	var details struct {
-		Issuer       IssuerID `json:"issuer"`
-		Count        int64    `json:"count"`
+		Issuer       IssuerID   `json:"issuer"`
+		Wrong        Wrong      `json:"wrong"`
+		NotAfter     *time.Time `json:"not_after"`
+		Count        int64      `json:"count"`
 		Certificates []struct {
-			Serial    string    `json:"serial"`
-			RevokedAt time.Time `json:"revoked_at"`
+			Serial    string     `json:"serial"`
+			RevokedAt *time.Time `json:"revoked_at"`
+			NotAfter  time.Time  `json:"not_after"`
 		} `json:"certificates"`
 	}
 	if err := json.Unmarshal(what, &details); err != nil {
 		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 	}
-	a.Issuer, a.Count = details.Issuer, details.Count
+	a.Issuer, a.Count, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Wrong, timeOrZero(details.NotAfter)
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)
 		if err != nil {
 			return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 		}
-		a.Taken = append(a.Taken, Taken{serial, c.RevokedAt.UTC()})
+		a.Taken = append(a.Taken, Taken{serial, timeOrZero(c.RevokedAt), c.NotAfter.UTC()})
 	}
 	return a, nil
+}
+
+// timeOrZero is the time in UTC, or the zero time for none.
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // Limit is how many revocations an hour need no second person, and how many the
@@ -158,6 +209,17 @@ func (s *Store) Limit(ctx context.Context) (perHour, used int64, err error) {
 		return 0, 0, fmt.Errorf("reading the limit: %w", plain(err))
 	}
 	return perHour, used, nil
+}
+
+// Allowance is how many revocations beyond the limit this login may still make,
+// by what was approved for it.
+func (s *Store) Allowance(ctx context.Context) (left int64, err error) {
+	err = s.pool.QueryRow(ctx, `select coalesce(sum(remaining), 0)::bigint from approval
+		where act = 'bulk' and db_role = session_user and expires_at > clock_timestamp()`).Scan(&left)
+	if err != nil {
+		return 0, fmt.Errorf("reading the allowance: %w", plain(err))
+	}
+	return left, nil
 }
 
 // SetLimit sets the limit and returns the one before. The store's login must be

@@ -73,6 +73,10 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	return t.Signer(key.Public())
 }
 
+// generateTries bounds how often a pair is tried that the module refused for
+// no reason of ours.
+const generateTries = 5
+
 func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, error) {
 	t.mu.Lock()
 	slot := t.slot
@@ -91,11 +95,23 @@ func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, er
 	if len(taken) > 0 {
 		return nil, fmt.Errorf("%w: choose another label", ErrDuplicate)
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails
-	key, err := l.generate(kind, id, label)
-	if err != nil {
-		return nil, err
+	var id []byte
+	var key crypto.Signer
+	for try := 1; ; try++ {
+		id = make([]byte, 16)
+		_, _ = rand.Read(id) // never fails
+		if key, err = l.generate(kind, id, label); err == nil {
+			break
+		}
+		// SoftHSM refuses 1 or 2 pairs in 100 with CKR_GENERAL_ERROR while
+		// another thread or process signs with a key of the same token.
+		if try == generateTries || !errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) {
+			return nil, err
+		}
+		t.Logger.Warn("making a key failed, once more", slog.String("label", label), slog.Any("error", err))
+		if err := destroy(p, session, id); err != nil {
+			return nil, fmt.Errorf("removing half a key after %w", err)
+		}
 	}
 	if err := rename(p, session, id, key.Public()); err != nil {
 		t.Logger.Info("key keeps its random id", slog.String("label", label), slog.Any("reason", err))
@@ -158,6 +174,20 @@ func objects(p *pkcs11.Ctx, session pkcs11.SessionHandle, attribute *pkcs11.Attr
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// destroy removes what a failed generation left of the pair.
+func destroy(p *pkcs11.Ctx, session pkcs11.SessionHandle, id []byte) error {
+	halves, err := objects(p, session, pkcs11.NewAttribute(pkcs11.CKA_ID, id))
+	if err != nil {
+		return err
+	}
+	for _, half := range halves {
+		if err := p.DestroyObject(session, half); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rename sets the CKA_ID of both halves of a new pair.

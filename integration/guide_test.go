@@ -149,3 +149,67 @@ func TestGuideClientWorks(t *testing.T) {
 		t.Errorf("got %+v, %v", st, err)
 	}
 }
+
+// The SQL of the guide works in psql, one block after the other, each call its own
+// transaction.
+func TestGuideOfTheCAWorksInPsql(t *testing.T) {
+	store, dsn := newCA(t, "guide_psql")
+	for _, block := range blocks(t, "ca-guide.md", "sql") {
+		cmd := exec.CommandContext(t.Context(), "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", dsn)
+		cmd.Stdin = strings.NewReader(block)
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) == "" {
+			t.Errorf("%s\n%v: %s", block, err, out)
+		}
+	}
+	if st, err := store.Certificate(t.Context(), 1, db.Serial{0x5f, 0x03, 0xa1}); err != nil || !st.Permanent() {
+		t.Errorf("got %+v, %v", st, err)
+	}
+}
+
+// So does its Python, with the driver that Debian packages.
+func TestGuidesPythonWorks(t *testing.T) {
+	store, dsn := newCA(t, "guide_python")
+	python := blocks(t, "ca-guide.md", "python")
+	if len(python) != 1 {
+		t.Fatalf("%d blocks of Python", len(python))
+	}
+	script := python[0] + `
+import sys
+dsn = sys.argv[1]
+assert register(dsn, 1, 0x8001, "2030-02-01 00:00:00+00", "order 4711") is True
+assert register(dsn, 1, 0x8001, "2030-02-01 00:00:00+00", "order 4711") is False
+assert register(dsn, 1, 0x7f, "2030-02-01 00:00:00+00", "order 4712") is True
+at, changed = revoke(dsn, 1, 0x8001, 1, "it's \"found\"; --")
+assert changed and at.tzinfo is not None
+assert revoke(dsn, 1, 0x8001, None, "again") == (at, False)
+try:
+    register(dsn, 1, 0x8001, "2031-02-01 00:00:00+00", "another end")
+    sys.exit("a serial was registered twice")
+except psycopg2.errors.UniqueViolation as e:
+    assert e.pgcode == "23505"
+time.sleep = lambda seconds: None
+try:
+    register("postgres://nobody@127.0.0.1:1/x", 1, 1, "2030-02-01 00:00:00+00", "")
+    sys.exit("registered nowhere")
+except RuntimeError as e:
+    assert "not signing" in str(e)
+print("well")
+`
+	file := filepath.Join(t.TempDir(), "guide.py")
+	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "/usr/bin/python3", file, dsn).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "well" {
+		t.Fatalf("%v (is python3-psycopg2 installed? make deps-test): %s", err, out)
+	}
+	for serial, revoked := range map[string]bool{"008001": true, "7f": false} {
+		parsed, err := db.ParseSerial(serial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := store.Certificate(t.Context(), 1, parsed); err != nil || st.Permanent() != revoked {
+			t.Errorf("serial %s: %+v, %v", serial, st, err)
+		}
+	}
+}

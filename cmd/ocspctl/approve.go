@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +13,7 @@ import (
 
 func (p *program) approvalCommand() *cobra.Command {
 	return noun("approval", "what one operator must not do alone",
-		noun("request", "ask for a second person's agreement", p.approvalBulkCommand()), p.approvalListCommand())
+		noun("request", "ask for a second person's agreement", p.approvalBulkCommand()), p.approvalListCommand(), p.approvalRefuseCommand())
 }
 
 func (p *program) approvalBulkCommand() *cobra.Command {
@@ -71,66 +70,6 @@ func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, c
 	})
 }
 
-// approvalView is a request as ocspctl shows it.
-type approvalView struct {
-	ID           int64       `json:"id"`
-	Act          string      `json:"act"`
-	State        string      `json:"state"` // open, approved or expired
-	Issuer       *string     `json:"issuer"`
-	Certificates []takenView `json:"certificates"`
-	Count        int64       `json:"count"`
-	Remaining    int64       `json:"remaining"`
-	Why          string      `json:"why"`
-	RequestedBy  string      `json:"requested_by"`
-	User         string      `json:"os_user"`
-	At           string      `json:"at"`
-	ExpiresAt    string      `json:"expires_at"`
-	ApprovedBy   *string     `json:"approved_by"`
-	ApprovedAt   *string     `json:"approved_at"`
-}
-
-type takenView struct {
-	Serial    string `json:"serial"`
-	RevokedAt string `json:"revoked_at"`
-}
-
-func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
-	v := approvalView{
-		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Remaining: a.Remaining, Why: a.Why,
-		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
-		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
-	}
-	switch {
-	case a.ApprovedBy != "":
-		v.State = "approved"
-	case !a.ExpiresAt.After(p.now()):
-		v.State = "expired"
-	}
-	for _, i := range issuers {
-		if i.ID == a.Issuer {
-			v.Issuer = new(i.Name)
-		}
-	}
-	for _, c := range a.Taken {
-		v.Certificates = append(v.Certificates, takenView{c.Serial.String(), stamp(c.RevokedAt)})
-	}
-	return v
-}
-
-// subject says in a few words what a request is about.
-func (v approvalView) subject() string {
-	switch {
-	case v.Act == string(db.ApprovalBulk) && v.State == "approved":
-		return fmt.Sprintf("%d revocations, %d left", v.Count, v.Remaining)
-	case v.Act == string(db.ApprovalBulk):
-		return fmt.Sprintf("%d revocations", v.Count)
-	case len(v.Certificates) == 1:
-		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
-	default:
-		return fmt.Sprintf("%s %d certificates", orDash(v.Issuer), len(v.Certificates))
-	}
-}
-
 func (p *program) approvalListCommand() *cobra.Command {
 	var all bool
 	var limit int
@@ -143,8 +82,8 @@ func (p *program) approvalListCommand() *cobra.Command {
 			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalList(ctx, store, all, limit) })
 		})
-	cmd.Long = "Shows the open requests, the newest first; with --all also those approved or expired."
-	cmd.Flags().BoolVar(&all, "all", false, "also those approved or expired")
+	cmd.Long = "Shows the open requests, the newest first; with --all also those approved, refused or expired."
+	cmd.Flags().BoolVar(&all, "all", false, "also those approved, refused or expired")
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most `N`")
 	return cmd
 }
@@ -163,9 +102,9 @@ func (p *program) approvalList(ctx context.Context, store *db.Store, all bool, l
 		views[i] = p.viewApproval(a, issuers)
 	}
 	return p.print(map[string]any{"requests": views}, func(t *table) {
-		t.row("ID", "STATE", "ACT", "WHAT", "BY", "UNTIL", "APPROVED BY", "WHY")
+		t.row("ID", "STATE", "ACT", "WHAT", "BY", "UNTIL", "DECIDED BY", "WHY")
 		for _, v := range views {
-			t.row(strconv.FormatInt(v.ID, 10), v.State, v.Act, v.subject(), v.RequestedBy, v.ExpiresAt, orDash(v.ApprovedBy), v.Why)
+			t.row(strconv.FormatInt(v.ID, 10), v.State, v.Act, v.subject(), v.RequestedBy, v.ExpiresAt, orDash(v.decidedBy()), v.Why)
 		}
 	})
 }
@@ -176,9 +115,9 @@ func (p *program) approveCommand() *cobra.Command {
 		ocspctl approve 7
 		ocspctl approve 7 --why 'checked with the holder by telephone' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			id, err := strconv.ParseInt(args[0], 10, 64)
-			if err != nil || id < 1 {
-				return usagef("%q: want the number of a request (ocspctl approval list)", args[0])
+			id, err := requestID(args[0])
+			if err != nil {
+				return err
 			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approve(ctx, store, c, id) })
 		})
@@ -190,12 +129,50 @@ another one than the requester's, and an operator's; both stay in the audit.`
 }
 
 func (p *program) approve(ctx context.Context, store *db.Store, c change, id int64) error {
+	return p.decide(ctx, store, c, id, "approve", store.Approve)
+}
+
+func (p *program) approvalRefuseCommand() *cobra.Command {
+	var c change
+	cmd := p.verb("refuse ID", "do not agree to a request, or take back one's own", `
+		ocspctl approval refuse 7
+		ocspctl approval refuse 7 --why 'the holder says that the key did leak' --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			id, err := requestID(args[0])
+			if err != nil {
+				return err
+			}
+			if c.apply && strings.TrimSpace(c.why) == "" {
+				return usagef("--why: a refusal says why")
+			}
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+				return p.decide(ctx, store, c, id, "approval refuse", store.Refuse)
+			})
+		})
+	cmd.Long = `Without --apply the request is shown. With it the request is closed: nobody can
+approve it any more, and who refused it and why stays in the audit. The requester
+may do so, too, as long as nobody has approved it. Your login must be an operator's.`
+	c.flags(cmd)
+	return cmd
+}
+
+// requestID reads the number of a request.
+func requestID(text string) (int64, error) {
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || id < 1 {
+		return 0, usagef("%q: want the number of a request (ocspctl approval list)", text)
+	}
+	return id, nil
+}
+
+// decide does what the verb says with a request, with --apply, and shows it.
+func (p *program) decide(ctx context.Context, store *db.Store, c change, id int64, verb string, do func(context.Context, int64, db.Act) error) error {
 	act, err := c.act()
 	if err != nil {
 		return err
 	}
 	if c.apply {
-		if err := store.Approve(ctx, id, act); err != nil {
+		if err := do(ctx, id, act); err != nil {
 			return err
 		}
 	}
@@ -211,18 +188,9 @@ func (p *program) approve(ctx context.Context, store *db.Store, c change, id int
 	result := struct {
 		outcome
 		Request approvalView `json:"request"`
-	}{outcome{"approve", c.apply, c.apply || view.State == "open"}, view}
+	}{outcome{verb, c.apply, c.apply || view.State == "open"}, view}
 	return p.print(result, func(t *table) {
-		t.row("request", strconv.FormatInt(id, 10))
-		t.row("act", view.Act)
-		t.row("what", view.subject())
-		for _, taken := range view.Certificates {
-			t.row("takes back", fmt.Sprintf("%s, revoked at %s", taken.Serial, taken.RevokedAt))
-		}
-		t.row("why", view.Why)
-		t.row("requested by", view.RequestedBy+" ("+view.User+")")
-		t.row("requested at", view.At)
-		t.row("state", view.State)
+		view.tell(t)
 		if !c.apply && view.State != "open" {
 			t.line("Nothing was done: it is " + view.State + ".")
 			return

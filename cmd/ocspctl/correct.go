@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -17,38 +18,115 @@ import (
 // maxCorrected is how many certificates one request may name (the master's rule).
 const maxCorrected = 1000
 
+// mistake holds the flags that say what is wrong with the certificates.
+type mistake struct {
+	neverIssued bool
+	notAfter    string
+}
+
+// of is the kind of mistake, and the right end.
+func (m mistake) of() (db.Wrong, time.Time, error) {
+	switch {
+	case m.neverIssued:
+		return db.WrongIssued, time.Time{}, nil
+	case m.notAfter != "":
+		end, err := parseTime(m.notAfter)
+		return db.WrongNotAfter, end, err
+	default:
+		return db.WrongRevoked, time.Time{}, nil
+	}
+}
+
 func (p *program) certCorrectCommand() *cobra.Command {
 	var c change
+	var m mistake
 	var issuer, file string
 	var serials []string
-	cmd := p.verb("correct", "take a wrong permanent revocation back; needs two operators", `
+	cmd := p.verb("correct", "mend a wrong revocation or a wrong import; needs two operators", `
 		ocspctl cert correct --issuer web-ca --serial 5F03A1
 		ocspctl cert correct --issuer web-ca --serial 5F03A1 --why 'ticket 4712: the wrong serial was typed' --apply
-		ocspctl cert correct --issuer web-ca --serials wrong-import.txt --why 'the file of another CA was imported' --apply`,
+		ocspctl cert correct --issuer web-ca --serials wrong-import.txt --never-issued --why 'the file of another CA was imported' --apply
+		ocspctl cert correct --issuer web-ca --serial 5F03A1 --not-after 2027-02-01T00:00:00Z --why 'the file had local times' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			wrong, end, err := m.of()
+			if err != nil {
+				return err
+			}
+			list, err := serialsOf(serials, file)
+			if err != nil {
+				return err
+			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
-				return p.certCorrect(ctx, store, c, issuer, serials, file)
+				return p.certCorrect(ctx, store, c, correction{issuer, list, wrong, end})
 			})
 		})
 	cmd.Long = `A permanent revocation never becomes good again by itself, by an import or by a
-restored backup. This is the only way: for a revocation that was a mistake, be it
-typed or imported. With --apply a request is filed and nothing changes; another
-operator, with another database login, looks at it and runs ocspctl approve ID
---apply within 24 hours, which makes the certificates good in one transaction.
-The correction travels to the sites as a row of its own, and both persons and
-the reason stay in the audit.
+restored backup, nothing unregisters a certificate, and its end never moves back.
+This is the only way, for what was a mistake, be it typed or imported: a revocation
+becomes good; with --never-issued the master and the sites forget the certificate,
+good or revoked; with --not-after it ends then. With --apply a request is filed and
+nothing changes; another operator, with another database login, looks at it and
+runs ocspctl approve ID --apply within 24 hours, which makes the correction in one
+transaction (or approval refuse ID). Where a permanent revocation goes, the
+correction travels to the sites as a row of its own; both persons and the reason
+stay in the audit.
 
-Refused for issuers of profile br, for holds (use cert release) and for the
-certificates of sites (enrol them anew). Clients and caches that have seen
-"revoked" may keep it until that answer's nextUpdate.`
+Refused for issuers of profile br, for holds that were wrong (use cert release) and
+for the certificates of sites (enrol them anew). Clients and caches that have seen
+another answer may keep it until that answer's nextUpdate.`
 	f := cmd.Flags()
 	f.StringVar(&issuer, "issuer", "", "the issuer's `NAME`")
 	f.StringSliceVar(&serials, "serial", nil, "the serial as openssl x509 -serial prints it (`HEX`, colons allowed); may be repeated")
 	f.StringVar(&file, "serials", "", "take the serials from `FILE`, one a line")
+	f.BoolVar(&m.neverIssued, "never-issued", false, "the issuer never issued them: forget them")
+	f.StringVar(&m.notAfter, "not-after", "", "they end at `TIME`")
 	c.flags(cmd)
 	require(cmd, "issuer")
 	cmd.MarkFlagsOneRequired("serial", "serials")
+	cmd.MarkFlagsMutuallyExclusive("never-issued", "not-after")
 	return cmd
+}
+
+// correction is what is to be asked for.
+type correction struct {
+	issuer   string
+	serials  []db.Serial
+	wrong    db.Wrong
+	notAfter time.Time // the right end, of db.WrongNotAfter
+}
+
+// becomes says what the certificates are once it is approved.
+func (c correction) becomes() string {
+	switch c.wrong {
+	case db.WrongIssued:
+		return "never issued"
+	case db.WrongNotAfter:
+		return "until " + stamp(c.notAfter)
+	default:
+		return "good"
+	}
+}
+
+// refuses says why a certificate is no case for it, or nil.
+func (c correction) refuses(status db.Status) error {
+	switch {
+	case c.wrong == db.WrongRevoked && !status.Permanent():
+		return errors.New("it is not revoked for ever (a hold ends with ocspctl cert release)")
+	case c.wrong == db.WrongNotAfter && status.NotAfter.Equal(c.notAfter):
+		return errors.New("it ends then already")
+	}
+	return nil
+}
+
+func (c correction) request(ctx context.Context, store *db.Store, issuer db.IssuerID, act db.Act) (int64, time.Time, error) {
+	switch c.wrong {
+	case db.WrongIssued:
+		return store.RequestUnissue(ctx, issuer, c.serials, act)
+	case db.WrongNotAfter:
+		return store.RequestEnd(ctx, issuer, c.serials, c.notAfter, act)
+	default:
+		return store.RequestCorrection(ctx, issuer, c.serials, act)
+	}
 }
 
 // requested is what a verb that needs a second person prints.
@@ -74,7 +152,7 @@ func newRequested(action string, id int64, expires time.Time) requested {
 	return requested{outcome{action, true, false}, &id, new(stamp(expires))}
 }
 
-func (p *program) certCorrect(ctx context.Context, store *db.Store, c change, issuerName string, texts []string, file string) error {
+func (p *program) certCorrect(ctx context.Context, store *db.Store, c change, want correction) error {
 	if c.apply && strings.TrimSpace(c.why) == "" {
 		return usagef("--why: a correction says why")
 	}
@@ -82,43 +160,41 @@ func (p *program) certCorrect(ctx context.Context, store *db.Store, c change, is
 	if err != nil {
 		return err
 	}
-	serials, err := serialsOf(texts, file)
-	if err != nil {
-		return err
-	}
-	issuer, err := issuerNamed(ctx, store, issuerName)
+	issuer, err := issuerNamed(ctx, store, want.issuer)
 	if err != nil {
 		return err
 	}
 	if issuer.Policy.Profile == db.ProfileBR {
-		return fmt.Errorf("correcting: issuer %q has profile br: a revocation is never taken back (BR section 4.9.1)", issuer.Name)
+		return fmt.Errorf("correcting: issuer %q has profile br: a revocation is never taken back (BR section 4.9.1), and nothing else is corrected", issuer.Name)
 	}
-	views := make([]certificate, len(serials))
-	for i, serial := range serials {
+	views := make([]certificate, len(want.serials))
+	for i, serial := range want.serials {
 		status, err := store.Certificate(ctx, issuer.ID, serial)
+		if err == nil {
+			err = want.refuses(status)
+		}
 		if err != nil {
 			return fmt.Errorf("correcting serial %s of issuer %q: %w", serial, issuer.Name, err)
-		}
-		if !status.Permanent() {
-			return fmt.Errorf("correcting serial %s of issuer %q: it is not revoked for ever (a hold ends with ocspctl cert release)", serial, issuer.Name)
 		}
 		views[i] = showStatus(issuer.Name, serial, status)
 	}
 	var id int64
 	var expires time.Time
 	if c.apply {
-		if id, expires, err = store.RequestCorrection(ctx, issuer.ID, serials, act); err != nil {
+		if id, expires, err = want.request(ctx, store, issuer.ID, act); err != nil {
 			return err
 		}
 	}
 	result := struct {
 		requested
+		Wrong        string        `json:"wrong"`        // revoked, issued or not_after
+		NotAfter     *string       `json:"not_after"`    // the right end
 		Certificates []certificate `json:"certificates"` // as they are now
-	}{newRequested("cert correct", id, expires), views}
+	}{newRequested("cert correct", id, expires), string(want.wrong), stampOrNil(want.notAfter), views}
 	return p.print(result, func(t *table) {
-		t.row("ISSUER", "SERIAL", "REVOKED AT", "REASON", "WOULD BE")
+		t.row("ISSUER", "SERIAL", "NOT AFTER", "REVOKED AT", "REASON", "WOULD BE")
 		for _, v := range views {
-			t.row(v.Issuer, v.Serial, orDash(v.RevokedAt), orDash(v.Reason), "good")
+			t.row(v.Issuer, v.Serial, orDash(v.NotAfter), orDash(v.RevokedAt), orDash(v.Reason), want.becomes())
 		}
 		result.requested.tell(t)
 	})

@@ -177,6 +177,7 @@ type importView struct {
 	fileView
 	Counts      map[string]int64 `json:"counts"`
 	Differences []difference     `json:"differences"` // the first 20
+	Limit       limitView        `json:"limit"`
 	Inserted    int64            `json:"inserted"`
 	Revoked     int64            `json:"revoked"`
 }
@@ -201,6 +202,12 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 		view := importView{
 			outcome: outcome{"cert import", false, plan.Writes() > 0}, fileView: viewFile(file, issuer.Name),
 			Counts: countsOf(plan), Differences: viewDifferences(plan, issuer.Name),
+		}
+		if view.Limit, err = limitOf(ctx, store, plan.Limited()); err != nil {
+			return err
+		}
+		if err := view.Limit.refusal(file.Name); c.apply && plan.Refusal() == nil && err != nil {
+			return err
 		}
 		if c.apply && plan.Refusal() == nil {
 			done, err := plan.Apply(ctx, store, act, p.progress("importing"))
@@ -315,6 +322,9 @@ func (v importView) tell(t *table, plan *ingest.Plan) {
 	}
 	v.tellNotes(t)
 	tellDifferences(t, v.Differences, plan)
+	if text := v.Limit.warning(); text != "" && plan.Refusal() == nil {
+		t.line(text)
+	}
 	if v.Applied {
 		t.row("inserted", strconv.FormatInt(v.Inserted, 10))
 		t.row("revoked", strconv.FormatInt(v.Revoked, 10))

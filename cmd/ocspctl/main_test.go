@@ -82,7 +82,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
-			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep,
+			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile,
 		},
 	})
 }
@@ -150,6 +150,11 @@ func keep(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no match for %q in stdout", args[1])
 	}
 	ts.Setenv(args[0], found[1])
+}
+
+// readfile VARIABLE FILE: keeps a file's text.
+func readFile(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], ts.ReadFile(args[1]))
 }
 
 // built makes the daemons once for all scripts.

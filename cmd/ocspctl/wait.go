@@ -29,8 +29,9 @@ type seen struct {
 	Sites   []seenSite `json:"sites"`
 	Revoked bool       `json:"all_say_revoked"`
 	Took    float64    `json:"took_seconds"`
-	// GoodUntil is the latest nextUpdate that a good answer of a site named revoked
-	// can bear; HTTPUntil is until when HTTP caches may hand it out.
+	// GoodUntil is the latest nextUpdate that a good answer can bear; HTTPUntil is
+	// until when HTTP caches may hand one out. Both count the sites that do not
+	// answer revoked: they may go on saying good.
 	GoodUntil string `json:"good_until"`
 	HTTPUntil string `json:"http_good_until"`
 }
@@ -55,16 +56,34 @@ func (p *program) awaitRevoked(ctx context.Context, store *db.Store, issuer db.I
 	if err != nil {
 		return seen{}, fmt.Errorf("waiting for the sites (the revocation stays): %w", err)
 	}
-	now := p.now()
-	s := seen{
-		Sites: []seenSite{}, Revoked: len(replies) > 0, Took: time.Since(began).Round(time.Millisecond).Seconds(),
-		GoodUntil: stamp(now.Add(issuer.Policy.Validity - issuer.Policy.Backdate)), HTTPUntil: stamp(now.Add(issuer.Policy.HTTPMaxAge)),
-	}
+	s := seen{Sites: []seenSite{}, Revoked: len(replies) > 0, Took: time.Since(began).Round(time.Millisecond).Seconds()}
 	for _, r := range replies {
 		s.Sites = append(s.Sites, seenSite{r.Site, r.URL, r.Revoked, r.Took.Round(time.Millisecond).Seconds(), textOrNil(r.Detail)})
 		s.Revoked = s.Revoked && r.Revoked
 	}
+	good, cached := goodUntil(issuer.Policy, p.now(), s.Revoked)
+	s.GoodUntil, s.HTTPUntil = stamp(good), stamp(cached)
 	return s, nil
+}
+
+// clockMargin is how far a site's clock may be behind the master's unnoticed (the
+// bound that ocspd itself keeps).
+const clockMargin = 5 * time.Minute
+
+// goodUntil bounds what was said before now. thisUpdate comes from the horizon, so
+// that no answer without the revocation ends later than validity - backdate from
+// now, whoever gives it. HTTP caches keep what they got for http_max_age; a silent
+// site may hand out good until its copy, which is older than now, is max_staleness old.
+func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached time.Time) {
+	good = now.Add(policy.Validity - policy.Backdate)
+	cached = now.Add(policy.HTTPMaxAge)
+	if !everySite {
+		cached = cached.Add(policy.MaxStaleness + clockMargin)
+	}
+	if cached.After(good) { // max-age ends before nextUpdate
+		cached = good
+	}
+	return good, cached
 }
 
 // verdict is the error of a wait that ended without every site.
@@ -95,6 +114,9 @@ func (s seen) tell(t *table) {
 	}
 	if s.Revoked {
 		t.line(fmt.Sprintf("Every active site answers revoked after %gs.", s.Took))
+	}
+	if !s.Revoked {
+		t.line("Who is silent may go on saying good, at most until its copy is as old as the issuer's policy allows; the times below count that.")
 	}
 	t.line(fmt.Sprintf("Clients and caches that keep an earlier good may use it until %s; HTTP caches hand it out until %s.", s.GoodUntil, s.HTTPUntil))
 }

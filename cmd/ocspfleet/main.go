@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/manual"
 	"ocspfleet/integration/fleet"
 )
 
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string) int {
 	}
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(upCommand(), downCommand(), statusCommand(), logsCommand(), demoCommand())
+	root.AddCommand(upCommand(), downCommand(), statusCommand(), logsCommand(), demoCommand(), manCommand())
 	err := root.ExecuteContext(ctx)
 	var wish *fleet.UsageError
 	var usage *usageError
@@ -77,6 +78,24 @@ func run(ctx context.Context, args []string) int {
 		return exitUsage
 	}
 	return exitError
+}
+
+func manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "man DIR",
+		Short:   "Write the manual pages, one per command, into DIR",
+		Example: "  ocspfleet man /usr/local/share/man/man1",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+				return &usageError{err}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := manual.Commands(cmd.Root(), args[0])
+			return err
+		},
+	}
 }
 
 // usageError is a command line that cannot be understood.

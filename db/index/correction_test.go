@@ -55,3 +55,22 @@ func TestACorrectionThatTheHeadDoesNotCountIsFound(t *testing.T) {
 	c.eventually("healed", func() bool { return c.Ready() == nil })
 	c.expect(2, "revoked")
 }
+
+// A correction lets the row itself go, too: it was never issued. Without one it is lost.
+func TestACorrectionLetsACertificateBeForgotten(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]string{"with": correct, "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := seededSite(t)
+			c := followed(t, s)
+			s.tx(first+`delete from certificate where serial = '\x02'`, settle)
+			if first == "" {
+				c.expectDoubt("divergence: the database has lost 1 permanent revocations")
+				return
+			}
+			c.caughtUp(s)
+			c.expect(2, "absent")
+		})
+	}
+}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	opsfleet "ocspfleet/ops/fleet"
 )
 
 // askClient asks as a stranger would: each time by a connection of its own.
@@ -33,8 +35,8 @@ func (f *Fleet) IssuerCertificate(i Issuer) (*x509.Certificate, error) {
 	return ReadCertificate(f.Path(i.Certificate))
 }
 
-// Ask asks a site for one serial by POST and verifies the answer with the
-// issuer's certificate. An OCSP error is an ocsp.ResponseError.
+// Ask asks a site for one serial by POST and verifies the answer as a
+// client must (ops/fleet). An OCSP error is an ocsp.ResponseError.
 func (f *Fleet) Ask(ctx context.Context, site Site, issuer Issuer, serial string) (*ocsp.Response, error) {
 	ca, err := f.IssuerCertificate(issuer)
 	if err != nil {
@@ -53,9 +55,12 @@ func (f *Fleet) Ask(ctx context.Context, site Site, issuer Issuer, serial string
 	if err != nil {
 		return nil, fmt.Errorf("asking %s for %s: %w", site.Name, serial, err)
 	}
-	answer, err := ocsp.ParseResponseForCert(body, asked, ca)
+	answer, err := opsfleet.Verify(body, ca, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("judging the answer of %s for %s: %w", site.Name, serial, err)
+	}
+	if answer.SerialNumber.Cmp(asked.SerialNumber) != 0 {
+		return nil, fmt.Errorf("judging the answer of %s for %s: it is about %x", site.Name, serial, answer.SerialNumber)
 	}
 	return answer, nil
 }

@@ -20,4 +20,4 @@ begin
 end $$;
 drop trigger no_truncate on feed_head;
 alter table correction drop column xid;
-drop function correction_guard(), correctable(int, bytea), refuse_truncate(), refuse_key_update(), certificate_guard(), refuse_isolation(), audit_guard(), audit_noted(), head_take();
+drop function correction_guard(), correctable(int, bytea), correctable_row(int, bytea), refuse_truncate(), refuse_key_update(), certificate_guard(), refuse_isolation(), audit_guard(), audit_noted(), head_take();

@@ -160,14 +160,16 @@ end $do$;
 -- It is the master's own; the publication names its columns.
 alter table correction add column xid xid8 not null default pg_current_xact_id();
 
--- A permanent revocation never becomes good or absent before not_after, unless it
--- is corrected in this very transaction (certificate_correct).
+-- A permanent revocation never becomes good or absent before not_after, and an end
+-- never moves back, unless it is corrected in this very transaction (approval_give).
 create function certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
 begin
   if tg_op = 'DELETE' then
-    if permanent and old.not_after > clock_timestamp() then
+    if permanent and old.not_after > clock_timestamp() and not exists (
+        select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
+          and k.xid = pg_current_xact_id()) then
       raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before it expires at %',
         encode(old.serial, 'hex'), old.issuer_id, old.not_after using errcode = 'integrity_constraint_violation';
     end if;
@@ -183,7 +185,10 @@ begin
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
-  if new.not_after < old.not_after then
+  if new.not_after < old.not_after and not exists (
+      select from public.approval a where a.xid = pg_current_xact_id() and a.what->>'wrong' = 'not_after'
+        and (a.what->>'issuer')::int = old.issuer_id and (a.what->>'not_after')::timestamptz = new.not_after
+        and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))) then
     raise exception 'certificate % of issuer % expires at %: its end cannot be moved back to %',
       encode(old.serial, 'hex'), old.issuer_id, old.not_after, new.not_after using errcode = 'integrity_constraint_violation';
   end if;
@@ -191,27 +196,35 @@ begin
 end $$;
 create trigger guard before update or delete on certificate for each row execute function certificate_guard();
 
--- When a certificate that may be corrected was revoked; others are refused. A
--- site's own certificate may not be: its key was banned with it, and a new one
--- costs one command.
-create function correctable(p_issuer int, p_serial bytea) returns timestamptz language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- A certificate that may be corrected, locked; others are refused. A site's own
+-- may not be: its key was banned with it, and a new one costs one command.
+create function correctable_row(p_issuer int, p_serial bytea) returns public.certificate language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
 begin
   if (select profile = 'br' from public.issuer where id = p_issuer) then
-    raise exception 'issuer % has profile br: a revocation is never taken back (BR section 4.9.1)', p_issuer using errcode = 'check_violation';
+    raise exception 'issuer % has profile br: a revocation is never taken back (BR section 4.9.1), and nothing else is corrected', p_issuer
+      using errcode = 'check_violation';
   end if;
   select * into c from public.certificate where issuer_id = p_issuer and serial = p_serial for no key update;
   if not found then
     raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
   end if;
+  if exists (select from public.responder_certificate r where r.issuer_id = p_issuer and r.serial = p_serial) then
+    raise exception 'certificate % is a site''s own: it is never corrected', encode(p_serial, 'hex')
+      using errcode = 'check_violation', hint = 'Enrol the site anew, with a new key: ocspctl responder add.';
+  end if;
+  return c;
+end $$;
+
+-- When a certificate was revoked whose revocation may be taken back.
+create function correctable(p_issuer int, p_serial bytea) returns timestamptz language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  c constant public.certificate := public.correctable_row(p_issuer, p_serial);
+begin
   if c.revoked_at is null or c.reason is not distinct from 6 then
     raise exception 'certificate % of issuer % is not revoked for ever: there is nothing to correct', encode(p_serial, 'hex'), p_issuer
       using errcode = 'check_violation', hint = 'ocspctl cert show says what it is; a hold ends with ocspctl cert release.';
-  end if;
-  if exists (select from public.responder_certificate r where r.issuer_id = p_issuer and r.serial = p_serial) then
-    raise exception 'certificate % is a site''s own: its revocation is never taken back', encode(p_serial, 'hex')
-      using errcode = 'check_violation', hint = 'Enrol the site anew, with a new key: ocspctl responder add.';
   end if;
   return c.revoked_at;
 end $$;

@@ -243,7 +243,7 @@ begin
   insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
     values (sha256(p_der), p_issuer, p_serial, p_site, p_key_hash, p_der);
   perform public.note('responder certificate add', jsonb_build_object('site', p_site, 'issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
-    'fingerprint', encode(sha256(p_der), 'hex')), p_why, p_os_user);
+    'key_hash', encode(p_key_hash, 'hex'), 'fingerprint', encode(sha256(p_der), 'hex')), p_why, p_os_user);
 end $$;
 
 -- Revokes all unexpired certificates of a site, and bans its keys, at once. The

@@ -1,5 +1,5 @@
--- What one person must not do alone: take a permanent revocation back, and
--- revoke more in an hour than the fleet allows.
+-- What one person must not do alone: take a permanent revocation or a wrong import
+-- back, and revoke more in an hour than the fleet allows.
 
 -- Set by a superuser alone (ocspctl db limit).
 create table limits (
@@ -27,6 +27,10 @@ create table approval (
   approved_by      text check (approved_by <> db_role),
   approved_os_user text,
   approved_at      timestamptz,
+  refused_by       text check (approved_by is null or refused_by is null),
+  refused_os_user  text,
+  refused_at       timestamptz,
+  xid              xid8,  -- of the transaction that carried it out
   remaining        bigint check (remaining >= 0)  -- bulk, once approved: revocations still allowed
 );
 
@@ -77,8 +81,75 @@ begin
   return before;
 end $$;
 
--- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...]};
--- bulk: {"count": 500}.
+-- What a request for a correction names, with what each certificate is now:
+-- that, and nothing that it becomes later, is what will be approved.
+create function correction_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  issuer constant int := (p_what->>'issuer')::int;
+  wrong constant text := coalesce(p_what->>'wrong', 'revoked');
+  ends constant timestamptz := (p_what->>'not_after')::timestamptz;
+  list jsonb := '[]';
+  s text;
+  c public.certificate;
+begin
+  if coalesce(jsonb_array_length(p_what->'serials'), 0) not between 1 and 1000 then
+    raise exception 'a correction names 1 to 1000 certificates, not %', jsonb_array_length(p_what->'serials') using errcode = 'check_violation';
+  elsif wrong not in ('revoked', 'issued', 'not_after') or (wrong = 'not_after') <> (ends is not null) then
+    raise exception 'a correction of % is none of revoked, issued and not_after (with the right one)', wrong using errcode = 'check_violation';
+  elsif not isfinite(ends) or date_trunc('second', ends) <> ends then
+    raise exception 'a certificate ends at a whole second, not at %', ends using errcode = 'check_violation';
+  end if;
+  for s in select distinct lower(e) from jsonb_array_elements_text(p_what->'serials') e order by 1 loop
+    c := public.correctable_row(issuer, decode(s, 'hex'));
+    if wrong = 'revoked' then
+      perform public.correctable(issuer, c.serial);
+    elsif wrong = 'not_after' and c.not_after = ends then
+      raise exception 'certificate % of issuer % ends at % already', s, issuer, ends using errcode = 'check_violation';
+    end if;
+    list := list || jsonb_build_object('serial', s, 'revoked_at', c.revoked_at, 'reason', c.reason, 'not_after', c.not_after);
+  end loop;
+  return jsonb_strip_nulls(jsonb_build_object('issuer', issuer, 'wrong', wrong, 'not_after', ends)) || jsonb_build_object('certificates', list);
+end $$;
+
+-- Carries an approved correction out. Sites believe that a permanent revocation is
+-- gone by its row in correction; the loss of a good row and another end they take
+-- as any change.
+create function correction_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  issuer constant int := (p_what->>'issuer')::int;
+  r record;
+  c public.certificate;
+begin
+  for r in select decode(e->>'serial', 'hex') as serial, (e->>'revoked_at')::timestamptz as revoked_at, (e->>'reason')::smallint as reason,
+             (e->>'not_after')::timestamptz as not_after from jsonb_array_elements(p_what->'certificates') e order by 1 loop
+    c := public.correctable_row(issuer, r.serial);
+    if (c.revoked_at, c.reason, c.not_after) is distinct from (r.revoked_at, r.reason, r.not_after) then
+      raise exception 'certificate % of issuer % is not what the request says: it was revoked at another time, or changed otherwise', encode(r.serial, 'hex'), issuer
+        using errcode = 'object_not_in_prerequisite_state', hint = 'Look at it (ocspctl cert show), and request the correction anew.';
+    end if;
+  end loop;
+  if p_what->>'wrong' in ('revoked', 'issued') then
+    insert into public.correction (issuer_id, serial, revoked_at, corrected_at)
+      select issuer, decode(e->>'serial', 'hex'), (e->>'revoked_at')::timestamptz, date_trunc('second', clock_timestamp())
+      from jsonb_array_elements(p_what->'certificates') e
+      where e->>'revoked_at' is not null and (e->>'reason')::int is distinct from 6 order by 2;
+  end if;
+  case p_what->>'wrong'
+    when 'revoked' then
+      update public.certificate t set revoked_at = null, reason = null from public.correction k
+        where k.xid = pg_current_xact_id() and (k.issuer_id, k.serial, k.revoked_at) = (t.issuer_id, t.serial, t.revoked_at);
+    when 'issued' then
+      delete from public.certificate t using jsonb_array_elements(p_what->'certificates') e
+        where t.issuer_id = issuer and t.serial = decode(e->>'serial', 'hex');
+    when 'not_after' then
+      update public.certificate t set not_after = (p_what->>'not_after')::timestamptz from jsonb_array_elements(p_what->'certificates') e
+        where t.issuer_id = issuer and t.serial = decode(e->>'serial', 'hex');
+  end case;
+end $$;
+
+-- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
+-- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
+-- one}; bulk: {"count": 500}.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -87,12 +158,7 @@ begin
   if btrim(p_why) = '' then
     raise exception 'a request for approval says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   elsif p_act = 'cert correct' then
-    if jsonb_array_length(p_what->'serials') not between 1 and 1000 then
-      raise exception 'a correction names 1 to 1000 certificates, not %', jsonb_array_length(p_what->'serials') using errcode = 'check_violation';
-    end if;
-    filed := jsonb_build_object('issuer', p_what->'issuer', 'certificates', (
-      select jsonb_agg(jsonb_build_object('serial', s, 'revoked_at', public.correctable((p_what->>'issuer')::int, decode(s, 'hex'))) order by s)
-      from (select distinct s from jsonb_array_elements_text(p_what->'serials') s) d));
+    filed := public.correction_filed(p_what);
   elsif p_act <> 'bulk' or (p_what->>'count')::bigint not between 1 and 1000000000 then
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
@@ -100,38 +166,61 @@ begin
   perform public.note('approval request', jsonb_build_object('approval', id, 'act', p_act) || filed, p_why, p_os_user);
 end $$;
 
--- The second person agrees: a correction is made at once, in this transaction; a
--- bulk becomes the requester's allowance for 24 hours.
-create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- A request that is still open, locked.
+create function approval_open(p_id bigint) returns public.approval language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   a public.approval;
-  told jsonb;
 begin
   select * into a from public.approval where id = p_id for update;
   if not found then
     raise exception 'there is no request %', p_id using errcode = 'no_data_found', hint = 'ocspctl approval list shows what is open.';
   elsif a.approved_at is not null then
     raise exception 'request % was approved by % at % already', p_id, a.approved_by, a.approved_at using errcode = 'object_not_in_prerequisite_state';
-  elsif a.db_role = session_user then
-    raise exception 'request % is your own (login %): it needs a second person', p_id, a.db_role
-      using errcode = 'insufficient_privilege', hint = 'Another operator, with another login, runs ocspctl approve.';
+  elsif a.refused_at is not null then
+    raise exception 'request % was refused by % at %', p_id, a.refused_by, a.refused_at
+      using errcode = 'object_not_in_prerequisite_state', hint = 'ocspctl audit list says why; request it anew if that is settled.';
   elsif a.expires_at <= clock_timestamp() then
     raise exception 'request % expired at %', p_id, a.expires_at using errcode = 'object_not_in_prerequisite_state', hint = 'Request it anew.';
   end if;
-  update public.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp() where id = p_id;
+  return a;
+end $$;
+
+-- The second person agrees: a correction is made at once, in this transaction; a
+-- bulk becomes the requester's allowance for 24 hours.
+create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  a constant public.approval := public.approval_open(p_id);
+  told jsonb;
+begin
+  if a.db_role = session_user then
+    raise exception 'request % is your own (login %): it needs a second person', p_id, a.db_role
+      using errcode = 'insufficient_privilege', hint = 'Another operator, with another login, runs ocspctl approve.';
+  end if;
+  update public.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp(), xid = pg_current_xact_id()
+    where id = p_id;
   told := jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what;
   perform public.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update public.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
     return;
   end if;
-  insert into public.correction (issuer_id, serial, revoked_at, corrected_at)
-    select (a.what->>'issuer')::int, decode(c->>'serial', 'hex'), (c->>'revoked_at')::timestamptz, date_trunc('second', clock_timestamp())
-    from jsonb_array_elements(a.what->'certificates') c order by 2;
-  update public.certificate c set revoked_at = null, reason = null from public.correction k
-    where k.xid = pg_current_xact_id() and (k.issuer_id, k.serial, k.revoked_at) = (c.issuer_id, c.serial, c.revoked_at);
+  perform public.correction_make(a.what);
   perform public.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+end $$;
+
+-- An operator does not agree, or the requester takes the request back.
+create function approval_refuse(p_id bigint, p_why text, p_os_user text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  a constant public.approval := public.approval_open(p_id);
+begin
+  if btrim(p_why) = '' then
+    raise exception 'a refusal says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
+  end if;
+  update public.approval set refused_by = session_user, refused_os_user = p_os_user, refused_at = clock_timestamp() where id = p_id;
+  perform public.note('approval refuse', jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what,
+    p_why, p_os_user);
 end $$;
 
 -- A new history: for a master that was brought up from a backup, once all that
@@ -156,12 +245,13 @@ do $$
 declare
   f text;
 begin
-  foreach f in array array['limit_take(bigint)', 'limit_set(bigint, text, text)', 'approval_request(text, jsonb, text, text)',
-                           'approval_give(bigint, text, text)', 'epoch_new(bigint, text, text)'] loop
+  foreach f in array array['limit_take(bigint)', 'limit_set(bigint, text, text)', 'correction_filed(jsonb)', 'correction_make(jsonb)',
+                           'approval_request(text, jsonb, text, text)', 'approval_open(bigint)', 'approval_give(bigint, text, text)',
+                           'approval_refuse(bigint, text, text)', 'epoch_new(bigint, text, text)'] loop
     execute format('alter function %s owner to ocsp_owner; revoke all on function %s from public', f, f);
   end loop;
 end $$;
 
 grant execute on function approval_request to ocsp_ca, ocsp_operator;
-grant execute on function approval_give to ocsp_operator;
+grant execute on function approval_give, approval_refuse to ocsp_operator;
 grant select on approval, limits, revocation_tally to ocsp_ca, ocsp_operator;

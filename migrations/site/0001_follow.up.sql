@@ -67,6 +67,10 @@ grant select on sequence site_seq to ocsp_sync, ocsp_responder;  -- a change tha
 -- down (apply does not fire them) and forbid its TRUNCATE order.
 alter table responder_certificate drop constraint responder_certificate_issuer_id_serial_fkey;
 alter table certificate drop constraint certificate_issuer_id_fkey;
+-- So are the CHECKs. The apply worker would parse each of them anew for every row
+-- (measured: 29 of 39 us), and the digest finds a row that is not the master's.
+alter table certificate drop constraint certificate_serial_check, drop constraint certificate_not_after_check,
+  drop constraint certificate_revoked_at_check, drop constraint certificate_reason_check, drop constraint certificate_check;
 
 -- A subscription needs a superuser to be made (PostgreSQL 15), ocspsyncd is
 -- none: these functions are all it gets. The names are fixed and the

@@ -40,6 +40,10 @@ func (p *Plan) Writes() int64 {
 	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent]
 }
 
+// Limited is how many of them the fleet's hourly limit counts: what is good at the
+// master and becomes revoked.
+func (p *Plan) Limited() int64 { return p.Counts[db.ImportRevoke] }
+
 // Conflicts is how many rows the master knows otherwise and keeps so, and how
 // many it cannot take, since their end is not known.
 func (p *Plan) Conflicts() int64 {
@@ -49,7 +53,7 @@ func (p *Plan) Conflicts() int64 {
 // Refusal says why Apply will do nothing, or nil.
 func (p *Plan) Refusal() error {
 	if n := p.Counts[db.ImportOtherEnd]; n > 0 {
-		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q?", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
+		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q? (a wrong end at the master is mended by ocspctl cert correct --not-after)", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"ocspfleet/sync/logical"
 )
 
-// correct takes a permanent revocation back, as two operators do.
-func (p *pair) correct(serial string) {
+// staff are two operators at the master.
+func (p *pair) staff() (anna, bert *db.Store) {
 	p.t.Helper()
 	const password = "a password for tests"
 	var persons [2]*db.Store
@@ -21,17 +21,66 @@ func (p *pair) correct(serial string) {
 		}
 		persons[i] = openStore(p.t, login(p.t, p.masterDSN, name, password))
 	}
-	s, err := db.ParseSerial(serial)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	id, _, err := persons[0].RequestCorrection(p.t.Context(), 1, []db.Serial{s}, act)
+	return persons[0], persons[1]
+}
+
+// agree makes what one operator requests and the other approves.
+func (p *pair) agree(request func(anna *db.Store) (int64, time.Time, error)) {
+	p.t.Helper()
+	anna, bert := p.staff()
+	id, _, err := request(anna)
 	if err == nil {
-		err = persons[1].Approve(p.t.Context(), id, act)
+		err = bert.Approve(p.t.Context(), id, act)
 	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// correct takes a permanent revocation back, as two operators do.
+func (p *pair) correct(s string) {
+	p.t.Helper()
+	p.agree(func(anna *db.Store) (int64, time.Time, error) {
+		return anna.RequestCorrection(p.t.Context(), 1, []db.Serial{serial(s)}, act)
+	})
+}
+
+// Certificates that were never issued, and a wrong end: the sites follow, by the
+// stream and by a seed over rows that knew a revocation.
+func TestMistakesOfAnImportAreCorrectedAtTheSite(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.issue("0a", "0b", "0c", "0d")
+	p.revoke("0b", db.ReasonKeyCompromise)
+	p.revoke("0c", db.ReasonKeyCompromise)
+	p.start(nil)
+	p.seenAtSite("0c", "revoked keyCompromise")
+	unissue := func(s ...string) {
+		p.agree(func(anna *db.Store) (int64, time.Time, error) {
+			var list []db.Serial
+			for _, text := range s {
+				list = append(list, serial(text))
+			}
+			return anna.RequestUnissue(t.Context(), 1, list, act)
+		})
+	}
+	unissue("0a", "0b")
+	p.seenAtSite("0a", "never issued")
+	p.seenAtSite("0b", "never issued")
+	end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	p.agree(func(anna *db.Store) (int64, time.Time, error) {
+		return anna.RequestEnd(t.Context(), 1, []db.Serial{serial("0d")}, end, act)
+	})
+	p.until("the other end", func() bool {
+		s, err := p.site.Certificate(t.Context(), 1, serial("0d"))
+		return err == nil && s.NotAfter.Equal(end)
+	})
+	p.stopRun()
+	p.dropSlots()
+	unissue("0c")
+	p.start(nil)
+	p.seenAtSite("0c", "never issued")
+	p.until("verified", p.verified)
 }
 
 func TestACorrectionReachesTheSiteByTheStreamAndByASeed(t *testing.T) {

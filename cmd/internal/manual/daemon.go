@@ -1,0 +1,138 @@
+package manual
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Daemon makes the page of a daemon from the sources in dir: the variable program
+// in main.go, and the type Config in config.go with its comments.
+func Daemon(dir string) (name string, text []byte, err error) {
+	fail := func(err error) (string, []byte, error) {
+		return "", nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
+	}
+	files := token.NewFileSet()
+	start, err := parser.ParseFile(files, filepath.Join(dir, "main.go"), nil, parser.ParseComments)
+	if err != nil {
+		return fail(err)
+	}
+	config, err := parser.ParseFile(files, filepath.Join(dir, "config.go"), nil, parser.ParseComments)
+	if err != nil {
+		return fail(err)
+	}
+	program := programOf(start)
+	d := structs{}
+	d.collect(config)
+	if d["Config"] == nil || program["Name"] == "" {
+		return fail(fmt.Errorf("main.go has no variable program, or config.go no type Config"))
+	}
+	var b bytes.Buffer
+	line := func(text string, args ...any) { fmt.Fprintf(&b, text+"\n", args...) }
+	name = program["Name"]
+	line(`.TH "%s" 8 "" "ocspfleet" "ocspfleet manual"`, strings.ToUpper(name))
+	line(".SH NAME\n%s \\- %s", roff(name), roff(strings.TrimSuffix(strings.ToLower(program["Summary"][:1])+program["Summary"][1:], ".")))
+	line(".SH SYNOPSIS\n.B %s\n[\\-\\-config FILE] [\\-\\-check\\-config]\n.br\n.B %s\n\\-\\-version | \\-\\-help", roff(name), roff(name))
+	line(".SH DESCRIPTION\n%s", roff(paragraph(start.Doc)))
+	line(".SH OPTIONS\n.TP\n\\fB\\-\\-config\\fR \\fIFILE\\fR\nread the configuration from FILE (default %s)", roff(program["Config"]))
+	line(".TP\n\\fB\\-\\-check\\-config\\fR\ndo everything short of listening, tell every fault with file and line, then exit")
+	line(".TP\n\\fB\\-\\-version\\fR\nprint version and build, then exit")
+	line(".SH CONFIGURATION\nA YAML file. Keys that are not known here are faults. %s", roff(strings.TrimPrefix(paragraph(d["Config"].doc), "Config is ")))
+	d.keys(&b, "Config", "")
+	line(".SH SIGNALS\nSIGTERM and SIGINT stop it in order: /readyz answers 503, what is in flight is finished. A second one ends it at once.")
+	line(".SH EXIT STATUS\n0: stopped as wished, or the configuration is in order. 1: error. 2: wrong usage.")
+	line(".SH EXAMPLES\n.nf\n%s\n.fi", roff(program["Example"]))
+	line(".SH SEE ALSO\n\\fBocspctl\\fR(1), docs/operations.md")
+	return name, b.Bytes(), nil
+}
+
+// programOf reads the texts of `var program = boot.Program{Name: "...", ...}`.
+func programOf(file *ast.File) map[string]string {
+	texts := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Names) != 1 || spec.Names[0].Name != "program" || len(spec.Values) != 1 {
+			return true
+		}
+		value, ok := spec.Values[0].(*ast.CompositeLit)
+		if !ok {
+			return false
+		}
+		for _, e := range value.Elts {
+			pair, ok := e.(*ast.KeyValueExpr)
+			if !ok {
+				continue
+			}
+			key, isName := pair.Key.(*ast.Ident)
+			text, isText := pair.Value.(*ast.BasicLit)
+			if isName && isText {
+				if unquoted, err := strconv.Unquote(text.Value); err == nil {
+					texts[key.Name] = unquoted
+				}
+			}
+		}
+		return false
+	})
+	return texts
+}
+
+// structs are the types of a configuration by their names.
+type structs map[string]*section
+
+type section struct {
+	doc  *ast.CommentGroup
+	body *ast.StructType
+}
+
+func (d structs) collect(file *ast.File) {
+	for _, decl := range file.Decls {
+		general, ok := decl.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, spec := range general.Specs {
+			if t, ok := spec.(*ast.TypeSpec); ok {
+				if body, ok := t.Type.(*ast.StructType); ok {
+					d[t.Name.Name] = &section{general.Doc, body}
+				}
+			}
+		}
+	}
+}
+
+// keys writes an entry per key of a type, those inside after it.
+func (d structs) keys(b *bytes.Buffer, of, before string) {
+	for _, field := range d[of].body.Fields.List {
+		if field.Tag == nil {
+			continue
+		}
+		tag, err := strconv.Unquote(field.Tag.Value)
+		if err != nil {
+			continue
+		}
+		key, _, _ := strings.Cut(reflect.StructTag(tag).Get("yaml"), ",")
+		if key == "" || key == "-" {
+			continue
+		}
+		inner, list := field.Type, ""
+		if array, ok := inner.(*ast.ArrayType); ok {
+			inner, list = array.Elt, "[]"
+		}
+		if pointer, ok := inner.(*ast.StarExpr); ok {
+			inner = pointer.X
+		}
+		fmt.Fprintf(b, ".TP\n\\fB%s\\fR\n%s\n", roff(before+key+list), roff(paragraph(field.Doc)))
+		if t, ok := inner.(*ast.Ident); ok && d[t.Name] != nil {
+			d.keys(b, t.Name, before+key+list+".")
+		}
+	}
+}
+
+// paragraph is a comment as one running text.
+func paragraph(c *ast.CommentGroup) string { return strings.Join(strings.Fields(c.Text()), " ") }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"ocspfleet/db"
+)
+
+// approvalView is a request as ocspctl shows it.
+type approvalView struct {
+	ID           int64       `json:"id"`
+	Act          string      `json:"act"`
+	State        string      `json:"state"` // open, approved, refused or expired
+	Issuer       *string     `json:"issuer"`
+	Wrong        *string     `json:"wrong"`     // of a correction: revoked, issued or not_after
+	NotAfter     *string     `json:"not_after"` // of not_after: the right end
+	Certificates []takenView `json:"certificates"`
+	Count        int64       `json:"count"`
+	Remaining    int64       `json:"remaining"`
+	Why          string      `json:"why"`
+	RequestedBy  string      `json:"requested_by"`
+	User         string      `json:"os_user"`
+	At           string      `json:"at"`
+	ExpiresAt    string      `json:"expires_at"`
+	ApprovedBy   *string     `json:"approved_by"`
+	ApprovedAt   *string     `json:"approved_at"`
+	RefusedBy    *string     `json:"refused_by"`
+	RefusedAt    *string     `json:"refused_at"`
+}
+
+type takenView struct {
+	Serial    string  `json:"serial"`
+	RevokedAt *string `json:"revoked_at"`
+	NotAfter  string  `json:"not_after"`
+}
+
+func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
+	v := approvalView{
+		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Remaining: a.Remaining, Why: a.Why,
+		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
+		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
+		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
+	}
+	switch {
+	case a.ApprovedBy != "":
+		v.State = "approved"
+	case a.RefusedBy != "":
+		v.State = "refused"
+	case !a.ExpiresAt.After(p.now()):
+		v.State = "expired"
+	}
+	for _, i := range issuers {
+		if i.ID == a.Issuer {
+			v.Issuer = new(i.Name)
+		}
+	}
+	for _, c := range a.Taken {
+		v.Certificates = append(v.Certificates, takenView{c.Serial.String(), stampOrNil(c.RevokedAt), stamp(c.NotAfter)})
+	}
+	return v
+}
+
+// subject says in a few words what a request is about.
+func (v approvalView) subject() string {
+	switch {
+	case v.Act == string(db.ApprovalBulk) && v.State == "approved":
+		return fmt.Sprintf("%d revocations, %d left", v.Count, v.Remaining)
+	case v.Act == string(db.ApprovalBulk):
+		return fmt.Sprintf("%d revocations", v.Count)
+	case len(v.Certificates) == 1:
+		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
+	default:
+		return fmt.Sprintf("%s %d certificates", orDash(v.Issuer), len(v.Certificates))
+	}
+}
+
+// decidedBy is who approved or refused it.
+func (v approvalView) decidedBy() *string {
+	if v.RefusedBy != nil {
+		return v.RefusedBy
+	}
+	return v.ApprovedBy
+}
+
+// tell shows a request whole: a second person reads this before agreeing.
+func (v approvalView) tell(t *table) {
+	t.row("request", strconv.FormatInt(v.ID, 10))
+	t.row("act", v.Act)
+	t.row("what", v.subject())
+	for _, c := range v.Certificates {
+		is := "good"
+		if c.RevokedAt != nil {
+			is = "revoked at " + *c.RevokedAt
+		}
+		switch db.Wrong(*v.Wrong) {
+		case db.WrongIssued:
+			t.row("was never issued", fmt.Sprintf("%s, %s, ends at %s", c.Serial, is, c.NotAfter))
+		case db.WrongNotAfter:
+			t.row("ends at "+orDash(v.NotAfter), fmt.Sprintf("%s, %s, ended at %s", c.Serial, is, c.NotAfter))
+		default:
+			t.row("takes back", fmt.Sprintf("%s, %s", c.Serial, is))
+		}
+	}
+	t.row("why", v.Why)
+	t.row("requested by", v.RequestedBy+" ("+v.User+")")
+	t.row("requested at", v.At)
+	t.row("state", v.State)
+}
