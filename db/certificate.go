@@ -34,7 +34,7 @@ func (s *Store) Issuers(ctx context.Context) ([]Issuer, error) { return readIssu
 
 func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 	rows, err := q.Query(ctx, `select id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown,
-		http_max_age, never_issued, profile, crl_url, policy_version from issuer order by id`)
+		http_max_age, never_issued, profile, crl_url, policy_version, crl from issuer order by id`)
 	if err != nil {
 		return nil, fmt.Errorf("reading issuers: %w", plain(err))
 	}
@@ -43,7 +43,7 @@ func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 		var key []byte
 		var seconds [5]int32
 		err := row.Scan(&i.ID, &key, &i.Name, &i.Certificate, &seconds[0], &seconds[1], &seconds[2], &seconds[3], &seconds[4],
-			&i.Policy.NeverIssued, &i.Policy.Profile, &i.Policy.CRLURL, &i.Policy.Version)
+			&i.Policy.NeverIssued, &i.Policy.Profile, &i.Policy.CRLURL, &i.Policy.Version, &i.CRL)
 		copy(i.Key[:], key)
 		for n, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge} {
 			*d = time.Duration(seconds[n]) * time.Second

@@ -138,7 +138,11 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 	dst = appendLP(dst, []byte(i.Policy.NeverIssued))
 	dst = appendLP(dst, []byte(i.Policy.Profile))
 	dst = appendLP(dst, []byte(i.Policy.CRLURL))
-	return binary.BigEndian.AppendUint64(dst, uint64(i.Policy.Version))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(i.Policy.Version))
+	if len(i.CRL) > 0 { // without one the bytes simply end
+		dst = appendLP(dst, i.CRL)
+	}
+	return dst
 }
 
 // AppendResponderCertificate appends the canonical bytes of a responder_certificate row.

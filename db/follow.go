@@ -47,6 +47,8 @@ type Look struct {
 	Skew    time.Duration
 	SkewAge time.Duration
 	HasSkew bool
+	// Barred is why the master no longer lets this site in; empty: it does.
+	Barred string
 	// SynchronousCommit is the subscription's setting, empty without a subscription.
 	SynchronousCommit string
 	// Parallel says that the subscription applies large transactions in parallel
@@ -111,11 +113,11 @@ func (l *Look) open(ctx context.Context) error {
 		select s.trimmed_to,
 		       greatest(s.trimmed_to, (select max(site_seq) from certificate), (select max(site_seq) from site_tombstone)),
 		       s.skew_ms, extract(epoch from clock_timestamp() - s.skew_at)::float8, pg_postmaster_start_time(),
-		       sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
+		       coalesce(s.barred, ''), sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
 		from site_state s
 		left join pg_subscription sub on sub.subname = $1
 		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName).
-		Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &commit, &l.Parallel)
+		Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.Barred, &commit, &l.Parallel)
 	if err != nil {
 		return fmt.Errorf("reading the site's state: %w", err)
 	}

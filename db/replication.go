@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -215,6 +216,25 @@ func (s *Store) ConnectSubscription(ctx context.Context, to *Upstream) error {
 // address is what subscription_connect and subscription_create want to know.
 func (u *Upstream) address() []any {
 	return []any{u.conn.Host, int32(u.conn.Port), u.conn.Database, u.conn.User, u.conn.Password, u.sslmode}
+}
+
+// IsBarred says whether the master knows this login, and does not let it in: its
+// site was suspended or revoked. A wrong password, or an address that pg_hba.conf
+// does not admit, is something else. The routine is what tells the two apart:
+// both have one SQLSTATE, and the text is translated.
+func IsBarred(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "28000" && pg.Routine == "InitializeSessionUserId"
+}
+
+// SetBarred records why the master no longer lets this site in, for ocspd; an
+// empty text: it does.
+func (s *Store) SetBarred(ctx context.Context, why string) error {
+	_, err := s.pool.Exec(ctx, "update site_state set barred = nullif($1, '') where coalesce(barred, '') <> $1", why)
+	if err != nil {
+		return fmt.Errorf("recording that the master bars this site: %w", plain(err))
+	}
+	return nil
 }
 
 // SetSkew records how far this site's clock is ahead of the master's, for ocspd.

@@ -201,6 +201,7 @@ type Issuer struct {
 	Name        string   // the staff's short name, unique
 	Certificate []byte   // DER of one certificate of this key and name
 	Policy      Policy
+	CRL         []byte // the newest CRL of its responder certificates, DER; empty: none yet
 }
 
 // ResponderCertificate is one delegated OCSP certificate of one site for one

@@ -43,6 +43,8 @@ type database struct {
 type issuerKey struct {
 	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master.
 	Certificate string `yaml:"certificate"`
+	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
+	Token token `yaml:"token"`
 	// Key is the CA's private key, PEM without a passphrase: for tests and small
 	// CAs. Whoever reads it can issue anything.
 	Key string `yaml:"key"`
@@ -73,8 +75,13 @@ func (c *config) Check(report func(key, problem string)) {
 		}
 	}
 	for name, issuer := range c.Issuers {
-		if issuer.Key == "" {
-			report("issuers."+name+".key", "is missing")
+		switch {
+		case issuer.Key == "" && issuer.Token == (token{}):
+			report("issuers."+name+".key", "is missing, and token is, too: want one of them")
+		case issuer.Key != "" && issuer.Token != (token{}):
+			report("issuers."+name+".key", "stands beside token: want one of them")
+		case issuer.Token != (token{}) && issuer.Token.URI == "":
+			report("issuers."+name+".token.uri", "is missing: pkcs11:token=LABEL")
 		}
 	}
 	if c.Token != (token{}) && c.Token.URI == "" {
@@ -93,6 +100,9 @@ func (c *config) files() map[string]string {
 	for name, issuer := range c.Issuers {
 		files["issuers."+name+".certificate"] = issuer.Certificate
 		files["issuers."+name+".key"] = issuer.Key
+		files["issuers."+name+".token.module"] = issuer.Token.Module
+		files["issuers."+name+".token.pin_file"] = issuer.Token.PINFile
+		files["issuers."+name+".token.softhsm2_conf"] = issuer.Token.SoftHSM2Conf
 	}
 	return files
 }

@@ -45,7 +45,7 @@ unreachable, refused, wrong or no certificate; --output json has each issuer.
 With --follow it asks every 2 s until interrupted; the exit code is the last one's.`
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
-	return noun("fleet", "all sites at once", status, p.fleetLostCommand())
+	return noun("fleet", "all sites at once", status, p.fleetRenewCommand(), p.fleetLostCommand())
 }
 
 // fleetSite is a site as fleet status shows it. Of several issuers the worst counts.

@@ -59,13 +59,58 @@ configuration names the site's database. The fingerprint is the SHA-256 of the
 public key, as responder list shows it at the master. A key without a good
 certificate is not used.`,
 	"responder add": `Puts the site on the roster and signs one certificate per issuer for its key, with
-the CA's key of this configuration. They travel to the site as rows; ocspd uses
-them as soon as they are there. The same request again renews. Compare the
-request's fingerprint with what the site reads to you before --apply.`,
+the CA's key of this configuration (in a token or a file). They travel to the site
+as rows; ocspd uses them as soon as they are there. The plan shows the request's
+fingerprint, what will be issued, and what the lint says of it: nothing that it
+finds at fault is signed. Compare the fingerprint with what the site reads to you
+before --apply. Refused are weak keys, keys of other sites or of revoked ones,
+requests for another purpose, and a long life for issuers of profile br, whose
+responders no client checks. docs/identities.md tells the whole life.`,
 	"responder list": `Shows every site with its certificates, revoked and expired ones included.`,
-	"responder revoke": `Revokes every unexpired certificate of the site and bans its keys, in one
-transaction; every other site answers revoked for them, and the site stops by
-itself if it is honest. Its name and keys never come back. Not limited in number.`,
+	"responder show": `Shows a site's certificates with the part of their life that is left, what is
+planned for an offline CA, and how its replication stands at the master.`,
+	"responder renew": `As fleet renew, for one site and at once: for instance after the issuer got a
+crl_url. The same key, site and life as the last certificate, whose signature is
+checked with the CA's key. A new key needs a new request: responder add.`,
+	"responder revoke": `Step by step, each of which may be repeated: revokes every unexpired certificate of
+the site, superseded and planned ones included, and bans its keys, in one
+transaction that no limit holds up; lets a running stream bring the site the news
+(an honest one stops by itself); closes its replication login; ends its sessions,
+running streams too; drops its slots; issues the CRLs anew; names the addresses to
+take out of DNS. Broken off anywhere, run it again. Every other site answers revoked
+for it. Its name and keys never come back. Never the last healthy site without
+--force.`,
+	"responder suspend": `The half of responder revoke that can be taken back: certificates go on hold, access
+is closed, the slot stays. Certificates of profile br are not put on hold (BR
+4.9.13): there a suspended site goes on until its copy is too old.`,
+	"responder restore": `Releases the site's certificates from hold and opens its access; its ocspsyncd
+comes back by itself, from where it was.`,
+	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
+that follow each other, and writes a file for ca-sign. The key of a site is the one
+of its last certificate, or of the request given with --csr. A site that is revoked
+loses the certificates of the series, too, signed or not.`,
+	"responder release": `Run from a timer at the master. Each certificate must be what was planned under its
+serial and bear the CA's signature. One that has not begun waits; nobody can use it
+before it is released, since sites take certificates from the rows alone.`,
+	"ca-sign": `The one piece that touches the CA's key: run it by a user of its own, at the machine
+that holds the key, and carry the files. It reads nothing but its configuration
+(issuers.NAME: certificate, and key or token) and the bundle, of which it believes
+nothing: each key must come with a request that it signed, or with a certificate
+that this CA signed; the certificate has one fixed form; longer lives, and such as
+begin far ahead, are refused. Compare the key fingerprints of new sites before
+--apply.`,
+	"crl issue": `The CRL speaks of the sites' responder certificates alone, and says so by a critical
+issuingDistributionPoint equal to the certificates' own. It is put into the issuer's
+row and travels with it; every site serves it at /crl/NAME. Its number comes from the
+database; an entry stays until one CRL after its certificate's end; nextUpdate lies
+beyond the longest outage budget. responder revoke issues it by itself; run this once
+a day besides. --full makes one of all the issuer's certificates.`,
+	"crl show": `Shows number, times and entries of the CRL that each issuer's row holds.`,
+	"fleet renew": `For a timer (deploy/systemd): issues anew what is past half of its life, for each
+active site the newest certificate of each kind of key. Site, key and life are taken
+from that certificate, whose signature the CA's key must bear, never from a column.
+What is refused is named, and so is what has less than a third of its life left
+although this ran: exit code 3.`,
 	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
 signed answer.`,
 	"audit list": `Entries are chained by hash at COMMIT, in the order of the commits. LOGIN is the

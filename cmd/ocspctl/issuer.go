@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"regexp"
 	"time"
 
@@ -44,7 +45,7 @@ func (p *program) issuerAddCommand() *cobra.Command {
 	f.DurationVar(&a.policy.HTTPMaxAge, "http-max-age", 0, "how long HTTP caches may keep an answer (default: 1h, at most half of validity)")
 	f.StringVar(&a.never, "never-issued", string(db.NeverIssuedUnknown), "what to say of serials never issued: `unknown|revoked|unauthorized`")
 	f.StringVar(&a.profile, "profile", string(db.ProfileRevocable), "the rules it obeys: `revocable|br` (br: the CA/Browser Forum's, for public TLS)")
-	f.StringVar(&a.policy.CRLURL, "crl-url", "", "`URL` of the CRL of its responder certificates")
+	f.StringVar(&a.policy.CRLURL, "crl-url", "", "`URL` of the CRL of its responder certificates: http://HOST/crl/NAME, where HOST is all sites")
 	a.flags(cmd)
 	require(cmd, "name", "cert")
 	return cmd
@@ -71,6 +72,8 @@ func (a *issuerAdd) settle() error {
 	switch {
 	case !issuerName.MatchString(a.name):
 		return usagef("--name %q: want 1 to 63 lower-case letters, digits, dots, dashes and underscores", a.name)
+	case p.CRLURL != "" && !isCRLURL(p.CRLURL):
+		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/%s (not https: RFC 5280 section 8)", p.CRLURL, a.name)
 	case !between(p.Validity, time.Hour, 240*time.Hour):
 		return usagef("--validity %s: want 1h to 240h, in whole seconds", p.Validity)
 	case !between(p.Backdate, 0, time.Hour):
@@ -94,6 +97,12 @@ func (a *issuerAdd) settle() error {
 			p.Validity, renewalBR(p.Validity), p.Backdate+p.MaxStaleness)
 	}
 	return nil
+}
+
+// isCRLURL says whether a distribution point can be written into a certificate.
+func isCRLURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme == "http" && u.Host != "" && len(u.Path) > 1 && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(text) <= 255
 }
 
 // renewalBR is the age at which BR section 4.9.10 wants an answer of this validity

@@ -82,7 +82,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
-			"daemons": buildDaemons, "keep": keep, "readfile": readFile,
+			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile,
 		},
 	})
 }
@@ -119,6 +119,18 @@ func newToken(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	config := fmt.Sprintf("token: {uri: %q, softhsm2_conf: %q}\n", t.URI(), t.Conf)
 	ts.Check(os.WriteFile(ts.MkAbs("token.yaml"), []byte(config), 0o600))
+}
+
+// catoken KEY FILE TEXT: makes a SoftHSM token, puts the key into it, and writes the
+// text with the token's settings for %s into the file.
+func newCAToken(ts *testscript.TestScript, _ bool, args []string) {
+	t, err := softhsm.New(ts.MkAbs("catoken"), "ca", "1234")
+	ts.Check(err)
+	ts.Setenv("SOFTHSM2_CONF", t.Conf)
+	ts.Check(ts.Exec("softhsm2-util", "--import", args[0], "--token", "ca", "--label", "ca", "--id", "01", "--pin", "1234"))
+	ts.Setenv("SOFTHSM2_CONF", "")
+	settings := fmt.Sprintf("{uri: %q, softhsm2_conf: %q}", t.URI(), t.Conf)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(fmt.Sprintf(args[2], settings)+"\n"), 0o600))
 }
 
 // serial VARIABLE PATTERN: keeps the first hex number after PATTERN in stdout.

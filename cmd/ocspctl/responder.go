@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -11,7 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,13 +22,16 @@ import (
 )
 
 func (p *program) responderCommand() *cobra.Command {
-	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderRevokeCommand())
+	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
+		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(),
+		p.responderBundleCommand(), p.responderReleaseCommand())
 }
 
 // responderAdd holds the flags of responder add.
 type responderAdd struct {
 	change
 	site, csr, url string
+	login          string
 	addresses      []string
 	issuers        []string
 	life           time.Duration
@@ -47,8 +51,9 @@ func (p *program) responderAddCommand() *cobra.Command {
 	f.StringVar(&a.csr, "csr", "", "the site's certificate request (ocspctl key csr) in `FILE`")
 	f.StringVar(&a.url, "url", "", "the `URL` of its OCSP responder")
 	f.StringArrayVar(&a.addresses, "address", nil, "an IP `ADDRESS` of the site; may stand several times")
+	f.StringVar(&a.login, "login", "", "its `LOGIN` at the master, of group replica (default: its name with _ for -)")
 	f.StringArrayVar(&a.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all)")
-	f.DurationVar(&a.life, "life", fleet.DefaultLife, "how long its certificates live (1h to 2160h)")
+	f.DurationVar(&a.life, "life", fleet.DefaultLife, "how long its certificates live (1h to 2160h; profile br: 168h at most)")
 	f.StringVar(&a.out, "out", "", "write the certificates to `DIR`, too, as SITE-ISSUER.pem")
 	a.flags(cmd)
 	require(cmd, "csr", "url")
@@ -59,8 +64,7 @@ func (a *responderAdd) check() error {
 	if err := db.CheckSite(a.site); err != nil {
 		return usagef("%v", err)
 	}
-	u, err := url.Parse(a.url)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if !isSiteURL(a.url) {
 		return usagef("--url %q: want http://HOST/ or https://HOST/", a.url)
 	}
 	for _, address := range a.addresses {
@@ -74,14 +78,24 @@ func (a *responderAdd) check() error {
 	return nil
 }
 
+// isSiteURL says whether clients can reach a site by it.
+func isSiteURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
+
 // enrolled is what responder add prints of one issuer.
 type enrolled struct {
-	Issuer      string  `json:"issuer"`
-	Profile     string  `json:"profile"`
-	Serial      *string `json:"serial"` // null: planned
-	NotAfter    *string `json:"not_after"`
-	Fingerprint *string `json:"fingerprint"` // SHA-256 of the certificate
-	File        *string `json:"file"`
+	Issuer      string   `json:"issuer"`
+	Profile     string   `json:"profile"`
+	NotBefore   string   `json:"not_before"`
+	NotAfter    string   `json:"not_after"`
+	Algorithm   string   `json:"signature_algorithm"`
+	Checked     string   `json:"revocation_checked"` // how a client may check the responder
+	Lint        []string `json:"lint"`               // faults; none: it may leave
+	Serial      *string  `json:"serial"`             // null: planned
+	Fingerprint *string  `json:"fingerprint"`        // SHA-256 of the certificate
+	File        *string  `json:"file"`
 }
 
 type responderAdded struct {
@@ -89,16 +103,13 @@ type responderAdded struct {
 	Site         string     `json:"site"`
 	URL          string     `json:"url"`
 	Key          string     `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo: compare it out of band
+	Kind         string     `json:"key_kind"`
 	Life         string     `json:"life"`
 	Certificates []enrolled `json:"certificates"`
 }
 
 func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config, a responderAdd) error {
 	if err := a.check(); err != nil {
-		return err
-	}
-	act, err := a.act()
-	if err != nil {
 		return err
 	}
 	raw, err := readSmall(a.csr)
@@ -112,128 +123,112 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 	if err := store.CheckResponderKey(ctx, request.KeyHash, a.site); err != nil {
 		return err
 	}
-	authorities, err := p.authorities(ctx, store, cfg, a.issuers)
-	if err != nil {
-		return err
-	}
 	if a.life > fleet.DefaultLife {
 		fmt.Fprintf(p.stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", a.life, fleet.DefaultLife)
 	}
 	result := responderAdded{
 		outcome: outcome{"responder add", a.apply, true}, Site: a.site, URL: a.url,
-		Key: hex.EncodeToString(request.KeyHash[:]), Life: a.life.String(),
+		Key: hex.EncodeToString(request.KeyHash[:]), Kind: request.Kind(), Life: a.life.String(),
 	}
-	if !a.apply {
+	return p.withAuthorities(ctx, store, cfg, a.issuers, func(authorities []*fleet.Authority) error {
+		var refused error
 		for _, authority := range authorities {
-			result.Certificates = append(result.Certificates, enrolled{Issuer: authority.Issuer.Name, Profile: string(authority.Issuer.Policy.Profile)})
+			line, err := p.rehearse(authority, request, a.life)
+			if err != nil {
+				return err
+			}
+			refused = cmp.Or(refused, lintError(line.Issuer, line.Lint))
+			result.Certificates = append(result.Certificates, line)
 		}
-		return p.print(result, result.tell)
+		if refused == nil && a.apply {
+			if err := p.enrol(ctx, store, authorities, request, a, &result); err != nil {
+				return err
+			}
+		}
+		if err := p.print(result, result.tell); err != nil {
+			return err
+		}
+		return refused
+	})
+}
+
+// rehearse is the plan for one issuer.
+func (p *program) rehearse(authority *fleet.Authority, request *fleet.Request, life time.Duration) (enrolled, error) {
+	r, err := authority.Rehearse(request, life, p.now(), rand.Reader)
+	if err != nil {
+		return enrolled{}, err
+	}
+	return enrolled{
+		Issuer: authority.Issuer.Name, Profile: string(authority.Issuer.Policy.Profile), NotBefore: stamp(r.NotBefore), NotAfter: stamp(r.NotAfter),
+		Algorithm: r.Algorithm.String(), Checked: r.Checked, Lint: append([]string{}, r.Faults...),
+	}, nil
+}
+
+// enrol does what was rehearsed.
+func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, result *responderAdded) error {
+	act, err := a.act()
+	if err != nil {
+		return err
 	}
 	if _, err := store.AddResponder(ctx, a.site, a.url, a.addresses, act); err != nil {
 		return err
 	}
-	for _, authority := range authorities {
-		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.now(), rand.Reader, act)
-		if err != nil {
-			return fmt.Errorf("%w (%d of %d certificates were made: run it again)", err, len(result.Certificates), len(authorities))
-		}
-		line, err := describe(authority, c, a.out)
-		if err != nil {
+	if a.login != "" {
+		if _, err := store.SetSiteLogin(ctx, a.site, a.login, act); err != nil {
 			return err
 		}
-		result.Certificates = append(result.Certificates, line)
 	}
-	return p.print(result, result.tell)
+	for i, authority := range authorities {
+		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.now(), rand.Reader, act)
+		if err != nil {
+			return fmt.Errorf("%w (%d of %d certificates were made: run it again)", err, i, len(authorities))
+		}
+		if err := result.Certificates[i].describe(c, a.out); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// authorities takes up the CA keys of the issuers named, or of all. It fails
-// before anything is signed if one is not at hand.
-func (p *program) authorities(ctx context.Context, store *db.Store, cfg *config, names []string) ([]*fleet.Authority, error) {
-	var issuers []db.Issuer
-	if len(names) == 0 {
-		all, err := store.Issuers(ctx)
-		if err != nil {
-			return nil, err
-		}
-		issuers = all
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		issuer, err := issuerNamed(ctx, store, name)
-		if err != nil {
-			return nil, err
-		}
-		issuers = append(issuers, issuer)
-	}
-	if len(issuers) == 0 {
-		return nil, fmt.Errorf("there is no issuer yet: ocspctl issuer add")
-	}
-	authorities := make([]*fleet.Authority, len(issuers))
-	for i, issuer := range issuers {
-		files, ok := cfg.Issuers[issuer.Name]
-		if !ok {
-			return nil, fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", issuer.Name, issuer.Name)
-		}
-		authority, err := p.authority(issuer, files)
-		if err != nil {
-			return nil, err
-		}
-		authorities[i] = authority
-	}
-	return authorities, nil
-}
-
-func (p *program) authority(issuer db.Issuer, files issuerKey) (*fleet.Authority, error) {
-	var certificate *x509.Certificate
-	var err error
-	if files.Certificate != "" {
-		certificate, err = readCertificate(files.Certificate)
-	} else {
-		certificate, err = x509.ParseCertificate(issuer.Certificate)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
-	}
-	key, err := readKey(files.Key)
-	if err != nil {
-		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
-	}
-	return fleet.NewAuthority(issuer, certificate, key, p.now())
-}
-
-// describe is one new certificate, written to the folder if there is one.
-func describe(authority *fleet.Authority, c db.ResponderCertificate, dir string) (enrolled, error) {
+// describe fills in one new certificate, and writes it to the folder if there is one.
+func (e *enrolled) describe(c db.ResponderCertificate, dir string) error {
 	parsed, err := x509.ParseCertificate(c.DER)
 	if err != nil {
-		return enrolled{}, fmt.Errorf("reading the new certificate: %w", err)
+		return fmt.Errorf("reading the new certificate: %w", err)
 	}
-	line := enrolled{
-		Issuer: authority.Issuer.Name, Profile: string(authority.Issuer.Policy.Profile), Serial: new(c.Serial.String()),
-		NotAfter: new(stamp(parsed.NotAfter)), Fingerprint: new(hex.EncodeToString(c.Fingerprint[:])),
-	}
+	e.Serial, e.Fingerprint = new(c.Serial.String()), new(hex.EncodeToString(c.Fingerprint[:]))
+	e.NotBefore, e.NotAfter = stamp(parsed.NotBefore), stamp(parsed.NotAfter)
 	if dir == "" {
-		return line, nil
+		return nil
 	}
-	path := filepath.Join(dir, c.Site+"-"+authority.Issuer.Name+".pem")
+	path := filepath.Join(dir, c.Site+"-"+e.Issuer+".pem")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return enrolled{}, fmt.Errorf("writing the certificate: %w", err)
+		return fmt.Errorf("writing the certificate: %w", err)
 	}
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}), 0o644); err != nil {
-		return enrolled{}, fmt.Errorf("writing the certificate: %w", err)
+		return fmt.Errorf("writing the certificate: %w", err)
 	}
-	line.File = &path
-	return line, nil
+	e.File = &path
+	return nil
 }
 
 func (r responderAdded) tell(t *table) {
 	t.row("site", r.Site)
 	t.row("url", r.URL)
 	t.row("key fingerprint", r.Key)
+	t.row("key kind", r.Kind)
 	t.row("life", r.Life)
 	t.line("")
-	t.row("ISSUER", "PROFILE", "SERIAL", "NOT AFTER", "FILE")
+	t.row("ISSUER", "PROFILE", "SERIAL", "NOT BEFORE", "NOT AFTER", "SIGNED WITH", "LINT", "FILE")
 	for _, c := range r.Certificates {
-		t.row(c.Issuer, c.Profile, orDash(c.Serial), orDash(c.NotAfter), orDash(c.File))
+		lint := "ok"
+		if len(c.Lint) > 0 {
+			lint = strings.Join(c.Lint, "; ")
+		}
+		t.row(c.Issuer, c.Profile, orDash(c.Serial), c.NotBefore, c.NotAfter, c.Algorithm, lint, orDash(c.File))
+	}
+	for _, c := range r.Certificates {
+		t.line(fmt.Sprintf("Clients check the responder for issuer %s %s.", c.Issuer, c.Checked))
 	}
 	if !r.Applied {
 		t.line("Compare the fingerprint with the site's by another way before you approve.")

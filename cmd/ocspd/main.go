@@ -90,7 +90,7 @@ func run(ctx context.Context, env boot.Env) error {
 	plan.AddWorker("token", tokens.Run)
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("responder", responder.Run)
-	plan.AddServer("ocsp", signer.NewServer(responder.Handler(signer.HTTPConfig{}), env.Log), signer.LimitListener(public, cfg.MaxConnections))
+	plan.AddServer("ocsp", signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log), signer.LimitListener(public, cfg.MaxConnections))
 	env.Log.InfoContext(ctx, "ocspd started")
 	return plan.Run(ctx)
 }

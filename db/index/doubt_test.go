@@ -194,3 +194,24 @@ func TestClockSkewIsADoubtWhileItsMeasurementIsFresh(t *testing.T) {
 		t.Error("a wrong clock is no divergence")
 	}
 }
+
+// A site that the master no longer lets in may have been revoked without a word of
+// it: good and unknown end until it is let in again.
+func TestABarredSiteIsInDoubt(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	c := followed(t, s)
+	for _, test := range []struct{ sql, doubt string }{
+		{"update site_state set barred = 'the door is shut'", "barred: the door is shut"},
+		{"update site_state set barred = null", ""},
+	} {
+		if _, err := s.pool.Exec(t.Context(), test.sql); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually("doubt "+test.doubt, func() bool { return c.Horizon().Doubt == test.doubt })
+		c.expect(2, "revoked")
+	}
+	if c.metric("ocspd_index_divergence") != 0 {
+		t.Error("a shut door is no divergence")
+	}
+}

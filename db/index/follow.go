@@ -31,7 +31,7 @@ type follower struct {
 	started time.Time // when the postmaster of the adopted snapshot started
 
 	received time.Time // when the adopted head was first seen
-	clock    string    // what is wrong with the clock
+	clock    string    // what is wrong with the clock, or that the master bars this site
 	trouble  verdict   // why the latest snapshot was refused
 
 	loadEnded time.Time // of the latest load of all rows
@@ -155,6 +155,9 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 	err := x.store.Look(ctx, func(ctx context.Context, l *db.Look) error {
 		s = &snapshot{head: l.Head, seq: l.LastSeq, started: l.Started, received: began}
 		x.clock = clockDoubt(l)
+		if l.Barred != "" {
+			x.clock = "barred: " + l.Barred
+		}
 		if v = x.judgeEarly(l); v.kind != adoptable {
 			return nil
 		}

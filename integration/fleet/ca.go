@@ -30,6 +30,10 @@ type issuing struct {
 	serial  wishes
 }
 
+// crlURL is the distribution point of the sites' responder certificates. Every site
+// serves that path; a real fleet has one name in DNS for all of them.
+func (i *issuing) crlURL() string { return i.ocspURL + "/crl/" + i.name }
+
 func (i *issuing) file(name string) string { return filepath.Join(i.dir, name) }
 
 // The key kinds of fleet.json's issuers, in its order.

@@ -82,7 +82,8 @@ func ReadCertificate(path string) (*x509.Certificate, error) {
 func (f *Fleet) importAll(ctx context.Context, a *authority) error {
 	for _, i := range a.issuers {
 		if _, err := f.Ctl(ctx, "issuer", "add", "--name", i.name, "--cert", i.file("ca.pem"), "--validity", policy.Validity,
-			"--never-issued", policy.NeverIssued, "--profile", policy.Profile, "--apply"); err != nil {
+			"--never-issued", policy.NeverIssued, "--profile", policy.Profile,
+			"--crl-url", i.crlURL(), "--apply"); err != nil {
 			return err
 		}
 		for _, file := range []string{"index.txt", "generated.txt"} {

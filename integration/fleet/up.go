@@ -107,6 +107,9 @@ func (f *Fleet) build(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := f.Ctl(ctx, "crl", "issue", "--why", "the first", "--apply"); err != nil {
+		return fmt.Errorf("issuing the first CRLs: %w", err)
+	}
 	if err := f.startDaemons(ctx, 60*time.Second+time.Duration(o.Certs/20_000)*time.Second); err != nil {
 		return err
 	}

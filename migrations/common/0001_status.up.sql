@@ -34,6 +34,9 @@ create table issuer (
   profile           text not null check (profile in ('revocable', 'br')),
   crl_url           text not null,
   policy_version    bigint not null check (policy_version > 0),
+  -- The newest CRL of its responder certificates, DER; empty: none yet. One per
+  -- issuer, so it travels with the issuer's row and stands in the same digest.
+  crl               bytea not null default '' check (octet_length(crl) <= 65535),
   -- BR 4.9.10: 8 h to 10 d; an answer of the oldest copy is still renewed in time:
   -- below 16 h before half of it is left, else 8 h before its end, 4 d after its begin.
   constraint issuer_br check (profile <> 'br' or (never_issued <> 'revoked' and validity between 28800 and 863999
@@ -113,7 +116,8 @@ create function issuer_canonical(i issuer) returns bytea language sql stable
          || int4send(i.validity) || int4send(i.backdate) || int4send(i.max_staleness)
          || int4send(i.fresh_for_unknown) || int4send(i.http_max_age)
          || lp(convert_to(i.never_issued, 'UTF8')) || lp(convert_to(i.profile, 'UTF8'))
-         || lp(convert_to(i.crl_url, 'UTF8')) || int8send(i.policy_version);
+         || lp(convert_to(i.crl_url, 'UTF8')) || int8send(i.policy_version)
+         || case when i.crl = '' then ''::bytea else lp(i.crl) end;
 
 create function responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
   return r.fingerprint || int4send(r.issuer_id) || lp(r.serial) || lp(convert_to(r.site, 'UTF8')) || r.key_hash || lp(r.der);

@@ -316,7 +316,7 @@ grant select on schema_master to ocsp_ca, ocsp_replica;
 
 -- The columns are named: a site must never be sent what the master adds for itself.
 create publication ocspfleet for table
-  issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version),
+  issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version, crl),
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
   correction (issuer_id, serial, revoked_at, corrected_at),

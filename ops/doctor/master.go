@@ -207,7 +207,7 @@ func (m Master) siteLife(f *findings, name string, ends []time.Time, lives []tim
 		return
 	}
 	left := slices.MinFunc(ends, time.Time.Compare).Sub(m.Now())
-	renew := "ocspctl responder add " + name + " --csr FILE --apply, with the same request"
+	const renew = "ocspctl fleet renew --apply, and look at its timer (ocspfleet-renew.timer)"
 	switch {
 	case left <= 0:
 		f.fail("site "+name, renew, "a certificate of it has expired")

@@ -260,7 +260,7 @@ func (s Site) certificates(ctx context.Context, f *findings, issuers []db.Issuer
 }
 
 func (s Site) certificate(ctx context.Context, f *findings, check string, c, ca *x509.Certificate, row db.ResponderCertificate) {
-	const renew = "have the CA's staff run ocspctl responder add SITE --csr FILE --apply"
+	const renew = "have the CA's staff run ocspctl responder renew SITE --apply, and look at their timer"
 	now := s.Now()
 	status, err := s.Store.Certificate(ctx, row.IssuerID, row.Serial)
 	left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)

@@ -117,28 +117,53 @@ func signatureAlgorithm(public any) (x509.SignatureAlgorithm, error) {
 	return 0, errors.New("a CA key of that kind is not supported: want RSA, P-256, P-384 or P-521")
 }
 
-// Template is the certificate to be issued: everything but the signature. Its
-// serial must be registered at the master before it is signed.
-func (a *Authority) Template(r *Request, life time.Duration, now time.Time, random io.Reader) (*x509.Certificate, error) {
-	now = now.UTC().Truncate(time.Second)
-	notBefore, notAfter := now.Add(-backdate), now.Add(life)
+// Span is from when to when a certificate issued at a time and for a life is
+// valid, within what CA and profile allow.
+func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter time.Time, err error) {
+	at = at.UTC().Truncate(time.Second)
+	notBefore, notAfter = at.Add(-backdate), at.Add(life)
 	if notBefore.Before(a.Certificate.NotBefore) {
 		notBefore = a.Certificate.NotBefore
 	}
 	if end := a.Certificate.NotAfter; notAfter.After(end) {
 		notAfter = end // RFC 5280 section 6.1: beyond it no path is valid
 	}
+	longest := maxLifeOf(a.Issuer.Policy.Profile)
 	switch {
-	case life < minLife || life > MaxLife:
-		return nil, fmt.Errorf("a life of %s: want %s to %s", life, minLife, MaxLife)
-	case notAfter.Before(now.Add(minLife)):
-		return nil, fmt.Errorf("the CA of issuer %q ends at %s: too soon for a responder certificate", a.Issuer.Name, notAfter.UTC().Format(time.RFC3339))
+	case life < minLife || life > longest:
+		err = fmt.Errorf("a life of %s: want %s to %s for issuer %q of profile %s", life, minLife, longest, a.Issuer.Name, a.Issuer.Policy.Profile)
+	case notAfter.Before(at.Add(minLife)):
+		err = fmt.Errorf("the CA of issuer %q ends at %s: too soon for a responder certificate", a.Issuer.Name, notAfter.UTC().Format(time.RFC3339))
 	}
-	algorithm, err := signatureAlgorithm(a.Certificate.PublicKey)
+	return notBefore, notAfter, err
+}
+
+// maxLifeOf bounds a life. With nocheck nobody ever learns of a revocation: the
+// life is all that bounds the harm (RFC 6960 section 4.2.2.2.1).
+func maxLifeOf(profile db.Profile) time.Duration {
+	if profile == db.ProfileBR {
+		return DefaultLife
+	}
+	return MaxLife
+}
+
+// Template is the certificate to be issued: everything but the signature. Its
+// serial must be registered at the master before it is signed.
+func (a *Authority) Template(r *Request, life time.Duration, now time.Time, random io.Reader) (*x509.Certificate, error) {
+	notBefore, notAfter, err := a.Span(life, now)
 	if err != nil {
 		return nil, err
 	}
 	serial, err := newSerial(random)
+	if err != nil {
+		return nil, err
+	}
+	return a.template(r, serial, notBefore, notAfter)
+}
+
+// template is the one fixed form of a responder certificate.
+func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter time.Time) (*x509.Certificate, error) {
+	algorithm, err := signatureAlgorithm(a.Certificate.PublicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +186,14 @@ func (a *Authority) Template(r *Request, life time.Duration, now time.Time, rand
 		SubjectKeyId:       ski,
 		AuthorityKeyId:     aki,
 	}
-	// Profile revocable: no nocheck, so that a client may ask for its status. The
-	// CRL distribution point comes with the CRL; until then RFC 6960 section
-	// 4.2.2.2.1 leaves it to the client's own policy.
-	if a.Issuer.Policy.Profile == db.ProfileBR {
+	// RFC 6960 section 4.2.2.2.1 knows three ways to check a responder: never
+	// (nocheck, profile br), as the certificate says (a CRL, profile revocable), or
+	// by the client's own policy, which is left when the issuer has no crl_url.
+	switch policy := a.Issuer.Policy; {
+	case policy.Profile == db.ProfileBR:
 		t.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: noCheckValue}}
+	case policy.CRLURL != "":
+		t.CRLDistributionPoints = []string{policy.CRLURL}
 	}
 	return t, nil
 }
@@ -177,7 +205,7 @@ func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random 
 	if err != nil {
 		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)
 	}
-	if faults := Lint(der, a.Certificate, a.Issuer.Policy.Profile, now); len(faults) > 0 {
+	if faults := Lint(der, a.Certificate, a.Issuer.Policy, now); len(faults) > 0 {
 		return nil, fmt.Errorf("checking the new certificate of issuer %q: %s", a.Issuer.Name, strings.Join(faults, "; "))
 	}
 	return der, nil

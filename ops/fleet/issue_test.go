@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -100,7 +101,9 @@ func TestIssuedCertificateIsADelegatedResponders(t *testing.T) {
 			for kind, key := range map[string]crypto.Signer{"P256": p256(), "P384": p384(), "RSA": rsa2048()} {
 				t.Run(name+"/"+string(profile)+"/"+kind, func(t *testing.T) {
 					a := newCA(t, caKey, profile, nil)
+					a.Issuer.Policy.CRLURL = "http://ocsp.example/crl/ca"
 					c := issue(t, a, request(t, key))
+					zlinted(t, c)
 					roots := x509.NewCertPool()
 					roots.AddCert(a.Certificate)
 					if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}}); err != nil {
@@ -151,6 +154,8 @@ func openssl(t *testing.T, a *Authority, c *x509.Certificate, profile db.Profile
 	}
 	if profile == db.ProfileBR {
 		want = append(want, "OCSP No Check:")
+	} else {
+		want = append(want, "X509v3 CRL Distribution Points:", "Full Name:", "URI:http://ocsp.example/crl/ca")
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("extensions as openssl reads them (-want +got):\n%s", diff)
@@ -218,12 +223,29 @@ func TestRequestMustProveTheKeyAndNameTheSite(t *testing.T) {
 		"empty":               {nil, "site-a", "reading the certificate request"},
 		"a site of no name":   {good, "Site A", "want 1 to 63 lower-case letters"},
 		"a site of long name": {csr(key, "site-a"), strings.Repeat("a", 60), "at most 49 characters"},
+		"another purpose":     {csrWishing(key, oidKeyPurposes, "300a06082b06010505070301"), "site-a", "asks for another extended key usage"},
+		"a CA":                {csrWishing(key, oidBasic, "30030101ff"), "site-a", "asks for the certificate of a CA"},
 		"RSA-1024":            {csrWeak(), "site-a", "RSA of 1024 bits: want 2048 or 3072"},
 		"P-521":               {csr(must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)), "site-a"), "site-a", "curve P-521: want P-256 or P-384"},
 	} {
 		if _, err := ParseRequest(c.raw, c.site); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// csrWishing is a request that asks for an extension.
+func csrWishing(key crypto.Signer, oid asn1.ObjectIdentifier, value string) []byte {
+	wish := pkix.Extension{Id: oid, Value: must(hex.DecodeString(value))}
+	return must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "site-a"}, ExtraExtensions: []pkix.Extension{wish},
+	}, key))
+}
+
+// A request may ask for just what it gets.
+func TestRequestMayAskForOCSPSigning(t *testing.T) {
+	if _, err := ParseRequest(csrWishing(p256(), oidKeyPurposes, "300a06082b06010505070309"), "site-a"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -288,7 +310,7 @@ func TestLintFindsEachBreach(t *testing.T) {
 	a := newCA(t, caKey, db.ProfileRevocable, nil)
 	other := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.Subject.CommonName = "another CA" })
 	r := request(t, key)
-	if faults := Lint(issue(t, a, r).Raw, a.Certificate, db.ProfileRevocable, now); faults != nil {
+	if faults := Lint(issue(t, a, r).Raw, a.Certificate, a.Issuer.Policy, now); faults != nil {
 		t.Fatalf("a good one: %q", faults)
 	}
 	noCheck := pkix.Extension{Id: oidNoCheck, Value: noCheckValue}
@@ -304,7 +326,7 @@ func TestLintFindsEachBreach(t *testing.T) {
 		"extKeyUsage is not exactly OCSPSigning":   func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) },
 		"has extension 2.5.29.17":                  func(c *x509.Certificate) { c.DNSNames = []string{"x.example"} },
 		"has extension 1.3.6.1.5.5.7.1.1":          func(c *x509.Certificate) { c.OCSPServer = []string{"http://x.example/"} },
-		"has extension 2.5.29.31":                  func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://x.example/crl"} },
+		"CRL distribution point is not exactly":    func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://x.example/crl"} },
 		"has basicConstraints":                     func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = true, true },
 		"subjectKeyIdentifier is not":              func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3} },
 		"has nocheck":                              func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{noCheck} },
@@ -321,26 +343,38 @@ func TestLintFindsEachBreach(t *testing.T) {
 		template := must(a.Template(r, DefaultLife, now, rand.Reader))
 		edit(template)
 		der := must(x509.CreateCertificate(rand.Reader, template, a.Certificate, key.Public(), caKey))
-		expectFault(t, want, Lint(der, a.Certificate, db.ProfileRevocable, now))
+		expectFault(t, want, Lint(der, a.Certificate, a.Issuer.Policy, now))
 		if _, err := a.Sign(template, r, now, rand.Reader); err == nil {
 			t.Errorf("%s: left all the same", want)
 		}
 	}
 	good := issue(t, a, r)
-	expectFault(t, "lacks nocheck", Lint(good.Raw, a.Certificate, db.ProfileBR, now))
-	expectFault(t, "issuer is not, octet for octet", Lint(good.Raw, other.Certificate, db.ProfileRevocable, now))
-	expectFault(t, "signature is not the CA's", Lint(good.Raw, other.Certificate, db.ProfileRevocable, now))
-	expectFault(t, "authorityKeyIdentifier is not", Lint(good.Raw, other.Certificate, db.ProfileRevocable, now))
-	expectFault(t, "is no certificate", Lint(good.Raw[:100], a.Certificate, db.ProfileRevocable, now))
+	br, far := a.Issuer.Policy, a.Issuer.Policy
+	br.Profile, far.CRLURL = db.ProfileBR, "http://x.example/crl"
+	expectFault(t, "lacks nocheck", Lint(good.Raw, a.Certificate, br, now))
+	expectFault(t, "CRL distribution point is not exactly", Lint(good.Raw, a.Certificate, far, now))
+	brCA := newCA(t, caKey, db.ProfileBR, nil)
+	long := must(brCA.Template(r, DefaultLife, now, rand.Reader))
+	long.NotAfter, long.CRLDistributionPoints = now.Add(DefaultLife+time.Hour), []string{"http://x.example/crl"}
+	faults := Lint(must(x509.CreateCertificate(rand.Reader, long, brCA.Certificate, key.Public(), caKey)), brCA.Certificate, br, now)
+	expectFault(t, "lives longer than 168h0m0s", faults)
+	expectFault(t, "has a CRL distribution point beside nocheck", faults)
+	if _, err := brCA.Template(r, DefaultLife+time.Second, now, rand.Reader); err == nil || !strings.Contains(err.Error(), "want 1h0m0s to 168h0m0s") {
+		t.Errorf("a long life with nocheck: %v", err)
+	}
+	expectFault(t, "issuer is not, octet for octet", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "signature is not the CA's", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "authorityKeyIdentifier is not", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "is no certificate", Lint(good.Raw[:100], a.Certificate, a.Issuer.Policy, now))
 	own := must(a.Template(r, DefaultLife, now, rand.Reader))
 	own.SubjectKeyId = a.Certificate.SubjectKeyId
 	expectFault(t, "public key is the CA's own", Lint(must(x509.CreateCertificate(rand.Reader, own, a.Certificate, caKey.Public(), caKey)),
-		a.Certificate, db.ProfileRevocable, now))
+		a.Certificate, a.Issuer.Policy, now))
 	rsaCA := newCA(t, rsa2048(), db.ProfileRevocable, nil)
 	sha384 := must(rsaCA.Template(r, DefaultLife, now, rand.Reader))
 	sha384.SignatureAlgorithm = x509.SHA256WithRSAPSS // few clients verify it
 	expectFault(t, "is signed with SHA256-RSAPSS", Lint(must(x509.CreateCertificate(rand.Reader, sha384, rsaCA.Certificate, key.Public(), rsaCA.key)),
-		rsaCA.Certificate, db.ProfileRevocable, now))
+		rsaCA.Certificate, a.Issuer.Policy, now))
 }
 
 func expectFault(t *testing.T, want string, faults []string) {

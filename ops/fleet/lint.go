@@ -3,19 +3,25 @@ package fleet
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"ocspfleet/db"
 )
 
 // allowedExtensions are those that a responder certificate has, and whether
-// critical. nocheck stands for profile br alone.
+// critical. nocheck stands for profile br alone, the CRL distribution point for
+// profile revocable.
 var allowedExtensions = map[string]bool{
 	"2.5.29.14":         false, // subjectKeyIdentifier
 	"2.5.29.15":         true,  // keyUsage (BR section 7.1.2.8.4)
+	"2.5.29.31":         false, // cRLDistributionPoints
 	"2.5.29.35":         false, // authorityKeyIdentifier
 	"2.5.29.37":         false, // extKeyUsage (BR section 7.1.2.8.4)
 	oidNoCheck.String(): false,
@@ -30,8 +36,8 @@ var signatureAlgorithms = []x509.SignatureAlgorithm{
 
 // Lint says what is wrong with a responder certificate of the CA; nil when it is
 // as it must be. It looks at the bytes as a client gets them and knows nothing
-// of how they were made.
-func Lint(der []byte, ca *x509.Certificate, profile db.Profile, now time.Time) []string {
+// of how they were made. now is when its use begins.
+func Lint(der []byte, ca *x509.Certificate, policy db.Policy, now time.Time) []string {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return []string{fmt.Sprintf("is no certificate: %v", err)}
@@ -51,8 +57,8 @@ func Lint(der []byte, ca *x509.Certificate, profile db.Profile, now time.Time) [
 		l.want(false, "public key: %v", err)
 	}
 	l.want(!bytes.Equal(c.RawSubjectPublicKeyInfo, ca.RawSubjectPublicKeyInfo), "public key is the CA's own")
-	l.validity(c, ca, now)
-	l.extensions(c, ca, profile)
+	l.validity(c, ca, policy.Profile, now)
+	l.extensions(c, ca, policy)
 	return l.faults
 }
 
@@ -64,21 +70,21 @@ func (l *lint) want(ok bool, fault string, args ...any) {
 	}
 }
 
-func (l *lint) validity(c, ca *x509.Certificate, now time.Time) {
+func (l *lint) validity(c, ca *x509.Certificate, profile db.Profile, now time.Time) {
 	l.want(!c.NotBefore.After(now), "notBefore lies in the future")
 	l.want(now.Sub(c.NotBefore) <= 24*time.Hour, "notBefore lies over a day before the signing (BR section 7.1.2.8)")
 	l.want(c.NotAfter.After(now), "notAfter lies in the past")
-	l.want(c.NotAfter.Sub(now) <= MaxLife, "lives longer than %s", MaxLife)
+	l.want(c.NotAfter.Sub(now) <= maxLifeOf(profile), "lives longer than %s", maxLifeOf(profile))
 	l.want(!c.NotAfter.After(ca.NotAfter), "outlives the CA")
 	l.want(!c.NotBefore.Before(ca.NotBefore), "begins before the CA")
 }
 
-func (l *lint) extensions(c, ca *x509.Certificate, profile db.Profile) {
+func (l *lint) extensions(c, ca *x509.Certificate, policy db.Policy) {
 	noCheck := false
 	for _, e := range c.Extensions { // ParseCertificate refuses one that stands twice
 		oid := e.Id.String()
 		critical, allowed := allowedExtensions[oid]
-		l.want(allowed, "has extension %s", oid) // SAN, AIA, CRL distribution points, basicConstraints, ...
+		l.want(allowed, "has extension %s", oid) // SAN, AIA, basicConstraints, ...
 		l.want(!allowed || e.Critical == critical, "extension %s: critical is %t", oid, e.Critical)
 		if e.Id.Equal(oidNoCheck) {
 			noCheck = true
@@ -93,9 +99,51 @@ func (l *lint) extensions(c, ca *x509.Certificate, profile db.Profile) {
 	l.want(err == nil && bytes.Equal(c.SubjectKeyId, ski), "subjectKeyIdentifier is not the SHA-1 of the key")
 	aki, err := authorityKeyID(ca)
 	l.want(err == nil && bytes.Equal(c.AuthorityKeyId, aki), "authorityKeyIdentifier is not the CA's key identifier")
-	if profile == db.ProfileBR {
+	if policy.Profile == db.ProfileBR {
 		l.want(noCheck, "lacks nocheck, which profile br wants")
-	} else {
-		l.want(!noCheck, "has nocheck, so that no client would ever learn of its revocation")
+		l.want(len(c.CRLDistributionPoints) == 0 && !has(c, oidCRLDP), "has a CRL distribution point beside nocheck")
+		return
 	}
+	l.want(!noCheck, "has nocheck, so that no client would ever learn of its revocation")
+	want, err := crlDP(policy.CRLURL)
+	l.want(err == nil && bytes.Equal(extension(c, oidCRLDP), want),
+		"CRL distribution point is not exactly %q", policy.CRLURL)
+}
+
+var oidCRLDP = asn1.ObjectIdentifier{2, 5, 29, 31}
+
+func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) []byte {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oid) {
+			return e.Value
+		}
+	}
+	return nil
+}
+
+func has(c *x509.Certificate, oid asn1.ObjectIdentifier) bool { return extension(c, oid) != nil }
+
+// distributionPoint is DistributionPointName of one URI (RFC 5280 sections
+// 4.2.1.13 and 5.2.5): the CRL's must be the certificate's, octet for octet.
+func distributionPoint(b *cryptobyte.Builder, urls ...string) {
+	tag := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
+	b.AddASN1(tag(0), func(b *cryptobyte.Builder) { // distributionPoint
+		b.AddASN1(tag(0), func(b *cryptobyte.Builder) { // fullName
+			for _, url := range urls {
+				b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(url)) })
+			}
+		})
+	})
+}
+
+// crlDP is the value of cRLDistributionPoints; nil for no URL.
+func crlDP(url string) ([]byte, error) {
+	if url == "" {
+		return nil, nil
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { distributionPoint(b, url) })
+	})
+	return b.Bytes()
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -20,10 +21,24 @@ type Request struct {
 	KeyHash   [32]byte // SHA-256 of the SubjectPublicKeyInfo DER: what staff compare out of band
 }
 
+// Kind names the kind of the key: "p256", "rsa2048".
+func (r *Request) Kind() string { return keyKind(r.PublicKey) }
+
+func keyKind(public any) string {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return fmt.Sprintf("p%d", key.Curve.Params().BitSize)
+	case *rsa.PublicKey:
+		return fmt.Sprintf("rsa%d", key.N.BitLen())
+	}
+	return "unknown"
+}
+
 // ParseRequest reads a PKCS#10 request (RFC 2986), PEM or DER, for the site.
 // Its signature proves that the asker has the key; the commonName must be the
-// site, so that a request cannot be handed in for another. All else in it is
-// ignored: what the certificate says is ours to decide.
+// site, so that a request cannot be handed in for another. What the certificate
+// says is ours to decide; a request for another kind of certificate is refused,
+// since somebody has mixed something up.
 func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := db.CheckSite(site); err != nil {
 		return nil, err
@@ -47,10 +62,43 @@ func ParseRequest(raw []byte, site string) (*Request, error) {
 	if csr.Subject.CommonName != site {
 		return nil, fmt.Errorf("the certificate request is for %q, not for site %q", csr.Subject.CommonName, site)
 	}
+	if err := checkWish(csr); err != nil {
+		return nil, fmt.Errorf("the certificate request of %q %w", site, err)
+	}
 	if err := checkKey(csr.PublicKey); err != nil {
 		return nil, fmt.Errorf("checking the key of %q: %w", site, err)
 	}
 	return &Request{Site: site, PublicKey: csr.PublicKey, KeyHash: sha256.Sum256(csr.RawSubjectPublicKeyInfo)}, nil
+}
+
+var (
+	oidKeyPurposes = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidBasic       = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidOCSPSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 9}
+)
+
+// checkWish refuses a request that asks for another extended key usage than
+// OCSPSigning, or for a CA's certificate. It need not ask for anything.
+func checkWish(csr *x509.CertificateRequest) error {
+	for _, e := range csr.Extensions {
+		switch {
+		case e.Id.Equal(oidKeyPurposes):
+			var purposes []asn1.ObjectIdentifier
+			rest, err := asn1.Unmarshal(e.Value, &purposes)
+			if err != nil || len(rest) > 0 || len(purposes) != 1 || !purposes[0].Equal(oidOCSPSigning) {
+				return errors.New("asks for another extended key usage than OCSPSigning alone")
+			}
+		case e.Id.Equal(oidBasic):
+			var basic struct {
+				IsCA bool `asn1:"optional"`
+				Path int  `asn1:"optional,default:-1"`
+			}
+			if rest, err := asn1.Unmarshal(e.Value, &basic); err != nil || len(rest) > 0 || basic.IsCA {
+				return errors.New("asks for the certificate of a CA")
+			}
+		}
+	}
+	return nil
 }
 
 // checkKey allows the kinds of key that every OCSP client understands and that
@@ -69,7 +117,7 @@ func checkKey(public any) error {
 		case key.E < 65537: // BR section 6.1.6
 			return fmt.Errorf("RSA exponent %d: want 65537 or more", key.E)
 		}
-		return nil
+		return checkModulus(key.N)
 	}
 	return errors.New("want an ECDSA key on P-256 or P-384, or an RSA key of 2048 or 3072 bits")
 }

@@ -176,7 +176,7 @@ func dumpOf(t *testing.T, dsn string) string {
 // restore brings a database's rows back to what they were in the dump.
 func restore(t *testing.T, dsn, dump string) {
 	t.Helper()
-	const tables = "issuer, certificate, responder_certificate, correction, feed_head, change_body, change_note, change_tx, heartbeat, audit, responder, responder_key, limits, revocation_tally, approval"
+	const tables = "issuer, certificate, responder_certificate, correction, feed_head, change_body, change_note, change_tx, heartbeat, audit, responder, responder_key, responder_planned, crl_number, limits, revocation_tally, approval"
 	runTool(t, dsn, "begin; set session_replication_role = replica; truncate "+tables+";\n"+dump+"\ncommit;", "psql", "-Xq", "-v", "ON_ERROR_STOP=1")
 }
 

@@ -32,6 +32,7 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	}
 	s.probe.at, s.probe.err = s.cfg.Now(), err
 	s.probeDue = s.probe.at.Add(s.cfg.ProbeInterval)
+	s.noteBarred(outer, err)
 	if err != nil {
 		return
 	}
@@ -43,6 +44,23 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 			s.dropSlot(outer, slot.Name)
 		}
 	}
+}
+
+// barred is what ocspd is told when the master closed this site's login.
+const barred = "the master does not let this site in any more: it was suspended or revoked (the CA's staff: ocspctl responder show)"
+
+// noteBarred tells ocspd when the master knows this site and refuses it: the news
+// of its revocation may never have come, so it says neither good nor unknown. Only
+// a talk that succeeds takes it back; a master that is away says nothing.
+func (s *Subscription) noteBarred(ctx context.Context, err error) {
+	why := ""
+	switch {
+	case db.IsBarred(err):
+		why = barred
+	case err != nil:
+		return
+	}
+	s.act(ctx, "noting whether the master lets us in", func(ctx context.Context) error { return s.cfg.Local.SetBarred(ctx, why) })
 }
 
 func (s *Subscription) ask(ctx context.Context) error {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/ops/fleet"
+)
+
+// withAuthorities takes up the CA keys of the issuers named, or of all that the
+// master has, and lets do sign with them. It fails before anything is signed if
+// one is not at hand.
+func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *config, names []string, do func([]*fleet.Authority) error) error {
+	issuers, err := issuersNamed(ctx, store, names)
+	if err != nil {
+		return err
+	}
+	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
+	authorities := make([]*fleet.Authority, len(issuers))
+	for i, issuer := range issuers {
+		at, ok := cfg.Issuers[issuer.Name]
+		if !ok {
+			return errors.Join(fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", issuer.Name, issuer.Name), keys.close())
+		}
+		if authorities[i], err = keys.authority(ctx, issuer, at); err != nil {
+			return errors.Join(err, keys.close())
+		}
+	}
+	return errors.Join(do(authorities), keys.close())
+}
+
+// issuersNamed finds the issuers named, each once, or all.
+func issuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Issuer, error) {
+	if len(names) == 0 {
+		issuers, err := store.Issuers(ctx)
+		if err == nil && len(issuers) == 0 {
+			err = errors.New("there is no issuer yet: ocspctl issuer add")
+		}
+		return issuers, err
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	var issuers []db.Issuer
+	for _, name := range slices.Compact(names) {
+		issuer, err := issuerNamed(ctx, store, name)
+		if err != nil {
+			return nil, err
+		}
+		issuers = append(issuers, issuer)
+	}
+	return issuers, nil
+}
+
+// caKeys opens each token once, however many issuers' keys lie in it.
+type caKeys struct {
+	program *program
+	tokens  map[token]*hsm.Token
+}
+
+func (k *caKeys) close() error {
+	var faults []error
+	for _, t := range k.tokens {
+		faults = append(faults, t.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// authority takes up one CA.
+func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at issuerKey) (*fleet.Authority, error) {
+	fail := func(err error) (*fleet.Authority, error) {
+		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
+	}
+	var certificate *x509.Certificate
+	var err error
+	if at.Certificate != "" {
+		certificate, err = readCertificate(at.Certificate)
+	} else {
+		certificate, err = x509.ParseCertificate(issuer.Certificate)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	key, err := k.key(ctx, at, certificate)
+	if err != nil {
+		return fail(err)
+	}
+	return fleet.NewAuthority(issuer, certificate, key, k.program.now())
+}
+
+// key finds the CA's private key: in a file, or in a token by the public key of
+// the certificate.
+func (k *caKeys) key(ctx context.Context, at issuerKey, certificate *x509.Certificate) (crypto.Signer, error) {
+	if at.Token == (token{}) {
+		return readKey(at.Key)
+	}
+	opened := k.tokens[at.Token]
+	if opened == nil {
+		settings, err := at.Token.settings()
+		if err != nil {
+			return nil, err
+		}
+		settings.Logger = boot.NewLogger(k.program.stderr, k.program.tty, slog.LevelWarn)
+		if opened, err = hsm.Open(ctx, settings); err != nil {
+			return nil, err
+		}
+		k.tokens[at.Token] = opened
+	}
+	key, err := opened.Signer(certificate.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("finding the key of %q in the token: %w", certificate.Subject, err)
+	}
+	return key, nil
+}
+
+// lintError turns the lint's faults into the error that a plan ends with.
+func lintError(issuer string, faults []string) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("checking the planned certificate of issuer %q: %s", issuer, strings.Join(faults, "; "))
+}

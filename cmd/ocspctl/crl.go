@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+func (p *program) crlCommand() *cobra.Command {
+	return noun("crl", "the CRLs of responder certificates, served by every site at /crl/NAME", p.crlIssueCommand(), p.crlShowCommand())
+}
+
+// crlIssue holds the flags of crl issue.
+type crlIssue struct {
+	change
+	issuers []string
+	full    bool
+	life    time.Duration
+	out     string
+}
+
+func (p *program) crlIssueCommand() *cobra.Command {
+	var c crlIssue
+	cmd := p.verb("issue", "sign the CRL of each issuer's responder certificates anew, for all sites to serve", `
+		ocspctl crl issue
+		ocspctl crl issue --issuer web-ca --out crls --why 'timer' --apply
+		ocspctl crl issue --issuer small-ca --full --apply`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.crlIssue(ctx, store, cfg, c) })
+		})
+	f := cmd.Flags()
+	f.StringArrayVar(&c.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all that have a crl_url)")
+	f.BoolVar(&c.full, "full", false, "of all certificates: only where the CA has no CRL of its own")
+	f.DurationVar(&c.life, "life", fleet.CRLLife, "from thisUpdate to nextUpdate (max_staleness to 240h)")
+	f.StringVar(&c.out, "out", "", "write the CRLs to `DIR`, too, as NAME.crl (DER)")
+	c.flags(cmd)
+	return cmd
+}
+
+// listView is a CRL as ocspctl shows it.
+type listView struct {
+	Issuer     string  `json:"issuer"`
+	Number     *string `json:"number"` // null: not signed yet
+	ThisUpdate *string `json:"this_update"`
+	NextUpdate *string `json:"next_update"`
+	Entries    int     `json:"entries"`
+	URL        *string `json:"url"` // of the distribution point; null: it speaks of all certificates
+	File       *string `json:"file"`
+}
+
+func (v listView) tell(t *table) {
+	t.row(v.Issuer, orDash(v.Number), orDash(v.ThisUpdate), orDash(v.NextUpdate), strconv.Itoa(v.Entries), orDash(v.URL), orDash(v.File))
+}
+
+var crlColumns = []string{"ISSUER", "NUMBER", "THIS UPDATE", "NEXT UPDATE", "ENTRIES", "URL", "FILE"}
+
+func viewList(issuer string, c fleet.CRLContent) listView {
+	v := listView{Issuer: issuer, ThisUpdate: new(stamp(c.ThisUpdate)), NextUpdate: new(stamp(c.NextUpdate)), Entries: len(c.Entries), URL: textOrNil(c.URL)}
+	if c.Number > 0 {
+		v.Number = new(strconv.FormatInt(c.Number, 10))
+	}
+	return v
+}
+
+func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c crlIssue) error {
+	if c.full && len(c.issuers) == 0 {
+		return usagef("--full wants --issuer NAME: it is not for issuers whose CA has a CRL of its own")
+	}
+	act, err := c.act()
+	if err != nil {
+		return err
+	}
+	names := c.issuers
+	if len(names) == 0 {
+		if names, err = issuersWithCRL(ctx, store, cfg, nil); err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			return fmt.Errorf("no issuer has a crl_url and a CA key in this configuration: see ocspctl issuer list --output json")
+		}
+	}
+	result := struct {
+		outcome
+		CRLs []listView `json:"crls"`
+	}{outcome: outcome{"crl issue", c.apply, true}}
+	return p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
+		for _, a := range authorities {
+			line, err := c.one(ctx, store, a, act)
+			if err != nil {
+				return err
+			}
+			result.CRLs = append(result.CRLs, line)
+		}
+		return p.print(result, func(t *table) {
+			t.row(append([]string{}, crlColumns...)...)
+			for _, line := range result.CRLs {
+				line.tell(t)
+			}
+			result.outcome.tell(t)
+		})
+	})
+}
+
+// one drafts or issues the CRL of one issuer.
+func (c *crlIssue) one(ctx context.Context, store *db.Store, a *fleet.Authority, act db.Act) (listView, error) {
+	if !c.apply {
+		content, _, err := fleet.DraftCRL(ctx, store, a.Issuer, c.full, c.life)
+		return viewList(a.Issuer.Name, content), err
+	}
+	content, der, err := fleet.IssueCRL(ctx, store, a, c.full, c.life, rand.Reader, act)
+	if err != nil {
+		return listView{}, err
+	}
+	line := viewList(a.Issuer.Name, content)
+	if c.out == "" {
+		return line, nil
+	}
+	if err := os.MkdirAll(c.out, 0o755); err != nil {
+		return listView{}, fmt.Errorf("writing the CRL: %w", err)
+	}
+	path := filepath.Join(c.out, a.Issuer.Name+".crl")
+	if err := os.WriteFile(path, der, 0o644); err != nil {
+		return listView{}, fmt.Errorf("writing the CRL: %w", err)
+	}
+	line.File = &path
+	return line, nil
+}
+
+// issuersWithCRL are the names of those that have a crl_url, and whose CA key this
+// configuration names; of, unless nil, picks among them.
+func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config, of func(db.Issuer) bool) ([]string, error) {
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, issuer := range issuers {
+		if _, ours := cfg.Issuers[issuer.Name]; ours && issuer.Policy.CRLURL != "" && (of == nil || of(issuer)) {
+			names = append(names, issuer.Name)
+		}
+	}
+	return names, nil
+}
+
+// crlStep issues the CRLs that a withdrawal changes. nil: no CA key is at hand.
+func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config, site siteView, act db.Act) (func(context.Context) (string, error), error) {
+	names, err := issuersWithCRL(ctx, store, cfg, func(issuer db.Issuer) bool {
+		for _, c := range site.Certificates {
+			if c.Issuer == issuer.Name {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil || len(cfg.Issuers) == 0 {
+		return nil, err
+	}
+	return func(ctx context.Context) (string, error) {
+		if len(names) == 0 {
+			return "no issuer of it has a crl_url", nil
+		}
+		var issued []string
+		err := p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
+			for _, a := range authorities {
+				content, _, err := fleet.IssueCRL(ctx, store, a, false, fleet.CRLLife, rand.Reader, act)
+				if err != nil {
+					return err
+				}
+				issued = append(issued, fmt.Sprintf("%s number %d", a.Issuer.Name, content.Number))
+			}
+			return nil
+		})
+		return strings.Join(issued, ", "), err
+	}, nil
+}
+
+func (p *program) crlShowCommand() *cobra.Command {
+	return p.verb("show", "show the CRLs that the sites serve; exit code 3 when one is overdue", "ocspctl crl show", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.crlShow(ctx, store) })
+		})
+}
+
+func (p *program) crlShow(ctx context.Context, store *db.Store) error {
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	views := []listView{}
+	var wrong []string
+	for _, issuer := range issuers {
+		if len(issuer.CRL) == 0 {
+			if issuer.Policy.CRLURL != "" && issuer.Policy.Profile == db.ProfileRevocable {
+				wrong = append(wrong, issuer.Name+" has none yet")
+				views = append(views, listView{Issuer: issuer.Name, URL: &issuer.Policy.CRLURL})
+			}
+			continue
+		}
+		list, err := x509.ParseRevocationList(issuer.CRL)
+		if err != nil {
+			return fmt.Errorf("reading the CRL of issuer %q: %w", issuer.Name, err)
+		}
+		views = append(views, listView{
+			issuer.Name, new(list.Number.String()), new(stamp(list.ThisUpdate)), new(stamp(list.NextUpdate)), len(list.RevokedCertificateEntries),
+			textOrNil(issuer.Policy.CRLURL), nil,
+		})
+		left := list.NextUpdate.Sub(p.now())
+		if left < list.NextUpdate.Sub(list.ThisUpdate)/2 {
+			wrong = append(wrong, fmt.Sprintf("that of %s has %s left, less than half of its life", issuer.Name, span(left)))
+		}
+	}
+	err = p.print(map[string]any{"crls": views}, func(t *table) {
+		t.row(append([]string{}, crlColumns...)...)
+		for _, v := range views {
+			v.tell(t)
+		}
+	})
+	if err == nil && len(wrong) > 0 {
+		err = wrongf("CRLs: %s: ocspctl crl issue --apply", strings.Join(wrong, "; "))
+	}
+	return err
+}

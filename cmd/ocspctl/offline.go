@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/ops/fleet"
+)
+
+// bundle holds the flags of responder bundle.
+type bundle struct {
+	change
+	sites       []string
+	issuer, csr string
+	url, out    string
+	series      fleet.Series
+}
+
+func (p *program) responderBundleCommand() *cobra.Command {
+	var b bundle
+	cmd := p.verb("bundle [SITE...]", "draw up a series of certificates for a CA that has no network to sign", `
+		ocspctl responder bundle --issuer web-ca --out bundle.json
+		ocspctl responder bundle site-b --csr site-b.csr --issuer web-ca --url http://site-b.example/ --count 8 --every 84h --out bundle.json --apply`,
+		cobra.ArbitraryArgs, func(ctx context.Context, args []string) error {
+			b.sites = args
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderBundle(ctx, store, b) })
+		})
+	f := cmd.Flags()
+	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
+	f.StringVar(&b.csr, "csr", "", "the certificate request of the one SITE, a new one or with a new key, in `FILE`")
+	f.StringVar(&b.url, "url", "", "the `URL` of a new SITE's OCSP responder: it goes onto the roster")
+	f.StringVar(&b.out, "out", "", "write the bundle to `FILE`")
+	f.IntVar(&b.series.Count, "count", 8, "how many certificates per site")
+	f.DurationVar(&b.series.Every, "every", fleet.DefaultLife/2, "from the beginning of one to that of the next")
+	f.DurationVar(&b.series.Life, "life", fleet.DefaultLife, "how long each lives")
+	b.flags(cmd)
+	require(cmd, "issuer", "out")
+	return cmd
+}
+
+// bundleView is what the verbs about bundles print.
+type bundleView struct {
+	outcome
+	Issuer       string           `json:"issuer"`
+	File         *string          `json:"file"`
+	Certificates []bundleCertView `json:"certificates"`
+}
+
+type bundleCertView struct {
+	Site      string  `json:"site"`
+	Key       *string `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo
+	Serial    string  `json:"serial"`
+	NotBefore string  `json:"not_before"`
+	NotAfter  string  `json:"not_after"`
+	Action    *string `json:"action"` // of responder release: released, waiting, there or revoked
+}
+
+func (v bundleView) tell(t *table) {
+	t.row("issuer", v.Issuer)
+	t.row("file", orDash(v.File))
+	t.line("")
+	t.row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
+	for _, c := range v.Certificates {
+		t.row(c.Site, c.Serial, c.NotBefore, c.NotAfter, orDash(c.Action), orDash(c.Key))
+	}
+	v.outcome.tell(t)
+}
+
+func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle) error {
+	if b.csr != "" && len(b.sites) != 1 {
+		return usagef("--csr is one site's request: name that SITE")
+	}
+	if b.url != "" && (b.csr == "" || !isSiteURL(b.url)) {
+		return usagef("--url %q: want http://HOST/ or https://HOST/, and the site's request with --csr", b.url)
+	}
+	act, err := b.act()
+	if err != nil {
+		return err
+	}
+	issuer, err := issuerNamed(ctx, store, b.issuer)
+	if err != nil {
+		return err
+	}
+	a, err := fleet.PublicAuthority(issuer, p.now())
+	if err != nil {
+		return err
+	}
+	roster, err := store.Responders(ctx)
+	if err != nil {
+		return err
+	}
+	var list []fleet.BundledCert
+	var rows []db.Planned
+	for _, site := range b.wanted(roster, issuer.ID) {
+		proof := a.LastProof(roster, site, p.now())
+		if b.csr != "" {
+			if proof, err = readSmall(b.csr); err != nil {
+				return fmt.Errorf("reading the certificate request: %w", err)
+			}
+		}
+		if proof == nil {
+			return fmt.Errorf("site %q has no certificate of issuer %q to go by, or is not active: give its request with --csr", site, b.issuer)
+		}
+		certs, planned, err := a.Plan(site, proof, b.series, p.now(), rand.Reader)
+		if err != nil {
+			return err
+		}
+		list, rows = append(list, certs...), append(rows, planned...)
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)
+	}
+	if b.apply {
+		// The file first: a bundle whose serials are not registered is refused when it
+		// comes back, a registered serial without a bundle is lost.
+		if err := writeJSON(b.out, a.Bundle(list)); err != nil {
+			return err
+		}
+		if b.url != "" {
+			if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
+				return err
+			}
+		}
+		if err := store.PlanResponderCertificates(ctx, rows, act); err != nil {
+			return err
+		}
+	}
+	view := bundleView{outcome: outcome{"responder bundle", b.apply, true}, Issuer: b.issuer, File: &b.out}
+	for i, c := range list {
+		view.Certificates = append(view.Certificates, viewBundled(c, hex.EncodeToString(rows[i].KeyHash[:]), ""))
+	}
+	return p.print(view, view.tell)
+}
+
+// wanted are the sites named, or the active ones that have a certificate of the issuer.
+func (b *bundle) wanted(roster []db.Responder, issuer db.IssuerID) []string {
+	if len(b.sites) > 0 {
+		return b.sites
+	}
+	var sites []string
+	for _, r := range roster {
+		if r.State == db.ResponderActive && slices.ContainsFunc(r.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer }) {
+			sites = append(sites, r.Name)
+		}
+	}
+	return sites
+}
+
+func viewBundled(c fleet.BundledCert, key, action string) bundleCertView {
+	return bundleCertView{c.Site, textOrNil(key), c.Serial, stamp(c.NotBefore), stamp(c.NotAfter), textOrNil(action)}
+}
+
+func writeJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		err = os.WriteFile(path, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the bundle: %w", err)
+	}
+	return nil
+}
+
+func readBundle(path string) (*fleet.Bundle, error) {
+	raw, err := readSmall(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the bundle: %w", err)
+	}
+	var b fleet.Bundle
+	decoder := json.NewDecoder(strings.NewReader(string(raw)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&b); err != nil {
+		return nil, fmt.Errorf("reading the bundle %s: %w", path, err)
+	}
+	return &b, nil
+}
+
+// caSign holds the flags of ca-sign.
+type caSign struct {
+	apply   bool
+	out     string
+	longest time.Duration
+	ahead   time.Duration
+}
+
+func (p *program) caSignCommand() *cobra.Command {
+	var c caSign
+	cmd := p.verb("ca-sign BUNDLE", "sign a bundle with the CA's key; needs no database and no network", `
+		ocspctl ca-sign bundle.json --out signed.json
+		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error { return p.caSign(ctx, args[0], c) })
+	cmd.Flags().BoolVar(&c.apply, "apply", false, "do it; without it the plan is shown and nothing is done")
+	cmd.Flags().StringVar(&c.out, "out", "", "write the signed bundle to `FILE`")
+	cmd.Flags().DurationVar(&c.longest, "max-life", fleet.DefaultLife, "refuse longer lives")
+	cmd.Flags().DurationVar(&c.ahead, "max-ahead", 60*24*time.Hour, "refuse certificates that begin later")
+	require(cmd, "out")
+	return cmd
+}
+
+func (p *program) caSign(ctx context.Context, path string, c caSign) error {
+	cfg, err := p.config()
+	if err != nil {
+		return err
+	}
+	b, err := readBundle(path)
+	if err != nil {
+		return err
+	}
+	at, ok := cfg.Issuers[b.Issuer]
+	if !ok || at.Certificate == "" {
+		return fmt.Errorf("the configuration names no CA of issuer %q: set issuers.%s.certificate, and key or token", b.Issuer, b.Issuer)
+	}
+	certificate, err := readCertificate(at.Certificate)
+	if err != nil {
+		return err
+	}
+	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
+	defer func() { _ = keys.close() }() // nothing is lost with it
+	key, err := keys.key(ctx, at, certificate)
+	if err != nil {
+		return err
+	}
+	a, err := fleet.Offline(b.Issuer, certificate, key, b, p.now())
+	if err != nil {
+		return err
+	}
+	view := bundleView{outcome: outcome{"ca-sign", c.apply, true}, Issuer: b.Issuer, File: &c.out}
+	for _, one := range b.Certificates {
+		hash, _, err := a.Describe(one)
+		if err != nil {
+			return err
+		}
+		view.Certificates = append(view.Certificates, viewBundled(one, hex.EncodeToString(hash[:]), ""))
+	}
+	if c.apply {
+		if err := a.SignBundle(b, c.longest, c.ahead, p.now(), rand.Reader); err != nil {
+			return err
+		}
+		if err := writeJSON(c.out, b); err != nil {
+			return err
+		}
+	}
+	return p.print(view, view.tell)
+}
+
+func (p *program) responderReleaseCommand() *cobra.Command {
+	var c change
+	cmd := p.verb("release BUNDLE", "put those certificates of a signed bundle among the rows whose time has come; for a timer", `
+		ocspctl responder release signed.json
+		ocspctl responder release signed.json --why 'timer' --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderRelease(ctx, store, args[0], c) })
+		})
+	c.flags(cmd)
+	return cmd
+}
+
+func (p *program) responderRelease(ctx context.Context, store *db.Store, path string, c change) error {
+	act, err := c.act()
+	if err != nil {
+		return err
+	}
+	b, err := readBundle(path)
+	if err != nil {
+		return err
+	}
+	issuer, err := issuerNamed(ctx, store, b.Issuer)
+	if err != nil {
+		return err
+	}
+	a, err := fleet.PublicAuthority(issuer, p.now())
+	if err != nil {
+		return err
+	}
+	list, err := a.Release(ctx, store, b, c.apply, p.now(), act)
+	if err != nil {
+		return err
+	}
+	view := bundleView{outcome: outcome{"responder release", c.apply, false}, Issuer: b.Issuer, File: &path}
+	for _, r := range list {
+		at := slices.IndexFunc(b.Certificates, func(c fleet.BundledCert) bool { return c.Serial == r.Serial })
+		view.Certificates = append(view.Certificates, viewBundled(b.Certificates[at], "", r.Action))
+		view.Changed = view.Changed || r.Action == "released"
+	}
+	return p.print(view, view.tell)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// renew holds the flags of fleet renew and responder renew.
+type renew struct {
+	change
+	site    string // empty: all
+	issuers []string
+	life    time.Duration // 0: as the last one
+}
+
+func (r *renew) renewFlags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&r.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all)")
+	cmd.Flags().DurationVar(&r.life, "life", 0, "how long the new certificates live (default: as long as the last ones)")
+	r.flags(cmd)
+}
+
+func (p *program) fleetRenewCommand() *cobra.Command {
+	var r renew
+	cmd := p.verb("renew", "issue anew every certificate of which half of its life is over; for a timer", `
+		ocspctl fleet renew
+		ocspctl fleet renew --apply --why 'timer'`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.renew(ctx, store, cfg, r) })
+		})
+	r.renewFlags(cmd)
+	return cmd
+}
+
+func (p *program) responderRenewCommand() *cobra.Command {
+	var r renew
+	cmd := p.verb("renew SITE", "issue a site's certificates anew now, whatever is left of them", `
+		ocspctl responder renew site-b
+		ocspctl responder renew site-b --issuer web-ca --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			if r.site = args[0]; db.CheckSite(r.site) != nil {
+				return usagef("%v", db.CheckSite(r.site))
+			}
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.renew(ctx, store, cfg, r) })
+		})
+	r.renewFlags(cmd)
+	return cmd
+}
+
+// renewed is one certificate as the renewing verbs print it.
+type renewed struct {
+	Site     string  `json:"site"`
+	Issuer   string  `json:"issuer"`
+	Key      string  `json:"key_kind"`
+	Serial   string  `json:"serial"`
+	NotAfter *string `json:"not_after"`
+	Left     float64 `json:"life_left"` // part of its life: 1 new, 0 ended
+	Action   string  `json:"action"`    // keep, renew, renewed or refused
+	Detail   *string `json:"detail"`
+	Next     *string `json:"next_serial"` // of the new one
+}
+
+func (p *program) renew(ctx context.Context, store *db.Store, cfg *config, r renew) error {
+	if r.life != 0 && (r.life < time.Hour || r.life > fleet.MaxLife) {
+		return usagef("--life %s: want 1h to %s", r.life, fleet.MaxLife)
+	}
+	act, err := r.act()
+	if err != nil {
+		return err
+	}
+	roster, err := store.Responders(ctx)
+	if err != nil {
+		return err
+	}
+	if r.site != "" && !slices.ContainsFunc(roster, func(known db.Responder) bool { return known.Name == r.site }) {
+		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", r.site, db.ErrNoResponder)
+	}
+	return p.withAuthorities(ctx, store, cfg, r.issuers, func(authorities []*fleet.Authority) error {
+		lines := []renewed{}
+		var faults []error
+		changed := false
+		for _, one := range fleet.Renewals(roster, authorities, p.now()) {
+			if r.site != "" && one.Site != r.site {
+				continue
+			}
+			line := renewed{one.Site, one.Issuer, one.Kind, one.Serial.String(), stampOrNil(one.NotAfter), one.Left, "keep", textOrNil(one.Refused), nil}
+			switch {
+			case one.Refused != "":
+				line.Action = "refused"
+			case one.Due || r.site != "":
+				line.Action, changed = "renew", true
+				if r.apply {
+					if err := line.do(ctx, store, p.now(), one, r.life, act); err != nil {
+						faults = append(faults, err) // the others are renewed all the same
+					}
+				}
+			}
+			lines = append(lines, line)
+		}
+		return p.tellRenewed(r, lines, changed, errors.Join(faults...))
+	})
+}
+
+func (line *renewed) do(ctx context.Context, store *db.Store, now time.Time, one fleet.Renewal, life time.Duration, act db.Act) error {
+	c, err := one.Do(ctx, store, life, now, rand.Reader, act)
+	if err != nil {
+		line.Detail = new(err.Error())
+		return err
+	}
+	line.Action, line.Next = "renewed", new(c.Serial.String())
+	return nil
+}
+
+// tellRenewed prints what was done, and judges what is left.
+func (p *program) tellRenewed(r renew, lines []renewed, changed bool, fault error) error {
+	result := struct {
+		outcome
+		Certificates []renewed `json:"certificates"`
+	}{outcome{"fleet renew", r.apply, changed}, lines}
+	if r.site != "" {
+		result.Action = "responder renew"
+	}
+	err := p.print(result, func(t *table) {
+		t.row("SITE", "ISSUER", "KEY", "SERIAL", "NOT AFTER", "LIFE LEFT", "ACTION", "NEXT SERIAL", "DETAIL")
+		for _, l := range lines {
+			t.row(l.Site, l.Issuer, l.Key, l.Serial, orDash(l.NotAfter), fmt.Sprintf("%.0f %%", 100*l.Left), l.Action, orDash(l.Next), orDash(l.Detail))
+		}
+		result.outcome.tell(t)
+	})
+	var wrong []string
+	for _, l := range lines {
+		switch {
+		case l.Action == "refused":
+			wrong = append(wrong, fmt.Sprintf("%s for %s is refused: %s", l.Site, l.Issuer, orDash(l.Detail)))
+		case l.Action != "renewed" && l.Left < fleet.Alarm:
+			wrong = append(wrong, fmt.Sprintf("%s for %s has %.0f %% of its life left: the timer does not renew it", l.Site, l.Issuer, 100*l.Left))
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case fault != nil:
+		return fault
+	case r.site != "" && len(lines) == 0:
+		return fmt.Errorf("site %q has no certificate to go by, or is not active: ocspctl responder add", r.site)
+	case len(wrong) > 0:
+		return wrongf("%s", strings.Join(wrong, "; "))
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// withdraw holds the flags of responder revoke, suspend and restore.
+type withdraw struct {
+	change
+	site   string
+	action string // revoke, suspend or restore
+	reason string // of revoke
+	force  bool
+}
+
+func (p *program) responderRevokeCommand() *cobra.Command {
+	w := withdraw{action: "revoke"}
+	cmd := p.verb("revoke SITE", "revoke all certificates of a site for ever, ban its keys, and end its access", `
+		ocspctl responder revoke site-b --reason keyCompromise
+		ocspctl responder revoke site-b --reason keyCompromise --why 'broken into on Sunday' --apply`,
+		cobra.ExactArgs(1), p.withdrawal(&w))
+	cmd.Flags().StringVar(&w.reason, "reason", "", "the `NAME` of RFC 5280: keyCompromise, cessationOfOperation, superseded, ...")
+	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site")
+	w.flags(cmd)
+	require(cmd, "reason")
+	return cmd
+}
+
+func (p *program) responderSuspendCommand() *cobra.Command {
+	w := withdraw{action: "suspend"}
+	cmd := p.verb("suspend SITE", "take a site out until it is restored: certificates on hold, access closed", `
+		ocspctl responder suspend site-b
+		ocspctl responder suspend site-b --why 'the partner investigates' --apply`,
+		cobra.ExactArgs(1), p.withdrawal(&w))
+	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site")
+	w.flags(cmd)
+	return cmd
+}
+
+func (p *program) responderRestoreCommand() *cobra.Command {
+	w := withdraw{action: "restore"}
+	cmd := p.verb("restore SITE", "bring a suspended site back", `
+		ocspctl responder restore site-b
+		ocspctl responder restore site-b --why 'nothing was found' --apply`,
+		cobra.ExactArgs(1), p.withdrawal(&w))
+	w.flags(cmd)
+	return cmd
+}
+
+func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		w.site = args[0]
+		return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.withdraw(ctx, store, cfg, *w) })
+	}
+}
+
+// withdrawn is what the three verbs print.
+type withdrawn struct {
+	outcome
+	Site         string            `json:"site"`
+	State        string            `json:"state"`
+	Reason       *string           `json:"reason"`
+	Steps        []stepView        `json:"steps"`
+	Certificates []siteCertificate `json:"certificates"` // unexpired ones; without --apply as they are now
+}
+
+type stepView struct {
+	Step   string  `json:"step"`
+	Plan   string  `json:"plan"`
+	Result *string `json:"result"` // null: not done
+}
+
+func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w withdraw) error {
+	reason := db.ReasonNone
+	if w.action == "revoke" {
+		var err error
+		if reason, err = db.ParseReason(w.reason); err != nil {
+			return usagef("--reason: %v", err)
+		}
+		if reason == db.ReasonCertificateHold {
+			return usagef("--reason certificateHold: a site is revoked for ever (for a time: responder suspend)")
+		}
+	}
+	act, err := w.act()
+	if err != nil {
+		return err
+	}
+	view, err := p.site(ctx, store, w.site)
+	if err != nil {
+		return err
+	}
+	if w.action != "restore" && !w.force {
+		if err := (fleet.Surveyor{Timeout: 3 * time.Second, Now: p.now}).CheckNotLast(ctx, store, w.site); err != nil {
+			return err
+		}
+	}
+	crl, err := p.crlStep(ctx, store, cfg, view, act)
+	if err != nil {
+		return err
+	}
+	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl}
+	steps := map[string][]fleet.Step{"revoke": run.Revoke(reason), "suspend": run.Suspend(), "restore": run.Restore()}[w.action]
+	return p.runWithdrawal(ctx, store, w, run, steps, reason)
+}
+
+// runWithdrawal does the steps, or only shows them. A step that fails leaves the
+// earlier ones done, and shown.
+func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw, run fleet.Withdrawal, steps []fleet.Step, reason db.Reason) error {
+	var failed error
+	if w.apply {
+		failed = run.Run(ctx, steps, func(fleet.Step) {})
+	}
+	view, err := p.site(ctx, store, w.site)
+	if err != nil {
+		return err
+	}
+	result := withdrawn{
+		outcome: outcome{"responder " + w.action, w.apply && failed == nil, true}, Site: w.site, State: view.State, Reason: textOrNil(reason.String()),
+		Certificates: slices.DeleteFunc(view.Certificates, func(c siteCertificate) bool { return c.Expired }),
+	}
+	for _, s := range steps {
+		result.Steps = append(result.Steps, stepView{s.Name, s.Plan, textOrNil(s.Result)})
+	}
+	if err := p.print(result, result.tell); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (r withdrawn) tell(t *table) {
+	t.row("site", r.Site)
+	t.row("state", r.State)
+	if r.Reason != nil {
+		t.row("reason", *r.Reason)
+	}
+	t.line("")
+	t.row("STEP", "WHAT", "RESULT")
+	for _, s := range r.Steps {
+		t.row(s.Step, s.Plan, orDash(s.Result))
+	}
+	t.line("")
+	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
+	for _, c := range r.Certificates {
+		t.row(c.Issuer, c.Serial, c.brief(), orDash(c.NotAfter))
+	}
+	r.outcome.tell(t)
+}

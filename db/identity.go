@@ -1,0 +1,160 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// SuspendResponder puts all unexpired certificates of a site on hold and its state
+// to suspended, in one transaction. Changed is false for what was so already, and
+// for issuers of profile br, which know no hold.
+func (s *Store) SuspendResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "suspending", "responder_suspend", site, act)
+}
+
+// RestoreResponder makes a suspended site active again and releases its
+// certificates from hold, which it returns.
+func (s *Store) RestoreResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
+}
+
+func (s *Store) siteCertificates(ctx context.Context, doing, function, site string, act Act) ([]RevokedCertificate, error) {
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, coalesce(changed, false) from "+function+"($1, $2, $3)", site, act.Why, act.User)
+	var list []RevokedCertificate
+	if err == nil {
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (RevokedCertificate, error) {
+			var c RevokedCertificate
+			err := row.Scan(&c.IssuerID, (*[]byte)(&c.Serial), &c.Changed)
+			return c, err
+		})
+	}
+	if isCode(err, "P0002") {
+		return nil, fmt.Errorf("%s site %q: %w", doing, site, ErrNoResponder)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s site %q: %w", doing, site, plain(err))
+	}
+	return list, nil
+}
+
+// Access is how a site's native replication stands at the master.
+type Access struct {
+	Login    string // empty: the site has none (of group ocsp_replica)
+	Open     bool   // it may log in
+	Sessions int64  // that it has now, running streams included
+	Slots    int64
+	// Written is how far the master's log goes, Confirmed how far the site's running
+	// stream has applied it; nil: none runs. Octets.
+	Written   int64
+	Confirmed *int64
+}
+
+// SiteAccess looks at the login, sessions and slots of a site.
+func (s *Store) SiteAccess(ctx context.Context, site string) (Access, error) {
+	var a Access
+	var login *string
+	err := s.pool.QueryRow(ctx, "select login, open, sessions, slots, written, confirmed from responder_access($1)", site).
+		Scan(&login, &a.Open, &a.Sessions, &a.Slots, &a.Written, &a.Confirmed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Access{}, nil
+	}
+	if err != nil {
+		return Access{}, fmt.Errorf("looking at the access of site %q: %w", site, plain(err))
+	}
+	if login != nil {
+		a.Login = *login
+	}
+	return a, nil
+}
+
+// OpenSiteLogin opens or closes the login by which a site replicates, and says
+// whether that changed anything. Sessions that run go on: CutSite ends them.
+func (s *Store) OpenSiteLogin(ctx context.Context, site string, open bool, act Act) (bool, error) {
+	var changed *bool
+	err := s.pool.QueryRow(ctx, "select responder_login_open($1, $2, $3, $4)", site, open, act.Why, act.User).Scan(&changed)
+	if err != nil {
+		return false, fmt.Errorf("setting the login of site %q open=%t: %w", site, open, plain(err))
+	}
+	return changed != nil && *changed, nil
+}
+
+// CutSite ends all sessions of a closed login, running streams too, and returns how many.
+func (s *Store) CutSite(ctx context.Context, site string) (int64, error) {
+	var ended int64
+	if err := s.pool.QueryRow(ctx, "select responder_cut($1)", site).Scan(&ended); err != nil {
+		return 0, fmt.Errorf("ending the sessions of site %q: %w", site, plain(err))
+	}
+	return ended, nil
+}
+
+// DropSiteSlots drops the slots of a revoked site that nobody reads, and returns how many.
+func (s *Store) DropSiteSlots(ctx context.Context, site string) (int64, error) {
+	var dropped int64
+	if err := s.pool.QueryRow(ctx, "select responder_slots_drop($1)", site).Scan(&dropped); err != nil {
+		return 0, fmt.Errorf("dropping the slots of site %q: %w", site, plain(err))
+	}
+	return dropped, nil
+}
+
+// SetSiteLogin says which login of group ocsp_replica is the site's; without it,
+// it is the one of the site's name with _ for -.
+func (s *Store) SetSiteLogin(ctx context.Context, site, login string, act Act) (bool, error) {
+	var changed bool
+	if err := s.pool.QueryRow(ctx, "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User).Scan(&changed); err != nil {
+		return false, fmt.Errorf("setting the login of site %q: %w", site, plain(err))
+	}
+	return changed, nil
+}
+
+// Planned is a responder certificate whose serial is registered and which was not
+// released yet: an offline CA signs it.
+type Planned struct {
+	IssuerID            IssuerID
+	Serial              Serial
+	Site                string
+	KeyHash             [32]byte // SHA-256 of the SubjectPublicKeyInfo DER
+	NotBefore, NotAfter time.Time
+}
+
+// PlanResponderCertificates registers the serials of certificates that an offline
+// CA is asked to sign, all or none. A revoked or another site's key is refused.
+func (s *Store) PlanResponderCertificates(ctx context.Context, list []Planned, act Act) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		for _, p := range list {
+			_, err := tx.Exec(ctx, "select responder_plan($1, $2, $3, $4, $5, $6, $7, $8)",
+				p.IssuerID, []byte(p.Serial), p.Site, p.KeyHash[:], p.NotBefore, p.NotAfter, act.Why, act.User)
+			if err != nil {
+				return fmt.Errorf("certificate %s of site %q: %w", p.Serial, p.Site, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("planning certificates: %w", plain(err))
+	}
+	return nil
+}
+
+// PlannedCertificates lists what was planned and not released, by beginning.
+func (s *Store) PlannedCertificates(ctx context.Context) ([]Planned, error) {
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
+	if err != nil {
+		return nil, fmt.Errorf("reading planned certificates: %w", plain(err))
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Planned, error) {
+		var p Planned
+		var keyHash []byte
+		err := row.Scan(&p.IssuerID, (*[]byte)(&p.Serial), &p.Site, &keyHash, &p.NotBefore, &p.NotAfter)
+		copy(p.KeyHash[:], keyHash)
+		p.NotBefore, p.NotAfter = p.NotBefore.UTC(), p.NotAfter.UTC()
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading planned certificates: %w", plain(err))
+	}
+	return list, nil
+}

@@ -1,0 +1,295 @@
+-- The life of responder certificates: series signed in advance, sites suspended
+-- and revoked with their access, and the CRL of responder certificates.
+
+-- The login by which a site replicates from here; null: its name with _ for -.
+alter table responder add column login text unique check (login ~ '^[a-z][a-z0-9_]{0,62}$');
+
+-- Certificates that an offline CA signs, or has signed, and that were not released
+-- yet. Their serials are registered: a site that is revoked loses these too.
+create table responder_planned (
+  issuer_id  int not null,
+  serial     bytea not null,
+  site       text not null references responder,
+  key_hash   bytea not null check (octet_length(key_hash) = 32),
+  not_before timestamptz not null,
+  not_after  timestamptz not null check (not_after > not_before),
+  primary key (issuer_id, serial)  -- of certificate; no foreign key, so that an operator may empty the replicated tables
+);
+alter table responder_planned owner to ocsp_owner;
+
+-- The numbers of CRLs: the last one taken, the one that was published, and the
+-- head's position that its rows were read at.
+create table crl_number (
+  issuer_id int primary key,
+  last      bigint not null,
+  published bigint not null default 0,
+  position  bigint not null default 0
+);
+alter table crl_number owner to ocsp_owner;
+
+-- A suspended or revoked site gets no certificate; a released one is planned no more.
+create function responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  is_state text;
+begin
+  select state into is_state from public.responder where name = new.site for share;
+  if is_state in ('suspended', 'revoked') then
+    raise exception 'site % is %: it gets no certificate', new.site, is_state using errcode = 'check_violation',
+      hint = case is_state when 'suspended' then 'ocspctl responder restore first.' else 'Enrol it under a new name, with a new key.' end;
+  end if;
+  delete from public.responder_planned p where (p.issuer_id, p.serial) = (new.issuer_id, new.serial);
+  return new;
+end $$;
+create trigger admit before insert on responder_certificate for each row execute function responder_certificate_admit();
+
+-- Registers a certificate of a series, before the offline CA signs it.
+create function responder_plan(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_not_before timestamptz, p_not_after timestamptz,
+    p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  k public.responder_key;
+  is_state text;
+begin
+  select state into is_state from public.responder where name = p_site for share;
+  if is_state is distinct from 'active' then
+    raise exception 'site % is not active', p_site using errcode = 'check_violation';
+  end if;
+  insert into public.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
+  select * into k from public.responder_key where key_hash = p_key_hash for share;
+  if k.banned or k.site <> p_site then
+    raise exception 'key % is banned, or another site''s (%)', encode(p_key_hash, 'hex'), k.site using errcode = 'check_violation',
+      hint = 'Every site has its own key: ocspctl key generate.';
+  end if;
+  if not public.certificate_issue(p_issuer, p_serial, p_not_after, p_why, p_os_user) then
+    raise exception 'serial % was issued already', encode(p_serial, 'hex') using errcode = 'unique_violation';
+  end if;
+  insert into public.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
+end $$;
+
+-- All unexpired certificates of a site, the superseded and the unreleased included.
+create function responder_serials(p_site text) returns table (issuer_id int, serial bytea)
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.issuer_id, s.serial from (
+    select r.issuer_id, r.serial from public.responder_certificate r where r.site = p_site
+    union select p.issuer_id, p.serial from public.responder_planned p where p.site = p_site) s
+  join public.certificate c using (issuer_id, serial) where c.not_after > clock_timestamp() order by 1, 2;
+$$;
+
+-- Revokes all of a site's certificates for ever and bans its keys, at once; done
+-- again it does what is left. No hourly limit: a site that was broken into must go.
+create or replace function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+  was text;
+  any_changed boolean;
+begin
+  if p_reason = 6 then
+    raise exception 'a site is suspended with responder suspend, not revoked with certificateHold' using errcode = 'check_violation';
+  end if;
+  select state into was from public.responder where name = p_site for update;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  end if;
+  update public.responder set state = 'revoked' where name = p_site;
+  update public.responder_key set banned = true where site = p_site;
+  any_changed := was <> 'revoked';
+  for r in select * from public.responder_serials(p_site) loop
+    issuer_id := r.issuer_id;
+    serial := r.serial;
+    select v.changed into changed from public.certificate_revoke_row('cert revoke', r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
+    any_changed := any_changed or changed;
+    return next;
+  end loop;
+  if any_changed then
+    perform public.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
+  end if;
+end $$;
+
+-- The half that can be taken back: certificates on hold, except those of profile
+-- br, which knows none (BR 4.9.13): changed is null there.
+create function responder_suspend(p_site text, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+  was text;
+  any_changed boolean;
+begin
+  select state into was from public.responder where name = p_site for update;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  elsif was = 'revoked' then
+    raise exception 'site % is revoked for ever', p_site using errcode = 'check_violation';
+  end if;
+  update public.responder set state = 'suspended' where name = p_site;
+  any_changed := was <> 'suspended';
+  for r in select s.*, i.profile from public.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
+    issuer_id := r.issuer_id;
+    serial := r.serial;
+    changed := null;
+    if r.profile <> 'br' then
+      select v.changed into changed from public.certificate_revoke_row('cert hold', r.issuer_id, r.serial, 6::smallint, null, p_why, p_os_user) v;
+      any_changed := any_changed or changed;
+    end if;
+    return next;
+  end loop;
+  if any_changed then
+    perform public.note('responder suspend', jsonb_build_object('site', p_site), p_why, p_os_user);
+  end if;
+end $$;
+
+create function responder_restore(p_site text, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+  was text;
+  any_changed boolean;
+begin
+  select state into was from public.responder where name = p_site for update;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  elsif was = 'revoked' then
+    raise exception 'site % is revoked for ever: only a suspended one is restored', p_site using errcode = 'check_violation',
+      hint = 'Enrol it under a new name, with a new key.';
+  end if;
+  update public.responder set state = 'active' where name = p_site;
+  any_changed := was <> 'active';
+  for r in select s.* from public.responder_serials(p_site) s join public.certificate c using (issuer_id, serial)
+           where c.revoked_at is not null and c.reason = 6 order by 1, 2 loop
+    issuer_id := r.issuer_id;
+    serial := r.serial;
+    changed := public.certificate_release(r.issuer_id, r.serial, p_why, p_os_user);
+    any_changed := true;
+    return next;
+  end loop;
+  if any_changed then
+    perform public.note('responder restore', jsonb_build_object('site', p_site), p_why, p_os_user);
+  end if;
+end $$;
+
+create function responder_login(p_site text) returns text
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(login, replace(name, '-', '_')) from public.responder where name = p_site;
+$$;
+
+create function responder_login_set(p_site text, p_login text, p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.responder set login = p_login where name = p_site and login is distinct from p_login;
+  if found then
+    perform public.note('responder add', jsonb_build_object('site', p_site, 'login', p_login), p_why, p_os_user);
+  end if;
+  return found;
+end $$;
+
+-- How a site's native replication stands: its login (null: there is none), whether
+-- it may log in, its sessions and its slots; how far the master's log goes and how
+-- much of it a running stream has confirmed (null: none runs), in octets.
+create function responder_access(p_site text) returns table (login text, open boolean, sessions bigint, slots bigint, written bigint, confirmed bigint)
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select r.rolname::text, coalesce(r.rolcanlogin, false),
+    (select count(*) from pg_stat_activity a where a.usename = r.rolname),
+    count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active)
+  from (select public.responder_login(p_site) as name) n
+  left join pg_roles r on r.rolname = n.name and not r.rolsuper and exists (
+    select from pg_auth_members m where m.member = r.oid and m.roleid = 'ocsp_replica'::regrole)
+  left join pg_replication_slots s on s.slot_type = 'logical' and s.slot_name ~ ('^ocsp_' || replace(p_site, '-', '_') || '_[0-9]+$')
+  group by r.rolname, r.rolcanlogin;
+$$;
+
+-- What follows needs a superuser: its owner is who migrates. It touches a login
+-- only if that is a replica's and no superuser's, and a slot only by its site's name.
+
+-- Closes (or opens) a site's login. Null: it has none.
+create function responder_login_open(p_site text, p_open boolean, p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  a record;
+  is_state text;
+begin
+  select state into is_state from public.responder where name = p_site for share;
+  if (is_state = 'active') is distinct from p_open then
+    raise exception 'site % is %: its login is not to be %', p_site, is_state, case when p_open then 'opened' else 'closed' end
+      using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select * into a from public.responder_access(p_site);
+  if a.login is null then
+    return null;
+  elsif a.open = p_open then
+    return false;
+  end if;
+  execute format('alter role %I %s', a.login, case when p_open then 'login' else 'nologin' end);
+  perform public.note('responder access', jsonb_build_object('site', p_site, 'login', a.login, 'open', p_open), p_why, p_os_user);
+  return true;
+end $$;
+
+-- Ends the sessions of a closed login, running streams too, and returns how many
+-- they were. The login must be closed, and that committed, or it would be back at once.
+create function responder_cut(p_site text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  a record;
+  ended bigint := 0;
+begin
+  select * into a from public.responder_access(p_site);
+  if a.login is null then
+    return 0;
+  elsif a.open then
+    raise exception 'login % may still log in: close it first', a.login using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  select count(pg_terminate_backend(pid, 5000)) into ended from pg_stat_activity where usename = a.login and pid <> pg_backend_pid();
+  return ended;
+end $$;
+
+-- Drops the slots of a site that is revoked: nobody will read them any more.
+create function responder_slots_drop(p_site text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  s record;
+  dropped bigint := 0;
+begin
+  if (select state from public.responder where name = p_site) is distinct from 'revoked' then
+    raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  for s in select slot_name from pg_replication_slots where slot_type = 'logical' and not active
+           and slot_name ~ ('^ocsp_' || replace(p_site, '-', '_') || '_[0-9]+$') loop
+    perform pg_drop_replication_slot(s.slot_name);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end $$;
+
+create function crl_next(p_issuer int) returns bigint language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into public.crl_number (issuer_id, last) values (p_issuer, 1)
+    on conflict (issuer_id) do update set last = crl_number.last + 1 returning last;
+$$;
+
+-- Publishes a CRL. One whose rows were read before those of the published one, or
+-- that has a lower number, is refused: it might take an entry back.
+create function crl_put(p_issuer int, p_number bigint, p_position bigint, p_der bytea, p_entries int, p_why text, p_os_user text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.crl_number n set published = p_number, position = p_position
+    where n.issuer_id = p_issuer and p_number <= n.last and p_number > n.published and p_position >= n.position;
+  if not found then
+    raise exception 'a newer CRL of issuer % was published meanwhile', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'Run ocspctl crl issue again.';
+  end if;
+  update public.issuer set crl = p_der where id = p_issuer;
+  perform public.note('crl issue', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
+    'sha256', encode(sha256(p_der), 'hex')), p_why, p_os_user);
+end $$;
+
+do $$
+declare
+  f text;
+begin
+  for f in select oid::regprocedure::text from pg_proc where pronamespace = 'public'::regnamespace
+           and proname in ('responder_certificate_admit', 'responder_plan', 'responder_serials', 'responder_suspend', 'responder_restore', 'responder_login',
+                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'crl_next', 'crl_put') loop
+    if f !~ '^responder_(login_open|cut|slots_drop)\(' then
+      execute format('alter function %s owner to ocsp_owner', f);
+    end if;
+    execute format('revoke all on function %s from public', f);
+  end loop;
+end $$;
+
+grant execute on function responder_plan, responder_suspend, responder_restore, responder_login_set, responder_access, responder_login_open,
+  responder_cut, responder_slots_drop, crl_next, crl_put to ocsp_operator;
+grant select on responder_planned, crl_number to ocsp_operator;

@@ -1,0 +1,1 @@
+alter table site_state drop column barred;

@@ -1,0 +1,113 @@
+package fleet
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"strings"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// rowAt is the row of a certificate that was issued so long ago.
+func rowAt(a *Authority, site string, key crypto.Signer, ago, life time.Duration) db.RosterCertificate {
+	r := &Request{Site: site, PublicKey: key.Public(), KeyHash: sha256.Sum256(must(x509.MarshalPKIXPublicKey(key.Public())))}
+	at := now.Add(-ago)
+	template := must(a.Template(r, life, at, rand.Reader))
+	der := must(a.Sign(template, r, at, rand.Reader))
+	return db.RosterCertificate{
+		ResponderCertificate: db.ResponderCertificate{
+			Fingerprint: sha256.Sum256(der), IssuerID: a.Issuer.ID, Serial: db.SerialFromMagnitude(template.SerialNumber.Bytes(), false),
+			Site: site, KeyHash: r.KeyHash, DER: der,
+		},
+		Status: db.Status{NotAfter: template.NotAfter, Reason: db.ReasonNone},
+	}
+}
+
+func site(name string, state db.ResponderState, rows ...db.RosterCertificate) db.Responder {
+	return db.Responder{Name: name, State: state, Certificates: rows}
+}
+
+func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
+	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
+	old, key, rsaKey := p256(), p256(), rsa2048()
+	list := Renewals([]db.Responder{
+		site("site-a", db.ResponderActive,
+			rowAt(a, "site-a", old, 150*time.Hour, DefaultLife), // the key before: renewed no more
+			rowAt(a, "site-a", key, 80*time.Hour, DefaultLife),
+			rowAt(a, "site-a", rsaKey, 90*time.Hour, DefaultLife)),
+		site("site-b", db.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
+		site("site-c", db.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
+		site("site-d", db.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
+		site("site-e", db.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
+		site("site-f", db.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
+	}, []*Authority{a}, now)
+	var got []string
+	for _, r := range list {
+		line := r.Site + " " + r.Kind
+		if r.Due {
+			line += " due"
+		}
+		if r.Alarming() {
+			line += " alarm"
+		}
+		if r.Refused != "" {
+			line += " refused"
+		}
+		got = append(got, line)
+	}
+	want := "site-a p256, site-a rsa2048 due, site-b p256, site-e p256 due alarm, site-f p256 due alarm refused"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
+	}
+	if list[2].life != 30*24*time.Hour {
+		t.Errorf("site-b's next life is %s, unlike its last", list[2].life)
+	}
+}
+
+// Whoever can change columns wins no certificate by it: site and key are the
+// certificate's, and a row that contradicts it is named.
+func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
+	a := newCA(t, p256(), db.ProfileRevocable, nil)
+	good := rowAt(a, "site-a", p256(), 100*time.Hour, DefaultLife)
+	thief := newCA(t, p256(), db.ProfileRevocable, nil) // the same name, another key
+	swapped, rekeyed, renumbered, forged, none := good, good, good, rowAt(thief, "site-a", p256(), time.Hour, DefaultLife), good
+	swapped.Site = "site-b"
+	rekeyed.KeyHash[0] ^= 1
+	renumbered.Serial = db.Serial{1}
+	none.DER = []byte{1, 2, 3}
+	for want, row := range map[string]db.RosterCertificate{
+		`its row says site "site-b", its certificate "site-a"`: swapped,
+		"another key than its certificate":                     rekeyed,
+		"another serial than its certificate":                  renumbered,
+		"does not bear the CA's signature":                     forged,
+		"reading its certificate":                              none,
+	} {
+		list := Renewals([]db.Responder{site("site-a", db.ResponderActive, good), site("site-b", db.ResponderActive, row)}, []*Authority{a}, now)
+		var refused, renewed int
+		for _, r := range list {
+			switch {
+			case strings.Contains(r.Refused, want):
+				refused++
+			case r.Refused == "" && r.Due && r.Site == "site-a" && r.request.KeyHash == good.KeyHash:
+				renewed++
+			default:
+				t.Errorf("%s: %+v", want, r)
+			}
+		}
+		if refused != 1 || renewed != 1 {
+			t.Errorf("%s: %d refused, %d renewed: %+v", want, refused, renewed, list)
+		}
+	}
+	revoked := good
+	revoked.Status.RevokedAt = now
+	if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
+		t.Errorf("a revoked one: %+v", list)
+	}
+	if _, err := (Renewal{Refused: "no"}).Do(t.Context(), nil, 0, now, rand.Reader, db.Act{}); err == nil {
+		t.Error("a refused renewal was done")
+	}
+}

@@ -1,0 +1,219 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Withdrawal takes a site out of the fleet, or back in. It is a row of steps of
+// which each may be done again: broken off anywhere, it is simply run anew.
+type Withdrawal struct {
+	Store *db.Store
+	Site  string
+	Act   db.Act
+	// CRL issues the CRLs anew and says which; nil: the CA's key is not at hand here.
+	CRL func(context.Context) (string, error)
+	// Patience is how long a running stream is given to bring the site the news of
+	// its own revocation, so that an honest one stops by itself, before it is cut. A
+	// broken-into site gains no more than that. 0: 2 s.
+	Patience time.Duration
+
+	before func(step string) error // for tests: breaks off before a step
+}
+
+// Step is one part of it.
+type Step struct {
+	Name   string // certificates, delivery, login, sessions, slots, crl or dns
+	Plan   string // what it does
+	Result string // what it did; empty: not done yet
+	do     func(context.Context) (string, error)
+}
+
+// Revoke is for ever: all certificates revoked, keys banned, access closed.
+func (w Withdrawal) Revoke(reason db.Reason) []Step {
+	return []Step{
+		{Name: "certificates", Plan: "revoke all unexpired ones for ever, ban the keys, close the feed to the site", do: func(ctx context.Context) (string, error) {
+			list, err := w.Store.RevokeResponder(ctx, w.Site, reason, w.Act)
+			return counted(list, "revoked"), err
+		}},
+		w.delivery(), w.login(false), w.sessions(), w.slots(), w.crl(), w.dns("withdraw"),
+	}
+}
+
+// Suspend is the half that Restore takes back.
+func (w Withdrawal) Suspend() []Step {
+	return []Step{
+		{Name: "certificates", Plan: "put all unexpired ones on hold (profile br knows no hold), close the feed to the site", do: func(ctx context.Context) (string, error) {
+			list, err := w.Store.SuspendResponder(ctx, w.Site, w.Act)
+			return counted(list, "put on hold"), err
+		}},
+		w.delivery(), w.login(false), w.sessions(), w.crl(), w.dns("withdraw"),
+	}
+}
+
+// Restore brings a suspended site back.
+func (w Withdrawal) Restore() []Step {
+	return []Step{
+		{Name: "certificates", Plan: "release them from hold, open the feed to the site", do: func(ctx context.Context) (string, error) {
+			list, err := w.Store.RestoreResponder(ctx, w.Site, w.Act)
+			return counted(list, "released"), err
+		}},
+		w.login(true), w.crl(), w.dns("publish"),
+	}
+}
+
+// Run does the steps in their order and stops at the first that fails. done is
+// told of each.
+func (w Withdrawal) Run(ctx context.Context, steps []Step, done func(Step)) error {
+	for i := range steps {
+		var err error
+		if w.before != nil {
+			err = w.before(steps[i].Name)
+		}
+		if err == nil {
+			steps[i].Result, err = steps[i].do(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("step %d of %d (%s): %w (what was done stays; run it again)", i+1, len(steps), steps[i].Name, err)
+		}
+		done(steps[i])
+	}
+	return nil
+}
+
+func counted(list []db.RevokedCertificate, done string) string {
+	changed := 0
+	for _, c := range list {
+		if c.Changed {
+			changed++
+		}
+	}
+	return fmt.Sprintf("%d of %d %s", changed, len(list), done)
+}
+
+// delivery waits until the site's stream, if one runs, has confirmed what was done.
+func (w Withdrawal) delivery() Step {
+	patience := w.Patience
+	if patience == 0 {
+		patience = 2 * time.Second
+	}
+	return Step{Name: "delivery", Plan: fmt.Sprintf("let a running stream bring the site the news, %s at most", patience), do: func(ctx context.Context) (string, error) {
+		began := time.Now()
+		first, err := w.Store.SiteAccess(ctx, w.Site)
+		for now := first; err == nil; now, err = w.Store.SiteAccess(ctx, w.Site) {
+			switch {
+			case now.Confirmed == nil:
+				return "no stream runs: the site learns of it when its access fails", nil
+			case *now.Confirmed >= first.Written:
+				return "the site has it", nil
+			case time.Since(began) > patience:
+				return "not confirmed in time: the site learns of it when its access fails", nil
+			}
+			select {
+			case <-ctx.Done():
+				return "", ctx.Err()
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return "", err
+	}}
+}
+
+func (w Withdrawal) login(open bool) Step {
+	plan, done := "close its replication login", "closed"
+	if open {
+		plan, done = "open its replication login", "opened"
+	}
+	return Step{Name: "login", Plan: plan, do: func(ctx context.Context) (string, error) {
+		changed, err := w.Store.OpenSiteLogin(ctx, w.Site, open, w.Act)
+		if err != nil {
+			return "", err
+		}
+		a, err := w.Store.SiteAccess(ctx, w.Site)
+		switch {
+		case err != nil:
+			return "", err
+		case a.Login == "":
+			return "it has none", nil
+		case !changed:
+			return a.Login + " is " + done + " already", nil
+		}
+		return a.Login + " " + done, nil
+	}}
+}
+
+func (w Withdrawal) sessions() Step {
+	return Step{Name: "sessions", Plan: "end its sessions at the master, running streams too", do: func(ctx context.Context) (string, error) {
+		n, err := w.Store.CutSite(ctx, w.Site)
+		return fmt.Sprintf("%d ended", n), err
+	}}
+}
+
+func (w Withdrawal) slots() Step {
+	return Step{Name: "slots", Plan: "drop its replication slots", do: func(ctx context.Context) (string, error) {
+		n, err := w.Store.DropSiteSlots(ctx, w.Site)
+		return fmt.Sprintf("%d dropped", n), err
+	}}
+}
+
+func (w Withdrawal) crl() Step {
+	return Step{Name: "crl", Plan: "issue the CRLs of responder certificates anew", do: func(ctx context.Context) (string, error) {
+		if w.CRL == nil {
+			return "by hand: no CA key is configured here (ocspctl crl issue --apply, where it is)", nil
+		}
+		return w.CRL(ctx)
+	}}
+}
+
+// dns names the addresses: whoever runs the zone changes it.
+func (w Withdrawal) dns(what string) Step {
+	return Step{Name: "dns", Plan: what + " its addresses", do: func(ctx context.Context) (string, error) {
+		roster, err := w.Store.Responders(ctx)
+		if err != nil {
+			return "", err
+		}
+		at := slices.IndexFunc(roster, func(r db.Responder) bool { return r.Name == w.Site })
+		if at < 0 || len(roster[at].Addresses) == 0 {
+			return "none on the roster", nil
+		}
+		return "by hand: " + what + " " + strings.Join(roster[at].Addresses, ", ") + " in the zone", nil
+	}}
+}
+
+// ErrLastSite says that without this site nobody would answer any more.
+var ErrLastSite = errors.New("the fleet would be left without a healthy site")
+
+// CheckNotLast asks every active site how it is, and refuses to take out the last
+// active one, or the only one that is well.
+func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Store, site string) error {
+	sites, err := v.Survey(ctx, store)
+	if err != nil {
+		return err
+	}
+	var active, others, well bool
+	for _, s := range sites {
+		switch {
+		case s.State != db.ResponderActive:
+		case s.Name == site:
+			active, well = true, s.Well()
+		default:
+			others = true
+		}
+	}
+	if !active {
+		return nil
+	}
+	if !others {
+		return fmt.Errorf("site %q is the last active one: %w (--force does it nevertheless)", site, ErrLastSite)
+	}
+	if well && !slices.ContainsFunc(sites, func(s SiteStatus) bool { return s.Name != site && s.State == db.ResponderActive && s.Well() }) {
+		return fmt.Errorf("site %q is the only one that answers well: %w (mend another first, see ocspctl fleet status; --force does it nevertheless)", site, ErrLastSite)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package fleet
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"testing"
+
+	zx509 "github.com/zmap/zcrypto/x509"
+	"github.com/zmap/zlint/v3"
+	zcheck "github.com/zmap/zlint/v3/lint"
+
+	"ocspfleet/db"
+)
+
+// zlinted has zlint judge a certificate. None of its rules is excused.
+func zlinted(t *testing.T, c *x509.Certificate) {
+	t.Helper()
+	parsed, err := zx509.ParseCertificate(c.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for name, result := range zlint.LintCertificate(parsed).Results {
+		if result.Status > zcheck.NE {
+			ran++
+		}
+		if result.Status >= zcheck.Warn {
+			t.Errorf("zlint: %s: %s %s", name, result.Status, result.Details)
+		}
+	}
+	if ran < 20 {
+		t.Errorf("zlint looked at %d rules only", ran)
+	}
+}
+
+// The plan says what the lint would say, without the CA's key.
+func TestRehearsalIsLintedWithoutTheCAsKey(t *testing.T) {
+	for _, profile := range []db.Profile{db.ProfileRevocable, db.ProfileBR} {
+		a := newCA(t, rsa2048(), profile, nil)
+		a.key = nil
+		planned, err := a.Rehearse(request(t, p256()), DefaultLife, now, rand.Reader)
+		if err != nil || len(planned.Faults) > 0 || planned.Algorithm != x509.SHA256WithRSA || planned.Checked == "" {
+			t.Errorf("%s: %+v, %v", profile, planned, err)
+		}
+		a.Certificate.NotBefore = now // the certificate would begin with it, as it must
+		if planned, err = a.Rehearse(request(t, p256()), DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) > 0 {
+			t.Errorf("%s: %+v, %v", profile, planned, err)
+		}
+		own := newCA(t, p256(), profile, nil)
+		if planned, err = own.Rehearse(request(t, own.key), DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) != 1 {
+			t.Errorf("%s: the CA's own key: %+v, %v", profile, planned, err)
+		}
+	}
+}

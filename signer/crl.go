@@ -1,0 +1,103 @@
+package signer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// crlPrefix is the path below which the CRLs of responder certificates lie.
+const crlPrefix = "/crl/"
+
+// crls serves the CRLs that the copy holds, to those who check the responder's own
+// certificate (profile revocable, RFC 5280 section 5). Only pinned issuers' are
+// served, and only what their key has signed: whoever writes the site's database
+// cannot make it hand out anything else.
+type crls struct {
+	responder *Responder
+	next      http.Handler
+
+	mu   sync.Mutex
+	last map[string]*crl // by issuer; what was checked last
+}
+
+// crl is one CRL that was checked, or found wanting (list is nil).
+type crl struct {
+	der  []byte
+	list *x509.RevocationList
+	etag string
+}
+
+// WithCRLs serves GET and HEAD of /crl/NAME with the CRL of that issuer's responder
+// certificates, and has next do all else: also a request below /crl/ that is OCSP.
+func (r *Responder) WithCRLs(next http.Handler) http.Handler {
+	return &crls{responder: r, next: next, last: make(map[string]*crl)}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *crls) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	name, below := strings.CutPrefix(req.URL.Path, crlPrefix)
+	if !below || req.Method != http.MethodGet && req.Method != http.MethodHead {
+		h.next.ServeHTTP(w, req)
+		return
+	}
+	found := h.find(name)
+	if found == nil {
+		h.next.ServeHTTP(w, req)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/pkix-crl") // RFC 2585 section 4.2
+	header.Set("ETag", found.etag)
+	// A cache that holds on to it for longer delays the news of a broken-into site.
+	left := found.list.NextUpdate.Sub(h.responder.now())
+	maxAge := max(0, min(left/2, 10*time.Minute))
+	header.Set("Cache-Control", "max-age="+strconv.FormatInt(int64(maxAge/time.Second), 10)+", public, no-transform, must-revalidate")
+	http.ServeContent(w, req, "", found.list.ThisUpdate, bytes.NewReader(found.der))
+}
+
+// find returns the CRL of a pinned issuer, or nil.
+func (h *crls) find(name string) *crl {
+	for _, s := range h.responder.site.Load().served {
+		if !s.present || s.name != name {
+			continue
+		}
+		for _, row := range h.responder.source.Issuers() {
+			if row.ID == s.id {
+				return h.check(row, s.authority)
+			}
+		}
+	}
+	return nil
+}
+
+// check looks at a CRL once; nil when there is none, or none to be handed out.
+func (h *crls) check(row db.Issuer, a *authority) *crl {
+	if len(row.CRL) == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := h.last[row.Name]
+	if held == nil || !bytes.Equal(held.der, row.CRL) {
+		sum := sha256.Sum256(row.CRL)
+		held = &crl{der: row.CRL, etag: `"` + hex.EncodeToString(sum[:16]) + `"`}
+		if list, err := x509.ParseRevocationList(row.CRL); err == nil && bytes.Equal(list.RawIssuer, a.cert.RawSubject) &&
+			a.cert.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil {
+			held.list = list
+		}
+		h.last[row.Name] = held
+	}
+	if held.list == nil {
+		return nil
+	}
+	return held
+}
