@@ -6,6 +6,7 @@ CERTS     ?= 1000
 SYNC      ?= logical
 BASE_PORT ?= 18000
 FUZZTIME  ?= 30s
+SOAK      ?= 10m
 
 BINARIES := ocspd ocspsyncd ocspctl ocspfleet
 TOOL     := go tool -modfile=tools/go.mod
@@ -17,18 +18,24 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps up down demo test test-short check fuzz bench
+.PHONY: help build man deps deps-test up down demo test test-short check fuzz soak bench
 
 help: ## print this help
 	@echo 'make TARGET, where TARGET is one of'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Knobs: SITES=$(SITES) CERTS=$(CERTS) SYNC=$(SYNC) BASE_PORT=$(BASE_PORT) RESUME=$(RESUME) FUZZTIME=$(FUZZTIME)'
+	@echo 'Knobs: SITES=$(SITES) CERTS=$(CERTS) SYNC=$(SYNC) BASE_PORT=$(BASE_PORT) RESUME=$(RESUME) FUZZTIME=$(FUZZTIME) SOAK=$(SOAK)'
 
 build: deps ## build the four programs into bin/
 	go build -trimpath -o bin/ $(BINARIES:%=./cmd/%)
 
+man: build ## write the manual pages into bin/man1 (man -l bin/man1/ocspctl.1)
+	bin/ocspctl man bin/man1
+
 deps: ## install gcc, PostgreSQL, SoftHSM and openssl where missing (apt)
 	@sh .ci/deps
+
+deps-test: ## the same, and the foreign clients and servers that make test asks
+	@sh .ci/deps test
 
 up: build ## start a fresh fleet in .run (RESUME=1: keep the earlier one)
 	bin/ocspfleet up --dir .run --sites $(SITES) --certs $(CERTS) --sync $(SYNC) --base-port $(BASE_PORT)$(if $(filter 1,$(RESUME)), --resume)
@@ -41,7 +48,7 @@ down: ## stop the fleet in .run
 demo: build ## tell the story with a transcript, in a fleet of its own
 	bin/ocspfleet demo
 
-test: deps ## run every test, as on a fresh machine (at most 15 minutes on 2 cores)
+test: deps-test ## run every test, as on a fresh machine (at most 15 minutes on 2 cores)
 	go test -race -count=1 -timeout 15m ./...
 
 test-short: deps ## run the quick tests
@@ -63,6 +70,9 @@ fuzz: deps ## fuzz each target for FUZZTIME
 		echo "== $$dir $$name"; \
 		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
 	done
+
+soak: build ## throw garbage at a site for SOAK: memory and goroutines stay
+	go run ./integration/soak -time $(SOAK)
 
 bench: build ## measure a fleet of its own (writes .run/bench.json)
 	go run ./integration/bench

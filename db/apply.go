@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,7 +126,7 @@ func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, head Head, step FeedSte
 			return err
 		}
 		for key, content := range old {
-			if err := keepsRevocation(t, content, states[key]); err != nil {
+			if err := step.keepsRevocation(ctx, tx, t, content, states[key]); err != nil {
 				return err
 			}
 			tally.Remove(content)
@@ -186,8 +187,9 @@ func (t FeedTable) current(ctx context.Context, tx pgx.Tx, states map[string]Cha
 }
 
 // keepsRevocation refuses to take a permanent revocation back before the
-// certificate's end, whoever signed that.
-func keepsRevocation(t FeedTable, old []byte, c Change) error {
+// certificate's end, whoever signed that, unless a correction of that very
+// revocation is here or comes with the step.
+func (step FeedStep) keepsRevocation(ctx context.Context, tx pgx.Tx, t FeedTable, old []byte, c Change) error {
 	if t.Code != CertificateTable {
 		return nil
 	}
@@ -201,7 +203,35 @@ func keepsRevocation(t FeedTable, old []byte, c Change) error {
 			return err
 		}
 	}
+	corrected, err := step.corrects(ctx, tx, issuer, serial, was.RevokedAt)
+	if err != nil || corrected {
+		return err
+	}
 	return fmt.Errorf("%w: %d/%s at position %d", ErrRevocationsLost, issuer, serial, c.Position)
+}
+
+// corrects says whether one revocation was taken back, by a change of the step or
+// a row that is here.
+func (step FeedStep) corrects(ctx context.Context, tx pgx.Tx, issuer IssuerID, serial Serial, revokedAt time.Time) (bool, error) {
+	for _, c := range step.Changes {
+		if c.Table != CorrectionTable || c.Deleted {
+			continue
+		}
+		k, err := ParseCorrection(c.Content)
+		if err != nil {
+			return false, err
+		}
+		if k.IssuerID == issuer && bytes.Equal(k.Serial, serial) && k.RevokedAt.Equal(revokedAt) {
+			return true, nil
+		}
+	}
+	var there bool
+	err := tx.QueryRow(ctx, "select exists (select from correction where (issuer_id, serial, revoked_at) = ($1, $2, $3))",
+		int32(issuer), []byte(serial), revokedAt).Scan(&there)
+	if err != nil {
+		return false, fmt.Errorf("looking for a correction: %w", err)
+	}
+	return there, nil
 }
 
 func (t FeedTable) queue(batch *pgx.Batch, key string, c Change) error {
@@ -221,8 +251,12 @@ func (t FeedTable) queue(batch *pgx.Batch, key string, c Change) error {
 	for _, column := range t.columns[t.keys:] {
 		sets = append(sets, column+" = excluded."+column)
 	}
-	batch.Queue(fmt.Sprintf("insert into %s (%s) values (%s) on conflict (%s) do update set %s", t.Name, strings.Join(t.columns, ", "),
-		marks(len(t.columns)), strings.Join(t.columns[:t.keys], ", "), strings.Join(sets, ", ")), values...)
+	action := "nothing" // a row that is all key is here already
+	if len(sets) > 0 {
+		action = "update set " + strings.Join(sets, ", ")
+	}
+	batch.Queue(fmt.Sprintf("insert into %s (%s) values (%s) on conflict (%s) do %s", t.Name, strings.Join(t.columns, ", "),
+		marks(len(t.columns)), strings.Join(t.columns[:t.keys], ", "), action), values...)
 	return nil
 }
 

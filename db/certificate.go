@@ -86,6 +86,34 @@ func (s *Store) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reas
 	return status, changed, nil
 }
 
+// Hold revokes a certificate for a time and returns since when it is on hold, and
+// whether that was a change. What is revoked for ever is refused.
+func (s *Store) Hold(ctx context.Context, issuer IssuerID, serial Serial, act Act) (since time.Time, changed bool, err error) {
+	err = s.pool.QueryRow(ctx, "select revoked_at, changed from certificate_hold($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).
+		Scan(&since, &changed)
+	if isCode(err, "P0002") {
+		return time.Time{}, false, fmt.Errorf("holding serial %s: %w", serial, ErrNotIssued)
+	}
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("holding serial %s: %w", serial, plain(err))
+	}
+	return since.UTC(), changed, nil
+}
+
+// Release ends a hold and returns whether there was one. What is revoked for ever
+// is refused.
+func (s *Store) Release(ctx context.Context, issuer IssuerID, serial Serial, act Act) (bool, error) {
+	var changed bool
+	err := s.pool.QueryRow(ctx, "select certificate_release($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).Scan(&changed)
+	if isCode(err, "P0002") {
+		return false, fmt.Errorf("releasing serial %s: %w", serial, ErrNotIssued)
+	}
+	if err != nil {
+		return false, fmt.Errorf("releasing serial %s: %w", serial, plain(err))
+	}
+	return changed, nil
+}
+
 // Certificate reads one row; ErrNotIssued when there is none.
 func (s *Store) Certificate(ctx context.Context, issuer IssuerID, serial Serial) (Status, error) {
 	var status Status

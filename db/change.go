@@ -41,6 +41,7 @@ type Head struct {
 	Certificates          Tally
 	Issuers               Tally
 	ResponderCertificates Tally
+	Corrections           Tally
 	AuditCount            int64
 	AuditHash             []byte
 }

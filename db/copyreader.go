@@ -2,6 +2,7 @@ package db
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,13 +11,15 @@ import (
 // copySignature begins every COPY BINARY stream (PostgreSQL manual, COPY, Binary Format).
 var copySignature = []byte("PGCOPY\n\xff\r\n\x00")
 
-// maxCopyField bounds a field: our longest row has 44 octets.
+// maxCopyField bounds a field where the reader sets no limit: our longest row of
+// certificates has 44 octets.
 const maxCopyField = 1 << 20
 
 // copyReader is the io.Writer that COPY TO writes to: it reads rows of two
 // fields, neither null, as they come. A Write may hold a part of a row.
 type copyReader struct {
 	row    func(fields [2][]byte) error // the fields are valid during the call
+	limit  uint32                       // of a field, in octets; 0: maxCopyField
 	rest   []byte                       // the beginning of a row whose end has not come yet
 	header bool                         // the header was read
 	done   bool                         // the trailer was read
@@ -69,7 +72,7 @@ func (r *copyReader) read(data []byte) ([]byte, error) {
 				return data, nil
 			}
 			n := binary.BigEndian.Uint32(rest)
-			if n > maxCopyField { // null is 0xffffffff
+			if n > cmp.Or(r.limit, maxCopyField) { // null is 0xffffffff
 				return nil, fmt.Errorf("the copy has a field of %d octets", int32(n))
 			}
 			if uint32(len(rest)-4) < n {

@@ -30,8 +30,12 @@ type FeedTable struct {
 	keyValues func(key []byte) ([]any, error)
 }
 
-// CertificateTable is the code of the one table that the feed writes compactly.
-const CertificateTable = 'c'
+// CertificateTable is the code of the one table that the feed writes compactly,
+// CorrectionTable that of the one whose rows are all key.
+const (
+	CertificateTable = 'c'
+	CorrectionTable  = 'k'
+)
 
 // FeedTables are the replicated tables in the order of their names. What the
 // feed seals, carries and tallies is what stands here.
@@ -40,6 +44,11 @@ var FeedTables = []FeedTable{
 		Name: "certificate", Code: CertificateTable, Tally: func(h *Head) *Tally { return &h.Certificates }, rows: certificateCanonical,
 		columns: []string{"issuer_id", "serial", "not_after", "revoked_at", "reason"}, keys: 2,
 		values: certificateValues, keyValues: certificateKeyValues,
+	},
+	{
+		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
+		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at"}, keys: 4,
+		values: correctionValues, keyValues: correctionValues,
 	},
 	{
 		Name: "issuer", Code: 'i', Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
@@ -83,6 +92,11 @@ func certificateKeyValues(key []byte) ([]any, error) {
 	return []any{int32(issuer), []byte(serial)}, err
 }
 
+func correctionValues(content []byte) ([]any, error) {
+	c, err := ParseCorrection(content)
+	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt}, err
+}
+
 func issuerValues(content []byte) ([]any, error) {
 	i, err := ParseIssuer(content)
 	p := i.Policy
@@ -115,8 +129,11 @@ func responderCertificateKeyValues(key []byte) ([]any, error) {
 // keyOf is the part of canonical bytes that names the row.
 func (t FeedTable) keyOf(content []byte) (string, error) {
 	n := map[byte]int{'i': 4, 'r': 32}[t.Code]
-	if t.Code == CertificateTable && len(content) >= 6 {
+	if (t.Code == CertificateTable || t.Code == CorrectionTable) && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
+		if t.Code == CorrectionTable {
+			n += 16 // both times
+		}
 	}
 	if n == 0 || len(content) < n {
 		return "", fmt.Errorf("row of %s: %w", t.Name, errCanonical)

@@ -21,7 +21,7 @@ type querier interface {
 }
 
 const selectHead = `select epoch, position, as_of, certificate_count, certificate_digest::text, issuer_count, issuer_digest::text,
-  responder_certificate_count, responder_certificate_digest::text, audit_count, audit_hash from `
+  responder_certificate_count, responder_certificate_digest::text, correction_count, correction_digest::text, audit_count, audit_hash from `
 
 // Head reads the head row, or ErrNoHead.
 func (s *Store) Head(ctx context.Context) (Head, error) { return readHead(ctx, s.pool) }
@@ -31,16 +31,17 @@ func readHead(ctx context.Context, q querier) (Head, error) { return readHeadOf(
 // readHeadOf reads the head row from table, which has feed_head's columns.
 func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
 	var h Head
-	var digests [3]string
+	var digests [4]string
 	err := q.QueryRow(ctx, selectHead+table).Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
-		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2], &h.AuditCount, &h.AuditHash)
+		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2],
+		&h.Corrections.Count, &digests[3], &h.AuditCount, &h.AuditHash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Head{}, ErrNoHead
 	}
 	if err != nil {
 		return Head{}, fmt.Errorf("reading the head: %w", plain(err))
 	}
-	for i, t := range []*Tally{&h.Certificates, &h.Issuers, &h.ResponderCertificates} {
+	for i, t := range []*Tally{&h.Certificates, &h.Issuers, &h.ResponderCertificates, &h.Corrections} {
 		n, err := strconv.ParseUint(digests[i], 10, 64)
 		if err != nil {
 			return Head{}, fmt.Errorf("reading the head: %w", err)
@@ -49,6 +50,17 @@ func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
 	}
 	h.AsOf = h.AsOf.UTC()
 	return h, nil
+}
+
+// PositionAt returns the position of the last change that the master had
+// committed at a time of its own clock; 0 when there was none.
+func (s *Store) PositionAt(ctx context.Context, at time.Time) (int64, error) {
+	var position int64
+	err := s.pool.QueryRow(ctx, "select coalesce((select last from change_tx where at <= $1 order by last desc limit 1), 0)", at).Scan(&position)
+	if err != nil {
+		return 0, fmt.Errorf("reading the position at %s: %w", at.UTC().Format(time.RFC3339), plain(err))
+	}
+	return position, nil
 }
 
 // InitHead makes the head row of a new master. The epoch is the time in seconds
@@ -101,7 +113,7 @@ type Count struct {
 
 // lockReaders keeps TRUNCATE and table swaps away while a snapshot is read: they
 // are not MVCC-safe. Always this order, feed_head first; LOCK takes no snapshot.
-const lockReaders = "lock table feed_head, issuer, certificate, responder_certificate in access share mode"
+const lockReaders = "lock table feed_head, issuer, certificate, responder_certificate, correction in access share mode"
 
 // Verify recounts the replicated tables in one snapshot and compares them with
 // the head (1 M rows: about a second).
@@ -122,6 +134,7 @@ func (s *Store) Verify(ctx context.Context) ([]Count, error) {
 			{"issuer", "issuer_canonical(t)", h.Issuers},
 			{"certificate", certificateCanonical, h.Certificates},
 			{"responder_certificate", "responder_certificate_canonical(t)", h.ResponderCertificates},
+			{"correction", correctionCanonical, h.Corrections},
 		} {
 			c := Count{Table: t.name, Head: t.head}
 			if c.Counted, err = tally(ctx, tx, t.name, t.canonical); err != nil {

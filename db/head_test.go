@@ -204,3 +204,17 @@ func TestWritingWithoutHeadNamesTheFix(t *testing.T) {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
+
+func TestPositionAtIsTheLastChangeCommittedByThen(t *testing.T) {
+	_, store := newMaster(t)
+	mustIssue(t, store, "01", "02")
+	head, err := store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[time.Time]int64{time.Now().Add(-time.Hour): 0, time.Now().Add(time.Hour): head.Position} {
+		if got, err := store.PositionAt(t.Context(), at); err != nil || got != want {
+			t.Errorf("position at %s: %d, want %d (%v)", at, got, want, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,7 +12,8 @@ import (
 // Row is one certificate as the source of an import states it.
 type Row struct {
 	Serial Serial
-	Status Status // Changed is not used
+	Status Status // Changed is not used; a zero NotAfter: the source does not tell it
+	Silent bool   // the source proves that it was issued, and says nothing of its revocation
 }
 
 // Effect is what importing a row does to the master, or why it does nothing.
@@ -27,20 +29,23 @@ const (
 	ImportKept                    // the source says good (or hold), the master more: the master's stays
 	ImportDetail                  // revoked in both, with another time or reason: the master's stays
 	ImportOtherEnd                // another end of validity: not the same certificate
+	ImportNoEnd                   // the master does not have it, and the source does not tell its end
 )
 
 // Finding is the effect of one row beside what the master says now.
 type Finding struct {
 	Effect Effect
-	Here   Status // zero when Effect is ImportNew
+	Here   Status // zero when Effect is ImportNew or ImportNoEnd
 }
 
 // ImportSource names the source of an import in the audit.
 type ImportSource struct {
-	Form   string `json:"form"`   // "openssl-index"
+	Form   string `json:"form"`   // such as "openssl-index"
 	File   string `json:"file"`   // base name
 	SHA256 string `json:"sha256"` // of the whole file, lower-case hex
-	Batch  int64  `json:"batch"`  // place of the batch in the file, from 1
+	Batch  int64  `json:"batch"`  // place of the batch in the file, from 1; 0: the end of an import of a CRL
+	// CRLNumber is remembered, so that an older CRL is refused. Decimal digits.
+	CRLNumber string `json:"crl_number,omitempty"`
 }
 
 // PlanImport tells for each row what ImportBatch would do now. It only reads.
@@ -60,6 +65,9 @@ func (s *Store) PlanImport(ctx context.Context, issuer IssuerID, batch []Row) ([
 	findings := make([]Finding, len(batch))
 	for i := range findings {
 		findings[i].Effect = ImportNew
+		if batch[i].Status.NotAfter.IsZero() {
+			findings[i].Effect = ImportNoEnd
+		}
 	}
 	var (
 		place     int64
@@ -72,7 +80,7 @@ func (s *Store) PlanImport(ctx context.Context, issuer IssuerID, batch []Row) ([
 		if revokedAt != nil {
 			found.RevokedAt = revokedAt.UTC()
 		}
-		findings[place-1] = Finding{Effect: effect(batch[place-1].Status, found), Here: found}
+		findings[place-1] = Finding{Effect: effect(batch[place-1], found), Here: found}
 		return nil
 	})
 	if err != nil {
@@ -82,10 +90,13 @@ func (s *Store) PlanImport(ctx context.Context, issuer IssuerID, batch []Row) ([
 }
 
 // effect compares what the source says with what the master has.
-func effect(source, here Status) Effect {
+func effect(row Row, here Status) Effect {
+	source := row.Status
 	switch {
-	case !source.NotAfter.Equal(here.NotAfter):
+	case !source.NotAfter.IsZero() && !source.NotAfter.Equal(here.NotAfter):
 		return ImportOtherEnd
+	case row.Silent:
+		return ImportSame
 	case !source.Revoked() && !here.Revoked():
 		return ImportSame
 	case !here.Revoked():
@@ -123,4 +134,21 @@ func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, s
 		return 0, 0, 0, fmt.Errorf("importing batch %d of %s: %w", source.Batch, source.File, plain(err))
 	}
 	return inserted, revoked, unchanged, nil
+}
+
+// CRLNumber returns the number of the newest CRL of the issuer that was
+// imported; nil: none, or none with a number.
+func (s *Store) CRLNumber(ctx context.Context, issuer IssuerID) (*big.Int, error) {
+	var digits *string
+	if err := s.pool.QueryRow(ctx, "select certificate_crl_number($1)", issuer).Scan(&digits); err != nil {
+		return nil, fmt.Errorf("looking for the CRLs of issuer %d imported before: %w", issuer, plain(err))
+	}
+	if digits == nil {
+		return nil, nil
+	}
+	number, ok := new(big.Int).SetString(*digits, 10)
+	if !ok {
+		return nil, fmt.Errorf("the audit has the CRL number %q", *digits)
+	}
+	return number, nil
 }

@@ -16,7 +16,7 @@ import (
 const subscriptionName = "ocspfleet"
 
 // replicated are the published tables, in the order in which they are copied.
-var replicated = []string{"feed_head", "issuer", "responder_certificate", "certificate"}
+var replicated = []string{"feed_head", "issuer", "responder_certificate", "correction", "certificate"}
 
 // Upstream is the master's database as a site sees it: a login in ocsp_replica
 // with the REPLICATION attribute. It is trusted with everything but its clock.
@@ -94,6 +94,22 @@ func (u *Upstream) Slots(ctx context.Context, site string) ([]Slot, error) {
 	return slots, nil
 }
 
+// SiteSlots lists the logical slots of all sites, as any login at the master may;
+// LagBytes is what the site has not confirmed yet.
+func (s *Store) SiteSlots(ctx context.Context) ([]Slot, error) {
+	rows, err := s.pool.Query(ctx, `select slot_name, active, coalesce(wal_status, ''),
+		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, confirmed_flush_lsn), 0)::bigint
+		from pg_replication_slots where slot_type = 'logical' and database = current_database() and slot_name ~ '^ocsp_.*_[0-9]+$' order by 1`)
+	if err != nil {
+		return nil, fmt.Errorf("listing the sites' slots: %w", plain(err))
+	}
+	slots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Slot])
+	if err != nil {
+		return nil, fmt.Errorf("listing the sites' slots: %w", plain(err))
+	}
+	return slots, nil
+}
+
 // DropSlot drops a slot that nobody streams from.
 func (u *Upstream) DropSlot(ctx context.Context, name string) error {
 	if _, err := u.pool.Exec(ctx, "select pg_drop_replication_slot($1)", name); err != nil {
@@ -138,7 +154,7 @@ type Subscription struct {
 }
 
 // Tables is how many tables a subscription must feed.
-const Tables = 4
+const Tables = 5
 
 // Subscription reads the state of the subscription, as far as any role may.
 func (s *Store) Subscription(ctx context.Context) (Subscription, error) {

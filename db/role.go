@@ -36,8 +36,8 @@ var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 // this group and of no other of ours, with this password, no superuser. A
 // replica may replicate besides, which lets it read the whole cluster. The
 // password leaves this process only as its SCRAM-SHA-256 verifier. The store's
-// own login must be a superuser.
-func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string) error {
+// own login must be a superuser. At the master it stands in the audit.
+func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
 	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
 		return fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
 	}
@@ -48,7 +48,13 @@ func (s *Store) CreateLogin(ctx context.Context, name string, group Role, passwo
 	if err != nil {
 		return fmt.Errorf("login %q: %w", name, err)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return putLogin(ctx, tx, name, group, verifier) })
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := putLogin(ctx, tx, name, group, verifier); err != nil {
+			return err
+		}
+		_, err := note(ctx, tx, "db user add", map[string]any{"login": name, "group": group}, act)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("making login %q: %w", name, plain(err))
 	}

@@ -32,7 +32,7 @@ func TestLoginWorksByPasswordAndOnlyByIt(t *testing.T) {
 	store := open(t, dsn)
 	const first, second = "first pass'word \\ $1", "second-password"
 	for _, password := range []string{first, second} { // made, then set anew
-		if err := store.CreateLogin(t.Context(), "login_by_password", db.RoleOperator, password); err != nil {
+		if err := store.CreateLogin(t.Context(), "login_by_password", db.RoleOperator, password, db.Act{}); err != nil {
 			t.Fatal(err)
 		}
 		var who string
@@ -73,7 +73,7 @@ func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
 		group       db.Role
 		replication bool
 	}{{db.RoleReplica, true}, {db.RoleResponder, false}} {
-		if err := store.CreateLogin(t.Context(), name, c.group, password); err != nil {
+		if err := store.CreateLogin(t.Context(), name, c.group, password, db.Act{}); err != nil {
 			t.Fatal(err)
 		}
 		super, replication, groups := rights()
@@ -100,12 +100,12 @@ func TestLoginRefusesNamesAndPasswordsItCannotKeep(t *testing.T) {
 		{"fine", "pässword-of-length", "ASCII"},
 		{"fine", "line\nbreak-in-it", "ASCII"},
 	} {
-		err := store.CreateLogin(context.Background(), c.name, db.RoleSync, c.password)
+		err := store.CreateLogin(context.Background(), c.name, db.RoleSync, c.password, db.Act{})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("login %q: want an error with %q, got %v", c.name, c.want, err)
 		}
 	}
-	if err := store.CreateLogin(t.Context(), "fine", "postgres", "a-good-password"); err == nil {
+	if err := store.CreateLogin(t.Context(), "fine", "postgres", "a-good-password", db.Act{}); err == nil {
 		t.Error("a group that is none of ours was taken")
 	}
 }

@@ -41,7 +41,7 @@ func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
 	// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
 	err := s.pool.QueryRow(ctx, `select h.epoch, h.position, h.as_of, h.position > $1 and exists (
-		  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op = 'U'
+		  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op <> 'D'
 		  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000'))
 		from feed_head h`, after).Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -177,6 +177,7 @@ func (s *seed) verify(ctx context.Context) error {
 		{"seed_issuer", "issuer_canonical(row(t.*)::public.issuer)", s.head.Issuers},
 		{"seed_certificate", certificateCanonical, s.head.Certificates},
 		{"seed_responder_certificate", "responder_certificate_canonical(row(t.*)::public.responder_certificate)", s.head.ResponderCertificates},
+		{"seed_correction", correctionCanonical, s.head.Corrections},
 	} {
 		got, err := tally(ctx, s.tx, t.table, t.canonical)
 		if err != nil {
@@ -200,13 +201,13 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 	if _, err := s.tx.Exec(ctx, "set local lock_timeout = '30s'"); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "lock table feed_head, issuer, certificate, responder_certificate in access exclusive mode"); err != nil {
+	if _, err := s.tx.Exec(ctx, "lock table feed_head, issuer, certificate, responder_certificate, correction in access exclusive mode"); err != nil {
 		return fmt.Errorf("locking the site's tables: %w", err)
 	}
 	if err := s.guard(ctx); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "truncate feed_head, issuer, certificate, responder_certificate"); err != nil {
+	if _, err := s.tx.Exec(ctx, "truncate feed_head, issuer, certificate, responder_certificate, correction"); err != nil {
 		return fmt.Errorf("emptying the site's tables: %w", err)
 	}
 	for _, table := range replicated {
@@ -248,8 +249,9 @@ func (s *seed) compare(ctx context.Context) error {
 	return nil
 }
 
-// guard refuses to take a permanent revocation back, unless the old copy was not
-// the master's own: then the row may be anybody's.
+// guard refuses to take a permanent revocation back, unless the master's rows hold
+// a correction of that very revocation, or the old copy was not the master's own:
+// then the row may be anybody's.
 func (s *seed) guard(ctx context.Context) error {
 	old, err := readHead(ctx, s.tx)
 	if errors.Is(err, ErrNoHead) {
@@ -266,7 +268,8 @@ func (s *seed) guard(ctx context.Context) error {
 	err = s.tx.QueryRow(ctx, `select count(*), min(format('%s/%s', o.issuer_id, encode(o.serial, 'hex')))
 		from certificate o left join seed_certificate n using (issuer_id, serial)
 		where o.revoked_at is not null and o.reason is distinct from 6 and o.not_after > clock_timestamp()
-		and (n.revoked_at is null or n.reason = 6)`).Scan(&s.Discarded, &example)
+		and (n.revoked_at is null or n.reason = 6)
+		and not exists (select from seed_correction k where (k.issuer_id, k.serial, k.revoked_at) = (o.issuer_id, o.serial, o.revoked_at))`).Scan(&s.Discarded, &example)
 	if err != nil {
 		return fmt.Errorf("looking for lost revocations: %w", err)
 	}
@@ -278,7 +281,7 @@ func (s *seed) guard(ctx context.Context) error {
 		return err
 	}
 	if counted == old.Certificates {
-		return fmt.Errorf("%w: %d that this site knew at position %d, such as %s, are not in the master's rows at position %d: restore them at the master",
+		return fmt.Errorf("%w: %d that this site knew at position %d, such as %s, are not in the master's rows at position %d: restore them at the master (ocspctl fleet lost)",
 			ErrRevocationsLost, s.Discarded, old.Position, *example, s.head.Position)
 	}
 	return nil

@@ -55,6 +55,7 @@ var rooms = []room{
 	{"sync/logical", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
 	{"ops/ingest", []string{"db"}, "an import writes rows through db alone, so that each has its audit entry"},
+	{"ops/doctor", []string{"db"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "ops/fleet", "signer/wire"}, reasonOps},
 	{"cmd/internal/boot", nil, "it starts and stops any daemon and knows no domain word"},
@@ -84,6 +85,8 @@ var rooms = []room{
 		[]string{"db", "db/pgserver", "hsm", "hsm/softhsm", "migrations", "ops/...", "signer/wire"},
 		"it starts the daemons as programs; linking their rooms would test something else",
 	},
+	{"integration/garbage", []string{"integration/fleet"}, "it meets a site as the internet does, by its address"},
+	{"integration/soak", []string{"integration/fleet", "integration/garbage"}, "it starts a fleet and throws garbage at it"},
 	{"integration/bench", []string{"..."}, "measuring may look everywhere"},
 }
 

@@ -22,7 +22,7 @@ const (
 	maxCachedCertID = 256
 
 	// entryOverhead is what an entry takes beside its key and body, in octets:
-	// the struct (176), four header values (200), map slot and ring slot (40), and
+	// the struct (176), four header values (232), map slot and ring slot (40), and
 	// the allocator's rounding.
 	entryOverhead = 512
 )
@@ -46,7 +46,7 @@ type head struct{ etag, lastModified, expires, length []string }
 func newHead(body []byte, thisUpdate, nextUpdate time.Time) head {
 	sum := sha256.Sum256(body)
 	return head{
-		etag:         []string{`"` + hex.EncodeToString(sum[:16]) + `"`},
+		etag:         []string{`"` + hex.EncodeToString(sum[:]) + `"`}, // as RFC 9919 section 7.2 recommends
 		lastModified: []string{thisUpdate.UTC().Format(http.TimeFormat)},
 		expires:      []string{nextUpdate.UTC().Format(http.TimeFormat)},
 		length:       []string{strconv.Itoa(len(body))},
@@ -59,15 +59,20 @@ func newHead(body []byte, thisUpdate, nextUpdate time.Time) head {
 func (e *entry) fits(d decision, now time.Time) bool {
 	return !e.thisUpdate.Before(d.thisUpdate.Add(-d.slack)) &&
 		!e.producedAt.After(now.Add(time.Second)) && // 1 s: two requests may read the clock in either order
-		e.nextUpdate.After(now)
+		e.sendable(d, now)
 }
 
 // stillFits is fits for the time when the token cannot sign: the content is the
 // same and was looked up now, so an older signature of it is still true; it must
 // have half of the time left that a fresh one would have.
 func (e *entry) stillFits(d decision, now time.Time) bool {
-	return !e.producedAt.After(now.Add(time.Second)) && e.nextUpdate.After(now) &&
+	return !e.producedAt.After(now.Add(time.Second)) && e.sendable(d, now) &&
 		e.nextUpdate.Sub(now) >= d.nextUpdate.Sub(now)/2
+}
+
+// sendable says whether the times of an entry may still be sent.
+func (e *entry) sendable(d decision, now time.Time) bool {
+	return e.nextUpdate.After(now) && (!d.br || sendableBR(e.thisUpdate, e.nextUpdate, now))
 }
 
 // flight is one signature under way; the fields are set before done is closed.

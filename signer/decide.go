@@ -53,7 +53,7 @@ func (c Class) status() wire.CertStatus {
 
 // The constants that cap what a policy, which is data from the master, may ask for.
 const (
-	maxValidity     = 10 * 24 * time.Hour // BR 4.9.10: 8 h to 10 d
+	maxValidity     = 10 * 24 * time.Hour
 	defaultValidity = 72 * time.Hour
 	maxBackdate     = time.Hour
 
@@ -64,7 +64,6 @@ const (
 	// A serial that was never issued may be issued at any moment: the answer is
 	// short-lived. BR 4.9.10 wants at least 8 h from every answer.
 	absentLife   = 15 * time.Minute
-	absentLifeBR = 8 * time.Hour
 	absentMaxAge = 60 * time.Second
 
 	// settleTime is how long a certificate is left unused while an older one
@@ -87,6 +86,10 @@ func capped(p db.Policy) policy {
 		p.MaxStaleness = p.Validity / 2
 	}
 	p.MaxStaleness = min(p.MaxStaleness, p.Validity)
+	if p.Profile == db.ProfileBR {
+		p.Validity = min(max(p.Validity, minValidityBR), maxValidityBR)
+		p.MaxStaleness = min(p.MaxStaleness, renewalBR(p.Validity)-p.Backdate)
+	}
 	p.FreshForUnknown = max(0, min(p.FreshForUnknown, p.MaxStaleness))
 	p.HTTPMaxAge = max(0, min(p.HTTPMaxAge, p.Validity/2)).Truncate(time.Second)
 	return policy{p}
@@ -103,6 +106,7 @@ type decision struct {
 	nextUpdate time.Time
 	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
 	slack      time.Duration // how far behind thisUpdate a cached signature may lie
+	br         bool          // the rules of BR 4.9.10 bind the answer when it is sent
 }
 
 // finding is what the copy said about one CertID.
@@ -171,7 +175,7 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 	}
 	life := absentLife
 	if p.Profile == db.ProfileBR {
-		life = absentLifeBR
+		life = minValidityBR
 	}
 	d = p.signed(d, known, now.Add(life).Sub(known), signerEnd, now)
 	d.maxAge = min(d.maxAge, absentMaxAge)
@@ -183,7 +187,8 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, signerEnd, now time.Time) decision {
 	d.thisUpdate = thisUpdate
 	d.nextUpdate = earlier(thisUpdate.Add(life), signerEnd).Truncate(time.Second)
-	if !d.nextUpdate.After(now) {
+	d.br = p.Profile == db.ProfileBR
+	if !d.nextUpdate.After(now) || (d.br && !sendableBR(d.thisUpdate, d.nextUpdate, now)) {
 		return decision{class: Unauthorized}
 	}
 	d.maxAge = maxAge(p.HTTPMaxAge, d.nextUpdate, now)

@@ -160,6 +160,7 @@ func (h *handler) reject(w http.ResponseWriter, code int, why string) {
 var (
 	typeValue    = []string{responseType}
 	noStoreValue = []string{"no-store"}
+	privateValue = []string{"max-age=0, private, no-transform, must-revalidate"}
 )
 
 // cacheControl is the Cache-Control of RFC 9919 section 7.2.
@@ -167,14 +168,18 @@ func cacheControl(maxAge time.Duration) []string {
 	return []string{"max-age=" + strconv.FormatInt(int64(maxAge/time.Second), 10) + ", public, no-transform, must-revalidate"}
 }
 
-// send writes an answer. Date comes from net/http. Unsigned errors and answers
-// with a nonce are for nobody else: no-store.
+// send writes an answer. Date comes from net/http. Unsigned errors are not to be
+// stored. An answer with a nonce serves one client and once, but it is
+// authoritative, and RFC 9919 section 7.2 forbids no-store on those.
 func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
 	header := w.Header()
 	if !a.Shared {
 		header["Content-Type"] = typeValue
 		header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
 		header["Cache-Control"] = noStoreValue
+		if a.Class.Signed() {
+			header["Cache-Control"] = privateValue
+		}
 		_, _ = w.Write(a.Body) // the client may be gone
 		return
 	}
@@ -189,13 +194,32 @@ func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
 	header["Last-Modified"] = a.head.lastModified // RFC 9919 section 7.2: thisUpdate
 	header["Expires"] = a.head.expires
 	header["Cache-Control"] = a.cacheControl
-	if match := req.Header["If-None-Match"]; len(match) > 0 && req.Method != http.MethodPost && matches(match, a.head.etag[0]) {
+	if req.Method != http.MethodPost && unchanged(req.Header, a) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	header["Content-Type"] = typeValue
 	header["Content-Length"] = a.head.length
 	_, _ = w.Write(a.Body)
+}
+
+// unchanged evaluates the preconditions of RFC 9110 section 13.2.2: where
+// If-None-Match stands, If-Modified-Since does not count.
+//
+// By the date alone only good is unchanged: Last-Modified has whole seconds, and
+// of two answers with one thisUpdate the client may hold the one before a
+// revocation. Sending revoked once too often costs 1,500 octets (section 13.1.3
+// says SHOULD).
+func unchanged(h http.Header, a Answer) bool {
+	if match := h["If-None-Match"]; len(match) > 0 {
+		return matches(match, a.head.etag[0])
+	}
+	since := h["If-Modified-Since"]
+	if len(since) != 1 || a.Class != Good {
+		return false
+	}
+	date, err := http.ParseTime(since[0])
+	return err == nil && !a.ThisUpdate.After(date) // what is no HTTP-date does not count
 }
 
 // matches compares If-None-Match with a strong ETag, weakly, as RFC 9110 section

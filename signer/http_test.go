@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -102,8 +103,12 @@ func TestRFC9919_7_2_CacheHeaders(t *testing.T) {
 	if diff := cmp.Diff(want, pick(resp.Header)); diff != "" {
 		t.Errorf("GET (-want +got):\n%s", diff)
 	}
-	if etag := want["Etag"]; len(etag) != 34 || etag[0] != '"' || resp.Header.Get("Date") == "" {
-		t.Errorf("ETag %s, Date %q", etag, resp.Header.Get("Date"))
+	// RFC 9919 section 7.2 recommends the hex of the SHA-256 of the answer.
+	if etag := want["Etag"]; etag != fmt.Sprintf(`"%x"`, sha256.Sum256(body)) {
+		t.Errorf("ETag %s", etag)
+	}
+	if date := resp.Header.Get("Date"); !strings.HasSuffix(date, " GMT") {
+		t.Errorf("Date %q", date)
 	}
 	posted, _ := post(t, site, der)
 	if diff := cmp.Diff(want, pick(posted.Header)); diff != "" {
@@ -125,17 +130,23 @@ func TestRFC9919_7_2_CacheHeaders(t *testing.T) {
 	}
 }
 
-// What others must not keep: unsigned errors and answers with a nonce.
-func TestNoStore(t *testing.T) {
+// RFC 9919 section 7.2: no-store and no-cache never stand on an authoritative
+// answer. What others must not keep: unsigned errors (no-store), and answers with a
+// nonce, which are authoritative (private, and stale at once).
+func TestRFC9919_7_2_NoStore(t *testing.T) {
 	r, site := startSite(t)
 	stranger := newCA(t, 2, "root-two", newKey(t))
-	for name, der := range map[string][]byte{
-		"nonce": join(t, []byte("nonce"), r.request(goodSerial)), "malformed": []byte("x"),
-		"unauthorized": requestFor(t, stranger, crypto.SHA1, goodSerial),
+	for name, c := range map[string]struct {
+		der  []byte
+		want string
+	}{
+		"nonce":        {join(t, []byte("nonce"), r.request(goodSerial)), "max-age=0, private, no-transform, must-revalidate"},
+		"malformed":    {[]byte("x"), "no-store"},
+		"unauthorized": {requestFor(t, stranger, crypto.SHA1, goodSerial), "no-store"},
 	} {
-		resp, _ := post(t, site, der)
+		resp, _ := post(t, site, c.der)
 		h := resp.Header
-		if resp.StatusCode != 200 || h.Get("Cache-Control") != "no-store" || h.Get("Etag")+h.Get("Expires")+h.Get("Last-Modified") != "" ||
+		if resp.StatusCode != 200 || h.Get("Cache-Control") != c.want || h.Get("Etag")+h.Get("Expires")+h.Get("Last-Modified") != "" ||
 			h.Get("Content-Type") != responseType {
 			t.Errorf("%s: status %d, %v", name, resp.StatusCode, h)
 		}

@@ -32,6 +32,7 @@ type Identity struct {
 	key         crypto.Signer
 	hash        crypto.Hash
 	algorithm   []byte // AlgorithmIdentifier of its signatures
+	keyAlg      []byte // AlgorithmIdentifier of its key
 
 	watch   atomic.Pointer[[]watched] // rows of all certificates with this key, its own first
 	judged  atomic.Pointer[position]  // where in the copy those rows were last looked at
@@ -61,13 +62,13 @@ func newIdentity(c *candidate, issuer string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	bits, err := publicKeyBits(c.cert)
+	keyAlg, bits, err := publicKeyParts(c.cert)
 	if err != nil {
 		return nil, err
 	}
 	return &Identity{
 		cert: c.cert, fingerprint: c.fingerprint, keyHash: sha1.Sum(bits), spki: c.spki, issuer: issuer,
-		row: c.row, end: c.cert.NotAfter, key: c.key, hash: hash, algorithm: algorithm,
+		row: c.row, end: c.cert.NotAfter, key: c.key, hash: hash, algorithm: algorithm, keyAlg: keyAlg,
 	}, nil
 }
 
@@ -80,6 +81,9 @@ func (id *Identity) name() string { return hex.EncodeToString(id.fingerprint[:])
 func (id *Identity) inTime(now time.Time) bool {
 	return !now.Before(id.cert.NotBefore) && now.Before(id.end)
 }
+
+// mayServe says whether id signs as far as it knows itself.
+func (id *Identity) mayServe(now time.Time) bool { return !id.stopped.Load() && id.inTime(now) }
 
 // serves says whether id is the candidate's identity and signs still.
 func (id *Identity) serves(c *candidate) bool {

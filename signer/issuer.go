@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -49,7 +50,7 @@ func newAuthority(der []byte) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing issuer certificate: %w", err)
 	}
-	bits, err := publicKeyBits(cert)
+	_, bits, err := publicKeyParts(cert)
 	if err != nil {
 		return nil, err
 	}
@@ -77,17 +78,16 @@ func sum(hash crypto.Hash, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// publicKeyBits returns the content of the subjectPublicKey BIT STRING, without
-// the count of unused bits: what issuerKeyHash and KeyHash hash (RFC 6960
-// sections 4.1.1 and 4.2.1).
-func publicKeyBits(cert *x509.Certificate) ([]byte, error) {
+// publicKeyParts returns the AlgorithmIdentifier of the key, and the content of
+// the subjectPublicKey BIT STRING, without the count of unused bits: what
+// issuerKeyHash and KeyHash hash (RFC 6960 sections 4.1.1 and 4.2.1).
+func publicKeyParts(cert *x509.Certificate) (algorithm, bits []byte, err error) {
 	in := cryptobyte.String(cert.RawSubjectPublicKeyInfo)
-	var spki cryptobyte.String
-	var bits []byte
-	if !in.ReadASN1(&spki, asn1.SEQUENCE) || !spki.SkipASN1(asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) {
-		return nil, errors.New("reading subjectPublicKey: malformed")
+	var spki, alg cryptobyte.String
+	if !in.ReadASN1(&spki, asn1.SEQUENCE) || !spki.ReadASN1Element(&alg, asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) {
+		return nil, nil, errors.New("reading subjectPublicKey: malformed")
 	}
-	return bits, nil
+	return alg, bits, nil
 }
 
 // site is whom this site answers for and with what, swapped whole; a loaded
@@ -105,10 +105,32 @@ type served struct {
 	id        db.IssuerID
 	policy    policy
 	authority *authority
-	identity  *Identity // nil: no valid signer
-	reasons   []string  // why certificates whose key we hold are not used
+	// identities are the valid signers, one per signature algorithm, the default
+	// first; none: nothing can be said.
+	identities []*Identity
+	reasons    []string // why certificates whose key we hold are not used
 
 	cacheControl []string // the header value for policy.HTTPMaxAge
+}
+
+// signer returns the identity that signs the answer to a request, or nil. RFC 6960
+// section 4.4.7.2: the first algorithm that the client prefers and that we have a
+// key for (1); without one our default, which prefer puts first. There is no weak
+// algorithm to be talked into (section 5.1.2): wire.SignatureAlgorithm knows none.
+func (s *served) signer(preferred []wire.PreferredSigAlg, now time.Time) *Identity {
+	for _, wish := range preferred {
+		for _, id := range s.identities {
+			if wire.SameAlgorithm(wish.Signature, id.algorithm) && wish.FitsKey(id.keyAlg) && id.mayServe(now) {
+				return id
+			}
+		}
+	}
+	for _, id := range s.identities {
+		if id.mayServe(now) {
+			return id
+		}
+	}
+	return nil
 }
 
 // resolve returns the one issuer of all CertIDs asked, or nil when one of them

@@ -106,11 +106,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descAge, horizon.Age(r.now()).Seconds())
 	}
 	for _, s := range r.site.Load().served {
-		end, tested := 0.0, false
-		if id := s.identity; id != nil && !id.stopped.Load() {
-			test := id.test.Load()
-			end, tested = float64(id.end.Unix()), test != nil && test.err == nil
-		}
+		end, tested := s.vitals()
 		gauge(descEnd, end, s.name)
 		gauge(descTested, truth(tested), s.name)
 	}
@@ -120,6 +116,21 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descSigning, float64(len(r.slots)))
 	ch <- prometheus.MustNewConstMetric(descEvicted, prometheus.CounterValue, float64(r.cache.evictions.Load()))
 	ch <- prometheus.MustNewConstMetric(descEmptied, prometheus.CounterValue, float64(r.cache.epoch.Load()))
+}
+
+// vitals returns the latest end among the signers, as Unix time, 0 when there is
+// none, and whether the self-test of each was passed.
+func (s *served) vitals() (end float64, tested bool) {
+	for _, id := range s.identities {
+		if id.stopped.Load() {
+			continue
+		}
+		test := id.test.Load()
+		passed := test != nil && test.err == nil
+		tested = passed && (tested || end == 0)
+		end = max(end, float64(id.end.Unix()))
+	}
+	return end, tested
 }
 
 func truth(b bool) float64 {

@@ -85,7 +85,7 @@ func (r *Responder) refresh(ctx context.Context, force bool) error {
 			s = &served{name: r.pins[i].String(), reasons: []string{fmt.Sprintf("issuer %q is pinned twice", s.name)}}
 		}
 		next.served[i] = s
-		if s.identity == nil {
+		if len(s.identities) == 0 {
 			missing = append(missing, s.fault())
 		}
 		if s.present {
@@ -109,44 +109,60 @@ func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, ol
 	}
 	s := &served{name: row.Name, present: true, id: row.ID, policy: capped(row.Policy), authority: pin.authority}
 	s.cacheControl = cacheControl(s.policy.HTTPMaxAge)
-	s.identity = r.choose(ctx, s, old.identity, h, now, force)
+	s.identities = r.choose(ctx, s, old, h, now, force)
 	return s
 }
 
-// choose finds the identity by possession: the newest certificate whose key is in
-// the token, and which passes everything.
-func (r *Responder) choose(ctx context.Context, s *served, current *Identity, h db.Horizon, now time.Time, force bool) *Identity {
+// choose finds the identities by possession: per signature algorithm the newest
+// certificate whose key is in the token, and which passes everything.
+func (r *Responder) choose(ctx context.Context, s, old *served, h db.Horizon, now time.Time, force bool) []*Identity {
 	var usable []*candidate
 	for _, c := range r.roster.candidates {
 		if c.row.issuer != s.id || !now.Before(c.cert.NotAfter) || !c.possess(r.keys, now, force) {
 			continue
 		}
-		if why := r.refuse(ctx, s, c, current, h, now); why != "" {
+		if why := r.refuse(ctx, s, c, old.serving(c), h, now); why != "" {
 			s.reasons = append(s.reasons, fmt.Sprintf("certificate %x of our key is not used: %s", c.fingerprint[:8], why))
 			continue
 		}
 		usable = append(usable, c)
 	}
-	for _, c := range prefer(usable, now) {
-		watch := r.roster.byKey[c.spki]
-		if current.serves(c) {
-			current.watch.Store(&watch)
-			return current
-		}
+	var chosen []*Identity
+	for _, c := range prefer(usable, s, now) {
 		id, err := newIdentity(c, s.name)
 		if err != nil {
 			s.reasons = append(s.reasons, err.Error())
+			continue
+		}
+		if slices.ContainsFunc(chosen, func(better *Identity) bool { return string(better.algorithm) == string(id.algorithm) }) {
+			continue
+		}
+		watch := r.roster.byKey[c.spki]
+		if current := old.serving(c); current != nil {
+			current.watch.Store(&watch)
+			chosen = append(chosen, current)
 			continue
 		}
 		id.watch.Store(&watch)
 		id.judged.Store(&position{h.Epoch, h.Position})
 		if now.Sub(c.failed) >= retryAfter || force {
 			if err := r.selfTest(ctx, id); err == nil {
-				return id
+				chosen = append(chosen, id)
+				continue
 			}
 			c.failed = now
 		}
 		s.reasons = append(s.reasons, fmt.Sprintf("certificate %x of our key is not used: its self-test fails", c.fingerprint[:8]))
+	}
+	return chosen
+}
+
+// serving returns the identity of the candidate that signs now, or nil.
+func (s *served) serving(c *candidate) *Identity {
+	for _, id := range s.identities {
+		if id.serves(c) {
+			return id
+		}
 	}
 	return nil
 }
@@ -154,19 +170,31 @@ func (r *Responder) choose(ctx context.Context, s *served, current *Identity, h 
 // prefer puts usable certificates into the order in which they are tried: the
 // newest first, but one of less than an hour only after those that are older and
 // still good for an hour, since clients with slow clocks do not accept it yet.
-func prefer(usable []*candidate, now time.Time) []*candidate {
+//
+// Of several keys the default is the one of the CA's own kind. That is mechanism 2
+// of RFC 6960 section 4.4.7.2, the algorithm of the issuer's CRLs, which the CA
+// signs itself; and who built the path to the CA can verify it.
+func prefer(usable []*candidate, s *served, now time.Time) []*candidate {
+	margin := s.policy.signerMargin()
 	order := func(c *candidate) int {
 		switch {
-		case now.Sub(c.cert.NotBefore) >= settleTime && c.cert.NotAfter.Sub(now) > settleTime:
+		case now.Sub(c.cert.NotBefore) >= settleTime && c.cert.NotAfter.Sub(now) > margin:
 			return 0
 		case now.Sub(c.cert.NotBefore) < settleTime:
 			return 1
 		}
 		return 2 // near its end
 	}
+	foreign := func(c *candidate) int {
+		if c.cert.PublicKeyAlgorithm == s.authority.cert.PublicKeyAlgorithm {
+			return 0
+		}
+		return 1
+	}
 	slices.SortFunc(usable, func(a, b *candidate) int {
 		return cmp.Or(
 			cmp.Compare(order(a), order(b)),
+			cmp.Compare(foreign(a), foreign(b)),
 			b.cert.NotBefore.Compare(a.cert.NotBefore),
 			b.cert.NotAfter.Compare(a.cert.NotAfter),
 			slices.Compare(a.fingerprint[:], b.fingerprint[:]))
@@ -181,6 +209,9 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 	}
 	if now.Before(c.cert.NotBefore) {
 		return "it is not yet valid"
+	}
+	if s.policy.Profile == db.ProfileBR && c.cert.NotAfter.Sub(now) < minValidityBR {
+		return "it ends in less than 8 h, and BR 4.9.10 wants that from every answer"
 	}
 	if _, banned := r.banned.Load(c.spki); banned {
 		return string(verdictCompromised)
@@ -245,17 +276,25 @@ func (r *Responder) stop(ctx context.Context, id *Identity, why verdict) {
 // noteChange logs each change of an identity once, and empties the cache when
 // one is gone.
 func (r *Responder) noteChange(ctx context.Context, old, s *served) {
-	was, is := old.identity, s.identity
 	reasons := strings.Join(s.reasons, "; ")
-	switch {
-	case is != nil && is != was:
-		r.log.InfoContext(ctx, "signing identity adopted", slog.String("issuer", s.name), slog.String("certificate", is.name()),
-			slog.Time("not_before", is.cert.NotBefore), slog.Time("not_after", is.end))
-	case is == nil && was != nil && !was.stopped.Load():
+	for _, is := range s.identities {
+		if !slices.Contains(old.identities, is) {
+			r.log.InfoContext(ctx, "signing identity adopted", slog.String("issuer", s.name), slog.String("certificate", is.name()),
+				slog.Time("not_before", is.cert.NotBefore), slog.Time("not_after", is.end))
+		}
+	}
+	lost := false
+	for _, was := range old.identities {
+		replaced := slices.ContainsFunc(s.identities, func(is *Identity) bool { return string(is.algorithm) == string(was.algorithm) })
+		if replaced || was.stopped.Load() {
+			continue
+		}
+		lost = true
 		r.cache.empty()
 		r.log.ErrorContext(ctx, "signing identity lost", slog.String("issuer", s.name), slog.String("certificate", was.name()),
 			slog.String("reasons", reasons))
-	case is == nil && reasons != "" && reasons != strings.Join(old.reasons, "; "):
+	}
+	if len(s.identities) == 0 && !lost && reasons != "" && reasons != strings.Join(old.reasons, "; ") {
 		r.log.WarnContext(ctx, "no signing identity", slog.String("issuer", s.name), slog.String("reasons", reasons))
 	}
 }

@@ -186,8 +186,8 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	if issuer, w.key = r.site.Load().resolve(w.req.CertIDs, w.key); issuer == nil {
 		return failed(Unauthorized)
 	}
-	id := issuer.identity
 	now := r.now().UTC().Truncate(time.Second) // what GeneralizedTime can say
+	id := issuer.signer(w.req.PreferredSigAlgs, now)
 	if id == nil {
 		return failed(Unauthorized)
 	}
@@ -235,8 +235,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		r.metrics.cacheMisses.Inc()
 	}
 
-	// Sign it, or wait for the one who signs it. Preferred signature algorithms
-	// (RFC 6960 section 4.4.7.2) choose nothing yet: an issuer has one key here.
+	// Sign it, or wait for the one who signs it.
 	tbs := wire.ResponseData{
 		ResponderKeyHash: id.keyHash, ProducedAt: now, Responses: w.responses,
 		Nonce: nonce, ExtendedRevoke: w.extended,

@@ -44,17 +44,23 @@ func (r *Responder) turn(ctx context.Context) {
 	// What is missing was logged when it changed, and Ready says it.
 	_ = r.refresh(ctx, false)
 	for _, s := range r.site.Load().served {
-		id := s.identity
-		if id == nil || id.stopped.Load() {
-			continue
+		for _, id := range s.identities {
+			r.retest(ctx, id)
 		}
-		test, age := id.test.Load(), time.Duration(0)
-		if test != nil {
-			age = r.now().Sub(test.at)
-		}
-		if test == nil || age >= testInterval || age < 0 || (test.err != nil && age >= retryAfter) {
-			_ = r.selfTest(ctx, id) // noted there
-		}
+	}
+}
+
+// retest tests a key when it is time to.
+func (r *Responder) retest(ctx context.Context, id *Identity) {
+	if id.stopped.Load() {
+		return
+	}
+	test, age := id.test.Load(), time.Duration(0)
+	if test != nil {
+		age = r.now().Sub(test.at)
+	}
+	if test == nil || age >= testInterval || age < 0 || (test.err != nil && age >= retryAfter) {
+		_ = r.selfTest(ctx, id) // noted there
 	}
 }
 
@@ -86,23 +92,32 @@ func (s *served) unready(h db.Horizon, now time.Time) []string {
 	if age := h.Age(now); s.present && !h.AsOf.IsZero() && age > s.policy.MaxStaleness {
 		reasons = append(reasons, fmt.Sprintf("issuer %q: the copy is %s old, good ends at %s", s.name, age.Round(time.Second), s.policy.MaxStaleness))
 	}
-	id := s.identity
-	if id == nil {
+	if len(s.identities) == 0 {
 		return append(reasons, s.fault().Error())
 	}
+	for _, id := range s.identities {
+		if why := id.unready(now); why != "" {
+			reasons = append(reasons, fmt.Sprintf("issuer %q: %s", s.name, why))
+		}
+	}
+	return reasons
+}
+
+// unready is Ready for one signer.
+func (id *Identity) unready(now time.Time) string {
 	test := id.test.Load()
 	switch {
 	case id.stopped.Load():
-		reasons = append(reasons, fmt.Sprintf("issuer %q: its signing identity stopped itself", s.name))
+		return "its signing identity stopped itself"
 	case !id.inTime(now):
-		reasons = append(reasons, fmt.Sprintf("issuer %q: its responder certificate is valid from %s to %s", s.name,
-			id.cert.NotBefore.UTC().Format(time.RFC3339), id.end.UTC().Format(time.RFC3339)))
+		return fmt.Sprintf("its responder certificate is valid from %s to %s",
+			id.cert.NotBefore.UTC().Format(time.RFC3339), id.end.UTC().Format(time.RFC3339))
 	case test == nil || now.Sub(test.at) > maxTestAge:
-		reasons = append(reasons, fmt.Sprintf("issuer %q: no self-test within %s", s.name, maxTestAge))
+		return fmt.Sprintf("no self-test within %s", maxTestAge)
 	case test.err != nil:
-		reasons = append(reasons, fmt.Sprintf("issuer %q: %v", s.name, test.err))
+		return test.err.Error()
 	}
-	return reasons
+	return ""
 }
 
 // OutageBudget is for how long this site would go on answering good if nothing
@@ -113,10 +128,13 @@ func (r *Responder) OutageBudget() time.Duration {
 	age := r.source.Horizon().Age(now)
 	budget := maxValidity
 	for _, s := range r.site.Load().served {
-		if s.identity == nil || s.identity.stopped.Load() {
-			return 0
+		var signer time.Duration
+		for _, id := range s.identities {
+			if !id.stopped.Load() {
+				signer = max(signer, id.end.Sub(now)-budgetMargin)
+			}
 		}
-		budget = min(budget, s.policy.MaxStaleness-age, s.identity.end.Sub(now)-budgetMargin)
+		budget = min(budget, s.policy.MaxStaleness-age, signer)
 	}
 	return max(0, budget)
 }

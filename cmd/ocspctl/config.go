@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -134,9 +135,29 @@ func sudoUser() string {
 }
 
 func (p *program) configCommand() *cobra.Command {
-	check := p.verb("check", "read the configuration strictly and look for the files it names",
-		"ocspctl config check --config ./ocspctl.yaml", cobra.NoArgs, func(context.Context, []string) error { return p.configCheck() })
-	return noun("config", "look at ocspctl's own configuration", check)
+	var daemon string
+	check := p.verb("check [FILE]", "read a configuration strictly: all faults at once; exit code 3 when there are any", `
+		ocspctl config check --config ./ocspctl.yaml
+		ocspctl config check --daemon ocspd
+		ocspctl config check --daemon ocspsyncd ./ocspsyncd.yaml`,
+		cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
+			if daemon == "" {
+				if len(args) == 1 {
+					p.configPath = args[0]
+				}
+				return p.configCheck()
+			}
+			if !slices.Contains(daemons, daemon) {
+				return usagef("--daemon %q: want %s", daemon, strings.Join(daemons, " or "))
+			}
+			file := "/etc/ocspfleet/" + daemon + ".yaml"
+			if len(args) == 1 {
+				file = args[0]
+			}
+			return p.daemonCheck(ctx, daemon, file)
+		})
+	check.Flags().StringVar(&daemon, "daemon", "", "have the daemon check its own: `"+strings.Join(daemons, "|")+"`")
+	return noun("config", "look at a configuration", check)
 }
 
 func (p *program) configCheck() error {

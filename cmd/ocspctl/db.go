@@ -14,11 +14,12 @@ import (
 	"ocspfleet/migrations"
 )
 
-// The db verbs but force take no --apply: they add what is missing and change
+// The db verbs but force, limit and epoch take no --apply: they add what is missing and change
 // nothing that is there; db status shows beforehand what that is.
 func (p *program) dbCommand() *cobra.Command {
 	return noun("db", "set up and look at a database (as its superuser)",
-		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand())
+		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand(),
+		p.dbLimitCommand(), p.dbEpochCommand())
 }
 
 // roleFlag adds --role, whose default is the configuration's.
@@ -83,6 +84,7 @@ type head struct {
 	Certificates int64  `json:"certificates"`
 	Responder    int64  `json:"responder_certificates"`
 	Audit        int64  `json:"audit_entries"`
+	AuditMark    string `json:"audit_mark"` // N:HASH of the last entry, for audit verify --mark
 }
 
 // database returns the role, the superuser's URL and the settings.
@@ -128,7 +130,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if err != nil {
 		return dbState{}, err
 	}
-	state.Head = &head{h.Epoch, h.Position, stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount}
+	state.Head = &head{h.Epoch, h.Position, stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount, showMark(db.AuditMark{N: h.AuditCount, Hash: h.AuditHash})}
 	return state, nil
 }
 
@@ -178,7 +180,23 @@ func (s dbState) tell(t *table) {
 		t.row("certificates", strconv.FormatInt(h.Certificates, 10))
 		t.row("responder certificates", strconv.FormatInt(h.Responder, 10))
 		t.row("audit entries", strconv.FormatInt(h.Audit, 10))
+		t.row("audit mark", h.AuditMark)
 	}
+}
+
+// noteDB writes what was done to the database itself into the master's audit.
+func (p *program) noteDB(ctx context.Context, settings db.Config, action string, what map[string]any) error {
+	act, err := (&change{}).act()
+	if err != nil {
+		return err
+	}
+	store, err := db.Open(ctx, settings)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	_, err = store.Note(ctx, action, what, act)
+	return err
 }
 
 // dbUp migrates and, for init at the master, makes the head.
@@ -209,6 +227,14 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 		return err
 	}
 	changed := (before.Head == nil) != (after.Head == nil) || !slices.Equal(before.Schemas, after.Schemas)
+	if changed {
+		if err := p.noteDB(ctx, settings, action, map[string]any{"schemas": after.Schemas}); err != nil {
+			return err
+		}
+		if after, err = readState(ctx, role, url, settings); err != nil { // with the note
+			return err
+		}
+	}
 	result := struct {
 		outcome
 		dbState

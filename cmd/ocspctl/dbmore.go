@@ -75,7 +75,7 @@ func yes(ok bool) string {
 func (p *program) dbForceCommand() *cobra.Command {
 	var apply bool
 	cmd := p.verb("force FOLDER VERSION", "declare a broken migration repaired: the schema of FOLDER (common, master, site) is at VERSION",
-		"ocspctl db force master 2 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
+		"ocspctl db force master 3 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return p.dbForce(ctx, args[0], args[1], apply)
 		})
 	cmd.Flags().BoolVar(&apply, "apply", false, "do it; without it the plan is shown and nothing is done")
@@ -101,6 +101,11 @@ func (p *program) dbForce(ctx context.Context, folder, text string, apply bool) 
 	at := state.Schemas[slices.IndexFunc(state.Schemas, func(s schema) bool { return s.Folder == folder })]
 	if apply {
 		if err := migrations.Force(ctx, url, folder, uint(version)); err != nil {
+			return err
+		}
+		if err := p.noteDB(ctx, settings, "db force", map[string]any{
+			"schema": folder, "before": at.Version, "dirty": at.Dirty, "version": version,
+		}); err != nil {
 			return err
 		}
 	}
@@ -155,12 +160,16 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 	if err != nil {
 		return err
 	}
+	act, err := (&change{}).act()
+	if err != nil {
+		return err
+	}
 	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if err := store.CreateLogin(ctx, name, group, password); err != nil {
+	if err := store.CreateLogin(ctx, name, group, password, act); err != nil {
 		return err
 	}
 	result := struct {

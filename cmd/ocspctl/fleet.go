@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -12,28 +14,56 @@ import (
 	"ocspfleet/ops/fleet"
 )
 
+// followPause is how often fleet status --follow asks again.
+const followPause = 2 * time.Second
+
 func (p *program) fleetCommand() *cobra.Command {
 	var timeout time.Duration
+	var follow bool
 	status := p.verb("status", "ask every active site, as a client would; exit code 3 when one is not well", `
 		ocspctl fleet status
+		ocspctl fleet status --follow
 		ocspctl fleet status --timeout 3s --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if timeout <= 0 {
 				return usagef("--timeout %s: want more than 0", timeout)
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.fleetStatus(ctx, store, timeout) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+				if follow {
+					return p.fleetFollow(ctx, store, timeout)
+				}
+				return p.fleetStatus(ctx, store, timeout)
+			})
 		})
+	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
+master bears its name), BEHIND what of the master's log it has not confirmed yet,
+POSITION the last change it surely holds (the master's last one by its horizon),
+HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go on
+saying good if nothing came any more (below that it stops by itself), CERTIFICATE
+the life left of the shortest-lived certificate it must renew. VERDICT is ok,
+unreachable, refused, wrong or no certificate; --output json has each issuer.
+With --follow it asks every 2 s until interrupted; the exit code is the last one's.`
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
-	return noun("fleet", "all sites at once", status)
+	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
+	return noun("fleet", "all sites at once", status, p.fleetLostCommand())
 }
 
-// fleetSite is a site as fleet status shows it.
+// fleetSite is a site as fleet status shows it. Of several issuers the worst counts.
 type fleetSite struct {
-	Name    string       `json:"name"`
-	URL     string       `json:"url"`
-	State   string       `json:"state"`
-	Well    bool         `json:"well"`
-	Answers []siteAnswer `json:"answers"` // one per issuer it is certified for; none when it is not active
+	Name      string       `json:"name"`
+	URL       string       `json:"url"`
+	State     string       `json:"state"`
+	Well      bool         `json:"well"`
+	Mode      *string      `json:"mode"`      // logical; null: the master knows of no replication
+	Streaming *bool        `json:"streaming"` // the site reads its slot now
+	Behind    *uint64      `json:"behind_bytes"`
+	Position  *int64       `json:"position"` // the last change it surely holds; null: no answer
+	Horizon   *float64     `json:"horizon_age_seconds"`
+	Budget    *float64     `json:"outage_budget_seconds"`
+	Left      *float64     `json:"certificate_seconds_left"`
+	Verdict   string       `json:"verdict"` // not_asked, or the worst of the answers
+	Detail    *string      `json:"detail"`
+	Answers   []siteAnswer `json:"answers"` // one per issuer it is certified for; none when it is not active
 }
 
 type siteAnswer struct {
@@ -46,7 +76,37 @@ type siteAnswer struct {
 	ThisUpdate *string  `json:"this_update"`
 	NextUpdate *string  `json:"next_update"`
 	Age        *float64 `json:"age_seconds"` // now - thisUpdate
+	Horizon    *float64 `json:"horizon_age_seconds"`
+	Budget     *float64 `json:"outage_budget_seconds"`
 	Took       float64  `json:"took_seconds"`
+}
+
+func seconds(d time.Duration) *float64 { return new(d.Truncate(time.Second).Seconds()) }
+
+// fleetFollow asks until it is interrupted, which is no error.
+func (p *program) fleetFollow(ctx context.Context, store *db.Store, timeout time.Duration) error {
+	var last error
+	for {
+		if p.output != "json" {
+			fmt.Fprintf(p.stdout, "%s\n", stamp(p.now()))
+		}
+		err := p.fleetStatus(ctx, store, timeout)
+		if ctx.Err() != nil {
+			return last
+		}
+		var wrong *wrongError
+		if last = err; err != nil && !errors.As(err, &wrong) {
+			return err
+		}
+		if p.output != "json" {
+			fmt.Fprintln(p.stdout)
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(followPause):
+		}
+	}
 }
 
 func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time.Duration) error {
@@ -54,27 +114,22 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return ctx.Err() // answers that were broken off say nothing about the sites
+	}
 	now := p.now()
 	views := make([]fleetSite, len(sites))
 	var ill []string
 	for i, s := range sites {
-		views[i] = fleetSite{s.Name, s.URL, string(s.State), s.Well(), []siteAnswer{}}
-		for _, f := range s.Findings {
-			views[i].Answers = append(views[i].Answers, viewAnswer(f, now))
-		}
+		views[i] = viewSite(s, now)
 		if !s.Well() {
 			ill = append(ill, s.Name)
 		}
 	}
 	err = p.print(map[string]any{"sites": views}, func(t *table) {
-		t.row("SITE", "STATE", "URL", "ISSUER", "VERDICT", "AGE", "TOOK", "CERTIFICATE LEFT", "DETAIL")
-		for i, v := range views {
-			if len(v.Answers) == 0 {
-				t.row(v.Name, v.State, v.URL, "-", "not asked", "-", "-", "-", "-")
-			}
-			for n, a := range v.Answers {
-				tellAnswer(t, v, a, sites[i].Findings[n], now)
-			}
+		t.row("SITE", "STATE", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
+		for _, v := range views {
+			v.tell(t)
 		}
 	})
 	switch {
@@ -86,6 +141,46 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 	return nil
 }
 
+func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
+	v := fleetSite{Name: s.Name, URL: s.URL, State: string(s.State), Well: s.Well(), Verdict: "not_asked", Answers: []siteAnswer{}}
+	if s.Link != nil {
+		v.Mode, v.Streaming, v.Behind = new("logical"), &s.Link.Streaming, &s.Link.Behind
+	}
+	for n, f := range s.Findings {
+		a := viewAnswer(f, now)
+		v.Answers = append(v.Answers, a)
+		if n == 0 || v.Verdict == string(fleet.VerdictOK) && a.Verdict != v.Verdict {
+			v.Verdict, v.Detail = a.Verdict, a.Detail
+			if a.Detail != nil && a.Issuer != "" {
+				v.Detail = new(a.Issuer + ": " + *a.Detail)
+			}
+		}
+		if !f.ThisUpdate.IsZero() && (v.Position == nil || f.Position < *v.Position) {
+			v.Position = new(f.Position)
+		}
+		v.Horizon = worse(v.Horizon, a.Horizon, false)
+		v.Budget = worse(v.Budget, a.Budget, true)
+		v.Left = worse(v.Left, a.Left, true)
+	}
+	if v.Detail == nil && s.Link != nil {
+		switch {
+		case s.Link.Lost:
+			v.Detail = new("its slot is lost: it will be seeded anew")
+		case !s.Link.Streaming:
+			v.Detail = new("it does not stream")
+		}
+	}
+	return v
+}
+
+// worse is the smaller or the greater of two numbers, either of which may be missing.
+func worse(a, b *float64, smaller bool) *float64 {
+	if a == nil || b != nil && (*b < *a) == smaller {
+		return b
+	}
+	return a
+}
+
 func viewAnswer(f fleet.Finding, now time.Time) siteAnswer {
 	a := siteAnswer{
 		Issuer: f.Issuer, Verdict: string(f.Verdict), Detail: textOrNil(f.Detail), NotAfter: stampOrNil(f.NotAfter),
@@ -93,21 +188,27 @@ func viewAnswer(f fleet.Finding, now time.Time) siteAnswer {
 	}
 	if len(f.Serial) > 0 {
 		a.Serial = new(f.Serial.String())
-		a.Left = new(f.NotAfter.Sub(now).Truncate(time.Second).Seconds())
+		a.Left = seconds(f.NotAfter.Sub(now))
 	}
 	if !f.ThisUpdate.IsZero() {
-		a.Age = new(now.Sub(f.ThisUpdate).Truncate(time.Second).Seconds())
+		a.Age, a.Horizon, a.Budget = seconds(now.Sub(f.ThisUpdate)), seconds(f.Age), seconds(f.Budget)
 	}
 	return a
 }
 
-func tellAnswer(t *table, v fleetSite, a siteAnswer, f fleet.Finding, now time.Time) {
-	age, left := "-", "-"
-	if a.Age != nil {
-		age = span(now.Sub(f.ThisUpdate))
+func (v fleetSite) tell(t *table) {
+	mode, behind, position := orDash(v.Mode), "-", "-"
+	if v.Behind != nil {
+		behind = strconv.FormatUint(*v.Behind/1024, 10) + " KiB"
 	}
-	if a.Left != nil {
-		left = span(f.NotAfter.Sub(now))
+	if v.Position != nil {
+		position = strconv.FormatInt(*v.Position, 10)
 	}
-	t.row(v.Name, v.State, v.URL, a.Issuer, strings.ReplaceAll(a.Verdict, "_", " "), age, span(f.Took), left, orDash(a.Detail))
+	life := func(n *float64) string {
+		if n == nil {
+			return "-"
+		}
+		return span(time.Duration(*n) * time.Second)
+	}
+	t.row(v.Name, v.State, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
 }

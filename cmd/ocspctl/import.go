@@ -2,9 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+	_ "time/tzdata" // --timezone works without the system's
 
 	"github.com/spf13/cobra"
 
@@ -12,46 +19,162 @@ import (
 	"ocspfleet/ops/ingest"
 )
 
+// source holds the flags that say what a file is.
+type source struct {
+	from, issuer         string
+	notAfter, zone       string
+	rootCert, serialBase int
+	errors               string
+	olderCRL             bool
+}
+
+func (f *source) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.from, "from", "", "what the file is: `"+strings.Join(ingest.Forms(), "|")+"`")
+	flags.StringVar(&f.issuer, "issuer", "", "the issuer's `NAME` at the master")
+	flags.StringVar(&f.zone, "timezone", "UTC", "the time `ZONE` of times that name none (cacert, cfssl), such as Australia/Sydney")
+	flags.IntVar(&f.rootCert, "rootcert", 0, "cacert: the `NUMBER` of this issuer in the column rootcert: 1 class 1, 2 (or 3) class 3")
+	flags.IntVar(&f.serialBase, "serial-base", 10, "ejbca: serials are written with this `BASE`, 10 or 16")
+	flags.StringVar(&f.errors, "errors", "", "write every row that is bad, skipped, pending or in conflict to `FILE`, as CSV: kind,place,text")
+	require(cmd, "from", "issuer")
+}
+
+// options reads the flags.
+func (f *source) options(now time.Time) (ingest.Options, error) {
+	o := ingest.Options{Form: f.from, Now: now, RootCert: f.rootCert, SerialBase: f.serialBase}
+	if !slices.Contains(ingest.Forms(), f.from) {
+		return o, usagef("--from %q: want %s", f.from, strings.Join(ingest.Forms(), ", "))
+	}
+	if f.rootCert == 3 {
+		o.RootCert = 2 // class 3 is the column's 2
+	}
+	if o.RootCert < 0 || o.RootCert > 2 {
+		return o, usagef("--rootcert %d: want 1 or 2", f.rootCert)
+	}
+	if f.serialBase != 10 && f.serialBase != 16 {
+		return o, usagef("--serial-base %d: want 10 or 16", f.serialBase)
+	}
+	var err error
+	if o.Location, err = time.LoadLocation(f.zone); err != nil {
+		return o, usagef("--timezone %q: want a name of the time zone database, such as Europe/Vienna", f.zone)
+	}
+	if f.notAfter != "" {
+		o.NotAfter, err = parseTime(f.notAfter)
+	}
+	return o, err
+}
+
+// judged opens and judges the file, and calls do with it; rows that --errors
+// asks for are in their file when it returns, whatever do returns.
+func (p *program) judged(ctx context.Context, store *db.Store, f source, path string, do func(*ingest.File, db.Issuer) error) (err error) {
+	o, err := f.options(p.now())
+	if err != nil {
+		return err
+	}
+	if o.Issuer, err = issuerNamed(ctx, store, f.issuer); err != nil {
+		return err
+	}
+	if f.from == "crl" && !f.olderCRL {
+		if o.LastCRL, err = store.CRLNumber(ctx, o.Issuer.ID); err != nil {
+			return err
+		}
+	}
+	if f.errors != "" {
+		out, err := os.OpenFile(f.errors, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return fmt.Errorf("opening the file for bad rows: %w", err)
+		}
+		rows := csv.NewWriter(out)
+		_ = rows.Write([]string{"kind", "place", "text"}) // an error stays, and is told by Error
+		o.Note = func(n ingest.Note) { _ = rows.Write([]string{string(n.Kind), n.Place.String(), n.Text}) }
+		defer func() {
+			rows.Flush()
+			if failed := errors.Join(rows.Error(), out.Close()); failed != nil {
+				err = errors.Join(err, fmt.Errorf("writing the bad rows to %s: %w", f.errors, failed))
+			}
+		}()
+	}
+	o.Progress = p.progress("reading")
+	file, err := ingest.Open(ctx, path, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(file, o.Issuer), file.Close())
+}
+
 func (p *program) certImportCommand() *cobra.Command {
 	var c change
-	var from, issuer string
+	var f source
 	cmd := p.verb("import FILE", "bring an issuer's certificates from another program; never takes a revocation back", `
 		ocspctl cert import --from openssl-index --issuer web-ca index.txt
-		ocspctl cert import --from openssl-index --issuer web-ca index.txt --apply`,
+		ocspctl cert import --from openssl-index --issuer web-ca index.txt --why 'first import' --apply
+		ocspctl cert import --from crl --issuer web-ca web-ca.crl --apply
+		ocspctl cert import --from cacert --issuer class3 --rootcert 2 --timezone Australia/Sydney --errors bad.csv dump.sql
+		ocspctl cert import --from certificates --issuer web-ca newcerts/ --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			if from != "openssl-index" {
-				return usagef("--from %q: want openssl-index", from)
-			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certImport(ctx, store, c, issuer, args[0]) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certImport(ctx, store, c, f, args[0]) })
 		})
-	cmd.Flags().StringVar(&from, "from", "", "what the file is: `openssl-index` (the index.txt of openssl ca)")
-	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's `NAME`: the file does not say it")
+	cmd.Long = `The whole file is judged first: one bad row, and nothing is done. Then the plan is
+shown: what is new, what becomes revoked, and what the master knows otherwise and
+keeps, since an import never takes a revocation back and never changes the end of
+a certificate. --apply does it, in transactions of 5,000 rows; broken off at any
+point, it is resumed by running it again, and a rerun of a finished one does
+nothing. The sum of the file stands in the audit.
+
+It ends with code 3 when the file and the master do not agree on some row, or
+when rows are pending: the source was asked to revoke them and has not.
+
+docs/import.md tells how to get a file of each form.`
+	f.flags(cmd)
+	cmd.Flags().StringVar(&f.notAfter, "not-after", "", "the end (`TIME`) to register for revoked certificates that the master does not know and the file tells no end of (crl, step-ca); without it they are left out")
+	cmd.Flags().BoolVar(&f.olderCRL, "older-crl", false, "take a CRL though a newer one was imported before")
 	c.flags(cmd)
-	require(cmd, "from", "issuer")
 	return cmd
 }
 
 // effectNames are what the JSON says; effectTexts what people read.
 var (
-	effects     = []db.Effect{db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd}
+	effects     = []db.Effect{db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportNoEnd}
 	effectNames = map[db.Effect]string{
 		db.ImportNew: "new", db.ImportRevoke: "revoke", db.ImportPermanent: "hold_to_permanent", db.ImportSame: "same",
-		db.ImportKept: "kept_revoked", db.ImportDetail: "other_time_or_reason", db.ImportOtherEnd: "other_not_after",
+		db.ImportKept: "kept_revoked", db.ImportDetail: "other_time_or_reason", db.ImportOtherEnd: "other_not_after", db.ImportNoEnd: "no_not_after",
 	}
 	effectTexts = map[db.Effect]string{
 		db.ImportNew: "new: inserted", db.ImportRevoke: "good here, revoked there: revoked", db.ImportPermanent: "on hold here, revoked there: revoked for ever",
 		db.ImportSame: "the same", db.ImportKept: "revoked here, not so there: LEFT REVOKED",
 		db.ImportDetail: "revoked in both, other time or reason: LEFT", db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported",
+		db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
 	}
 )
 
+// fileView is what was read.
+type fileView struct {
+	Issuer   string           `json:"issuer"`
+	File     string           `json:"file"`
+	SHA256   string           `json:"sha256"`
+	CRL      *crlView         `json:"crl,omitempty"`
+	Rows     int64            `json:"rows"`
+	Repeated int64            `json:"repeated"`
+	Pending  int64            `json:"pending"` // revocation asked for and not done there
+	Skipped  map[string]int64 `json:"skipped"`
+	Notes    []noteView       `json:"notes"` // the first 20 pending and skipped
+}
+
+type crlView struct {
+	Number     *string `json:"number"`
+	ThisUpdate string  `json:"this_update"`
+	NextUpdate *string `json:"next_update"`
+}
+
+type noteView struct {
+	Kind  string `json:"kind"`
+	Place string `json:"place"`
+	Text  string `json:"text"`
+}
+
 type importView struct {
 	outcome
-	Issuer      string           `json:"issuer"`
-	File        string           `json:"file"`
-	SHA256      string           `json:"sha256"`
-	Rows        int64            `json:"rows"`
-	Repeated    int64            `json:"repeated"`
+	fileView
 	Counts      map[string]int64 `json:"counts"`
 	Differences []difference     `json:"differences"` // the first 20
 	Inserted    int64            `json:"inserted"`
@@ -59,90 +182,139 @@ type importView struct {
 }
 
 type difference struct {
-	Line   int64       `json:"line"`
+	Place  string      `json:"place"`
 	Effect string      `json:"effect"`
 	Source certificate `json:"source"`
 	Master certificate `json:"master"`
 }
 
-func (p *program) certImport(ctx context.Context, store *db.Store, c change, issuerName, path string) error {
+func (p *program) certImport(ctx context.Context, store *db.Store, c change, f source, path string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
 	}
-	issuer, err := issuerNamed(ctx, store, issuerName)
-	if err != nil {
-		return err
-	}
-	index, err := ingest.OpenIndex(ctx, path, ingest.Rules{Now: p.now(), Profile: issuer.Policy.Profile})
-	if err != nil {
-		return err
-	}
-	defer index.Close()
-	plan, err := index.Plan(ctx, store, issuer, p.progress("comparing"))
-	if err != nil {
-		return err
-	}
-	view := viewImport(plan, index, issuer.Name)
-	if c.apply && plan.Refusal() == nil {
-		done, err := plan.Apply(ctx, store, act, p.progress("importing"))
+	return p.judged(ctx, store, f, path, func(file *ingest.File, issuer db.Issuer) error {
+		plan, err := file.Plan(ctx, store, p.progress("comparing"))
 		if err != nil {
 			return err
 		}
-		view.Applied, view.Inserted, view.Revoked = true, done.Inserted, done.Revoked
-	}
-	if err := p.print(view, func(t *table) { view.tell(t, plan) }); err != nil {
-		return err
-	}
-	switch err := plan.Refusal(); {
-	case err != nil:
-		return wrongf("%v", err)
-	case plan.Conflicts() > 0:
-		return wrongf("%d certificates are not as %s says, and stay so", plan.Conflicts(), index.Name)
-	}
-	return nil
+		view := importView{
+			outcome: outcome{"cert import", false, plan.Writes() > 0}, fileView: viewFile(file, issuer.Name),
+			Counts: countsOf(plan), Differences: viewDifferences(plan, issuer.Name),
+		}
+		if c.apply && plan.Refusal() == nil {
+			done, err := plan.Apply(ctx, store, act, p.progress("importing"))
+			if err != nil {
+				return err
+			}
+			view.Applied, view.Inserted, view.Revoked = true, done.Inserted, done.Revoked
+		}
+		if err := p.print(view, func(t *table) { view.tell(t, plan) }); err != nil {
+			return err
+		}
+		switch err := plan.Refusal(); {
+		case err != nil:
+			return wrongf("%v", err)
+		case plan.Conflicts() > 0:
+			return wrongf("%d certificates are not as %s says, and stay so", plan.Conflicts(), file.Name)
+		case file.Pending > 0:
+			return wrongf("%d certificates are pending: the source was asked to revoke them and has not", file.Pending)
+		}
+		return nil
+	})
 }
 
-func viewImport(plan *ingest.Plan, index *ingest.Index, issuer string) importView {
-	view := importView{
-		outcome: outcome{"cert import", false, plan.Writes() > 0},
-		Issuer:  issuer, File: index.Name, SHA256: fmt.Sprintf("%x", index.SHA256), Rows: plan.Rows, Repeated: plan.Repeated,
-		Counts: map[string]int64{}, Differences: []difference{},
+func viewFile(file *ingest.File, issuer string) fileView {
+	v := fileView{
+		Issuer: issuer, File: file.Name, SHA256: fmt.Sprintf("%x", file.SHA256), Rows: file.Rows, Repeated: file.Repeated,
+		Pending: file.Pending, Skipped: file.Skipped, Notes: []noteView{},
 	}
+	for _, n := range file.Notes {
+		v.Notes = append(v.Notes, noteView{string(n.Kind), n.Place.String(), n.Text})
+	}
+	if crl := file.CRL; crl != nil {
+		v.CRL = &crlView{ThisUpdate: stamp(crl.ThisUpdate), NextUpdate: stampOrNil(crl.NextUpdate)}
+		if crl.Number != nil {
+			v.CRL.Number = new(crl.Number.String())
+		}
+	}
+	return v
+}
+
+func countsOf(plan *ingest.Plan) map[string]int64 {
+	counts := map[string]int64{}
 	for _, effect := range effects {
-		view.Counts[effectNames[effect]] = plan.Counts[effect]
+		counts[effectNames[effect]] = plan.Counts[effect]
 	}
+	return counts
+}
+
+func viewDifferences(plan *ingest.Plan, issuer string) []difference {
+	all := []difference{}
 	for _, d := range plan.First {
 		here := certificate{Issuer: issuer, Serial: d.Serial.String(), Status: "never_issued"}
-		if d.Effect != db.ImportNew {
+		if d.Effect != db.ImportNew && d.Effect != db.ImportNoEnd {
 			here = showStatus(issuer, d.Serial, d.Here)
 		}
-		view.Differences = append(view.Differences, difference{d.Line, effectNames[d.Effect], showStatus(issuer, d.Serial, d.Source), here})
+		all = append(all, difference{d.Place.String(), effectNames[d.Effect], showStatus(issuer, d.Serial, d.Source), here})
 	}
-	return view
+	return all
 }
 
-func (v importView) tell(t *table, plan *ingest.Plan) {
+func (v fileView) tell(t *table) {
 	t.row("file", v.File)
 	t.row("sha256", v.SHA256)
 	t.row("issuer", v.Issuer)
+	if v.CRL != nil {
+		t.row("CRL number", orDash(v.CRL.Number))
+		t.row("CRL made at", v.CRL.ThisUpdate)
+		t.row("CRL ends at", orDash(v.CRL.NextUpdate))
+	}
 	t.row("rows", strconv.FormatInt(v.Rows, 10))
 	if v.Repeated > 0 {
-		t.row("repeated lines", strconv.FormatInt(v.Repeated, 10))
+		t.row("repeated rows", strconv.FormatInt(v.Repeated, 10))
 	}
+	if v.Pending > 0 {
+		t.row("PENDING: revocation asked for, not done there", strconv.FormatInt(v.Pending, 10))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(v.Skipped)) {
+		t.row("skipped: "+reason, strconv.FormatInt(v.Skipped[reason], 10))
+	}
+}
+
+// tellNotes lists pending and skipped entries.
+func (v fileView) tellNotes(t *table) {
+	if len(v.Notes) == 0 {
+		return
+	}
+	t.line("")
+	t.row("PLACE", "KIND", "NOTE")
+	for _, n := range v.Notes {
+		t.row(n.Place, n.Kind, n.Text)
+	}
+}
+
+func tellDifferences(t *table, differences []difference, plan *ingest.Plan) {
+	if len(differences) == 0 {
+		return
+	}
+	t.line("")
+	t.row("PLACE", "SERIAL", "FILE SAYS", "MASTER SAYS", "EFFECT")
+	for i, d := range differences {
+		t.row(d.Place, d.Source.Serial, d.Source.brief(), d.Master.brief(), effectTexts[plan.First[i].Effect])
+	}
+	t.line("")
+}
+
+func (v importView) tell(t *table, plan *ingest.Plan) {
+	v.fileView.tell(t)
 	for _, effect := range effects {
 		if n := plan.Counts[effect]; n > 0 {
 			t.row(effectTexts[effect], strconv.FormatInt(n, 10))
 		}
 	}
-	if len(v.Differences) > 0 {
-		t.line("")
-		t.row("LINE", "SERIAL", "FILE SAYS", "MASTER SAYS", "EFFECT")
-		for i, d := range v.Differences {
-			t.row(strconv.FormatInt(d.Line, 10), d.Source.Serial, d.Source.brief(), d.Master.brief(), effectTexts[plan.First[i].Effect])
-		}
-		t.line("")
-	}
+	v.tellNotes(t)
+	tellDifferences(t, v.Differences, plan)
 	if v.Applied {
 		t.row("inserted", strconv.FormatInt(v.Inserted, 10))
 		t.row("revoked", strconv.FormatInt(v.Revoked, 10))
@@ -177,7 +349,7 @@ func (p *program) progress(what string) func(ingest.Progress) {
 		if p.tty {
 			if g.Elapsed > firstAfter || shown {
 				shown = true
-				fmt.Fprintf(p.stderr, "\r%s: %d of %d, %.0f rows/s, %s left   ", what, g.Done, g.Total, g.Rate(), g.Left().Round(time.Second))
+				fmt.Fprintf(p.stderr, "\r%s: %d of %d %s, %.0f/s, %s left   ", what, g.Done, g.Total, g.Unit, g.Rate(), g.Left().Round(time.Second))
 			}
 			if finished && shown {
 				fmt.Fprintln(p.stderr)
@@ -186,7 +358,7 @@ func (p *program) progress(what string) func(ingest.Progress) {
 		}
 		if g.Elapsed-last >= each {
 			last = g.Elapsed
-			fmt.Fprintf(p.stderr, "%s: %d of %d rows, %.0f rows/s, %s left\n", what, g.Done, g.Total, g.Rate(), g.Left().Round(time.Second))
+			fmt.Fprintf(p.stderr, "%s: %d of %d %s, %.0f/s, %s left\n", what, g.Done, g.Total, g.Unit, g.Rate(), g.Left().Round(time.Second))
 		}
 	}
 }

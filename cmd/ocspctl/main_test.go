@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,8 +25,22 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ocspctl": main})
+	testscript.Main(cleaning{m}, map[string]func(){"ocspctl": main})
 }
+
+// cleaning takes away what built made.
+type cleaning struct{ m *testing.M }
+
+func (c cleaning) Run() int {
+	code := c.m.Run()
+	if daemonsDir != "" {
+		_ = os.RemoveAll(daemonsDir) // a leftover in /tmp harms nobody
+	}
+	return code
+}
+
+// daemonsDir is where built put the daemons; empty: nowhere yet.
+var daemonsDir string
 
 // databases numbers the empty databases of the scripts.
 var databases atomic.Int64
@@ -65,7 +81,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login,
+			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
+			"daemons": buildDaemons, "keep": keep,
 		},
 	})
 }
@@ -114,6 +131,36 @@ func serial(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], after[:len(after)-len(strings.TrimLeft(after, "0123456789abcdef"))])
 }
 
+// keep VARIABLE REGEXP: keeps what the group in it matches in stdout.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("no match for %q in stdout", args[1])
+	}
+	ts.Setenv(args[0], found[1])
+}
+
+// built makes the daemons once for all scripts.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ocspctl-daemons-")
+	if err != nil {
+		return "", err
+	}
+	daemonsDir = dir
+	out, err := exec.Command("go", "build", "-o", dir, "ocspfleet/cmd/ocspd", "ocspfleet/cmd/ocspsyncd").CombinedOutput()
+	if err != nil {
+		return dir, fmt.Errorf("building the daemons: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+// daemons: puts ocspd and ocspsyncd into the script's PATH.
+func buildDaemons(ts *testscript.TestScript, _ bool, _ []string) {
+	dir, err := built()
+	ts.Check(err)
+	ts.Setenv("PATH", dir+string(os.PathListSeparator)+ts.Getenv("PATH"))
+}
+
 // append FILE TEXT: adds a line to a file.
 func appendTo(ts *testscript.TestScript, _ bool, args []string) {
 	old, err := os.ReadFile(ts.MkAbs(args[0]))
@@ -129,6 +176,43 @@ func login(ts *testscript.TestScript, _ bool, args []string) {
 	u.User = url.User(args[1])
 	config := fmt.Sprintf("role: master\ndatabase: {dsn: %q, password_file: %s}\n", u, args[2])
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(config), 0o600))
+}
+
+// elsewhere FILE ROLE: makes another empty database and a configuration for it.
+func elsewhere(ts *testscript.TestScript, _ bool, args []string) {
+	u, err := url.Parse(ts.Getenv("DSN"))
+	ts.Check(err)
+	name := fmt.Sprintf("script_%d", databases.Add(1))
+	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"), "-c", "create database "+name))
+	u.Path, u.User = "/"+name, url.User("postgres")
+	config := fmt.Sprintf("role: %s\ndatabase: {dsn: %q, password_file: db.pw}\n", args[1], u)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(config), 0o600))
+}
+
+// until SQL ANSWER: waits until the script's database answers so.
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		psql(ts, false, args[:1])
+		if strings.TrimSpace(ts.ReadFile("stdout")) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("%s: never answered %s", args[0], args[1])
+}
+
+// index FILE N: writes an index.txt of N certificates, each tenth of them revoked.
+func numbered(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var text strings.Builder
+	for i := range n {
+		if i%10 == 0 {
+			fmt.Fprintf(&text, "R\t301231235959Z\t260101120000Z,superseded\t%06X\tunknown\t/CN=n%d\n", i+1, i)
+		} else {
+			fmt.Fprintf(&text, "V\t301231235959Z\t\t%06X\tunknown\t/CN=n%d\n", i+1, i)
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text.String()), 0o600))
 }
 
 // Every verb explains itself with an example that begins with the program.
@@ -154,6 +238,9 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 		}
 		if c.Example == "" {
 			t.Errorf("%s: no example", c.CommandPath())
+		}
+		if len(c.Long) < 40 {
+			t.Errorf("%s: no long help (help.go)", c.CommandPath())
 		}
 	}
 	walk(p.rootCommand())

@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 				}
 				defer store.Close()
 				for login, group := range logins {
-					if err := store.CreateLogin(ctx, login, group, password); err != nil {
+					if err := store.CreateLogin(ctx, login, group, password, db.Act{User: "test"}); err != nil {
 						return err
 					}
 				}

@@ -94,7 +94,7 @@ func BenchmarkLoad(b *testing.B) {
 		  select 1, '\x10'::bytea || substring(sha256(int4send(n)) for 15), '2099-01-01', case when n % 10 = 0 then '2026-01-01'::timestamptz end, case when n % 10 = 0 then 1 end
 		  from generate_series(1, 1000000) n;
 		insert into feed_head select 1, 1000, 1, clock_timestamp(), count(*), mod64(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason)))),
-		  0, 0, 0, 0, null, 0, '' from certificate`)
+		  0, 0, 0, 0, 0, 0, null, 0, '' from certificate`)
 	store, err := db.Open(b.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		b.Fatal(err)

@@ -15,7 +15,7 @@
 //     horizon first: an answer never claims more than its row knows.
 //   - A permanent revocation that was adopted stays until the certificate expires:
 //     a snapshot in which it is good, on hold or absent is refused, whatever its
-//     head says. This lasts as long as the process, which stores nothing.
+//     head says, unless the snapshot holds a correction of that very revocation. This lasts as long as the process, which stores nothing.
 //   - A refused snapshot puts the horizon in doubt: permanent revocations are
 //     served, good and unknown are not. The first snapshot that can be adopted ends
 //     the doubt, so a re-seed heals it.
@@ -73,10 +73,12 @@ type Index struct {
 
 // lists are the small tables, swapped whole.
 type lists struct {
-	issuers        []db.Issuer
-	responders     []db.ResponderCertificate
-	issuerTally    db.Tally
-	responderTally db.Tally
+	issuers         []db.Issuer
+	responders      []db.ResponderCertificate
+	corrected       map[string]bool // by correctionKey
+	issuerTally     db.Tally
+	responderTally  db.Tally
+	correctionTally db.Tally
 }
 
 // State is how the copy stands, for people and for /readyz.

@@ -32,7 +32,7 @@ type verdict struct {
 // reading everything again would find the same.
 type sign struct {
 	needs string      // why the changes since could not be taken one by one
-	off   [3]db.Tally // certificate, issuer, responder_certificate: found minus head
+	off   [4]db.Tally // certificate, issuer, responder_certificate, correction: found minus head
 }
 
 // snapshot is what was read from the database in one look, not yet believed.
@@ -80,6 +80,7 @@ func judge(s *snapshot, held *table, now time.Time) verdict {
 		{"certificate", s.tally, s.head.Certificates},
 		{"issuer", s.lists.issuerTally, s.head.Issuers},
 		{"responder_certificate", s.lists.responderTally, s.head.ResponderCertificates},
+		{"correction", s.lists.correctionTally, s.head.Corrections},
 	} {
 		if t.have == t.want {
 			continue
@@ -103,7 +104,7 @@ func judge(s *snapshot, held *table, now time.Time) verdict {
 const maxEvidence = 5
 
 // lostRevocations counts the permanent revocations of unexpired certificates
-// that would be gone with the snapshot, and names the first few.
+// that would be gone with the snapshot without a correction, and names the first few.
 func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
 	if held == nil {
 		return 0, nil
@@ -111,7 +112,7 @@ func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
 	var count int
 	var serials []string
 	check := func(prev, next row) {
-		if !prev.irrevocable(now) || (next != nil && next.status().Permanent()) {
+		if !prev.irrevocable(now) || (next != nil && next.status().Permanent()) || s.lists.corrected[correctionKey(prev.key(), prev.status().RevokedAt)] {
 			return
 		}
 		count++

@@ -2,7 +2,10 @@ package index
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"slices"
+	"time"
 
 	"ocspfleet/db"
 )
@@ -180,5 +183,22 @@ func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, 
 			next.responderTally.Add(buf)
 		}
 	}
+	if all || held.correctionTally != l.Head.Corrections {
+		next.corrected, next.correctionTally = map[string]bool{}, db.Tally{}
+		err := l.Corrections(ctx, func(c db.Correction) error {
+			buf = db.AppendCorrection(buf[:0], c)
+			next.correctionTally.Add(buf)
+			next.corrected[correctionKey(appendKey(nil, c.IssuerID, c.Serial), c.RevokedAt)] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	return &next, nil
+}
+
+// correctionKey names one revocation of one certificate.
+func correctionKey(key []byte, revokedAt time.Time) string {
+	return string(binary.BigEndian.AppendUint64(slices.Clone(key), uint64(revokedAt.Unix())))
 }

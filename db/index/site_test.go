@@ -36,10 +36,11 @@ const settle = `
 	update feed_head set position = position + 1, as_of = date_trunc('milliseconds', clock_timestamp()),
 	  (certificate_count, certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason))), 0)) from certificate),
 	  (issuer_count, issuer_digest) = (select count(*), mod64(coalesce(sum(row_digest(issuer_canonical(i))), 0)) from issuer i),
-	  (responder_certificate_count, responder_certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(responder_certificate_canonical(r))), 0)) from responder_certificate r);`
+	  (responder_certificate_count, responder_certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(responder_certificate_canonical(r))), 0)) from responder_certificate r),
+	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at))), 0)) from correction);`
 
 // firstHead makes the head of a seed.
-const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, null, 0, '');`
+const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');`
 
 // An issuer, a responder certificate and three certificates: 01 good, 02 revoked
 // for ever, 03 on hold.

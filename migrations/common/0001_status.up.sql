@@ -34,7 +34,10 @@ create table issuer (
   profile           text not null check (profile in ('revocable', 'br')),
   crl_url           text not null,
   policy_version    bigint not null check (policy_version > 0),
-  check (profile <> 'br' or (never_issued <> 'revoked' and validity >= 28800))
+  -- BR 4.9.10: 8 h to 10 d; an answer of the oldest copy is still renewed in time:
+  -- below 16 h before half of it is left, else 8 h before its end, 4 d after its begin.
+  constraint issuer_br check (profile <> 'br' or (never_issued <> 'revoked' and validity between 28800 and 863999
+    and backdate + max_staleness <= case when validity < 57600 then validity / 2 else least(validity - 28800, 345600) end))
 );
 
 -- One issued certificate. No personal data, ever. The serial is the DER INTEGER
@@ -65,6 +68,16 @@ create table responder_certificate (
   foreign key (issuer_id, serial) references certificate
 );
 
+-- A permanent revocation that was taken back because it was wrong: the only thing
+-- that lets a copy believe that it is gone. Rows are added, never changed.
+create table correction (
+  issuer_id    int not null,
+  serial       bytea not null check (octet_length(serial) between 1 and 20),
+  revoked_at   timestamptz not null check (isfinite(revoked_at) and extract(microseconds from revoked_at)::int % 1000000 = 0),  -- the one taken back
+  corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),
+  primary key (issuer_id, serial, revoked_at, corrected_at)
+);
+
 -- The one head: every change of a replicated row is counted here in its own
 -- transaction, so that any snapshot of any replica carries the digest it must have.
 create table feed_head (
@@ -78,6 +91,8 @@ create table feed_head (
   issuer_digest                numeric(20) not null,
   responder_certificate_count  bigint not null,
   responder_certificate_digest numeric(20) not null,
+  correction_count             bigint not null,
+  correction_digest            numeric(20) not null,
   purge_before                 timestamptz,
   audit_count                  bigint not null,
   audit_hash                   bytea not null
@@ -103,6 +118,9 @@ create function issuer_canonical(i issuer) returns bytea language sql stable
 create function responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
   return r.fingerprint || int4send(r.issuer_id) || lp(r.serial) || lp(convert_to(r.site, 'UTF8')) || r.key_hash || lp(r.der);
 
+create function correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz) returns bytea language sql stable
+  return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at);
+
 -- The row digest: the first 8 octets of SHA-256, as a signed 64-bit number. It
 -- finds accidents, never an adversary: authenticity comes from signatures alone.
 create function row_digest(canonical bytea) returns bigint language sql immutable
@@ -115,7 +133,8 @@ create function mod64(n numeric) returns numeric language sql immutable
 alter table issuer owner to ocsp_owner;
 alter table certificate owner to ocsp_owner;
 alter table responder_certificate owner to ocsp_owner;
+alter table correction owner to ocsp_owner;
 alter table feed_head owner to ocsp_owner;
 
-grant select on issuer, certificate, responder_certificate, feed_head, schema_common
+grant select on issuer, certificate, responder_certificate, correction, feed_head, schema_common
   to ocsp_responder, ocsp_sync, ocsp_ca, ocsp_operator, ocsp_publisher, ocsp_replica, ocsp_subscriber;

@@ -3,12 +3,13 @@
 -- dense and in commit order without any sequencer.
 
 -- What the row is now (op U: canonical bytes) or that it is gone (op D: its key,
--- the first part of the canonical bytes). State, not event.
+-- the first part of the canonical bytes). State, not event. Op C is a correction:
+-- it comes before the change that it allows.
 create table change_body (
   id      bigint generated always as identity primary key,
   xid     xid8 not null default pg_current_xact_id(),
-  op      "char" not null check (op in ('U', 'D')),
-  tbl     "char" not null check (tbl in ('c', 'i', 'r')),  -- certificate, issuer, responder_certificate
+  op      "char" not null check (op in ('U', 'D', 'C')),
+  tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k')),  -- certificate, issuer, responder_certificate, correction
   content bytea not null
 );
 create index change_body_xid on change_body (xid);
@@ -17,8 +18,8 @@ create index change_body_xid on change_body (xid);
 -- that there is one event per statement and not one per row.
 create table change_note (
   xid    xid8 not null default pg_current_xact_id(),
-  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'a')),  -- a: audit alone
-  n      bigint not null,   -- changes noted
+  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'a', 'l')),  -- a: audit alone, l: revocations that the hourly limit counts
+  n      bigint not null,   -- changes noted; l: revocations
   rows   bigint not null,   -- change of count
   digest numeric not null   -- change of digest, not yet mod 2^64
 );
@@ -60,6 +61,7 @@ create table audit (
   hash     bytea                  -- SHA-256(hash before || audit_canonical)
 );
 create index audit_open on audit (xid) where n is null;
+create index audit_crl on audit (((what ->> 'issuer')::int)) where act = 'cert import' and what ? 'crl_number';
 
 create function audit_canonical(a audit) returns bytea language sql stable
   return int8send(a.n) || timestamptz_send(a.at) || lp(convert_to(a.db_role, 'UTF8')) || lp(convert_to(a.os_user, 'UTF8'))
@@ -102,17 +104,19 @@ declare
 begin
   for t in select * from (values
       ('certificate', 'c', 'public.certificate_canonical(%1$s.issuer_id, %1$s.serial, %1$s.not_after, %1$s.revoked_at, %1$s.reason)',
-       'int4send(o.issuer_id) || int2send(octet_length(o.serial)::int2) || o.serial', 'issuer_id, serial'),
-      ('issuer', 'i', 'public.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id'),
+       'int4send(o.issuer_id) || int2send(octet_length(o.serial)::int2) || o.serial', 'issuer_id, serial', 'U'),
+      ('issuer', 'i', 'public.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id', 'U'),
       ('responder_certificate', 'r', 'public.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
-       'o.fingerprint', 'fingerprint')
-    ) as v(name, tbl, canonical, key, pk) loop
+       'o.fingerprint', 'fingerprint', 'U'),
+      ('correction', 'k', 'public.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
+       'public.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C')
+    ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
       create function %1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
       begin
         perform public.refuse_isolation();
         with b as (
-          insert into public.change_body (op, tbl, content) select 'U', %2$L, %3$s from newt n returning content)
+          insert into public.change_body (op, tbl, content) select %7$L, %2$L, %3$s from newt n returning content)
         insert into public.change_note (tbl, n, rows, digest)
           select %2$L, count(*), count(*), sum(public.row_digest(content)) from b having count(*) > 0;
         return null;
@@ -148,11 +152,16 @@ begin
       alter function %1$s_inserted() owner to ocsp_owner;
       alter function %1$s_updated() owner to ocsp_owner;
       alter function %1$s_deleted() owner to ocsp_owner;
-    $f$, t.name, t.tbl, format(t.canonical, 'n'), format(t.canonical, 'o'), t.key, t.pk);
+    $f$, t.name, t.tbl, format(t.canonical, 'n'), format(t.canonical, 'o'), t.key, t.pk, t.op);
   end loop;
 end $do$;
 
--- A permanent revocation never becomes good or absent before not_after.
+-- Which transaction made a correction: only that one may change the certificate.
+-- It is the master's own; the publication names its columns.
+alter table correction add column xid xid8 not null default pg_current_xact_id();
+
+-- A permanent revocation never becomes good or absent before not_after, unless it
+-- is corrected in this very transaction (certificate_correct).
 create function certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
@@ -168,7 +177,9 @@ begin
     raise exception 'the key of a certificate (%, %) cannot be changed', old.issuer_id, encode(old.serial, 'hex')
       using errcode = 'integrity_constraint_violation', hint = 'Issue the other serial as a certificate of its own.';
   end if;
-  if permanent and (new.revoked_at is null or new.reason is not distinct from 6) then
+  if permanent and (new.revoked_at is null or new.reason is not distinct from 6) and not exists (
+      select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
+        and k.xid = pg_current_xact_id() and new.revoked_at is null) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
@@ -179,6 +190,47 @@ begin
   return new;
 end $$;
 create trigger guard before update or delete on certificate for each row execute function certificate_guard();
+
+-- When a certificate that may be corrected was revoked; others are refused. A
+-- site's own certificate may not be: its key was banned with it, and a new one
+-- costs one command.
+create function correctable(p_issuer int, p_serial bytea) returns timestamptz language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  c public.certificate;
+begin
+  if (select profile = 'br' from public.issuer where id = p_issuer) then
+    raise exception 'issuer % has profile br: a revocation is never taken back (BR section 4.9.1)', p_issuer using errcode = 'check_violation';
+  end if;
+  select * into c from public.certificate where issuer_id = p_issuer and serial = p_serial for no key update;
+  if not found then
+    raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
+  end if;
+  if c.revoked_at is null or c.reason is not distinct from 6 then
+    raise exception 'certificate % of issuer % is not revoked for ever: there is nothing to correct', encode(p_serial, 'hex'), p_issuer
+      using errcode = 'check_violation', hint = 'ocspctl cert show says what it is; a hold ends with ocspctl cert release.';
+  end if;
+  if exists (select from public.responder_certificate r where r.issuer_id = p_issuer and r.serial = p_serial) then
+    raise exception 'certificate % is a site''s own: its revocation is never taken back', encode(p_serial, 'hex')
+      using errcode = 'check_violation', hint = 'Enrol the site anew, with a new key: ocspctl responder add.';
+  end if;
+  return c.revoked_at;
+end $$;
+
+create function correction_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op <> 'INSERT' then
+    raise exception 'a correction is written for ever' using errcode = 'integrity_constraint_violation';
+  end if;
+  if new.xid <> pg_current_xact_id() then
+    raise exception 'a correction belongs to the transaction that makes it' using errcode = 'integrity_constraint_violation';
+  end if;
+  if public.correctable(new.issuer_id, new.serial) <> new.revoked_at then
+    raise exception 'certificate % of issuer % was revoked at another time than %', encode(new.serial, 'hex'), new.issuer_id, new.revoked_at
+      using errcode = 'check_violation', hint = 'It was revoked again meanwhile: look at it, and request the correction anew.';
+  end if;
+  return new;
+end $$;
+create trigger guard before insert or update or delete on correction for each row execute function correction_guard();
 
 alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
 
@@ -201,6 +253,7 @@ end $$;
 create trigger no_truncate before truncate on issuer for each statement execute function refuse_truncate();
 create trigger no_truncate before truncate on certificate for each statement execute function refuse_truncate();
 create trigger no_truncate before truncate on responder_certificate for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on correction for each statement execute function refuse_truncate();
 create trigger no_truncate before truncate on feed_head for each statement execute function refuse_truncate();
 create trigger no_truncate before truncate on change_body for each statement execute function refuse_truncate();
 create trigger no_truncate before truncate on change_tx for each statement execute function refuse_truncate();
@@ -252,11 +305,15 @@ begin
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
   end if;
   with gone as (delete from public.change_note where xid = me returning *)
-  select coalesce(sum(n), 0) as n,
+  select coalesce(sum(n) filter (where tbl <> 'l'), 0) as n, coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations,
          coalesce(sum(rows) filter (where tbl = 'c'), 0) as c_rows, coalesce(sum(digest) filter (where tbl = 'c'), 0) as c_digest,
          coalesce(sum(rows) filter (where tbl = 'i'), 0) as i_rows, coalesce(sum(digest) filter (where tbl = 'i'), 0) as i_digest,
-         coalesce(sum(rows) filter (where tbl = 'r'), 0) as r_rows, coalesce(sum(digest) filter (where tbl = 'r'), 0) as r_digest
+         coalesce(sum(rows) filter (where tbl = 'r'), 0) as r_rows, coalesce(sum(digest) filter (where tbl = 'r'), 0) as r_digest,
+         coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest
     into s from gone;
+  if s.revocations > 0 then
+    perform public.limit_take(s.revocations::bigint);
+  end if;
   if s.n > 0 then
     insert into public.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
     h.position := h.position + s.n;
@@ -280,6 +337,8 @@ begin
     issuer_digest = public.mod64(h.issuer_digest + s.i_digest),
     responder_certificate_count = h.responder_certificate_count + s.r_rows,
     responder_certificate_digest = public.mod64(h.responder_certificate_digest + s.r_digest),
+    correction_count = h.correction_count + s.k_rows,
+    correction_digest = public.mod64(h.correction_digest + s.k_digest),
     audit_count = h.audit_count,
     audit_hash = h.audit_hash;
   return null;

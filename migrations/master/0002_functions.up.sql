@@ -8,7 +8,7 @@ begin
   if exists (select from public.feed_head) then
     raise exception 'this master has a head already' using errcode = 'object_not_in_prerequisite_state';
   end if;
-  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
+  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
 end $$;
 
 -- The master's clock is confirmed: p_elapsed is the caller's monotonic time since
@@ -73,10 +73,15 @@ begin
   return true;
 end $$;
 
--- Revokes; reason null: none given. Revoking what is revoked changes nothing
--- (changed = false), except that a hold becomes permanent.
-create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
-  returns table (revoked_at timestamptz, reason smallint, changed boolean)
+-- Revocations by this transaction that clients will see, for the hourly limit,
+-- which is looked at under the head's lock at COMMIT.
+create function limit_note(p_n bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into public.change_note (tbl, n, rows, digest) select 'l', p_n, 0, 0 where p_n > 0;
+$$;
+
+-- The revocation itself, past the limit.
+create function certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
+  returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
@@ -88,13 +93,14 @@ begin
   if p_reason = 6 and (select profile = 'br' from public.issuer where id = p_issuer) then
     raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
   end if;
-  changed := c.revoked_at is null or (c.reason = 6 and p_reason is distinct from 6);
+  was_good := c.revoked_at is null;
+  changed := was_good or (c.reason is not distinct from 6 and p_reason is distinct from 6);
   if changed then
     update public.certificate t
       set revoked_at = coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp())), reason = p_reason
       where t.issuer_id = p_issuer and t.serial = p_serial
       returning t.revoked_at, t.reason into revoked_at, reason;
-    perform public.note('cert revoke', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+    perform public.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
       'revoked_at', revoked_at, 'reason', p_reason), p_why, p_os_user);
   else
     revoked_at := c.revoked_at;
@@ -103,12 +109,79 @@ begin
   return next;
 end $$;
 
+-- Revokes; reason null: none given. Revoking what is revoked changes nothing
+-- (changed = false), except that a hold becomes permanent.
+create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
+  returns table (revoked_at timestamptz, reason smallint, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  select * into r from public.certificate_revoke_row('cert revoke', p_issuer, p_serial, p_reason, p_revoked_at, p_why, p_os_user);
+  perform public.limit_note(1) where r.changed and r.was_good;
+  return query select r.revoked_at, r.reason, r.changed;
+end $$;
+
+-- Revokes for a time. What is on hold stays so (changed = false).
+create function certificate_hold(p_issuer int, p_serial bytea, p_why text, p_os_user text)
+  returns table (revoked_at timestamptz, changed boolean) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  select * into r from public.certificate_revoke_row('cert hold', p_issuer, p_serial, 6::smallint, null, p_why, p_os_user);
+  if r.reason is distinct from 6 then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot be put on hold', encode(p_serial, 'hex'), p_issuer, r.revoked_at
+      using errcode = 'integrity_constraint_violation';
+  end if;
+  perform public.limit_note(1) where r.changed;
+  return query select r.revoked_at, r.changed;
+end $$;
+
+-- Ends a hold, and nothing but a hold. False: it was good already.
+create function certificate_release(p_issuer int, p_serial bytea, p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  c public.certificate;
+begin
+  select * into c from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial for no key update;
+  if not found then
+    raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
+  end if;
+  if c.revoked_at is null then
+    return false;
+  end if;
+  if c.reason is distinct from 6 then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): only a hold is released', encode(p_serial, 'hex'), p_issuer, c.revoked_at
+      using errcode = 'integrity_constraint_violation', hint = 'A revocation that was wrong is taken back by two operators: ocspctl cert correct.';
+  end if;
+  update public.certificate t set revoked_at = null, reason = null where t.issuer_id = p_issuer and t.serial = p_serial;
+  perform public.note('cert release', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'held_since', c.revoked_at), p_why, p_os_user);
+  return true;
+end $$;
+
+-- The number of the newest CRL of the issuer that was imported, in decimal
+-- digits; null: none.
+create function certificate_crl_number(p_issuer int) returns text
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select max((what ->> 'crl_number')::numeric)::text from public.audit
+    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
+$$;
+
+-- How far (in octets of WAL) every site that follows has applied what happened
+-- here; null: none follows. A site that catches up after an outage is left out.
+create function replicas_wrote() returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select min(r.write_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+    where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
+$$;
+
 -- One batch of an import: serials, ends, revocations (null: none) by index.
 -- Inserts what is new, revokes what was good or on hold and is revoked in the
 -- source; never takes a revocation back and never touches what is equal.
 create function certificate_import(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
     p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  seen bigint;  -- good until now: what comes in revoked changes nothing for clients
 begin
   if 6 = any(p_reasons) and (select profile = 'br' from public.issuer where id = p_issuer) then
     raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
@@ -121,10 +194,16 @@ begin
       on conflict (issuer_id, serial) do update set revoked_at = excluded.revoked_at, reason = excluded.reason
         where excluded.revoked_at is not null
           and (c.revoked_at is null or (c.reason = 6 and excluded.reason is distinct from 6))
-      returning xmax = 0 as new)
-  select count(*) filter (where new), count(*) filter (where not new) into inserted, revoked from written;
+      returning xmax = 0 as new),
+  good as (  -- OFFSET 0: one index look-up per row, whatever their number
+    select from source s, lateral (select c.revoked_at from public.certificate c
+      where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c
+    where s.revoked_at is not null and c.revoked_at is null)
+  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good) into inserted, revoked, seen from written;
+  perform public.limit_note(seen);
   unchanged := cardinality(p_serials) - inserted - revoked;
-  if inserted + revoked > 0 then
+  -- The number of a CRL is remembered even where it changed nothing.
+  if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
     perform public.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
       'unchanged', unchanged), p_why, p_os_user);
   end if;
@@ -167,7 +246,8 @@ begin
     'fingerprint', encode(sha256(p_der), 'hex')), p_why, p_os_user);
 end $$;
 
--- Revokes all unexpired certificates of a site, and bans its keys, at once.
+-- Revokes all unexpired certificates of a site, and bans its keys, at once. The
+-- hourly limit is no concern here: a site that was broken into must go.
 create function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -185,7 +265,7 @@ begin
            where rc.site = p_site and c.not_after > clock_timestamp() order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
-    select v.changed into changed from public.certificate_revoke(r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
+    select v.changed into changed from public.certificate_revoke_row('cert revoke', r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
     return next;
   end loop;
   perform public.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
@@ -200,7 +280,7 @@ begin
   for f in select oid::regprocedure::text from pg_proc
            where pronamespace = 'public'::regnamespace and prolang <> (select oid from pg_language where lanname = 'c') loop
     execute format('alter function %s owner to ocsp_owner', f);
-    if f ~ '^(heartbeat|note|issuer_add|certificate_(issue|revoke|import)|responder_(add|certificate_add|revoke)|head_init)\(' then
+    if f ~ '^(heartbeat|note|issuer_add|limit_note|certificate_(issue|revoke|revoke_row|hold|release|import|crl_number)|replicas_wrote|responder_(add|certificate_add|revoke)|head_init)\(' then
       execute format('revoke all on function %s from public', f);
     end if;
   end loop;
@@ -216,8 +296,9 @@ alter table responder owner to ocsp_owner;
 alter table responder_key owner to ocsp_owner;
 
 grant execute on function heartbeat(interval) to ocsp_publisher;
+grant pg_read_all_stats to ocsp_owner;  -- for replicas_wrote
 grant pg_read_all_stats to ocsp_publisher;  -- to name who blocks the head
-grant execute on function certificate_issue, certificate_revoke, certificate_import to ocsp_ca, ocsp_operator;
+grant execute on function certificate_issue, certificate_revoke, certificate_hold, certificate_release, certificate_import, certificate_crl_number, replicas_wrote to ocsp_ca, ocsp_operator;
 grant execute on function issuer_add, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
 grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;
 grant select on change, change_tx, heartbeat, responder, schema_master to ocsp_publisher;
@@ -228,6 +309,7 @@ create publication ocspfleet for table
   issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version),
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
+  correction (issuer_id, serial, revoked_at, corrected_at),
   feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
-             responder_certificate_count, responder_certificate_digest, purge_before, audit_count, audit_hash)
+             responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, purge_before, audit_count, audit_hash)
   with (publish = 'insert, update, delete');

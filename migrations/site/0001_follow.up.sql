@@ -59,9 +59,9 @@ alter function site_wake() owner to ocsp_owner;
 grant select on site_tombstone, site_state, schema_site to ocsp_responder, ocsp_sync, ocsp_operator;
 grant update (trimmed_to, skew_ms, skew_at) on site_state to ocsp_sync;
 grant delete on site_tombstone to ocsp_sync;
-grant insert, update, delete, truncate on issuer, certificate, responder_certificate, feed_head to ocsp_sync, ocsp_subscriber;
+grant insert, update, delete, truncate on issuer, certificate, responder_certificate, correction, feed_head to ocsp_sync, ocsp_subscriber;
 grant usage on sequence site_seq to ocsp_sync, ocsp_subscriber;
-grant select on sequence site_seq to ocsp_sync;  -- a change that no head accounts for shows here first
+grant select on sequence site_seq to ocsp_sync, ocsp_responder;  -- a change that no head accounts for shows here first
 
 -- Foreign keys are checked at the master; here they would only slow the copy
 -- down (apply does not fire them) and forbid its TRUNCATE order.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -26,11 +29,18 @@ const (
 	futureSkew = 5 * time.Minute
 )
 
-// ask sends one OCSP request by POST (RFC 6960 appendix A.1).
-func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial) ([]byte, Verdict, error) {
+// ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the
+// answer is made now: a cached one's thisUpdate is up to http_max_age older than
+// the site's horizon.
+func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial, fresh bool) ([]byte, Verdict, error) {
 	body, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial)}, ca, &ocsp.RequestOptions{Hash: crypto.SHA256})
 	if err != nil {
 		return nil, VerdictWrong, fmt.Errorf("making a request: %w", err)
+	}
+	if fresh {
+		if body, err = addNonce(body); err != nil {
+			return nil, VerdictWrong, fmt.Errorf("making a request: %w", err)
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -55,9 +65,33 @@ func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, ser
 	return raw, "", nil
 }
 
+var oidNonce = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
+
+// addNonce puts a nonce of 32 octets (RFC 9654 section 2.1) into a request that
+// has no extension.
+func addNonce(request []byte) ([]byte, error) {
+	var r struct {
+		TBS struct {
+			Requests   asn1.RawValue
+			Extensions []pkix.Extension `asn1:"explicit,tag:2,optional"`
+		}
+	}
+	if rest, err := asn1.Unmarshal(request, &r); err != nil || len(rest) > 0 {
+		return nil, fmt.Errorf("reading it back: %w", err)
+	}
+	nonce := make([]byte, 32)
+	rand.Read(nonce) // never fails
+	value, err := asn1.Marshal(nonce)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the nonce: %w", err)
+	}
+	r.TBS.Extensions = []pkix.Extension{{Id: oidNonce, Value: value}}
+	return asn1.Marshal(r)
+}
+
 // judge compares an answer with what it must be: signed by one of the site's
-// own delegated certificates, about this serial, good, and of now.
-func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, now time.Time) (*ocsp.Response, Verdict, error) {
+// own delegated certificates, about this serial, of the status wanted, and of now.
+func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, want int, now time.Time) (*ocsp.Response, Verdict, error) {
 	answer, err := ocsp.ParseResponseForCert(raw, nil, ca) // verifies the signatures
 	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {
 		return nil, VerdictRefused, fmt.Errorf("OCSP error %s", refused.Status)
@@ -84,8 +118,8 @@ func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder
 		return wrong("thisUpdate %s lies in the future", answer.ThisUpdate.UTC().Format(time.RFC3339))
 	case !answer.NextUpdate.After(now):
 		return wrong("nextUpdate %s lies in the past", answer.NextUpdate.UTC().Format(time.RFC3339))
-	case answer.Status != ocsp.Good:
-		return wrong("the site says %s where the master says good", statusName(answer.Status))
+	case answer.Status != want:
+		return wrong("the site says %s where the master says %s", statusName(answer.Status), statusName(want))
 	}
 	return answer, VerdictOK, nil
 }

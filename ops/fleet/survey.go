@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
+	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
 
 	"ocspfleet/db"
@@ -35,7 +37,22 @@ type Finding struct {
 	Detail     string // for people; empty when ok
 	ThisUpdate time.Time
 	NextUpdate time.Time
-	Took       time.Duration
+	// Age is how far the site's horizon lies back: now - (thisUpdate + backdate).
+	// Budget is how long the site could go on saying good if nothing came any more;
+	// below 0 it could not. Both are 0 without an answer.
+	Age    time.Duration
+	Budget time.Duration
+	Took   time.Duration
+	// Position is the last change that the master had committed by the site's
+	// horizon: the site holds that and all before it. 0 without an answer.
+	Position int64
+}
+
+// Link is what the master knows of a site that replicates from it natively.
+type Link struct {
+	Streaming bool   // somebody reads the slot now
+	Lost      bool   // the master gave the slot up: the site will be seeded anew
+	Behind    uint64 // octets of WAL that the site has not confirmed
 }
 
 // SiteStatus is a site on the roster with what the probes of it found. A site
@@ -43,6 +60,7 @@ type Finding struct {
 type SiteStatus struct {
 	db.Responder
 	Findings []Finding // by issuer
+	Link     *Link     // nil: no slot at the master bears its name
 }
 
 // Well says that nothing is wrong with the site, or that nothing is expected of it.
@@ -59,6 +77,10 @@ type Surveyor struct {
 
 // probesAtOnce bounds how many sites are asked at a time.
 const probesAtOnce = 16
+
+// signerMargin is how long before the end of its certificate a site is taken to
+// be out of time: a working day to renew it (the outage budget's definition).
+const signerMargin = 8 * time.Hour
 
 // Survey reads the roster and asks each active site, for each issuer that it
 // has a certificate of, about that very certificate.
@@ -79,11 +101,15 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 	if err != nil {
 		return nil, err
 	}
+	slots, err := store.SiteSlots(ctx)
+	if err != nil {
+		return nil, err
+	}
 	sites := make([]SiteStatus, len(roster))
 	var group errgroup.Group
 	group.SetLimit(probesAtOnce)
 	for i, responder := range roster {
-		sites[i].Responder = responder
+		sites[i].Responder, sites[i].Link = responder, linkOf(responder.Name, slots)
 		if responder.State != db.ResponderActive {
 			continue
 		}
@@ -94,7 +120,28 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 			}
 		}
 	}
-	return sites, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return sites, locate(ctx, store, issuers, sites)
+}
+
+// locate finds the position that belongs to each answer's horizon.
+func locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
+	for _, site := range sites {
+		for n := range site.Findings {
+			f := &site.Findings[n]
+			if f.ThisUpdate.IsZero() {
+				continue
+			}
+			at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return i.Name == f.Issuer })
+			var err error
+			if f.Position, err = store.PositionAt(ctx, f.ThisUpdate.Add(issuers[at].Policy.Backdate)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // expect lists what is to be asked of a site: per issuer its newest certificate
@@ -124,6 +171,19 @@ func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []Finding {
 	return findings
 }
 
+// linkOf is the site's slot; the one that is streamed from, or the newest.
+func linkOf(site string, slots []db.Slot) *Link {
+	var link *Link
+	for _, slot := range slots {
+		number, ours := strings.CutPrefix(slot.Name, db.SlotPrefix(site))
+		if !ours || strings.Trim(number, "0123456789") != "" || link != nil && link.Streaming {
+			continue
+		}
+		link = &Link{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes))}
+	}
+	return link
+}
+
 func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Issuer, f *Finding) {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
@@ -134,18 +194,25 @@ func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Iss
 		return
 	}
 	start := time.Now()
-	raw, verdict, err := v.ask(ctx, site.URL, ca, f.Serial)
+	raw, verdict, err := v.ask(ctx, site.URL, ca, f.Serial, true)
 	f.Took = time.Since(start)
 	if err != nil {
 		f.Verdict, f.Detail = verdict, err.Error()
 		return
 	}
-	answer, verdict, err := judge(raw, ca, f.Serial, site, v.Now())
+	now := v.Now()
+	answer, verdict, err := judge(raw, ca, f.Serial, site, ocsp.Good, now)
 	f.Verdict = verdict
 	if err != nil {
 		f.Detail = err.Error()
 	}
 	if answer != nil {
+		policy := issuers[at].Policy
 		f.ThisUpdate, f.NextUpdate = answer.ThisUpdate.UTC(), answer.NextUpdate.UTC()
+		f.Age = max(0, now.Sub(f.ThisUpdate.Add(policy.Backdate)))
+		f.Budget = policy.MaxStaleness - f.Age
+		if answer.Certificate != nil {
+			f.Budget = min(f.Budget, answer.Certificate.NotAfter.Sub(now)-signerMargin)
+		}
 	}
 }

@@ -288,7 +288,7 @@ func TestJudgeRefusesOtherSigners(t *testing.T) {
 		"the CA itself": sign(a, a.key, nil),
 		"no key of its": sign(a, p256(), issue(t, a, request(t, key))),
 	} {
-		if _, verdict, err := judge(raw, a.Certificate, serial, db.Responder{}, now); verdict != VerdictWrong || err == nil {
+		if _, verdict, err := judge(raw, a.Certificate, serial, db.Responder{}, ocsp.Good, now); verdict != VerdictWrong || err == nil {
 			t.Errorf("%s: %s, %v", name, verdict, err)
 		}
 	}

@@ -32,6 +32,9 @@ func master(t *testing.T) *db.Store {
 	if err := store.InitHead(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := store.SetLimit(t.Context(), 1_000_000, act); err != nil {
+		t.Fatal(err)
+	}
 	return store
 }
 
@@ -59,7 +62,20 @@ func oneIssuer(t *testing.T, store *db.Store) db.Issuer {
 
 func plan(t *testing.T, path string, store *db.Store, issuer db.Issuer) *Plan {
 	t.Helper()
-	p, err := open(t, path).Plan(t.Context(), store, issuer, nil)
+	o := options(db.ProfileRevocable)
+	o.Issuer = issuer
+	return planOf(t, path, store, o)
+}
+
+// planOf judges a good file and plans its import.
+func planOf(t *testing.T, path string, store *db.Store, o Options) *Plan {
+	t.Helper()
+	f, err := Open(t.Context(), path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	p, err := f.Plan(t.Context(), store, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +151,8 @@ func TestImportIsResumedAndIdempotent(t *testing.T) {
 
 // One bad row anywhere: nothing of the file comes to the master.
 func TestNothingIsImportedOfABadFile(t *testing.T) {
-	faults := faultsOf(t, write(t, append(numbered(6000), "V\tbad")...), Rules{Now: now})
-	if diff := cmp.Diff([]Fault{{6001, "has 2 fields, want 6 separated by tabs"}}, faults.First); diff != "" {
+	faults := faultsOf(t, write(t, append(numbered(6000), "V\tbad")...), options(db.ProfileRevocable))
+	if diff := cmp.Diff([]Note{{KindBad, Place{Line: 6001}, "has 2 fields, want 6 separated by tabs"}}, faults.First); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }
@@ -185,7 +201,7 @@ func TestAnotherIssuersFileIsRefused(t *testing.T) {
 		t.Errorf("something was imported: %v", err)
 	}
 	want := Difference{
-		1,
+		Place{Line: 1},
 		db.Serial{1},
 		db.ImportOtherEnd,
 		db.Status{NotAfter: time.Date(2030, 12, 31, 23, 59, 59, 0, time.UTC), Reason: db.ReasonNone},

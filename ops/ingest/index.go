@@ -1,264 +1,147 @@
 package ingest
 
 import (
-	"cmp"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"ocspfleet/db"
 )
 
-const (
-	// firstFew is how many faults or differences are listed; all are counted.
-	firstFew = 20
-	// batchRows is how many rows one transaction takes: 5,000 rows keep the
-	// head's lock for well under 0.1 s, so that an urgent revocation does not
-	// wait behind an import.
-	batchRows = 5000
-)
+// indexFields are status, expiry, revocation, serial, file and subject name, as
+// openssl's CA database has them (apps/apps.h, DB_type to DB_name).
+const indexFields = 6
 
-// ErrChanged says that the file is not the one that was judged.
-var ErrChanged = errors.New("the file changed while it was read")
+// indexForm is the index.txt of openssl ca.
+type indexForm struct{}
 
-// Fault is one bad line.
-type Fault struct {
-	Line    int64
-	Problem string
-}
-
-// Faults is the error of a file with bad lines: none of it is imported.
-type Faults struct {
-	File  string
-	Count int64
-	First []Fault // by line, 20 at most
-}
-
-// Error returns one line "file:line: problem" per fault listed, and the count.
-func (f *Faults) Error() string {
-	var b strings.Builder
-	for _, fault := range f.First {
-		fmt.Fprintf(&b, "%s:%d: %s\n", f.File, fault.Line, fault.Problem)
-	}
-	fmt.Fprintf(&b, "%d bad rows in %s: nothing was imported", f.Count, f.File)
-	return b.String()
-}
-
-// Rules are what a row is judged by beyond its form.
-type Rules struct {
-	Now time.Time // revocations over 5 min after it are refused
-	// Profile br refuses certificateHold (BR section 4.9.13).
-	Profile db.Profile
-}
-
-// Index is an openssl index.txt whose every row was judged good.
-type Index struct {
-	Name     string // base name of the file
-	SHA256   [sha256.Size]byte
-	Rows     int64 // different ones
-	Repeated int64 // lines that say once more what an earlier one said
-
-	file  *os.File // open all the time: replacing the file by another has no effect
-	rules Rules
-	// sums are those of the file up to each batchRows-th row and to its end, so
-	// that no batch is written from octets that were not judged.
-	sums [][sha256.Size]byte
-	// repeated are the lines to pass over.
-	repeated map[int64]struct{}
-}
-
-// OpenIndex opens the file and judges all of it. Bad rows are reported as
-// *Faults. The caller closes the Index.
-func OpenIndex(ctx context.Context, path string, rules Rules) (*Index, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("opening the index: %w", err)
-	}
-	x := &Index{Name: filepath.Base(path), file: file, rules: rules, repeated: map[int64]struct{}{}}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("want a regular file: it is read several times")
-	}
-	if err == nil {
-		err = x.judge(ctx, path)
-	}
-	if err == nil {
-		return x, nil
-	}
-	if faults := (*Faults)(nil); errors.As(err, &faults) {
-		return nil, errors.Join(err, file.Close())
-	}
-	return nil, errors.Join(fmt.Errorf("reading the index %s: %w", path, err), file.Close())
-}
-
-// Close closes the file.
-func (x *Index) Close() error { return x.file.Close() }
-
-// judge reads all rows and looks for what is wrong with each and for serials
-// that stand twice.
-func (x *Index) judge(ctx context.Context, path string) error {
-	faults := &Faults{File: path}
-	seed := maphash.MakeSeed()
-	var marks []uint64 // one per row: of its serial
-	err := x.pass(ctx, func(_ *scanner, _ int64, row db.Row) error {
-		marks = append(marks, maphash.Bytes(seed, row.Serial))
-		return nil
-	}, func(line int64, problem string) { faults.add(line, problem) }, func(s *scanner) {
-		x.sums = append(x.sums, s.total())
-	})
-	if err != nil {
-		return err
-	}
-	x.SHA256 = x.sums[len(x.sums)-1]
-	x.Rows = int64(len(marks))
-	if twice := repeats(marks); len(twice) > 0 {
-		if err := x.judgeRepeats(ctx, seed, twice, faults); err != nil {
-			return err
-		}
-	}
-	if faults.Count > 0 {
-		faults.sort()
-		return faults
-	}
-	return nil
-}
-
-// repeats returns the values that stand in marks more than once. It sorts marks.
-func repeats(marks []uint64) map[uint64]struct{} {
-	twice := map[uint64]struct{}{}
-	slices.Sort(marks)
-	for i := 1; i < len(marks); i++ {
-		if marks[i] == marks[i-1] {
-			twice[marks[i]] = struct{}{}
-		}
-	}
-	return twice
-}
-
-// judgeRepeats reads once more and compares the rows of one serial: the same
-// again is a note, anything else a fault.
-func (x *Index) judgeRepeats(ctx context.Context, seed maphash.Seed, twice map[uint64]struct{}, faults *Faults) error {
-	type place struct {
-		line   int64
-		status db.Status
-	}
-	first := map[string]place{}
-	return x.pass(ctx, func(_ *scanner, line int64, row db.Row) error {
-		if _, suspect := twice[maphash.Bytes(seed, row.Serial)]; !suspect {
-			return nil
-		}
-		before, seen := first[string(row.Serial)]
-		switch {
-		case !seen:
-			first[string(row.Serial)] = place{line, row.Status}
-		case before.status == row.Status:
-			x.repeated[line] = struct{}{}
-			x.Repeated++
-			x.Rows--
-		default:
-			faults.add(line, fmt.Sprintf("serial %s stands in line %d already, and says something else", row.Serial, before.line))
-		}
-		return nil
-	}, func(int64, string) {}, nil)
-}
-
-// pass reads the file from its start: good gets each good row, bad each bad
-// one. mark, if not nil, is called after each batchRows good rows and at the end.
-func (x *Index) pass(ctx context.Context, good func(*scanner, int64, db.Row) error, bad func(int64, string), mark func(*scanner)) error {
-	if _, err := x.file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	s := newScanner(x.file)
-	rows := 0
-	err := s.scan(ctx, func(line []byte, problem string) error {
-		var row db.Row
-		var err error
-		if problem == "" {
-			if row, err = x.parse(line); err != nil {
-				problem = err.Error()
-			}
-		}
+// read passes over empty lines and openssl's comments (#).
+func (indexForm) read(in io.Reader, emit func(entry) error) error {
+	return eachLine(in, func(line []byte, place Place, problem string) error {
 		if problem != "" {
-			bad(s.line, problem)
+			return emit(entry{place: place, problem: problem})
+		}
+		if len(line) == 0 || line[0] == '#' {
 			return nil
 		}
-		if err := good(s, s.line, row); err != nil {
-			return err
+		row, err := parseIndexLine(line)
+		if err != nil {
+			return emit(entry{place: place, problem: err.Error()})
 		}
-		if rows++; rows%batchRows == 0 && mark != nil {
-			mark(s)
-		}
-		return nil
+		return emit(entry{place: place, row: row})
 	})
-	if err == nil && mark != nil {
-		mark(s)
+}
+
+// parseIndexLine reads one line of index.txt, without its line end. File and
+// subject name are not looked at.
+func parseIndexLine(line []byte) (db.Row, error) {
+	fields := splitFields(line)
+	if len(fields) != indexFields {
+		return db.Row{}, fmt.Errorf("has %d fields, want %d separated by tabs", len(fields), indexFields)
 	}
-	return err
-}
-
-func (x *Index) parse(line []byte) (db.Row, error) {
-	row, err := parseIndexLine(line, x.rules.Now)
-	if err == nil && x.rules.Profile == db.ProfileBR && row.Status.Reason == db.ReasonCertificateHold {
-		err = errors.New("is on hold: the profile br forbids certificateHold (BR section 4.9.13)")
+	notAfter, err := parseTime(fields[1])
+	if err != nil {
+		return db.Row{}, fmt.Errorf("expiry %w", err)
 	}
-	return row, err
-}
-
-func (f *Faults) add(line int64, problem string) {
-	f.Count++
-	f.First = append(f.First, Fault{line, problem})
-	if len(f.First) > firstFew {
-		f.sort()
-		f.First = f.First[:firstFew]
+	row := db.Row{Status: db.Status{NotAfter: notAfter, Reason: db.ReasonNone}}
+	if row.Serial, err = parseSerial(string(fields[3])); err != nil {
+		return db.Row{}, err
 	}
-}
-
-func (f *Faults) sort() {
-	slices.SortStableFunc(f.First, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
-}
-
-// sum returns the file's SHA-256 as hex.
-func (x *Index) sum() string { return hex.EncodeToString(x.SHA256[:]) }
-
-// located is a row and its line.
-type located struct {
-	line int64
-	row  db.Row
-}
-
-// batches calls do with the rows of the file in order, batchRows of them at
-// most, repeated lines left out, once it is sure that they are the judged ones.
-func (x *Index) batches(ctx context.Context, do func(number int64, batch []located) error) error {
-	batch := make([]located, 0, min(x.Rows, batchRows))
-	number := int64(0)
-	var failed error
-	flush := func(s *scanner) {
-		switch number++; {
-		case failed != nil:
-		case number > int64(len(x.sums)) || s.total() != x.sums[number-1]:
-			failed = ErrChanged
-		case len(batch) > 0:
-			failed = do(number, batch)
+	switch status, revocation := string(fields[0]), string(fields[2]); {
+	case status != "V" && status != "R" && status != "E":
+		return db.Row{}, fmt.Errorf("status %s: want V, R or E", quote(fields[0]))
+	case status == "R" && revocation == "":
+		return db.Row{}, errors.New("is revoked (R) without a revocation time")
+	case status != "R" && revocation != "":
+		return db.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
+	case status == "R":
+		if row.Status.RevokedAt, row.Status.Reason, err = parseRevocation(revocation); err != nil {
+			return db.Row{}, fmt.Errorf("revocation %w", err)
 		}
-		batch = batch[:0]
 	}
-	err := x.pass(ctx, func(_ *scanner, line int64, row db.Row) error {
-		if failed != nil {
-			return failed
+	return row, nil
+}
+
+// splitFields cuts at tabs, except those after a backslash, as openssl's TXT_DB
+// does; a subject name can hold one.
+func splitFields(line []byte) [][]byte {
+	fields := make([][]byte, 0, indexFields)
+	start := 0
+	for i, c := range line {
+		if c == '\t' && (i == 0 || line[i-1] != '\\') {
+			fields = append(fields, line[start:i])
+			start = i + 1
 		}
-		if _, repeated := x.repeated[line]; !repeated {
-			batch = append(batch, located{line, row})
+	}
+	return append(fields, line[start:])
+}
+
+// parseTime reads YYMMDDHHMMSSZ and YYYYMMDDHHMMSSZ (RFC 5280 section 4.1.2.5:
+// a two-digit year from 50 on is of the 20th century).
+func parseTime(text []byte) (time.Time, error) {
+	const layout = "20060102150405Z"
+	full := string(text)
+	if len(full) == len(layout)-2 {
+		century := "20"
+		if full[0] >= '5' {
+			century = "19"
 		}
-		return nil
-	}, func(int64, string) { failed = ErrChanged }, flush)
-	return cmp.Or(err, failed)
+		full = century + full
+	}
+	t, err := time.Parse(layout, full)
+	if err != nil || len(full) != len(layout) { // Parse takes fractions of a second
+		return time.Time{}, fmt.Errorf("%s: want YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", quote(text))
+	}
+	if !t.After(earliest) {
+		return time.Time{}, fmt.Errorf("%s: lies before %d", quote(text), earliest.Year())
+	}
+	return t, nil
+}
+
+// parseRevocation reads "time[,reason[,more]]". Three of openssl's reasons are
+// no CRLReason: holdInstruction stands for certificateHold, keyTime and
+// CAkeyTime for the compromise of the key, at a time that OCSP does not carry.
+func parseRevocation(text string) (time.Time, db.Reason, error) {
+	parts := strings.SplitN(text, ",", 3)
+	at, err := parseTime([]byte(parts[0]))
+	if err != nil {
+		return time.Time{}, 0, fmt.Errorf("time %w", err)
+	}
+	if len(parts) == 1 {
+		return at, db.ReasonNone, nil
+	}
+	name, more := parts[1], parts[2:]
+	var reason db.Reason
+	switch strings.ToLower(name) {
+	case "holdinstruction":
+		if len(more) == 0 || more[0] == "" {
+			return time.Time{}, 0, fmt.Errorf("reason %s: lacks the instruction", quote([]byte(name)))
+		}
+		return at, db.ReasonCertificateHold, nil
+	case "keytime":
+		reason = db.ReasonKeyCompromise
+	case "cakeytime":
+		reason = db.ReasonCACompromise
+	case "removefromcrl":
+		return time.Time{}, 0, errors.New(`reason "removeFromCRL": is no revocation (RFC 5280 section 5.3.1)`)
+	case "":
+		return time.Time{}, 0, errors.New("reason is empty")
+	default:
+		if reason, err = db.ParseReason(name); err != nil {
+			return time.Time{}, 0, fmt.Errorf("reason %s: is none of RFC 5280's", quote([]byte(name)))
+		}
+		if len(more) > 0 {
+			return time.Time{}, 0, fmt.Errorf("reason %s: is followed by %s", quote([]byte(name)), quote([]byte(more[0])))
+		}
+		return at, reason, nil
+	}
+	if len(more) == 0 {
+		return time.Time{}, 0, fmt.Errorf("reason %s: lacks the time of the compromise", quote([]byte(name)))
+	}
+	if _, err := parseTime([]byte(more[0])); err != nil {
+		return time.Time{}, 0, fmt.Errorf("reason %s: time of the compromise %w", quote([]byte(name)), err)
+	}
+	return at, reason, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"ocspfleet/db"
 )
@@ -16,7 +15,7 @@ var ErrOtherCertificates = errors.New("serials of the file have another end of v
 
 // Difference is a row on which file and master do not agree.
 type Difference struct {
-	Line   int64
+	Place  Place
 	Serial db.Serial
 	Effect db.Effect
 	Source db.Status
@@ -25,16 +24,15 @@ type Difference struct {
 
 // Plan says what an import would do now.
 type Plan struct {
-	Rows     int64 // different ones in the file
-	Repeated int64 // lines passed over, since they say what an earlier one says
-	Counts   map[db.Effect]int64
+	Counts map[db.Effect]int64
 	// First are the first 20 rows that the master knows otherwise, then the first
 	// new ones as far as there is room.
 	First []Difference
 
-	index  *Index
+	file   *File
 	issuer db.Issuer
 	idle   map[int64]bool // batches in which nothing is to be written
+	fresh  map[int64]bool // batches of which every row is new
 }
 
 // Writes is how many rows of the master would be written.
@@ -42,51 +40,92 @@ func (p *Plan) Writes() int64 {
 	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent]
 }
 
-// Conflicts is how many rows the master knows otherwise and keeps so.
+// Conflicts is how many rows the master knows otherwise and keeps so, and how
+// many it cannot take, since their end is not known.
 func (p *Plan) Conflicts() int64 {
-	return p.Counts[db.ImportKept] + p.Counts[db.ImportDetail] + p.Counts[db.ImportOtherEnd]
+	return p.Counts[db.ImportKept] + p.Counts[db.ImportDetail] + p.Counts[db.ImportOtherEnd] + p.Counts[db.ImportNoEnd]
 }
 
 // Refusal says why Apply will do nothing, or nil.
 func (p *Plan) Refusal() error {
 	if n := p.Counts[db.ImportOtherEnd]; n > 0 {
-		return fmt.Errorf("importing %s: %d %w: is it the index of issuer %q?", p.index.Name, n, ErrOtherCertificates, p.issuer.Name)
+		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q?", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
 	}
 	return nil
 }
 
 // Plan compares the file with what the master says of the issuer's
 // certificates. It only reads.
-func (x *Index) Plan(ctx context.Context, store *db.Store, issuer db.Issuer, progress func(Progress)) (*Plan, error) {
-	p := &Plan{Rows: x.Rows, Repeated: x.Repeated, Counts: map[db.Effect]int64{}, index: x, issuer: issuer, idle: map[int64]bool{}}
+func (f *File) Plan(ctx context.Context, store *db.Store, progress func(Progress)) (*Plan, error) {
+	issuer := f.options.Issuer
+	p := &Plan{Counts: map[db.Effect]int64{}, file: f, issuer: issuer, idle: map[int64]bool{}, fresh: map[int64]bool{}}
 	var fresh []Difference
-	watch := x.watch(progress)
-	err := x.batches(ctx, func(number int64, batch []located) error {
-		before := p.Writes()
-		findings, err := store.PlanImport(ctx, issuer.ID, rowsOf(batch))
+	watch := watch("rows", f.Rows, progress)
+	err := f.batches(ctx, func(number int64, batch []located) error {
+		before, news := p.Writes(), p.Counts[db.ImportNew]
+		findings, err := p.find(ctx, store, rowsOf(batch))
 		if err != nil {
 			return err
 		}
-		for i, f := range findings {
-			p.Counts[f.Effect]++
-			d := Difference{batch[i].line, batch[i].row.Serial, f.Effect, batch[i].row.Status, f.Here}
+		for i, found := range findings {
+			p.Counts[found.Effect]++
+			if found.Effect == db.ImportSame {
+				continue
+			}
+			d := Difference{batch[i].place, batch[i].row.Serial, found.Effect, batch[i].row.Status, found.Here}
 			switch {
-			case f.Effect == db.ImportSame:
-			case f.Effect == db.ImportNew && len(fresh) < firstFew:
+			case found.Effect == db.ImportNew && len(fresh) < firstFew:
 				fresh = append(fresh, d)
-			case f.Effect != db.ImportNew && len(p.First) < firstFew:
+			case found.Effect != db.ImportNew && len(p.First) < firstFew:
 				p.First = append(p.First, d)
+			}
+			if text := conflict(found.Effect); text != "" {
+				f.tell(Note{KindConflict, d.Place, fmt.Sprintf("serial %s: %s", d.Serial, text)})
 			}
 		}
 		p.idle[number] = p.Writes() == before
+		p.fresh[number] = p.Counts[db.ImportNew]-news == int64(len(batch))
 		watch(len(batch))
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("comparing %s with issuer %q: %w", x.Name, issuer.Name, err)
+		return nil, fmt.Errorf("comparing %s with issuer %q: %w", f.Name, issuer.Name, err)
 	}
 	p.First = append(p.First, fresh[:min(len(fresh), firstFew-len(p.First))]...)
 	return p, nil
+}
+
+// conflict says why a row is not imported as the file has it, or "".
+func conflict(e db.Effect) string {
+	switch e {
+	case db.ImportKept:
+		return "revoked at the master and not so in the file: left revoked"
+	case db.ImportDetail:
+		return "revoked in both, at another time or for another reason: left as it is"
+	case db.ImportOtherEnd:
+		return "another end of validity at the master"
+	case db.ImportNoEnd:
+		return "revoked, but never registered at the master, and the file does not tell its end: left out (--not-after TIME gives it one)"
+	}
+	return ""
+}
+
+// find compares rows with the master and gives ends to those that have none:
+// the master's, or for new ones the one that the caller chose.
+func (p *Plan) find(ctx context.Context, store *db.Store, rows []db.Row) ([]db.Finding, error) {
+	findings, err := store.PlanImport(ctx, p.issuer.ID, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i := range findings {
+		found, row := &findings[i], &rows[i]
+		if found.Effect == db.ImportNoEnd && !p.file.options.NotAfter.IsZero() {
+			found.Effect, row.Status.NotAfter = db.ImportNew, p.file.options.NotAfter
+		} else if row.Status.NotAfter.IsZero() {
+			row.Status.NotAfter = found.Here.NotAfter
+		}
+	}
+	return findings, nil
 }
 
 // Result is what an import wrote.
@@ -104,20 +143,26 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 	if err := p.Refusal(); err != nil {
 		return done, err
 	}
-	watch := p.index.watch(progress)
-	err := p.index.batches(ctx, func(number int64, batch []located) error {
+	watch := watch("rows", p.file.Rows, progress)
+	pace := store.NewPace()
+	err := p.file.batches(ctx, func(number int64, batch []located) error {
 		var rows []db.Row
-		if !p.idle[number] {
-			var err error
+		var err error
+		switch {
+		case p.idle[number]:
+		case p.fresh[number]: // what was registered meanwhile is as safe: the master decides
+			rows = p.ended(rowsOf(batch))
+		default:
 			if rows, err = p.pending(ctx, store, rowsOf(batch)); err != nil {
 				return err
 			}
 		}
 		done.Unchanged += int64(len(batch) - len(rows))
 		if len(rows) > 0 {
-			inserted, revoked, unchanged, err := store.ImportBatch(ctx, p.issuer.ID, rows, db.ImportSource{
-				Form: "openssl-index", File: p.index.Name, SHA256: p.index.sum(), Batch: number,
-			}, act)
+			if err := pace.Wait(ctx); err != nil {
+				return err
+			}
+			inserted, revoked, unchanged, err := store.ImportBatch(ctx, p.issuer.ID, rows, p.source(number), act)
 			if err != nil {
 				return err
 			}
@@ -128,17 +173,30 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 		watch(len(batch))
 		return nil
 	})
+	if err == nil && p.file.CRL != nil {
+		// The number of a CRL is remembered even where it changed nothing.
+		_, _, _, err = store.ImportBatch(ctx, p.issuer.ID, nil, p.source(0), act)
+	}
 	if err != nil {
 		return done, fmt.Errorf("importing %s for issuer %q, %d rows done (run it again to go on): %w",
-			p.index.Name, p.issuer.Name, done.Inserted+done.Revoked+done.Unchanged, err)
+			p.file.Name, p.issuer.Name, done.Inserted+done.Revoked+done.Unchanged, err)
 	}
 	return done, nil
+}
+
+// source names a batch in the audit.
+func (p *Plan) source(batch int64) db.ImportSource {
+	source := db.ImportSource{Form: p.file.options.Form, File: p.file.Name, SHA256: p.file.sum(), Batch: batch}
+	if crl := p.file.CRL; crl != nil && crl.Number != nil {
+		source.CRLNumber = crl.Number.String()
+	}
+	return source
 }
 
 // pending returns the rows that would write something now. The others are not
 // even offered: ON CONFLICT locks each row, which is a write like any other.
 func (p *Plan) pending(ctx context.Context, store *db.Store, rows []db.Row) ([]db.Row, error) {
-	findings, err := store.PlanImport(ctx, p.issuer.ID, rows)
+	findings, err := p.find(ctx, store, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -151,43 +209,20 @@ func (p *Plan) pending(ctx context.Context, store *db.Store, rows []db.Row) ([]d
 	return pending, nil
 }
 
+// ended gives new rows without an end the one that the caller chose.
+func (p *Plan) ended(rows []db.Row) []db.Row {
+	for i := range rows {
+		if rows[i].Status.NotAfter.IsZero() {
+			rows[i].Status.NotAfter = p.file.options.NotAfter
+		}
+	}
+	return rows
+}
+
 func rowsOf(batch []located) []db.Row {
 	rows := make([]db.Row, len(batch))
 	for i, l := range batch {
 		rows[i] = l.row
 	}
 	return rows
-}
-
-// Progress is how far a long pass is.
-type Progress struct {
-	Done, Total int64 // rows
-	Elapsed     time.Duration
-}
-
-// Rate is rows per second so far.
-func (p Progress) Rate() float64 {
-	if p.Elapsed <= 0 {
-		return 0
-	}
-	return float64(p.Done) / p.Elapsed.Seconds()
-}
-
-// Left is how long the rest takes at this rate.
-func (p Progress) Left() time.Duration {
-	if p.Done == 0 {
-		return 0
-	}
-	return time.Duration(float64(p.Elapsed) * float64(p.Total-p.Done) / float64(p.Done))
-}
-
-// watch returns what reports n more rows done; progress may be nil.
-func (x *Index) watch(progress func(Progress)) func(n int) {
-	p, start := Progress{Total: x.Rows}, time.Now()
-	return func(n int) {
-		p.Done, p.Elapsed = p.Done+int64(n), time.Since(start)
-		if progress != nil {
-			progress(p)
-		}
-	}
 }

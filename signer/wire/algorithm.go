@@ -75,3 +75,16 @@ func SameAlgorithm(a, b []byte) bool {
 	oidB, plainB, okB := readAlgorithm(&inB)
 	return okA && okB && inA.Empty() && inB.Empty() && plainA && plainB && bytes.Equal(oidA, oidB)
 }
+
+// FitsKey says whether a key, whose AlgorithmIdentifier stands in the
+// SubjectPublicKeyInfo as keyAlg, is what the client prefers: any key of that
+// kind when it named no parameters, such as a curve, else one with the same.
+func (p PreferredSigAlg) FitsKey(keyAlg []byte) bool {
+	if p.PublicKey == nil || SameAlgorithm(p.PublicKey, keyAlg) {
+		return true
+	}
+	wish, have := cryptobyte.String(p.PublicKey), cryptobyte.String(keyAlg)
+	wished, plain, ok := readAlgorithm(&wish)
+	oid, _, okHave := readAlgorithm(&have)
+	return ok && okHave && plain && bytes.Equal(wished, oid)
+}

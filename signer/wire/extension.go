@@ -126,9 +126,12 @@ func takePreferredSigAlgs(value []byte, req *Request) error {
 		if _, _, ok := readAlgorithm(&pref); !ok {
 			return malformed("reading a sigIdentifier")
 		}
-		alg := start[:len(start)-len(pref)]
-		if !pref.SkipOptionalASN1(asn1.SEQUENCE) || !pref.Empty() {
-			return malformed("reading a pubKeyAlgIdentifier")
+		alg := PreferredSigAlg{Signature: start[:len(start)-len(pref)]}
+		if !pref.Empty() {
+			alg.PublicKey = pref
+			if _, _, ok := readAlgorithm(&pref); !ok || !pref.Empty() {
+				return malformed("reading a pubKeyAlgIdentifier")
+			}
 		}
 		if len(req.PreferredSigAlgs) < MaxPreferredSigAlgs {
 			req.PreferredSigAlgs = append(req.PreferredSigAlgs, alg)

@@ -118,8 +118,9 @@ func TestRFC6960_4_4_7_PreferredSignatureAlgorithmsInOrder(t *testing.T) {
 	p256 := seq(oid(1, 2, 840, 10045, 4, 3, 2))
 	rsa := seq(oid(1, 2, 840, 113549, 1, 1, 11), null)
 	prefs := func(value []byte) []byte { return withExtensions(extension(pkixOCSP(8), value)) }
-	got := mustParse(t, prefs(seq(seq(p256), seq(rsa, seq(oid(1, 2, 840, 113549, 1, 1, 1), null))))).PreferredSigAlgs
-	if diff := cmp.Diff([][]byte{p256, rsa}, got); diff != "" {
+	rsaKey := seq(oid(1, 2, 840, 113549, 1, 1, 1), null)
+	got := mustParse(t, prefs(seq(seq(p256), seq(rsa, rsaKey)))).PreferredSigAlgs
+	if diff := cmp.Diff([]wire.PreferredSigAlg{{Signature: p256}, {Signature: rsa, PublicKey: rsaKey}}, got); diff != "" {
 		t.Error(diff)
 	}
 	many := make([][]byte, 500)
@@ -133,9 +134,33 @@ func TestRFC6960_4_4_7_PreferredSignatureAlgorithmsInOrder(t *testing.T) {
 		"no SEQUENCE":    prefs(null),
 		"trailing":       prefs(append(seq(seq(p256)), 0)),
 		"bare algorithm": prefs(seq(p256)),
-		"third member":   prefs(seq(seq(p256, seq(), null))),
+		"third member":   prefs(seq(seq(p256, rsaKey, null))),
+		"empty key":      prefs(seq(seq(p256, seq()))),
 		"bad after 16":   prefs(seq(append(many, null)...)),
 	})
+}
+
+// RFC 6960 section 4.4.7.1: pubKeyAlgIdentifier names the kind of key, and where
+// that has parameters, such as a curve, it may name them.
+func TestRFC6960_4_4_7_1_PreferredKey(t *testing.T) {
+	ecKey, p256, p384 := oid(1, 2, 840, 10045, 2, 1), oid(1, 2, 840, 10045, 3, 1, 7), oid(1, 3, 132, 0, 34)
+	rsa := oid(1, 2, 840, 113549, 1, 1, 1)
+	for name, c := range map[string]struct {
+		wish, have []byte
+		want       bool
+	}{
+		"none named":      {nil, seq(ecKey, p256), true},
+		"same curve":      {seq(ecKey, p256), seq(ecKey, p256), true},
+		"another curve":   {seq(ecKey, p384), seq(ecKey, p256), false},
+		"any curve":       {seq(ecKey), seq(ecKey, p256), true},
+		"any curve, NULL": {seq(ecKey, null), seq(ecKey, p256), true},
+		"another kind":    {seq(rsa, null), seq(ecKey, p256), false},
+		"RSA":             {seq(rsa), seq(rsa, null), true},
+	} {
+		if got := (wire.PreferredSigAlg{PublicKey: c.wish}).FitsKey(c.have); got != c.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
 }
 
 func TestSameAlgorithm(t *testing.T) {

@@ -22,8 +22,9 @@ import (
 // any version and refuses unknown hashes, signatures and requestorNames that
 // are no directoryName.
 func FuzzParseRequest(f *testing.F) {
-	f.Add([]byte(nil))
-	f.Add(ocsp.UnauthorizedErrorResponse)
+	for _, v := range readVectors(f) {
+		f.Add(v.der)
+	}
 	for hash := range hashOIDs {
 		f.Add(requestFor(certID(hash, []byte{1, 2, 3})))
 	}

@@ -71,8 +71,11 @@ func anyRequest(t *rapid.T) ([]byte, wire.Request) {
 		exts = append(exts, nonceExtension(want.Nonce))
 	}
 	if rapid.Bool().Draw(t, "preferred") {
-		want.PreferredSigAlgs = [][]byte{seq(oid(1, 2, 840, 10045, 4, 3, 2)), seq(oid(1, 2, 840, 113549, 1, 1, 11), null)}
-		exts = append(exts, extension(pkixOCSP(8), seq(seq(want.PreferredSigAlgs[0]), seq(want.PreferredSigAlgs[1]))))
+		want.PreferredSigAlgs = []wire.PreferredSigAlg{
+			{Signature: seq(oid(1, 2, 840, 10045, 4, 3, 2)), PublicKey: seq(oid(1, 2, 840, 10045, 2, 1), oid(1, 2, 840, 10045, 3, 1, 7))},
+			{Signature: seq(oid(1, 2, 840, 113549, 1, 1, 11), null)},
+		}
+		exts = append(exts, extension(pkixOCSP(8), seq(seq(want.PreferredSigAlgs[0].Signature, want.PreferredSigAlgs[0].PublicKey), seq(want.PreferredSigAlgs[1].Signature))))
 	}
 	tbs = append(tbs, seq(list...))
 	if len(exts) > 0 {

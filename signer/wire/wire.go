@@ -51,10 +51,16 @@ type Request struct {
 	// Nonce is the content of the nonce's inner OCTET STRING, 1 to MaxNonceLen
 	// octets; nil when the request has none that can be echoed.
 	Nonce []byte
-	// PreferredSigAlgs are the sigIdentifier AlgorithmIdentifiers, whole DER
-	// SEQUENCEs, that the client prefers, in its order (RFC 6960 section 4.4.7);
-	// empty when it named none. Compare with SameAlgorithm.
-	PreferredSigAlgs [][]byte
+	// PreferredSigAlgs are what the client prefers, in its order (RFC 6960
+	// section 4.4.7); empty when it named none.
+	PreferredSigAlgs []PreferredSigAlg
+}
+
+// PreferredSigAlg is one PreferredSignatureAlgorithm (RFC 6960 section 4.4.7.1):
+// two AlgorithmIdentifiers as sent, whole DER SEQUENCEs.
+type PreferredSigAlg struct {
+	Signature []byte // sigIdentifier
+	PublicKey []byte // pubKeyAlgIdentifier; nil when the client named none
 }
 
 // CertID names one certificate by its issuer and serial.

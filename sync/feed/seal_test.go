@@ -124,7 +124,7 @@ func (m *master) history(tb testing.TB) []*feed.Segment {
 	var all []*feed.Segment
 	var before feed.Checkpoint
 	rows, leapt := map[string][]byte{}, false
-	tallies := map[byte]*db.Tally{'c': {}, 'i': {}, 'r': {}}
+	tallies := map[byte]*db.Tally{'c': {}, 'k': {}, 'i': {}, 'r': {}}
 	for n := int64(1); ; n++ {
 		stored, err := m.sealer.FeedSegment(tb.Context(), m.keys.Epoch, n)
 		if err != nil {
@@ -167,6 +167,8 @@ func keyOf(tb testing.TB, c db.Change) []byte {
 		return c.Content[:6+binary.BigEndian.Uint16(c.Content[4:])]
 	case 'i':
 		return c.Content[:4]
+	case 'k':
+		return c.Content // all of it
 	}
 	return c.Content[:32]
 }

@@ -118,10 +118,10 @@ func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *p
 
 func (p *pair) makeLogins() {
 	p.t.Helper()
-	if err := p.master.CreateLogin(p.t.Context(), "test_replica", db.RoleReplica, p.replicaPassword); err != nil {
+	if err := p.master.CreateLogin(p.t.Context(), "test_replica", db.RoleReplica, p.replicaPassword, db.Act{User: "test"}); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.site.CreateLogin(p.t.Context(), "test_sync", db.RoleSync, syncPassword); err != nil {
+	if err := p.site.CreateLogin(p.t.Context(), "test_sync", db.RoleSync, syncPassword, db.Act{User: "test"}); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -15,7 +15,7 @@ func sound() sight {
 	return sight{
 		now: noon,
 		local: db.Subscription{
-			Exists: true, Enabled: true, Slot: "ocsp_site_a_1790000000000", Tables: 4, InStep: 4, Worker: true,
+			Exists: true, Enabled: true, Slot: "ocsp_site_a_1790000000000", Tables: db.Tables, InStep: db.Tables, Worker: true,
 			HasHead: true, Epoch: 1, Position: 100, AsOf: noon.Add(-3 * time.Second), Clock: noon,
 		},
 		probe: probe{

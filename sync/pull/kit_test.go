@@ -230,7 +230,8 @@ func (s *site) equals(tb testing.TB, m *master) {
 	for range 1500 {
 		got, err = s.store.Head(tb.Context())
 		if err == nil && got.Position >= want.Position && s.verified(tb) {
-			if got.Certificates != want.Certificates || got.Issuers != want.Issuers || got.ResponderCertificates != want.ResponderCertificates {
+			if got.Certificates != want.Certificates || got.Issuers != want.Issuers || got.ResponderCertificates != want.ResponderCertificates ||
+				got.Corrections != want.Corrections {
 				tb.Fatalf("the site has %+v, the master %+v", got, want)
 			}
 			return

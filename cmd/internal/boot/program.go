@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -38,6 +39,10 @@ type Env struct {
 	Log       *slog.Logger   // to stderr: text on a terminal, else JSON
 	Level     *slog.LevelVar // of Log; the configuration and the admin set it
 }
+
+// checkPatience ends a --check-config that would wait for a database that is
+// away, as a daemon does: 10 million rows are loaded in 10 s.
+const checkPatience = 30 * time.Second
 
 // Main reads the flags --config, --check-config, --version and --help, calls run
 // and returns the exit code. run's context ends with SIGINT or SIGTERM; a second
@@ -71,6 +76,11 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	if env.CheckOnly {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, checkPatience)
+		defer cancel()
+	}
 	env.Level = new(slog.LevelVar)
 	env.Log = NewLogger(stderr, term.IsTerminal(int(stderr.Fd())), env.Level)
 	if err := run(ctx, env); err != nil {

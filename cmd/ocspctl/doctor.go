@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/migrations"
+	"ocspfleet/ops/doctor"
+)
+
+// ocspdConfig is where ocspd's configuration lies unless doctor is told otherwise.
+const ocspdConfig = "/etc/ocspfleet/ocspd.yaml"
+
+func (p *program) doctorCommand() *cobra.Command {
+	var role, daemon string
+	cmd := p.verb("doctor", "examine this machine, each finding with its fix; exit code 3 when something is wrong", `
+		ocspctl doctor
+		ocspctl doctor --config site-a/ocspctl.yaml --ocspd-config site-a/ocspd.yaml
+		ocspctl doctor --output json`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.doctor(ctx, role, daemon) })
+	roleFlag(cmd, &role)
+	cmd.Flags().StringVar(&daemon, "ocspd-config", ocspdConfig, "at a site: look at ocspd as `FILE` configures it")
+	return cmd
+}
+
+// finding is a line of the examination as ocspctl shows it.
+type finding struct {
+	Check string  `json:"check"`
+	Level string  `json:"level"` // ok, warn or fail
+	Text  string  `json:"text"`
+	Fix   *string `json:"fix"`
+}
+
+func (p *program) doctor(ctx context.Context, roleName, daemon string) error {
+	cfg, err := p.config()
+	if err != nil {
+		return err
+	}
+	if roleName == "" {
+		roleName = cfg.Role
+	}
+	if err := cfg.wantRole(migrations.Role(roleName)); err != nil {
+		return err
+	}
+	store, err := db.Open(ctx, cfg.Database.settings())
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if roleName == string(migrations.Master) {
+		return p.printFindings(doctor.Master{Store: store, Now: p.now}.Examine(ctx))
+	}
+	site := doctor.Site{Store: store, Now: p.now}
+	place, err := peekDaemon(daemon)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && daemon == ocspdConfig:
+		site.NoDaemon = daemon + " is not there"
+	case err != nil:
+		return err
+	default:
+		own, err := db.Open(ctx, db.Config{DSN: place.Database.DSN, PasswordFile: place.Database.PasswordFile, MaxConns: 1, Application: "ocspctl"})
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", daemon, err)
+		}
+		defer own.Close()
+		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: place.pins()}
+	}
+	at := cfg.Token
+	if at == (token{}) && site.Daemon != nil {
+		at = place.Token
+	}
+	if at != (token{}) {
+		site.Keys = func(ctx context.Context) ([]doctor.Key, error) { return p.tokenKeys(ctx, at) }
+	}
+	return p.printFindings(site.Examine(ctx))
+}
+
+// tokenKeys opens the token, lists its keys and closes it.
+func (p *program) tokenKeys(ctx context.Context, at token) ([]doctor.Key, error) {
+	settings, err := at.settings()
+	if err != nil {
+		return nil, err
+	}
+	settings.Logger = boot.NewLogger(p.stderr, p.tty, slog.LevelError)
+	t, err := hsm.Open(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := t.Keys()
+	if err := errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	keys := make([]doctor.Key, len(infos))
+	for i, k := range infos {
+		keys[i] = doctor.Key{Label: k.Label, Hash: k.Fingerprint}
+	}
+	return keys, nil
+}
+
+func (p *program) printFindings(all []doctor.Finding) error {
+	views := make([]finding, len(all))
+	counts := map[doctor.Level]int{}
+	var ill []string
+	for i, f := range all {
+		views[i] = finding{f.Check, string(f.Level), f.Text, textOrNil(f.Fix)}
+		counts[f.Level]++
+		if f.Level == doctor.Fail {
+			ill = append(ill, f.Check)
+		}
+	}
+	err := p.print(map[string]any{"well": doctor.Well(all), "findings": views}, func(t *table) {
+		for _, v := range views {
+			t.row(map[string]string{"ok": "ok", "warn": "WARN", "fail": "FAIL"}[v.Level], v.Check, v.Text)
+			if v.Fix != nil {
+				t.row(" ", " ", "  fix: "+*v.Fix)
+			}
+		}
+		t.line(fmt.Sprintf("%d ok, %d warnings, %d failures.", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail]))
+	})
+	if err == nil && len(ill) > 0 {
+		err = wrongf("not well: %s", strings.Join(ill, ", "))
+	}
+	return err
+}
+
+// daemonPlace is what doctor wants to know of ocspd's configuration. It is read
+// without judging the rest: ocspd does that (config check --daemon ocspd).
+type daemonPlace struct {
+	Listen   string   `yaml:"listen"`
+	Admin    string   `yaml:"admin"`
+	Database database `yaml:"database"`
+	Token    token    `yaml:"token"`
+	Issuers  []struct {
+		Certificate string `yaml:"certificate"`
+		Fingerprint string `yaml:"fingerprint"`
+	} `yaml:"issuers"`
+}
+
+// pins reads the certificates that ocspd pins.
+func (d daemonPlace) pins() []doctor.Pin {
+	pins := make([]doctor.Pin, len(d.Issuers))
+	for i, issuer := range d.Issuers {
+		if issuer.Certificate != "" {
+			pins[i].Name = issuer.Certificate
+			certificate, err := readCertificate(issuer.Certificate)
+			if pins[i].Err = err; err == nil {
+				pins[i].Fingerprint = sha256.Sum256(certificate.Raw)
+			}
+			continue
+		}
+		pins[i].Name = issuer.Fingerprint
+		sum, err := hex.DecodeString(strings.ReplaceAll(issuer.Fingerprint, ":", ""))
+		if err != nil || len(sum) != sha256.Size {
+			pins[i].Err = errors.New("is no SHA-256 in hexadecimal digits")
+			continue
+		}
+		pins[i].Fingerprint = [sha256.Size]byte(sum)
+	}
+	return pins
+}

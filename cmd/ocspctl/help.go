@@ -1,0 +1,143 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// longs tells of each verb what its one line cannot: what it does and does not
+// do, who may, and what to do next. A verb that brings its own text keeps it.
+var longs = map[string]string{
+	"db init": `Brings the schema to this program's version and, at the master, makes the one
+head row that every change is counted into. What is there already stays. The
+login must be a superuser. A site needs no head: its ocspsyncd seeds it.`,
+	"db migrate": `Brings the schema to this program's version. Logical replication copies no
+schema, so migrate every site first and the master last. Daemons never migrate;
+they refuse a schema that they do not know. At the master it stands in the audit.`,
+	"db status": `Shows per part of the schema its version and the newest known, and the head:
+where this database is in the fleet's history. The audit mark of a site, noted
+there, proves the master's audit: audit verify --mark.`,
+	"db verify": `Reads every row of the replicated tables in one snapshot, counts and digests it,
+and compares that with the head of the same snapshot (1,000,000 rows: about a
+second). It finds accidents and rows written past the triggers. Run it nightly.`,
+	"db force": `For after a migration that broke off and was repaired by hand: it writes the
+version down and changes nothing else. At the master it stands in the audit.`,
+	"db user add": `Makes a login of the database that is a member of one group, or sets right an
+existing one: its group, its password, no superuser. The password leaves this
+process only as its SCRAM verifier. At the master it stands in the audit.
+
+operator: staff. ca: the CA's software, which may issue, revoke and import.
+publisher: ocspsyncd at the master. replica: a site at the master. sync:
+ocspsyncd at a site. responder: ocspd at a site, which can only read.`,
+	"issuer add": `An issuer is one CA key under one name. Its policy travels with it, so that every
+site answers alike. A site serves it once ocspd's configuration pins it, too.`,
+	"issuer list": `Shows what the master says of each issuer: its profile, for how long answers
+hold, and what is said of serials that were never issued.`,
+	"cert issue": `It registers, it does not sign. A serial must be registered before its certificate
+(or pre-certificate) is signed: sites answer unknown for a serial they have not.
+Doing it again changes nothing. docs/ca-guide.md is for the CA's software.`,
+	"cert revoke": `A hold may become permanent; nothing else changes a revocation.`,
+	"cert show":   `Shows the master's row. What a site answers shows fleet status, or openssl ocsp.`,
+	"cert import": `First it shows the plan: how many rows are new, newly revoked and the same, and the
+first differences. --apply writes them in batches, so that a revocation never
+waits behind it; broken off, it is simply run again. It never makes a revoked
+certificate good. The run stands in the audit with the file's SHA-256.`,
+	"cert export":    `Writes an issuer's certificates in the documented form that cert import reads.`,
+	"cert reconcile": `Compares the master with a source and writes nothing; exit code 3 when they differ.`,
+	"key generate": `The key is made inside the token, cannot be read out of it, and is found again by
+its certificate: nothing needs to be configured. P-256 signs about seven times
+faster than RSA-2048. Next: key csr.`,
+	"key csr": `The request bears the site's name and is signed by the key, which proves that the
+site has it. Send it to the CA's staff, and read them the fingerprint by another
+way; they answer with responder add.`,
+	"key list": `The fingerprint is the SHA-256 of the public key, as responder list shows it at the
+master. A key that no certificate names is not used.`,
+	"responder add": `Puts the site on the roster and signs one certificate per issuer for its key, with
+the CA's key of this configuration. They travel to the site as rows; ocspd uses
+them as soon as they are there. The same request again renews. Compare the
+request's fingerprint with what the site reads to you before --apply.`,
+	"responder list": `Shows every site with its certificates, revoked and expired ones included.`,
+	"responder revoke": `Revokes every unexpired certificate of the site and bans its keys, in one
+transaction; every other site answers revoked for them, and the site stops by
+itself if it is honest. Its name and keys never come back. Not limited in number.`,
+	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
+signed answer.`,
+	"audit list": `Entries are chained by hash at COMMIT, in the order of the commits. LOGIN is the
+database's login, which is proven; USER is what the client said of its operating
+system's user. The act "direct" is a change by SQL, outside the functions.`,
+	"audit verify": `Reads the whole chain in one snapshot, puts each entry's bytes together and hashes
+them here, and compares the end with the head (1,000,000 entries: some 3 s). It
+names entries that were changed, deleted, put in, or cut off at the end.
+
+Who may write everything at the master can write the whole chain anew, the head
+too. What finds that is a mark from elsewhere: each site holds the master's head
+as it last received it. Take one with db status at a site, or note the mark that
+this verb prints, and give it with --mark. Run it nightly; exit code 3.`,
+	"audit export": `Writes n, at, db_role, os_user, act, what, why, position, hash. An auditor can
+compute the hashes without us: docs/audit.md says how. Streams; memory does not
+grow with the number of entries.`,
+	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
+the certificate of each issuer (key, chain, use, life), the rights of ocspd's
+login, and its two ports. At the master: head, rows, heartbeat, PostgreSQL's
+settings, slots, sessions that hold the head, issuers, and the sites'
+certificates. It changes nothing. A warning is not yet an error: exit code 3
+only on a failure.`,
+	"config check": `Reports all faults at once, each with file, line, key and, for an unknown key, the
+nearest known one. ocspctl's own configuration unless --daemon names another: then
+that daemon is run with --check-config, which does everything short of listening.`,
+	"man":     `For packages and for reading without us: man -l DIR/ocspctl-cert-revoke.1.`,
+	"version": `Prints the module's version, the revision of its sources and the Go that built it.`,
+}
+
+// explain hangs the long texts on the commands.
+func explain(root *cobra.Command) {
+	eachCommand(root, func(c *cobra.Command) {
+		if text, ok := longs[strings.TrimPrefix(c.CommandPath(), root.Name()+" ")]; ok && c.Long == "" {
+			c.Long = strings.ToUpper(c.Short[:1]) + c.Short[1:] + ".\n\n" + text
+		}
+	})
+}
+
+// eachCommand calls do for c and all below it.
+func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, child := range c.Commands() {
+		eachCommand(child, do)
+	}
+}
+
+// choices are the flags whose values the shell can complete; where a flag's help
+// names its values as `a|b|c`, they are taken from there.
+var choices = map[string][]string{
+	"reason": {
+		"unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded",
+		"cessationOfOperation", "certificateHold", "privilegeWithdrawn", "aACompromise",
+	},
+	"daemon": daemons,
+	"role":   append([]string{"master", "site"}, slices.Sorted(maps.Keys(groups))...),
+}
+
+// complete gives the shells the values of flags, and keeps file names away
+// where none is wanted.
+func complete(root *cobra.Command) {
+	eachCommand(root, func(c *cobra.Command) {
+		for _, name := range []string{"output", "form", "from", "kind", "reason", "daemon", "role"} {
+			flag := c.Flag(name)
+			if flag == nil || c.InheritedFlags().Lookup(name) != nil {
+				continue
+			}
+			values := choices[name]
+			if _, named, ok := strings.Cut(flag.Usage, "`"); ok {
+				if named, _, _ = strings.Cut(named, "`"); strings.Contains(named, "|") {
+					values = strings.Split(named, "|")
+				}
+			}
+			if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+				panic(err) // twice, or no such flag: a slip in this program
+			}
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+)
+
+func (p *program) dbLimitCommand() *cobra.Command {
+	var c change
+	var perHour int64
+	cmd := p.verb("limit", "show or set how many revocations an hour need no second person", `
+		ocspctl db limit
+		ocspctl db limit --revocations-per-hour 500 --why 'decided on 2026-11-20' --apply`,
+		cobra.NoArgs, nil)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		p.started = true
+		set := cmd.Flags().Changed("revocations-per-hour")
+		if set && (perHour < 0 || perHour > 1_000_000_000) {
+			return usagef("--revocations-per-hour %d: want 0 to 1000000000", perHour)
+		}
+		return p.atMaster(cmd.Context(), func(store *db.Store, _ *config) error { return p.dbLimit(cmd.Context(), store, c, perHour, set) })
+	}
+	cmd.Long = `Counts, over all logins, certificates that were good and are revoked or put on
+hold: by cert revoke, cert hold and cert import. Beyond the limit (100 an hour
+unless set) the master refuses them until another operator approves: see
+ocspctl approval request bulk. Not counted: certificates that come in revoked,
+holds that become permanent, and responder revoke.
+Showing it needs any login at the master, setting it a superuser.`
+	cmd.Flags().Int64Var(&perHour, "revocations-per-hour", 0, "the new limit `N`; 0: every revocation needs two persons")
+	c.flags(cmd)
+	return cmd
+}
+
+func (p *program) dbLimit(ctx context.Context, store *db.Store, c change, perHour int64, set bool) error {
+	act, err := c.act()
+	if err != nil {
+		return err
+	}
+	before, used, err := store.Limit(ctx)
+	if err != nil {
+		return err
+	}
+	if !set {
+		perHour = before
+	} else if c.apply {
+		if before, err = store.SetLimit(ctx, perHour, act); err != nil {
+			return err
+		}
+	}
+	result := struct {
+		outcome
+		PerHour int64 `json:"revocations_per_hour"`
+		Before  int64 `json:"before"`
+		Used    int64 `json:"used_in_the_last_hour"`
+	}{outcome{"db limit", c.apply, perHour != before}, perHour, before, used}
+	return p.print(result, func(t *table) {
+		t.row("revocations an hour", strconv.FormatInt(perHour, 10))
+		if set {
+			t.row("before", strconv.FormatInt(before, 10))
+		}
+		t.row("used in the last hour", strconv.FormatInt(used, 10))
+		if set {
+			result.tell(t)
+		}
+	})
+}
+
+func (p *program) dbEpochCommand() *cobra.Command {
+	var c change
+	cmd := p.verb("epoch", "begin a new history at a master that was restored from a backup", `
+		ocspctl db epoch
+		ocspctl db epoch --why 'restored from the backup of 2026-11-20' --apply`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.dbEpoch(ctx, store, c) })
+		})
+	cmd.Long = `A restored master is behind its sites, which refuse a position that goes back.
+First enter what the sites know and it has forgotten (ocspctl fleet lost), then
+begin a new epoch: the sites take it up, unless a permanent revocation is still
+missing. Needs a superuser. The epoch is the time in seconds since 1970.`
+	c.flags(cmd)
+	return cmd
+}
+
+func (p *program) dbEpoch(ctx context.Context, store *db.Store, c change) error {
+	act, err := c.act()
+	if err != nil {
+		return err
+	}
+	head, err := store.Head(ctx)
+	if errors.Is(err, db.ErrNoHead) {
+		return errors.New("this master has no head: run ocspctl db init --role master")
+	}
+	if err != nil {
+		return err
+	}
+	next := max(p.now().Unix(), head.Epoch+1)
+	if c.apply {
+		if err := store.NewEpoch(ctx, next, act); err != nil {
+			return err
+		}
+	}
+	result := struct {
+		outcome
+		Epoch  int64 `json:"epoch"`
+		Before int64 `json:"before"`
+	}{outcome{"db epoch", c.apply, true}, next, head.Epoch}
+	return p.print(result, func(t *table) {
+		t.row("epoch", strconv.FormatInt(next, 10)+" ("+stamp(time.Unix(next, 0))+")")
+		t.row("before", strconv.FormatInt(head.Epoch, 10))
+		result.tell(t)
+	})
+}

@@ -1,0 +1,179 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrNoApproval says that there is no request for approval of that number.
+var ErrNoApproval = errors.New("no such request for approval")
+
+// ApprovalAct is what a second person is asked to agree to.
+type ApprovalAct string
+
+// The acts that need two persons.
+const (
+	ApprovalCorrect ApprovalAct = "cert correct" // permanent revocations were wrong
+	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
+)
+
+// Taken is a permanent revocation that a correction takes back.
+type Taken struct {
+	Serial    Serial
+	RevokedAt time.Time
+}
+
+// Approval is a request for a second person's agreement, and what became of it.
+type Approval struct {
+	ID         int64
+	Act        ApprovalAct
+	Issuer     IssuerID // of a correction
+	Taken      []Taken  // of a correction
+	Count      int64    // of a bulk
+	Remaining  int64    // of an approved bulk: revocations still allowed
+	Why        string
+	Login      string // who asked: the database login, which is proven
+	User       string // and the operating system's user, as the client says
+	At         time.Time
+	ExpiresAt  time.Time // until when it can be approved; of an approved bulk, used
+	ApprovedBy string    // the second login; empty: not yet
+	ApprovedAt time.Time
+}
+
+// RequestCorrection asks for the agreement of a second person that permanent
+// revocations of at most 1,000 certificates were wrong. Nothing changes until
+// another login approves. act.Why must say why.
+func (s *Store) RequestCorrection(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+	texts := make([]string, len(serials))
+	for i, serial := range serials {
+		texts[i] = serial.String()
+	}
+	return s.request(ctx, ApprovalCorrect, map[string]any{"issuer": issuer, "serials": texts}, act)
+}
+
+// RequestBulk asks for an allowance of count revocations beyond the hourly limit.
+func (s *Store) RequestBulk(ctx context.Context, count int64, act Act) (id int64, expires time.Time, err error) {
+	return s.request(ctx, ApprovalBulk, map[string]any{"count": count}, act)
+}
+
+func (s *Store) request(ctx context.Context, what ApprovalAct, details map[string]any, act Act) (id int64, expires time.Time, err error) {
+	err = s.pool.QueryRow(ctx, "select id, expires_at from approval_request($1, $2, $3, $4)", what, details, act.Why, act.User).Scan(&id, &expires)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("requesting approval of %s: %w", what, plain(err))
+	}
+	return id, expires.UTC(), nil
+}
+
+// Approve agrees to another login's request. A correction is made in the same
+// transaction; a bulk is the requester's allowance from now on, for 24 hours.
+func (s *Store) Approve(ctx context.Context, id int64, act Act) error {
+	if _, err := s.pool.Exec(ctx, "select approval_give($1, $2, $3)", id, act.Why, act.User); err != nil {
+		return fmt.Errorf("approving request %d: %w", id, plain(err))
+	}
+	return nil
+}
+
+const selectApproval = `select id, act, what, coalesce(remaining, 0), why, db_role, os_user, at, expires_at,
+	coalesce(approved_by, ''), approved_at from approval `
+
+// Approval reads one request, or ErrNoApproval.
+func (s *Store) Approval(ctx context.Context, id int64) (Approval, error) {
+	rows, err := s.pool.Query(ctx, selectApproval+"where id = $1", id)
+	if err != nil {
+		return Approval{}, fmt.Errorf("reading request %d: %w", id, plain(err))
+	}
+	a, err := pgx.CollectExactlyOneRow(rows, scanApproval)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Approval{}, fmt.Errorf("request %d: %w", id, ErrNoApproval)
+	}
+	if err != nil {
+		return Approval{}, fmt.Errorf("reading request %d: %w", id, plain(err))
+	}
+	return a, nil
+}
+
+// Approvals lists the latest requests, at most limit, the newest first; open
+// ones alone if open is set.
+func (s *Store) Approvals(ctx context.Context, open bool, limit int) ([]Approval, error) {
+	where := "where true "
+	if open {
+		where = "where approved_at is null and expires_at > clock_timestamp() "
+	}
+	rows, err := s.pool.Query(ctx, selectApproval+where+"order by id desc limit $1", limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading requests: %w", plain(err))
+	}
+	list, err := pgx.CollectRows(rows, scanApproval)
+	if err != nil {
+		return nil, fmt.Errorf("reading requests: %w", plain(err))
+	}
+	return list, nil
+}
+
+func scanApproval(row pgx.CollectableRow) (Approval, error) {
+	var a Approval
+	var what []byte
+	var approvedAt *time.Time
+	err := row.Scan(&a.ID, &a.Act, &what, &a.Remaining, &a.Why, &a.Login, &a.User, &a.At, &a.ExpiresAt, &a.ApprovedBy, &approvedAt)
+	if err != nil {
+		return a, err
+	}
+	a.At, a.ExpiresAt = a.At.UTC(), a.ExpiresAt.UTC()
+	if approvedAt != nil {
+		a.ApprovedAt = approvedAt.UTC()
+	}
+	var details struct {
+		Issuer       IssuerID `json:"issuer"`
+		Count        int64    `json:"count"`
+		Certificates []struct {
+			Serial    string    `json:"serial"`
+			RevokedAt time.Time `json:"revoked_at"`
+		} `json:"certificates"`
+	}
+	if err := json.Unmarshal(what, &details); err != nil {
+		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
+	}
+	a.Issuer, a.Count = details.Issuer, details.Count
+	for _, c := range details.Certificates {
+		serial, err := ParseSerial(c.Serial)
+		if err != nil {
+			return a, fmt.Errorf("reading request %d: %w", a.ID, err)
+		}
+		a.Taken = append(a.Taken, Taken{serial, c.RevokedAt.UTC()})
+	}
+	return a, nil
+}
+
+// Limit is how many revocations an hour need no second person, and how many the
+// last hour saw (allowances apart).
+func (s *Store) Limit(ctx context.Context) (perHour, used int64, err error) {
+	err = s.pool.QueryRow(ctx, `select revocations_per_hour, (select coalesce(sum(n), 0)::bigint from revocation_tally
+		where minute > date_trunc('minute', clock_timestamp()) - interval '1 h') from limits`).Scan(&perHour, &used)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the limit: %w", plain(err))
+	}
+	return perHour, used, nil
+}
+
+// SetLimit sets the limit and returns the one before. The store's login must be
+// a superuser.
+func (s *Store) SetLimit(ctx context.Context, perHour int64, act Act) (before int64, err error) {
+	if err := s.pool.QueryRow(ctx, "select limit_set($1, $2, $3)", perHour, act.Why, act.User).Scan(&before); err != nil {
+		return 0, fmt.Errorf("setting the limit: %w", plain(err))
+	}
+	return before, nil
+}
+
+// NewEpoch begins a new history on a master that was brought up from a backup.
+// The store's login must be a superuser.
+func (s *Store) NewEpoch(ctx context.Context, epoch int64, act Act) error {
+	if _, err := s.pool.Exec(ctx, "select epoch_new($1, $2, $3)", epoch, act.Why, act.User); err != nil {
+		return fmt.Errorf("beginning a new epoch: %w", plain(err))
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Login is who a store is logged in as, and what that may do.
+type Login struct {
+	Name      string
+	Superuser bool
+	Groups    []Role   // of ours
+	Writes    []string // tables of ours that it may change directly
+	SeesAll   bool     // it is shown what other sessions do
+}
+
+// Login asks the database who we are to it.
+func (s *Store) Login(ctx context.Context) (Login, error) {
+	var l Login
+	var groups []string
+	err := s.pool.QueryRow(ctx, `select session_user, r.rolsuper,
+		array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = any ($1) order by 1),
+		array(select c.relname::text from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+		      and (has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') or has_any_column_privilege(c.oid, 'INSERT, UPDATE')) order by 1),
+		pg_has_role('pg_read_all_stats', 'usage')
+		from pg_roles r where r.rolname = session_user`, roles).Scan(&l.Name, &l.Superuser, &groups, &l.Writes, &l.SeesAll)
+	if err != nil {
+		return Login{}, fmt.Errorf("asking the database who this login is: %w", plain(err))
+	}
+	for _, g := range groups {
+		l.Groups = append(l.Groups, Role(g))
+	}
+	return l, nil
+}
+
+// SlotState is what the master keeps for one follower.
+type SlotState struct {
+	Name   string
+	Active bool
+	Status string // reserved, extended, unreserved or lost
+	Lag    int64  // octets of WAL kept for it
+}
+
+// MasterState is how the master's database stands, beside its head.
+type MasterState struct {
+	Version       string // of PostgreSQL
+	Standby       bool
+	WALLevel      string
+	Durable       bool  // fsync and full_page_writes are on
+	MaxPrepared   int   // max_prepared_transactions
+	Prepared      int   // prepared transactions now
+	MaxSlotKeep   int64 // max_slot_wal_keep_size in octets; -1: no limit
+	Clock         time.Time
+	Confirmed     time.Time // the last heartbeat; zero: none yet
+	Published     int       // tables in the publication
+	Slots         []SlotState
+	Idle          []string // sessions idle in a transaction for over 5 s, as far as the login is shown them
+	TriggersOff   []string // triggers of ours that somebody switched off
+	ReplicasSlack int      // walsenders and slots still free, the lesser
+}
+
+// MasterState reads it; any group of ours may.
+func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
+	var m MasterState
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `select current_setting('server_version'), pg_is_in_recovery(), current_setting('wal_level'),
+			current_setting('fsync')::bool and current_setting('full_page_writes')::bool,
+			current_setting('max_prepared_transactions')::int, (select count(*) from pg_prepared_xacts where database = current_database()),
+			(select case when setting::bigint < 0 then -1 else setting::bigint * 1048576 end from pg_settings where name = 'max_slot_wal_keep_size'),
+			clock_timestamp(), (select count(*) from pg_publication_tables where pubname = $1),
+			least(current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots),
+			      current_setting('max_wal_senders')::int - (select count(*) from pg_stat_replication))`, SubscriptionName).
+			Scan(&m.Version, &m.Standby, &m.WALLevel, &m.Durable, &m.MaxPrepared, &m.Prepared, &m.MaxSlotKeep, &m.Clock, &m.Published, &m.ReplicasSlack)
+		if err != nil {
+			return err
+		}
+		if m.Confirmed, err = confirmedAt(ctx, tx); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select slot_name::text, active, coalesce(wal_status, 'lost'),
+			coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint
+			from pg_replication_slots where not temporary and (database is null or database = current_database()) order by 1`)
+		if err != nil {
+			return err
+		}
+		if m.Slots, err = pgx.CollectRows(rows, pgx.RowToStructByPos[SlotState]); err != nil {
+			return err
+		}
+		if m.Idle, err = texts(ctx, tx, `select format('pid %s user %s application %s since %s', pid, usename, coalesce(nullif(application_name, ''), '-'), date_trunc('second', xact_start))
+			from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'
+			and xact_start < clock_timestamp() - interval '5 s' order by xact_start`); err != nil {
+			return err
+		}
+		m.TriggersOff, err = texts(ctx, tx, `select format('%s on %s', t.tgname, c.relname) from pg_trigger t join pg_class c on c.oid = t.tgrelid
+			where c.relnamespace = 'public'::regnamespace and t.tgenabled = 'D' order by 1`)
+		return err
+	})
+	if err != nil {
+		return MasterState{}, fmt.Errorf("asking the master's database how it stands: %w", plain(err))
+	}
+	m.Clock = m.Clock.UTC()
+	return m, nil
+}
+
+// confirmedAt is the last heartbeat; a login of ocsp_ca may not see it.
+func confirmedAt(ctx context.Context, tx pgx.Tx) (time.Time, error) {
+	var may bool
+	if err := tx.QueryRow(ctx, "select has_table_privilege('public.heartbeat', 'SELECT')").Scan(&may); err != nil || !may {
+		return time.Time{}, err
+	}
+	var at time.Time
+	err := tx.QueryRow(ctx, "select confirmed_at from public.heartbeat").Scan(&at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	return at.UTC(), err
+}
+
+func texts(ctx context.Context, q querier, sql string) ([]string, error) {
+	rows, err := q.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

@@ -1,0 +1,167 @@
+// Package doctor looks at one machine of the fleet, a site or the master, and
+// says line by line what is well, what will not be for long, and what is not,
+// each with the fix. It changes nothing.
+//
+// It owns no facts: it reads the database through db, is told by its caller what
+// is in the token and in the daemon's configuration, and asks the daemon's ports.
+// It trusts the database as the daemons do. A part that cannot be looked at is a
+// line of its own, never a reason to stop.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels. A fail is something that stops answers or will let wrong ones out;
+// a warn is what will become one.
+const (
+	OK   Level = "ok"
+	Warn Level = "warn"
+	Fail Level = "fail"
+)
+
+// Finding is one line of the examination.
+type Finding struct {
+	Check string // what was looked at: "clock", "token", ...
+	Level Level
+	Text  string // what was found
+	Fix   string // what to do; empty when all is well
+}
+
+// findings collects them in the order of the examination.
+type findings struct{ all []Finding }
+
+func (f *findings) ok(check, text string, args ...any) {
+	f.all = append(f.all, Finding{check, OK, fmt.Sprintf(text, args...), ""})
+}
+
+func (f *findings) warn(check, fix, text string, args ...any) {
+	f.all = append(f.all, Finding{check, Warn, fmt.Sprintf(text, args...), fix})
+}
+
+func (f *findings) fail(check, fix, text string, args ...any) {
+	f.all = append(f.all, Finding{check, Fail, fmt.Sprintf(text, args...), fix})
+}
+
+// Well says whether no finding is a fail.
+func Well(all []Finding) bool {
+	for _, f := range all {
+		if f.Level == Fail {
+			return false
+		}
+	}
+	return true
+}
+
+// database asks whether a database is there and its schema ours.
+func (f *findings) database(ctx context.Context, store *db.Store, role string) bool {
+	if err := store.Ping(ctx); err != nil {
+		f.fail("database", "start PostgreSQL, and look at database.dsn and password_file", "%v", err)
+		return false
+	}
+	f.ok("database", "answers")
+	if err := store.CheckSchema(ctx, role); err != nil {
+		f.fail("schema", "ocspctl db migrate --role "+role, "%v", err)
+		return false
+	}
+	f.ok("schema", "is one that this program knows")
+	return true
+}
+
+// rows recounts the replicated tables.
+func (f *findings) rows(ctx context.Context, store *db.Store, fix string) {
+	counts, err := store.Verify(ctx)
+	if err != nil {
+		f.fail("rows", fix, "%v", err)
+		return
+	}
+	var unequal []string
+	var total int64
+	for _, c := range counts {
+		total += c.Counted.Count
+		if !c.Identical {
+			unequal = append(unequal, c.Table)
+		}
+	}
+	if len(unequal) > 0 {
+		f.fail("rows", fix, "those of %s are not what the head counts", strings.Join(unequal, ", "))
+		return
+	}
+	f.ok("rows", "%d, as the head counts them", total)
+}
+
+// timeError is TIME_ERROR of adjtimex(2): the kernel's clock is not synchronised.
+const timeError = 5
+
+// kernelClock asks the kernel whether anything keeps its clock right.
+func (f *findings) kernelClock() {
+	var tx syscall.Timex
+	switch state, err := syscall.Adjtimex(&tx); {
+	case err != nil:
+		f.warn("ntp", "see that chrony or systemd-timesyncd runs", "the kernel does not say whether its clock is synchronised: %v", err)
+	case state == timeError:
+		f.warn("ntp", "apt install chrony (in a container: on its host)", "the kernel says that nothing synchronises its clock")
+	default:
+		f.ok("ntp", "the kernel's clock is synchronised")
+	}
+}
+
+// portPatience bounds one question to a port.
+const portPatience = 5 * time.Second
+
+// get asks a daemon and returns the answer's code and the beginning of its text.
+func get(ctx context.Context, address, path string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, portPatience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(address)+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy: it is this machine
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, "", err
+	}
+	return answer.StatusCode, strings.Join(strings.Fields(string(text)), " "), nil
+}
+
+// local is where a listener without a host is reached from here.
+func local(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// span writes a duration for people, in whole seconds.
+func span(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+	return d.Truncate(time.Second).String()
+}

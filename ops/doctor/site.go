@@ -1,0 +1,300 @@
+package doctor
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Key is a key of the site's token.
+type Key struct {
+	Label string
+	Hash  [32]byte // SHA-256 of its SubjectPublicKeyInfo
+}
+
+// Pin is an issuer that ocspd is configured to serve.
+type Pin struct {
+	Name        string   // of the file, or the fingerprint
+	Fingerprint [32]byte // SHA-256 of the certificate
+	Err         error    // it could not be read
+}
+
+// Daemon is what ocspd's own configuration says.
+type Daemon struct {
+	Store         *db.Store // by ocspd's own login
+	Listen, Admin string
+	Pins          []Pin
+}
+
+// Site examines a site.
+type Site struct {
+	Store *db.Store
+	// Keys lists the keys of the token; nil: no token is configured.
+	Keys func(context.Context) ([]Key, error)
+	// Daemon is nil when ocspd's configuration is not there; NoDaemon says why.
+	Daemon   *Daemon
+	NoDaemon string
+	Now      func() time.Time
+}
+
+// maxSkew is how far a site's clock may be from the master's before good ends.
+const maxSkew = 5 * time.Minute
+
+// Examine looks at everything.
+func (s Site) Examine(ctx context.Context) []Finding {
+	f := &findings{}
+	keys, known := s.token(ctx, f)
+	var issuers []db.Issuer
+	if f.database(ctx, s.Store, "site") {
+		s.subscription(ctx, f)
+		var certificates []db.ResponderCertificate
+		err := s.Store.Look(ctx, func(ctx context.Context, l *db.Look) error {
+			var err error
+			if issuers, err = l.Issuers(ctx); err == nil {
+				certificates, err = l.ResponderCertificates(ctx)
+			}
+			if err == nil {
+				clock(f, l)
+				s.age(f, l.Head.AsOf, issuers)
+			}
+			return err
+		})
+		switch {
+		case errors.Is(err, db.ErrNoHead):
+			f.fail("copy", "start ocspsyncd: it seeds the site", "the site was never seeded")
+		case err != nil:
+			f.fail("copy", "look at the login's rights: ocspctl db user add", "%v", err)
+		default:
+			f.rows(ctx, s.Store, "start ocspsyncd, which seeds anew; who wrote here?")
+			issuers = s.served(f, issuers)
+			if known {
+				s.certificates(ctx, f, issuers, certificates, keys)
+			}
+		}
+	}
+	f.kernelClock()
+	s.daemon(ctx, f)
+	return f.all
+}
+
+func (s Site) token(ctx context.Context, f *findings) ([]Key, bool) {
+	if s.Keys == nil {
+		f.warn("token", "set token in ocspctl's configuration, or give --ocspd-config", "not looked at: no token is configured")
+		return nil, false
+	}
+	keys, err := s.Keys(ctx)
+	switch {
+	case err != nil:
+		f.fail("token", "look at token.uri, token.module and the PIN file; is the HSM's daemon up?", "%v", err)
+		return nil, false
+	case len(keys) == 0:
+		f.fail("token", "ocspctl key generate --label ocsp-SITE-DATE", "is there and holds no key")
+		return nil, true
+	}
+	labels := make([]string, len(keys))
+	for i, k := range keys {
+		labels[i] = k.Label
+	}
+	f.ok("token", "holds %d keys: %s", len(keys), strings.Join(labels, ", "))
+	return keys, true
+}
+
+func (s Site) subscription(ctx context.Context, f *findings) {
+	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
+	sub, err := s.Store.Subscription(ctx)
+	switch {
+	case err != nil:
+		f.warn("subscription", "use a login of group ocsp_sync, or the superuser's", "not looked at: %v", err)
+	case !sub.Exists:
+		f.fail("subscription", restart, "there is none")
+	case !sub.Enabled:
+		f.fail("subscription", restart, "somebody disabled it")
+	case sub.Wrong != "":
+		f.fail("subscription", restart, "%s", sub.Wrong)
+	case sub.Tables < db.Tables || sub.InStep != sub.Tables:
+		f.fail("subscription", restart, "%d of %d tables are in step", sub.InStep, max(sub.Tables, db.Tables))
+	case !sub.Worker:
+		f.fail("subscription", "is the master up, and does it let this site in? PostgreSQL's log says", "no worker is running")
+	case sub.Errors > 0:
+		f.warn("subscription", "PostgreSQL's log says what they were; lost connections count, too", "streams from slot %s; its worker broke off %d times so far", sub.Slot, sub.Errors)
+	default:
+		f.ok("subscription", "streams from slot %s, synchronous_commit is on", sub.Slot)
+	}
+}
+
+func clock(f *findings, l *db.Look) {
+	const mend = "mend the clock of this machine or of the master: chronyc tracking"
+	skew := l.Skew.Abs()
+	switch {
+	case !l.HasSkew:
+		f.warn("clock", "start ocspsyncd: it asks the master", "was never compared with the master's")
+	case skew > maxSkew:
+		f.fail("clock", mend, "is %s from the master's: good ends at %s", l.Skew, maxSkew)
+	case l.SkewAge > 10*time.Minute:
+		f.warn("clock", "start ocspsyncd; is the master up?", "was compared with the master's %s ago, the last time", span(l.SkewAge))
+	case skew > maxSkew/5:
+		f.warn("clock", mend, "is %s from the master's: good ends at %s", l.Skew, maxSkew)
+	default:
+		f.ok("clock", "is %s from the master's", l.Skew)
+	}
+}
+
+// age judges how old the copy is. A minute is twelve heartbeats.
+func (s Site) age(f *findings, asOf time.Time, issuers []db.Issuer) {
+	if len(issuers) == 0 {
+		f.fail("issuers", "ocspctl issuer add, at the master", "there is none in the database")
+		return
+	}
+	limit := issuers[0].Policy.MaxStaleness
+	for _, i := range issuers {
+		limit = min(limit, i.Policy.MaxStaleness)
+	}
+	const fix = "is the master's ocspsyncd alive, and does replication stream? ocspctl doctor, at the master"
+	switch age := s.Now().Sub(asOf); {
+	case age > limit:
+		f.fail("age", fix, "the copy is %s old: good has ended at %s", span(age), span(limit))
+	case age > time.Minute:
+		f.warn("age", fix, "the copy is %s old: good ends at %s", span(age), span(limit))
+	case age < -maxSkew:
+		f.fail("age", "mend the clocks", "the copy is of a time %s ahead of this machine", span(-age))
+	default:
+		f.ok("age", "the copy is %s old: without the master, good ends in %s", span(max(0, age)), span(limit-age))
+	}
+}
+
+// served compares the issuers of the database with those that ocspd pins, and
+// returns those that both have.
+func (s Site) served(f *findings, issuers []db.Issuer) []db.Issuer {
+	if s.Daemon == nil {
+		return issuers
+	}
+	var served []db.Issuer
+	for _, pin := range s.Daemon.Pins {
+		if pin.Err != nil {
+			f.fail("issuers", "look at issuers in ocspd's configuration", "%s: %v", pin.Name, pin.Err)
+			continue
+		}
+		at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return sha256.Sum256(i.Certificate) == pin.Fingerprint })
+		if at < 0 {
+			// Another certificate of the same key does as well, and is found by ocspd alone.
+			f.warn("issuers", "ocspctl issuer add --cert, at the master; or take it out of ocspd's configuration", "%s is pinned, and no issuer of the database has this certificate", pin.Name)
+			continue
+		}
+		served = append(served, issuers[at])
+	}
+	for _, i := range issuers {
+		if !slices.ContainsFunc(served, func(o db.Issuer) bool { return o.ID == i.ID }) {
+			f.warn("issuers", "add its certificate to issuers in ocspd's configuration, if this site is to serve it", "%q is in the database and not pinned: it is answered unauthorized", i.Name)
+		}
+	}
+	if len(served) > 0 {
+		f.ok("issuers", "%d are served", len(served))
+	}
+	return served
+}
+
+func (s Site) daemon(ctx context.Context, f *findings) {
+	d := s.Daemon
+	if d == nil {
+		f.warn("ocspd", "give --ocspd-config FILE", "not looked at: %s", s.NoDaemon)
+		return
+	}
+	rights(ctx, f, d.Store)
+	const start = "systemctl start ocspd; its log says why it stopped"
+	switch code, text, err := get(ctx, d.Admin, "/readyz"); {
+	case err != nil:
+		f.fail("ocspd admin", start, "%v", err)
+	case code != http.StatusOK:
+		f.fail("ocspd admin", "docs/operations.md says what each reason means", "%s/readyz says %d: %s", d.Admin, code, text)
+	default:
+		f.ok("ocspd admin", "%s/readyz says that it is ready", d.Admin)
+	}
+	if code, _, err := get(ctx, d.Listen, "/"); err != nil {
+		f.fail("ocspd public", start, "%v", err)
+	} else {
+		f.ok("ocspd public", "%s answers (%d)", d.Listen, code)
+	}
+}
+
+// rights judges the login of the process that faces the internet.
+func rights(ctx context.Context, f *findings, store *db.Store) {
+	const fix = "ocspctl db user add NAME --role responder, and name it in ocspd's database.dsn"
+	l, err := store.Login(ctx)
+	switch {
+	case err != nil:
+		f.fail("rights", fix, "%v", err)
+	case l.Superuser:
+		f.fail("rights", fix, "ocspd logs in as superuser %s", l.Name)
+	case len(l.Writes) > 0:
+		f.fail("rights", fix, "ocspd's login %s may write %s", l.Name, strings.Join(l.Writes, ", "))
+	case !slices.Equal(l.Groups, []db.Role{db.RoleResponder}):
+		f.fail("rights", fix, "ocspd's login %s is a member of %v, not of %s alone", l.Name, l.Groups, db.RoleResponder)
+	default:
+		f.ok("rights", "ocspd's login %s reads and cannot write", l.Name)
+	}
+}
+
+// certificates judges per issuer the certificate that ocspd would choose: the
+// one that ends last among those whose key is in the token.
+func (s Site) certificates(ctx context.Context, f *findings, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
+	for _, issuer := range issuers {
+		check := "certificate " + issuer.Name
+		ca, err := x509.ParseCertificate(issuer.Certificate)
+		if err != nil {
+			f.fail(check, "the master's row is damaged: ocspctl db verify", "reading the issuer's certificate: %v", err)
+			continue
+		}
+		var best *x509.Certificate
+		var row db.ResponderCertificate
+		for _, r := range rows {
+			mine := slices.ContainsFunc(keys, func(k Key) bool { return k.Hash == r.KeyHash })
+			if r.IssuerID != issuer.ID || !mine {
+				continue
+			}
+			if c, err := x509.ParseCertificate(r.DER); err == nil && (best == nil || c.NotAfter.After(best.NotAfter)) {
+				best, row = c, r
+			}
+		}
+		if best == nil {
+			f.fail(check, "ocspctl key csr SITE, and have the CA's staff run ocspctl responder add SITE --csr FILE --apply", "there is none for a key of this token")
+			continue
+		}
+		s.certificate(ctx, f, check, best, ca, row)
+	}
+}
+
+func (s Site) certificate(ctx context.Context, f *findings, check string, c, ca *x509.Certificate, row db.ResponderCertificate) {
+	const renew = "have the CA's staff run ocspctl responder add SITE --csr FILE --apply"
+	now := s.Now()
+	status, err := s.Store.Certificate(ctx, row.IssuerID, row.Serial)
+	left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
+	switch {
+	case err != nil:
+		f.fail(check, renew, "%s: %v", row.Serial, err)
+	case status.Revoked():
+		f.fail(check, "make a new key, and have it enrolled under a new name", "%s is revoked since %s", row.Serial, status.RevokedAt.Format(time.RFC3339))
+	case row.KeyHash != sha256.Sum256(c.RawSubjectPublicKeyInfo):
+		f.fail(check, renew, "%s is for another key than its row says", row.Serial)
+	case string(c.RawIssuer) != string(ca.RawSubject):
+		f.fail(check, renew, "%s was not issued by %q (RFC 6960 section 4.2.2.2)", row.Serial, ca.Subject)
+	case c.CheckSignatureFrom(ca) != nil:
+		f.fail(check, renew, "%s does not bear the issuer's signature: %v", row.Serial, c.CheckSignatureFrom(ca))
+	case !slices.Equal(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}) || len(c.UnknownExtKeyUsage) > 0:
+		f.fail(check, renew, "%s has another extended key usage than OCSPSigning alone", row.Serial)
+	case now.Before(c.NotBefore):
+		f.fail(check, "mend this machine's clock, or wait", "%s begins at %s", row.Serial, c.NotBefore.UTC().Format(time.RFC3339))
+	case left <= 0:
+		f.fail(check, renew, "%s has expired at %s", row.Serial, c.NotAfter.UTC().Format(time.RFC3339))
+	case left < life/3:
+		f.warn(check, renew, "%s ends in %s, less than a third of its life", row.Serial, span(left))
+	default:
+		f.ok(check, "%s: key, chain and use are right, it ends in %s", row.Serial, span(left))
+	}
+}

@@ -1,0 +1,100 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+	"golang.org/x/sync/errgroup"
+
+	"ocspfleet/db"
+)
+
+// Reply is whether a site came to say revoked.
+type Reply struct {
+	Site    string
+	URL     string
+	Revoked bool
+	Took    time.Duration // from the start of the wait to the answer
+	Detail  string        // what it says instead; empty when it says revoked
+}
+
+// The pauses between two questions: 50 ms are short beside the second within
+// which a revocation is to be seen, half a second spares a site that lags.
+const (
+	firstPause = 50 * time.Millisecond
+	maxPause   = 500 * time.Millisecond
+)
+
+// AwaitRevoked asks every active site that has a certificate of the issuer for
+// the serial until each says revoked, by an answer that can be believed, or ctx
+// ends. A request is one as any client sends, without nonce.
+func (v Surveyor) AwaitRevoked(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial) ([]Reply, error) {
+	if v.Client == nil {
+		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		defer v.Client.CloseIdleConnections()
+	}
+	v.Timeout = cmp.Or(v.Timeout, 10*time.Second)
+	if v.Now == nil {
+		v.Now = time.Now
+	}
+	ca, err := x509.ParseCertificate(issuer.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate of issuer %q: %w", issuer.Name, err)
+	}
+	began := time.Now()
+	roster, err := store.Responders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	roster = slices.DeleteFunc(roster, func(r db.Responder) bool {
+		return r.State != db.ResponderActive ||
+			!slices.ContainsFunc(r.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer.ID })
+	})
+	replies := make([]Reply, len(roster))
+	var group errgroup.Group
+	group.SetLimit(probesAtOnce)
+	for i, site := range roster {
+		group.Go(func() error {
+			replies[i] = v.awaitSite(ctx, site, ca, serial)
+			replies[i].Took = time.Since(began)
+			return nil
+		})
+	}
+	return replies, group.Wait()
+}
+
+func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial) Reply {
+	reply := Reply{Site: site.Name, URL: site.URL, Detail: "it was not asked in time"}
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
+		err := v.saysRevoked(ctx, site, ca, serial)
+		if err == nil {
+			reply.Revoked, reply.Detail = true, ""
+			return reply
+		}
+		if ctx.Err() == nil || reply.Detail == "it was not asked in time" {
+			reply.Detail = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	return reply
+}
+
+func (v Surveyor) saysRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial) error {
+	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
+	defer cancel()
+	raw, _, err := v.ask(ctx, site.URL, ca, serial, false)
+	if err != nil {
+		return err
+	}
+	_, _, err = judge(raw, ca, serial, site, ocsp.Revoked, v.Now())
+	return err
+}

@@ -1,0 +1,134 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// cacertForm is CAcert's tables of certificates, as mysql --batch or a CSV
+// export writes one of them, or as mysqldump does. Names and addresses in them
+// are not looked at.
+type cacertForm struct {
+	root int // the column rootcert: 1 class 1, 2 class 3; 0: there is no such column
+	zone *time.Location
+}
+
+// cacertTables hold X.509 certificates; the table gpg does not.
+var cacertTables = map[string]bool{"emailcerts": true, "domaincerts": true, "orgemailcerts": true, "orgdomaincerts": true}
+
+var cacertColumns = []string{"serial", "expire", "revoked"}
+
+// cacertPending is what CAcert's pages write into the column revoked to ask the
+// signer for a revocation. It is no time, in whatever zone.
+const cacertPending = "1970-01-01 10:00:01"
+
+func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
+	b := bufio.NewReaderSize(in, maxLine)
+	start, err := b.Peek(512)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if !isDump(start) {
+		return eachRecord(b, emit, cacertColumns, f.entry)
+	}
+	d := dump{lexer: lexer{in: b, line: 1}, columns: map[string][]string{}}
+	d.row = func(table string, r record, place Place) error {
+		if !cacertTables[table] {
+			return nil
+		}
+		if len(r.columns) == 0 {
+			return &sqlError{"inserts into " + table + ", whose columns it does not tell: want a dump with CREATE TABLE, or by mysqldump --complete-insert"}
+		}
+		for _, name := range cacertColumns {
+			if _, there := r.columns[name]; !there {
+				return &sqlError{"inserts into " + table + " without the column " + name}
+			}
+		}
+		e := f.entry(r)
+		e.place = place
+		return emit(e)
+	}
+	err = d.read()
+	var sql *sqlError
+	switch {
+	case errors.As(err, &sql):
+		return emit(bad(Place{Line: d.line}, "%s", sql.text))
+	case errors.Is(err, errCut):
+		return emit(bad(Place{Line: d.line}, "is cut short: the dump ends too early"))
+	}
+	return err
+}
+
+// isDump says whether a file begins as SQL does.
+func isDump(start []byte) bool {
+	start = bytes.TrimLeft(start, " \t\r\n")
+	for _, begin := range []string{"--", "/*", "insert ", "create ", "drop ", "lock ", "set ", "use "} {
+		if len(start) >= len(begin) && bytes.EqualFold(start[:len(begin)], []byte(begin)) {
+			return true
+		}
+	}
+	return false
+}
+
+// entry reads one row. CAcert makes it before it signs the certificate, so that
+// the serial may be missing still.
+func (f cacertForm) entry(r record) entry {
+	if e, done := f.otherRoot(r); done {
+		return e
+	}
+	text := r.get("serial")
+	if isNull(text) {
+		return entry{skip: skipUnsigned}
+	}
+	serial, err := parseSerial(text)
+	if err != nil {
+		return entry{problem: err.Error()}
+	}
+	e := entry{row: db.Row{Serial: serial, Status: db.Status{Reason: db.ReasonNone}}}
+	if e.row.Status.NotAfter, err = parseStamp(r.get("expire"), f.zone); err != nil {
+		return entry{problem: "expire " + err.Error()}
+	}
+	switch revoked := r.get("revoked"); {
+	case isNull(revoked):
+	case revoked == cacertPending:
+		e.pending = true
+	default:
+		if e.row.Status.RevokedAt, err = parseStamp(revoked, f.zone); err != nil {
+			return entry{problem: "revoked " + err.Error()}
+		}
+	}
+	return e
+}
+
+// otherRoot says whether a row is of the root that was not asked for.
+func (f cacertForm) otherRoot(r record) (entry, bool) {
+	_, there := r.columns["rootcert"]
+	root := r.get("rootcert")
+	switch {
+	case there && f.root == 0:
+		return entry{problem: "has the column rootcert: say which one this issuer is (--rootcert 1 for class 1, 2 for class 3)"}, true
+	case !there && f.root != 0:
+		return entry{problem: "has no column rootcert, by which --rootcert could choose"}, true
+	case there && root != "1" && root != "2":
+		return entry{problem: fmt.Sprintf("rootcert %s: want 1 or 2", quote([]byte(root)))}, true
+	case there && root != strconv.Itoa(f.root):
+		return entry{skip: skipOtherIssuer}, true
+	}
+	return entry{}, false
+}
+
+// isNull says whether MySQL means nothing by it.
+func isNull(text string) bool {
+	switch text {
+	case "", "0", "NULL", `\N`, "0000-00-00 00:00:00":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,162 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // what EJBCA and RFC 5280 section 4.2.1.2 name certificates and keys by
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/db"
+)
+
+// cfsslForm is the table certificates of CFSSL's certdb as CSV.
+type cfsslForm struct {
+	key    []byte // the issuer's subjectKeyIdentifier
+	issuer *x509.Certificate
+	zone   *time.Location
+}
+
+func newCFSSLForm(o *Options, _ *File) (form, error) {
+	issuer, err := issuerCertificate(o.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	key := issuer.SubjectKeyId
+	if len(key) == 0 {
+		// RFC 5280 section 4.2.1.2, method 1: of the BIT STRING's content.
+		spki, algorithm, bits := cryptobyte.String(issuer.RawSubjectPublicKeyInfo), cryptobyte.String(nil), []byte(nil)
+		if !spki.ReadASN1(&spki, asn1.SEQUENCE) || !spki.ReadASN1(&algorithm, asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) {
+			return nil, fmt.Errorf("reading the key of issuer %q: it is no SubjectPublicKeyInfo", o.Issuer.Name)
+		}
+		sum := sha1.Sum(bits)
+		key = sum[:]
+	}
+	return cfsslForm{key, issuer, o.Location}, nil
+}
+
+func (f cfsslForm) read(in io.Reader, emit func(entry) error) error {
+	return eachRecord(in, emit, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
+}
+
+func (f cfsslForm) entry(r record) entry {
+	text := r.get("authority_key_identifier")
+	key, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	if err != nil || len(key) == 0 {
+		return bad(Place{}, "authority_key_identifier %s: want hexadecimal digits", quote([]byte(text)))
+	}
+	if !bytes.Equal(key, f.key) {
+		return entry{skip: skipOtherIssuer}
+	}
+	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	if row.Serial, err = parseDecimal(r.get("serial_number")); err != nil {
+		return entry{problem: err.Error()}
+	}
+	if row.Status.NotAfter, err = parseStamp(r.get("expiry"), f.zone); err != nil {
+		return entry{problem: "expiry " + err.Error()}
+	}
+	switch status := r.get("status"); status {
+	case "good":
+	case "revoked":
+		if row.Status.RevokedAt, err = parseStamp(r.get("revoked_at"), f.zone); err != nil {
+			return entry{problem: "revoked_at " + err.Error()}
+		}
+		if row.Status.Reason, err = parseCode(r.get("reason")); err != nil {
+			return entry{problem: err.Error()}
+		}
+	default:
+		return bad(Place{}, "status %s: want good or revoked", quote([]byte(status)))
+	}
+	return f.prove(r.get("pem"), row)
+}
+
+// prove compares a row with the certificate beside it, where there is one.
+func (f cfsslForm) prove(text string, row db.Row) entry {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return entry{row: row}
+	}
+	proof := certificateForm{f.issuer}.judge(block.Bytes, Place{})
+	switch {
+	case proof.problem != "":
+		return bad(Place{}, "pem %s", proof.problem)
+	case proof.skip != "":
+		return bad(Place{}, "pem is %s certificate", proof.skip)
+	case !bytes.Equal(proof.row.Serial, row.Serial):
+		return bad(Place{}, "pem has the serial %s, not %s", proof.row.Serial, row.Serial)
+	case !proof.row.Status.NotAfter.Equal(row.Status.NotAfter):
+		return bad(Place{}, "pem ends at %s, not at %s: is the time zone right (--timezone)?",
+			proof.row.Status.NotAfter.Format(time.RFC3339), row.Status.NotAfter.Format(time.RFC3339))
+	}
+	return entry{row: row}
+}
+
+// ejbcaForm is EJBCA's table CertificateData as CSV.
+type ejbcaForm struct {
+	issuer string // SHA-1 of the issuer's certificate, lower-case hex
+	serial func(string) (db.Serial, error)
+}
+
+func newEJBCAForm(o *Options, _ *File) (form, error) {
+	f := ejbcaForm{issuer: fmt.Sprintf("%x", sha1.Sum(o.Issuer.Certificate)), serial: parseDecimal}
+	switch o.SerialBase {
+	case 0, 10:
+	case 16:
+		f.serial = parseSerial
+	default:
+		return nil, fmt.Errorf("serials of base %d: want 10 or 16", o.SerialBase)
+	}
+	return f, nil
+}
+
+func (f ejbcaForm) read(in io.Reader, emit func(entry) error) error {
+	return eachRecord(in, emit, []string{"serialNumber", "status", "expireDate", "revocationDate", "revocationReason"}, f.entry)
+}
+
+func (f ejbcaForm) entry(r record) entry {
+	if issuer := r.get("cafingerprint"); issuer != "" && !strings.EqualFold(issuer, f.issuer) {
+		return entry{skip: skipOtherIssuer}
+	}
+	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	var err error
+	if row.Serial, err = f.serial(r.get("serialnumber")); err != nil {
+		return bad(Place{}, "%v (--serial-base says how they are written)", err)
+	}
+	if row.Status.NotAfter, err = parseMillis(r.get("expiredate")); err != nil {
+		return entry{problem: "expireDate " + err.Error()}
+	}
+	reason := r.get("revocationreason")
+	// CertificateConstants of EJBCA: 10 inactive, 11 rollover pending, 20 active,
+	// 21 notified of its expiry, 30 temporarily revoked, 40 revoked, 50
+	// unrevoked, 60 archived (expired; revoked or not).
+	switch status := r.get("status"); status {
+	case "10", "11", "20", "21", "50":
+		return entry{row: row}
+	case "0":
+		return entry{skip: skipUnsigned}
+	case "60":
+		if reason == "-1" || reason == "8" {
+			return entry{row: row}
+		}
+	case "30", "40":
+		if reason == "-1" {
+			return bad(Place{}, "status %s: is revoked, with the reason -1, not revoked", status)
+		}
+	default:
+		return bad(Place{}, "status %s: want one of 0, 10, 11, 20, 21, 30, 40, 50, 60", quote([]byte(status)))
+	}
+	if row.Status.RevokedAt, err = parseMillis(r.get("revocationdate")); err != nil {
+		return entry{problem: "revocationDate " + err.Error()}
+	}
+	if row.Status.Reason, err = parseCode(reason); err != nil {
+		return entry{problem: err.Error()}
+	}
+	return entry{row: row}
+}

@@ -1,0 +1,75 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+)
+
+// maxLine is the longest line read, in octets. A row of 20-octet serial and a
+// subject name of every attribute's upper bound is below 8 KiB.
+const maxLine = 64 << 10
+
+// What is wrong with a line, whatever its form.
+const (
+	problemLong = "is longer than 64 KiB"
+	problemCut  = "is cut short: the file does not end with a line end"
+	problemNUL  = "has a NUL octet"
+)
+
+// scanner reads lines of bounded length.
+type scanner struct {
+	in   *bufio.Reader
+	line int64 // number of the last line returned, from 1
+}
+
+func newScanner(r io.Reader) *scanner { return &scanner{in: bufio.NewReaderSize(r, maxLine)} }
+
+// next returns a line without its line end, valid until the next call, or what
+// is wrong with it; io.EOF after the last. A last line without its end is
+// returned with the problem, for forms that do not mind.
+func (s *scanner) next() (line []byte, problem string, err error) {
+	line, err = s.in.ReadSlice('\n')
+	if len(line) > 0 {
+		s.line++
+	}
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = s.in.ReadSlice('\n')
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil // told at the next call
+		}
+		return nil, problemLong, err
+	case errors.Is(err, io.EOF) && len(line) > 0:
+		// openssl passes over a last line without its end, and a file that was
+		// cut in its middle looks like this.
+		return line, problemCut, nil
+	case err != nil:
+		return nil, "", err
+	}
+	line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
+	if bytes.IndexByte(line, 0) >= 0 {
+		return nil, problemNUL, nil
+	}
+	return line, "", nil
+}
+
+// eachLine calls do for each line.
+func eachLine(in io.Reader, do func(line []byte, place Place, problem string) error) error {
+	s := newScanner(in)
+	for {
+		line, problem, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := do(line, Place{Line: s.line}, problem); err != nil {
+			return err
+		}
+	}
+}

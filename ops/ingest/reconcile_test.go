@@ -1,0 +1,182 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"ocspfleet/db"
+)
+
+// A CRL is silent on what is not revoked, expired, or revoked after it was made.
+func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
+	store := master(t)
+	ca := newAuthority(t, "CA one")
+	o := ca.options("crl")
+	o.Issuer = oneIssuer(t, store)
+	o.Issuer.Certificate = ca.cert.Raw
+	made := now.Add(-time.Hour)
+	rows := map[int]db.Status{
+		1:  {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                               // good: no matter
+		2:  {NotAfter: made.Add(-time.Hour), RevokedAt: made.Add(-2 * time.Hour), Reason: db.ReasonNone},        // expired
+		3:  {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(time.Minute), Reason: db.ReasonNone},             // newer
+		4:  {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonNone},            // lacks in the CRL
+		10: {NotAfter: now.Add(time.Hour), RevokedAt: made, Reason: db.ReasonSuperseded},                        // the same
+		11: {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                               // good here, revoked there
+		12: {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonSuperseded},      // another time
+		13: {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonCertificateHold}, // on hold here
+	}
+	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), db.ImportSource{}, act); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(t.Context(), keep(t, "one.crl", ca.crl(t, 1, entries(5))), o) // 10 to 14, revoked when it was made
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	before, err := store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.Reconcile(t.Context(), store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintln(c.OnlyHere, c.FirstHere[0].Serial, c.Expired, c.Newer, c.Sites, c.Same, c.Counts[db.ImportRevoke],
+		c.Counts[db.ImportDetail], c.Counts[db.ImportPermanent], c.Counts[db.ImportNoEnd], c.Different())
+	if want := fmt.Sprintln(1, "04", 1, 1, 0, 1, 1, 1, 1, 1, 5); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if after, err := store.Head(t.Context()); err != nil || after.AuditCount != before.AuditCount || after.Position != before.Position {
+		t.Errorf("reconcile wrote: %+v, %v", after, err)
+	}
+}
+
+// Whatever is on both sides, each difference is found, and no other.
+func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
+	store := master(t)
+	rows := rapid.MapOfN(rapid.IntRange(1, 40), rapid.Map(rapid.Bool(), func(revoked bool) db.Status {
+		s := db.Status{NotAfter: now.Add(time.Hour), Reason: db.ReasonNone}
+		if revoked {
+			s.RevokedAt = now.Add(-time.Hour)
+		}
+		return s
+	}), 0, 25)
+	rapid.Check(t, func(r *rapid.T) {
+		o := options(db.ProfileRevocable)
+		var err error
+		if o.Issuer, err = newIssuer(t.Context(), store); err != nil {
+			r.Fatal(err)
+		}
+		here, there := rows.Draw(r, "master"), rows.Draw(r, "file")
+		if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(here), db.ImportSource{}, act); err != nil {
+			r.Fatal(err)
+		}
+		f, err := Open(t.Context(), write(t, linesFrom(there)...), o)
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer f.Close()
+		c, err := f.Reconcile(t.Context(), store, nil)
+		if err != nil {
+			r.Fatal(err)
+		}
+		var want, onlyHere int64
+		for n := 1; n <= 40; n++ {
+			h, hereToo := here[n]
+			s, thereToo := there[n]
+			if hereToo && !thereToo {
+				onlyHere++
+			}
+			if hereToo != thereToo || h != s {
+				want++
+			}
+		}
+		if c.Different() != want || c.OnlyHere != onlyHere {
+			r.Fatalf("%d differ, %d only here; want %d and %d", c.Different(), c.OnlyHere, want, onlyHere)
+		}
+	})
+}
+
+// Marks are looked at window by window; every one comes into exactly one.
+func TestWindowsCoverAllMarks(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		marks := rapid.SliceOfNDistinct(rapid.Uint64(), 0, 60, rapid.ID).Draw(r, "marks")
+		twice := rapid.SliceOfN(rapid.IntRange(0, max(0, len(marks)-1)), 0, 3).Draw(r, "twice")
+		all := slices.Clone(marks)
+		want := map[uint64]struct{}{}
+		if len(marks) > 0 {
+			for _, i := range twice {
+				all = append(all, marks[i])
+				want[marks[i]] = struct{}{}
+			}
+		}
+		got, seen := map[uint64]struct{}{}, 0
+		for w := (window{limit: 10, high: math.MaxUint64}); ; {
+			for _, mark := range all {
+				if err := w.add(mark); err != nil {
+					r.Fatal(err)
+				}
+			}
+			seen += len(w.marks)
+			for mark := range repeats(w.marks) {
+				got[mark] = struct{}{}
+			}
+			if w.high == math.MaxUint64 {
+				break
+			}
+			w = window{limit: 10, low: w.high + 1, high: math.MaxUint64, marks: w.marks[:0]}
+		}
+		if seen != len(all) || len(got) != len(want) {
+			r.Fatalf("%d of %d marks seen, %d of %d repeats found", seen, len(all), len(got), len(want))
+		}
+	})
+	w := window{limit: 10, high: math.MaxUint64}
+	var err error
+	for range 20 {
+		if err = w.add(0); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, errRepeated) {
+		t.Errorf("one mark for ever: %v", err)
+	}
+}
+
+// Rows come in pages, whatever the serials.
+func TestEveryRowOfTheMasterIsSeenOnce(t *testing.T) {
+	store := master(t)
+	issuer := oneIssuer(t, store)
+	const n = 25_000
+	for from := 1; from <= n; from += 5000 {
+		var rows []db.Row
+		for i := from; i < from+5000; i++ {
+			rows = append(rows, db.Row{
+				Serial: db.SerialFromMagnitude(big.NewInt(int64(i)).Bytes(), false),
+				Status: db.Status{NotAfter: now, Reason: db.ReasonNone},
+			})
+		}
+		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rows, db.ImportSource{}, act); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	err := store.EachCertificate(t.Context(), issuer.ID, func(m db.MasterRow) error {
+		seen[string(m.Serial)] = true
+		return nil
+	})
+	if err != nil || len(seen) != n {
+		t.Errorf("%d rows seen, %v", len(seen), err)
+	}
+	var out strings.Builder
+	if rows, err := store.Export(t.Context(), issuer.ID, db.ExportCSV, &out); err != nil || rows != n || strings.Count(out.String(), "\n") != n+1 {
+		t.Errorf("%d rows exported in %d lines, %v", rows, strings.Count(out.String(), "\n"), err)
+	}
+}

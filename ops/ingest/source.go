@@ -1,0 +1,157 @@
+package ingest
+
+import (
+	"fmt"
+	"io"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// form reads one kind of file.
+type form interface {
+	// read hands on, in order and from the beginning, all that the file states.
+	// An error of its own means that the file cannot be read as a whole. It is
+	// called several times and must say the same of the same octets.
+	read(in io.Reader, emit func(entry) error) error
+}
+
+// entry is one thing that a file states.
+type entry struct {
+	place   Place
+	row     db.Row
+	problem string // not empty: it is bad, and nothing of the file is imported
+	skip    string // not empty: it is not for this import, for this reason
+	pending bool   // the source was asked to revoke it and has not
+}
+
+// bad is an entry with a problem.
+func bad(place Place, format string, args ...any) entry {
+	return entry{place: place, problem: fmt.Sprintf(format, args...)}
+}
+
+// Place is where an entry stands in its file; what says nothing is zero.
+type Place struct {
+	Name string // of a file in a directory or tar
+	Line int64  // from 1
+	Row  int64  // from 1: of an entry that lines do not tell apart
+}
+
+// String returns what stands between the file's name and the problem, such as
+// "12", "12 row 5", "certs/a.pem" or "row 17".
+func (p Place) String() string {
+	var parts []string
+	if p.Name != "" {
+		parts = append(parts, p.Name)
+	}
+	if p.Line > 0 {
+		parts = append(parts, strconv.FormatInt(p.Line, 10))
+	}
+	if p.Row > 0 {
+		parts = append(parts, "row "+strconv.FormatInt(p.Row, 10))
+	}
+	return strings.Join(parts, " ")
+}
+
+// Why an entry is passed over.
+const (
+	skipOtherIssuer = "another issuer's"
+	skipOwn         = "the issuer's own certificate"
+	skipUnsigned    = "not issued yet: no serial"
+	skipNoFile      = "no regular file"
+	skipNoCert      = "holds no certificate"
+)
+
+// Kind says what a note is about.
+type Kind string
+
+// The kinds of notes.
+const (
+	KindBad      Kind = "bad"      // the row cannot be imported, and so nothing is
+	KindSkipped  Kind = "skipped"  // the row is not for this import
+	KindPending  Kind = "pending"  // a revocation was asked for there and not done
+	KindConflict Kind = "conflict" // the master knows it otherwise and keeps that
+)
+
+// Note is one row that does not come to the master as the file has it.
+type Note struct {
+	Kind  Kind
+	Place Place
+	Text  string
+}
+
+// Options are what a file is read and judged by.
+type Options struct {
+	Form   string // one of Forms
+	Issuer db.Issuer
+	Now    time.Time // revocations over 5 min after it are refused
+	// NotAfter is the end given to certificates that the master does not know
+	// and whose end the source does not tell (a CRL). Zero: they are left out.
+	NotAfter time.Time
+	// Location is the time zone of times that name none (CAcert, CFSSL). Nil: UTC.
+	Location *time.Location
+	// RootCert selects by CAcert's column rootcert: 1 class 1, 2 class 3. Zero
+	// where the file has no such column.
+	RootCert int
+	// SerialBase is how EJBCA's serials are written: 10 (zero, too) or 16.
+	SerialBase int
+	// LastCRL is the number of the newest CRL imported before; an older one is
+	// refused. Nil: none.
+	LastCRL *big.Int
+	// Note, if not nil, is told of each row that does not come to the master as
+	// the file has it.
+	Note func(Note)
+	// Progress, if not nil, is told how far the judging is, in octets.
+	Progress func(Progress)
+}
+
+// makers make a form. They may keep f, to tell what only the form can know.
+var makers = map[string]func(o *Options, f *File) (form, error){
+	"openssl-index": func(*Options, *File) (form, error) { return indexForm{}, nil },
+	"crl":           newCRLForm,
+	"csv":           func(o *Options, _ *File) (form, error) { return csvForm{o.Issuer.Name}, nil },
+	"ndjson":        func(o *Options, _ *File) (form, error) { return ndjsonForm{o.Issuer.Name}, nil },
+	"cacert":        func(o *Options, _ *File) (form, error) { return cacertForm{o.RootCert, o.Location}, nil },
+	"cfssl":         newCFSSLForm,
+	"ejbca":         newEJBCAForm,
+	"step-ca":       newStepForm,
+	"certificates":  newCertificateForm,
+}
+
+// Forms lists the names of all forms.
+func Forms() []string {
+	names := make([]string, 0, len(makers))
+	for name := range makers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// problemOf judges a row beyond its form.
+func (o *Options) problemOf(row db.Row) string {
+	s := row.Status
+	switch {
+	case len(row.Serial) == 0:
+		return "has no serial"
+	case row.Serial[0] >= 0x80:
+		return fmt.Sprintf("serial %s: is negative (RFC 5280 section 4.1.2.2)", row.Serial)
+	case len(row.Serial) > db.MaxSerialLen:
+		return fmt.Sprintf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", short(row.Serial.String()), len(row.Serial), db.MaxSerialLen)
+	case !s.NotAfter.IsZero() && !s.NotAfter.After(earliest):
+		return fmt.Sprintf("expiry %s lies before %d", s.NotAfter.Format(time.RFC3339), earliest.Year())
+	case !s.Revoked():
+		return ""
+	case !s.RevokedAt.After(earliest):
+		return fmt.Sprintf("revocation time %s lies before %d", s.RevokedAt.Format(time.RFC3339), earliest.Year())
+	case s.RevokedAt.After(o.Now.Add(clockSkew)):
+		return fmt.Sprintf("revocation time %s lies in the future", s.RevokedAt.Format(time.RFC3339))
+	case o.Issuer.Policy.Profile == db.ProfileBR && s.Reason == db.ReasonCertificateHold:
+		return "is on hold: the profile br forbids certificateHold (BR section 4.9.13)"
+	}
+	return ""
+}

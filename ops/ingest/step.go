@@ -1,0 +1,152 @@
+package ingest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// stepForm is step-ca's tables x509_certs and revoked_x509_certs: JSON objects,
+// one a line or in an array. An object is a revocation as step-ca stores it
+// ({"Serial": ..., "RevokedAt": ...}), a certificate ({"Certificate": DER in
+// base64}), or a row of either table as it lies in PostgreSQL or MySQL
+// ({"nkey": ..., "nvalue": ...}, base64). A certificate and its revocation become
+// one row.
+type stepForm struct{ certificates certificateForm }
+
+func newStepForm(o *Options, _ *File) (form, error) {
+	issuer, err := issuerCertificate(o.Issuer)
+	return stepForm{certificateForm{issuer}}, err
+}
+
+func (f stepForm) read(in io.Reader, emit func(entry) error) error {
+	b := bufio.NewReaderSize(in, maxLine)
+	if start, err := b.Peek(1); err == nil && start[0] == '[' {
+		return f.readArray(b, emit)
+	}
+	return eachLine(b, func(line []byte, place Place, problem string) error {
+		if problem == "" && len(line) == 0 {
+			return nil
+		}
+		e := entry{problem: problem}
+		if problem == "" {
+			e = f.entry(line)
+		}
+		e.place = place
+		return emit(e)
+	})
+}
+
+// rationed gives out so many octets, until it is filled again.
+type rationed struct {
+	in   io.Reader
+	left int
+}
+
+func (r *rationed) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errors.New("an object is longer than 64 KiB")
+	}
+	n, err := r.in.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
+}
+
+func (f stepForm) readArray(in io.Reader, emit func(entry) error) error {
+	ration := &rationed{in, 4 * maxLine}
+	d := json.NewDecoder(ration)
+	if _, err := d.Token(); err != nil {
+		return errCut
+	}
+	number := int64(0)
+	for d.More() {
+		number++
+		var one json.RawMessage
+		ration.left = 4 * maxLine
+		if err := d.Decode(&one); err != nil {
+			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+				err = errors.New("the array is cut short")
+			}
+			return emit(bad(Place{Row: number}, "is no JSON: %v", err))
+		}
+		e := f.entry(one)
+		e.place = Place{Row: number}
+		if err := emit(e); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return errCut
+	}
+	return nil
+}
+
+// stepObject has the fields of all kinds of objects.
+type stepObject struct {
+	Serial     string
+	ReasonCode *int
+	RevokedAt  string
+	ExpiresAt  string
+
+	Certificate string
+
+	Key   *string `json:"nkey"`
+	Value *string `json:"nvalue"`
+}
+
+func (f stepForm) entry(text []byte) entry {
+	var o stepObject
+	if err := json.Unmarshal(text, &o); err != nil {
+		return bad(Place{}, "is no JSON object of step-ca: %v", short(strings.ToValidUTF8(err.Error(), "?")))
+	}
+	switch {
+	case o.Value != nil:
+		value, err := parseBase64(*o.Value)
+		switch {
+		case err != nil:
+			return bad(Place{}, "nvalue %v", err)
+		case len(value) > 0 && value[0] == '{':
+			return f.entry(value)
+		}
+		return f.certificates.judge(value, Place{})
+	case o.Certificate != "":
+		der, err := parseBase64(o.Certificate)
+		if err != nil {
+			return bad(Place{}, "Certificate %v", err)
+		}
+		return f.certificates.judge(der, Place{})
+	case o.RevokedAt != "":
+		return o.revoked()
+	}
+	return bad(Place{}, "is neither a revocation (Serial, RevokedAt) nor a certificate (Certificate, or nvalue)")
+}
+
+// revoked reads a revocation. The zero time stands for an end that step-ca did
+// not know.
+func (o stepObject) revoked() entry {
+	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	var err error
+	if row.Serial, err = parseDecimal(o.Serial); err != nil {
+		return entry{problem: err.Error()}
+	}
+	if o.ExpiresAt != "" && !strings.HasPrefix(o.ExpiresAt, "0001-") {
+		if row.Status.NotAfter, err = parseStamp(o.ExpiresAt, time.UTC); err != nil {
+			return entry{problem: "ExpiresAt " + err.Error()}
+		}
+	}
+	if row.Status.RevokedAt, err = parseStamp(o.RevokedAt, time.UTC); err != nil {
+		return entry{problem: "RevokedAt " + err.Error()}
+	}
+	if o.ReasonCode != nil {
+		if row.Status.Reason, err = parseCode(fmt.Sprint(*o.ReasonCode)); err != nil {
+			return entry{problem: err.Error()}
+		}
+	}
+	return entry{row: row}
+}

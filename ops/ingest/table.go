@@ -1,0 +1,205 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Records of a table: lines of fields below a line of their names. Fields are
+// separated by commas, and quoted as RFC 4180 has it (a quoted field may hold
+// line ends), or by tabs, and escaped as mysql --batch does. Which of both it is
+// says the first line.
+
+// record is one row of a table by its column's names.
+type record struct {
+	columns map[string]int
+	fields  []string
+}
+
+// get returns a field, "" where the table has no such column.
+func (r record) get(name string) string {
+	if at, there := r.columns[name]; there {
+		return r.fields[at]
+	}
+	return ""
+}
+
+// eachRecord reads a table that must have the columns wanted, named in any case.
+func eachRecord(in io.Reader, emit func(entry) error, wanted []string, do func(record) entry) error {
+	t := tableReader{s: newScanner(in)}
+	names, place, problem, err := t.head()
+	if errors.Is(err, io.EOF) {
+		return emit(bad(Place{Line: 1}, "is missing: want the names of the columns, %s among them", strings.Join(wanted, ", ")))
+	}
+	if err != nil {
+		return err
+	}
+	r := record{columns: map[string]int{}}
+	for i, name := range names {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if _, twice := r.columns[name]; twice {
+			problem = "names the column " + quote([]byte(name)) + " twice"
+		}
+		r.columns[name] = i
+	}
+	for _, name := range wanted {
+		if _, there := r.columns[strings.ToLower(name)]; !there && problem == "" {
+			problem = "lacks the column " + name + ": want the names of the columns in the first line, " + strings.Join(wanted, ", ") + " among them"
+		}
+	}
+	if problem != "" {
+		return emit(entry{place: place, problem: problem}) // without columns nothing below means anything
+	}
+	for {
+		fields, place, problem, err := t.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		e := entry{place: place, problem: problem}
+		switch {
+		case problem != "":
+		case len(fields) != len(names):
+			e = bad(place, "has %d fields, want %d as in the first line", len(fields), len(names))
+		default:
+			r.fields = fields
+			e = do(r)
+			e.place = place
+		}
+		if err := emit(e); err != nil {
+			return err
+		}
+	}
+}
+
+// tableReader reads the lines of a table.
+type tableReader struct {
+	s    *scanner
+	tabs bool // separated by tabs
+}
+
+// head reads the first line and chooses the separator by it.
+func (t *tableReader) head() ([]string, Place, string, error) {
+	start, err := t.s.in.Peek(len(byteOrderMark))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, Place{}, "", err
+	}
+	if string(start) == byteOrderMark {
+		if _, err := t.s.in.Discard(len(byteOrderMark)); err != nil {
+			return nil, Place{}, "", err
+		}
+	}
+	line, problem, err := t.s.next()
+	place := Place{Line: t.s.line}
+	if err != nil || problem != "" {
+		return nil, place, problem, err
+	}
+	t.tabs = bytes.IndexByte(line, '\t') >= 0
+	fields, problem := t.split(line)
+	return slices.Clone(fields), place, problem, nil
+}
+
+const byteOrderMark = "\uFEFF" // some programs of Windows begin UTF-8 with it
+
+// next reads one record; empty lines are passed over.
+func (t *tableReader) next() ([]string, Place, string, error) {
+	for {
+		line, problem, err := t.s.next()
+		place := Place{Line: t.s.line}
+		if err != nil || problem != "" {
+			return nil, place, problem, err
+		}
+		if len(line) == 0 {
+			continue
+		}
+		if !t.tabs && bytes.Count(line, []byte{'"'})%2 == 1 {
+			if line, problem, err = t.goOn(bytes.Clone(line)); err != nil || problem != "" {
+				return nil, place, problem, err
+			}
+		}
+		fields, problem := t.split(line)
+		return fields, place, problem, nil
+	}
+}
+
+// goOn reads on until the quote that is open in record closes.
+func (t *tableReader) goOn(record []byte) ([]byte, string, error) {
+	for {
+		line, problem, err := t.s.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, "has a quote that is never closed", nil
+		case err != nil || problem != "":
+			return nil, problem, err
+		}
+		record = append(append(record, '\n'), line...)
+		if len(record) > maxLine {
+			return nil, problemLong, nil
+		}
+		if bytes.Count(line, []byte{'"'})%2 == 1 {
+			return record, "", nil
+		}
+	}
+}
+
+func (t *tableReader) split(line []byte) (fields []string, problem string) {
+	if t.tabs {
+		for field := range strings.SplitSeq(string(line), "\t") {
+			fields = append(fields, unescape(field))
+		}
+		return fields, ""
+	}
+	for rest := string(line); ; {
+		var field string
+		if !strings.HasPrefix(rest, `"`) {
+			before, after, more := strings.Cut(rest, ",")
+			if strings.Contains(before, `"`) {
+				return nil, "has a quote inside a field that does not begin with one"
+			}
+			fields = append(fields, before)
+			if !more {
+				return fields, ""
+			}
+			rest = after
+			continue
+		}
+		field, rest = unquote(rest[1:])
+		fields = append(fields, field)
+		switch {
+		case rest == "":
+			return fields, ""
+		case rest[0] != ',':
+			return nil, "has text after a closing quote"
+		}
+		rest = rest[1:]
+	}
+}
+
+// unquote returns what stands before the closing quote, and what after it.
+func unquote(text string) (field, rest string) {
+	for at := 0; ; {
+		end := strings.IndexByte(text[at:], '"')
+		if end < 0 {
+			return strings.ReplaceAll(text, `""`, `"`), ""
+		}
+		if at += end + 1; at == len(text) || text[at] != '"' {
+			return strings.ReplaceAll(text[:at-1], `""`, `"`), text[at:]
+		}
+		at++
+	}
+}
+
+var escapes = strings.NewReplacer(`\t`, "\t", `\n`, "\n", `\0`, "\x00", `\\`, `\`)
+
+// unescape reads a field as mysql --batch writes it.
+func unescape(field string) string {
+	if strings.IndexByte(field, '\\') < 0 || field == `\N` {
+		return field
+	}
+	return escapes.Replace(field)
+}

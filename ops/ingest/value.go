@@ -1,0 +1,122 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// parseSerial reads a serial in hexadecimal digits, as openssl prints it.
+func parseSerial(text string) (db.Serial, error) {
+	const digits = "0123456789abcdefABCDEF"
+	magnitude, negative := strings.CutPrefix(text, "-")
+	switch {
+	case magnitude == "" || strings.Trim(magnitude, digits) != "":
+		return nil, fmt.Errorf("serial %s: want hexadecimal digits", quote([]byte(text)))
+	case negative:
+		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", quote([]byte(text)))
+	}
+	serial, err := db.ParseSerial(magnitude)
+	if err != nil {
+		return nil, err
+	}
+	if len(serial) > db.MaxSerialLen {
+		return nil, fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", quote([]byte(text)), len(serial), db.MaxSerialLen)
+	}
+	return serial, nil
+}
+
+// maxDecimal is more digits than any serial of 20 octets has: 2^159 has 48.
+const maxDecimal = 64
+
+// parseDecimal reads a serial in decimal digits.
+func parseDecimal(text string) (db.Serial, error) {
+	magnitude, negative := strings.CutPrefix(text, "-")
+	if magnitude == "" || len(magnitude) > maxDecimal || strings.Trim(magnitude, "0123456789") != "" {
+		return nil, fmt.Errorf("serial %s: want at most %d decimal digits", quote([]byte(text)), maxDecimal)
+	}
+	if negative {
+		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", quote([]byte(text)))
+	}
+	n, ok := new(big.Int).SetString(magnitude, 10)
+	if !ok {
+		return nil, fmt.Errorf("serial %s: want decimal digits", quote([]byte(text)))
+	}
+	serial := db.SerialFromMagnitude(n.Bytes(), false)
+	if len(serial) > db.MaxSerialLen {
+		return nil, fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", quote([]byte(text)), len(serial), db.MaxSerialLen)
+	}
+	return serial, nil
+}
+
+// parseStamp reads a time as databases write it: with its zone, or in zone.
+// Fractions are cut off: the table has whole seconds.
+func parseStamp(text string, zone *time.Location) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05 -0700 MST"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC().Truncate(time.Second), nil
+		}
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t.UTC().Truncate(time.Second), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%s: want a time such as 2026-11-22 15:04:05", quote([]byte(text)))
+}
+
+// parseMillis reads a time in milliseconds since 1970.
+func parseMillis(text string) (time.Time, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n >= int64(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()) {
+		return time.Time{}, fmt.Errorf("%s: want milliseconds since 1970", quote([]byte(text)))
+	}
+	return time.UnixMilli(n).UTC().Truncate(time.Second), nil
+}
+
+// parseCode reads a CRLReason as a number (RFC 5280 section 5.3.1).
+func parseCode(text string) (db.Reason, error) {
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil || n < 0 || n > 10 || n == 7:
+		return 0, fmt.Errorf("reason %s: is none of RFC 5280's numbers", quote([]byte(text)))
+	case n == 8:
+		return 0, fmt.Errorf("reason %s (removeFromCRL): is no revocation (RFC 5280 section 5.3.1)", quote([]byte(text)))
+	case n == 0:
+		return db.ReasonNone, nil // RFC 5280: unspecified should be absent
+	}
+	return db.Reason(n), nil
+}
+
+// parseBase64 reads base64 with any white space in it, as databases wrap it.
+func parseBase64(text string) ([]byte, error) {
+	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	if err != nil {
+		return nil, errors.New("is no base64")
+	}
+	return der, nil
+}
+
+// quote shows a field in an error, cut short: a shifted column can hold a name.
+func quote(field []byte) string {
+	if len(field) > mostShown {
+		return fmt.Sprintf("%q...", bytes.ToValidUTF8(field[:mostShown], []byte("?")))
+	}
+	return fmt.Sprintf("%q", field)
+}
+
+const mostShown = 48
+
+func short(text string) string {
+	if len(text) > mostShown {
+		return text[:mostShown] + "..."
+	}
+	return text
+}
