@@ -60,12 +60,12 @@ func (g *gate) enter(expired <-chan time.Time, closed <-chan struct{}) error {
 		return nil
 	default:
 	}
-	n := g.waiting.Add(1)
-	defer func() { g.metrics.waiting(g.waiting.Add(-1)) }()
-	if n > int64(g.bound()) {
+	defer g.waiting.Add(-1)
+	if g.waiting.Add(1) > int64(g.bound()) {
 		return ErrBusy
 	}
-	g.metrics.waiting(n)
+	g.metrics.waiting(1)
+	defer g.metrics.waiting(-1)
 	select {
 	case g.slots <- struct{}{}:
 		return nil

@@ -66,8 +66,10 @@ func (m *Metrics) rebuilt() {
 	}
 }
 
-func (m *Metrics) waiting(n int64) {
+// waiting adds n, never sets: two callers who each set what they counted may
+// do so in the wrong order, and the last one would stay.
+func (m *Metrics) waiting(n int) {
 	if m != nil {
-		m.queue.Set(float64(n))
+		m.queue.Add(float64(n))
 	}
 }
