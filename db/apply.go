@@ -86,7 +86,7 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) error {
 			return fmt.Errorf("%w: the copy is at position %d, the checkpoint at %d", ErrGap, head.Position, step.Head.Position)
 		}
 		if g != nil && g.Last < head.Position {
-			return nil // it was applied before
+			return step.store(ctx, tx) // it was applied before, or the rows came another way
 		}
 		for _, t := range FeedTables {
 			if err := t.apply(ctx, tx, head, step); err != nil {

@@ -69,8 +69,8 @@ func (s *seed) stageFeed(ctx context.Context, from FeedSeed) error {
 				return err
 			}
 		}
-		if _, err := s.tx.Exec(ctx, "insert into snapshot_chunk values ($1, $2, $3, $4) on conflict do nothing", n.Epoch, n.Position, i, body); err != nil {
-			return fmt.Errorf("keeping chunk %d: %w", i, err)
+		if err := keepChunk(ctx, s.tx, n, i, body); err != nil {
+			return err
 		}
 	}
 	if _, err := s.tx.Exec(ctx, "analyze seed_certificate"); err != nil {
@@ -129,10 +129,5 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 	if err := writeAnchor(ctx, s.tx, from.Anchor); err != nil {
 		return err
 	}
-	n := from.Snapshot
-	_, err := s.tx.Exec(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4) on conflict do nothing", n.Epoch, n.Position, n.Note, n.Octets)
-	if err != nil {
-		return fmt.Errorf("keeping the manifest: %w", err)
-	}
-	return dropSnapshots(ctx, s.tx)
+	return keepSnapshot(ctx, s.tx, from.Snapshot)
 }

@@ -152,8 +152,8 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 
 // confirm takes a later checkpoint of the segment that the copy stands on.
 func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
-	have, head := p.copy.Anchor, p.copy.Head
-	if c.Number != have.Number || c.Position != head.Position || !c.AsOf.After(head.AsOf) {
+	have := p.copy.Anchor
+	if !p.confirms(c) {
 		return nil
 	}
 	if c.Hash() != feed.Hash(have.NoteHash) && c.Previous != feed.Hash(have.NoteHash) {
@@ -173,7 +173,7 @@ func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpo
 func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	err := p.cfg.Store.Apply(call, step)
+	err := p.store(call, step)
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
@@ -181,7 +181,7 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 	if err != nil {
 		return err
 	}
-	if p.copy, err = p.cfg.Store.FeedCopy(call); err != nil {
+	if p.copy, err = p.loadCopy(call); err != nil {
 		return err
 	}
 	p.cfg.Board.Post(step.Note)
@@ -204,14 +204,14 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	have := p.copy
 	// A copy that is not what was signed goes back to an older snapshot, if there is
 	// no other: the segments after it lead to where it was, in the same breath.
-	if p.diverged == "" && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
+	if p.diverged == "" && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
 		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
 	}
 	head, err := s.Head()
 	if err != nil {
 		return err
 	}
-	seeded, err := p.cfg.Store.SeedFromFeed(ctx, db.FeedSeed{
+	seeded, err := p.storeSeed(ctx, db.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks),
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
@@ -230,7 +230,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	p.reseed, p.diverged = "", ""
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
 		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
-	p.copy, err = p.cfg.Store.FeedCopy(ctx)
+	p.copy, err = p.loadCopy(ctx)
 	return err
 }
 
@@ -238,7 +238,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 // here is found, and the copy seeded anew.
 func (p *Puller) recount(ctx context.Context) error {
 	now := p.cfg.Now()
-	if !p.copy.Anchored || now.Before(p.recountDue) {
+	if p.cfg.Mirror || !p.copy.Anchored || now.Before(p.recountDue) && !p.check.Swap(false) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -48,6 +49,9 @@ type Config struct {
 	// Recount is how often the whole copy is recounted, between two polls. Default
 	// 1 min, but never more than a hundredth of the time.
 	Recount time.Duration
+	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
+	// by, and leaves the rows alone: they come by native replication.
+	Mirror bool
 	// Log gets changes of source, seeds and what is wrong with a source.
 	Log *slog.Logger
 	// Now is the site's clock. Default time.Now.
@@ -81,6 +85,7 @@ type Puller struct {
 
 	mu    sync.Mutex // guards state
 	state State
+	check atomic.Bool // somebody asked for a recount
 
 	// What follows belongs to Run's goroutine.
 	keys   *feed.KeySet
@@ -208,7 +213,7 @@ func (p *Puller) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	var err error
-	if p.copy, err = p.cfg.Store.FeedCopy(ctx); err != nil {
+	if p.copy, err = p.loadCopy(ctx); err != nil {
 		return err
 	}
 	if p.keys == nil {
