@@ -238,7 +238,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 // here is found, and the copy seeded anew.
 func (p *Puller) recount(ctx context.Context) error {
 	now := p.cfg.Now()
-	if p.cfg.Mirror || !p.copy.Anchored || now.Before(p.recountDue) && !p.check.Swap(false) {
+	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || now.Before(p.recountDue) && !p.check.Swap(false) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
