@@ -47,6 +47,9 @@ func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w 
 		// The chunks go by a connection of their own: this one is busy with COPY.
 		return pgx.BeginFunc(ctx, s.pool, func(write pgx.Tx) error {
 			epoch, position := w.Head.Epoch, w.Head.Position
+			if err := forgetSnapshot(ctx, write, epoch, position); err != nil {
+				return err
+			}
 			made, err := f(ctx, w, func(i int, body []byte) error {
 				_, err := write.Exec(ctx, "insert into snapshot_chunk values ($1, $2, $3, $4)", epoch, position, i, body)
 				return err
@@ -63,6 +66,17 @@ func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w 
 	})
 	if err != nil {
 		return fmt.Errorf("making a snapshot: %w", plain(err))
+	}
+	return nil
+}
+
+// forgetSnapshot makes room for another one of the same position: it was signed by
+// a key that is not believed any more.
+func forgetSnapshot(ctx context.Context, tx pgx.Tx, epoch, position int64) error {
+	for _, table := range []string{"snapshot_chunk", "snapshot"} {
+		if _, err := tx.Exec(ctx, "delete from "+table+" where epoch = $1 and position = $2", epoch, position); err != nil {
+			return fmt.Errorf("dropping an old snapshot: %w", err)
+		}
 	}
 	return nil
 }

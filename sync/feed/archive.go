@@ -5,16 +5,19 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"ocspfleet/db"
 )
 
 // ArchiverConfig says when snapshots are made, and by whom they are signed. A
 // zero duration stands for its default.
 type ArchiverConfig struct {
-	// Store, Key and Keys are as in SealerConfig.
-	Store *db.Store
-	Key   *Key
-	Keys  *KeySet
+	// Store, Key, Next, Keys and Root are as in SealerConfig.
+	Store     *db.Store
+	Key, Next *Key
+	Keys      *KeySet
+	Root      note.Verifier
 	// Poll is how often the need is judged. Default 10 s.
 	Poll time.Duration
 	// Every is the age at which a snapshot is replaced, if anything changed since.
@@ -38,6 +41,10 @@ const snapshotTimeout = time.Hour
 type Archiver struct {
 	cfg     ArchiverConfig
 	trouble trouble
+
+	// What follows belongs to Run's goroutine.
+	ring keyring
+	good int64 // position of the newest snapshot that the set in force was seen to open
 }
 
 // NewArchiver fills in the defaults.
@@ -51,7 +58,7 @@ func NewArchiver(cfg ArchiverConfig) *Archiver {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Archiver{cfg: cfg}
+	return &Archiver{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)}
 }
 
 // Trouble says why no snapshot can be made; empty: all is well.
@@ -89,7 +96,14 @@ func (a *Archiver) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if need.Head.Epoch != a.cfg.Keys.Epoch || !a.due(need) {
+	renewed, err := a.ring.renew(call, a.cfg.Now())
+	if err != nil {
+		return err
+	}
+	if renewed {
+		a.good = 0
+	}
+	if need.Head.Epoch != a.ring.set.Epoch || !a.due(need) {
 		return nil // the sealer tells of a wrong epoch
 	}
 	return a.make(ctx)
@@ -97,6 +111,8 @@ func (a *Archiver) step(ctx context.Context) error {
 
 func (a *Archiver) due(need db.SnapshotNeed) bool {
 	switch newest := need.Newest; {
+	case newest.Note != nil && !a.opens(newest):
+		return true // by a key that is banned or not in the set any more: no site would take it
 	case need.Head.Position == newest.Position:
 		return false
 	case newest.Note == nil || need.Leap || need.Since > max(newest.Octets, leastSince):
@@ -104,6 +120,16 @@ func (a *Archiver) due(need db.SnapshotNeed) bool {
 	default:
 		return a.cfg.Now().Sub(newest.MadeAt) >= a.cfg.Every
 	}
+}
+
+func (a *Archiver) opens(newest db.Snapshot) bool {
+	if a.good == 0 || a.good != newest.Position {
+		if _, err := a.ring.set.OpenSnapshot(newest.Note); err != nil {
+			return false
+		}
+		a.good = newest.Position
+	}
+	return true
 }
 
 func (a *Archiver) make(ctx context.Context) error {
@@ -119,10 +145,14 @@ func (a *Archiver) make(ctx context.Context) error {
 		if err := cut.Close(); err != nil {
 			return db.Snapshot{}, err
 		}
-		s = Snapshot{Checkpoint: NewCheckpoint(a.cfg.Keys.Origin, w.Head, w.PurgeBefore), Chunks: cut.Chunks}
-		s.KeySet, s.Number, s.Segment, s.Previous = a.cfg.Keys.Number, w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
-		note, err := s.Sign(a.cfg.Key)
-		return db.Snapshot{Note: note, Octets: s.Size()}, err
+		key, err := a.ring.signer(w.Head.Epoch, w.Head.AsOf)
+		if err != nil {
+			return db.Snapshot{}, err
+		}
+		s = Snapshot{Checkpoint: NewCheckpoint(a.ring.set.Origin, w.Head, w.PurgeBefore), Chunks: cut.Chunks}
+		s.KeySet, s.Number, s.Segment, s.Previous = a.ring.set.Number, w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+		signed, err := s.Sign(key)
+		return db.Snapshot{Note: signed, Octets: s.Size()}, err
 	})
 	if err != nil {
 		return err

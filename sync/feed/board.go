@@ -30,6 +30,13 @@ func (b *Board) Post(n db.FeedNote) {
 	}
 }
 
+// Clear takes down what is shown: it is not believed any more.
+func (b *Board) Clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.note = db.FeedNote{}
+}
+
 func newer(a, b db.FeedNote) bool {
 	return a.Position > b.Position || a.Position == b.Position && a.AsOf.After(b.AsOf)
 }

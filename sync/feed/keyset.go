@@ -33,6 +33,9 @@ const maxKeys = 16
 var (
 	// ErrForged says that no key of the set, or not the root, signed this.
 	ErrForged = errors.New("it is not signed by a key that may sign it")
+	// ErrUnknownKey says that no key of the set signed this: it may be of a banned
+	// key, of one that is not named any more, or of anybody. It is an ErrForged, too.
+	ErrUnknownKey = errors.New("no key of the key set signed it")
 	// ErrNewerKeys says that a newer key set is needed to judge this.
 	ErrNewerKeys = errors.New("it was signed under a newer key set")
 	// ErrEpoch says that this speaks of another epoch than the key set.
@@ -126,6 +129,9 @@ func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
 		verifiers = append(verifiers, v)
 	}
 	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	if unknown := (*note.UnverifiedNoteError)(nil); errors.As(err, &unknown) {
+		return "", FeedKey{}, fmt.Errorf("%w: %w", ErrForged, ErrUnknownKey)
+	}
 	if err != nil {
 		return "", FeedKey{}, fmt.Errorf("%w: %w", ErrForged, err)
 	}
@@ -168,4 +174,18 @@ func (k *KeySet) OpenCheckpoint(signed []byte) (*Checkpoint, error) {
 		return nil, fmt.Errorf("reading a checkpoint: %w", err)
 	}
 	return c, nil
+}
+
+// Bans says whether a key that this set bans has signed a note.
+func (k *KeySet) Bans(signed []byte) bool {
+	for _, key := range k.Banned {
+		v, err := note.NewVerifier(key)
+		if err != nil {
+			continue // no key, no signature
+		}
+		if _, err := note.Open(signed, note.VerifierList(v)); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"ocspfleet/db"
 )
@@ -16,10 +17,16 @@ import (
 type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *db.Store
-	// Key signs; the newest key set must name it.
+	// Key signs; the newest key set must name it, or Next.
 	Key *Key
-	// Keys is the key set in force.
+	// Next signs instead of Key, once the key set in force names it and its time has
+	// come. Nil: no rotation is prepared.
+	Next *Key
+	// Keys is the key set in force at the start.
 	Keys *KeySet
+	// Root verifies newer key sets that are stored while this runs; they are taken
+	// within a second. Nil: Keys stays.
+	Root note.Verifier
 	// Board is told of each checkpoint once it is stored.
 	Board *Board
 	// Poll is how often the head is looked at. Default 5 ms: half of it is added
@@ -50,6 +57,7 @@ type Sealer struct {
 	trouble trouble
 
 	// What follows belongs to Run's goroutine.
+	ring     keyring
 	epoch    int64
 	sealed   int64     // position of the last checkpoint
 	asOf     time.Time // of the last checkpoint
@@ -74,11 +82,12 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Key.Name() != cfg.Keys.Origin || !slices.ContainsFunc(cfg.Keys.Keys, func(k FeedKey) bool { return k.Verifier == cfg.Key.Verifier() }) {
+	ring := newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)
+	if !ring.names() {
 		return nil, fmt.Errorf("key set %d of %s does not name the feed key %s: have the feed root sign one that does",
 			cfg.Keys.Number, cfg.Keys.Origin, cfg.Key.Verifier())
 	}
-	return &Sealer{cfg: cfg, trouble: trouble{text: "nothing was signed yet"}}, nil
+	return &Sealer{cfg: cfg, ring: ring, trouble: trouble{text: "nothing was signed yet"}}, nil
 }
 
 // Trouble says why nothing is signed; empty: all is well.
@@ -130,11 +139,16 @@ func (s *Sealer) look(ctx context.Context) error {
 		return err
 	}
 	now := s.cfg.Now()
+	renewed, err := s.ring.renew(ctx, now)
+	if err != nil {
+		return err
+	}
+	if renewed {
+		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
+		s.signedAt = time.Time{} // sites hear of it by the next checkpoint
+	}
 	switch {
 	case p.Epoch != s.epoch:
-		if p.Epoch != s.cfg.Keys.Epoch {
-			return fmt.Errorf("%w: the master's is %d, key set %d says %d: have the feed root sign one for it", ErrEpoch, p.Epoch, s.cfg.Keys.Number, s.cfg.Keys.Epoch)
-		}
 		return s.seal(ctx) // the first one after the start
 	case p.Position == s.sealed:
 		if now.Sub(s.signedAt) >= s.cfg.Confirm && p.AsOf.After(s.asOf) {
@@ -177,45 +191,48 @@ func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 		return db.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
 			"begin a new epoch by a key set of the feed root", w.Head.Position, w.Last.Last)
 	}
-	c := NewCheckpoint(s.cfg.Keys.Origin, w.Head, w.PurgeBefore)
-	c.KeySet = s.cfg.Keys.Number
-	c.Number, c.Segment, c.Previous = w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
-	note := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
-	var err error
-	if w.Head.Position == w.Last.Last {
-		note.Note, err = c.Sign(s.cfg.Key)
-		return db.Sealed{Note: note}, err
-	}
-	segment := &Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: Hash(w.Last.Hash)}
-	sealed, err := s.fill(ctx, w, segment, &c)
+	key, err := s.ring.signer(w.Head.Epoch, w.Head.AsOf)
 	if err != nil {
 		return db.Sealed{}, err
 	}
-	note.Number, note.Note = segment.Number, sealed.Note
-	return db.Sealed{Note: note, Segment: &db.Segment{
+	c := NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
+	c.KeySet = s.ring.set.Number
+	c.Number, c.Segment, c.Previous = w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
+	if w.Head.Position == w.Last.Last {
+		signed.Note, err = c.Sign(key)
+		return db.Sealed{Note: signed}, err
+	}
+	segment := &Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: Hash(w.Last.Hash)}
+	sealed, err := s.fill(ctx, w, segment, &c, key)
+	if err != nil {
+		return db.Sealed{}, err
+	}
+	signed.Number, signed.Note = segment.Number, sealed.Note
+	return db.Sealed{Note: signed, Segment: &db.Segment{
 		Epoch: segment.Epoch, Number: segment.Number, First: segment.First, Last: segment.Last,
 		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
 	}}, nil
 }
 
 // fill seals a segment with its changes, or as a leap where they are too many.
-func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint) (Sealed, error) {
+func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
 	if count := segment.Last - segment.First + 1; count > MaxEntries {
-		return s.leap(ctx, segment, c)
+		return s.leap(ctx, segment, c, key)
 	}
 	var err error
 	if segment.Changes, err = w.Changes(ctx, w.Last.Last); err != nil {
 		return Sealed{}, err
 	}
-	sealed, err := Seal(segment, c, s.cfg.Key)
+	sealed, err := Seal(segment, c, key)
 	if errors.Is(err, ErrTooLarge) {
-		return s.leap(ctx, segment, c)
+		return s.leap(ctx, segment, c, key)
 	}
 	return sealed, err
 }
 
-func (s *Sealer) leap(ctx context.Context, segment *Segment, c *Checkpoint) (Sealed, error) {
+func (s *Sealer) leap(ctx context.Context, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
 	segment.Changes, segment.Leap = nil, true
 	s.cfg.Log.WarnContext(ctx, "too many changes for a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
-	return Seal(segment, c, s.cfg.Key)
+	return Seal(segment, c, key)
 }
