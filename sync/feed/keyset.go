@@ -82,6 +82,15 @@ func OpenKeySet(signed []byte, origin string, root note.Verifier) (*KeySet, erro
 	return k, nil
 }
 
+// ParseKeySet reads a set's text, without judging who signed it.
+func ParseKeySet(text string) (*KeySet, error) {
+	k, err := parseKeySet(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading a key set: %w", err)
+	}
+	return k, nil
+}
+
 func parseKeySet(text string) (*KeySet, error) {
 	l := &lines{rest: text}
 	k := &KeySet{}
