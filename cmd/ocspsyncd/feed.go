@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
@@ -25,6 +26,10 @@ type wiring struct {
 	plan     *boot.Plan
 	registry *prometheus.Registry
 }
+
+// retryPause is the pause after a source failed; it doubles up to 16 s, the longest
+// that a site may overlook that the master is back.
+const retryPause = 250 * time.Millisecond
 
 // publish adds sealing and serving to the master's plan, and returns their troubles.
 func (w wiring) publish(ctx context.Context) (func() []string, error) {
@@ -107,7 +112,7 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	board := &feed.Board{}
 	puller, err := pull.New(pull.Config{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board, Mirror: mirror,
-		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Log: w.env.Log,
+		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, Log: w.env.Log,
 	})
 	if err != nil {
 		return nil, err
