@@ -323,9 +323,15 @@ func writeAnchor(ctx context.Context, tx pgx.Tx, a Anchor) error {
 	return nil
 }
 
-// KeepFork keeps two signed statements that contradict each other.
+// keptForks bounds the evidence: the first contradictions tell the story, and a
+// source that invents more shall not fill the disk (16 KiB each).
+const keptForks = 64
+
+// KeepFork keeps two signed statements that contradict each other. Beyond 64 pairs
+// it keeps no more.
 func (s *Store) KeepFork(ctx context.Context, source, why string, ours, theirs []byte) error {
-	_, err := s.pool.Exec(ctx, "insert into feed_fork (source, why, ours, theirs) values ($1, $2, $3, $4) on conflict do nothing", source, why, ours, theirs)
+	_, err := s.pool.Exec(ctx, `insert into feed_fork (source, why, ours, theirs) select $1, $2, $3, $4
+		where (select count(*) from feed_fork) < $5 on conflict do nothing`, source, why, ours, theirs, keptForks)
 	if err != nil {
 		return fmt.Errorf("keeping evidence: %w", plain(err))
 	}

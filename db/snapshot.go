@@ -81,6 +81,19 @@ func forgetSnapshot(ctx context.Context, tx pgx.Tx, epoch, position int64) error
 	return nil
 }
 
+// TrimSegments drops segments that were sealed, or came here, longer ago than keep,
+// and that every kept snapshot of their epoch covers; those of earlier epochs go by
+// age alone. The newest one stays, since the next continues it.
+func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
+		and (last <= (select min(position) from snapshot s where s.epoch = g.epoch) and number < (select max(number) from segment n where n.epoch = g.epoch)
+		  or epoch < (select epoch from feed_head))`, keep.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("trimming segments: %w", plain(err))
+	}
+	return tag.RowsAffected(), nil
+}
+
 func dropSnapshots(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `with old as (
 		  delete from snapshot where (epoch, position) not in (select epoch, position from snapshot order by epoch desc, position desc limit $1)

@@ -74,6 +74,7 @@ alter table snapshot owner to ocsp_owner;
 alter table snapshot_chunk owner to ocsp_owner;
 
 grant select, insert on segment, feed_keys to ocsp_publisher;
+grant delete on segment to ocsp_publisher;  -- those that a snapshot covers, long ago
 grant select, insert, update on feed_checkpoint to ocsp_publisher;
 grant select, insert, delete on snapshot, snapshot_chunk to ocsp_publisher;
 grant select on change_body to ocsp_publisher;

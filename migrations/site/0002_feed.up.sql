@@ -77,6 +77,7 @@ alter table feed_anchor owner to ocsp_owner;
 alter table feed_fork owner to ocsp_owner;
 
 grant select, insert on segment, feed_keys, feed_fork to ocsp_sync;
+grant delete on segment to ocsp_sync;  -- those that a snapshot covers, long ago
 grant select, insert, update on feed_checkpoint, feed_anchor to ocsp_sync;
 grant select, insert, delete on snapshot, snapshot_chunk to ocsp_sync;
 grant select on segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk, feed_anchor, feed_fork to ocsp_responder, ocsp_operator;

@@ -24,6 +24,9 @@ type ArchiverConfig struct {
 	// Default 24 h. One is made sooner when the segments since are longer than it,
 	// or one of them is a leap.
 	Every time.Duration
+	// Keep is how long segments stay that both kept snapshots cover: a site that was
+	// away for less goes on where it was, another takes a snapshot. Default 30 d.
+	Keep time.Duration
 	// Log gets what was made, and troubles.
 	Log *slog.Logger
 	// Now is this machine's clock. Default time.Now.
@@ -43,8 +46,9 @@ type Archiver struct {
 	trouble trouble
 
 	// What follows belongs to Run's goroutine.
-	ring keyring
-	good int64 // position of the newest snapshot that the set in force was seen to open
+	ring    keyring
+	trimDue time.Time
+	good    int64 // position of the newest snapshot that the set in force was seen to open
 }
 
 // NewArchiver fills in the defaults.
@@ -54,6 +58,9 @@ func NewArchiver(cfg ArchiverConfig) *Archiver {
 	}
 	if cfg.Every == 0 {
 		cfg.Every = 24 * time.Hour
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = 30 * 24 * time.Hour
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -103,10 +110,28 @@ func (a *Archiver) step(ctx context.Context) error {
 	if renewed {
 		a.good = 0
 	}
+	if err := a.trim(call); err != nil {
+		return err
+	}
 	if need.Head.Epoch != a.ring.set.Epoch || !a.due(need) {
 		return nil // the sealer tells of a wrong epoch
 	}
 	return a.make(ctx)
+}
+
+// trimEvery is how often old segments are looked for, or Poll where that is longer.
+const trimEvery = time.Minute
+
+func (a *Archiver) trim(ctx context.Context) error {
+	if a.cfg.Now().Before(a.trimDue) {
+		return nil
+	}
+	a.trimDue = a.cfg.Now().Add(trimEvery)
+	n, err := a.cfg.Store.TrimSegments(ctx, a.cfg.Keep)
+	if n > 0 {
+		a.cfg.Log.InfoContext(ctx, "old segments are gone: snapshots cover them", slog.Int64("segments", n))
+	}
+	return err
 }
 
 func (a *Archiver) due(need db.SnapshotNeed) bool {

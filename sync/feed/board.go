@@ -11,8 +11,9 @@ import (
 // Board shows the newest checkpoint to whoever waits for it. Safe for concurrent
 // use; the zero value is empty.
 type Board struct {
-	mu      sync.Mutex // guards note and changed
+	mu      sync.Mutex // guards all
 	note    db.FeedNote
+	shown   []db.FeedNote // the last ones, the newest at the end
 	changed chan struct{} // closed at the next Post; nil: nobody waits
 }
 
@@ -24,6 +25,9 @@ func (b *Board) Post(n db.FeedNote) {
 		return
 	}
 	b.note = n
+	if b.shown = append(b.shown, n); len(b.shown) > remembered {
+		b.shown = append([]db.FeedNote(nil), b.shown[1:]...)
+	}
 	if b.changed != nil {
 		close(b.changed)
 		b.changed = nil
@@ -34,7 +38,23 @@ func (b *Board) Post(n db.FeedNote) {
 func (b *Board) Clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.note = db.FeedNote{}
+	b.note, b.shown = db.FeedNote{}, nil
+}
+
+// remembered is how many checkpoints a board knows again: who asks for news names
+// one of the last.
+const remembered = 8
+
+// recall returns the checkpoint that a tag names, if it was shown here lately.
+func (b *Board) recall(tag string) (db.FeedNote, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range b.shown {
+		if Tag(n.Note) == tag {
+			return n, true
+		}
+	}
+	return db.FeedNote{}, false
 }
 
 func newer(a, b db.FeedNote) bool {

@@ -49,7 +49,7 @@ type TableTally struct {
 const SchemaVersion = 1
 
 var (
-	errNote       = errors.New("the note is not of the form")
+	errNote       = formError("the note is not of the form")
 	errOrigin     = errors.New("an origin is a host name, perhaps with /name after it, as ca.example/status")
 	originPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,99}(/[a-z0-9][a-z0-9-]{0,31})?$`)
 )

@@ -35,8 +35,15 @@ type Client struct {
 	http *http.Client
 }
 
-// ErrSource says that a source answered with something that is no answer.
-var ErrSource = errors.New("the source does not answer as a feed does")
+// What a source may do instead of answering. ErrSlow and ErrEndless are ErrSource, too.
+var (
+	// ErrSource says that a source answered with something that is no answer.
+	ErrSource = errors.New("the source does not answer as a feed does")
+	// ErrSlow says that it was silent, or slower than any line that is of use.
+	ErrSlow = fmt.Errorf("%w: it is too slow", ErrSource)
+	// ErrEndless says that it sends more than any answer has.
+	ErrEndless = fmt.Errorf("%w: it sends too much", ErrSource)
+)
 
 // NewClient checks the address; it connects on first use.
 func NewClient(cfg ClientConfig) (*Client, error) {
@@ -79,6 +86,26 @@ func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait t
 	return c.get(ctx, "/feed/checkpoint?after="+strconv.FormatInt(after, 10)+"&wait="+wait.String(), tag, MaxNote, wait)
 }
 
+// News waits for what is newer than seen, the newest checkpoint that this site has
+// taken, at position after. It returns nil when nothing came in time. Without seen it
+// returns the newest checkpoint at once, or as soon as it is beyond after.
+func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.Duration) (*News, error) {
+	wait = min(wait, maxWait)
+	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
+	if seen != nil {
+		path += "&seen=" + Tag(seen)
+	}
+	body, _, err := c.get(ctx, path, "", MaxNews, wait)
+	if err != nil || body == nil {
+		return nil, err
+	}
+	news, err := openNews(body, seen)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s for news: %w", c, err)
+	}
+	return news, nil
+}
+
 // Segment fetches a sealed segment; db.ErrNotSealed when the source has it not.
 func (c *Client) Segment(ctx context.Context, epoch, number int64) (Sealed, error) {
 	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", MaxSealed, 0)
@@ -105,7 +132,7 @@ func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byt
 func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time.Duration) (body []byte, next string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(fmt.Errorf("%w: it is too slow", ErrSource)) })
+	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
 	defer watch.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
@@ -142,7 +169,7 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 		return nil, fmt.Errorf("%w: status %d", ErrSource, response.StatusCode)
 	}
 	if response.ContentLength > int64(limit) {
-		return nil, fmt.Errorf("%w: %d octets, at most %d are of use", ErrSource, response.ContentLength, limit)
+		return nil, fmt.Errorf("%w: %d octets, at most %d are of use", ErrEndless, response.ContentLength, limit)
 	}
 	began := time.Now()
 	pace := paced{response.Body, func(n int) {
@@ -154,7 +181,7 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 	case err != nil:
 		return nil, err
 	case len(body) > limit:
-		return nil, fmt.Errorf("%w: more than %d octets", ErrSource, limit)
+		return nil, fmt.Errorf("%w: more than %d octets", ErrEndless, limit)
 	case len(body) == 0:
 		return nil, fmt.Errorf("%w: an empty answer", ErrSource)
 	}

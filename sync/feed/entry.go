@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -82,7 +81,7 @@ func addRow(b *cryptobyte.Builder, c db.Change) {
 	})
 }
 
-var errEntry = errors.New("an entry is not of the form")
+var errEntry = formError("an entry is not of the form")
 
 // readEntry reads one change; its position is the caller's to give.
 func readEntry(s *cryptobyte.String) (db.Change, error) {

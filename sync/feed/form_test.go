@@ -20,9 +20,9 @@ import (
 
 func TestSegmentComesBackAsItWas(t *testing.T) {
 	for name, s := range map[string]*feed.Segment{
-		"every kind": {Epoch: epoch, Number: 1, First: 1, Last: 7, Changes: everyKind(1)},
-		"compressed": {Epoch: epoch, Number: 2, First: 8, Last: 1007, Previous: feed.Hash{1}, Changes: issued(rand.New(rand.NewPCG(1, 1)), 8, 1000, 0.1)},
-		"leap":       {Epoch: epoch, Number: 3, First: 1008, Last: 1 << 40, Previous: feed.Hash{2}, Leap: true},
+		"every kind": {Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
+		"compressed": {Epoch: epoch, Number: 2, First: 9, Last: 1008, Previous: feed.Hash{1}, Changes: issued(rand.New(rand.NewPCG(1, 1)), 9, 1000, 0.1)},
+		"leap":       {Epoch: epoch, Number: 3, First: 1009, Last: 1 << 40, Previous: feed.Hash{2}, Leap: true},
 	} {
 		sealed := seal(t, s, "one")
 		der, err := sealed.Marshal()
@@ -88,7 +88,7 @@ func TestSegmentPropertyRoundTrip(t *testing.T) {
 // Every single octet that is changed, and every cut, is noticed.
 func TestTamperedOctetsAreRefused(t *testing.T) {
 	keys := testKeys(t, "one")
-	sealed, err := seal(t, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 7, Changes: everyKind(1)}, "one").Marshal()
+	sealed, err := seal(t, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)}, "one").Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestNotesOfOneKindAreNoOther(t *testing.T) {
 
 func TestSegmentsThatCannotBe(t *testing.T) {
 	good := func() *feed.Segment {
-		return &feed.Segment{Epoch: 1, Number: 1, First: 1, Last: 7, Changes: everyKind(1)}
+		return &feed.Segment{Epoch: 1, Number: 1, First: 1, Last: 8, Changes: everyKind(1)}
 	}
 	for name, change := range map[string]func(*feed.Segment){
 		"gap":              func(s *feed.Segment) { s.Last++ },

@@ -45,7 +45,7 @@ func testSnapshot(tb testing.TB) (signed, chunk []byte) {
 	if err := cut.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	s := feed.Snapshot{Checkpoint: testCheckpoint(7), Chunks: cut.Chunks}
+	s := feed.Snapshot{Checkpoint: testCheckpoint(8), Chunks: cut.Chunks}
 	s.Number, s.Segment = 1, feed.Hash{1}
 	signed, err := s.Sign(testKey(tb, "one"))
 	if err != nil {
@@ -57,9 +57,9 @@ func testSnapshot(tb testing.TB) (signed, chunk []byte) {
 // goldenSegments are the segments in testdata.
 func goldenSegments() []*feed.Segment {
 	return []*feed.Segment{
-		{Epoch: epoch, Number: 1, First: 1, Last: 7, Changes: everyKind(1)},
-		{Epoch: epoch, Number: 2, First: 8, Last: 107, Changes: issued(rand.New(rand.NewPCG(1, 2)), 8, 100, 0.1)},
-		{Epoch: epoch, Number: 3, First: 108, Last: 1_000_000, Leap: true},
+		{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
+		{Epoch: epoch, Number: 2, First: 9, Last: 108, Changes: issued(rand.New(rand.NewPCG(1, 2)), 9, 100, 0.1)},
+		{Epoch: epoch, Number: 3, First: 109, Last: 1_000_000, Leap: true},
 	}
 }
 
@@ -106,7 +106,7 @@ func TestGoldenFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := snapshot.OpenChunk(0, read(t, "chunk-0"))
-	if err != nil || len(rows) != 5 {
+	if err != nil || len(rows) != 6 {
 		t.Errorf("the chunk has %d rows, %v", len(rows), err)
 	}
 }

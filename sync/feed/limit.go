@@ -33,6 +33,17 @@ const (
 	MaxSealed = MaxSegment + MaxNote + 16
 )
 
+// ErrForm says that something is not of the form, whoever sent or signed it.
+var ErrForm = errors.New("it is not of the form")
+
+// formError is an ErrForm that says of what.
+type formError string
+
+func (e formError) Error() string { return string(e) }
+
+// Is makes it an ErrForm.
+func (e formError) Is(target error) bool { return target == ErrForm }
+
 var errTrailing = errors.New("octets follow the end")
 
 // pack compresses der where that makes it shorter. The two forms are told apart

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -16,7 +15,7 @@ type Sealed struct {
 	Body []byte // of the segment
 }
 
-var errSealed = errors.New("the sealed segment is not of the form")
+var errSealed = formError("the sealed segment is not of the form")
 
 // Seal signs a checkpoint over a segment's body. The checkpoint's position,
 // number and hash are set here; the rest is the caller's.
@@ -48,15 +47,19 @@ func (c *Checkpoint) Sign(signer note.Signer) ([]byte, error) {
 // Marshal is the file that is served as /feed/segment/N.
 func (s Sealed) Marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(s.Note)+len(s.Body)+16))
-	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(s.Note) })
-		b.AddASN1OctetString(s.Body)
-	})
+	s.add(b)
 	der, err := b.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("writing a sealed segment: %w", err)
 	}
 	return der, nil
+}
+
+func (s Sealed) add(b *cryptobyte.Builder) {
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(s.Note) })
+		b.AddASN1OctetString(s.Body)
+	})
 }
 
 // ParseSealed takes the file apart, without judging it.

@@ -27,7 +27,7 @@ type Segment struct {
 	Changes []db.Change // Last-First+1 of them, or none in a leap
 }
 
-var errSegment = errors.New("the segment is not of the form")
+var errSegment = formError("the segment is not of the form")
 
 // formVersion is the version of segments and chunks.
 const formVersion = 1

@@ -62,7 +62,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, busy: map[Pin]int{}}
 	r := chi.NewRouter()
 	for path, handle := range map[string]http.HandlerFunc{
-		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/segment/{number}": s.segment,
+		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/news": s.news, "/feed/segment/{number}": s.segment,
 		"/feed/snapshot": s.newestSnapshot, "/feed/snapshot/{position}": s.snapshot, "/feed/snapshot/{position}/{chunk}": s.chunk,
 	} {
 		r.Get(path, handle)
@@ -142,23 +142,11 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 // checkpoint is a long poll: with after=P it waits for a position beyond P, with
 // If-None-Match for another checkpoint than that one, whichever comes first.
 func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	after, wait := int64(-1), time.Duration(0)
-	var err error
-	if text := query.Get("after"); text != "" {
-		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
-			http.Error(w, "after wants a position", http.StatusBadRequest)
-			return
-		}
-	}
-	if text := query.Get("wait"); text != "" {
-		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
-			http.Error(w, fmt.Sprintf("wait wants a time up to %v", maxWait), http.StatusBadRequest)
-			return
-		}
+	after, wait, ok := s.poll(w, r)
+	if !ok {
+		return
 	}
 	seen := r.Header.Get("If-None-Match")
-	s.limit(w, wait, 0)
 	note := s.cfg.Board.Await(r.Context(), wait, func(n db.FeedNote) bool {
 		return n.Position > after || seen != "" && etag(n.Note) != seen
 	})
@@ -166,10 +154,32 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 		return
 	}
+	var err error
 	if note.Note == nil {
 		err = db.ErrNotSealed
 	}
 	s.answer(w, r, file{body: note.Note, text: true}, err)
+}
+
+// poll reads what a long poll asks for, and gives its answer the time.
+func (s *Server) poll(w http.ResponseWriter, r *http.Request) (after int64, wait time.Duration, ok bool) {
+	query := r.URL.Query()
+	after = -1
+	var err error
+	if text := query.Get("after"); text != "" {
+		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
+			http.Error(w, "after wants a position", http.StatusBadRequest)
+			return 0, 0, false
+		}
+	}
+	if text := query.Get("wait"); text != "" {
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
+			http.Error(w, fmt.Sprintf("wait wants a time up to %v", maxWait), http.StatusBadRequest)
+			return 0, 0, false
+		}
+	}
+	s.limit(w, wait, 0)
+	return after, wait, true
 }
 
 func (s *Server) segment(w http.ResponseWriter, r *http.Request) {

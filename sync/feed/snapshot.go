@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -26,7 +25,7 @@ type Chunk struct {
 	Hash Hash
 }
 
-var errChunk = errors.New("the chunk is not of the form")
+var errChunk = formError("the chunk is not of the form")
 
 // Text is what is signed.
 func (s *Snapshot) Text() string {

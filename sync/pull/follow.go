@@ -41,7 +41,7 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 			return err
 		}
 		if p.reseed != "" {
-			return fmt.Errorf("%w: its snapshot does not help: %s", ErrStale, p.reseed)
+			return fmt.Errorf("%w: its snapshot does not help: %s", ErrGap, p.reseed)
 		}
 	}
 	if err := p.confirm(ctx, from, c, signed); err != nil {
@@ -64,6 +64,9 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 	}
 	switch {
 	case c.Number < have.Number:
+		if stored, err := p.cfg.Store.FeedSegment(ctx, c.Epoch, c.Number); err == nil && c.Segment != feed.Hash(stored.Hash) {
+			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
+		}
 		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
 	case c.Number > have.Number:
 		return nil
@@ -88,18 +91,24 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 // fork keeps both statements and leaves the source; the copy stays.
 func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs []byte) error {
 	ours, err := p.cfg.Store.FeedNote(ctx)
-	if err == nil {
-		err = p.cfg.Store.KeepFork(ctx, from.String(), why, ours.Note, theirs)
+	if err != nil {
+		return local(err)
 	}
-	p.cfg.Log.ErrorContext(ctx, "feed is forked", slog.String("source", from.String()), slog.String("why", why), slog.Int64("position", p.copy.Head.Position))
-	return errors.Join(fmt.Errorf("%w: %s", ErrFork, why), err)
+	return p.forkAt(ctx, from, why, ours.Note, theirs)
+}
+
+func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours, theirs []byte) error {
+	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
+		return local(err)
+	}
+	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
 }
 
 // catchUp applies segments one by one, up to the checkpoint's.
 func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpoint) error {
 	for p.copy.Anchor.Number < c.Number {
 		number := p.copy.Anchor.Number + 1
-		sealed, err := from.Segment(ctx, c.Epoch, number)
+		sealed, err := p.segment(ctx, from, c.Epoch, number)
 		if errors.Is(err, db.ErrNotSealed) {
 			p.reseed = fmt.Sprintf("segment %d is not to be had", number)
 			return nil
@@ -119,13 +128,17 @@ func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpo
 // snapshot helps.
 func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sealed feed.Sealed) (bool, error) {
 	c, segment, err := p.keys.Open(sealed)
+	if errors.Is(err, feed.ErrUnknownKey) { // it may be of a key that was named once
+		p.reseed = fmt.Sprintf("segment %d is signed by no key that is believed", number)
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	have := p.copy.Anchor
 	switch {
 	case segment.Number != number || c.Epoch != have.Epoch:
-		return false, fmt.Errorf("%w: segment %d of epoch %d stands where %d belongs", ErrRollback, segment.Number, c.Epoch, number)
+		return false, fmt.Errorf("%w: segment %d of epoch %d stands where %d belongs", ErrMixed, segment.Number, c.Epoch, number)
 	case segment.Previous != feed.Hash(have.Hash) || c.Previous != feed.Hash(have.NoteHash):
 		return false, p.fork(ctx, from, "a segment that continues another history", sealed.Note)
 	case segment.Leap && segment.Last > p.copy.Head.Position:
@@ -178,12 +191,17 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
 	}
-	if err != nil {
+	if errors.Is(err, db.ErrRevocationsLost) {
 		return err
+	}
+	if err != nil {
+		return local(err)
 	}
 	if p.copy, err = p.loadCopy(call); err != nil {
-		return err
+		return local(err)
 	}
+	p.cfg.Metrics.took(step)
+	p.cfg.Metrics.stands(p.copy.Head)
 	p.cfg.Board.Post(step.Note)
 	return nil
 }
@@ -207,31 +225,41 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	if p.diverged == "" && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
 		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
 	}
+	if p.diverged == "" && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number == have.Anchor.Number && s.Position <= have.Head.Position {
+		return fmt.Errorf("seeding, since %s: %w: its snapshot is of position %d, this site has %d", why, ErrGap, s.Position, have.Head.Position)
+	}
 	head, err := s.Head()
 	if err != nil {
 		return err
 	}
+	var missing error // what the source did not give
 	seeded, err := p.storeSeed(ctx, db.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks),
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
 			body, err := from.Chunk(ctx, s.Epoch, s.Position, i)
-			if err != nil {
-				return nil, nil, err
+			var rows []db.Change
+			if err == nil {
+				rows, err = s.OpenChunk(i, body)
 			}
-			rows, err := s.OpenChunk(i, body)
+			missing = err
 			return body, rows, err
 		},
 	})
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	default:
+		return local(err)
 	}
-	p.reseed, p.diverged = "", ""
+	p.reseed, p.diverged, p.cleansed = "", "", true
+	p.cfg.Metrics.seeded()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
 		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
 	p.copy, err = p.loadCopy(ctx)
-	return err
+	return local(err)
 }
 
 // recount compares the whole copy with its head: a row that was changed or lost
@@ -253,9 +281,7 @@ func (p *Puller) recount(ctx context.Context) error {
 		if !c.Identical {
 			p.diverged = fmt.Sprintf("%s has %d rows with digest %x, the head says %d with %x", c.Table, c.Counted.Count, c.Counted.Digest, c.Head.Count, c.Head.Digest)
 			p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", p.diverged))
-			for i := range p.sources { // ask at once, not when news come
-				p.sources[i].tag = ""
-			}
+			p.forgetAll()
 			return nil
 		}
 	}

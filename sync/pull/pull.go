@@ -15,7 +15,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -36,6 +35,10 @@ type Config struct {
 	Root   note.Verifier
 	// Sources in the order of preference: the master, then peers.
 	Sources []*feed.Client
+	// PreferPeers asks peers at random, two at a time, and the first source, the
+	// master, only when they bring nothing: so its traffic does not grow with the
+	// sites. News may then take some hops, and after a loss of the way a Wait more.
+	PreferPeers bool
 	// Board is told of each checkpoint that was applied, for the relay. May be nil.
 	Board *feed.Board
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
@@ -52,6 +55,8 @@ type Config struct {
 	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
 	// by, and leaves the rows alone: they come by native replication.
 	Mirror bool
+	// Metrics may be nil.
+	Metrics *Metrics
 	// Log gets changes of source, seeds and what is wrong with a source.
 	Log *slog.Logger
 	// Now is the site's clock. Default time.Now.
@@ -71,14 +76,6 @@ const (
 	seedTimeout = 12 * time.Hour
 )
 
-// What is wrong with a source. Each is a reason to ask another one.
-var (
-	ErrStale    = errors.New("its newest checkpoint is too old")
-	ErrFuture   = errors.New("its checkpoint is of the future")
-	ErrRollback = errors.New("it shows an older history than this site has")
-	ErrFork     = errors.New("it contradicts what was signed before")
-)
-
 // Puller follows the feed. Run is called once; State is safe for concurrent use.
 type Puller struct {
 	cfg Config
@@ -94,16 +91,11 @@ type Puller struct {
 	// diverged says how the copy differs from what was signed; empty: it does not.
 	diverged   string
 	recountDue time.Time
+	keysDue    time.Time // when the key set is asked for though nothing needs it
+	cleansed   bool      // the copy was seeded since it stood on a banned key's word
 	sources    []source
-}
-
-// source is what Run knows of one source.
-type source struct {
-	client *feed.Client
-	tag    string        // of the checkpoint it showed last
-	fault  string        // why it was left
-	pause  time.Duration // of the last back-off
-	due    time.Time     // not asked before
+	pair       pair
+	sent       map[int64]feed.Sealed // segments that came with the news, by number
 }
 
 // State is what a Puller is doing, for /readyz.
@@ -165,47 +157,31 @@ func (p *Puller) Run(ctx context.Context) error {
 	}
 }
 
-// step asks the best source that is due, once, and returns how long to pause.
+// step asks once, and returns how long to pause.
 func (p *Puller) step(ctx context.Context) time.Duration {
 	if err := errors.Join(p.load(ctx), p.recount(ctx)); err != nil {
-		p.enter("", err.Error())
+		if ctx.Err() == nil {
+			p.cfg.Metrics.faulty(Local)
+			p.enter("", err.Error())
+		}
 		return p.cfg.Backoff
 	}
 	now := p.cfg.Now()
-	best, next := -1, time.Duration(0)
-	for i, s := range p.sources {
-		if !now.Before(s.due) {
-			best = i
-			break
-		}
-		if wait := s.due.Sub(now); next == 0 || wait < next {
-			next = wait
-		}
+	chosen := p.choose(now)
+	if len(chosen) == 0 {
+		return p.nextDue(now)
 	}
-	if best < 0 {
-		return next
-	}
-	s := &p.sources[best]
-	err := p.ask(ctx, s)
-	if ctx.Err() != nil {
+	s, err := p.ask(ctx, chosen)
+	switch {
+	case ctx.Err() != nil:
 		return p.cfg.Backoff
-	}
-	if err == nil {
-		if s.fault != "" {
-			p.cfg.Log.InfoContext(ctx, "source is used again", slog.String("source", s.client.String()))
-		}
-		s.fault, s.pause = "", 0
-		p.enter(s.client.String(), "")
+	case err == nil:
+		p.good(ctx, s)
+		return 0
+	default:
+		p.left(ctx, s, err)
 		return 0
 	}
-	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
-	s.due, s.tag = now.Add(s.pause), ""
-	if fault := err.Error(); fault != s.fault {
-		s.fault = fault
-		p.cfg.Log.WarnContext(ctx, "source left", slog.String("source", s.client.String()), slog.String("error", fault))
-	}
-	p.enter(s.client.String(), err.Error())
-	return 0
 }
 
 // load reads what is stored: a step may have failed and yet have been persisted.
@@ -216,22 +192,25 @@ func (p *Puller) load(ctx context.Context) error {
 	if p.copy, err = p.loadCopy(ctx); err != nil {
 		return err
 	}
+	p.cfg.Metrics.stands(p.copy.Head)
 	if p.keys == nil {
-		_, signed, err := p.cfg.Store.FeedKeys(ctx)
-		if errors.Is(err, db.ErrNotSealed) {
-			return nil // the first source brings one
-		}
-		if err != nil {
+		if err := p.loadKeys(ctx); err != nil || p.keys == nil {
 			return err
 		}
-		if p.keys, err = feed.OpenKeySet(signed, p.cfg.Origin, p.cfg.Root); err != nil {
-			p.cfg.Log.ErrorContext(ctx, "stored key set is not believed", slog.String("error", err.Error()))
-		}
 	}
-	if p.copy.Anchored && p.cfg.Board.Newest().Note == nil {
-		if n, err := p.cfg.Store.FeedNote(ctx); err == nil {
-			p.cfg.Board.Post(n)
-		}
+	if !p.copy.Anchored || p.cfg.Board.Newest().Note != nil {
+		return nil
+	}
+	n, err := p.cfg.Store.FeedNote(ctx)
+	switch {
+	case errors.Is(err, db.ErrNotSealed):
+		return nil
+	case err != nil:
+		return err
+	case p.keys.Bans(n.Note):
+		p.taint(ctx)
+	default:
+		p.cfg.Board.Post(n)
 	}
 	return nil
 }
@@ -240,71 +219,4 @@ func (p *Puller) enter(source, trouble string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
-}
-
-// ask takes what one source has to give.
-func (p *Puller) ask(ctx context.Context, s *source) error {
-	if p.keys == nil {
-		if err := p.renewKeys(ctx, s.client); err != nil {
-			return err
-		}
-	}
-	wait, after := p.cfg.Wait, p.copy.Head.Position
-	if s.tag == "" {
-		wait, after = 0, 0 // how far is it at all?
-	}
-	signed, tag, err := s.client.Checkpoint(ctx, after, s.tag, wait)
-	if err != nil {
-		return err
-	}
-	if signed == nil { // nothing new in all that time
-		if age := p.cfg.Now().Sub(p.copy.Head.AsOf); age > p.cfg.StaleAfter {
-			return fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
-		}
-		return nil
-	}
-	c, err := p.open(ctx, s.client, signed)
-	if err != nil {
-		return err
-	}
-	if err := p.follow(ctx, s.client, c, signed); err != nil {
-		return err
-	}
-	s.tag = tag
-	return nil
-}
-
-// open verifies a checkpoint, with a newer key set if one is needed.
-func (p *Puller) open(ctx context.Context, from *feed.Client, signed []byte) (*feed.Checkpoint, error) {
-	c, err := p.keys.OpenCheckpoint(signed)
-	if errors.Is(err, feed.ErrForged) || errors.Is(err, feed.ErrNewerKeys) || errors.Is(err, feed.ErrEpoch) {
-		if renewErr := p.renewKeys(ctx, from); renewErr != nil {
-			return nil, errors.Join(err, renewErr)
-		}
-		c, err = p.keys.OpenCheckpoint(signed)
-	}
-	return c, err
-}
-
-// renewKeys fetches a key set and keeps it if it is newer.
-func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
-	signed, err := from.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	k, err := feed.OpenKeySet(signed, p.cfg.Origin, p.cfg.Root)
-	if err != nil {
-		return err
-	}
-	if p.keys != nil && k.Number <= p.keys.Number {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
-	defer cancel()
-	if err := p.cfg.Store.KeepFeedKeys(ctx, k.Number, signed); err != nil {
-		return err
-	}
-	p.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", k.Number), slog.Int64("epoch", k.Epoch), slog.String("source", from.String()))
-	p.keys = k
-	return nil
 }

@@ -114,7 +114,7 @@ func (f flipper) Write(b []byte) (int, error) {
 
 // Whatever a source forges, nothing of it is stored; another source is asked.
 func TestTamperingSourceIsLeftForAnother(t *testing.T) {
-	for _, path := range []string{"/feed/checkpoint", "/feed/segment", "/feed/snapshot", "/feed/keys"} {
+	for _, path := range []string{"/feed/news", "/feed/segment", "/feed/snapshot", "/feed/keys"} {
 		m, s := newMaster(t), newSite(t)
 		m.issue(t, 1)
 		var on atomic.Bool

@@ -22,7 +22,7 @@ func replay(on *atomic.Bool) func(http.Handler) http.Handler {
 	var old []byte
 	return func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/feed/checkpoint" {
+			if r.URL.Path != "/feed/news" {
 				h.ServeHTTP(w, r)
 				return
 			}
