@@ -83,6 +83,15 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 // serve answers over TLS until the test ends; wrap may tamper with it.
 func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return serveOn(tb, l, store, board, guest, wrap)
+}
+
+func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+	tb.Helper()
 	guests, id := &feed.Guests{}, identity(tb)
 	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
 	server := feed.NewServer(feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}).HTTP()
@@ -90,14 +99,10 @@ func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identi
 		server.Handler = wrap(server.Handler)
 	}
 	server.TLSConfig = id.ServerTLS(guests)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	tb.Cleanup(func() { _ = server.Close(); <-done })
-	client, err = feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 5 * time.Second})
+	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 5 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}
