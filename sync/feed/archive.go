@@ -138,7 +138,7 @@ func (a *Archiver) due(need db.SnapshotNeed) bool {
 	switch newest := need.Newest; {
 	case newest.Note != nil && !a.opens(newest):
 		return true // by a key that is banned or not in the set any more: no site would take it
-	case need.Head.Position == newest.Position:
+	case newest.Note != nil && need.Head.Position == newest.Position:
 		return false
 	case newest.Note == nil || need.Leap || need.Since > max(newest.Octets, leastSince):
 		return true
