@@ -21,7 +21,7 @@ type ArchiverConfig struct {
 	// Poll is how often the need is judged. Default 10 s.
 	Poll time.Duration
 	// Every is the age at which a snapshot is replaced, if anything changed since.
-	// Default 24 h. One is made sooner when the segments since are longer than it,
+	// Default 24 h. One is made sooner when the epoch is young, when the segments since are longer than it,
 	// or one of them is a leap.
 	Every time.Duration
 	// Keep is how long segments stay that both kept snapshots cover: a site that was
@@ -143,7 +143,11 @@ func (a *Archiver) due(need db.SnapshotNeed) bool {
 	case newest.Note == nil || need.Leap || need.Since > max(newest.Octets, leastSince):
 		return true
 	default:
-		return a.cfg.Now().Sub(newest.MadeAt) >= a.cfg.Every
+		// While an epoch is young, the next one comes as soon as the last is as old as
+		// the epoch was: what was forgotten at its begin is mended, and sites that were
+		// right to refuse the snapshot wait for the mended one.
+		youth := max(newest.MadeAt.Sub(time.Unix(newest.Epoch, 0)), a.cfg.Poll)
+		return a.cfg.Now().Sub(newest.MadeAt) >= min(a.cfg.Every, youth)
 	}
 }
 

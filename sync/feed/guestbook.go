@@ -98,10 +98,10 @@ func (b *Guestbook) write(ctx context.Context) error {
 	return b.store.SawFeedGuests(ctx, seen)
 }
 
-// Watch notes who asks h for a checkpoint: it says how far it is.
+// Watch notes who asks h for news: it says how far it is.
 func (b *Guestbook) Watch(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if pin, ok := peerPin(r.TLS); ok && r.URL.Path == "/feed/checkpoint" {
+		if pin, ok := peerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
 			position, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 			if site, known := b.guests.Site(pin); known && err == nil && position >= 0 {
 				b.mu.Lock()

@@ -17,8 +17,10 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 	if c.AsOf.After(now.Add(maxAhead)) {
 		return fmt.Errorf("%w: %v ahead of this site's clock", ErrFuture, c.AsOf.Sub(now).Round(time.Second))
 	}
-	if err := p.judge(ctx, from, c, signed); err != nil {
-		return err
+	if !p.tainted { // else what is here is no measure
+		if err := p.judge(ctx, from, c, signed); err != nil {
+			return err
+		}
 	}
 	have := p.copy.Anchor
 	p.reseed = p.diverged
@@ -254,7 +256,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	default:
 		return local(err)
 	}
-	p.reseed, p.diverged, p.cleansed = "", "", true
+	p.reseed, p.diverged, p.tainted, p.cleansed = "", "", false, true
 	p.cfg.Metrics.seeded()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
 		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))

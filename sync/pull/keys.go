@@ -11,9 +11,31 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// keysEvery is how often a key set is asked for though nothing needs a newer one:
-// who stole a key would not tell of the ban.
-const keysEvery = 6 * time.Hour
+// keysTimeout bounds what one source may take to show its key set, where no news
+// wait for it.
+const keysTimeout = 5 * time.Second
+
+// askAllForKeys asks every source for a newer key set, now and then, though nothing
+// needs one: who stole a key signs on, and does not tell of the ban.
+func (p *Puller) askAllForKeys(ctx context.Context) {
+	now := p.cfg.Now()
+	if now.Before(p.keysDue) && !p.lookForKeys.Swap(false) {
+		return
+	}
+	p.keysDue = now.Add(p.cfg.KeysEvery)
+	for i := range p.sources {
+		s := &p.sources[i]
+		if now.Before(s.due) {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, keysTimeout)
+		err := p.renewKeys(call, s.client)
+		cancel()
+		if err != nil && ctx.Err() == nil && FaultOf(err) != Unreachable && FaultOf(err) != Gap {
+			p.left(ctx, s, err)
+		}
+	}
+}
 
 // loadKeys reads the newest key set that this site has verified.
 func (p *Puller) loadKeys(ctx context.Context) error {
@@ -57,7 +79,6 @@ func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
 	if err != nil {
 		return err
 	}
-	p.keysDue = p.cfg.Now().Add(keysEvery)
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if p.keys != nil && k.Number <= p.keys.Number {
@@ -105,6 +126,7 @@ func (p *Puller) taint(ctx context.Context) {
 	if p.cleansed {
 		return
 	}
+	p.tainted = true
 	p.diverged = "what the copy stands on was signed by a key that is banned"
 	p.cfg.Board.Clear()
 	p.forgetAll()

@@ -102,7 +102,7 @@ func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, 
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	tb.Cleanup(func() { _ = server.Close(); <-done })
-	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 5 * time.Second})
+	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 2 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -121,6 +121,15 @@ type master struct {
 }
 
 func newMaster(tb testing.TB) *master {
+	tb.Helper()
+	m := prepare(tb)
+	runs(tb, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	m.seals(tb)
+	return m
+}
+
+// prepare makes a master's database, its keys and key set; nothing is sealed yet.
+func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
 	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb)}
@@ -143,8 +152,6 @@ func newMaster(tb testing.TB) *master {
 	}
 	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch}
 	m.names(tb, m.key)
-	runs(tb, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
-	m.seals(tb)
 	return m
 }
 

@@ -86,5 +86,9 @@ func (p *Puller) confirms(c *feed.Checkpoint) bool {
 	return shown.Note == nil || shown.Epoch != c.Epoch || shown.Position < c.Position || shown.Position == c.Position && shown.AsOf.Before(c.AsOf)
 }
 
-// Check has the copy recounted before the next question.
-func (p *Puller) Check() { p.check.Store(true) }
+// Check has the copy recounted, and all sources asked for a newer key set, before
+// the next question.
+func (p *Puller) Check() {
+	p.check.Store(true)
+	p.lookForKeys.Store(true)
+}

@@ -52,6 +52,10 @@ type Config struct {
 	// Recount is how often the whole copy is recounted, between two polls. Default
 	// 1 min, but never more than a hundredth of the time.
 	Recount time.Duration
+	// KeysEvery is how often all sources are asked for a newer key set, besides when
+	// news need one: so long a thief's signature may be believed here after the ban,
+	// if no other source is heard. Default 1 h.
+	KeysEvery time.Duration
 	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
 	// by, and leaves the rows alone: they come by native replication.
 	Mirror bool
@@ -82,7 +86,8 @@ type Puller struct {
 
 	mu    sync.Mutex // guards state
 	state State
-	check atomic.Bool // somebody asked for a recount
+	// Somebody asked for a recount and a look for keys.
+	check, lookForKeys atomic.Bool
 
 	// What follows belongs to Run's goroutine.
 	keys   *feed.KeySet
@@ -92,6 +97,7 @@ type Puller struct {
 	diverged   string
 	recountDue time.Time
 	keysDue    time.Time // when the key set is asked for though nothing needs it
+	tainted    bool      // what the copy stands on was signed by a banned key
 	cleansed   bool      // the copy was seeded since it stood on a banned key's word
 	sources    []source
 	pair       pair
@@ -117,7 +123,7 @@ func New(cfg Config) (*Puller, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}} {
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

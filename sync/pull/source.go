@@ -23,6 +23,7 @@ type source struct {
 type pair struct {
 	of    []*source
 	until time.Time
+	late  time.Duration // the age at which the copy has lost the way to the master
 }
 
 // A pair is kept for 8 to 16 polls, ten to twenty minutes by default: long enough
@@ -63,8 +64,8 @@ func (p *Puller) choosePair(due []*source, now time.Time) []*source {
 		intact = intact && !now.Before(s.due)
 	}
 	// Peers that missed a confirmation may have lost the way to the master, all of
-	// them: one asks it, and the others hear of it from that one.
-	late := now.Sub(p.copy.Head.AsOf) > p.cfg.Wait && !now.Before(master.due)
+	// them: the first to find that asks it, and the others hear of it from that one.
+	late := now.Sub(p.copy.Head.AsOf) > p.pair.late && !now.Before(master.due)
 	if intact && (!late || p.pair.of[0] == master) {
 		return p.pair.of
 	}
@@ -74,7 +75,7 @@ func (p *Puller) choosePair(due []*source, now time.Time) []*source {
 	}
 	of = append(of, peers[:min(len(peers), 2-len(of))]...)
 	lease := pairPolls * p.cfg.Wait
-	p.pair = pair{of, now.Add(lease + rand.N(lease))}
+	p.pair = pair{of, now.Add(lease + rand.N(lease)), p.cfg.Wait + rand.N(p.cfg.Wait)}
 	return of
 }
 
@@ -129,11 +130,12 @@ type heard struct {
 // the source that brought it, or failed.
 func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	first := chosen[0]
-	if p.keys == nil || !p.cfg.Now().Before(p.keysDue) {
+	if p.keys == nil {
 		if err := p.renewKeys(ctx, first.client); err != nil {
 			return first, err
 		}
 	}
+	p.askAllForKeys(ctx)
 	poll, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan heard, len(chosen))
@@ -174,7 +176,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 
 // question is what one source is asked. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
-	wait, after, seen := p.cfg.Wait, p.copy.Head.Position, p.cfg.Board.Newest().Note
+	wait, after, seen := p.patience(s), p.copy.Head.Position, p.cfg.Board.Newest().Note
 	if seen == nil || !s.known && !paired {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
