@@ -112,7 +112,7 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	board := &feed.Board{}
 	puller, err := pull.New(pull.Config{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board, Mirror: mirror,
-		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, Log: w.env.Log,
+		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, PreferPeers: w.cfg.Feed.PreferPeers, Metrics: pull.NewMetrics(w.registry), Log: w.env.Log,
 	})
 	if err != nil {
 		return nil, err

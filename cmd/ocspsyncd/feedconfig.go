@@ -38,6 +38,10 @@ type Feed struct {
 	// Sources are whom to ask, in the order of preference: the master, then peers.
 	// Role site only.
 	Sources []Source `yaml:"sources"`
+	// PreferPeers asks two peers at random, and the first source, the master, only
+	// when they bring nothing: its traffic does not grow with the sites then. News
+	// take a few hops. Default false. Role site only.
+	PreferPeers bool `yaml:"prefer_peers"`
 	// Peers are the sites that may fetch from here. Role site only.
 	Peers []Peer `yaml:"peers"`
 	// StaleAfter is how old a source's newest checkpoint may be before the next
@@ -86,6 +90,7 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	only(roleMaster, "next_key_file", f.NextKeyFile != "")
 	only(roleMaster, "confirm", f.Confirm != 0)
 	only(roleSite, "sources", len(f.Sources) > 0)
+	only(roleSite, "prefer_peers", f.PreferPeers)
 	only(roleSite, "peers", len(f.Peers) > 0)
 	only(roleSite, "stale_after", f.StaleAfter != 0)
 	switch {

@@ -129,6 +129,8 @@ sync: {{.Sync}}
 # The master, by a login in group ocsp_replica.
 master: {dsn: {{quote .Master.DSN}}, password_file: {{quote .Master.PasswordFile}}}
 {{- end}}
+# Production wants 1m; here a damaged copy is to be seen to heal.
+recount: 5s
 admin: {{quote .Admin}}
 {{- if .Feed}}
 # The signed feed: whom to ask, in this order, and who may ask here.

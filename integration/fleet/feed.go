@@ -185,6 +185,14 @@ func (f *Fleet) siteFeed(i int) *feedView {
 	return v
 }
 
+// relayURL is where site i relays the feed; empty: there is none.
+func (f *Fleet) relayURL(i int) string {
+	if f.trust == nil {
+		return ""
+	}
+	return feedURL(Ports(f.opts.BasePort).feed(i))
+}
+
 // masterFeed is the feed's part of the master's configuration; nil: there is no feed.
 func (f *Fleet) masterFeed() *feedView {
 	if f.trust == nil {
