@@ -1,6 +1,7 @@
 // Bench starts a fleet and measures it: import, memory, the way of a revocation,
-// the cost of a cached GET beside bare net/http and chi in the same run. It
-// prints a table and writes the figures as JSON. It is no test.
+// the cost of a cached GET beside bare net/http and chi in the same run, then both
+// ways of syncing at three sites while certificates are imported, and the seeding
+// of a site. It prints a table and writes the figures as JSON. It is no test.
 package main
 
 import (
@@ -12,8 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"text/tabwriter"
-
-	"ocspfleet/integration/fleet"
 )
 
 // row is one figure.
@@ -56,19 +55,15 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, o options) error {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", BasePort: o.basePort, Progress: os.Stderr})
+	rows, err := oneFleet(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
-	var rows []row
-	for _, measure := range []func(context.Context, *fleet.Fleet, options) ([]row, error){revocations, cachedGET, imports} {
-		some, err := measure(ctx, f, o)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, some...)
+	some, err := bothWays(ctx, o)
+	if err != nil {
+		return err
 	}
+	rows = append(rows, some...)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
 		fmt.Fprintf(table, "%s\t%.4g\t%s\n", r.Name, r.Value, r.Unit)
