@@ -69,8 +69,12 @@ type FeedStep struct {
 func (s *Store) Apply(ctx context.Context, step FeedStep) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var position int64
-		if err := tx.QueryRow(ctx, "select position from feed_head for update").Scan(&position); err != nil {
+		err := tx.QueryRow(ctx, "select position from feed_head for update").Scan(&position)
+		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("%w: there is no copy yet", ErrGap)
+		}
+		if err != nil {
+			return fmt.Errorf("locking the head: %w", err)
 		}
 		head, err := readHead(ctx, tx)
 		if err != nil {

@@ -69,6 +69,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 // String names the source, in logs.
 func (c *Client) String() string { return c.base }
 
+// Pin is the one of the source's TLS key.
+func (c *Client) Pin() Pin { return c.cfg.Pin }
+
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
