@@ -184,6 +184,9 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h["Date"], h["Content-Type"] = nil, nil // they cost more than they say
+	if s.cfg.Guests == nil || s.cfg.Public {
+		h.Set("Cache-Control", "no-store") // else there is nobody in between
+	}
 	switch {
 	case note.Note == nil:
 		s.answer(w, r, file{}, db.ErrNotSealed)

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -280,6 +282,37 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 	}
 	if r := get("HEAD", "/feed/segment/1"+epoch, nil); r.StatusCode != 200 || r.ContentLength < 500 {
 		t.Errorf("HEAD: status %d, length %d", r.StatusCode, r.ContentLength)
+	}
+}
+
+// What never changes may be kept by anybody's cache where the master says so, and
+// news and lists by nobody's.
+func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
+	s := newServed(t)
+	s.seals(t, func(*feed.SealerConfig) {})
+	s.await(t, s.position(t))
+	s.archives(t, func(*feed.ArchiverConfig) {})
+	s.snapshot(t, 0)
+	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer, Board: s.board, Public: true, Log: slog.New(slog.DiscardHandler)}))
+	t.Cleanup(open.Close)
+	epoch := "?epoch=" + strconv.FormatInt(s.keys.Epoch, 10)
+	for path, want := range map[string]string{
+		"/feed/segment/1" + epoch:    "public, max-age=31536000, immutable",
+		"/feed/snapshot/1/0" + epoch: "public, max-age=31536000, immutable",
+		"/feed/segment/1":            "no-cache",
+		"/feed/keys":                 "no-cache",
+		"/feed/checkpoint":           "no-cache",
+		"/feed/snapshot" + epoch:     "no-cache",
+		"/feed/news":                 "no-store",
+	} {
+		response, err := http.Get(open.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get("Cache-Control"); got != want || response.StatusCode != http.StatusOK {
+			t.Errorf("%s: %q with status %d, want %q", path, got, response.StatusCode, want)
+		}
 	}
 }
 

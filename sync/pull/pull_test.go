@@ -2,6 +2,7 @@ package pull_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
 )
 
 func TestSiteFollowsTheFeedThroughEveryKindOfChange(t *testing.T) {
@@ -133,6 +135,60 @@ func TestTamperingSourceIsLeftForAnother(t *testing.T) {
 		s.pulls(t, m, nil, evil, serve(t, m.store, m.board, s.id, nil))
 		s.equals(t, m)
 	}
+}
+
+// Any bit of any answer may be another: what the site has stays what was signed, row
+// by row, and it goes on as soon as answers are whole again.
+func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
+	m, s := newMaster(t), newSite(t)
+	m.issue(t, 1)
+	var on atomic.Bool
+	var flipped atomic.Int64
+	evil := serve(t, m.store, m.board, s.id, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if on.Load() {
+				flipped.Add(1)
+				w = anyFlipper{w}
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	s.pulls(t, m, func(c *pull.Config) { c.Backoff, c.KeysEvery = time.Millisecond, time.Millisecond }, evil)
+	s.equals(t, m)
+	for round := range 3 {
+		on.Store(true)
+		before := flipped.Load()
+		for n := 0; flipped.Load() < before+30 && n < 3000; n++ {
+			if n < 20 {
+				m.issue(t, 1000*round+100+n)
+			}
+			if !s.verified(t) {
+				t.Error("the rows are not those that the head counts")
+			}
+			if n, err := s.store.FeedNote(t.Context()); err != nil {
+				t.Error(err)
+			} else if _, err := m.keys.OpenCheckpoint(n.Note); err != nil {
+				t.Errorf("a forged checkpoint is kept: %v", err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if flipped.Load() < before+30 {
+			t.Errorf("only %d answers were tampered with", flipped.Load()-before)
+		}
+		on.Store(false)
+		s.equals(t, m)
+	}
+	if forks, err := s.store.Forks(t.Context()); err != nil || forks != 0 {
+		t.Errorf("%d forks were seen in what nobody signed (%v)", forks, err)
+	}
+}
+
+type anyFlipper struct{ http.ResponseWriter }
+
+func (f anyFlipper) Write(b []byte) (int, error) {
+	forged := append([]byte(nil), b...)
+	forged[rand.IntN(len(forged))] ^= 1 << rand.IntN(8)
+	return f.ResponseWriter.Write(forged)
 }
 
 // Two histories under one key: the site stays with the one it has, and keeps both.
