@@ -83,6 +83,10 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 	if mine := p.copy.Head; head.Position == mine.Position {
 		for _, t := range db.FeedTables {
 			if *t.Tally(&head) != *t.Tally(&mine) {
+				if p.damaged(ctx, head) {
+					p.diverged = "the head here is not the one that was signed"
+					return nil
+				}
 				return p.fork(ctx, from, "two contents of one position", signed)
 			}
 		}

@@ -54,7 +54,7 @@ func newSwarm(t *testing.T, n int, change func(*pull.Config)) *swarm {
 			}
 		}
 		s.pulls(t, w.master, func(c *pull.Config) {
-			c.PreferPeers, c.Wait, c.Recount, c.Backoff = true, 2*time.Second, time.Hour, 10*time.Millisecond
+			c.PreferPeers, c.Wait, c.StaleAfter, c.Recount, c.Backoff = true, 2*time.Second, 5*time.Second, time.Hour, 10*time.Millisecond
 			if change != nil {
 				change(c)
 			}

@@ -37,7 +37,8 @@ type Config struct {
 	Sources []*feed.Client
 	// PreferPeers asks peers at random, two at a time, and the first source, the
 	// master, only when they bring nothing: so its traffic does not grow with the
-	// sites. News may then take some hops, and after a loss of the way a Wait more.
+	// sites. News may then take some hops, and after a loss of the way two thirds of
+	// StaleAfter more.
 	PreferPeers bool
 	// Board is told of each checkpoint that was applied, for the relay. May be nil.
 	Board *feed.Board

@@ -65,7 +65,7 @@ func (p *Puller) choosePair(due []*source, now time.Time) []*source {
 	}
 	// Peers that missed a confirmation may have lost the way to the master, all of
 	// them: the first to find that asks it, and the others hear of it from that one.
-	late := now.Sub(p.copy.Head.AsOf) > p.pair.late && !now.Before(master.due)
+	late := p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late && !now.Before(master.due)
 	if intact && (!late || p.pair.of[0] == master) {
 		return p.pair.of
 	}
@@ -75,7 +75,11 @@ func (p *Puller) choosePair(due []*source, now time.Time) []*source {
 	}
 	of = append(of, peers[:min(len(peers), 2-len(of))]...)
 	lease := pairPolls * p.cfg.Wait
-	p.pair = pair{of, now.Add(lease + rand.N(lease)), p.cfg.Wait + rand.N(p.cfg.Wait)}
+	if !late && len(peers) < 2 { // for want of peers: look again soon
+		lease = p.cfg.Wait
+	}
+	patience := p.cfg.StaleAfter * 2 / 5 // a confirmation and a fifth: 72 to 144 s by default
+	p.pair = pair{of, now.Add(lease + rand.N(lease)), patience + rand.N(patience)}
 	return of
 }
 
