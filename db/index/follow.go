@@ -202,7 +202,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	x.lists.Store(s.lists)
 	h := s.head
 	if x.cfg.Verify != nil {
-		if vouched := x.signed.vouched(h); vouched.Before(h.AsOf) {
+		if vouched := x.signed.vouched(h, s.received); vouched.Before(h.AsOf) {
 			h.AsOf = vouched
 		}
 	}

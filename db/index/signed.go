@@ -19,6 +19,11 @@ type signed struct {
 	note, keys []byte    // looked at last
 	heads      []db.Head // verified; one at most of a position that the copy has reached
 	fault      string    // what is wrong with the newest note; empty: nothing
+
+	// ahead is a position of the rows that no checkpoint had reached at since, by this
+	// machine's clock; 0: the checkpoints are as far as the rows.
+	ahead int64
+	since time.Time
 }
 
 // readSigned takes up the newest checkpoint of the snapshot.
@@ -65,7 +70,11 @@ func (s *signed) differs(h db.Head) bool {
 // vouched is up to when a checkpoint says that a copy at the head's position was
 // all there was; zero: no checkpoint does. Those that cannot matter any more are
 // forgotten.
-func (s *signed) vouched(h db.Head) time.Time {
+//
+// Rows may be some seconds ahead of the newest checkpoint, never for long: a
+// position that the master has still not reached minutes later was made up here.
+func (s *signed) vouched(h db.Head, now time.Time) time.Time {
+	s.compare(h, now)
 	var best *db.Head
 	kept := s.heads[:0]
 	for _, c := range s.heads {
@@ -73,6 +82,7 @@ func (s *signed) vouched(h db.Head) time.Time {
 		case c.Epoch < h.Epoch:
 		case c.Epoch > h.Epoch || c.Position > h.Position:
 			kept = append(kept, c)
+		case c.Position < h.Position && s.ahead != 0 && c.AsOf.After(s.since.Add(maxSkew)):
 		case best == nil || c.AsOf.After(best.AsOf):
 			best = &c
 		}
@@ -83,4 +93,20 @@ func (s *signed) vouched(h db.Head) time.Time {
 	}
 	s.heads = append(s.heads, *best)
 	return best.AsOf
+}
+
+// compare notes whether the rows are ahead of the checkpoints, and since when.
+func (s *signed) compare(h db.Head, now time.Time) {
+	var newest int64
+	for _, c := range s.heads {
+		if c.Epoch == h.Epoch {
+			newest = max(newest, c.Position)
+		}
+	}
+	switch {
+	case h.Position <= newest:
+		s.ahead = 0
+	case s.ahead == 0 || newest >= s.ahead:
+		s.ahead, s.since = h.Position, now
+	}
 }

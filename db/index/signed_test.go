@@ -38,10 +38,9 @@ func (s *site) signs(keys string, how func(*db.Head)) db.Head {
 
 func (s *site) keeps(note, keys string) {
 	s.t.Helper()
-	if _, err := s.pool.Exec(s.t.Context(), "insert into feed_checkpoint values (1, 1, 1, 1, now(), $1) on conflict (id) do update set note = excluded.note", []byte(note)); err != nil {
-		s.t.Fatal(err)
-	}
-	if _, err := s.pool.Exec(s.t.Context(), "insert into feed_keys values (1, $1) on conflict (number) do update set note = excluded.note", []byte(keys)); err != nil {
+	const sql = `with k as (insert into feed_keys values (1, $2) on conflict (number) do update set note = excluded.note)
+		insert into feed_checkpoint values (1, 1, 1, 1, now(), $1) on conflict (id) do update set note = excluded.note`
+	if _, err := s.pool.Exec(s.t.Context(), sql, []byte(note), []byte(keys)); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -115,6 +114,34 @@ func TestCheckpointsAndRowsNeedNotComeTogether(t *testing.T) {
 	c.eventually("still the second", func() bool { return c.Horizon().AsOf.Equal(second.AsOf) })
 	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x11', '2099-01-01')", settle, "update feed_head set position = position + 10, as_of = as_of + interval '2 minutes'")
 	c.eventually("the third", func() bool { return c.Horizon().AsOf.Equal(third.AsOf) })
+}
+
+// Rows that claim a position which the master has not reached long after are not
+// vouched for by what it signs meanwhile.
+func TestMadeUpPositionAges(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	was := s.head()
+	s.tx("update feed_head set position = position + 1000, as_of = as_of + interval '1 second'")
+	c.eventually("adopted", func() bool { return c.Horizon().Position == was.Position+1000 })
+	soon := s.signs("good keys", func(h *db.Head) {
+		h.Position = was.Position + 1
+		h.AsOf = time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond)
+	})
+	s.tx("update feed_head set as_of = as_of + interval '1 hour'")
+	c.eventually("the next one still counts", func() bool { return c.Horizon().AsOf.Equal(soon.AsOf) })
+	s.signs("good keys", func(h *db.Head) {
+		h.Position = was.Position + 2
+		h.AsOf = time.Now().Add(10 * time.Minute).UTC().Truncate(time.Microsecond)
+	})
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set as_of = as_of + interval '1 hour'")
+	c.eventually("looked again", func() bool { return c.Len() == 4 })
+	if got := c.Horizon().AsOf; !got.Equal(soon.AsOf) {
+		t.Errorf("as_of is %v, want that of the last checkpoint before the doubt, %v", got, soon.AsOf)
+	}
 }
 
 // A head that agrees with its rows, but not with what was signed for its position.
