@@ -37,7 +37,7 @@ func (m *master) archives(tb testing.TB, change func(*feed.ArchiverConfig)) {
 // snapshot waits for a snapshot at or after a position and opens it.
 func (m *master) snapshot(tb testing.TB, position int64) *feed.Snapshot {
 	tb.Helper()
-	for range 2000 {
+	for range 12_000 {
 		if stored, err := m.sealer.NewestSnapshot(tb.Context(), m.keys.Epoch); err == nil && stored.Position >= position {
 			s, err := m.keys.OpenSnapshot(stored.Note)
 			if err != nil {

@@ -30,7 +30,7 @@ func (m *master) publishes(t *testing.T, set *feed.KeySet) {
 func (m *master) confirmed(t *testing.T, set *feed.KeySet) *feed.Checkpoint {
 	t.Helper()
 	var last error
-	for range 3000 {
+	for range 6000 {
 		if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 	second.Number, second.Keys, second.Banned = 2, []feed.FeedKey{keyFor(t, "two")}, []string{testKey(t, "one").Verifier()}
 	m.publishes(t, &second)
 	var after *feed.Snapshot
-	for range 3000 {
+	for range 6000 {
 		stored, err := m.sealer.NewestSnapshot(t.Context(), second.Epoch)
 		if err != nil && !errors.Is(err, db.ErrNotSealed) {
 			t.Fatal(err)

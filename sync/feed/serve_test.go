@@ -161,7 +161,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 	}
 	began := time.Now()
 	note, _, err := s.client.Checkpoint(t.Context(), s.position(t), tag, 300*time.Millisecond)
-	if took := time.Since(began); err != nil || note != nil || took < 300*time.Millisecond || took > 3*time.Second {
+	if took := time.Since(began); err != nil || note != nil || took < 300*time.Millisecond || took > time.Minute {
 		t.Errorf("a poll without news ended after %v with %q, %v", took, note, err)
 	}
 	serial := s.issue(t, 1)
@@ -174,7 +174,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 	}
 	came := make(chan answer, 1)
 	go func() {
-		note, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), after, "", 10*time.Second)
+		note, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), after, "", time.Minute)
 		came <- answer{note, time.Now(), err}
 	}()
 	time.Sleep(100 * time.Millisecond)
@@ -183,7 +183,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := <-came
-	if c, err := s.keys.OpenCheckpoint(got.note); got.err != nil || err != nil || c.Position <= after || got.at.Sub(began) > time.Second {
+	if c, err := s.keys.OpenCheckpoint(got.note); got.err != nil || err != nil || c.Position <= after || got.at.Sub(began) > 50*time.Second {
 		t.Errorf("news came after %v: %+v, %v", got.at.Sub(began), c, errors.Join(err, got.err))
 	}
 }
@@ -324,18 +324,20 @@ func TestAGuestCannotTakeAllPlaces(t *testing.T) {
 	results := make(chan error, 20)
 	for range 20 {
 		go func() {
-			_, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), position, "", time.Second)
+			_, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), position, "", time.Minute)
 			results <- err
 		}()
 	}
-	refused := 0
-	for range 20 {
-		if err := <-results; errors.Is(err, feed.ErrSource) {
-			refused++
+	for n := range 12 { // the polls stand, so that these can only be the refused ones
+		if err := <-results; !errors.Is(err, feed.ErrSource) {
+			t.Fatalf("answer %d of 20 polls at once: %v, want a refusal", n+1, err)
 		}
 	}
-	if refused != 12 {
-		t.Errorf("%d of 20 polls at once were refused, want 12", refused)
+	s.issue(t, 1)
+	for range 8 {
+		if err := <-results; err != nil {
+			t.Errorf("a poll that was admitted: %v", err)
+		}
 	}
 	if _, err := s.client.Keys(t.Context()); err != nil {
 		t.Errorf("afterwards: %v", err)
@@ -388,7 +390,7 @@ func TestClientBoundsWhatASourceSends(t *testing.T) {
 		if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrSource) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("%s: left after %v", name, took)
 		}
 		client.Close()

@@ -160,7 +160,7 @@ func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
 				want = 2
 			}
 			for tries := 0; counted() < want; tries++ {
-				if tries == 3000 {
+				if tries == 6000 {
 					t.Fatalf("the fault was counted %v times, all faults %v times", counted(), metric(t, registry, "ocspsyncd_pull_faults_total", ""))
 				}
 				time.Sleep(10 * time.Millisecond)

@@ -66,7 +66,7 @@ func named(key *feed.Key) feed.FeedKey {
 func (s *site) beats(tb testing.TB, m *master, at *db.Store, set *feed.KeySet) {
 	tb.Helper()
 	var last error
-	for range 3000 {
+	for range 6000 {
 		if _, _, err := at.Heartbeat(tb.Context(), -1); err != nil {
 			tb.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 		c.KeysEvery, c.Recount, c.Metrics = 50*time.Millisecond, time.Hour, pull.NewMetrics(registry)
 	}, serve(t, thief.store, thief.board, victim.id, nil), serve(t, m.store, m.board, victim.id, nil))
 	for tries := 0; !victim.knows(t, 666); tries++ {
-		if tries == 3000 {
+		if tries == 6000 {
 			t.Fatal("the forged certificate did not come: the test shows nothing")
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -260,7 +260,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 		if head, err := s.store.Head(t.Context()); err == nil && head.Epoch == epoch {
 			break
 		}
-		if tries == 3000 {
+		if tries == 6000 {
 			t.Fatalf("the site did not take the new epoch: %s", p.State().Trouble)
 		}
 		time.Sleep(10 * time.Millisecond)

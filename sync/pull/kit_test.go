@@ -239,7 +239,7 @@ func (s *site) equals(tb testing.TB, m *master) {
 		tb.Fatal(err)
 	}
 	var got db.Head
-	for range 1500 {
+	for range 6000 {
 		got, err = s.store.Head(tb.Context())
 		if err == nil && got.Position >= want.Position && s.verified(tb) {
 			if got.Certificates != want.Certificates || got.Issuers != want.Issuers || got.ResponderCertificates != want.ResponderCertificates ||

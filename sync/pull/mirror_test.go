@@ -17,7 +17,7 @@ func mirroring(c *pull.Config) { c.Mirror = true }
 func (s *site) mirrors(tb testing.TB, m *master) {
 	tb.Helper()
 	var last error
-	for range 1000 {
+	for range 6000 {
 		theirs, err := m.store.FeedNote(tb.Context())
 		ours, mirrorErr := s.store.FeedNote(tb.Context())
 		if last = errors.Join(err, mirrorErr); last == nil && ours.Position == theirs.Position && theirs.Position == m.position(tb) {

@@ -53,7 +53,7 @@ func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 500 {
+	for range 6000 {
 		if head, err := s.store.Head(t.Context()); err == nil && !head.AsOf.Before(asOf) {
 			return
 		}
@@ -213,7 +213,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.pulls(t, m, nil, serve(t, other.store, other.board, s.id, nil))
-	for range 500 {
+	for range 6000 {
 		other.issue(t, int(time.Now().UnixNano()&0xffffff)+100)
 		if n, err := s.store.Forks(t.Context()); err == nil && n > 0 {
 			if after, err := s.store.Head(t.Context()); err != nil || after.Position != before.Position || after.Certificates != before.Certificates {

@@ -53,7 +53,7 @@ func (k keeper) Write(b []byte) (int, error) {
 func awaitTrouble(t *testing.T, p *pull.Puller, what error) {
 	t.Helper()
 	var last string
-	for range 1000 {
+	for range 12_000 {
 		if last = p.State().Trouble; strings.Contains(last, what.Error()) {
 			return
 		}
