@@ -135,16 +135,12 @@ func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, head Head, step FeedSte
 			}
 			tally.Remove(content)
 		}
-		batch := &pgx.Batch{}
-		for key, c := range states {
+		for _, c := range states {
 			if !c.Deleted {
 				tally.Add(c.Content)
 			}
-			if err := t.queue(batch, key, c); err != nil {
-				return err
-			}
 		}
-		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		if err := t.write(ctx, tx, states); err != nil {
 			return fmt.Errorf("writing %s: %w", t.Name, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -25,7 +26,7 @@ type row struct {
 type options struct {
 	certs, revocations, rounds, basePort int
 	seconds                              float64
-	out                                  string
+	out, parts                           string
 }
 
 func main() {
@@ -38,6 +39,7 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of one round of load, each server")
 	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
 	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
+	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure: fleet, sync or both")
 	flag.Parse()
 	if *bare != "" {
 		fail(serveBare(*bare, *size))
@@ -55,15 +57,17 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, o options) error {
-	rows, err := oneFleet(ctx, o)
-	if err != nil {
-		return err
+	var rows []row
+	for part, measure := range map[string]func(context.Context, options) ([]row, error){"fleet": oneFleet, "sync": bothWays} {
+		if !strings.Contains(o.parts, part) {
+			continue
+		}
+		some, err := measure(ctx, o)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, some...)
 	}
-	some, err := bothWays(ctx, o)
-	if err != nil {
-		return err
-	}
-	rows = append(rows, some...)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
 		fmt.Fprintf(table, "%s\t%.4g\t%s\n", r.Name, r.Value, r.Unit)
