@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -102,6 +103,10 @@ func seeding(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	manifest, err := feed.ParseSnapshot(string(snapshot.Note[:bytes.LastIndex(snapshot.Note, []byte("\n\n"))+1]))
+	if err != nil {
+		return nil, err
+	}
 	size, err := segmentSize(ctx, master)
 	if err != nil {
 		return nil, err
@@ -137,7 +142,7 @@ func seeding(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
 	return []row{
 		{"seeding by the feed, start to ready", count / time.Since(began).Seconds(), "certificates/s"},
 		{"snapshot", float64(snapshot.Octets) / 1e6, "MB"},
-		{"snapshot, per certificate", float64(snapshot.Octets) / count, "octets"},
+		{"snapshot, per certificate", float64(snapshot.Octets) / float64(manifest.Tallies[0].Count), "octets"},
 		{"segment, per certificate issued", size, "octets"},
 	}, nil
 }
