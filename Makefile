@@ -3,7 +3,7 @@
 # Knobs, from the environment or the command line: make up SITES=3
 SITES     ?= 2
 CERTS     ?= 1000
-SYNC      ?= logical
+SYNC      ?= mixed
 BASE_PORT ?= 18000
 FUZZTIME  ?= 30s
 SOAK      ?= 10m
@@ -48,7 +48,7 @@ down: ## stop the fleet in .run
 	bin/ocspfleet down --dir .run
 
 demo: build ## tell the story with a transcript, in a fleet of its own
-	bin/ocspfleet demo
+	bin/ocspfleet demo --sync $(SYNC)
 
 test: deps-test ## run every test, as on a fresh machine (at most 15 minutes on 2 cores)
 	go test -race -count=1 -timeout 15m ./...

@@ -133,6 +133,16 @@ func (l *Look) open(ctx context.Context) error {
 	return nil
 }
 
+// SignedHead returns the newest checkpoint of the feed that is kept here and the
+// newest key set, both as signed notes; nil where there is none.
+func (l *Look) SignedHead(ctx context.Context) (note, keys []byte, err error) {
+	err = l.tx.QueryRow(ctx, "select (select note from feed_checkpoint), (select note from feed_keys order by number desc limit 1)").Scan(&note, &keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the feed's checkpoint: %w", err)
+	}
+	return note, keys, nil
+}
+
 // Issuers lists all issuers by number.
 func (l *Look) Issuers(ctx context.Context) ([]Issuer, error) {
 	l.alive()

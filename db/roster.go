@@ -29,6 +29,7 @@ type Responder struct {
 	URL          string // of its OCSP responder
 	Addresses    []string
 	State        ResponderState
+	FeedPin      []byte // SHA-256 of its feed key's SubjectPublicKeyInfo; nil: it does not fetch the feed
 	CreatedAt    time.Time
 	Certificates []RosterCertificate // by issuer, the longest-lived last
 }
@@ -129,13 +130,13 @@ func (s *Store) Responders(ctx context.Context) ([]Responder, error) {
 	var sites []Responder
 	// One snapshot: a certificate enrolled between two reads would have no site.
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, "select name, url, addresses, state, created_at from responder order by name")
+		rows, err := tx.Query(ctx, "select name, url, addresses, state, feed_key_pin, created_at from responder order by name")
 		if err != nil {
 			return err
 		}
 		sites, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Responder, error) {
 			var r Responder
-			err := row.Scan(&r.Name, &r.URL, &r.Addresses, &r.State, &r.CreatedAt)
+			err := row.Scan(&r.Name, &r.URL, &r.Addresses, &r.State, &r.FeedPin, &r.CreatedAt)
 			r.CreatedAt = r.CreatedAt.UTC()
 			return r, err
 		})

@@ -82,9 +82,12 @@ func TestFleetJSONKeepsItsContract(t *testing.T) {
 			t.Errorf("policy of %s is %+v", issuer.Name, issuer.Policy)
 		}
 	}
+	if !strings.HasPrefix(f.Master.FeedURL, "https://127.0.0.1:") {
+		t.Errorf("the feed's URL is %q", f.Master.FeedURL)
+	}
 	dsns := []string{f.Master.DSN, f.Master.SuperuserDSN}
 	for n, site := range f.Sites {
-		if site.Name != "site-"+string(rune('a'+n)) || site.Sync != "logical" || !filepath.IsAbs(site.Token.SoftHSM2Conf) {
+		if site.Name != "site-"+string(rune('a'+n)) || site.Sync != []string{"feed", "logical", "feed"}[n] || !filepath.IsAbs(site.Token.SoftHSM2Conf) {
 			t.Errorf("site %d is %+v", n, site)
 		}
 		dsns = append(dsns, site.DSN, site.SuperuserDSN)

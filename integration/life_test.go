@@ -148,6 +148,7 @@ func TestFleetStatusOnOneScreen(t *testing.T) {
 			Mode      *string  `json:"mode"`
 			Streaming *bool    `json:"streaming"`
 			Position  *int64   `json:"position"`
+			Source    *string  `json:"source"`
 			Horizon   *float64 `json:"horizon_age_seconds"`
 			Budget    *float64 `json:"outage_budget_seconds"`
 			Left      *float64 `json:"certificate_seconds_left"`
@@ -161,8 +162,11 @@ func TestFleetStatusOnOneScreen(t *testing.T) {
 		if site.Name == "site-c" {
 			continue
 		}
-		if site.Verdict != "ok" || site.Position == nil || *site.Position < 1 || site.Mode == nil || *site.Mode != "logical" || !*site.Streaming || *site.Horizon > 60 ||
+		if site.Verdict != "ok" || site.Position == nil || *site.Position < 1 || site.Mode == nil || site.Source == nil || *site.Source != "master" || *site.Horizon > 60 ||
 			*site.Budget < 35*3600 || *site.Left < 6*24*3600 {
+			t.Errorf("%s", out)
+		}
+		if by := map[string]string{"site-a": "feed", "site-b": "logical"}[site.Name]; *site.Mode != by || by == "logical" && (site.Streaming == nil || !*site.Streaming) {
 			t.Errorf("%s", out)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -266,6 +268,14 @@ func TestARevokedSiteStopsAndTheOthersSaySo(t *testing.T) {
 		}
 		serials[fmt.Sprintf("%x", octets)] = issuer
 	}
+	// The feed is open to it before.
+	asking := []string{
+		"--config", f.Path(c.ConfigDir) + "/ocspctl.yaml", "feed", "verify", f.Master.FeedURL + "/feed/checkpoint",
+		"--pin", pinAt(t, f, filepath.Dir(f.Path(f.OcspctlConfig))),
+	}
+	if out, err := exec.CommandContext(t.Context(), f.Path(f.Ocspctl), asking...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	if out, err := f.Ctl(t.Context(), "responder", "revoke", c.Name, "--reason", "keyCompromise", "--apply"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -276,6 +286,20 @@ func TestARevokedSiteStopsAndTheOthersSaySo(t *testing.T) {
 		if err := f.AwaitStopped(t.Context(), c, issuer, issuer.Serials.Good[1], patience); err != nil {
 			t.Error(err)
 		}
+	}
+	// The master serves it no feed any more.
+	var said []byte
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		var err error
+		if said, err = exec.CommandContext(t.Context(), f.Path(f.Ocspctl), asking...).CombinedOutput(); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the revoked site still gets the feed: %s", said)
+		}
+	}
+	if !strings.Contains(string(said), "/feed/") {
+		t.Errorf("the revoked site's question: %s", said)
 	}
 	if err := f.Ready(t.Context(), "site-c/ocspd"); err == nil || !strings.Contains(err.Error(), "no signing identity") {
 		t.Errorf("/readyz of the revoked site: want the reason, got %v", err)

@@ -29,6 +29,8 @@ type config struct {
 	Issuers map[string]issuerKey `yaml:"issuers"`
 	// Token is the site's PKCS#11 token, for the key verbs.
 	Token token `yaml:"token"`
+	// Feed is for the feed verbs and key pin.
+	Feed feedPart `yaml:"feed"`
 }
 
 type database struct {
@@ -87,6 +89,11 @@ func (c *config) Check(report func(key, problem string)) {
 	if c.Token != (token{}) && c.Token.URI == "" {
 		report("token.uri", "is missing: pkcs11:token=LABEL")
 	}
+	if c.Feed.Root != "" {
+		if _, err := c.Feed.verifier(); err != nil {
+			report("feed.root", err.Error())
+		}
+	}
 }
 
 // files lists the files that the configuration names, by key.
@@ -96,6 +103,7 @@ func (c *config) files() map[string]string {
 		"token.module":           c.Token.Module,
 		"token.pin_file":         c.Token.PINFile,
 		"token.softhsm2_conf":    c.Token.SoftHSM2Conf,
+		"feed.tls_key_file":      c.Feed.TLSKeyFile,
 	}
 	for name, issuer := range c.Issuers {
 		files["issuers."+name+".certificate"] = issuer.Certificate

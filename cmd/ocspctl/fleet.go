@@ -36,7 +36,8 @@ func (p *program) fleetCommand() *cobra.Command {
 			})
 		})
 	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
-master bears its name), BEHIND what of the master's log it has not confirmed yet,
+master bears its name; feed: its key may fetch the signed feed), SOURCE where from
+(peers: the master has not seen it for five minutes), BEHIND what of the master's log it has not confirmed yet,
 POSITION the last change it surely holds (the master's last one by its horizon),
 HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go on
 saying good if nothing came any more (below that it stops by itself), CERTIFICATE
@@ -54,8 +55,10 @@ type fleetSite struct {
 	URL       string       `json:"url"`
 	State     string       `json:"state"`
 	Well      bool         `json:"well"`
-	Mode      *string      `json:"mode"`      // logical; null: the master knows of no replication
-	Streaming *bool        `json:"streaming"` // the site reads its slot now
+	Mode      *string      `json:"mode"`         // logical or feed; null: the master knows of neither
+	Source    *string      `json:"source"`       // master or peers; null: nothing comes
+	FeedSeen  *string      `json:"feed_seen_at"` // when it asked the master for the feed last
+	Streaming *bool        `json:"streaming"`    // the site reads its slot now
 	Behind    *uint64      `json:"behind_bytes"`
 	Position  *int64       `json:"position"` // the last change it surely holds; null: no answer
 	Horizon   *float64     `json:"horizon_age_seconds"`
@@ -127,7 +130,7 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 		}
 	}
 	err = p.print(map[string]any{"sites": views}, func(t *table) {
-		t.row("SITE", "STATE", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
+		t.row("SITE", "STATE", "MODE", "SOURCE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
 		for _, v := range views {
 			v.tell(t)
 		}
@@ -144,7 +147,11 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 	v := fleetSite{Name: s.Name, URL: s.URL, State: string(s.State), Well: s.Well(), Verdict: "not_asked", Answers: []siteAnswer{}}
 	if s.Link != nil {
-		v.Mode, v.Streaming, v.Behind = new("logical"), &s.Link.Streaming, &s.Link.Behind
+		v.Streaming, v.Behind = &s.Link.Streaming, &s.Link.Behind
+	}
+	v.Mode, v.Source = textOrNil(s.Mode()), textOrNil(s.Source())
+	if s.Feed != nil {
+		v.FeedSeen = stampOrNil(s.Feed.SeenAt)
 	}
 	for n, f := range s.Findings {
 		a := viewAnswer(f, now)
@@ -210,5 +217,5 @@ func (v fleetSite) tell(t *table) {
 		}
 		return span(time.Duration(*n) * time.Second)
 	}
-	t.row(v.Name, v.State, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
+	t.row(v.Name, v.State, mode, orDash(v.Source), behind, position, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
 }

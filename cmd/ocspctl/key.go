@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) keyCommand() *cobra.Command {
-	return noun("key", "the site's OCSP key in its PKCS#11 token", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand())
+	return noun("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand(), p.keyPinCommand())
 }
 
 // atToken runs a verb on the token of the configuration.

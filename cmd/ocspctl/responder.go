@@ -19,6 +19,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
+	"ocspfleet/sync/feed"
 )
 
 func (p *program) responderCommand() *cobra.Command {
@@ -36,12 +37,14 @@ type responderAdd struct {
 	issuers        []string
 	life           time.Duration
 	out            string
+	feedPin        string
 }
 
 func (p *program) responderAddCommand() *cobra.Command {
 	var a responderAdd
 	cmd := p.verb("add SITE", "enrol a site: certify its key for each issuer; again, with the same request: renew", `
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/
+		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/ --feed-pin 1f3a... --apply
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/ --issuer web-ca --life 168h --out certs --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			a.site = args[0]
@@ -55,6 +58,7 @@ func (p *program) responderAddCommand() *cobra.Command {
 	f.StringArrayVar(&a.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all)")
 	f.DurationVar(&a.life, "life", fleet.DefaultLife, "how long its certificates live (1h to 2160h; profile br: 168h at most)")
 	f.StringVar(&a.out, "out", "", "write the certificates to `DIR`, too, as SITE-ISSUER.pem")
+	f.StringVar(&a.feedPin, "feed-pin", "", "let it fetch the signed feed: the `PIN` of its TLS key (ocspctl key pin there)")
 	a.flags(cmd)
 	require(cmd, "csr", "url")
 	return cmd
@@ -70,6 +74,11 @@ func (a *responderAdd) check() error {
 	for _, address := range a.addresses {
 		if _, err := netip.ParseAddr(address); err != nil {
 			return usagef("--address %q: want an IPv4 or IPv6 address", address)
+		}
+	}
+	if a.feedPin != "" {
+		if _, err := feed.ParsePin(a.feedPin); err != nil {
+			return usagef("--feed-pin: %v", err)
 		}
 	}
 	if a.life < time.Hour || a.life > fleet.MaxLife {
@@ -104,6 +113,7 @@ type responderAdded struct {
 	URL          string     `json:"url"`
 	Key          string     `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo: compare it out of band
 	Kind         string     `json:"key_kind"`
+	FeedPin      *string    `json:"feed_pin"` // null: none was given
 	Life         string     `json:"life"`
 	Certificates []enrolled `json:"certificates"`
 }
@@ -128,7 +138,7 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 	}
 	result := responderAdded{
 		outcome: outcome{"responder add", a.apply, true}, Site: a.site, URL: a.url,
-		Key: hex.EncodeToString(request.KeyHash[:]), Kind: request.Kind(), Life: a.life.String(),
+		Key: hex.EncodeToString(request.KeyHash[:]), Kind: request.Kind(), FeedPin: textOrNil(a.feedPin), Life: a.life.String(),
 	}
 	return p.withAuthorities(ctx, store, cfg, a.issuers, func(authorities []*fleet.Authority) error {
 		var refused error
@@ -172,6 +182,15 @@ func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fle
 	}
 	if _, err := store.AddResponder(ctx, a.site, a.url, a.addresses, act); err != nil {
 		return err
+	}
+	if a.feedPin != "" {
+		pin, err := feed.ParsePin(a.feedPin)
+		if err != nil {
+			return err
+		}
+		if _, err := store.SetFeedPin(ctx, a.site, pin, act); err != nil {
+			return err
+		}
 	}
 	if a.login != "" {
 		if _, err := store.SetSiteLogin(ctx, a.site, a.login, act); err != nil {
@@ -217,6 +236,9 @@ func (r responderAdded) tell(t *table) {
 	t.row("url", r.URL)
 	t.row("key fingerprint", r.Key)
 	t.row("key kind", r.Kind)
+	if r.FeedPin != nil {
+		t.row("feed pin", *r.FeedPin)
+	}
 	t.row("life", r.Life)
 	t.line("")
 	t.row("ISSUER", "PROFILE", "SERIAL", "NOT BEFORE", "NOT AFTER", "SIGNED WITH", "LINT", "FILE")

@@ -18,6 +18,7 @@ type siteView struct {
 	URL          string            `json:"url"`
 	Addresses    []string          `json:"addresses"`
 	State        string            `json:"state"`
+	FeedPin      *string           `json:"feed_pin"` // SHA-256 of its feed key; null: it may not fetch the feed
 	Certificates []siteCertificate `json:"certificates"`
 }
 
@@ -37,7 +38,7 @@ func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []site
 	}
 	views := make([]siteView, len(roster))
 	for i, r := range roster {
-		views[i] = siteView{r.Name, r.URL, append([]string{}, r.Addresses...), string(r.State), []siteCertificate{}}
+		views[i] = siteView{r.Name, r.URL, append([]string{}, r.Addresses...), string(r.State), textOrNil(hex.EncodeToString(r.FeedPin)), []siteCertificate{}}
 		for _, c := range r.Certificates {
 			left := c.Status.NotAfter.Sub(now)
 			views[i].Certificates = append(views[i].Certificates, siteCertificate{

@@ -36,6 +36,10 @@ type Config struct {
 	// Issuers are the CA keys this site answers for, and no others, whatever
 	// its database says. At least one.
 	Issuers []Issuer `yaml:"issuers"`
+	// Feed pins the signed feed. With it this site's knowledge is never taken for
+	// fresher than a checkpoint says that the master signed, whoever writes the
+	// database. Left out: the head's word counts.
+	Feed Feed `yaml:"feed"`
 	// DrainDelay is how long ocspd goes on answering after a stop was asked
 	// for, with /readyz already 503, so that load balancers turn away first.
 	// Default 5s; 0s behind nothing.
@@ -59,6 +63,13 @@ type Database struct {
 	DSN string `yaml:"dsn"`
 	// PasswordFile holds the password, one line, readable by ocspd alone.
 	PasswordFile string `yaml:"password_file"`
+}
+
+// Feed says what is believed of the signed feed.
+type Feed struct {
+	// Root is the verifier key of the feed's offline root, as ocspctl feed key
+	// generate printed it: ca.example/status+1a2b3c4d+AbC...
+	Root string `yaml:"root"`
 }
 
 // Token says where the key is.
@@ -115,6 +126,11 @@ func (c *Config) Check(report func(key, problem string)) {
 		}
 		if token.SignTimeout < 0 {
 			report(key+".sign_timeout", "cannot be negative")
+		}
+	}
+	if c.Feed.Root != "" {
+		if _, err := c.Feed.judge(); err != nil {
+			report("feed.root", err.Error())
 		}
 	}
 	if len(c.Issuers) == 0 {

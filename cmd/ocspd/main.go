@@ -57,7 +57,11 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	plan.AddCloser("token", tokens.Close)
-	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry)})
+	verify, err := cfg.Feed.judge()
+	if err != nil {
+		return err
+	}
+	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: verify})
 	if err != nil {
 		return err
 	}

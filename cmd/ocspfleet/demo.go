@@ -48,6 +48,7 @@ is removed at the end, however it ends.`,
 		},
 	}
 	dirFlag(cmd, &o.Dir, ".run/"+demoFolder)
+	cmd.Flags().StringVar(&o.Sync, "sync", "mixed", "how the sites follow the master: logical, feed or mixed")
 	cmd.Flags().IntVar(&o.BasePort, "base-port", 18400, "first port of the demo's fleet")
 	return cmd
 }

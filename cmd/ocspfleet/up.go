@@ -43,7 +43,7 @@ counted from 1, BASE+10*i: +0 ocspd, +1 ocspd (admin), +2 PostgreSQL, +3 ocspsyn
 	flags := cmd.Flags()
 	flags.IntVar(&o.Sites, "sites", 2, "how many sites")
 	flags.IntVar(&o.Certs, "certs", 1000, "how many certificates, both issuers together (about 90 at least)")
-	flags.StringVar(&o.Sync, "sync", "logical", "how the sites follow the master: logical, feed or mixed")
+	flags.StringVar(&o.Sync, "sync", "mixed", "how the sites follow the master: logical, feed or mixed")
 	flags.IntVar(&o.BasePort, "base-port", 18000, "first port of the fleet")
 	flags.BoolVar(&o.Resume, "resume", false, "keep the earlier fleet and start what is down")
 	return cmd

@@ -15,13 +15,20 @@ type Config struct {
 	Role string `yaml:"role"`
 	// Site is this site's name on the master's roster. Role site only.
 	Site string `yaml:"site"`
+	// Sync is how this site's rows come: logical, by native replication from the
+	// master (for the CA's own sites: its login can read the whole master), or feed,
+	// by the signed feed. Default logical. Role site only.
+	Sync string `yaml:"sync"`
 	// Database is the local database. The login is a member of ocsp_publisher at
 	// the master, of ocsp_sync at a site.
 	Database Database `yaml:"database"`
 	// Master is the master's database as this site reaches it; the login is a
-	// member of ocsp_replica. Role site only. Use sslmode=verify-full unless the
+	// member of ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless the
 	// two are one machine.
 	Master Database `yaml:"master"`
+	// Feed is the signed feed. At a site with sync logical its files are mirrored, so
+	// that they can be relayed and ocspd can judge the copy by them.
+	Feed Feed `yaml:"feed"`
 	// Heartbeat is how often the head is confirmed: the least age of any copy.
 	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
 	Heartbeat time.Duration `yaml:"heartbeat"`
@@ -46,10 +53,13 @@ type Database struct {
 const (
 	roleMaster = "master"
 	roleSite   = "site"
+
+	syncLogical = "logical"
+	syncFeed    = "feed"
 )
 
 func defaults() Config {
-	return Config{Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
+	return Config{Sync: syncLogical, Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
 }
 
 // Check judges what strict reading cannot.
@@ -67,7 +77,20 @@ func (c *Config) Check(report func(key, problem string)) {
 		report("site", "is for role site")
 	}
 	switch {
-	case c.Role == roleSite && c.Master.DSN == "":
+	case c.Sync != syncLogical && c.Sync != syncFeed:
+		report("sync", "wants logical or feed")
+	case c.Sync == syncFeed && c.Role != roleSite:
+		report("sync", "is for role site")
+	case c.Sync == syncFeed && !c.Feed.given():
+		report("feed", "is missing: root, tls_key_file and sources")
+	case c.Sync == syncFeed && c.Master.DSN != "":
+		report("master", "is for sync logical: the feed's sources stand in feed.sources")
+	}
+	if c.Feed.given() {
+		c.Feed.check(c.Role, report)
+	}
+	switch {
+	case c.Role == roleSite && c.Sync == syncLogical && c.Master.DSN == "":
 		report("master.dsn", "is missing: for example postgres://site_a@master.example:5432/ocspfleet?sslmode=verify-full")
 	case c.Role == roleMaster && c.Master.DSN != "":
 		report("master", "is for role site")

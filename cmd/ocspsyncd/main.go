@@ -1,5 +1,6 @@
-// Ocspsyncd carries certificate status. At the master it confirms the head; at a
-// site it seeds, watches and repairs the copy. It never touches an OCSP key.
+// Ocspsyncd carries certificate status. At the master it confirms the head and
+// signs the feed; at a site it seeds, watches and repairs the copy, and relays the
+// feed. It never touches an OCSP key.
 package main
 
 import (
@@ -9,17 +10,13 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
-	"ocspfleet/sync/heartbeat"
-	"ocspfleet/sync/logical"
 )
 
 var program = boot.Program{
 	Name:    "ocspsyncd",
-	Summary: "Confirms the head at the master; seeds, watches and repairs the copy at a site.",
+	Summary: "Confirms the head and signs the feed at the master; seeds, watches and repairs the copy at a site.",
 	Example: "ocspsyncd --config /etc/ocspfleet/ocspsyncd.yaml\nocspsyncd --config ./ocspsyncd.yaml --check-config",
 	Config:  "/etc/ocspfleet/ocspsyncd.yaml",
 }
@@ -46,11 +43,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err := store.AwaitSchema(ctx, cfg.Role, env.Log); err != nil {
 		return err
 	}
-	wire := master
-	if cfg.Role == roleSite {
-		wire = site
-	}
-	ready, err := wire(ctx, cfg, env, store, plan, registry)
+	ready, err := wiring{cfg, env, store, plan, registry}.wire(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,41 +56,6 @@ func run(ctx context.Context, env boot.Env) error {
 	}
 	env.Log.InfoContext(ctx, "ocspsyncd started")
 	return plan.Run(ctx)
-}
-
-// master adds the heartbeat to the plan and returns what /readyz asks.
-func master(_ context.Context, cfg Config, env boot.Env, store *db.Store, plan *boot.Plan, registry *prometheus.Registry) (func() []string, error) {
-	beat := heartbeat.New(heartbeat.Config{Store: store, Interval: cfg.Heartbeat, Log: env.Log, Metrics: heartbeat.NewMetrics(registry)})
-	plan.AddWorker("heartbeat", beat.Run)
-	return func() []string {
-		if trouble := beat.Trouble(); trouble != "" {
-			return []string{trouble}
-		}
-		return nil
-	}, nil
-}
-
-// site adds the subscription to the plan and returns what /readyz asks.
-func site(ctx context.Context, cfg Config, env boot.Env, store *db.Store, plan *boot.Plan, registry *prometheus.Registry) (func() []string, error) {
-	upstream, err := db.OpenUpstream(ctx, cfg.Master.config())
-	if err != nil {
-		return nil, err
-	}
-	plan.AddCloser("master", func() error { upstream.Close(); return nil })
-	subscription, err := logical.New(logical.Config{
-		Site: cfg.Site, Local: store, Master: upstream, RecountInterval: cfg.Recount, Log: env.Log, Metrics: logical.NewMetrics(registry),
-	})
-	if err != nil {
-		return nil, err
-	}
-	plan.AddWorker("subscription", subscription.Run)
-	plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, subscription.Check) })
-	return func() []string {
-		if state := subscription.State(); !state.Ready() {
-			return []string{fmt.Sprintf("%s since %s: %s", state.Name, state.Since.UTC().Format("2006-01-02T15:04:05Z"), state.Detail)}
-		}
-		return nil
-	}, nil
 }
 
 // onHangup calls do at each SIGHUP: kill -HUP recounts the copy now.

@@ -64,9 +64,15 @@ func TestScripts(t *testing.T) {
 			} {
 				env.Setenv(variable, value)
 			}
+			env.Setenv("MASTER_DSN", masterDSN)
+			if err := feedKeys(env); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "awaits": awaits, "hangup": hangup},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"expand": expand, "awaits": awaits, "hangup": hangup, "publishes": publishes, "pins": pins, "unpins": unpins,
+		},
 	})
 }
 
@@ -103,7 +109,7 @@ func awaits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: awaits URL TEXT")
 	}
 	var last string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		response, err := http.Get(args[0])
 		if err != nil {
 			last = err.Error()

@@ -33,6 +33,7 @@ type follower struct {
 	received time.Time // when the adopted head was first seen
 	clock    string    // what is wrong with the clock, or that the master bars this site
 	trouble  verdict   // why the latest snapshot was refused
+	signed   signed    // what the feed's checkpoints say
 
 	loadEnded time.Time // of the latest load of all rows
 	loadTook  time.Duration
@@ -158,6 +159,9 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		if l.Barred != "" {
 			x.clock = "barred: " + l.Barred
 		}
+		if err := x.readSigned(ctx, l); err != nil {
+			return err
+		}
 		if v = x.judgeEarly(l); v.kind != adoptable {
 			return nil
 		}
@@ -200,6 +204,11 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	}
 	x.lists.Store(s.lists)
 	h := s.head
+	if x.cfg.Verify != nil {
+		if vouched := x.signed.vouched(h, s.received); vouched.Before(h.AsOf) {
+			h.AsOf = vouched
+		}
+	}
 	same := h.Epoch == x.held.Epoch && h.Position == x.held.Position
 	switch {
 	case !same || h.AsOf.After(x.held.AsOf):
@@ -230,6 +239,12 @@ func (x *Index) publish() {
 	h := db.Horizon{Doubt: x.trouble.text}
 	if x.table.Load() != nil {
 		h.Epoch, h.Position, h.AsOf, h.Received = x.held.Epoch, x.held.Position, x.held.AsOf, x.received
+		if h.Doubt == "" && x.cfg.Verify != nil && h.AsOf.IsZero() {
+			h.Doubt = "feed: no checkpoint vouches for this copy"
+			if x.signed.fault != "" {
+				h.Doubt += ": " + x.signed.fault
+			}
+		}
 	} else if h.Doubt == "" {
 		h.Doubt = ErrNotReady.Error()
 	}

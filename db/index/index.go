@@ -3,7 +3,8 @@
 // and the horizon of all three, and follows the site's local database.
 //
 // What it trusts: the database, as far as one can see from here. Whoever can
-// write rows and a matching head makes this site lie. What does not match is
+// write rows and a matching head makes this site lie, but, with Config.Verify, not
+// beyond the age of the last checkpoint that the master signed. What does not match is
 // found: each snapshot carries in its head the count and the digest that its
 // rows must have, and only a snapshot that has them is adopted.
 //
@@ -49,6 +50,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics counts; nil counts nothing.
 	Metrics *Metrics
+	// Verify judges a checkpoint of the feed by a key set, both as they stand in the
+	// database, and returns the head that it vouches for. With it the horizon's as_of
+	// is never later than such a checkpoint's; nil: the head's word counts.
+	Verify func(checkpoint, keys []byte) (db.Head, error)
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }

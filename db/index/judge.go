@@ -18,6 +18,7 @@ const (
 	rollback   kind = "rollback"        // older than what was adopted
 	divergence kind = "divergence"      // rows and head do not match
 	lost       kind = "lost_revocation" // a permanent revocation is gone
+	forged     kind = "not_signed"      // the head is not the one that was signed
 )
 
 // verdict is what is held against a snapshot.
@@ -54,6 +55,8 @@ type snapshot struct {
 func (f *follower) judgeEarly(l *db.Look) verdict {
 	h := l.Head
 	switch {
+	case f.signed.differs(h):
+		return verdict{kind: forged, text: fmt.Sprintf("divergence: the head at position %d is not what was signed", h.Position)}
 	case l.SynchronousCommit == "off":
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
 	case l.Parallel:

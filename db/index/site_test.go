@@ -105,13 +105,19 @@ type copied struct {
 // follow starts an index as ocsp_responder, who may only read.
 func follow(t testing.TB, dsn string, poll time.Duration) *copied {
 	t.Helper()
+	return followWith(t, dsn, poll, nil)
+}
+
+// followWith is follow with a judge of checkpoints.
+func followWith(t testing.TB, dsn string, poll time.Duration, verify func(checkpoint, keys []byte) (db.Head, error)) *copied {
+	t.Helper()
 	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &copied{t: t, log: &logBook{}, registry: prometheus.NewRegistry()}
 	c.Index, err = index.Open(t.Context(), store, index.Config{
-		Poll: poll, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Metrics: index.NewMetrics(c.registry),
+		Poll: poll, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Metrics: index.NewMetrics(c.registry), Verify: verify,
 		Now: func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
 	})
 	if err != nil {

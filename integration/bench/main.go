@@ -1,6 +1,7 @@
 // Bench starts a fleet and measures it: import, memory, the way of a revocation,
-// the cost of a cached GET beside bare net/http and chi in the same run. It
-// prints a table and writes the figures as JSON. It is no test.
+// the cost of a cached GET beside bare net/http and chi in the same run, then both
+// ways of syncing at three sites while certificates are imported, and the seeding
+// of a site. It prints a table and writes the figures as JSON. It is no test.
 package main
 
 import (
@@ -11,9 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
-
-	"ocspfleet/integration/fleet"
 )
 
 // row is one figure.
@@ -26,7 +26,7 @@ type row struct {
 type options struct {
 	certs, revocations, rounds, basePort int
 	seconds                              float64
-	out                                  string
+	out, parts                           string
 }
 
 func main() {
@@ -39,6 +39,7 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of one round of load, each server")
 	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
 	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
+	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure: fleet, sync or both")
 	flag.Parse()
 	if *bare != "" {
 		fail(serveBare(*bare, *size))
@@ -56,14 +57,12 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, o options) error {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", BasePort: o.basePort, Progress: os.Stderr})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
 	var rows []row
-	for _, measure := range []func(context.Context, *fleet.Fleet, options) ([]row, error){revocations, cachedGET, imports} {
-		some, err := measure(ctx, f, o)
+	for part, measure := range map[string]func(context.Context, options) ([]row, error){"fleet": oneFleet, "sync": bothWays} {
+		if !strings.Contains(o.parts, part) {
+			continue
+		}
+		some, err := measure(ctx, o)
 		if err != nil {
 			return err
 		}

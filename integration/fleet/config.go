@@ -62,6 +62,12 @@ database: {dsn: {{quote .DSN}}, password_file: {{quote .PasswordFile}}}
 token: {uri: {{quote .URI}}, module: {{quote .Module}}, pin_file: {{quote .PINFile}}, softhsm2_conf: {{quote .Conf}}}
 {{- end -}}
 
+{{- define "peer" -}}
+feed:
+  root: {{quote .Root}}
+  tls_key_file: {{quote .TLSKey}}
+{{- end -}}
+
 {{- define "master/ocspctl" -}}
 # The staff's tool at the master: login in group ocsp_operator.
 role: master
@@ -70,6 +76,9 @@ role: master
 issuers:
 {{- range .Issuers}}
   {{.Name}}: {certificate: {{quote .Certificate}}, key: {{quote .Key}}}
+{{- end}}
+{{- with .Feed}}
+{{template "peer" .}}
 {{- end}}
 {{end -}}
 
@@ -85,6 +94,14 @@ role: master
 # Production wants 5s; here the copies' age is to be seen at once.
 heartbeat: {{.Heartbeat}}
 admin: {{quote .Admin}}
+{{- if .Feed}}
+# The signed feed. The root's key is offline, at the CA; it names the key that signs.
+{{template "peer" .Feed}}
+  key_file: {{quote .Feed.Key}}
+  listen: {{quote .Feed.Listen}}
+  # Production wants 60s.
+  confirm: {{.Confirm}}
+{{- end}}
 {{end -}}
 
 {{- define "site/admin" -}}
@@ -98,15 +115,40 @@ role: site
 role: site
 {{template "database" .Login}}
 {{template "token" .Token}}
+{{- with .Feed}}
+{{template "peer" .}}
+{{- end}}
 {{end -}}
 
 {{- define "site/ocspsyncd" -}}
 role: site
 site: {{.Site}}
+sync: {{.Sync}}
 {{template "database" .Login}}
+{{- if eq .Sync "logical"}}
 # The master, by a login in group ocsp_replica.
 master: {dsn: {{quote .Master.DSN}}, password_file: {{quote .Master.PasswordFile}}}
+{{- end}}
+# Production wants 1m; here a damaged copy is to be seen to heal.
+recount: 5s
 admin: {{quote .Admin}}
+{{- if .Feed}}
+# The signed feed: whom to ask, in this order, and who may ask here.
+{{template "peer" .Feed}}
+  sources:
+{{- range .Feed.Sources}}
+    - {url: {{quote .URL}}, pin: {{quote .Pin}}}
+{{- end}}
+  listen: {{quote .Feed.Listen}}
+{{- if .Feed.Peers}}
+  peers:
+{{- range .Feed.Peers}}
+    - {name: {{.Name}}, pin: {{quote .Pin}}}
+{{- end}}
+{{- end}}
+  # Production: three times the master's confirm.
+  stale_after: 20s
+{{- end}}
 {{end -}}
 
 {{- define "site/ocspd" -}}
@@ -118,6 +160,10 @@ admin: {{quote .Admin}}
 issuers:
 {{- range .Issuers}}
   - {certificate: {{quote .Certificate}}}
+{{- end}}
+{{- with .Feed}}
+# How fresh the copy is, only what was signed under this key says.
+feed: {root: {{quote .Root}}}
 {{- end}}
 # Production: the load balancer's check interval times its failure count, plus one.
 drain_delay: 1s
@@ -134,7 +180,9 @@ type (
 // view is what the templates may say.
 type view struct {
 	Site, Listen, Admin string
-	Heartbeat           time.Duration
+	Sync                string
+	Heartbeat, Confirm  time.Duration
+	Feed                *feedView // nil: there is no feed
 	Login, Master       loginView
 	Token               tokenView
 	Issuers             []issuerView

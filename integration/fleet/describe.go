@@ -22,8 +22,9 @@ type Fleet struct {
 	Ocspctl       string   `json:"ocspctl"`
 	OcspctlConfig string   `json:"ocspctl_config"`
 
-	opts Options
-	mu   sync.Mutex // guards the pids above, which Start and a restart change
+	opts  Options
+	trust *trust     // while it is built, if it has a feed
+	mu    sync.Mutex // guards the pids above, which Start and a restart change
 }
 
 // Master is the CA's side of the fleet.
@@ -47,7 +48,8 @@ type Site struct {
 	AdminURL     string   `json:"admin_url"` // of ocspd: /healthz, /readyz, /metrics
 	DSN          string   `json:"dsn"`       // of ocspd's login
 	SuperuserDSN string   `json:"superuser_dsn"`
-	Sync         string   `json:"sync"` // logical
+	Sync         string   `json:"sync"`     // logical or feed
+	FeedURL      string   `json:"feed_url"` // where it relays the signed feed; empty: there is none
 	PIDs         SitePIDs `json:"pids"`
 	Token        Token    `json:"token"`
 	ConfigDir    string   `json:"config_dir"`

@@ -94,6 +94,9 @@ func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
 	}
 	logins := []login{staff, publisher}
 	for i := range o.Sites {
+		if o.mode(i) != syncLogical {
+			continue
+		}
 		replica, err := o.replicaLogin(i)
 		if err != nil {
 			return err
@@ -110,17 +113,17 @@ func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
 	if _, err := o.ctl(ctx, admin, "db", "limit", "--revocations-per-hour", "100000000", "--why", "a fleet for tests and demonstrations", "--apply"); err != nil {
 		return fmt.Errorf("raising the limit of revocations: %w", err)
 	}
-	config, err := o.writeConfig("master", "ocspctl", view{Login: staff.view(), Issuers: a.view()})
+	config, err := o.writeConfig("master", "ocspctl", view{Login: staff.view(), Issuers: a.view(), Feed: f.masterFeed()})
 	if err != nil {
 		return err
 	}
-	syncView := view{Login: publisher.view(), Heartbeat: heartbeat, Admin: address(Ports(o.BasePort).masterSync())}
+	syncView := view{Login: publisher.view(), Heartbeat: heartbeat, Confirm: confirm, Feed: f.masterFeed(), Admin: address(Ports(o.BasePort).masterSync())}
 	if _, err := o.writeConfig("master", "ocspsyncd", syncView); err != nil {
 		return err
 	}
 	f.OcspctlConfig = f.Rel(config)
-	f.Master = Master{DSN: staff.fullDSN(), SuperuserDSN: dsn}
-	return nil
+	f.Master.DSN, f.Master.SuperuserDSN = staff.fullDSN(), dsn
+	return f.publishKeys(ctx, a, config)
 }
 
 // replicaLogin is how site i reads at the master. Its password lies at the site,

@@ -25,7 +25,9 @@ type Options struct {
 	// What openssl itself issues counts, so that there are never fewer than
 	// about 100. 0: 1000.
 	Certs int
-	// Sync is how the sites follow the master: "logical" (the default).
+	// Sync is how the sites follow the master: "logical", by native replication;
+	// "feed", by the signed feed; "mixed" (the default), one by the feed and one by
+	// native replication in turn, the third by the feed from the first site alone.
 	Sync string
 	// BasePort is the first port; the plan stands at Ports. 0: 18000.
 	BasePort int
@@ -57,7 +59,7 @@ func (o *Options) settle() error {
 		o.BasePort = 18000
 	}
 	if o.Sync == "" {
-		o.Sync = "logical"
+		o.Sync = syncMixed
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -67,10 +69,8 @@ func (o *Options) settle() error {
 		return usagef("SITES=%d (--sites): want 1 to %d", o.Sites, maxSites)
 	case o.Certs < 0:
 		return usagef("CERTS=%d (--certs): want a number that is not negative", o.Certs)
-	case o.Sync == "feed" || o.Sync == "mixed":
-		return usagef("SYNC=%s (--sync) is not built yet: use SYNC=logical", o.Sync)
-	case o.Sync != "logical":
-		return usagef("SYNC=%s (--sync): want logical, feed or mixed, of which logical is built", o.Sync)
+	case o.Sync != syncLogical && o.Sync != syncFeed && o.Sync != syncMixed:
+		return usagef("SYNC=%s (--sync): want logical, feed or mixed", o.Sync)
 	case o.Dir == "":
 		return usagef("no folder for the fleet: name one with --dir")
 	}

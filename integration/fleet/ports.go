@@ -20,26 +20,30 @@ const reservedPort = 18999
 //
 //	base+0            the master's PostgreSQL
 //	base+1            the master's ocspsyncd, admin
+//	base+2            the master's ocspsyncd, the feed
 //	base+10*(i+1)     site i (from 0): ocspd, public
 //	base+10*(i+1)+1   ocspd, admin
 //	base+10*(i+1)+2   PostgreSQL
 //	base+10*(i+1)+3   ocspsyncd, admin
+//	base+10*(i+1)+4   ocspsyncd, the relayed feed
 type Ports int
 
 func (p Ports) masterPostgres() int { return int(p) }
 func (p Ports) masterSync() int     { return int(p) + 1 }
+func (p Ports) masterFeed() int     { return int(p) + 2 }
 func (p Ports) public(site int) int { return int(p) + 10*(site+1) }
 func (p Ports) admin(site int) int  { return p.public(site) + 1 }
 func (p Ports) postgres(site int) int {
 	return p.public(site) + 2
 }
 func (p Ports) sync(site int) int { return p.public(site) + 3 }
+func (p Ports) feed(site int) int { return p.public(site) + 4 }
 
 // all returns every port of a fleet of so many sites.
 func (p Ports) all(sites int) []int {
-	ports := []int{p.masterPostgres(), p.masterSync()}
+	ports := []int{p.masterPostgres(), p.masterSync(), p.masterFeed()}
 	for i := range sites {
-		ports = append(ports, p.public(i), p.admin(i), p.postgres(i), p.sync(i))
+		ports = append(ports, p.public(i), p.admin(i), p.postgres(i), p.sync(i), p.feed(i))
 	}
 	return ports
 }

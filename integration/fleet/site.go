@@ -68,7 +68,7 @@ func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
 	}
 	s.fleet.Sites[s.index] = Site{
 		Name: s.name, URL: url(Ports(o.BasePort).public(s.index)), AdminURL: url(Ports(o.BasePort).admin(s.index)),
-		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.Sync,
+		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.mode(s.index), FeedURL: s.fleet.relayURL(s.index),
 		Token:     Token{URI: viewToken(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
 		ConfigDir: s.fleet.Rel(o.etc(s.name)),
 	}
@@ -84,25 +84,30 @@ func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *s
 	o, ports := &s.fleet.opts, Ports(s.fleet.opts.BasePort)
 	master := login{user: replicaUser(s.index), port: ports.masterPostgres(), passwordFile: filepath.Join(o.etc(s.name), "master.password")}
 	var err error
-	if s.config, err = o.writeConfig(s.name, "ocspctl", view{Login: logins["ocspctl"].view(), Token: viewToken(token)}); err != nil {
+	if s.config, err = o.writeConfig(s.name, "ocspctl", view{Login: logins["ocspctl"].view(), Token: viewToken(token), Feed: s.fleet.siteFeed(s.index)}); err != nil {
 		return err
 	}
 	_, err = o.writeConfig(s.name, "ocspsyncd", view{
 		Site: s.name, Login: logins["ocspsyncd"].view(), Master: master.view(), Admin: address(ports.sync(s.index)),
+		Sync: o.mode(s.index), Feed: s.fleet.siteFeed(s.index),
 	})
 	if err != nil {
 		return err
 	}
 	_, err = o.writeConfig(s.name, "ocspd", view{
 		Listen: address(ports.public(s.index)), Admin: address(ports.admin(s.index)),
-		Login: logins["ocspd"].view(), Token: viewToken(token), Issuers: a.view(),
+		Login: logins["ocspd"].view(), Token: viewToken(token), Issuers: a.view(), Feed: s.fleet.siteFeed(s.index),
 	})
 	return err
 }
 
 // enrol is what the staff does with the site's request.
 func (s *siteBuild) enrol(ctx context.Context) error {
-	_, err := s.fleet.Ctl(ctx, "responder", "add", s.name, "--csr", s.csr, "--url", s.fleet.Sites[s.index].URL, "--apply")
+	args := []string{"responder", "add", s.name, "--csr", s.csr, "--url", s.fleet.Sites[s.index].URL, "--apply"}
+	if s.fleet.trust != nil {
+		args = append(args, "--feed-pin", s.fleet.trust.sites[s.index])
+	}
+	_, err := s.fleet.Ctl(ctx, args...)
 	if err != nil {
 		return fmt.Errorf("enrolling %s: %w", s.name, err)
 	}

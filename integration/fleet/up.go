@@ -79,6 +79,9 @@ func (f *Fleet) build(ctx context.Context) error {
 	f.Sites = make([]Site, o.Sites)
 	sites := make([]*siteBuild, o.Sites)
 	o.say("making the CA, the master's database and those of %d sites", o.Sites)
+	if err := f.makeFeed(ctx, a); err != nil {
+		return err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	group.Go(func() error { return a.make(groupCtx, o.Certs) })

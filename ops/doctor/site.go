@@ -101,6 +101,7 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 	switch {
 	case err != nil:
 		f.warn("subscription", "use a login of group ocsp_sync, or the superuser's", "not looked at: %v", err)
+	case !sub.Exists && s.feed(ctx, f, sub):
 	case !sub.Exists:
 		f.fail("subscription", restart, "there is none")
 	case !sub.Enabled:
@@ -116,6 +117,25 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 	default:
 		f.ok("subscription", "streams from slot %s, synchronous_commit is on", sub.Slot)
 	}
+}
+
+// feed judges a site without a subscription: its rows came by the signed feed if
+// they are where a checkpoint is that was kept with them.
+func (s Site) feed(ctx context.Context, f *findings, sub db.Subscription) bool {
+	kept, err := s.Store.FeedCopy(ctx)
+	if err != nil || !kept.Anchored {
+		return false
+	}
+	note, err := s.Store.FeedNote(ctx)
+	switch {
+	case err != nil:
+		f.warn("feed", "ocspsyncd's /readyz and log say which source fails", "the rows come by the signed feed, but no checkpoint is kept yet")
+	case note.Position != sub.Position:
+		f.warn("feed", "wait a moment and look again", "the rows are at position %d, the newest checkpoint at %d", sub.Position, note.Position)
+	default:
+		f.ok("feed", "rows and newest checkpoint are at position %d, segment %d", note.Position, note.Number)
+	}
+	return true
 }
 
 func clock(f *findings, l *db.Look) {

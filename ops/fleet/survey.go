@@ -55,12 +55,47 @@ type Link struct {
 	Behind    uint64 // octets of WAL that the site has not confirmed
 }
 
+// FeedLink is what the master knows of a site that may fetch the signed feed.
+type FeedLink struct {
+	Direct   bool      // it asked the master itself within the last minutes
+	SeenAt   time.Time // when it did so last; zero: never
+	Position int64     // that it said it has then
+}
+
+// directFor is how long a question counts: three long polls.
+const directFor = 5 * time.Minute
+
+// Mode is how the site's rows come: logical, feed, or empty where the master
+// knows of neither.
+func (s SiteStatus) Mode() string {
+	switch {
+	case s.Link != nil:
+		return "logical"
+	case s.Feed != nil:
+		return "feed"
+	}
+	return ""
+}
+
+// Source is where they come from: master, or peers where the master does not see
+// the site; empty where nothing comes.
+func (s SiteStatus) Source() string {
+	switch {
+	case s.Link != nil && s.Link.Streaming || s.Link == nil && s.Feed != nil && s.Feed.Direct:
+		return "master"
+	case s.Link == nil && s.Feed != nil && s.State == db.ResponderActive:
+		return "peers"
+	}
+	return ""
+}
+
 // SiteStatus is a site on the roster with what the probes of it found. A site
 // that is suspended or revoked is not probed.
 type SiteStatus struct {
 	db.Responder
 	Findings []Finding // by issuer
 	Link     *Link     // nil: no slot at the master bears its name
+	Feed     *FeedLink // nil: the roster has no pin by which it could fetch the feed
 }
 
 // Well says that nothing is wrong with the site, or that nothing is expected of it.
@@ -105,11 +140,19 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 	if err != nil {
 		return nil, err
 	}
+	guests, err := store.FeedGuests(ctx)
+	if err != nil {
+		return nil, err
+	}
 	sites := make([]SiteStatus, len(roster))
 	var group errgroup.Group
 	group.SetLimit(probesAtOnce)
 	for i, responder := range roster {
 		sites[i].Responder, sites[i].Link = responder, linkOf(responder.Name, slots)
+		if responder.FeedPin != nil {
+			guest := guests[responder.Name]
+			sites[i].Feed = &FeedLink{Direct: v.Now().Sub(guest.SeenAt) < directFor, SeenAt: guest.SeenAt, Position: guest.Position}
+		}
 		if responder.State != db.ResponderActive {
 			continue
 		}

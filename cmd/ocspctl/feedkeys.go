@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+func (p *program) feedCommand() *cobra.Command {
+	return noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(),
+		noun("key", "a key of the feed", p.feedKeyGenerateCommand()),
+		noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand()))
+}
+
+func (p *program) keyPinCommand() *cobra.Command {
+	var file string
+	cmd := p.verb("pin", "show the pin of this machine's TLS key for the feed; makes the key if there is none", `
+		ocspctl key pin --file /etc/ocspfleet/feed-tls.key
+		ocspctl key pin --output json`,
+		cobra.NoArgs, func(context.Context, []string) error { return p.keyPin(file) })
+	cmd.Flags().StringVar(&file, "file", "", "the key's `FILE` (default: feed.tls_key_file of the configuration)")
+	return atOnce(cmd)
+}
+
+func (p *program) keyPin(file string) error {
+	if file == "" {
+		cfg, err := p.config()
+		if err != nil {
+			return err
+		}
+		if file = cfg.Feed.TLSKeyFile; file == "" {
+			return errors.New("the configuration names no TLS key for the feed: set feed.tls_key_file, or give --file")
+		}
+	}
+	made := false
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if _, err := feed.GenerateKey(file, "tls"); err != nil {
+			return err
+		}
+		made = true
+	}
+	identity, err := feed.LoadIdentity(file)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		outcome
+		File string `json:"file"`
+		Pin  string `json:"pin"` // SHA-256 of the SubjectPublicKeyInfo, hex
+	}{outcome{"key pin", true, made}, file, identity.Pin.String()}
+	return p.print(result, func(t *table) {
+		t.row("file", file)
+		t.row("pin", result.Pin)
+		if made {
+			t.line("The key is new. Whoever runs the other side pins it: responder add --feed-pin, feed.sources, feed.peers.")
+		}
+	})
+}
+
+func (p *program) feedKeyGenerateCommand() *cobra.Command {
+	var origin, out string
+	cmd := p.verb("generate", "make a key of the feed: its root's, or one that signs", `
+		ocspctl feed key generate --origin ca.example/status --out feed-root.key
+		ocspctl feed key generate --origin ca.example/status --out feed.key`,
+		cobra.NoArgs, func(context.Context, []string) error {
+			if err := feed.CheckOrigin(origin); err != nil {
+				return usagef("--origin: %v", err)
+			}
+			key, err := feed.GenerateKey(out, origin)
+			if err != nil {
+				return err
+			}
+			result := struct {
+				outcome
+				File     string `json:"file"`
+				Verifier string `json:"verifier"` // NAME+HASH+BASE64 (C2SP signed note)
+			}{outcome{"feed key generate", true, true}, out, key.Verifier()}
+			return p.print(result, func(t *table) {
+				t.row("file", out)
+				t.row("verifier", result.Verifier)
+				result.outcome.tell(t)
+			})
+		})
+	cmd.Flags().StringVar(&origin, "origin", "", "the feed's `NAME`: a host name in lower case, perhaps with one /name after it")
+	cmd.Flags().StringVar(&out, "out", "", "write the key to `FILE`, which must not exist")
+	require(cmd, "origin", "out")
+	return atOnce(cmd)
+}
+
+// keySetFlags are those of feed keys sign.
+type keySetFlags struct {
+	root, out     string
+	number, epoch int64
+	keys, bans    []string
+}
+
+func (p *program) feedKeysSignCommand() *cobra.Command {
+	var f keySetFlags
+	cmd := p.verb("sign", "have the feed's root say which keys sign, from when until when", `
+		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --out keys-1.note
+		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note`,
+		cobra.NoArgs, func(context.Context, []string) error { return p.feedKeysSign(f) })
+	fs := cmd.Flags()
+	fs.StringVar(&f.root, "root-key", "", "the root's key `FILE`; it stays offline")
+	fs.Int64Var(&f.number, "number", 0, "the set's `NUMBER`, from 1; a higher one replaces a lower one")
+	fs.Int64Var(&f.epoch, "epoch", 0, "the master's `EPOCH` (ocspctl db status)")
+	fs.StringArrayVar(&f.keys, "key", nil, "a key that signs, `VERIFIER[,FROM[,UNTIL]]`; may stand several times (default: from an hour ago for 400 days)")
+	fs.StringArrayVar(&f.bans, "ban", nil, "a stolen key's `VERIFIER`: nothing that it signed is believed; may stand several times")
+	fs.StringVar(&f.out, "out", "", "write the signed set to `FILE`")
+	require(cmd, "root-key", "number", "epoch", "key", "out")
+	return atOnce(cmd)
+}
+
+func (p *program) feedKeysSign(f keySetFlags) error {
+	set := feed.KeySet{Number: f.number, Epoch: f.epoch, Banned: f.bans}
+	for _, text := range f.keys {
+		key, err := p.feedKey(text)
+		if err != nil {
+			return err
+		}
+		set.Keys = append(set.Keys, key)
+	}
+	set.Origin, _, _ = strings.Cut(set.Keys[0].Verifier, "+")
+	root, err := feed.LoadKey(f.root, set.Origin)
+	if err != nil {
+		return err
+	}
+	signed, err := set.Sign(root)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	if err := os.WriteFile(f.out, signed, 0o644); err != nil {
+		return fmt.Errorf("writing the key set: %w", err)
+	}
+	view := viewKeySet(&set)
+	view.Root = root.Verifier()
+	return p.print(view, view.tell)
+}
+
+// feedKey reads VERIFIER[,FROM[,UNTIL]].
+func (p *program) feedKey(text string) (feed.FeedKey, error) {
+	parts := strings.Split(text, ",")
+	key := feed.FeedKey{Verifier: parts[0], From: p.now().UTC().Truncate(time.Second).Add(-time.Hour)}
+	if _, err := note.NewVerifier(key.Verifier); err != nil || len(parts) > 3 {
+		return key, usagef("--key %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", text)
+	}
+	var err error
+	if len(parts) > 1 {
+		if key.From, err = time.Parse(time.RFC3339, parts[1]); err != nil {
+			return key, usagef("--key: from %q: want a time such as 2026-11-22T15:04:05Z", parts[1])
+		}
+	}
+	key.Until = key.From.AddDate(0, 0, 400)
+	if len(parts) > 2 {
+		if key.Until, err = time.Parse(time.RFC3339, parts[2]); err != nil {
+			return key, usagef("--key: until %q: want a time such as 2026-11-22T15:04:05Z", parts[2])
+		}
+	}
+	return key, nil
+}
+
+func (p *program) feedKeysPublishCommand() *cobra.Command {
+	var c change
+	cmd := p.verb("publish FILE", "bring a signed key set to the master; its ocspsyncd takes it within a second", `
+		ocspctl feed keys publish keys-2.note
+		ocspctl feed keys publish keys-2.note --why 'yearly change' --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.feedKeysPublish(ctx, store, cfg, c, args[0]) })
+		})
+	c.flags(cmd)
+	return cmd
+}
+
+func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *config, c change, file string) error {
+	act, err := c.act()
+	if err != nil {
+		return err
+	}
+	root, err := cfg.Feed.verifier()
+	if err != nil {
+		return err
+	}
+	signed, err := readSmall(file)
+	if err != nil {
+		return fmt.Errorf("reading the key set: %w", err)
+	}
+	set, err := feed.OpenKeySet(signed, root.Name(), root)
+	if err != nil {
+		return err
+	}
+	head, err := store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Epoch != set.Epoch {
+		return fmt.Errorf("key set %d is for epoch %d, this master's is %d: have the root sign one for it", set.Number, set.Epoch, head.Epoch)
+	}
+	number, _, err := store.FeedKeys(ctx)
+	if err != nil && !errors.Is(err, db.ErrNotSealed) {
+		return err
+	}
+	result := struct {
+		outcome
+		Set feedView `json:"set"`
+	}{outcome{"feed keys publish", c.apply, number < set.Number}, viewKeySet(set)}
+	if c.apply {
+		if result.Changed, err = store.AddFeedKeys(ctx, set.Number, signed, act); err != nil {
+			return err
+		}
+	}
+	return p.print(result, func(t *table) {
+		result.Set.tell(t)
+		result.outcome.tell(t)
+	})
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
+)
+
+// wiring is what every part of a daemon is put together with.
+type wiring struct {
+	cfg      Config
+	env      boot.Env
+	store    *db.Store
+	plan     *boot.Plan
+	registry *prometheus.Registry
+}
+
+// retryPause is the pause after a source failed; it doubles up to 16 s, the longest
+// that a site may overlook that the master is back.
+const retryPause = 250 * time.Millisecond
+
+// publish adds sealing and serving to the master's plan, and returns their troubles.
+func (w wiring) publish(ctx context.Context) (func() []string, error) {
+	root, err := w.cfg.Feed.root()
+	if err != nil {
+		return nil, fmt.Errorf("feed.root %w", err)
+	}
+	key, next, err := w.feedKeys(root)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	_, signed, err := w.store.FeedKeys(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil, fmt.Errorf("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish)")
+	}
+	if err != nil {
+		return nil, err
+	}
+	keys, err := feed.OpenKeySet(signed, root.Name(), root)
+	if err != nil {
+		return nil, err
+	}
+	board, guests := &feed.Board{}, &feed.Guests{}
+	sealer, err := feed.NewSealer(feed.SealerConfig{
+		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
+	})
+	if err != nil {
+		return nil, err
+	}
+	archiver := feed.NewArchiver(feed.ArchiverConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
+	book := feed.NewGuestbook(w.store, guests, w.env.Log)
+	w.plan.AddWorker("sealer", sealer.Run)
+	w.plan.AddWorker("archiver", archiver.Run)
+	w.plan.AddWorker("guestbook", book.Run)
+	if err := w.serve(ctx, identity, guests, board, book.Watch); err != nil {
+		return nil, err
+	}
+	return func() []string { return present(sealer.Trouble(), archiver.Trouble()) }, nil
+}
+
+// feedKeys are the key that signs and, perhaps, the one that will.
+func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
+	if key, err = feed.LoadKey(w.cfg.Feed.KeyFile, root.Name()); err != nil {
+		return nil, nil, err
+	}
+	if w.cfg.Feed.NextKeyFile != "" {
+		next, err = feed.LoadKey(w.cfg.Feed.NextKeyFile, root.Name())
+	}
+	return key, next, err
+}
+
+// follow adds fetching, and relaying where it is wished, to a site's plan; mirror
+// leaves the rows to native replication.
+func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
+	root, err := w.cfg.Feed.root()
+	if err != nil {
+		return nil, fmt.Errorf("feed.root %w", err)
+	}
+	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	var sources []*feed.Client
+	for _, s := range w.cfg.Feed.Sources {
+		pin, err := feed.ParsePin(s.Pin)
+		if err != nil {
+			return nil, err
+		}
+		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Identity: identity})
+		if err != nil {
+			return nil, err
+		}
+		w.plan.AddCloser("feed source", func() error { client.Close(); return nil })
+		sources = append(sources, client)
+	}
+	board := &feed.Board{}
+	puller, err := pull.New(pull.Config{
+		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board, Mirror: mirror,
+		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, PreferPeers: w.cfg.Feed.PreferPeers, Metrics: pull.NewMetrics(w.registry), Log: w.env.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.plan.AddWorker("feed", puller.Run)
+	if w.cfg.Feed.Listen == "" {
+		return puller, nil
+	}
+	guests, err := w.cfg.Feed.guests()
+	if err != nil {
+		return nil, err
+	}
+	return puller, w.serve(ctx, identity, guests, board, func(h http.Handler) http.Handler { return h })
+}
+
+// serve adds the feed's listener to the plan.
+func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, board *feed.Board, watch func(http.Handler) http.Handler) error {
+	if w.env.CheckOnly {
+		return nil
+	}
+	listener, err := boot.Listen(ctx, w.cfg.Feed.Listen)
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	server := feed.NewServer(feed.ServerConfig{Store: w.store, Board: board, Guests: guests, Public: w.cfg.Feed.Public, Log: w.env.Log}).HTTP()
+	server.Handler = watch(server.Handler)
+	server.TLSConfig = identity.ServerTLS(guests)
+	// A stop ends long polls at once: who asks has other sources.
+	server.BaseContext = func(net.Listener) context.Context { return ctx }
+	w.plan.AddServer("feed", server, tls.NewListener(listener, server.TLSConfig))
+	return nil
+}
+
+// present are the texts that are not empty.
+func present(texts ...string) []string {
+	var some []string
+	for _, text := range texts {
+		if text != "" {
+			some = append(some, text)
+		}
+	}
+	return some
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+const scriptOrigin = "ca.example/status"
+
+// feedKeys makes the feed's keys: root.key, feed.key, master.key and site.key.
+func feedKeys(env *testscript.Env) error {
+	for variable, name := range map[string]string{"FEED_ROOT": "root.key", "FEED_KEY": "feed.key"} {
+		key, err := feed.GenerateKey(filepath.Join(env.WorkDir, name), scriptOrigin)
+		if err != nil {
+			return err
+		}
+		env.Setenv(variable, key.Verifier())
+	}
+	for variable, name := range map[string]string{"MASTER_PIN": "master.key", "SITE_PIN": "site.key"} {
+		path := filepath.Join(env.WorkDir, name)
+		if _, err := feed.GenerateKey(path, "tls"); err != nil {
+			return err
+		}
+		identity, err := feed.LoadIdentity(path)
+		if err != nil {
+			return err
+		}
+		env.Setenv(variable, identity.Pin.String())
+	}
+	env.Setenv("MASTER_FEED", freeAddr())
+	env.Setenv("SITE_FEED", freeAddr())
+	return nil
+}
+
+// atMaster does something as the staff.
+func atMaster(ts *testscript.TestScript, do func(*db.Store) error) {
+	store, err := db.Open(context.Background(), db.Config{DSN: ts.Getenv("MASTER_DSN")})
+	ts.Check(err)
+	defer store.Close()
+	ts.Check(do(store))
+}
+
+// publishes: the root names feed.key, and the master is told.
+func publishes(ts *testscript.TestScript, _ bool, _ []string) {
+	atMaster(ts, func(store *db.Store) error {
+		head, err := store.Head(context.Background())
+		if err != nil {
+			return err
+		}
+		root, err := feed.LoadKey(ts.MkAbs("root.key"), scriptOrigin)
+		if err != nil {
+			return err
+		}
+		now := time.Now().UTC().Truncate(time.Second)
+		set := feed.KeySet{
+			Origin: scriptOrigin, Number: 1, Epoch: head.Epoch,
+			Keys: []feed.FeedKey{{From: now.Add(-time.Hour), Until: now.Add(time.Hour), Verifier: ts.Getenv("FEED_KEY")}},
+		}
+		signed, err := set.Sign(root)
+		if err != nil {
+			return err
+		}
+		_, err = store.AddFeedKeys(context.Background(), 1, signed, db.Act{User: "test"})
+		return err
+	})
+}
+
+// pins SITE: puts the site on the roster with the pin of site.key.
+func pins(ts *testscript.TestScript, _ bool, args []string) {
+	pin, err := feed.ParsePin(ts.Getenv("SITE_PIN"))
+	ts.Check(err)
+	atMaster(ts, func(store *db.Store) error {
+		if _, err := store.AddResponder(context.Background(), args[0], "http://127.0.0.1:1/", nil, db.Act{User: "test"}); err != nil {
+			return err
+		}
+		_, err := store.SetFeedPin(context.Background(), args[0], pin, db.Act{User: "test"})
+		return err
+	})
+}
+
+// unpins SITE: revokes it.
+func unpins(ts *testscript.TestScript, _ bool, args []string) {
+	atMaster(ts, func(store *db.Store) error {
+		_, err := store.RevokeResponder(context.Background(), args[0], db.ReasonKeyCompromise, db.Act{User: "test"})
+		return err
+	})
+}

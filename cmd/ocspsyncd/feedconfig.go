@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/sync/feed"
+)
+
+// Feed is the signed feed (docs/feed.md): at the master it is sealed and served,
+// at a site it is fetched, and relayed where listen is set. Left out: there is none.
+type Feed struct {
+	// Root is the verifier key of the feed's offline root, as ocspctl feed key
+	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
+	// origin. All that is believed of the feed is believed for this key.
+	Root string `yaml:"root"`
+	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
+	KeyFile string `yaml:"key_file"`
+	// NextKeyFile holds the key that takes over once the key set names it and its
+	// time has come. Role master only; empty: no rotation is prepared.
+	NextKeyFile string `yaml:"next_key_file"`
+	// TLSKeyFile holds this machine's own key for TLS (ocspctl key pin makes it):
+	// master and peers know this site by its pin, and the other way round.
+	TLSKeyFile string `yaml:"tls_key_file"`
+	// Listen is where the feed is served: ":9443". Required at the master; a site
+	// that has it relays what it verified. Only pinned keys come in.
+	Listen string `yaml:"listen"`
+	// Public lets shared caches in front keep segments and snapshots.
+	Public bool `yaml:"public"`
+	// Confirm is how often an idle master signs that nothing is new: the least age
+	// of a copy by the feed. Default 60s, 15 MB a month per site; 5s are 180 MB a
+	// month. Role master only.
+	Confirm time.Duration `yaml:"confirm"`
+	// Sources are whom to ask, in the order of preference: the master, then peers.
+	// Role site only.
+	Sources []Source `yaml:"sources"`
+	// PreferPeers asks two peers at random, and the first source, the master, only
+	// when they bring nothing: its traffic does not grow with the sites then. News
+	// take a few hops. Default false. Role site only.
+	PreferPeers bool `yaml:"prefer_peers"`
+	// Peers are the sites that may fetch from here. Role site only.
+	Peers []Peer `yaml:"peers"`
+	// StaleAfter is how old a source's newest checkpoint may be before the next
+	// source is asked. Default 3m: three times the master's confirm. Role site only.
+	StaleAfter time.Duration `yaml:"stale_after"`
+}
+
+// Source is whom a site asks.
+type Source struct {
+	// URL without a path: https://master.example:9443.
+	URL string `yaml:"url"`
+	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
+	Pin string `yaml:"pin"`
+}
+
+// Peer is a site that may fetch from this one.
+type Peer struct {
+	// Name is for the log.
+	Name string `yaml:"name"`
+	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
+	Pin string `yaml:"pin"`
+}
+
+// given says whether the configuration has a feed at all.
+func (f *Feed) given() bool { return !reflect.ValueOf(*f).IsZero() }
+
+func (f *Feed) check(role string, report func(key, problem string)) {
+	if _, err := f.root(); err != nil {
+		report("feed.root", err.Error())
+	}
+	if f.TLSKeyFile == "" {
+		report("feed.tls_key_file", "is missing: ocspctl key pin makes it")
+	}
+	if f.Confirm < 0 || f.Confirm > 15*time.Minute {
+		report("feed.confirm", "wants at most 15m, 0s for the default")
+	}
+	if f.StaleAfter < 0 {
+		report("feed.stale_after", "cannot be negative")
+	}
+	only := func(for_, key string, is bool) {
+		if is && role != for_ {
+			report("feed."+key, "is for role "+for_)
+		}
+	}
+	only(roleMaster, "key_file", f.KeyFile != "")
+	only(roleMaster, "next_key_file", f.NextKeyFile != "")
+	only(roleMaster, "confirm", f.Confirm != 0)
+	only(roleSite, "sources", len(f.Sources) > 0)
+	only(roleSite, "prefer_peers", f.PreferPeers)
+	only(roleSite, "peers", len(f.Peers) > 0)
+	only(roleSite, "stale_after", f.StaleAfter != 0)
+	switch {
+	case role == roleMaster && f.KeyFile == "":
+		report("feed.key_file", "is missing: ocspctl feed key generate makes it")
+	case role == roleSite && len(f.Sources) == 0:
+		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
+	}
+	switch {
+	case role == roleMaster && f.Listen == "":
+		report("feed.listen", `is missing: for example ":9443"`)
+	case len(f.Peers) > 0 && f.Listen == "":
+		report("feed.listen", "is missing: without it no peer can ask")
+	}
+	f.checkOthers(report)
+}
+
+func (f *Feed) checkOthers(report func(key, problem string)) {
+	for i, s := range f.Sources {
+		key := fmt.Sprintf("feed.sources[%d]", i)
+		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			report(key+".url", fmt.Sprintf("is %q: want https://HOST:PORT", s.URL))
+		}
+		if _, err := feed.ParsePin(s.Pin); err != nil {
+			report(key+".pin", err.Error())
+		}
+	}
+	seen := map[string]string{}
+	for i, p := range f.Peers {
+		key := fmt.Sprintf("feed.peers[%d]", i)
+		if p.Name == "" {
+			report(key+".name", "is missing")
+		}
+		if _, err := feed.ParsePin(p.Pin); err != nil {
+			report(key+".pin", err.Error())
+		} else if other, twice := seen[p.Pin]; twice {
+			report(key+".pin", "is "+other+"'s, too")
+		}
+		seen[p.Pin] = p.Name
+	}
+}
+
+// root is the pinned verifier; its name is the origin.
+func (f *Feed) root() (note.Verifier, error) {
+	if f.Root == "" {
+		return nil, fmt.Errorf("is missing: the verifier key of the feed's root, as ocspctl feed key generate printed it")
+	}
+	root, err := note.NewVerifier(f.Root)
+	if err != nil {
+		return nil, fmt.Errorf("is %q: want NAME+HASH+BASE64, as ocspctl feed key generate printed it", f.Root)
+	}
+	if err := feed.CheckOrigin(root.Name()); err != nil {
+		return nil, err
+	}
+	return root, nil
+}
+
+func (f *Feed) guests() (*feed.Guests, error) {
+	sites := map[feed.Pin]string{}
+	for _, p := range f.Peers {
+		pin, err := feed.ParsePin(p.Pin)
+		if err != nil {
+			return nil, err
+		}
+		sites[pin] = p.Name
+	}
+	guests := &feed.Guests{}
+	guests.Set(sites)
+	return guests, nil
+}

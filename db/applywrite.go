@@ -1,0 +1,53 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// write brings the states into the table: certificates, which are many, by one
+// statement for all, the rest row by row.
+func (t FeedTable) write(ctx context.Context, tx pgx.Tx, states map[string]Change) error {
+	batch := &pgx.Batch{}
+	var many certificateRows
+	for key, c := range states {
+		if t.Code == CertificateTable && !c.Deleted {
+			if err := many.add(c.Content); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := t.queue(batch, key, c); err != nil {
+			return err
+		}
+	}
+	if len(many.issuers) > 0 {
+		batch.Queue(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
+			select * from unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::smallint[])
+			on conflict (issuer_id, serial) do update set not_after = excluded.not_after, revoked_at = excluded.revoked_at, reason = excluded.reason`,
+			many.issuers, many.serials, many.notAfter, many.revokedAt, many.reasons)
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// certificateRows are rows of certificate, column by column.
+type certificateRows struct {
+	issuers   []int32
+	serials   [][]byte
+	notAfter  []time.Time
+	revokedAt []*time.Time
+	reasons   []*int16
+}
+
+func (r *certificateRows) add(content []byte) error {
+	issuer, serial, status, err := ParseCertificate(content)
+	if err != nil {
+		return err
+	}
+	r.issuers, r.serials = append(r.issuers, int32(issuer)), append(r.serials, []byte(serial))
+	r.notAfter, r.revokedAt = append(r.notAfter, status.NotAfter), append(r.revokedAt, timeArg(status.RevokedAt))
+	r.reasons = append(r.reasons, reasonArg(status.Reason))
+	return nil
+}

@@ -1,0 +1,143 @@
+package db
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Change is one change of a replicated row: what it is now, or that it is gone.
+// State, not event: who applies a change twice has done no harm.
+type Change struct {
+	Position int64
+	Table    byte // code of a FeedTable
+	Deleted  bool
+	// Content is the row's canonical bytes; of a deleted row their first part, the key.
+	Content []byte
+}
+
+// FeedTable is one replicated table as changes, tallies and the feed name it.
+type FeedTable struct {
+	Name  string             // as in SQL and in checkpoints
+	Code  byte               // as in change_body.tbl and in the feed's entries
+	Tally func(*Head) *Tally // its place in a head
+	rows  string             // SQL of the canonical bytes of row t
+	// columns of a row, the key first; values and keyValues read them from canonical bytes.
+	columns   []string
+	keys      int
+	values    func(content []byte) ([]any, error)
+	keyValues func(key []byte) ([]any, error)
+}
+
+// CertificateTable is the code of the one table that the feed writes compactly,
+// CorrectionTable that of the one whose rows are all key.
+const (
+	CertificateTable = 'c'
+	CorrectionTable  = 'k'
+)
+
+// FeedTables are the replicated tables in the order of their names. What the
+// feed seals, carries and tallies is what stands here.
+var FeedTables = []FeedTable{
+	{
+		Name: "certificate", Code: CertificateTable, Tally: func(h *Head) *Tally { return &h.Certificates }, rows: certificateCanonical,
+		columns: []string{"issuer_id", "serial", "not_after", "revoked_at", "reason"}, keys: 2,
+		values: certificateValues, keyValues: certificateKeyValues,
+	},
+	{
+		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
+		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at"}, keys: 4,
+		values: correctionValues, keyValues: correctionValues,
+	},
+	{
+		Name: "issuer", Code: 'i', Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
+		columns: []string{
+			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
+			"never_issued", "profile", "crl_url", "policy_version", "crl",
+		}, keys: 1,
+		values: issuerValues, keyValues: issuerKeyValues,
+	},
+	{
+		Name: "responder_certificate", Code: 'r', Tally: func(h *Head) *Tally { return &h.ResponderCertificates },
+		rows:    "responder_certificate_canonical(row(t.*)::public.responder_certificate)",
+		columns: []string{"fingerprint", "issuer_id", "serial", "site", "key_hash", "der"}, keys: 1,
+		values: responderCertificateValues, keyValues: responderCertificateKeyValues,
+	},
+}
+
+// FeedTableOf finds a replicated table by its code.
+func FeedTableOf(code byte) (FeedTable, error) {
+	at := slices.IndexFunc(FeedTables, func(t FeedTable) bool { return t.Code == code })
+	if at < 0 {
+		return FeedTable{}, fmt.Errorf("table %q is unknown: upgrade this program", code)
+	}
+	return FeedTables[at], nil
+}
+
+func certificateValues(content []byte) ([]any, error) {
+	issuer, serial, status, err := ParseCertificate(content)
+	if err != nil {
+		return nil, err
+	}
+	var revokedAt *time.Time
+	if status.Revoked() {
+		revokedAt = &status.RevokedAt
+	}
+	return []any{int32(issuer), []byte(serial), status.NotAfter, revokedAt, reasonArg(status.Reason)}, nil
+}
+
+func certificateKeyValues(key []byte) ([]any, error) {
+	issuer, serial, err := ParseCertificateKey(key)
+	return []any{int32(issuer), []byte(serial)}, err
+}
+
+func correctionValues(content []byte) ([]any, error) {
+	c, err := ParseCorrection(content)
+	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt}, err
+}
+
+func issuerValues(content []byte) ([]any, error) {
+	i, err := ParseIssuer(content)
+	p := i.Policy
+	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
+	return []any{
+		int32(i.ID), i.Key[:], i.Name, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness),
+		seconds(p.FreshForUnknown), seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.Version,
+		append([]byte{}, i.CRL...), // none is no null
+	}, err
+}
+
+func issuerKeyValues(key []byte) ([]any, error) {
+	if len(key) != 4 {
+		return nil, fmt.Errorf("key of an issuer: %w", errCanonical)
+	}
+	return []any{int32(binary.BigEndian.Uint32(key))}, nil
+}
+
+func responderCertificateValues(content []byte) ([]any, error) {
+	c, err := ParseResponderCertificate(content)
+	return []any{c.Fingerprint[:], int32(c.IssuerID), []byte(c.Serial), c.Site, c.KeyHash[:], c.DER}, err
+}
+
+func responderCertificateKeyValues(key []byte) ([]any, error) {
+	if len(key) != 32 {
+		return nil, fmt.Errorf("key of a responder certificate: %w", errCanonical)
+	}
+	return []any{key}, nil
+}
+
+// keyOf is the part of canonical bytes that names the row.
+func (t FeedTable) keyOf(content []byte) (string, error) {
+	n := map[byte]int{'i': 4, 'r': 32}[t.Code]
+	if (t.Code == CertificateTable || t.Code == CorrectionTable) && len(content) >= 6 {
+		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
+		if t.Code == CorrectionTable {
+			n += 16 // both times
+		}
+	}
+	if n == 0 || len(content) < n {
+		return "", fmt.Errorf("row of %s: %w", t.Name, errCanonical)
+	}
+	return string(content[:n]), nil
+}

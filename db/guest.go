@@ -1,0 +1,88 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// FeedGuest is a site that fetched the feed from the master.
+type FeedGuest struct {
+	Site     string
+	Position int64 // that it said it has
+	SeenAt   time.Time
+}
+
+// SetFeedPin lets a site fetch the feed by the SHA-256 of its TLS key's
+// SubjectPublicKeyInfo. It returns false when it was so already. A revoked site,
+// and a key of another site, are refused.
+func (s *Store) SetFeedPin(ctx context.Context, site string, pin [32]byte, act Act) (bool, error) {
+	var changed bool
+	if err := s.pool.QueryRow(ctx, "select responder_feed_pin($1, $2, $3, $4)", site, pin[:], act.Why, act.User).Scan(&changed); err != nil {
+		return false, fmt.Errorf("setting the feed pin of site %q: %w", site, plain(err))
+	}
+	return changed, nil
+}
+
+// FeedPins reads whom the roster lets in: sites that are not revoked, by pin.
+func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]string, error) {
+	rows, err := s.pool.Query(ctx, "select name, feed_key_pin from responder where feed_key_pin is not null and state <> 'revoked'")
+	if err != nil {
+		return nil, fmt.Errorf("reading the feed pins: %w", plain(err))
+	}
+	pins := map[[32]byte]string{}
+	var name string
+	var pin []byte
+	_, err = pgx.ForEachRow(rows, []any{&name, &pin}, func() error {
+		pins[[32]byte(pin)] = name
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the feed pins: %w", plain(err))
+	}
+	return pins, nil
+}
+
+// AddFeedKeys stores a key set of the feed root at the master, with its audit
+// entry; ocspsyncd takes it up by itself. It returns false when it was there already.
+func (s *Store) AddFeedKeys(ctx context.Context, number int64, note []byte, act Act) (bool, error) {
+	var changed bool
+	if err := s.pool.QueryRow(ctx, "select feed_keys_add($1, $2, $3, $4)", number, note, act.Why, act.User).Scan(&changed); err != nil {
+		return false, fmt.Errorf("storing key set %d: %w", number, plain(err))
+	}
+	return changed, nil
+}
+
+// SawFeedGuests notes when sites were last seen, and how far they were.
+func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
+	batch := &pgx.Batch{}
+	for _, g := range guests {
+		// A site that was taken off the roster meanwhile is nobody.
+		batch.Queue(`insert into feed_guest select name, $2, $3 from responder where name = $1
+			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at`, g.Site, g.Position, g.SeenAt)
+	}
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("noting who fetched the feed: %w", plain(err))
+	}
+	return nil
+}
+
+// FeedGuests reads who was seen, by site.
+func (s *Store) FeedGuests(ctx context.Context) (map[string]FeedGuest, error) {
+	rows, err := s.pool.Query(ctx, "select site, position, seen_at from feed_guest")
+	if err != nil {
+		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
+	}
+	guests, err := pgx.CollectRows(rows, pgx.RowToStructByPos[FeedGuest])
+	if err != nil {
+		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
+	}
+	seen := map[string]FeedGuest{}
+	for _, g := range guests {
+		g.SeenAt = g.SeenAt.UTC()
+		seen[g.Site] = g
+	}
+	return seen, nil
+}

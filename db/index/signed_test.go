@@ -1,0 +1,157 @@
+package index_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// verify believes a note that is a head in JSON, under the one good key set.
+func verify(checkpoint, keys []byte) (db.Head, error) {
+	var h db.Head
+	if string(keys) != "good keys" {
+		return h, errors.New("the key set is not signed")
+	}
+	if err := json.Unmarshal(checkpoint, &h); err != nil {
+		return h, errors.New("the checkpoint is not signed")
+	}
+	return h, nil
+}
+
+// signs keeps a checkpoint of the head as it is, changed by how.
+func (s *site) signs(keys string, how func(*db.Head)) db.Head {
+	s.t.Helper()
+	h := s.head()
+	h.AuditHash = nil
+	how(&h)
+	note, err := json.Marshal(h)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.keeps(string(note), keys)
+	return h
+}
+
+func (s *site) keeps(note, keys string) {
+	s.t.Helper()
+	const sql = `with k as (insert into feed_keys values (1, $2) on conflict (number) do update set note = excluded.note)
+		insert into feed_checkpoint values (1, 1, 1, 1, now(), $1) on conflict (id) do update set note = excluded.note`
+	if _, err := s.pool.Exec(s.t.Context(), sql, []byte(note), []byte(keys)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func as(*db.Head) {}
+
+func (s *site) head() db.Head {
+	s.t.Helper()
+	store, err := db.Open(s.t.Context(), db.Config{DSN: s.dsn})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer store.Close()
+	h, err := store.Head(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return h
+}
+
+func judging(t testing.TB, s *site) *copied {
+	t.Helper()
+	return followWith(t, s.dsn, 20*time.Millisecond, verify)
+}
+
+func TestHorizonIsNeverFresherThanWhatWasSigned(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	c := judging(t, s)
+	c.expectDoubt("feed: no checkpoint vouches for this copy")
+	c.expect(2, "revoked")
+	old := s.head().AsOf.Add(-time.Hour)
+	s.signs("good keys", func(h *db.Head) { h.AsOf = old })
+	c.eventually("the signed as_of", func() bool { return c.Ready() == nil && c.Horizon().AsOf.Equal(old) })
+
+	// Whoever writes the database says that it is fresh: nobody believes it.
+	s.tx("update feed_head set as_of = as_of + interval '1 minute'")
+	for _, forged := range []string{"not signed", ""} {
+		s.keeps(forged, "good keys")
+		c.eventually("the forged checkpoint seen", func() bool { return strings.Contains(c.log.String(), "checkpoint is not believed") })
+		if got := c.Horizon().AsOf; !got.Equal(old) {
+			t.Errorf("with checkpoint %q as_of is %v, want %v", forged, got, old)
+		}
+	}
+	s.signs("bad keys", as)
+	c.eventually("the forged key set seen", func() bool { return strings.Contains(c.log.String(), "the key set is not signed") })
+	if got := c.Horizon().AsOf; !got.Equal(old) {
+		t.Errorf("under a forged key set as_of is %v, want %v", got, old)
+	}
+	signed := s.signs("good keys", as)
+	c.eventually("fresh", func() bool { return c.Horizon().AsOf.Equal(signed.AsOf) })
+}
+
+// Rows that come before or after their checkpoint are vouched for by the newest
+// one of a position that they have reached.
+func TestCheckpointsAndRowsNeedNotComeTogether(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	first := s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle)
+	c.eventually("the row", func() bool { return c.Len() == 4 })
+	if got := c.Horizon().AsOf; !got.Equal(first.AsOf) {
+		t.Errorf("a row that nothing vouches for made the copy fresh: %v, want %v", got, first.AsOf)
+	}
+	second := s.signs("good keys", as)
+	c.eventually("vouched for", func() bool { return c.Horizon().AsOf.Equal(second.AsOf) })
+	third := s.signs("good keys", func(h *db.Head) { h.Position++; h.AsOf = h.AsOf.Add(time.Minute) })
+	s.tx("update feed_head set as_of = as_of + interval '1 second'")
+	c.eventually("still the second", func() bool { return c.Horizon().AsOf.Equal(second.AsOf) })
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x11', '2099-01-01')", settle, "update feed_head set position = position + 10, as_of = as_of + interval '2 minutes'")
+	c.eventually("the third", func() bool { return c.Horizon().AsOf.Equal(third.AsOf) })
+}
+
+// Rows that claim a position which the master has not reached long after are not
+// vouched for by what it signs meanwhile.
+func TestMadeUpPositionAges(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	was := s.head()
+	s.tx("update feed_head set position = position + 1000, as_of = as_of + interval '1 second'")
+	c.eventually("adopted", func() bool { return c.Horizon().Position == was.Position+1000 })
+	soon := s.signs("good keys", func(h *db.Head) {
+		h.Position = was.Position + 1
+		h.AsOf = time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond)
+	})
+	s.tx("update feed_head set as_of = as_of + interval '1 hour'")
+	c.eventually("the next one still counts", func() bool { return c.Horizon().AsOf.Equal(soon.AsOf) })
+	s.signs("good keys", func(h *db.Head) {
+		h.Position = was.Position + 2
+		h.AsOf = time.Now().Add(10 * time.Minute).UTC().Truncate(time.Microsecond)
+	})
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set as_of = as_of + interval '1 hour'")
+	c.eventually("looked again", func() bool { return c.Len() == 4 })
+	if got := c.Horizon().AsOf; !got.Equal(soon.AsOf) {
+		t.Errorf("as_of is %v, want that of the last checkpoint before the doubt, %v", got, soon.AsOf)
+	}
+}
+
+// A head that agrees with its rows, but not with what was signed for its position.
+func TestForgedHeadIsRefused(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set position = position - 1")
+	c.expectDoubt("divergence: the head at position 2 is not what was signed")
+	c.expect(2, "revoked")
+}

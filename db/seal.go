@@ -1,0 +1,226 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Segment is a sealed segment as it is stored: signed, immutable.
+type Segment struct {
+	Epoch, Number int64
+	First, Last   int64    // positions
+	Hash          [32]byte // SHA-256 of Body
+	Note          []byte   // the sealing checkpoint, signed
+	NoteHash      [32]byte // SHA-256 of the note's text
+	Leap          bool     // its changes are too many to be in Body
+	Body          []byte   // nil where only the rest was asked for
+}
+
+// FeedNote is the newest signed checkpoint as it is stored.
+type FeedNote struct {
+	Epoch, Number, Position int64
+	AsOf                    time.Time
+	Note                    []byte
+}
+
+// Pending says how far the head is, and whether what lies between after and it
+// must be sealed at once: a revocation, or a row that is no certificate.
+type Pending struct {
+	Epoch, Position int64
+	AsOf            time.Time
+	Urgent          bool
+}
+
+// Pending looks at the head of the master. It is one cheap statement, made to be
+// asked many times a second: NOTIFY would make all commits wait for each other.
+func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
+	var p Pending
+	// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
+	err := s.pool.QueryRow(ctx, `select h.epoch, h.position, h.as_of, h.position > $1 and exists (
+		  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op <> 'D'
+		  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000'))
+		from feed_head h`, after).Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Pending{}, ErrNoHead
+	}
+	if err != nil {
+		return Pending{}, fmt.Errorf("looking for changes: %w", plain(err))
+	}
+	p.AsOf = p.AsOf.UTC()
+	return p, nil
+}
+
+// Sealing is one snapshot of the master in which changes are sealed or confirmed.
+type Sealing struct {
+	Head        Head
+	PurgeBefore time.Time // zero: nothing is purged
+	// Last is the newest segment of the head's epoch, without its body; its
+	// Number is 0 before the first.
+	Last Segment
+
+	tx pgx.Tx
+}
+
+// Changes reads the changes after a position, up to the head, in order.
+func (w *Sealing) Changes(ctx context.Context, after int64) ([]Change, error) {
+	rows, err := w.tx.Query(ctx, `select position, op = 'D', ascii(tbl::text), content from (
+		  select t.first - 1 + row_number() over (partition by b.xid order by b.id) as position, b.op, b.tbl, b.content
+		  from (select xid, min(first) as first from change_tx where xid in (select xid from change_tx where last > $1) group by xid) t
+		  join change_body b using (xid)) c
+		where position > $1 order by position`, after)
+	if err != nil {
+		return nil, fmt.Errorf("reading changes: %w", plain(err))
+	}
+	changes := make([]Change, 0, min(w.Head.Position-after, 1<<18))
+	changes, err = pgx.AppendRows(changes, rows, func(row pgx.CollectableRow) (Change, error) {
+		var c Change
+		var table int32
+		err := row.Scan(&c.Position, &c.Deleted, &table, &c.Content)
+		c.Table = byte(table)
+		return c, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading changes: %w", plain(err))
+	}
+	return changes, nil
+}
+
+// Sealed is what a Seal stores: a segment, perhaps, and the newest checkpoint.
+type Sealed struct {
+	Segment *Segment // nil: the last one is only confirmed
+	Note    FeedNote
+}
+
+// Seal gives f one snapshot of the master, head, changes and last segment, and
+// stores what f signs. Two sealers at once: one is refused. It returns ErrNoHead
+// before the master was initialised.
+func (s *Store) Seal(ctx context.Context, f func(context.Context, *Sealing) (Sealed, error)) error {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		w := &Sealing{tx: tx}
+		if err := w.open(ctx); err != nil {
+			return err
+		}
+		sealed, err := f(ctx, w)
+		if err != nil {
+			return err
+		}
+		return sealed.store(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("sealing: %w", plain(err))
+	}
+	return nil
+}
+
+func (w *Sealing) open(ctx context.Context) error {
+	var err error
+	if w.Head, err = readHead(ctx, w.tx); err != nil {
+		return err
+	}
+	if w.PurgeBefore, err = readPurge(ctx, w.tx); err != nil {
+		return err
+	}
+	w.Last, err = lastSegment(ctx, w.tx, w.Head.Epoch)
+	return err
+}
+
+func readPurge(ctx context.Context, q querier) (time.Time, error) {
+	var at *time.Time
+	if err := q.QueryRow(ctx, "select purge_before from feed_head").Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("reading the head: %w", plain(err))
+	}
+	if at == nil {
+		return time.Time{}, nil
+	}
+	return at.UTC(), nil
+}
+
+func lastSegment(ctx context.Context, q querier, epoch int64) (Segment, error) {
+	last, err := scanSegment(q.QueryRow(ctx, selectSegment+"null from segment where epoch = $1 order by number desc limit 1", epoch))
+	if errors.Is(err, ErrNotSealed) {
+		return Segment{Epoch: epoch}, nil
+	}
+	return last, err
+}
+
+const selectSegment = "select epoch, number, first, last, hash, note, note_hash, leap, "
+
+// ErrNotSealed says that there is no such segment, checkpoint or snapshot here:
+// not yet, or not any more.
+var ErrNotSealed = errors.New("it is not here")
+
+func scanSegment(row pgx.Row) (Segment, error) {
+	var g Segment
+	var hash, noteHash []byte
+	err := row.Scan(&g.Epoch, &g.Number, &g.First, &g.Last, &hash, &g.Note, &noteHash, &g.Leap, &g.Body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Segment{}, fmt.Errorf("reading a segment: %w", ErrNotSealed)
+	}
+	if err != nil {
+		return Segment{}, fmt.Errorf("reading a segment: %w", plain(err))
+	}
+	copy(g.Hash[:], hash)
+	copy(g.NoteHash[:], noteHash)
+	return g, nil
+}
+
+func (d *Sealed) store(ctx context.Context, tx pgx.Tx) error {
+	if g := d.Segment; g != nil {
+		_, err := tx.Exec(ctx, "insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+		if err != nil {
+			return fmt.Errorf("storing segment %d: %w", g.Number, err)
+		}
+	}
+	n := d.Note
+	_, err := tx.Exec(ctx, `insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
+		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,
+		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
+	if err != nil {
+		return fmt.Errorf("storing a checkpoint: %w", err)
+	}
+	return nil
+}
+
+// FeedNote reads the newest checkpoint; ErrNotSealed before the first.
+func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
+	var n FeedNote
+	err := s.pool.QueryRow(ctx, "select epoch, number, position, as_of, note from feed_checkpoint").Scan(&n.Epoch, &n.Number, &n.Position, &n.AsOf, &n.Note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", ErrNotSealed)
+	}
+	if err != nil {
+		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", plain(err))
+	}
+	n.AsOf = n.AsOf.UTC()
+	return n, nil
+}
+
+// FeedSegment reads a segment with its body; ErrNotSealed when it is not here.
+func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
+	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from segment where epoch = $1 and number = $2", epoch, number))
+}
+
+// KeepFeedKeys stores a key set that was verified.
+func (s *Store) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
+	if _, err := s.pool.Exec(ctx, "insert into feed_keys values ($1, $2) on conflict do nothing", number, note); err != nil {
+		return fmt.Errorf("storing key set %d: %w", number, plain(err))
+	}
+	return nil
+}
+
+// FeedKeys reads the key set of the highest number; ErrNotSealed when there is none.
+func (s *Store) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
+	err = s.pool.QueryRow(ctx, "select number, note from feed_keys order by number desc limit 1").Scan(&number, &note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil, fmt.Errorf("reading the key set: %w", ErrNotSealed)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the key set: %w", plain(err))
+	}
+	return number, note, nil
+}

@@ -1,0 +1,170 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// keptSnapshots is how many stay: who began to fetch the last but one may end.
+const keptSnapshots = 2
+
+// Snapshot is a stored snapshot, without its chunks.
+type Snapshot struct {
+	Epoch, Position int64
+	Octets          int64 // of all chunks
+	MadeAt          time.Time
+	Note            []byte // the manifest, signed
+}
+
+// Rows hands every row of the replicated tables to each, as a change without a
+// position; Content is valid during the call.
+func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
+	for _, t := range FeedTables {
+		c := &copyReader{row: func(fields [2][]byte) error { return each(Change{Table: t.Code, Content: fields[1]}) }}
+		_, err := w.tx.Conn().PgConn().CopyTo(ctx, c, "copy (select 0::bigint, "+t.rows+" from "+t.Name+" t) to stdout (format binary)")
+		if err == nil {
+			err = c.end()
+		}
+		if err != nil {
+			return fmt.Errorf("copying %s: %w", t.Name, plain(err))
+		}
+	}
+	return nil
+}
+
+// MakeSnapshot gives f one snapshot of the master and a place to put chunks, and
+// stores what f returns. All or nothing; of the older ones, one is kept.
+func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
+		w := &Sealing{tx: read}
+		if err := w.open(ctx); err != nil {
+			return err
+		}
+		// The chunks go by a connection of their own: this one is busy with COPY.
+		return pgx.BeginFunc(ctx, s.pool, func(write pgx.Tx) error {
+			epoch, position := w.Head.Epoch, w.Head.Position
+			if err := forgetSnapshot(ctx, write, epoch, position); err != nil {
+				return err
+			}
+			made, err := f(ctx, w, func(i int, body []byte) error {
+				_, err := write.Exec(ctx, "insert into snapshot_chunk values ($1, $2, $3, $4)", epoch, position, i, body)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			_, err = write.Exec(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4)", epoch, position, made.Note, made.Octets)
+			if err != nil {
+				return fmt.Errorf("storing the manifest: %w", err)
+			}
+			return dropSnapshots(ctx, write)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("making a snapshot: %w", plain(err))
+	}
+	return nil
+}
+
+// forgetSnapshot makes room for another one of the same position: it was signed by
+// a key that is not believed any more.
+func forgetSnapshot(ctx context.Context, tx pgx.Tx, epoch, position int64) error {
+	for _, table := range []string{"snapshot_chunk", "snapshot"} {
+		if _, err := tx.Exec(ctx, "delete from "+table+" where epoch = $1 and position = $2", epoch, position); err != nil {
+			return fmt.Errorf("dropping an old snapshot: %w", err)
+		}
+	}
+	return nil
+}
+
+// TrimSegments drops segments that were sealed, or came here, longer ago than keep,
+// and that every kept snapshot of their epoch covers; those of earlier epochs go by
+// age alone. The newest one stays, since the next continues it.
+func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
+		and (last <= (select min(position) from snapshot s where s.epoch = g.epoch) and number < (select max(number) from segment n where n.epoch = g.epoch)
+		  or epoch < (select epoch from feed_head))`, keep.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("trimming segments: %w", plain(err))
+	}
+	return tag.RowsAffected(), nil
+}
+
+func dropSnapshots(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `with old as (
+		  delete from snapshot where (epoch, position) not in (select epoch, position from snapshot order by epoch desc, position desc limit $1)
+		  returning epoch, position)
+		delete from snapshot_chunk where (epoch, position) in (select epoch, position from old)`, keptSnapshots)
+	if err != nil {
+		return fmt.Errorf("dropping old snapshots: %w", err)
+	}
+	return nil
+}
+
+// SnapshotNeed is what decides whether a new snapshot is due.
+type SnapshotNeed struct {
+	Head   Head
+	Newest Snapshot // Note is nil: there is none of this epoch
+	Since  int64    // octets of the segments sealed since
+	Leap   bool     // one of them is a leap: who is behind it has no other way
+}
+
+// SnapshotNeed compares the newest snapshot with what was sealed since.
+func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
+	var need SnapshotNeed
+	var err error
+	if need.Head, err = s.Head(ctx); err != nil {
+		return SnapshotNeed{}, err
+	}
+	need.Newest, err = s.NewestSnapshot(ctx, need.Head.Epoch)
+	if err != nil && !errors.Is(err, ErrNotSealed) {
+		return SnapshotNeed{}, err
+	}
+	err = s.pool.QueryRow(ctx, "select coalesce(sum(octet_length(body)), 0), coalesce(bool_or(leap), false) from segment where epoch = $1 and last > $2",
+		need.Head.Epoch, need.Newest.Position).Scan(&need.Since, &need.Leap)
+	if err != nil {
+		return SnapshotNeed{}, fmt.Errorf("looking for segments since the snapshot: %w", plain(err))
+	}
+	return need, nil
+}
+
+const selectSnapshot = "select epoch, position, octets, made_at, note from snapshot where epoch = $1 "
+
+// NewestSnapshot reads the newest manifest of an epoch; ErrNotSealed when there is none.
+func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, error) {
+	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc limit 1", epoch))
+}
+
+// FeedSnapshot reads the manifest of a position; ErrNotSealed when it is not here.
+func (s *Store) FeedSnapshot(ctx context.Context, epoch, position int64) (Snapshot, error) {
+	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"and position = $2", epoch, position))
+}
+
+func scanSnapshot(row pgx.Row) (Snapshot, error) {
+	var n Snapshot
+	err := row.Scan(&n.Epoch, &n.Position, &n.Octets, &n.MadeAt, &n.Note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", ErrNotSealed)
+	}
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", plain(err))
+	}
+	return n, nil
+}
+
+// FeedChunk reads one chunk of a snapshot; ErrNotSealed when it is not here.
+func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, i int) ([]byte, error) {
+	var body []byte
+	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk where epoch = $1 and position = $2 and i = $3", epoch, position, i).Scan(&body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("reading a chunk: %w", ErrNotSealed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a chunk: %w", plain(err))
+	}
+	return body, nil
+}

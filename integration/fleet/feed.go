@@ -1,0 +1,203 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// The ways in which a site's rows come, and of a whole fleet.
+const (
+	syncLogical = "logical"
+	syncFeed    = "feed"
+	syncMixed   = "mixed"
+)
+
+// mode is how the rows of site i come. Mixed: by the feed and by native
+// replication in turn.
+func (o *Options) mode(i int) string {
+	if o.Sync == syncMixed && i%2 == 0 {
+		return syncFeed
+	}
+	if o.Sync == syncMixed {
+		return syncLogical
+	}
+	return o.Sync
+}
+
+// hasFeed says whether the master signs a feed.
+func (o *Options) hasFeed() bool { return o.Sync != syncLogical }
+
+// origin names the feed of every fleet.
+const origin = "ocspfleet.example/status"
+
+// confirm is how often the fleet's idle master signs that nothing is new.
+// Production wants 60s; here the copies' age is to be seen at once.
+const confirm = heartbeat
+
+// trust is what the parts of a feed know of each other.
+type trust struct {
+	root   string   // the root's verifier key
+	key    string   // the file of the key that signs
+	signer string   // its verifier key
+	keys   string   // the file of the key set, once it is signed
+	pin    string   // of the master's TLS key
+	sites  []string // the pins of the sites' TLS keys
+}
+
+// makeFeed makes the feed's keys, the root's at the CA, and all TLS keys.
+func (f *Fleet) makeFeed(ctx context.Context, a *authority) error {
+	o := &f.opts
+	if !o.hasFeed() {
+		return nil
+	}
+	t := &trust{key: filepath.Join(o.etc("master"), "feed.key"), keys: filepath.Join(a.dir, "feed-keys.note"), sites: make([]string, o.Sites)}
+	if err := os.MkdirAll(o.etc("master"), 0o700); err != nil {
+		return fmt.Errorf("making the configuration's folder: %w", err)
+	}
+	var err error
+	if t.root, err = o.feedKey(ctx, feedRootKey(a)); err == nil {
+		t.signer, err = o.feedKey(ctx, t.key)
+	}
+	if err == nil {
+		t.pin, err = o.pin(ctx, "master")
+	}
+	for i := range t.sites {
+		if err == nil {
+			t.sites[i], err = o.pin(ctx, siteName(i))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("making the feed's keys: %w", err)
+	}
+	f.trust = t
+	f.Master.FeedURL = feedURL(Ports(o.BasePort).masterFeed())
+	return nil
+}
+
+func feedRootKey(a *authority) string { return filepath.Join(a.dir, "feed-root.key") }
+
+// ctlJSON runs ocspctl without a configuration and reads what it prints.
+func (o *Options) ctlJSON(ctx context.Context, into any, args ...string) error {
+	out, err := run(ctx, nil, filepath.Join(o.Bin, "ocspctl"), append(args, "--output", "json")...)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		return fmt.Errorf("reading what ocspctl %s printed: %w", args[0], err)
+	}
+	return nil
+}
+
+func (o *Options) feedKey(ctx context.Context, file string) (verifier string, err error) {
+	var made struct{ Verifier string }
+	err = o.ctlJSON(ctx, &made, "feed", "key", "generate", "--origin", origin, "--out", file)
+	return made.Verifier, err
+}
+
+func (o *Options) pin(ctx context.Context, owner string) (string, error) {
+	if err := os.MkdirAll(o.etc(owner), 0o700); err != nil {
+		return "", fmt.Errorf("making the configuration's folder: %w", err)
+	}
+	var made struct{ Pin string }
+	err := o.ctlJSON(ctx, &made, "key", "pin", "--file", o.tlsKey(owner))
+	return made.Pin, err
+}
+
+func (o *Options) tlsKey(owner string) string { return filepath.Join(o.etc(owner), "feed-tls.key") }
+
+// publishKeys has the root sign who signs, and brings it to the master.
+func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) error {
+	o := &f.opts
+	if f.trust == nil {
+		return nil
+	}
+	var status struct{ Head struct{ Epoch int64 } }
+	if err := o.ctlJSON(ctx, &status, "--config", config, "db", "status"); err != nil {
+		return err
+	}
+	_, err := o.ctl(ctx, config, "feed", "keys", "sign", "--root-key", feedRootKey(a), "--number", "1",
+		"--epoch", strconv.FormatInt(status.Head.Epoch, 10), "--key", f.trust.signer, "--out", f.trust.keys)
+	if err == nil {
+		_, err = o.ctl(ctx, config, "feed", "keys", "publish", f.trust.keys, "--apply")
+	}
+	if err != nil {
+		return fmt.Errorf("naming the feed's keys: %w", err)
+	}
+	return nil
+}
+
+// feedView is the feed's part of a configuration.
+type feedView struct {
+	Root, Key, TLSKey, Listen string
+	Sources                   []sourceView
+	Peers                     []peerView
+}
+
+type (
+	sourceView struct{ URL, Pin string }
+	peerView   struct{ Name, Pin string }
+)
+
+func feedURL(port int) string { return "https://" + address(port) }
+
+// sources are whom site i asks, as numbers of sites; -1 is the master. The third
+// one of a mixed fleet knows the first alone.
+func (o *Options) sources(i int) []int {
+	switch {
+	case o.Sync == syncMixed && i == 2:
+		return []int{0}
+	case o.Sites == 1:
+		return []int{-1}
+	}
+	peer := (i + 1) % o.Sites
+	if o.Sync == syncMixed && peer == 2 {
+		peer = 0
+	}
+	if peer == i {
+		peer = 1
+	}
+	return []int{-1, peer}
+}
+
+// siteFeed is the feed's part of a site's configuration; nil: there is no feed.
+func (f *Fleet) siteFeed(i int) *feedView {
+	o, ports := &f.opts, Ports(f.opts.BasePort)
+	if f.trust == nil {
+		return nil
+	}
+	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), Listen: address(ports.feed(i))}
+	for _, n := range o.sources(i) {
+		if n < 0 {
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin})
+		} else {
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n]})
+		}
+	}
+	for n := range o.Sites {
+		if n != i {
+			v.Peers = append(v.Peers, peerView{siteName(n), f.trust.sites[n]})
+		}
+	}
+	return v
+}
+
+// relayURL is where site i relays the feed; empty: there is none.
+func (f *Fleet) relayURL(i int) string {
+	if f.trust == nil {
+		return ""
+	}
+	return feedURL(Ports(f.opts.BasePort).feed(i))
+}
+
+// masterFeed is the feed's part of the master's configuration; nil: there is no feed.
+func (f *Fleet) masterFeed() *feedView {
+	if f.trust == nil {
+		return nil
+	}
+	o := &f.opts
+	return &feedView{Root: f.trust.root, Key: f.trust.key, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
+}

@@ -1,0 +1,192 @@
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// ArchiverConfig says when snapshots are made, and by whom they are signed. A
+// zero duration stands for its default.
+type ArchiverConfig struct {
+	// Store, Key, Next, Keys and Root are as in SealerConfig.
+	Store     *db.Store
+	Key, Next *Key
+	Keys      *KeySet
+	Root      note.Verifier
+	// Poll is how often the need is judged. Default 10 s.
+	Poll time.Duration
+	// Every is the age at which a snapshot is replaced, if anything changed since.
+	// Default 24 h. One is made sooner when the epoch is young, when the segments since are longer than it,
+	// or one of them is a leap.
+	Every time.Duration
+	// Keep is how long segments stay that both kept snapshots cover: a site that was
+	// away for less goes on where it was, another takes a snapshot. Default 30 d.
+	Keep time.Duration
+	// Log gets what was made, and troubles.
+	Log *slog.Logger
+	// Now is this machine's clock. Default time.Now.
+	Now func() time.Time
+}
+
+// leastSince is how many octets of segments are worth a new snapshot at all.
+const leastSince = 1 << 20
+
+// snapshotTimeout bounds one snapshot: 1 M rows take 3 s, 140 M seven minutes.
+const snapshotTimeout = time.Hour
+
+// Archiver makes sealed snapshots at the master, from which new and lost sites
+// begin. Run is called once; Trouble is safe for concurrent use.
+type Archiver struct {
+	cfg     ArchiverConfig
+	trouble trouble
+
+	// What follows belongs to Run's goroutine.
+	ring    keyring
+	trimDue time.Time
+	good    int64 // position of the newest snapshot that the set in force was seen to open
+}
+
+// NewArchiver fills in the defaults.
+func NewArchiver(cfg ArchiverConfig) *Archiver {
+	if cfg.Poll == 0 {
+		cfg.Poll = 10 * time.Second
+	}
+	if cfg.Every == 0 {
+		cfg.Every = 24 * time.Hour
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = 30 * 24 * time.Hour
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Archiver{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)}
+}
+
+// Trouble says why no snapshot can be made; empty: all is well.
+func (a *Archiver) Trouble() string { return a.trouble.get() }
+
+// Run makes snapshots until ctx ends; it returns nil then.
+func (a *Archiver) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		err := a.step(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if a.trouble.set(text) && err != nil {
+			a.cfg.Log.ErrorContext(ctx, "no snapshot can be made", slog.String("error", text))
+		}
+		timer.Reset(a.cfg.Poll)
+	}
+}
+
+func (a *Archiver) step(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	need, err := a.cfg.Store.SnapshotNeed(call)
+	if err != nil {
+		return err
+	}
+	renewed, err := a.ring.renew(call, a.cfg.Now())
+	if err != nil {
+		return err
+	}
+	if renewed {
+		a.good = 0
+	}
+	if err := a.trim(call); err != nil {
+		return err
+	}
+	if need.Head.Epoch != a.ring.set.Epoch || !a.due(need) {
+		return nil // the sealer tells of a wrong epoch
+	}
+	return a.make(ctx)
+}
+
+// trimEvery is how often old segments are looked for, or Poll where that is longer.
+const trimEvery = time.Minute
+
+func (a *Archiver) trim(ctx context.Context) error {
+	if a.cfg.Now().Before(a.trimDue) {
+		return nil
+	}
+	a.trimDue = a.cfg.Now().Add(trimEvery)
+	n, err := a.cfg.Store.TrimSegments(ctx, a.cfg.Keep)
+	if n > 0 {
+		a.cfg.Log.InfoContext(ctx, "old segments are gone: snapshots cover them", slog.Int64("segments", n))
+	}
+	return err
+}
+
+func (a *Archiver) due(need db.SnapshotNeed) bool {
+	switch newest := need.Newest; {
+	case newest.Note != nil && !a.opens(newest):
+		return true // by a key that is banned or not in the set any more: no site would take it
+	case newest.Note != nil && need.Head.Position == newest.Position:
+		return false
+	case newest.Note == nil || need.Leap || need.Since > max(newest.Octets, leastSince):
+		return true
+	default:
+		// While an epoch is young, the next one comes as soon as the last is as old as
+		// the epoch was: what was forgotten at its begin is mended, and sites that were
+		// right to refuse the snapshot wait for the mended one.
+		youth := max(newest.MadeAt.Sub(time.Unix(newest.Epoch, 0)), a.cfg.Poll)
+		return a.cfg.Now().Sub(newest.MadeAt) >= min(a.cfg.Every, youth)
+	}
+}
+
+func (a *Archiver) opens(newest db.Snapshot) bool {
+	if a.good == 0 || a.good != newest.Position {
+		if _, err := a.ring.set.OpenSnapshot(newest.Note); err != nil {
+			return false
+		}
+		a.good = newest.Position
+	}
+	return true
+}
+
+func (a *Archiver) make(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	began := a.cfg.Now()
+	var s Snapshot
+	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *db.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
+		cut := Chunker{Write: put}
+		if err := w.Rows(ctx, cut.Add); err != nil {
+			return db.Snapshot{}, err
+		}
+		if err := cut.Close(); err != nil {
+			return db.Snapshot{}, err
+		}
+		key, err := a.ring.signer(w.Head.Epoch, w.Head.AsOf)
+		if err != nil {
+			return db.Snapshot{}, err
+		}
+		s = Snapshot{Checkpoint: NewCheckpoint(a.ring.set.Origin, w.Head, w.PurgeBefore), Chunks: cut.Chunks}
+		s.KeySet, s.Number, s.Segment, s.Previous = a.ring.set.Number, w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+		signed, err := s.Sign(key)
+		return db.Snapshot{Note: signed, Octets: s.Size()}, err
+	})
+	if err != nil {
+		return err
+	}
+	a.cfg.Log.InfoContext(ctx, "snapshot made", slog.Int64("position", s.Position), slog.Int64("octets", s.Size()),
+		slog.Int("chunks", len(s.Chunks)), slog.Duration("took", a.cfg.Now().Sub(began)))
+	return nil
+}

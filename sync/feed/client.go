@@ -1,0 +1,207 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// ClientConfig says whom to ask, and as whom.
+type ClientConfig struct {
+	// URL of the source, without path: https://master.example:9443.
+	URL string
+	// Pin of the source's TLS key.
+	Pin Pin
+	// Identity of this site; its pin stands on the source's list.
+	Identity *Identity
+	// Stall is how long an answer may bring nothing, or be slower than 64 kbit/s
+	// on the whole. Default 30 s.
+	Stall time.Duration
+}
+
+// Client asks one source, the master or a peer, and bounds what it sends in size
+// and time. It judges nothing: that is the key set's. Safe for concurrent use.
+type Client struct {
+	cfg  ClientConfig
+	base string
+	http *http.Client
+}
+
+// What a source may do instead of answering. ErrSlow and ErrEndless are ErrSource, too.
+var (
+	// ErrSource says that a source answered with something that is no answer.
+	ErrSource = errors.New("the source does not answer as a feed does")
+	// ErrSlow says that it was silent, or slower than any line that is of use.
+	ErrSlow = fmt.Errorf("%w: it is too slow", ErrSource)
+	// ErrEndless says that it sends more than any answer has.
+	ErrEndless = fmt.Errorf("%w: it sends too much", ErrSource)
+)
+
+// NewClient checks the address; it connects on first use.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("source %q: want https://HOST:PORT", cfg.URL)
+	}
+	if cfg.Stall == 0 {
+		cfg.Stall = 30 * time.Second
+	}
+	transport := &http.Transport{
+		TLSClientConfig: cfg.Identity.ClientTLS(cfg.Pin), ForceAttemptHTTP2: true, DisableCompression: true,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 5 * time.Minute, MaxIdleConnsPerHost: 2,
+		MaxResponseHeaderBytes: 8 << 10, ResponseHeaderTimeout: maxWait + cfg.Stall,
+	}
+	return &Client{cfg: cfg, base: "https://" + u.Host, http: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// String names the source, in logs.
+func (c *Client) String() string { return c.base }
+
+// Pin is the one of the source's TLS key.
+func (c *Client) Pin() Pin { return c.cfg.Pin }
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Keys fetches the newest key set.
+func (c *Client) Keys(ctx context.Context) ([]byte, error) {
+	body, _, err := c.get(ctx, "/feed/keys", "", MaxNote, 0)
+	return body, err
+}
+
+// Checkpoint waits for a checkpoint beyond a position, or another one than that
+// which tag names ("": any), whichever comes first. It returns nil when nothing
+// came in time; the tag is for the next call.
+func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait time.Duration) (note []byte, next string, err error) {
+	wait = min(wait, maxWait)
+	return c.get(ctx, "/feed/checkpoint?after="+strconv.FormatInt(after, 10)+"&wait="+wait.String(), tag, MaxNote, wait)
+}
+
+// News waits for what is newer than seen, the newest checkpoint that this site has
+// taken, at position after. It returns nil when nothing came in time. Without seen it
+// returns the newest checkpoint at once, or as soon as it is beyond after.
+func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.Duration) (*News, error) {
+	wait = min(wait, maxWait)
+	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
+	if seen != nil {
+		path += "&seen=" + Tag(seen)
+	}
+	body, _, err := c.get(ctx, path, "", MaxNews, wait)
+	if err != nil || body == nil {
+		return nil, err
+	}
+	news, err := openNews(body, seen)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s for news: %w", c, err)
+	}
+	return news, nil
+}
+
+// Segment fetches a sealed segment; db.ErrNotSealed when the source has it not.
+func (c *Client) Segment(ctx context.Context, epoch, number int64) (Sealed, error) {
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", MaxSealed, 0)
+	if err != nil {
+		return Sealed{}, err
+	}
+	return ParseSealed(body)
+}
+
+// NewestSnapshot fetches the manifest of the newest snapshot.
+func (c *Client) NewestSnapshot(ctx context.Context, epoch int64) ([]byte, error) {
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot?epoch=%d", epoch), "", MaxManifest, 0)
+	return body, err
+}
+
+// Chunk fetches chunk i of the snapshot of a position.
+func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byte, error) {
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%d?epoch=%d", position, i, epoch), "", MaxChunk, 0)
+	return body, err
+}
+
+// get fetches at most limit octets, at no less than the slowest pace. With a tag
+// it returns nil where nothing is new.
+func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time.Duration) (body []byte, next string, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
+	defer watch.Stop()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
+	}
+	request.Header.Set("User-Agent", "") // its pin says who this is
+	if tag != "" {
+		request.Header.Set("If-None-Match", tag)
+	}
+	response, err := c.http.Do(request)
+	if err == nil {
+		body, err = read(response, limit, watch, c.cfg.Stall)
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
+	}
+	return body, response.Header.Get("ETag"), nil
+}
+
+func read(response *http.Response, limit int, watch *time.Timer, stall time.Duration) ([]byte, error) {
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotModified:
+		return nil, nil
+	case http.StatusNotFound:
+		return nil, db.ErrNotSealed
+	case http.StatusForbidden:
+		return nil, fmt.Errorf("%w: this site's key is not on its list", ErrPin)
+	default:
+		return nil, fmt.Errorf("%w: status %d", ErrSource, response.StatusCode)
+	}
+	if response.ContentLength > int64(limit) {
+		return nil, fmt.Errorf("%w: %d octets, at most %d are of use", ErrEndless, response.ContentLength, limit)
+	}
+	began := time.Now()
+	pace := paced{response.Body, func(n int) {
+		watch.Reset(max(0, stall+time.Duration(n)*time.Second/slowest-time.Since(began)))
+	}, 0}
+	watch.Reset(stall)
+	body, err := io.ReadAll(io.LimitReader(&pace, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > limit:
+		return nil, fmt.Errorf("%w: more than %d octets", ErrEndless, limit)
+	case len(body) == 0:
+		return nil, fmt.Errorf("%w: an empty answer", ErrSource)
+	}
+	return body, nil
+}
+
+// paced tells of each octet that came.
+type paced struct {
+	from io.Reader
+	came func(total int)
+	n    int
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.from.Read(b)
+	if p.n += n; n > 0 {
+		p.came(p.n)
+	}
+	return n, err
+}

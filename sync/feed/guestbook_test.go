@@ -1,0 +1,98 @@
+package feed_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/feed"
+)
+
+// The master lets in whom its roster names, notes who asked, and shuts out a site
+// that is revoked.
+func TestGuestbookFollowsTheRoster(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	staff, publisher := open(t, dsn), open(t, dbtest.As(dsn, "ocsp_publisher"))
+	if err := staff.InitHead(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	who := db.Act{User: "tester", Why: "test"}
+	id := newIdentity(t)
+	if _, err := staff.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
+		t.Fatal(err)
+	}
+	guests := &feed.Guests{}
+	book := feed.NewGuestbook(publisher, guests, slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(book.Watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })))
+	master := newIdentity(t)
+	server.TLS = master.ServerTLS(guests)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- book.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+
+	changed, err := staff.SetFeedPin(t.Context(), "site-a", id.Pin, who)
+	if err != nil || !changed {
+		t.Fatalf("setting the pin: %t, %v", changed, err)
+	}
+	if changed, err = staff.SetFeedPin(t.Context(), "site-a", id.Pin, who); err != nil || changed {
+		t.Errorf("the same again: %t, %v", changed, err)
+	}
+	eventually(t, "the guest is let in", func() bool { site, in := guests.Site(id.Pin); return in && site == "site-a" })
+
+	transport := &http.Transport{TLSClientConfig: id.ClientTLS(master.Pin), DisableKeepAlives: true, ForceAttemptHTTP2: true}
+	ask := func() error {
+		response, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Get(server.URL + "/feed/checkpoint?after=17")
+		if err == nil {
+			err = response.Body.Close()
+		}
+		return err
+	}
+	eventually(t, "it is noted who asked", func() bool {
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := staff.FeedGuests(t.Context())
+		return err == nil && seen["site-a"].Position == 17 && time.Since(seen["site-a"].SeenAt) < time.Hour
+	})
+
+	if _, err := staff.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is shut out", func() bool { _, in := guests.Site(id.Pin); return !in })
+	if err := ask(); err == nil {
+		t.Error("a revoked site got an answer")
+	}
+	if _, err := staff.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {
+		t.Error("a revoked site was let in again")
+	}
+	if _, err := staff.AddResponder(t.Context(), "site-b", "http://b.example/", nil, who); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := staff.SetFeedPin(t.Context(), "site-b", id.Pin, who); err == nil {
+		t.Error("two sites have one key")
+	}
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package feed
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+)
+
+// Pin is the SHA-256 of a TLS key's SubjectPublicKeyInfo: the only thing by which
+// master and sites know each other. There is no third PKI.
+type Pin [32]byte
+
+// String is the pin as people compare it, lower-case hex.
+func (p Pin) String() string { return hex.EncodeToString(p[:]) }
+
+// ParsePin reads what String wrote.
+func ParsePin(text string) (Pin, error) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(Pin{}) {
+		return Pin{}, fmt.Errorf("pin %q: want the 64 hex digits of a SHA-256", text)
+	}
+	return Pin(raw), nil
+}
+
+// Identity is a TLS key with a certificate made for it on the spot: the pin
+// counts, the certificate only carries the key.
+type Identity struct {
+	Pin         Pin
+	certificate tls.Certificate
+}
+
+// LoadIdentity reads a TLS key from a file like a feed key's.
+func LoadIdentity(path string) (*Identity, error) {
+	key, err := LoadKey(path, "tls")
+	if err != nil {
+		return nil, err
+	}
+	return NewIdentity(key.private)
+}
+
+// NewIdentity makes the certificate for a key.
+func NewIdentity(private ed25519.PrivateKey) (*Identity, error) {
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), crypto.Signer(private))
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate for the TLS key: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate for the TLS key: %w", err)
+	}
+	return &Identity{Pin: pinOf(leaf), certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private, Leaf: leaf}}, nil
+}
+
+func pinOf(c *x509.Certificate) Pin { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
+
+// Guests are the sites that may fetch the feed, by the pins of their keys. Safe
+// for concurrent use; the zero value admits nobody.
+type Guests struct {
+	mu    sync.RWMutex // guards sites
+	sites map[Pin]string
+}
+
+// Set replaces the list. Requests under way are judged by the new one before
+// they are answered.
+func (g *Guests) Set(sites map[Pin]string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sites = sites
+}
+
+// Site names the guest with this pin.
+func (g *Guests) Site(p Pin) (string, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	name, known := g.sites[p]
+	return name, known
+}
+
+// ErrPin says that the other side's TLS key is not the pinned one.
+var ErrPin = errors.New("the TLS key is not pinned here")
+
+// peerPin is the pin of the other side's key. TLS 1.3 has proven its possession.
+func peerPin(state *tls.ConnectionState) (Pin, bool) {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return Pin{}, false
+	}
+	return pinOf(state.PeerCertificates[0]), true
+}
+
+// ServerTLS admits guests alone. Nobody comes back by a session ticket: the pin is
+// checked in each handshake, and by the handler in each request.
+func (id *Identity) ServerTLS(guests *Guests) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
+		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			pin, _ := peerPin(&state)
+			if _, known := guests.Site(pin); !known {
+				return fmt.Errorf("%w: %s", ErrPin, pin)
+			}
+			return nil
+		},
+	}
+}
+
+// ClientTLS speaks to the holder of one key alone, whatever the host's name.
+func (id *Identity) ClientTLS(server Pin) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
+		InsecureSkipVerify:     true, // no names and no chains: VerifyConnection knows the one key
+		SessionTicketsDisabled: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if pin, _ := peerPin(&state); pin != server {
+				return fmt.Errorf("%w: %s, want %s", ErrPin, pin, server)
+			}
+			return nil
+		},
+	}
+}

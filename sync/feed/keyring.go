@@ -1,0 +1,88 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// keyring is what the master signs with: its keys, and the key set in force. The
+// set is read anew while the master runs, so that a rotation or a ban needs no
+// restart.
+type keyring struct {
+	store *db.Store
+	root  note.Verifier // nil: the set stays as it was given
+	held  []*Key        // the one to be preferred last
+	set   *KeySet
+	due   time.Time // when the set is looked for again
+}
+
+// keysEvery is how often the master looks for a new key set.
+const keysEvery = time.Second
+
+func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) keyring {
+	r := keyring{store: store, root: root, set: set}
+	for _, key := range held {
+		if key != nil {
+			r.held = append(r.held, key)
+		}
+	}
+	return r
+}
+
+// renew takes a newer key set that was stored and that the root signed. It says
+// whether there was one.
+func (r *keyring) renew(ctx context.Context, now time.Time) (bool, error) {
+	if r.root == nil || now.Before(r.due) {
+		return false, nil
+	}
+	number, signed, err := r.store.FeedKeys(ctx)
+	if err != nil || number <= r.set.Number {
+		r.due = now.Add(keysEvery)
+		return false, err
+	}
+	set, err := OpenKeySet(signed, r.set.Origin, r.root)
+	if err != nil {
+		return false, fmt.Errorf("key set %d, which is stored here: %w", number, err)
+	}
+	if set.Number != number {
+		return false, fmt.Errorf("key set %d is stored here as number %d: %w", set.Number, number, ErrForged)
+	}
+	r.set, r.due = set, now.Add(keysEvery)
+	return true, nil
+}
+
+// names says whether the set in force names a key that is held.
+func (r *keyring) names() bool {
+	return slices.ContainsFunc(r.held, func(key *Key) bool { return r.entry(key) != nil })
+}
+
+func (r *keyring) entry(key *Key) *FeedKey {
+	if key.Name() != r.set.Origin {
+		return nil
+	}
+	for i := range r.set.Keys {
+		if r.set.Keys[i].Verifier == key.Verifier() {
+			return &r.set.Keys[i]
+		}
+	}
+	return nil
+}
+
+// signer is the key for what the head says: of those whose time it is, the last.
+func (r *keyring) signer(epoch int64, asOf time.Time) (*Key, error) {
+	if epoch != r.set.Epoch {
+		return nil, fmt.Errorf("%w: the master's is %d, key set %d says %d: have the feed root sign one for it", ErrEpoch, epoch, r.set.Number, r.set.Epoch)
+	}
+	for _, key := range slices.Backward(r.held) {
+		if e := r.entry(key); e != nil && !asOf.Before(e.From) && asOf.Before(e.Until) {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("key set %d of %s names none of the feed keys held here for %s: have the feed root sign one that does", r.set.Number, r.set.Origin, stamp(asOf))
+}

@@ -1,0 +1,232 @@
+package feed
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/db"
+)
+
+// News is what a follower of the feed gets by one answer: a checkpoint, and the
+// segments that lead from the one it has to it, where they are few. Each is judged
+// like the files of the same name.
+type News struct {
+	Note     []byte   // the checkpoint, signed
+	Segments []Sealed // in their order, without a gap; none where they must be fetched
+}
+
+// Bounds of news.
+const (
+	// MaxNews bounds them, unpacked and as carried.
+	MaxNews = 1 << 20
+	// newsSegments is how many segments news hold at most; who is further behind
+	// fetches them one by one.
+	newsSegments = 32
+	// newsOctets is how many octets of segments news hold at most.
+	newsOctets = 512 << 10
+)
+
+// The first octet of news says how the rest is compressed.
+const (
+	newsPlain = 0 // with deflate
+	newsSeen  = 1 // with deflate, primed with the checkpoint that the follower named
+)
+
+// Tag names a checkpoint in a request for news: 16 hex digits of its SHA-256.
+func Tag(signed []byte) string { return strings.Trim(etag(signed), `"`) }
+
+// dictionary is what news are primed with: what the next checkpoint repeats of
+// this one, the likeliest last.
+func dictionary(signed []byte) []byte {
+	text, _, _ := bytes.Cut(signed, []byte("\n\n"))
+	text = append(bytes.Clone(text), '\n')
+	d := make([]byte, 0, 80+len(signed))
+	if c, err := ParseCheckpoint(string(text)); err == nil {
+		d = append(d, c.Segment[:]...) // the next segment names it, as octets
+	}
+	d = append(d, "previous "+b64(HashOf(text))+"\n"...)
+	return append(d, signed...)
+}
+
+// deflaters are kept: one takes 1 MB.
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(io.Discard, flate.BestCompression)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return &deflater{w: w}
+}}
+
+type deflater struct {
+	w   *flate.Writer
+	out io.Writer
+}
+
+func (d *deflater) Write(b []byte) (int, error) { return d.out.Write(b) }
+
+// deflate compresses b. A dictionary is pressed first, and its output thrown away:
+// what follows refers to it, and needs no new writer for each.
+func deflate(b, dictionary []byte) ([]byte, error) {
+	d := deflaters.Get().(*deflater)
+	defer deflaters.Put(d)
+	var out bytes.Buffer
+	d.out = io.Discard
+	d.w.Reset(d)
+	_, err := d.w.Write(dictionary)
+	if err == nil && len(dictionary) > 0 {
+		err = d.w.Flush()
+	}
+	d.out = &out
+	if err == nil {
+		_, err = d.w.Write(b)
+	}
+	if err = errors.Join(err, d.w.Close()); err != nil {
+		return nil, fmt.Errorf("compressing: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// pack is the answer for a follower that has seen a checkpoint; nil: none that is
+// known here.
+func (n *News) pack(seen []byte) ([]byte, error) {
+	b := cryptobyte.NewBuilder(nil)
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(n.Note) })
+		for _, s := range n.Segments {
+			s.add(b)
+		}
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("writing news: %w", err)
+	}
+	form, primer := byte(newsPlain), []byte(nil)
+	if seen != nil {
+		form, primer = newsSeen, dictionary(seen)
+	}
+	body, err := deflate(der, primer)
+	if err != nil {
+		return nil, fmt.Errorf("writing news: %w", err)
+	}
+	return append([]byte{form}, body...), nil
+}
+
+// openNews takes an answer apart, without judging it.
+func openNews(body, seen []byte) (*News, error) {
+	var primer []byte
+	switch {
+	case len(body) > 0 && body[0] == newsPlain:
+	case len(body) > 0 && body[0] == newsSeen && seen != nil:
+		primer = dictionary(seen)
+	default:
+		return nil, fmt.Errorf("%w: news of an unknown form", ErrSource)
+	}
+	der, err := io.ReadAll(io.LimitReader(flate.NewReaderDict(bytes.NewReader(body[1:]), primer), MaxNews+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: decompressing news: %w", ErrSource, err)
+	}
+	if len(der) > MaxNews {
+		return nil, fmt.Errorf("%w: news of more than %d octets", ErrEndless, MaxNews)
+	}
+	in := cryptobyte.String(der)
+	var outer, text cryptobyte.String
+	if !in.ReadASN1(&outer, asn1.SEQUENCE) || !in.Empty() || !outer.ReadASN1(&text, asn1.UTF8String) || len(text) > MaxNote {
+		return nil, fmt.Errorf("%w: reading news: %w", ErrSource, ErrForm)
+	}
+	n := &News{Note: text}
+	for !outer.Empty() {
+		var one cryptobyte.String
+		if len(n.Segments) == newsSegments || !outer.ReadASN1Element(&one, asn1.SEQUENCE) {
+			return nil, fmt.Errorf("%w: reading news: %w", ErrSource, ErrForm)
+		}
+		sealed, err := ParseSealed(one)
+		if err != nil {
+			return nil, err
+		}
+		n.Segments = append(n.Segments, sealed)
+	}
+	return n, nil
+}
+
+// news is the long poll of a follower: it waits for a position beyond after=P, or a
+// checkpoint that came here after the one that seen=TAG names.
+func (s *Server) news(w http.ResponseWriter, r *http.Request) {
+	after, wait, ok := s.poll(w, r)
+	if !ok {
+		return
+	}
+	tag := r.URL.Query().Get("seen")
+	seen, known := s.cfg.Board.recall(tag)
+	news := func(n db.FeedNote) bool {
+		switch {
+		case tag == "":
+			return n.Position > after
+		case known:
+			return n.Epoch > seen.Epoch || n.Epoch == seen.Epoch && newer(n, seen)
+		default: // this server is behind, or ahead by far
+			return n.Position > after
+		}
+	}
+	note := s.cfg.Board.Await(r.Context(), wait, news)
+	if !s.admits(r) { // the list may have changed meanwhile
+		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+		return
+	}
+	h := w.Header()
+	h["Date"], h["Content-Type"] = nil, nil // they cost more than they say
+	if s.cfg.Guests == nil || s.cfg.Public {
+		h.Set("Cache-Control", "no-store") // else there is nobody in between
+	}
+	switch {
+	case note.Note == nil:
+		s.answer(w, r, file{}, db.ErrNotSealed)
+		return
+	case !news(note) && tag != "":
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	n := News{Note: note.Note}
+	if known && seen.Epoch == note.Epoch {
+		n.Segments = s.between(r, seen, note)
+	}
+	body, err := n.pack(seen.Note)
+	if err != nil {
+		s.answer(w, r, file{}, err)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a guest that leaves early asks again
+	}
+}
+
+// between reads the segments after one checkpoint up to another, or none where
+// they are too many or not here: then they are fetched one by one.
+func (s *Server) between(r *http.Request, from, to db.FeedNote) []Sealed {
+	if to.Number-from.Number > newsSegments {
+		return nil
+	}
+	var all []Sealed
+	octets := 0
+	for number := from.Number + 1; number <= to.Number; number++ {
+		stored, err := s.cfg.Store.FeedSegment(r.Context(), to.Epoch, number)
+		if err != nil {
+			return nil
+		}
+		if octets += len(stored.Body) + len(stored.Note); octets > newsOctets {
+			return nil
+		}
+		all = append(all, Sealed{Note: stored.Note, Body: stored.Body})
+	}
+	return all
+}

@@ -1,0 +1,238 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// SealerConfig says what to seal, by whom and how often. A zero duration stands
+// for its default.
+type SealerConfig struct {
+	// Store is the master's database, by a login in ocsp_publisher.
+	Store *db.Store
+	// Key signs; the newest key set must name it, or Next.
+	Key *Key
+	// Next signs instead of Key, once the key set in force names it and its time has
+	// come. Nil: no rotation is prepared.
+	Next *Key
+	// Keys is the key set in force at the start.
+	Keys *KeySet
+	// Root verifies newer key sets that are stored while this runs; they are taken
+	// within a second. Nil: Keys stays.
+	Root note.Verifier
+	// Board is told of each checkpoint once it is stored.
+	Board *Board
+	// Poll is how often the head is looked at. Default 5 ms: half of it is added
+	// to each revocation's way; one look costs the database about 0.1 ms.
+	Poll time.Duration
+	// Wait is how long changes that are no revocations are gathered. Default 1 s.
+	Wait time.Duration
+	// Gather is how many changes end the wait. Default 10,000.
+	Gather int64
+	// Confirm is how long after the last checkpoint an idle head is confirmed.
+	// Default 60 s: at 5 s checkpoints alone would be 180 MB a month per site.
+	Confirm time.Duration
+	// Log gets troubles and leaps.
+	Log *slog.Logger
+	// Metrics may be nil.
+	Metrics *SealerMetrics
+	// Now is this machine's clock. Default time.Now.
+	Now func() time.Time
+}
+
+// callTimeout bounds one step at the master's database, which is near.
+const callTimeout = 30 * time.Second
+
+// Sealer signs what was committed. Run is called once; Trouble is safe for
+// concurrent use.
+type Sealer struct {
+	cfg     SealerConfig
+	trouble trouble
+
+	// What follows belongs to Run's goroutine.
+	ring     keyring
+	epoch    int64
+	sealed   int64     // position of the last checkpoint
+	asOf     time.Time // of the last checkpoint
+	signedAt time.Time // when it was signed
+	seen     int64     // position up to which urgency was judged
+	since    time.Time // since when unsealed changes wait; zero: none do
+}
+
+// NewSealer fills in the defaults, and refuses a key that the key set does not name.
+func NewSealer(cfg SealerConfig) (*Sealer, error) {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&cfg.Poll, 5 * time.Millisecond}, {&cfg.Wait, time.Second}, {&cfg.Confirm, time.Minute}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if cfg.Gather == 0 {
+		cfg.Gather = 10_000
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	ring := newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)
+	if !ring.names() {
+		return nil, fmt.Errorf("key set %d of %s does not name the feed key %s: have the feed root sign one that does",
+			cfg.Keys.Number, cfg.Keys.Origin, cfg.Key.Verifier())
+	}
+	return &Sealer{cfg: cfg, ring: ring, trouble: trouble{text: "nothing was signed yet"}}, nil
+}
+
+// Trouble says why nothing is signed; empty: all is well.
+func (s *Sealer) Trouble() string { return s.trouble.get() }
+
+// Run seals until ctx ends; it returns nil then. A database that is away is
+// waited for.
+func (s *Sealer) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		timer.Reset(s.step(ctx))
+	}
+}
+
+// retryPause is the pause after a failed step.
+const retryPause = time.Second
+
+// step looks once, and signs if it is time. It returns how long to pause then.
+func (s *Sealer) step(ctx context.Context) time.Duration {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := s.look(call)
+	if ctx.Err() != nil {
+		return s.cfg.Poll // a stop is no trouble
+	}
+	if err == nil {
+		if s.trouble.set("") {
+			s.cfg.Log.InfoContext(ctx, "feed is sealed", slog.Int64("position", s.sealed))
+		}
+		return s.cfg.Poll
+	}
+	s.signedAt, s.epoch = time.Time{}, 0 // what is stored may be something else: begin anew
+	s.cfg.Metrics.failed()
+	if s.trouble.set(err.Error()) {
+		s.cfg.Log.ErrorContext(ctx, "feed cannot be sealed", slog.String("error", err.Error()))
+	}
+	return retryPause
+}
+
+func (s *Sealer) look(ctx context.Context) error {
+	p, err := s.cfg.Store.Pending(ctx, s.seen)
+	if err != nil {
+		return err
+	}
+	now := s.cfg.Now()
+	renewed, err := s.ring.renew(ctx, now)
+	if err != nil {
+		return err
+	}
+	if renewed {
+		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
+		s.signedAt = time.Time{} // sites hear of it by the next checkpoint
+	}
+	switch {
+	case p.Epoch != s.epoch:
+		return s.seal(ctx) // the first one after the start
+	case p.Position == s.sealed:
+		if now.Sub(s.signedAt) >= s.cfg.Confirm && p.AsOf.After(s.asOf) {
+			return s.seal(ctx)
+		}
+		return nil
+	}
+	s.seen = max(s.seen, p.Position)
+	if s.since.IsZero() {
+		s.since = now
+	}
+	if p.Urgent || now.Sub(s.since) >= s.cfg.Wait || p.Position-s.sealed >= s.cfg.Gather {
+		return s.seal(ctx)
+	}
+	return nil
+}
+
+// seal signs all that is committed, or confirms that nothing is new.
+func (s *Sealer) seal(ctx context.Context) error {
+	began := s.cfg.Now()
+	var stored db.Sealed
+	err := s.cfg.Store.Seal(ctx, func(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
+		var err error
+		stored, err = s.sign(ctx, w)
+		return stored, err
+	})
+	if err != nil {
+		return err
+	}
+	n := stored.Note
+	s.epoch, s.sealed, s.asOf, s.signedAt, s.since = n.Epoch, n.Position, n.AsOf, began, time.Time{}
+	s.seen = max(s.seen, n.Position)
+	s.cfg.Metrics.signed(stored, s.cfg.Now().Sub(began))
+	s.cfg.Board.Post(n)
+	return nil
+}
+
+func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
+	if w.Head.Position < w.Last.Last {
+		return db.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
+			"begin a new epoch by a key set of the feed root", w.Head.Position, w.Last.Last)
+	}
+	key, err := s.ring.signer(w.Head.Epoch, w.Head.AsOf)
+	if err != nil {
+		return db.Sealed{}, err
+	}
+	c := NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
+	c.KeySet = s.ring.set.Number
+	c.Number, c.Segment, c.Previous = w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
+	if w.Head.Position == w.Last.Last {
+		signed.Note, err = c.Sign(key)
+		return db.Sealed{Note: signed}, err
+	}
+	segment := &Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: Hash(w.Last.Hash)}
+	sealed, err := s.fill(ctx, w, segment, &c, key)
+	if err != nil {
+		return db.Sealed{}, err
+	}
+	signed.Number, signed.Note = segment.Number, sealed.Note
+	return db.Sealed{Note: signed, Segment: &db.Segment{
+		Epoch: segment.Epoch, Number: segment.Number, First: segment.First, Last: segment.Last,
+		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
+	}}, nil
+}
+
+// fill seals a segment with its changes, or as a leap where they are too many.
+func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
+	if count := segment.Last - segment.First + 1; count > MaxEntries {
+		return s.leap(ctx, segment, c, key)
+	}
+	var err error
+	if segment.Changes, err = w.Changes(ctx, w.Last.Last); err != nil {
+		return Sealed{}, err
+	}
+	sealed, err := Seal(segment, c, key)
+	if errors.Is(err, ErrTooLarge) {
+		return s.leap(ctx, segment, c, key)
+	}
+	return sealed, err
+}
+
+func (s *Sealer) leap(ctx context.Context, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
+	segment.Changes, segment.Leap = nil, true
+	s.cfg.Log.WarnContext(ctx, "too many changes for a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
+	return Seal(segment, c, key)
+}

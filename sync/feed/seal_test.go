@@ -1,0 +1,392 @@
+package feed_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/feed"
+)
+
+var act = db.Act{User: "tester", Why: "test"}
+
+// master is a master's database with one issuer, and what seals it.
+type master struct {
+	dsn    string
+	store  *db.Store // the superuser's
+	sealer *db.Store // of a login with the publisher's rights
+	keys   *feed.KeySet
+	board  *feed.Board
+}
+
+func newMaster(tb testing.TB) *master {
+	tb.Helper()
+	dsn := dbtest.New(tb, migrations.Master)
+	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), board: &feed.Board{}}
+	now := time.Now()
+	if err := m.store.InitHead(tb.Context(), now); err != nil {
+		tb.Fatal(err)
+	}
+	_, err := m.store.AddIssuer(tb.Context(), db.Issuer{
+		Key: [32]byte{1}, Name: "issuer", Certificate: []byte{0x30, 0x00},
+		Policy: db.Policy{
+			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
+			HTTPMaxAge: time.Hour, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
+		},
+	}, act)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	head, err := m.store.Head(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch, Keys: []feed.FeedKey{{
+		From: now.Add(-time.Hour).Truncate(time.Second), Until: now.Add(time.Hour).Truncate(time.Second), Verifier: testKey(tb, "one").Verifier(),
+	}}}
+	return m
+}
+
+func open(tb testing.TB, dsn string) *db.Store {
+	tb.Helper()
+	store, err := db.Open(tb.Context(), db.Config{DSN: dsn})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(store.Close)
+	return store
+}
+
+// seals runs a sealer until the test ends or stop is called.
+func (m *master) seals(tb testing.TB, change func(*feed.SealerConfig)) (stop func()) {
+	tb.Helper()
+	cfg := feed.SealerConfig{
+		Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Board: m.board, Log: slog.New(slog.DiscardHandler),
+	}
+	change(&cfg)
+	sealer, err := feed.NewSealer(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := sealer.Run(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	tb.Cleanup(stop)
+	return stop
+}
+
+func (m *master) issue(tb testing.TB, n uint64) db.Serial {
+	tb.Helper()
+	serial := binary.BigEndian.AppendUint64([]byte{0x40}, n)
+	if _, err := m.store.Issue(tb.Context(), 1, serial, time.Now().Add(24*time.Hour), act); err != nil {
+		tb.Fatal(err)
+	}
+	return serial
+}
+
+// await waits for a checkpoint at or after a position.
+func (m *master) await(tb testing.TB, position int64) db.FeedNote {
+	tb.Helper()
+	note := m.board.Await(tb.Context(), time.Minute, func(n db.FeedNote) bool { return n.Position >= position })
+	if note.Position < position || note.Note == nil {
+		tb.Fatalf("nothing was sealed up to position %d", position)
+	}
+	return note
+}
+
+func (m *master) position(tb testing.TB) int64 {
+	tb.Helper()
+	head, err := m.store.Head(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return head.Position
+}
+
+// history opens all segments in their order and checks chain, density, and that
+// the rows which they give have the counts and digests of each seal.
+func (m *master) history(tb testing.TB) []*feed.Segment {
+	tb.Helper()
+	var all []*feed.Segment
+	var before feed.Checkpoint
+	rows, leapt := map[string][]byte{}, false
+	tallies := map[byte]*db.Tally{'c': {}, 'k': {}, 'i': {}, 'r': {}}
+	for n := int64(1); ; n++ {
+		stored, err := m.sealer.FeedSegment(tb.Context(), m.keys.Epoch, n)
+		if err != nil {
+			return all
+		}
+		c, s, err := m.keys.Open(feed.Sealed{Note: stored.Note, Body: stored.Body})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if s.Previous != before.Segment || s.First != before.Position+1 || n > 1 && c.Previous != before.Hash() {
+			tb.Fatalf("segment %d does not continue the one before", n)
+		}
+		for _, change := range s.Changes {
+			key := string(change.Table) + string(keyOf(tb, change))
+			if old, there := rows[key]; there {
+				tallies[change.Table].Remove(old)
+				delete(rows, key)
+			}
+			if !change.Deleted {
+				rows[key] = change.Content
+				tallies[change.Table].Add(change.Content)
+			}
+		}
+		leapt = leapt || s.Leap // what it passed over is not in rows
+		for _, table := range db.FeedTables {
+			at := slices.IndexFunc(c.Tallies, func(t feed.TableTally) bool { return t.Table == table.Name })
+			if !leapt && c.Tallies[at].Tally != *tallies[table.Code] {
+				tb.Fatalf("segment %d: %s is %+v by its changes, the seal says %+v", n, table.Name, *tallies[table.Code], c.Tallies[at].Tally)
+			}
+		}
+		before = *c
+		all = append(all, s)
+	}
+}
+
+func keyOf(tb testing.TB, c db.Change) []byte {
+	tb.Helper()
+	switch c.Table {
+	case 'c':
+		return c.Content[:6+binary.BigEndian.Uint16(c.Content[4:])]
+	case 'i':
+		return c.Content[:4]
+	case 'k':
+		return c.Content // all of it
+	}
+	return c.Content[:32]
+}
+
+func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
+	m := newMaster(t)
+	const long = 10 * time.Minute // longer than any machine needs for what follows
+	stop := m.seals(t, func(c *feed.SealerConfig) { c.Wait = long })
+	before := m.await(t, m.position(t))
+	serial := m.issue(t, 1)
+	time.Sleep(200 * time.Millisecond)
+	if now := m.board.Newest(); now.Position != before.Position {
+		t.Errorf("an issued certificate was sealed at once, at position %d", now.Position)
+	}
+	if _, _, err := m.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+		t.Fatal(err)
+	}
+	m.await(t, m.position(t)) // else it waits for ten minutes
+	stop()
+	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Second })
+	m.await(t, m.position(t))
+	began := time.Now()
+	m.issue(t, 2)
+	m.await(t, m.position(t))
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("an issued certificate was sealed after %v, want about 1 s", took)
+	}
+	m.history(t)
+}
+
+// Writers race; whatever they do, the segments are dense and give the rows that
+// each seal counts.
+func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
+	m := newMaster(t)
+	m.seals(t, func(c *feed.SealerConfig) { c.Wait = 10 * time.Millisecond; c.Poll = time.Millisecond })
+	var writers sync.WaitGroup
+	for w := range 4 {
+		conn := dbtest.Connect(t, m.dsn)
+		writers.Go(func() {
+			for i := range 60 {
+				serial := []byte{0x41, byte(i % 20)}
+				for _, sql := range []string{
+					"insert into certificate values (1, $1, '2099-01-01') on conflict (issuer_id, serial) do update set not_after = certificate.not_after + interval '1 s'",
+					[]string{
+						"update certificate set revoked_at = '2026-01-01', reason = 6 where serial = $1 and revoked_at is null",
+						"update certificate set revoked_at = null, reason = null where serial = $1",
+						"delete from certificate where serial = $1",
+						"insert into certificate select 1, $1 || int4send(g), '2099-01-01' from generate_series(1, 50) g on conflict do nothing",
+					}[(i+w)%4],
+				} {
+					if _, err := conn.Exec(t.Context(), sql, serial); err != nil {
+						t.Errorf("%s: %v", sql, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	writers.Wait()
+	m.await(t, m.position(t))
+	segments := m.history(t)
+	if n := len(segments); n < 5 || segments[n-1].Last != m.position(t) {
+		t.Errorf("%d segments up to %d, the head is at %d", n, segments[n-1].Last, m.position(t))
+	}
+}
+
+// One transaction that takes the head in pieces is still one block.
+func TestTransactionInPiecesIsSealedWhole(t *testing.T) {
+	m := newMaster(t)
+	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	conn := dbtest.Connect(t, m.dsn)
+	for _, sql := range []string{
+		"begin", "insert into certificate values (1, '\\x01', '2099-01-01')", "set constraints all immediate",
+		"insert into certificate values (1, '\\x02', '2099-01-01')", "commit",
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	m.await(t, m.position(t))
+	m.history(t)
+}
+
+func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
+	m := newMaster(t)
+	m.seals(t, func(c *feed.SealerConfig) { c.Confirm = 50 * time.Millisecond })
+	first := m.await(t, m.position(t))
+	if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
+		t.Fatal(err)
+	}
+	second := m.board.Await(t.Context(), time.Minute, func(n db.FeedNote) bool { return n.AsOf.After(first.AsOf) })
+	if second.Position != first.Position || !second.AsOf.After(first.AsOf) {
+		t.Fatalf("confirmed %+v after %+v", second, first)
+	}
+	seal, err := m.sealer.FeedSegment(t.Context(), m.keys.Epoch, second.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.keys.OpenCheckpoint(second.Note)
+	if err != nil || c.Previous != feed.Hash(seal.NoteHash) || c.Segment != feed.Hash(seal.Hash) {
+		t.Errorf("the confirmation is %+v, %v", c, err)
+	}
+	// No new time, no new checkpoint.
+	time.Sleep(200 * time.Millisecond)
+	if now := m.board.Newest(); !now.AsOf.Equal(second.AsOf) {
+		t.Errorf("a head that stood still was confirmed at %v", now.AsOf)
+	}
+}
+
+func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
+	m := newMaster(t)
+	dbtest.Exec(t, m.dsn, fmt.Sprintf("insert into certificate select 1, '\\x40' || int4send(g), '2099-01-01' from generate_series(1, %d) g", feed.MaxEntries))
+	m.seals(t, func(*feed.SealerConfig) {})
+	m.await(t, m.position(t))
+	m.issue(t, 1)
+	m.await(t, m.position(t))
+	segments := m.history(t)
+	if len(segments) != 2 || !segments[0].Leap || segments[1].Leap {
+		t.Errorf("%d segments, want a leap and one with a change", len(segments))
+	}
+}
+
+// A sealer that is started anew goes on where the last one ended; two at once do
+// not sign two histories.
+func TestSealersContinueAndNeverFork(t *testing.T) {
+	m := newMaster(t)
+	for range 3 {
+		stop := m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+		m.issue(t, uint64(m.position(t)))
+		m.await(t, m.position(t))
+		stop()
+	}
+	for range 2 {
+		m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Poll = time.Millisecond, time.Millisecond })
+	}
+	for range 50 {
+		m.issue(t, uint64(m.position(t)))
+	}
+	m.await(t, m.position(t))
+	m.history(t)
+}
+
+func TestSealerRefusesWhatCannotBe(t *testing.T) {
+	m := newMaster(t)
+	_, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "does not name the feed key") {
+		t.Errorf("a key that is not in the set was taken: %v", err)
+	}
+	m.keys.Epoch++
+	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := sealer.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if trouble := sealer.Trouble(); !strings.Contains(trouble, "another epoch") || m.board.Newest().Note != nil {
+		t.Errorf("another epoch was sealed: %q", trouble)
+	}
+	for _, sql := range []string{
+		"insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values (1, 2, 1, 1, sha256(''), '', sha256(''), false, '')",
+		"insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values (1, 1, 2, 2, sha256(''), '', sha256(''), false, '')",
+	} {
+		if _, err := dbtest.Connect(t, m.dsn).Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "does not continue") {
+			t.Errorf("a gap was stored: %v", err)
+		}
+	}
+	if _, err := dbtest.Connect(t, dbtest.As(m.dsn, "ocsp_publisher")).Exec(t.Context(), "update segment set body = ''"); err == nil {
+		t.Error("the publisher may rewrite segments")
+	}
+}
+
+// The way from commit to a signed and stored checkpoint.
+func BenchmarkCommitToCheckpoint(b *testing.B) {
+	m := newMaster(b)
+	m.seals(b, func(*feed.SealerConfig) {})
+	m.await(b, m.position(b))
+	var took []time.Duration
+	for n := uint64(0); b.Loop(); n++ {
+		b.StopTimer()
+		serial := m.issue(b, n)
+		b.StartTimer()
+		began := time.Now()
+		if _, _, err := m.store.Revoke(b.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
+			b.Fatal(err)
+		}
+		m.await(b, m.board.Newest().Position+1)
+		m.await(b, m.position(b))
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+}
+
+// One look for changes at an idle head: what each poll costs the database.
+func BenchmarkPendingIdle(b *testing.B) {
+	m := newMaster(b)
+	for b.Loop() {
+		if _, err := m.sealer.Pending(b.Context(), 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A full segment of 10,000 changes, from the database to the stored seal.
+func BenchmarkSealTenThousand(b *testing.B) {
+	m := newMaster(b)
+	m.seals(b, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.await(b, m.position(b))
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		dbtest.Exec(b, m.dsn, fmt.Sprintf("insert into certificate select 1, '\\x40' || int4send(%d) || int4send(g), '2099-01-01' from generate_series(1, 10000) g", n))
+		position := m.position(b)
+		b.StartTimer()
+		m.await(b, position)
+	}
+}

@@ -1,0 +1,159 @@
+package feed
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/db"
+)
+
+// Hash is a SHA-256.
+type Hash [sha256.Size]byte
+
+// Segment is a stretch of changes in commit order, without a gap.
+type Segment struct {
+	Epoch    int64
+	Number   int64 // dense from 1 within an epoch
+	First    int64 // position of the first change
+	Last     int64 // position of the last one
+	Previous Hash  // of the segment before; zeros before the first
+	// Leap says that the changes First to Last are not in here, because they are
+	// too many: a copy that has not passed them takes a snapshot.
+	Leap    bool
+	Changes []db.Change // Last-First+1 of them, or none in a leap
+}
+
+var errSegment = formError("the segment is not of the form")
+
+// formVersion is the version of segments and chunks.
+const formVersion = 1
+
+// Marshal returns the segment's body: DER, compressed where that helps. The
+// body's SHA-256 is the segment's hash.
+func (s *Segment) Marshal() ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("writing segment %d: %w", s.Number, err)
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, 64+40*len(s.Changes)))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, n := range []int64{formVersion, s.Epoch, s.Number, s.First, s.Last} {
+			b.AddASN1Int64(n)
+		}
+		b.AddASN1OctetString(s.Previous[:])
+		if s.Leap {
+			return
+		}
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for _, c := range s.Changes {
+				addEntry(b, c)
+			}
+		})
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("writing segment %d: %w", s.Number, err)
+	}
+	if len(der) > MaxSegment {
+		return nil, fmt.Errorf("writing segment %d: %w: %d octets", s.Number, ErrTooLarge, len(der))
+	}
+	return pack(der)
+}
+
+// ErrTooLarge says that changes do not fit into one segment: they are sealed as a leap.
+var ErrTooLarge = errors.New("the segment is too large")
+
+func (s *Segment) check() error {
+	count := s.Last - s.First + 1
+	switch {
+	case s.Epoch < 1 || s.Number < 1 || s.First < 1 || count < 1:
+		return fmt.Errorf("%w: epoch %d, number %d, positions %d to %d", errSegment, s.Epoch, s.Number, s.First, s.Last)
+	case (s.Number == 1) != (s.Previous == Hash{}):
+		return fmt.Errorf("%w: the first segment has no previous one, any other has", errSegment)
+	case s.Leap && len(s.Changes) > 0:
+		return fmt.Errorf("%w: a leap with changes", errSegment)
+	case s.Leap:
+		return nil
+	case count > MaxEntries:
+		return fmt.Errorf("%w: %d changes", ErrTooLarge, count)
+	case int64(len(s.Changes)) != count:
+		return fmt.Errorf("%w: %d changes for positions %d to %d", errSegment, len(s.Changes), s.First, s.Last)
+	}
+	for i, c := range s.Changes {
+		if c.Position != s.First+int64(i) {
+			return fmt.Errorf("%w: position %d stands where %d belongs", errSegment, c.Position, s.First+int64(i))
+		}
+	}
+	return nil
+}
+
+// ParseSegment reads what Marshal wrote, strictly: one form for one content. The
+// changes share memory with the decompressed body.
+func ParseSegment(body []byte) (*Segment, error) {
+	der, err := unpack(body, MaxSegment)
+	if err != nil {
+		return nil, fmt.Errorf("reading a segment: %w", err)
+	}
+	s, err := parseSegment(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading a segment: %w", err)
+	}
+	return s, nil
+}
+
+func parseSegment(der cryptobyte.String) (*Segment, error) {
+	var in, previous cryptobyte.String
+	var s Segment
+	var version int64
+	if !der.ReadASN1(&in, asn1.SEQUENCE) || !der.Empty() {
+		return nil, errSegment
+	}
+	for _, n := range []*int64{&version, &s.Epoch, &s.Number, &s.First, &s.Last} {
+		if !in.ReadASN1Integer(n) {
+			return nil, errSegment
+		}
+	}
+	if version != formVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads %d", errSegment, version, formVersion)
+	}
+	if !in.ReadASN1(&previous, asn1.OCTET_STRING) || len(previous) != len(s.Previous) {
+		return nil, errSegment
+	}
+	s.Previous = Hash(previous)
+	s.Leap = in.Empty()
+	if !s.Leap {
+		var entries cryptobyte.String
+		if !in.ReadASN1(&entries, asn1.SEQUENCE) || !in.Empty() {
+			return nil, errSegment
+		}
+		var err error
+		if s.Changes, err = readEntries(entries, s.First, MaxEntries); err != nil {
+			return nil, err
+		}
+	}
+	return &s, s.check()
+}
+
+// readEntries reads entries to the end, and numbers them from first on.
+func readEntries(entries cryptobyte.String, first int64, limit int) ([]db.Change, error) {
+	// An entry has at least 8 octets.
+	changes := make([]db.Change, 0, min(limit, len(entries)/8+1))
+	for !entries.Empty() {
+		if len(changes) == limit {
+			return nil, fmt.Errorf("%w: more than %d entries", errEntry, limit)
+		}
+		c, err := readEntry(&entries)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", len(changes)+1, err)
+		}
+		c.Position = first + int64(len(changes))
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// HashOf is the hash that names a segment's body, a chunk or a note's text.
+func HashOf(b []byte) Hash { return sha256.Sum256(b) }

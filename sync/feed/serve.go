@@ -1,0 +1,313 @@
+package feed
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"ocspfleet/db"
+)
+
+// ServerConfig says what is served to whom.
+type ServerConfig struct {
+	// Store holds the files: the master's signed ones, or those that a site verified.
+	Store *db.Store
+	// Board shows the newest checkpoint.
+	Board *Board
+	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
+	// spread a public feed.
+	Guests *Guests
+	// Public lets shared caches (a CDN) keep segments and snapshots.
+	Public bool
+	// Log gets what could not be read.
+	Log *slog.Logger
+}
+
+// Bounds of a request.
+const (
+	// maxWait is the longest poll: longer than the minute after which an idle
+	// head is confirmed, so that most polls bring something.
+	maxWait = 90 * time.Second
+	// maxPerGuest is how many requests of one guest are worked on at a time.
+	maxPerGuest = 8
+	// slowest is the slowest line that is served, in octets a second (64 kbit/s).
+	slowest = 8_000
+	// answerTime is what an answer may take beyond its octets.
+	answerTime = 15 * time.Second
+	// forever is the age of what never changes, in seconds: a year.
+	forever = 365 * 86400
+)
+
+// Server answers for the feed; it is an http.Handler.
+type Server struct {
+	cfg    ServerConfig
+	router http.Handler
+
+	mu   sync.Mutex // guards busy
+	busy map[Pin]int
+}
+
+// NewServer makes the handler of /feed/...
+func NewServer(cfg ServerConfig) *Server {
+	s := &Server{cfg: cfg, busy: map[Pin]int{}}
+	r := chi.NewRouter()
+	for path, handle := range map[string]http.HandlerFunc{
+		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/news": s.news, "/feed/segment/{number}": s.segment,
+		"/feed/snapshot": s.newestSnapshot, "/feed/snapshot/{position}": s.snapshot, "/feed/snapshot/{position}/{chunk}": s.chunk,
+	} {
+		r.Get(path, handle)
+		r.Head(path, handle)
+	}
+	s.router = r
+	return s
+}
+
+// HTTP is the server for a listener, with its limits; its TLS is the caller's.
+func (s *Server) HTTP() *http.Server {
+	// No ReadTimeout: it would end long polls. Requests have no body.
+	return &http.Server{
+		Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "a request for the feed has no body", http.StatusBadRequest)
+		return
+	}
+	leave, code := s.enter(r)
+	if code != 0 {
+		http.Error(w, http.StatusText(code), code)
+		return
+	}
+	defer leave()
+	s.router.ServeHTTP(w, r)
+}
+
+// enter admits a request, or says with which code it is refused.
+func (s *Server) enter(r *http.Request) (leave func(), code int) {
+	if !s.admits(r) {
+		return nil, http.StatusForbidden
+	}
+	if s.cfg.Guests == nil {
+		return func() {}, 0 // the proxy in front bounds its own
+	}
+	pin, _ := peerPin(r.TLS)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[pin] >= maxPerGuest {
+		return nil, http.StatusTooManyRequests
+	}
+	s.busy[pin]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.busy[pin]--; s.busy[pin] == 0 {
+			delete(s.busy, pin)
+		}
+	}, 0
+}
+
+// admits checks the pin again: a site that was taken off the list while its
+// connection stood gets nothing more.
+func (s *Server) admits(r *http.Request) bool {
+	if s.cfg.Guests == nil {
+		return true
+	}
+	pin, proven := peerPin(r.TLS)
+	if !proven {
+		return false
+	}
+	_, known := s.cfg.Guests.Site(pin)
+	return known
+}
+
+func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
+	_, note, err := s.cfg.Store.FeedKeys(r.Context())
+	s.answer(w, r, file{body: note, text: true}, err)
+}
+
+// checkpoint is a long poll: with after=P it waits for a position beyond P, with
+// If-None-Match for another checkpoint than that one, whichever comes first.
+func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
+	after, wait, ok := s.poll(w, r)
+	if !ok {
+		return
+	}
+	seen := r.Header.Get("If-None-Match")
+	note := s.cfg.Board.Await(r.Context(), wait, func(n db.FeedNote) bool {
+		return n.Position > after || seen != "" && etag(n.Note) != seen
+	})
+	if !s.admits(r) { // the list may have changed meanwhile
+		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+		return
+	}
+	var err error
+	if note.Note == nil {
+		err = db.ErrNotSealed
+	}
+	s.answer(w, r, file{body: note.Note, text: true}, err)
+}
+
+// poll reads what a long poll asks for, and gives its answer the time.
+func (s *Server) poll(w http.ResponseWriter, r *http.Request) (after int64, wait time.Duration, ok bool) {
+	query := r.URL.Query()
+	after = -1
+	var err error
+	if text := query.Get("after"); text != "" {
+		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
+			http.Error(w, "after wants a position", http.StatusBadRequest)
+			return 0, 0, false
+		}
+	}
+	if text := query.Get("wait"); text != "" {
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
+			http.Error(w, fmt.Sprintf("wait wants a time up to %v", maxWait), http.StatusBadRequest)
+			return 0, 0, false
+		}
+	}
+	s.limit(w, wait, 0)
+	return after, wait, true
+}
+
+func (s *Server) segment(w http.ResponseWriter, r *http.Request) {
+	epoch, n, ok := s.place(w, r, "number")
+	if !ok {
+		return
+	}
+	stored, err := s.cfg.Store.FeedSegment(r.Context(), epoch, n[0])
+	var body []byte
+	if err == nil {
+		body, err = Sealed{Note: stored.Note, Body: stored.Body}.Marshal()
+	}
+	s.answer(w, r, file{body: body, fixed: true}, err)
+}
+
+func (s *Server) newestSnapshot(w http.ResponseWriter, r *http.Request) {
+	epoch, _, ok := s.place(w, r)
+	if !ok {
+		return
+	}
+	stored, err := s.cfg.Store.NewestSnapshot(r.Context(), epoch)
+	s.answer(w, r, file{body: stored.Note, text: true}, err)
+}
+
+func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
+	epoch, n, ok := s.place(w, r, "position")
+	if !ok {
+		return
+	}
+	stored, err := s.cfg.Store.FeedSnapshot(r.Context(), epoch, n[0])
+	s.answer(w, r, file{body: stored.Note, text: true, fixed: true}, err)
+}
+
+func (s *Server) chunk(w http.ResponseWriter, r *http.Request) {
+	epoch, n, ok := s.place(w, r, "position", "chunk")
+	if !ok {
+		return
+	}
+	body, err := s.cfg.Store.FeedChunk(r.Context(), epoch, n[0], int(min(n[1], math.MaxInt32)))
+	s.answer(w, r, file{body: body, fixed: true}, err)
+}
+
+// place reads the epoch and the named numbers of the path. The epoch stands in the
+// query, so that no cache takes a file of one epoch for another's; without it the
+// newest checkpoint's is meant.
+func (s *Server) place(w http.ResponseWriter, r *http.Request, names ...string) (epoch int64, numbers []int64, ok bool) {
+	epoch, ok = s.cfg.Board.Newest().Epoch, true
+	if r.URL.RawQuery != "" {
+		text, found := strings.CutPrefix(r.URL.RawQuery, "epoch=")
+		epoch, ok = decimal(text)
+		ok = ok && found
+	}
+	for _, name := range names {
+		n, good := decimal(chi.URLParam(r, name))
+		numbers, ok = append(numbers, n), ok && good
+	}
+	if !ok {
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+	}
+	return epoch, numbers, ok
+}
+
+// decimal reads a number in the one form that caches need, without sign or
+// leading zeros.
+func decimal(text string) (int64, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == text
+}
+
+// file is what is answered with.
+type file struct {
+	body  []byte
+	text  bool // a note, not DER
+	fixed bool // it never changes
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err error) {
+	switch {
+	case errors.Is(err, db.ErrNotSealed):
+		w.Header().Set("Cache-Control", "no-store")
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+		return
+	case err != nil && (r.Context().Err() != nil || errors.Is(err, context.Canceled)):
+		return // the guest left
+	case err != nil:
+		s.cfg.Log.ErrorContext(r.Context(), "feed file cannot be read", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+		return
+	}
+	s.limit(w, 0, len(f.body))
+	h := w.Header()
+	h["Date"] = nil // nobody needs it: every time in the feed is signed
+	tag := etag(f.body)
+	h.Set("ETag", tag)
+	f.fixed = f.fixed && r.URL.RawQuery != "" // without the epoch the address may mean another file one day
+	h.Set("Cache-Control", s.caching(f))
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Type", "application/octet-stream")
+	if f.text {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(f.body)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(f.body) // a guest that leaves early asks again
+	}
+}
+
+func (s *Server) caching(f file) string {
+	switch {
+	case !f.fixed:
+		return "no-cache"
+	case s.cfg.Public:
+		return fmt.Sprintf("public, max-age=%d, immutable", forever)
+	}
+	return fmt.Sprintf("private, max-age=%d, immutable", forever)
+}
+
+// limit ends an answer that nobody reads.
+func (s *Server) limit(w http.ResponseWriter, wait time.Duration, octets int) {
+	until := time.Now().Add(wait + answerTime + time.Duration(octets/slowest)*time.Second)
+	_ = http.NewResponseController(w).SetWriteDeadline(until) // a writer without deadlines is a test's
+}
+
+// etag names an answer's bytes.
+func etag(b []byte) string {
+	h := HashOf(b)
+	return `"` + hex.EncodeToString(h[:8]) + `"`
+}

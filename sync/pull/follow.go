@@ -1,0 +1,295 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// follow brings the copy to a verified checkpoint.
+func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+	now := p.cfg.Now()
+	if c.AsOf.After(now.Add(maxAhead)) {
+		return fmt.Errorf("%w: %v ahead of this site's clock", ErrFuture, c.AsOf.Sub(now).Round(time.Second))
+	}
+	if !p.tainted { // else what is here is no measure
+		if err := p.judge(ctx, from, c, signed); err != nil {
+			return err
+		}
+	}
+	have := p.copy.Anchor
+	p.reseed = p.diverged
+	switch {
+	case !p.copy.Seeded || !p.copy.Anchored || have.Epoch != c.Epoch || p.copy.Head.Epoch != c.Epoch:
+		p.reseed = "there is no copy of this epoch"
+	case c.Number-have.Number > maxBehind:
+		p.reseed = "the copy is too far behind"
+	}
+	if p.reseed == "" {
+		if err := p.catchUp(ctx, from, c); err != nil {
+			return err
+		}
+	}
+	if p.reseed != "" {
+		if err := p.seed(ctx, from); err != nil {
+			return err
+		}
+		if err := p.catchUp(ctx, from, c); err != nil {
+			return err
+		}
+		if p.reseed != "" {
+			return fmt.Errorf("%w: its snapshot does not help: %s", ErrGap, p.reseed)
+		}
+	}
+	if err := p.confirm(ctx, from, c, signed); err != nil {
+		return err
+	}
+	if age := now.Sub(c.AsOf); age > p.cfg.StaleAfter {
+		return fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
+	}
+	return nil
+}
+
+// judge compares a checkpoint with what the copy stands on.
+func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+	have := p.copy.Anchor
+	if !p.copy.Anchored || have.Epoch != c.Epoch {
+		if p.copy.Seeded && c.Epoch < p.copy.Head.Epoch {
+			return fmt.Errorf("%w: epoch %d, the copy is of %d", ErrRollback, c.Epoch, p.copy.Head.Epoch)
+		}
+		return nil
+	}
+	switch {
+	case c.Number < have.Number:
+		if stored, err := p.cfg.Store.FeedSegment(ctx, c.Epoch, c.Number); err == nil && c.Segment != feed.Hash(stored.Hash) {
+			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
+		}
+		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
+	case c.Number > have.Number:
+		return nil
+	}
+	if c.Segment != feed.Hash(have.Hash) {
+		return p.fork(ctx, from, "two segments of one number", signed)
+	}
+	head, err := c.Head()
+	if err != nil {
+		return err
+	}
+	if mine := p.copy.Head; head.Position == mine.Position {
+		for _, t := range db.FeedTables {
+			if *t.Tally(&head) != *t.Tally(&mine) {
+				if p.damaged(ctx, head) {
+					p.diverged = "the head here is not the one that was signed"
+					return nil
+				}
+				return p.fork(ctx, from, "two contents of one position", signed)
+			}
+		}
+	}
+	return nil
+}
+
+// fork keeps both statements and leaves the source; the copy stays.
+func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs []byte) error {
+	ours, err := p.cfg.Store.FeedNote(ctx)
+	if err != nil {
+		return local(err)
+	}
+	return p.forkAt(ctx, from, why, ours.Note, theirs)
+}
+
+func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours, theirs []byte) error {
+	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
+		return local(err)
+	}
+	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
+}
+
+// catchUp applies segments one by one, up to the checkpoint's.
+func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpoint) error {
+	for p.copy.Anchor.Number < c.Number {
+		number := p.copy.Anchor.Number + 1
+		sealed, err := p.segment(ctx, from, c.Epoch, number)
+		if errors.Is(err, db.ErrNotSealed) {
+			p.reseed = fmt.Sprintf("segment %d is not to be had", number)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		done, err := p.apply(ctx, from, number, sealed)
+		if err != nil || !done {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply verifies one segment and takes it in. It returns false where only a
+// snapshot helps.
+func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sealed feed.Sealed) (bool, error) {
+	c, segment, err := p.keys.Open(sealed)
+	if errors.Is(err, feed.ErrUnknownKey) { // it may be of a key that was named once
+		p.reseed = fmt.Sprintf("segment %d is signed by no key that is believed", number)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	have := p.copy.Anchor
+	switch {
+	case segment.Number != number || c.Epoch != have.Epoch:
+		return false, fmt.Errorf("%w: segment %d of epoch %d stands where %d belongs", ErrMixed, segment.Number, c.Epoch, number)
+	case segment.Previous != feed.Hash(have.Hash) || c.Previous != feed.Hash(have.NoteHash):
+		return false, p.fork(ctx, from, "a segment that continues another history", sealed.Note)
+	case segment.Leap && segment.Last > p.copy.Head.Position:
+		p.reseed = fmt.Sprintf("segment %d is a leap", number)
+		return false, nil
+	}
+	head, err := c.Head()
+	if err != nil {
+		return false, err
+	}
+	step := db.FeedStep{
+		Changes: segment.Changes, Head: head, PurgeBefore: c.PurgeBefore,
+		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note},
+		Segment: &db.Segment{
+			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last,
+			Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
+		},
+	}
+	if err := p.take(ctx, step); err != nil || p.reseed != "" {
+		return false, err
+	}
+	return true, nil
+}
+
+// confirm takes a later checkpoint of the segment that the copy stands on.
+func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+	have := p.copy.Anchor
+	if !p.confirms(c) {
+		return nil
+	}
+	if c.Hash() != feed.Hash(have.NoteHash) && c.Previous != feed.Hash(have.NoteHash) {
+		return p.fork(ctx, from, "a checkpoint that continues another history", signed)
+	}
+	next, err := c.Head()
+	if err != nil {
+		return err
+	}
+	return p.take(ctx, db.FeedStep{
+		Head: next, PurgeBefore: c.PurgeBefore,
+		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed},
+	})
+}
+
+// take applies a step. A copy that is not what was signed is seeded anew.
+func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
+	call, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	err := p.store(call, step)
+	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) {
+		p.reseed, p.diverged = err.Error(), err.Error()
+		return nil
+	}
+	if errors.Is(err, db.ErrRevocationsLost) {
+		return err
+	}
+	if err != nil {
+		return local(err)
+	}
+	if p.copy, err = p.loadCopy(call); err != nil {
+		return local(err)
+	}
+	p.cfg.Metrics.took(step)
+	p.cfg.Metrics.stands(p.copy.Head)
+	p.cfg.Board.Post(step.Note)
+	return nil
+}
+
+// seed replaces the copy by the source's newest snapshot.
+func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
+	why, began := p.reseed, p.cfg.Now()
+	signed, err := from.NewestSnapshot(ctx, p.keys.Epoch)
+	if err != nil {
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	}
+	s, err := p.keys.OpenSnapshot(signed)
+	if err != nil {
+		return err
+	}
+	have := p.copy
+	// A copy that is not what was signed goes back to an older snapshot, if there is
+	// no other: the segments after it lead to where it was, in the same breath.
+	if p.diverged == "" && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
+		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
+	}
+	if p.diverged == "" && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number == have.Anchor.Number && s.Position <= have.Head.Position {
+		return fmt.Errorf("seeding, since %s: %w: its snapshot is of position %d, this site has %d", why, ErrGap, s.Position, have.Head.Position)
+	}
+	head, err := s.Head()
+	if err != nil {
+		return err
+	}
+	var missing error // what the source did not give
+	seeded, err := p.storeSeed(ctx, db.FeedSeed{
+		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks),
+		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
+		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
+		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, i)
+			var rows []db.Change
+			if err == nil {
+				rows, err = s.OpenChunk(i, body)
+			}
+			missing = err
+			return body, rows, err
+		},
+	})
+	switch {
+	case err == nil:
+	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	default:
+		return local(err)
+	}
+	p.reseed, p.diverged, p.tainted, p.cleansed = "", "", false, true
+	p.cfg.Metrics.seeded()
+	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
+		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
+	p.copy, err = p.loadCopy(ctx)
+	return local(err)
+}
+
+// recount compares the whole copy with its head: a row that was changed or lost
+// here is found, and the copy seeded anew.
+func (p *Puller) recount(ctx context.Context) error {
+	now := p.cfg.Now()
+	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || now.Before(p.recountDue) && !p.check.Swap(false) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	counts, err := p.cfg.Store.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	// Never more than a hundredth of the time.
+	p.recountDue = now.Add(max(p.cfg.Recount, 100*p.cfg.Now().Sub(now)))
+	for _, c := range counts {
+		if !c.Identical {
+			p.diverged = fmt.Sprintf("%s has %d rows with digest %x, the head says %d with %x", c.Table, c.Counted.Count, c.Counted.Digest, c.Head.Count, c.Head.Digest)
+			p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", p.diverged))
+			p.forgetAll()
+			return nil
+		}
+	}
+	return nil
+}

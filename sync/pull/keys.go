@@ -1,0 +1,134 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// keysTimeout bounds what one source may take to show its key set, where no news
+// wait for it.
+const keysTimeout = 5 * time.Second
+
+// askAllForKeys asks every source for a newer key set, now and then, though nothing
+// needs one: who stole a key signs on, and does not tell of the ban.
+func (p *Puller) askAllForKeys(ctx context.Context) {
+	now := p.cfg.Now()
+	if now.Before(p.keysDue) && !p.lookForKeys.Swap(false) {
+		return
+	}
+	p.keysDue = now.Add(p.cfg.KeysEvery)
+	for i := range p.sources {
+		s := &p.sources[i]
+		if now.Before(s.due) {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, keysTimeout)
+		err := p.renewKeys(call, s.client)
+		cancel()
+		if err != nil && ctx.Err() == nil && FaultOf(err) != Unreachable && FaultOf(err) != Gap {
+			p.left(ctx, s, err)
+		}
+	}
+}
+
+// loadKeys reads the newest key set that this site has verified.
+func (p *Puller) loadKeys(ctx context.Context) error {
+	_, signed, err := p.cfg.Store.FeedKeys(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil // the first source brings one
+	}
+	if err != nil {
+		return err
+	}
+	k, err := feed.OpenKeySet(signed, p.cfg.Origin, p.cfg.Root)
+	if err != nil {
+		p.cfg.Log.ErrorContext(ctx, "stored key set is not believed", slog.String("error", err.Error()))
+		return nil
+	}
+	p.keys = k
+	p.cfg.Metrics.keys(k.Number)
+	return nil
+}
+
+// open verifies a checkpoint, with a newer key set if one is needed.
+func (p *Puller) open(ctx context.Context, from *feed.Client, signed []byte) (*feed.Checkpoint, error) {
+	c, err := p.keys.OpenCheckpoint(signed)
+	if errors.Is(err, feed.ErrForged) || errors.Is(err, feed.ErrNewerKeys) || errors.Is(err, feed.ErrEpoch) {
+		if renewErr := p.renewKeys(ctx, from); renewErr != nil {
+			return nil, errors.Join(err, renewErr)
+		}
+		c, err = p.keys.OpenCheckpoint(signed)
+	}
+	return c, err
+}
+
+// renewKeys fetches a key set and keeps it if it is newer. An older one is what a
+// source has that is behind; the number never goes back.
+func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
+	signed, err := from.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	k, err := feed.OpenKeySet(signed, p.cfg.Origin, p.cfg.Root)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	if p.keys != nil && k.Number <= p.keys.Number {
+		if k.Number == p.keys.Number && k.Text() != p.keys.Text() {
+			return p.forkedKeys(ctx, from, signed)
+		}
+		return nil
+	}
+	if err := p.cfg.Store.KeepFeedKeys(ctx, k.Number, signed); err != nil {
+		return local(err)
+	}
+	p.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", k.Number), slog.Int64("epoch", k.Epoch), slog.Int("banned", len(k.Banned)), slog.String("source", from.String()))
+	p.keys = k
+	p.cfg.Metrics.keys(k.Number)
+	p.cleansed = false
+	n, err := p.cfg.Store.FeedNote(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil
+	}
+	if err != nil {
+		return local(err)
+	}
+	if k.Bans(n.Note) {
+		p.taint(ctx)
+	}
+	return nil
+}
+
+// forkedKeys keeps two sets of one number, which the root alone can have signed.
+func (p *Puller) forkedKeys(ctx context.Context, from *feed.Client, theirs []byte) error {
+	why := fmt.Sprintf("two key sets of number %d", p.keys.Number)
+	_, ours, err := p.cfg.Store.FeedKeys(ctx)
+	if err == nil {
+		err = p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs)
+	}
+	if err != nil {
+		return local(err)
+	}
+	return fmt.Errorf("%w: %s", ErrFork, why)
+}
+
+// taint says that the copy stands on the word of a key that is banned now: it is
+// seeded anew from what another key signed, and answers on until then.
+func (p *Puller) taint(ctx context.Context) {
+	if p.cleansed {
+		return
+	}
+	p.tainted = true
+	p.diverged = "what the copy stands on was signed by a key that is banned"
+	p.cfg.Board.Clear()
+	p.forgetAll()
+	p.cfg.Log.ErrorContext(ctx, "copy is not believed any more", slog.String("why", p.diverged))
+}

@@ -1,0 +1,268 @@
+package pull_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
+)
+
+const origin = "ca.example/status"
+
+var (
+	act   = db.Act{User: "tester", Why: "test"}
+	quiet = slog.New(slog.DiscardHandler)
+)
+
+func open(tb testing.TB, dsn string) *db.Store {
+	tb.Helper()
+	store, err := db.Open(tb.Context(), db.Config{DSN: dsn})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(store.Close)
+	return store
+}
+
+func private(tb testing.TB) ed25519.PrivateKey {
+	tb.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+func feedKey(tb testing.TB) *feed.Key {
+	tb.Helper()
+	key, err := feed.NewKey(origin, private(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+func identity(tb testing.TB) *feed.Identity {
+	tb.Helper()
+	id, err := feed.NewIdentity(private(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return id
+}
+
+// runs starts a worker that ends with the test, or when stop is called.
+func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := run(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	tb.Cleanup(stop)
+	return stop
+}
+
+// serve answers over TLS until the test ends; wrap may tamper with it.
+func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return serveOn(tb, l, store, board, guest, wrap)
+}
+
+func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+	tb.Helper()
+	guests, id := &feed.Guests{}, identity(tb)
+	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
+	server := feed.NewServer(feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}).HTTP()
+	if wrap != nil {
+		server.Handler = wrap(server.Handler)
+	}
+	server.TLSConfig = id.ServerTLS(guests)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
+	tb.Cleanup(func() { _ = server.Close(); <-done })
+	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 2 * time.Second})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(client.Close)
+	return client
+}
+
+// master seals and serves.
+type master struct {
+	dsn   string
+	store *db.Store
+	board *feed.Board
+	root  *feed.Key
+	key   *feed.Key
+	keys  *feed.KeySet
+}
+
+func newMaster(tb testing.TB) *master {
+	tb.Helper()
+	m := prepare(tb)
+	runs(tb, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	m.seals(tb)
+	return m
+}
+
+// prepare makes a master's database, its keys and key set; nothing is sealed yet.
+func prepare(tb testing.TB) *master {
+	tb.Helper()
+	dsn := dbtest.New(tb, migrations.Master)
+	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb)}
+	if err := m.store.InitHead(tb.Context(), time.Now()); err != nil {
+		tb.Fatal(err)
+	}
+	_, err := m.store.AddIssuer(tb.Context(), db.Issuer{
+		Key: [32]byte{1}, Name: "issuer", Certificate: []byte{0x30, 0x00},
+		Policy: db.Policy{
+			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
+			HTTPMaxAge: time.Hour, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable, CRLURL: "http://ca.example/crl",
+		},
+	}, act)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	head, err := m.store.Head(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch}
+	m.names(tb, m.key)
+	return m
+}
+
+// names adds a key to the key set and has the root sign it.
+func (m *master) names(tb testing.TB, key *feed.Key) {
+	tb.Helper()
+	m.keys.Keys = append(m.keys.Keys, feed.FeedKey{
+		From: time.Now().Add(-time.Hour).Truncate(time.Second), Until: time.Now().Add(time.Hour).Truncate(time.Second), Verifier: key.Verifier(),
+	})
+	signed, err := m.keys.Sign(m.root)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := m.store.KeepFeedKeys(tb.Context(), m.keys.Number, signed); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (m *master) seals(tb testing.TB) (stop func()) {
+	tb.Helper()
+	sealer, err := feed.NewSealer(feed.SealerConfig{
+		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return runs(tb, sealer.Run)
+}
+
+func serial(n int) db.Serial { return binary.BigEndian.AppendUint64([]byte{0x40}, uint64(n)) }
+
+func (m *master) issue(tb testing.TB, n int) {
+	tb.Helper()
+	if _, err := m.store.Issue(tb.Context(), 1, serial(n), time.Now().Add(24*time.Hour), act); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (m *master) revoke(tb testing.TB, n int, reason db.Reason) {
+	tb.Helper()
+	if _, _, err := m.store.Revoke(tb.Context(), 1, serial(n), reason, time.Time{}, act); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// site pulls.
+type site struct {
+	dsn   string
+	store *db.Store // the superuser's
+	sync  *db.Store // of ocsp_sync
+	board *feed.Board
+	id    *feed.Identity
+}
+
+func newSite(tb testing.TB) *site {
+	tb.Helper()
+	dsn := dbtest.New(tb, migrations.Site)
+	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), board: &feed.Board{}, id: identity(tb)}
+}
+
+func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), sources ...*feed.Client) (p *pull.Puller, stop func()) {
+	tb.Helper()
+	root, err := note.NewVerifier(m.root.Verifier())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := pull.Config{
+		Store: s.sync, Origin: origin, Root: root, Sources: sources, Board: s.board, Wait: 200 * time.Millisecond,
+		Backoff: 10 * time.Millisecond, Recount: 50 * time.Millisecond, Log: quiet,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if p, err = pull.New(cfg); err != nil {
+		tb.Fatal(err)
+	}
+	return p, runs(tb, p.Run)
+}
+
+// equals waits until the site has what the master has, recounted.
+func (s *site) equals(tb testing.TB, m *master) {
+	tb.Helper()
+	want, err := m.store.Head(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var got db.Head
+	for range 6000 {
+		got, err = s.store.Head(tb.Context())
+		if err == nil && got.Position >= want.Position && s.verified(tb) {
+			if got.Certificates != want.Certificates || got.Issuers != want.Issuers || got.ResponderCertificates != want.ResponderCertificates ||
+				got.Corrections != want.Corrections {
+				tb.Fatalf("the site has %+v, the master %+v", got, want)
+			}
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	tb.Fatalf("the site is at position %d of %d, rows as counted: %v (%v)", got.Position, want.Position, s.verified(tb), err)
+}
+
+func (s *site) verified(tb testing.TB) bool {
+	tb.Helper()
+	counts, err := s.store.Verify(tb.Context())
+	if err != nil {
+		return false
+	}
+	for _, c := range counts {
+		if !c.Identical {
+			return false
+		}
+	}
+	return true
+}

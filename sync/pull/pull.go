@@ -1,0 +1,229 @@
+// Package pull keeps a site's copy in step by the signed feed: it asks sources,
+// verifies, applies, and goes on from what it stored. It also is what a relay
+// shows: whatever it verified stands in the site's database, to be served.
+//
+// It trusts the pinned feed root and nobody else. A source can withhold, never
+// alter: rollback, gap, fork, freeze and mix-and-match are refused, and another
+// source is asked. Two signed statements that contradict each other are kept as
+// evidence, and never stop the site: its copy ages.
+//
+// It promises that rows, horizon and digests change together or not at all, that
+// the old copy stays until a new one is whole and agrees with what was signed,
+// and that no copy takes back a permanent revocation that this site knew.
+package pull
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// Config says whom to ask and what to believe. A zero duration stands for its default.
+type Config struct {
+	// Store is the site's database, by a login in ocsp_sync.
+	Store *db.Store
+	// Origin of the feed, and its root's key, both pinned.
+	Origin string
+	Root   note.Verifier
+	// Sources in the order of preference: the master, then peers.
+	Sources []*feed.Client
+	// PreferPeers asks peers at random, two at a time, and the first source, the
+	// master, only when they bring nothing: so its traffic does not grow with the
+	// sites. News may then take some hops, and after a loss of the way two thirds of
+	// StaleAfter more.
+	PreferPeers bool
+	// Board is told of each checkpoint that was applied, for the relay. May be nil.
+	Board *feed.Board
+	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
+	Wait time.Duration
+	// StaleAfter is how old a source's newest checkpoint may be before the next
+	// source is asked. Default 3 min, three confirmations.
+	StaleAfter time.Duration
+	// Backoff is the pause after a source failed; it doubles up to 64 times.
+	// Default 1 s.
+	Backoff time.Duration
+	// Recount is how often the whole copy is recounted, between two polls. Default
+	// 1 min, but never more than a hundredth of the time.
+	Recount time.Duration
+	// KeysEvery is how often all sources are asked for a newer key set, besides when
+	// news need one: so long a thief's signature may be believed here after the ban,
+	// if no other source is heard. Default 1 h.
+	KeysEvery time.Duration
+	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
+	// by, and leaves the rows alone: they come by native replication.
+	Mirror bool
+	// Metrics may be nil.
+	Metrics *Metrics
+	// Log gets changes of source, seeds and what is wrong with a source.
+	Log *slog.Logger
+	// Now is the site's clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Bounds.
+const (
+	// maxAhead is how far a checkpoint may lie in this site's future.
+	maxAhead = 5 * time.Minute
+	// maxBehind is how many segments are fetched one by one; who is further
+	// behind takes a snapshot.
+	maxBehind = 20_000
+	// applyTimeout bounds one step at the site's database.
+	applyTimeout = 5 * time.Minute
+	// seedTimeout bounds a seed: 140 M certificates over a slow line take hours.
+	seedTimeout = 12 * time.Hour
+)
+
+// Puller follows the feed. Run is called once; State is safe for concurrent use.
+type Puller struct {
+	cfg Config
+
+	mu    sync.Mutex // guards state
+	state State
+	// Somebody asked for a recount and a look for keys.
+	check, lookForKeys atomic.Bool
+
+	// What follows belongs to Run's goroutine.
+	keys   *feed.KeySet
+	copy   db.FeedCopy
+	reseed string // why the copy must be seeded anew; empty: it need not
+	// diverged says how the copy differs from what was signed; empty: it does not.
+	diverged   string
+	recountDue time.Time
+	keysDue    time.Time // when the key set is asked for though nothing needs it
+	tainted    bool      // what the copy stands on was signed by a banned key
+	cleansed   bool      // the copy was seeded since it stood on a banned key's word
+	sources    []source
+	pair       pair
+	sent       map[int64]feed.Sealed // segments that came with the news, by number
+}
+
+// State is what a Puller is doing, for /readyz.
+type State struct {
+	Source   string // asked last
+	Position int64
+	AsOf     time.Time
+	Trouble  string // empty: the copy is in step
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Puller, error) {
+	if err := feed.CheckOrigin(cfg.Origin); err != nil {
+		return nil, err
+	}
+	if len(cfg.Sources) == 0 {
+		return nil, errors.New("the feed has no source")
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Board == nil {
+		cfg.Board = &feed.Board{}
+	}
+	p := &Puller{cfg: cfg, state: State{Trouble: "nothing was fetched yet"}}
+	for _, client := range cfg.Sources {
+		p.sources = append(p.sources, source{client: client})
+	}
+	return p, nil
+}
+
+// State returns what the puller is doing.
+func (p *Puller) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+// Run follows the feed until ctx ends; it returns nil then. Databases and sources
+// that are away are waited for.
+func (p *Puller) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		timer.Reset(p.step(ctx))
+	}
+}
+
+// step asks once, and returns how long to pause.
+func (p *Puller) step(ctx context.Context) time.Duration {
+	if err := errors.Join(p.load(ctx), p.recount(ctx)); err != nil {
+		if ctx.Err() == nil {
+			p.cfg.Metrics.faulty(Local)
+			p.enter("", err.Error())
+		}
+		return p.cfg.Backoff
+	}
+	now := p.cfg.Now()
+	chosen := p.choose(now)
+	if len(chosen) == 0 {
+		return p.nextDue(now)
+	}
+	s, err := p.ask(ctx, chosen)
+	switch {
+	case ctx.Err() != nil:
+		return p.cfg.Backoff
+	case err == nil:
+		p.good(ctx, s)
+		return 0
+	default:
+		p.left(ctx, s, err)
+		return 0
+	}
+}
+
+// load reads what is stored: a step may have failed and yet have been persisted.
+func (p *Puller) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	var err error
+	if p.copy, err = p.loadCopy(ctx); err != nil {
+		return err
+	}
+	p.cfg.Metrics.stands(p.copy.Head)
+	if p.keys == nil {
+		if err := p.loadKeys(ctx); err != nil || p.keys == nil {
+			return err
+		}
+	}
+	if !p.copy.Anchored || p.cfg.Board.Newest().Note != nil {
+		return nil
+	}
+	n, err := p.cfg.Store.FeedNote(ctx)
+	switch {
+	case errors.Is(err, db.ErrNotSealed):
+		return nil
+	case err != nil:
+		return err
+	case p.keys.Bans(n.Note):
+		p.taint(ctx)
+	default:
+		p.cfg.Board.Post(n)
+	}
+	return nil
+}
+
+func (p *Puller) enter(source, trouble string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
+}

@@ -1,0 +1,211 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"ocspfleet/sync/feed"
+)
+
+// source is what Run knows of one source.
+type source struct {
+	client *feed.Client
+	known  bool          // it was heard since it was left: long polls may begin
+	fault  Fault         // why it was left; empty: it was not
+	pause  time.Duration // of the last back-off
+	due    time.Time     // not asked before
+}
+
+// pair is whom a site that prefers peers asks, two at once, for a while.
+type pair struct {
+	of    []*source
+	until time.Time
+	late  time.Duration // the age at which the copy has lost the way to the master
+}
+
+// A pair is kept for 8 to 16 polls, ten to twenty minutes by default: long enough
+// to learn how far a source is, short enough to leave one that withholds.
+const pairPolls = 8
+
+// choose says whom to ask now: the first source that is due, or a pair of peers.
+func (p *Puller) choose(now time.Time) []*source {
+	var due []*source
+	for i := range p.sources {
+		if !now.Before(p.sources[i].due) {
+			due = append(due, &p.sources[i])
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if !p.cfg.PreferPeers || len(p.sources) == 1 {
+		return due[:1]
+	}
+	return p.choosePair(due, now)
+}
+
+func (p *Puller) choosePair(due []*source, now time.Time) []*source {
+	master := &p.sources[0]
+	var peers []*source
+	for _, s := range due {
+		if s != master {
+			peers = append(peers, s)
+		}
+	}
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" { // the bulk comes from peers, if it can
+		return append(peers, due[0])[:1]
+	}
+	intact := now.Before(p.pair.until)
+	for _, s := range p.pair.of {
+		intact = intact && !now.Before(s.due)
+	}
+	// Peers that missed a confirmation may have lost the way to the master, all of
+	// them: the first to find that asks it, and the others hear of it from that one.
+	late := p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late && !now.Before(master.due)
+	if intact && (!late || p.pair.of[0] == master) {
+		return p.pair.of
+	}
+	var of []*source
+	if late || len(peers) < 2 && due[0] == master {
+		of = []*source{master}
+	}
+	of = append(of, peers[:min(len(peers), 2-len(of))]...)
+	lease := pairPolls * p.cfg.Wait
+	if !late && len(peers) < 2 { // for want of peers: look again soon
+		lease = p.cfg.Wait
+	}
+	patience := p.cfg.StaleAfter * 2 / 5 // a confirmation and a fifth: 72 to 144 s by default
+	p.pair = pair{of, now.Add(lease + rand.N(lease)), patience + rand.N(patience)}
+	return of
+}
+
+// nextDue is how long no source may be asked.
+func (p *Puller) nextDue(now time.Time) time.Duration {
+	next := time.Duration(0)
+	for _, s := range p.sources {
+		if wait := s.due.Sub(now); next == 0 || wait < next {
+			next = wait
+		}
+	}
+	return max(next, 0)
+}
+
+// left notes what is wrong with a source, and asks it later: each time twice as late.
+func (p *Puller) left(ctx context.Context, s *source, err error) {
+	fault := FaultOf(err)
+	p.cfg.Metrics.faulty(fault)
+	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
+	s.due, s.known = p.cfg.Now().Add(s.pause), false
+	if fault != s.fault { // one line for each fault, not for each try
+		s.fault = fault
+		p.cfg.Log.WarnContext(ctx, "source left", slog.String("source", s.client.String()), slog.String("fault", string(fault)), slog.String("error", err.Error()))
+	}
+	p.enter(s.client.String(), err.Error())
+}
+
+func (p *Puller) good(ctx context.Context, s *source) {
+	if s.fault != "" {
+		p.cfg.Log.InfoContext(ctx, "source is used again", slog.String("source", s.client.String()))
+	}
+	s.fault, s.pause, s.known = "", 0, true
+	p.cfg.Metrics.uses(p.sources, s)
+	p.enter(s.client.String(), "")
+}
+
+// forgetAll has all sources asked at once, not when news come.
+func (p *Puller) forgetAll() {
+	for i := range p.sources {
+		p.sources[i].known = false
+	}
+}
+
+// heard is what one source said.
+type heard struct {
+	from *source
+	news *feed.News // nil: nothing new
+	err  error
+}
+
+// ask takes the first news that one of the chosen sources has to give. It returns
+// the source that brought it, or failed.
+func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
+	first := chosen[0]
+	if p.keys == nil {
+		if err := p.renewKeys(ctx, first.client); err != nil {
+			return first, err
+		}
+	}
+	p.askAllForKeys(ctx)
+	poll, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan heard, len(chosen))
+	for _, s := range chosen {
+		ask := p.question(s, len(chosen) > 1)
+		go func() {
+			news, err := ask(poll)
+			answers <- heard{s, news, err}
+		}()
+	}
+	var quiet *source
+	var failed heard
+	for range chosen {
+		h := <-answers
+		switch {
+		case h.err == nil && h.news != nil:
+			return h.from, p.use(ctx, h)
+		case h.err == nil:
+			quiet = h.from
+		default:
+			if failed.from != nil && ctx.Err() == nil {
+				p.left(ctx, failed.from, failed.err)
+			}
+			failed = h
+		}
+	}
+	if quiet == nil {
+		return failed.from, failed.err
+	}
+	if failed.from != nil && ctx.Err() == nil {
+		p.left(ctx, failed.from, failed.err)
+	}
+	if age := p.cfg.Now().Sub(p.copy.Head.AsOf); age > p.cfg.StaleAfter {
+		return quiet, fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
+	}
+	return quiet, nil
+}
+
+// question is what one source is asked. It runs beside others, and changes nothing.
+func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
+	wait, after, seen := p.patience(s), p.copy.Head.Position, p.cfg.Board.Newest().Note
+	if seen == nil || !s.known && !paired {
+		wait, after, seen = 0, 0, nil // how far is it at all?
+	}
+	client := s.client
+	return func(ctx context.Context) (*feed.News, error) { return client.News(ctx, after, seen, wait) }
+}
+
+// use verifies news and brings the copy there.
+func (p *Puller) use(ctx context.Context, h heard) error {
+	c, err := p.open(ctx, h.from.client, h.news.Note)
+	if err != nil {
+		return err
+	}
+	p.sent = map[int64]feed.Sealed{}
+	for i, sealed := range h.news.Segments {
+		p.sent[c.Number-int64(len(h.news.Segments)-1-i)] = sealed
+	}
+	defer func() { p.sent = nil }()
+	return p.follow(ctx, h.from.client, c, h.news.Note)
+}
+
+// segment is one that came with the news, or is fetched.
+func (p *Puller) segment(ctx context.Context, from *feed.Client, epoch, number int64) (feed.Sealed, error) {
+	if sealed, came := p.sent[number]; came {
+		return sealed, nil
+	}
+	return from.Segment(ctx, epoch, number)
+}
