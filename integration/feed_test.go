@@ -270,7 +270,7 @@ func TestEverySiteRelaysWhatItVerified(t *testing.T) {
 		config := f.Path(asker.ConfigDir) + "/ocspctl.yaml"
 		pin := pinAt(t, f, f.Path(site.ConfigDir))
 		for _, path := range []string{"/feed/checkpoint", "/feed/keys", "/feed/snapshot"} {
-			out, err := exec.CommandContext(t.Context(), f.Path(f.Ocspctl), "--config", config, "feed", "verify", site.FeedURL+path, "--pin", pin).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), f.Path(f.Ocspctl), "--config", config, "feed", "verify", f.RelayURL(n)+path, "--pin", pin).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "It is as it was signed") {
 				t.Errorf("%s asks %s for %s: %v\n%s", asker.Name, site.Name, path, err, out)
 			}

@@ -48,8 +48,7 @@ type Site struct {
 	AdminURL     string   `json:"admin_url"` // of ocspd: /healthz, /readyz, /metrics
 	DSN          string   `json:"dsn"`       // of ocspd's login
 	SuperuserDSN string   `json:"superuser_dsn"`
-	Sync         string   `json:"sync"`     // logical or feed
-	FeedURL      string   `json:"feed_url"` // where it relays the signed feed; empty: there is none
+	Sync         string   `json:"sync"` // logical or feed
 	PIDs         SitePIDs `json:"pids"`
 	Token        Token    `json:"token"`
 	ConfigDir    string   `json:"config_dir"`

@@ -185,9 +185,9 @@ func (f *Fleet) siteFeed(i int) *feedView {
 	return v
 }
 
-// relayURL is where site i relays the feed; empty: there is none.
-func (f *Fleet) relayURL(i int) string {
-	if f.trust == nil {
+// RelayURL is where site i (from 0) relays the feed; empty: there is none.
+func (f *Fleet) RelayURL(i int) string {
+	if !f.opts.hasFeed() {
 		return ""
 	}
 	return feedURL(Ports(f.opts.BasePort).feed(i))

@@ -68,7 +68,7 @@ func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
 	}
 	s.fleet.Sites[s.index] = Site{
 		Name: s.name, URL: url(Ports(o.BasePort).public(s.index)), AdminURL: url(Ports(o.BasePort).admin(s.index)),
-		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.mode(s.index), FeedURL: s.fleet.relayURL(s.index),
+		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.mode(s.index),
 		Token:     Token{URI: viewToken(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
 		ConfigDir: s.fleet.Rel(o.etc(s.name)),
 	}
