@@ -176,8 +176,11 @@ func dumpOf(t *testing.T, dsn string) string {
 // restore brings a database's rows back to what they were in the dump.
 func restore(t *testing.T, dsn, dump string) {
 	t.Helper()
-	const tables = "issuer, certificate, responder_certificate, correction, feed_head, change_body, change_note, change_tx, heartbeat, audit, responder, responder_key, responder_planned, crl_number, limits, revocation_tally, approval"
-	runTool(t, dsn, "begin; set session_replication_role = replica; truncate "+tables+";\n"+dump+"\ncommit;", "psql", "-Xq", "-v", "ON_ERROR_STOP=1")
+	const empty = `do $$ begin
+		execute 'truncate ' || (select string_agg(quote_ident(relname), ', ') from pg_class
+			where relkind = 'r' and relnamespace = 'public'::regnamespace and not starts_with(relname, 'schema_'));
+	end $$;`
+	runTool(t, dsn, "begin; set session_replication_role = replica; "+empty+"\n"+dump+"\ncommit;", "psql", "-Xq", "-v", "ON_ERROR_STOP=1")
 }
 
 // runTool runs one of PostgreSQL's programs on a database.
