@@ -129,7 +129,7 @@ func TestPortPlanHasNoPortTwice(t *testing.T) {
 		}
 		seen[port] = true
 	}
-	if len(seen) != 2+4*maxSites {
+	if len(seen) != 3+5*maxSites {
 		t.Errorf("%d ports", len(seen))
 	}
 }
