@@ -130,7 +130,7 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 		return err
 	}
 	// What was kept beyond it led to the copy that is replaced: it comes again, if it is true.
-	if _, err := s.tx.Exec(ctx, "delete from segment where epoch = $1 and number > $2", from.Anchor.Epoch, from.Anchor.Number); err != nil {
+	if _, err := s.tx.Exec(ctx, "delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position); err != nil {
 		return fmt.Errorf("dropping segments after the snapshot: %w", err)
 	}
 	return keepSnapshot(ctx, s.tx, from.Snapshot)

@@ -159,7 +159,9 @@ func TestEachStatementFailsPersistedOrNot(t *testing.T) {
 				continue
 			}
 			m.issue(t, int(m.position(t))+1000)
-			m.revoke(t, int(m.position(t))-1+1000, db.ReasonSuperseded)
+			if step%4 == 0 { // a hundred an hour are allowed
+				m.revoke(t, int(m.position(t))-1+1000, db.ReasonSuperseded)
+			}
 			_, stop := s.pulls(t, m, func(cfg *pull.Config) { cfg.Store = store }, client)
 			s.equals(t, m)
 			stop()

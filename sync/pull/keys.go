@@ -126,9 +126,13 @@ func (p *Puller) taint(ctx context.Context) {
 	if p.cleansed {
 		return
 	}
+	told := p.tainted
 	p.tainted = true
 	p.diverged = "what the copy stands on was signed by a key that is banned"
 	p.cfg.Board.Clear()
 	p.forgetAll()
+	if told {
+		return
+	}
 	p.cfg.Log.ErrorContext(ctx, "copy is not believed any more", slog.String("why", p.diverged))
 }
