@@ -188,8 +188,12 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 	}
 	m.await(t, m.position(t)) // else it waits for ten minutes
 	stop()
+	asOf, _, err := m.store.Heartbeat(t.Context(), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Second })
-	m.await(t, m.position(t))
+	m.board.Await(t.Context(), time.Minute, func(n db.FeedNote) bool { return !n.AsOf.Before(asOf) }) // what it signs at its start
 	began := time.Now()
 	m.issue(t, 2)
 	m.await(t, m.position(t))

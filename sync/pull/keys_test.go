@@ -227,11 +227,15 @@ func TestRunbookMasterRestored(t *testing.T) {
 		m.issue(t, n)
 	}
 	m.sealed(t)
-	restored := backup(t, m.dsn)
-	m.revoke(t, 1, db.ReasonKeyCompromise)
-	m.issue(t, 50)
 	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
 	s.equals(t, m)
+	restored := backup(t, m.dsn)
+	m.revoke(t, 1, db.ReasonKeyCompromise)
+	m.sealed(t)
+	m.issue(t, 50)
+	m.sealed(t)
+	s.equals(t, m)
+	s.standsOn(t, m.board.Newest().Number) // else it knows them by a snapshot, which names an older segment
 	stop()
 	leave()
 
@@ -267,6 +271,21 @@ func TestRunbookMasterRestored(t *testing.T) {
 	}
 	s.equals(t, m)
 	s.shows(t, 1, true)
+}
+
+// standsOn waits until the site has a segment.
+func (s *site) standsOn(t *testing.T, number int64) {
+	t.Helper()
+	for tries := 0; ; tries++ {
+		copied, err := s.store.FeedCopy(t.Context())
+		if err == nil && copied.Anchor.Number >= number {
+			return
+		}
+		if tries == 6000 {
+			t.Fatalf("the site stands on segment %d, want %d (%v)", copied.Anchor.Number, number, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // backup copies a database as it is now; nobody may be connected meanwhile.
