@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,9 @@ import (
 func bothWays(ctx context.Context, o options) ([]row, error) {
 	var rows []row
 	for _, sync := range []string{"feed", "logical"} {
+		if !strings.Contains(o.ways, sync) {
+			continue
+		}
 		some, err := oneWay(ctx, sync, o)
 		if err != nil {
 			return nil, fmt.Errorf("syncing by %s: %w", sync, err)
@@ -47,7 +51,7 @@ func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
 	for i := range rows {
 		rows[i].Name = sync + ", 3 sites, 1,000/s imported meanwhile: " + rows[i].Name
 	}
-	if sync != "feed" {
+	if sync != "feed" || !strings.Contains(o.ways, "seed") {
 		return rows, nil
 	}
 	some, err := seeding(ctx, f, o)
