@@ -26,7 +26,8 @@ const (
 
 // beginLook waits no longer than a few seconds behind a re-seed, which holds the
 // tables while it writes them: the copy in memory goes on answering meanwhile.
-// Neither statement takes a snapshot.
+// Neither statement takes a snapshot. All go in one round trip; that a refusal ends
+// the connection, too, is no loss then.
 const beginLook = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + lockReaders
 
 // Look is one snapshot of a site's database. It is valid inside the function

@@ -151,18 +151,19 @@ func seeding(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
 	}, nil
 }
 
-// freshSnapshot waits for a snapshot that holds most of the rows.
+// freshSnapshot waits for a snapshot that holds most of the rows. While the epoch is
+// young, the next one is made when the last is as old as the epoch was.
 func freshSnapshot(ctx context.Context, master *db.Store) (db.Snapshot, error) {
 	head, err := master.Head(ctx)
 	if err != nil {
 		return db.Snapshot{}, err
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
 		snapshot, err := master.NewestSnapshot(ctx, head.Epoch)
 		if err != nil && !errors.Is(err, db.ErrNotSealed) {
 			return snapshot, err
 		}
-		if snapshot.Position > head.Position*9/10 {
+		if snapshot.Position > head.Position*3/4 {
 			return snapshot, nil
 		}
 		if time.Now().After(deadline) {
