@@ -37,18 +37,27 @@ type FeedCopy struct {
 // FeedCopy reads how far this site is.
 func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	var c FeedCopy
-	var err error
-	c.Head, err = s.Head(ctx)
-	c.Seeded = err == nil
-	if err != nil && !errors.Is(err, ErrNoHead) {
-		return FeedCopy{}, err
-	}
 	var hash, noteHash []byte
-	err = s.pool.QueryRow(ctx, "select epoch, number, hash, note_hash from feed_anchor").Scan(&c.Anchor.Epoch, &c.Anchor.Number, &hash, &noteHash)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return FeedCopy{}, fmt.Errorf("reading the feed's anchor: %w", plain(err))
+	var read trip
+	read.row(func(row pgx.Row) (err error) {
+		c.Head, err = scanHead(row)
+		c.Seeded = err == nil
+		if errors.Is(err, ErrNoHead) {
+			err = nil
+		}
+		return err
+	}, selectHead+"feed_head")
+	read.row(func(row pgx.Row) error {
+		err := row.Scan(&c.Anchor.Epoch, &c.Anchor.Number, &hash, &noteHash)
+		c.Anchored = err == nil
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("reading the feed's anchor: %w", plain(err))
+		}
+		return nil
+	}, "select epoch, number, hash, note_hash from feed_anchor")
+	if err := read.send(ctx, s.pool); err != nil {
+		return FeedCopy{}, fmt.Errorf("reading the copy: %w", plain(err))
 	}
-	c.Anchored = err == nil
 	copy(c.Anchor.Hash[:], hash)
 	copy(c.Anchor.NoteHash[:], noteHash)
 	return c, nil
@@ -68,15 +77,10 @@ type FeedStep struct {
 // twice does no harm. ErrGap, ErrDiverged and ErrRevocationsLost change nothing.
 func (s *Store) Apply(ctx context.Context, step FeedStep) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var position int64
-		err := tx.QueryRow(ctx, "select position from feed_head for update").Scan(&position)
-		if errors.Is(err, pgx.ErrNoRows) {
+		head, old, err := step.open(ctx, tx)
+		if errors.Is(err, ErrNoHead) {
 			return fmt.Errorf("%w: there is no copy yet", ErrGap)
 		}
-		if err != nil {
-			return fmt.Errorf("locking the head: %w", err)
-		}
-		head, err := readHead(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -89,20 +93,19 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) error {
 		case g == nil && head.Position != step.Head.Position:
 			return fmt.Errorf("%w: the copy is at position %d, the checkpoint at %d", ErrGap, head.Position, step.Head.Position)
 		}
-		if g != nil && g.Last < head.Position {
-			return step.store(ctx, tx) // it was applied before, or the rows came another way
-		}
-		for _, t := range FeedTables {
-			if err := t.apply(ctx, tx, head, step); err != nil {
-				return err
+		var write trip
+		if g == nil || g.Last >= head.Position { // else it was applied before, or the rows came another way
+			for i, t := range FeedTables {
+				if err := t.apply(ctx, tx, &write, head, step, old[i]); err != nil {
+					return err
+				}
+			}
+			if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
+				step.Head.queue(&write, step.PurgeBefore)
 			}
 		}
-		if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
-			if err := writeHead(ctx, tx, step.Head, step.PurgeBefore); err != nil {
-				return err
-			}
-		}
-		return step.store(ctx, tx)
+		step.queue(&write)
+		return write.send(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
@@ -110,80 +113,109 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) error {
 	return nil
 }
 
-// apply writes what the step changes in one table, and counts it.
-func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, head Head, step FeedStep) error {
-	states := map[string]Change{} // the last of each key counts
-	for _, c := range step.Changes {
-		if c.Table != t.Code || c.Position <= head.Position {
+// open takes the head's lock, and reads the head and of each table what is about to
+// change.
+func (step FeedStep) open(ctx context.Context, tx pgx.Tx) (Head, []map[string][]byte, error) {
+	var head Head
+	var read trip
+	read.exec("select from feed_head for update")
+	read.row(func(row pgx.Row) (err error) {
+		head, err = scanHead(row)
+		return err
+	}, selectHead+"feed_head")
+	old := make([]map[string][]byte, len(FeedTables))
+	for i, t := range FeedTables {
+		states, err := t.states(step.Changes, 0)
+		if err == nil && len(states) > 0 {
+			old[i] = map[string][]byte{}
+			err = t.current(&read, states, old[i])
+		}
+		if err != nil {
+			return Head{}, nil, err
+		}
+	}
+	err := read.send(ctx, tx)
+	return head, old, err
+}
+
+// states is what the changes after a position make of this table's rows, by key: the
+// last of each counts.
+func (t FeedTable) states(changes []Change, after int64) (map[string]Change, error) {
+	states := map[string]Change{}
+	for _, c := range changes {
+		if c.Table != t.Code || c.Position <= after {
 			continue
 		}
 		key, err := t.keyOf(c.Content)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		states[key] = c
 	}
+	return states, nil
+}
+
+// apply queues what the step changes in one table, and counts it. Old rows of keys
+// that do not change after the head are of no matter.
+func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, write *trip, head Head, step FeedStep, old map[string][]byte) error {
+	states, err := t.states(step.Changes, head.Position)
+	if err != nil {
+		return err
+	}
 	tally := *t.Tally(&head)
-	if len(states) > 0 {
-		old, err := t.current(ctx, tx, states)
-		if err != nil {
+	for key, content := range old {
+		c, changes := states[key]
+		if !changes {
+			continue
+		}
+		if err := step.keepsRevocation(ctx, tx, t, content, c); err != nil {
 			return err
 		}
-		for key, content := range old {
-			if err := step.keepsRevocation(ctx, tx, t, content, states[key]); err != nil {
-				return err
-			}
-			tally.Remove(content)
-		}
-		for _, c := range states {
-			if !c.Deleted {
-				tally.Add(c.Content)
-			}
-		}
-		if err := t.write(ctx, tx, states); err != nil {
-			return fmt.Errorf("writing %s: %w", t.Name, err)
+		tally.Remove(content)
+	}
+	for _, c := range states {
+		if !c.Deleted {
+			tally.Add(c.Content)
 		}
 	}
 	if want := *t.Tally(&step.Head); tally != want {
 		return fmt.Errorf("%w: %s has %d rows with digest %x, signed are %d with %x", ErrDiverged, t.Name, tally.Count, tally.Digest, want.Count, want.Digest)
 	}
-	return nil
+	return t.write(write, states)
 }
 
-// current reads the rows that are about to change, by key.
-func (t FeedTable) current(ctx context.Context, tx pgx.Tx, states map[string]Change) (map[string][]byte, error) {
+// current queues the reading of the rows that are about to change, into old by key.
+func (t FeedTable) current(read *trip, states map[string]Change, old map[string][]byte) error {
 	sql, args := "select "+t.rows+" from "+t.Name+" t", []any{}
 	if t.Code == CertificateTable { // the others are few
 		issuers, serials := make([]int32, 0, len(states)), make([][]byte, 0, len(states))
 		for key := range states {
 			issuer, serial, err := ParseCertificateKey([]byte(key))
 			if err != nil {
-				return nil, err
+				return err
 			}
 			issuers, serials = append(issuers, int32(issuer)), append(serials, serial)
 		}
 		sql += " join unnest($1::int[], $2::bytea[]) as k(i, s) on t.issuer_id = k.i and t.serial = k.s"
 		args = []any{issuers, serials}
 	}
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", t.Name, err)
-	}
-	old := map[string][]byte{}
-	contents, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", t.Name, err)
-	}
-	for _, content := range contents {
-		key, err := t.keyOf(content)
+	read.rows(func(rows pgx.Rows) error {
+		contents, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("reading %s: %w", t.Name, err)
 		}
-		if _, changes := states[key]; changes {
-			old[key] = content
+		for _, content := range contents {
+			key, err := t.keyOf(content)
+			if err != nil {
+				return err
+			}
+			if _, changes := states[key]; changes {
+				old[key] = content
+			}
 		}
-	}
-	return old, nil
+		return nil
+	}, sql, args...)
+	return nil
 }
 
 // keepsRevocation refuses to take a permanent revocation back before the
@@ -234,13 +266,13 @@ func (step FeedStep) corrects(ctx context.Context, tx pgx.Tx, issuer IssuerID, s
 	return there, nil
 }
 
-func (t FeedTable) queue(batch *pgx.Batch, key string, c Change) error {
+func (t FeedTable) queue(write *trip, key string, c Change) error {
 	if c.Deleted {
 		values, err := t.keyValues([]byte(key))
 		if err != nil {
 			return err
 		}
-		batch.Queue("delete from "+t.Name+" where ("+strings.Join(t.columns[:t.keys], ", ")+") = ("+marks(t.keys)+")", values...)
+		write.exec("delete from "+t.Name+" where ("+strings.Join(t.columns[:t.keys], ", ")+") = ("+marks(t.keys)+")", values...)
 		return nil
 	}
 	values, err := t.values(c.Content)
@@ -255,7 +287,7 @@ func (t FeedTable) queue(batch *pgx.Batch, key string, c Change) error {
 	if len(sets) > 0 {
 		action = "update set " + strings.Join(sets, ", ")
 	}
-	batch.Queue(fmt.Sprintf("insert into %s (%s) values (%s) on conflict (%s) do %s", t.Name, strings.Join(t.columns, ", "),
+	write.exec(fmt.Sprintf("insert into %s (%s) values (%s) on conflict (%s) do %s", t.Name, strings.Join(t.columns, ", "),
 		marks(len(t.columns)), strings.Join(t.columns[:t.keys], ", "), action), values...)
 	return nil
 }
@@ -268,8 +300,8 @@ func marks(n int) string {
 	return strings.Join(list, ", ")
 }
 
-// writeHead makes the signed head the copy's.
-func writeHead(ctx context.Context, tx pgx.Tx, h Head, purgeBefore time.Time) error {
+// queue makes the signed head the copy's.
+func (h Head) queue(write *trip, purgeBefore time.Time) {
 	columns := []string{"id", "epoch", "position", "as_of", "audit_count", "audit_hash", "purge_before"}
 	values := []any{1, h.Epoch, h.Position, h.AsOf, h.AuditCount, h.AuditHash, nil}
 	if !purgeBefore.IsZero() {
@@ -288,39 +320,23 @@ func writeHead(ctx context.Context, tx pgx.Tx, h Head, purgeBefore time.Time) er
 		places = append(places, place)
 		sets = append(sets, column+" = excluded."+column)
 	}
-	_, err := tx.Exec(ctx, fmt.Sprintf("insert into feed_head (%s) values (%s) on conflict (id) do update set %s",
+	write.exec(fmt.Sprintf("insert into feed_head (%s) values (%s) on conflict (id) do update set %s",
 		strings.Join(columns, ", "), strings.Join(places, ", "), strings.Join(sets, ", ")), values...)
-	if err != nil {
-		return fmt.Errorf("writing the head: %w", err)
-	}
-	return nil
 }
 
-// store keeps the step's files, to go on from and to relay.
-func (step FeedStep) store(ctx context.Context, tx pgx.Tx) error {
-	sealed := Sealed{Note: step.Note}
+// queue keeps the step's files, to go on from and to relay.
+func (step FeedStep) queue(write *trip) {
 	if g := step.Segment; g != nil {
-		var there bool
-		if err := tx.QueryRow(ctx, "select exists (select from segment where epoch = $1 and number = $2)", g.Epoch, g.Number).Scan(&there); err != nil {
-			return fmt.Errorf("storing segment %d: %w", g.Number, err)
-		}
-		if !there {
-			sealed.Segment = g
-		}
-		if err := writeAnchor(ctx, tx, Anchor{g.Epoch, g.Number, g.Hash, g.NoteHash}); err != nil {
-			return err
-		}
+		g.queue(write, " on conflict (epoch, number) do nothing")
+		Anchor{g.Epoch, g.Number, g.Hash, g.NoteHash}.queue(write)
 	}
-	return sealed.store(ctx, tx)
+	step.Note.queue(write)
 }
 
-func writeAnchor(ctx context.Context, tx pgx.Tx, a Anchor) error {
-	_, err := tx.Exec(ctx, `insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
+// queue makes a seal the one that the copy stands on.
+func (a Anchor) queue(write *trip) {
+	write.exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])
-	if err != nil {
-		return fmt.Errorf("storing the feed's anchor: %w", err)
-	}
-	return nil
 }
 
 // keptForks bounds the evidence: the first contradictions tell the story, and a

@@ -1,16 +1,10 @@
 package db
 
-import (
-	"context"
-	"time"
+import "time"
 
-	"github.com/jackc/pgx/v5"
-)
-
-// write brings the states into the table: certificates, which are many, by one
-// statement for all, the rest row by row.
-func (t FeedTable) write(ctx context.Context, tx pgx.Tx, states map[string]Change) error {
-	batch := &pgx.Batch{}
+// write queues what brings the states into the table: certificates, which are many,
+// by one statement for all, the rest row by row.
+func (t FeedTable) write(write *trip, states map[string]Change) error {
 	var many certificateRows
 	for key, c := range states {
 		if t.Code == CertificateTable && !c.Deleted {
@@ -19,17 +13,17 @@ func (t FeedTable) write(ctx context.Context, tx pgx.Tx, states map[string]Chang
 			}
 			continue
 		}
-		if err := t.queue(batch, key, c); err != nil {
+		if err := t.queue(write, key, c); err != nil {
 			return err
 		}
 	}
 	if len(many.issuers) > 0 {
-		batch.Queue(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
+		write.exec(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
 			select * from unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::smallint[])
 			on conflict (issuer_id, serial) do update set not_after = excluded.not_after, revoked_at = excluded.revoked_at, reason = excluded.reason`,
 			many.issuers, many.serials, many.notAfter, many.revokedAt, many.reasons)
 	}
-	return tx.SendBatch(ctx, batch).Close()
+	return nil
 }
 
 // certificateRows are rows of certificate, column by column.

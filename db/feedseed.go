@@ -123,11 +123,11 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 			return fmt.Errorf("filling %s: %w", t.Name, err)
 		}
 	}
-	if err := writeHead(ctx, s.tx, from.Head, from.PurgeBefore); err != nil {
-		return err
-	}
-	if err := writeAnchor(ctx, s.tx, from.Anchor); err != nil {
-		return err
+	var write trip
+	from.Head.queue(&write, from.PurgeBefore)
+	from.Anchor.queue(&write)
+	if err := write.send(ctx, s.tx); err != nil {
+		return fmt.Errorf("writing the head: %w", err)
 	}
 	// What was kept beyond it led to the copy that is replaced: it comes again, if it is true.
 	if _, err := s.tx.Exec(ctx, "delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position); err != nil {

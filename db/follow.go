@@ -26,8 +26,9 @@ const (
 
 // beginLook waits no longer than a few seconds behind a re-seed, which holds the
 // tables while it writes them: the copy in memory goes on answering meanwhile.
-// Neither statement takes a snapshot.
-const beginLook = "set local lock_timeout = '10s'; " + lockReaders
+// Neither statement takes a snapshot. All go in one round trip; that a refusal ends
+// the connection, too, is no loss then.
+const beginLook = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + lockReaders
 
 // Look is one snapshot of a site's database. It is valid inside the function
 // that Store.Look calls, and for one goroutine.
@@ -54,6 +55,9 @@ type Look struct {
 	// Parallel says that the subscription applies large transactions in parallel
 	// (PostgreSQL 16 and later), where rows arrive before the head.
 	Parallel bool
+	// SignedNote is the newest checkpoint of the feed that is kept here, SignedKeys the
+	// newest key set, both as signed notes; nil where there is none.
+	SignedNote, SignedKeys []byte
 
 	tx    pgx.Tx
 	alive func() // tells the watchdog of progress
@@ -84,10 +88,7 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 	watchdog := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
 	defer watchdog.Stop()
 	l := &Look{alive: func() { watchdog.Reset(stallAfter) }}
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, beginLook); err != nil {
-			return fmt.Errorf("waiting for the tables: %w", err)
-		}
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginLook}, func(tx pgx.Tx) error {
 		l.tx = tx
 		if err := l.open(ctx); err != nil {
 			return err
@@ -101,25 +102,36 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 }
 
 func (l *Look) open(ctx context.Context) error {
-	head, err := readHead(ctx, l.tx)
-	if err != nil {
-		return err
-	}
-	l.Head = head
 	var skewMS *int64
 	var skewAge *float64
 	var commit *string
-	err = l.tx.QueryRow(ctx, `
+	var read trip
+	read.row(func(row pgx.Row) (err error) {
+		l.Head, err = scanHead(row)
+		return err
+	}, selectHead+"feed_head")
+	read.row(func(row pgx.Row) error {
+		err := row.Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.Barred, &commit, &l.Parallel)
+		if err != nil {
+			return fmt.Errorf("reading the site's state: %w", err)
+		}
+		return nil
+	}, `
 		select s.trimmed_to,
 		       greatest(s.trimmed_to, (select max(site_seq) from certificate), (select max(site_seq) from site_tombstone)),
 		       s.skew_ms, extract(epoch from clock_timestamp() - s.skew_at)::float8, pg_postmaster_start_time(),
 		       coalesce(s.barred, ''), sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
 		from site_state s
 		left join pg_subscription sub on sub.subname = $1
-		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName).
-		Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.Barred, &commit, &l.Parallel)
-	if err != nil {
-		return fmt.Errorf("reading the site's state: %w", err)
+		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName)
+	read.row(func(row pgx.Row) error {
+		if err := row.Scan(&l.SignedNote, &l.SignedKeys); err != nil {
+			return fmt.Errorf("reading the feed's checkpoint: %w", err)
+		}
+		return nil
+	}, "select (select note from feed_checkpoint), (select note from feed_keys order by number desc limit 1)")
+	if err := read.send(ctx, l.tx); err != nil {
+		return err
 	}
 	if skewMS != nil && skewAge != nil {
 		l.HasSkew = true
@@ -131,16 +143,6 @@ func (l *Look) open(ctx context.Context) error {
 	}
 	l.alive()
 	return nil
-}
-
-// SignedHead returns the newest checkpoint of the feed that is kept here and the
-// newest key set, both as signed notes; nil where there is none.
-func (l *Look) SignedHead(ctx context.Context) (note, keys []byte, err error) {
-	err = l.tx.QueryRow(ctx, "select (select note from feed_checkpoint), (select note from feed_keys order by number desc limit 1)").Scan(&note, &keys)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the feed's checkpoint: %w", err)
-	}
-	return note, keys, nil
 }
 
 // Issuers lists all issuers by number.

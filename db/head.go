@@ -30,9 +30,13 @@ func readHead(ctx context.Context, q querier) (Head, error) { return readHeadOf(
 
 // readHeadOf reads the head row from table, which has feed_head's columns.
 func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
+	return scanHead(q.QueryRow(ctx, selectHead+table))
+}
+
+func scanHead(row pgx.Row) (Head, error) {
 	var h Head
 	var digests [4]string
-	err := q.QueryRow(ctx, selectHead+table).Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
+	err := row.Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
 		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2],
 		&h.Corrections.Count, &digests[3], &h.AuditCount, &h.AuditHash)
 	if errors.Is(err, pgx.ErrNoRows) {

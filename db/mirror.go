@@ -46,7 +46,12 @@ func (s *Store) FeedMirror(ctx context.Context) (FeedMirror, error) {
 
 // Mirror keeps a step's signed files and no rows. Doing it twice does no harm.
 func (s *Store) Mirror(ctx context.Context, step FeedStep) error {
-	if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return step.store(ctx, tx) }); err != nil {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var write trip
+		step.queue(&write)
+		return write.send(ctx, tx)
+	})
+	if err != nil {
 		return fmt.Errorf("mirroring position %d: %w", step.Head.Position, plain(err))
 	}
 	return nil
@@ -66,8 +71,10 @@ func (s *Store) MirrorSnapshot(ctx context.Context, from FeedSeed) error {
 				return err
 			}
 		}
-		if err := writeAnchor(ctx, tx, from.Anchor); err != nil {
-			return err
+		var write trip
+		from.Anchor.queue(&write)
+		if err := write.send(ctx, tx); err != nil {
+			return fmt.Errorf("storing the feed's anchor: %w", err)
 		}
 		return keepSnapshot(ctx, tx, n)
 	})

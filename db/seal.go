@@ -117,34 +117,28 @@ func (s *Store) Seal(ctx context.Context, f func(context.Context, *Sealing) (Sea
 }
 
 func (w *Sealing) open(ctx context.Context) error {
-	var err error
-	if w.Head, err = readHead(ctx, w.tx); err != nil {
+	var t trip
+	t.row(func(row pgx.Row) (err error) {
+		w.Head, err = scanHead(row)
 		return err
-	}
-	if w.PurgeBefore, err = readPurge(ctx, w.tx); err != nil {
+	}, selectHead+"feed_head")
+	t.row(func(row pgx.Row) error {
+		var at *time.Time
+		if err := row.Scan(&at); err != nil && !errors.Is(err, pgx.ErrNoRows) { // without a head, that is told
+			return fmt.Errorf("reading the head: %w", plain(err))
+		}
+		if at != nil {
+			w.PurgeBefore = at.UTC()
+		}
+		return nil
+	}, "select purge_before from feed_head")
+	t.row(func(row pgx.Row) (err error) {
+		if w.Last, err = scanSegment(row); errors.Is(err, ErrNotSealed) {
+			w.Last, err = Segment{Epoch: w.Head.Epoch}, nil
+		}
 		return err
-	}
-	w.Last, err = lastSegment(ctx, w.tx, w.Head.Epoch)
-	return err
-}
-
-func readPurge(ctx context.Context, q querier) (time.Time, error) {
-	var at *time.Time
-	if err := q.QueryRow(ctx, "select purge_before from feed_head").Scan(&at); err != nil {
-		return time.Time{}, fmt.Errorf("reading the head: %w", plain(err))
-	}
-	if at == nil {
-		return time.Time{}, nil
-	}
-	return at.UTC(), nil
-}
-
-func lastSegment(ctx context.Context, q querier, epoch int64) (Segment, error) {
-	last, err := scanSegment(q.QueryRow(ctx, selectSegment+"null from segment where epoch = $1 order by number desc limit 1", epoch))
-	if errors.Is(err, ErrNotSealed) {
-		return Segment{Epoch: epoch}, nil
-	}
-	return last, err
+	}, selectSegment+"null from segment where epoch = (select epoch from feed_head) order by number desc limit 1")
+	return t.send(ctx, w.tx)
 }
 
 const selectSegment = "select epoch, number, first, last, hash, note, note_hash, leap, "
@@ -169,21 +163,28 @@ func scanSegment(row pgx.Row) (Segment, error) {
 }
 
 func (d *Sealed) store(ctx context.Context, tx pgx.Tx) error {
-	if g := d.Segment; g != nil {
-		_, err := tx.Exec(ctx, "insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
-		if err != nil {
-			return fmt.Errorf("storing segment %d: %w", g.Number, err)
-		}
+	var t trip
+	if d.Segment != nil {
+		d.Segment.queue(&t, "")
 	}
-	n := d.Note
-	_, err := tx.Exec(ctx, `insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
-		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,
-		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
-	if err != nil {
-		return fmt.Errorf("storing a checkpoint: %w", err)
+	d.Note.queue(&t)
+	if err := t.send(ctx, tx); err != nil {
+		return fmt.Errorf("storing the checkpoint of segment %d: %w", d.Note.Number, err)
 	}
 	return nil
+}
+
+// queue stores a segment; unless says what to do about one that is there.
+func (g *Segment) queue(t *trip, unless string) {
+	t.exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
+		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+}
+
+// queue makes a checkpoint the newest.
+func (n FeedNote) queue(t *trip) {
+	t.exec(`insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
+		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,
+		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
 }
 
 // FeedNote reads the newest checkpoint; ErrNotSealed before the first.

@@ -27,16 +27,13 @@ type signed struct {
 }
 
 // readSigned takes up the newest checkpoint of the snapshot.
-func (x *Index) readSigned(ctx context.Context, l *db.Look) error {
+func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 	if x.cfg.Verify == nil {
-		return nil
+		return
 	}
-	note, keys, err := l.SignedHead(ctx)
-	if err != nil {
-		return err
-	}
+	note, keys := l.SignedNote, l.SignedKeys
 	if note == nil || bytes.Equal(note, x.signed.note) && bytes.Equal(keys, x.signed.keys) {
-		return nil
+		return
 	}
 	x.signed.note, x.signed.keys = note, keys
 	head, err := x.cfg.Verify(note, keys)
@@ -45,14 +42,13 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) error {
 			x.signed.fault = text
 			x.log.ErrorContext(ctx, "checkpoint is not believed", slog.String("error", text))
 		}
-		return nil
+		return
 	}
 	x.signed.fault = ""
 	x.signed.heads = append(x.signed.heads, head)
 	if extra := len(x.signed.heads) - maxAwaited; extra > 0 {
 		x.signed.heads = x.signed.heads[extra:]
 	}
-	return nil
 }
 
 // differs says whether a checkpoint of the head's very position says something

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,9 @@ import (
 func bothWays(ctx context.Context, o options) ([]row, error) {
 	var rows []row
 	for _, sync := range []string{"feed", "logical"} {
+		if !strings.Contains(o.ways, sync) {
+			continue
+		}
 		some, err := oneWay(ctx, sync, o)
 		if err != nil {
 			return nil, fmt.Errorf("syncing by %s: %w", sync, err)
@@ -47,7 +51,7 @@ func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
 	for i := range rows {
 		rows[i].Name = sync + ", 3 sites, 1,000/s imported meanwhile: " + rows[i].Name
 	}
-	if sync != "feed" {
+	if sync != "feed" || !strings.Contains(o.ways, "seed") {
 		return rows, nil
 	}
 	some, err := seeding(ctx, f, o)
@@ -147,18 +151,19 @@ func seeding(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
 	}, nil
 }
 
-// freshSnapshot waits for a snapshot that holds most of the rows.
+// freshSnapshot waits for a snapshot that holds most of the rows. While the epoch is
+// young, the next one is made when the last is as old as the epoch was.
 func freshSnapshot(ctx context.Context, master *db.Store) (db.Snapshot, error) {
 	head, err := master.Head(ctx)
 	if err != nil {
 		return db.Snapshot{}, err
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
 		snapshot, err := master.NewestSnapshot(ctx, head.Epoch)
 		if err != nil && !errors.Is(err, db.ErrNotSealed) {
 			return snapshot, err
 		}
-		if snapshot.Position > head.Position*9/10 {
+		if snapshot.Position > head.Position*3/4 {
 			return snapshot, nil
 		}
 		if time.Now().After(deadline) {

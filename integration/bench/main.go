@@ -26,7 +26,7 @@ type row struct {
 type options struct {
 	certs, revocations, rounds, basePort int
 	seconds                              float64
-	out, parts                           string
+	out, parts, ways                     string
 }
 
 func main() {
@@ -40,6 +40,7 @@ func main() {
 	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
 	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
 	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure: fleet, sync or both")
+	flag.StringVar(&o.ways, "ways", "feed,logical,seed", "which ways of syncing, and seed: the seeding of a site by the feed")
 	flag.Parse()
 	if *bare != "" {
 		fail(serveBare(*bare, *size))

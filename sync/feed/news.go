@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"compress/flate"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -195,11 +196,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	n := News{Note: note.Note}
-	if known && seen.Epoch == note.Epoch {
-		n.Segments = s.between(r, seen, note)
-	}
-	body, err := n.pack(seen.Note)
+	body, err := s.packed(r.Context(), seen, note)
 	if err != nil {
 		s.answer(w, r, file{}, err)
 		return
@@ -210,16 +207,50 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// packed is the answer for those who have seen one checkpoint and are to get another.
+// All followers ask for the same at the same moment: it is put together once.
+func (s *Server) packed(ctx context.Context, seen, note db.FeedNote) ([]byte, error) {
+	key := etag(seen.Note) + etag(note.Note)
+	if kept := s.kept.Load(); kept != nil && kept.key == key {
+		return kept.body, nil
+	}
+	body, err, _ := s.packing.Do(key, func() (any, error) {
+		// Who asked first may leave; the others still wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+		defer cancel()
+		n, whole := News{Note: note.Note}, true
+		if seen.Note != nil && seen.Epoch == note.Epoch {
+			n.Segments = s.between(ctx, seen, note)
+			whole = int64(len(n.Segments)) == note.Number-seen.Number
+		}
+		body, err := n.pack(seen.Note)
+		if err == nil && whole {
+			s.kept.Store(&keptNews{key, body})
+		}
+		return body, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return body.([]byte), nil
+}
+
+// keptNews are the ones that were put together last.
+type keptNews struct {
+	key  string // the tags of the checkpoint that was seen and of the newest
+	body []byte
+}
+
 // between reads the segments after one checkpoint up to another, or none where
 // they are too many or not here: then they are fetched one by one.
-func (s *Server) between(r *http.Request, from, to db.FeedNote) []Sealed {
+func (s *Server) between(ctx context.Context, from, to db.FeedNote) []Sealed {
 	if to.Number-from.Number > newsSegments {
 		return nil
 	}
 	var all []Sealed
 	octets := 0
 	for number := from.Number + 1; number <= to.Number; number++ {
-		stored, err := s.cfg.Store.FeedSegment(r.Context(), to.Epoch, number)
+		stored, err := s.cfg.Store.FeedSegment(ctx, to.Epoch, number)
 		if err != nil {
 			return nil
 		}

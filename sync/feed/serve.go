@@ -11,9 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/sync/singleflight"
 
 	"ocspfleet/db"
 )
@@ -52,6 +54,9 @@ const (
 type Server struct {
 	cfg    ServerConfig
 	router http.Handler
+
+	packing singleflight.Group       // of news
+	kept    atomic.Pointer[keptNews] // nil: none yet
 
 	mu   sync.Mutex // guards busy
 	busy map[Pin]int
