@@ -57,18 +57,18 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	plan.AddCloser("token", tokens.Close)
-	verify, err := cfg.Feed.judge()
+	trusted, err := cfg.Feed.trusted()
 	if err != nil {
 		return err
 	}
-	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: verify})
+	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: trusted.judge()})
 	if err != nil {
 		return err
 	}
 	metrics := signer.NewMetrics()
 	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Logger: env.Log, Metrics: metrics,
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Ahead: cfg.Feed.ahead(trusted), Logger: env.Log, Metrics: metrics,
 	}, copied, tokens)
 	if err != nil {
 		return err
