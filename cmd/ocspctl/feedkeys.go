@@ -109,7 +109,8 @@ func (p *program) feedKeysSignCommand() *cobra.Command {
 	var f keySetFlags
 	cmd := p.verb("sign", "have the feed's root say which keys sign, from when until when", `
 		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --out keys-1.note
-		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note`,
+		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note
+		ocspctl feed keys sign --root-key feed-root.key --number 3 --epoch 1790000000 --key KEY --answer ANSWERKEY --out keys-3.note`,
 		cobra.NoArgs, func(context.Context, []string) error { return p.feedKeysSign(f) })
 	fs := cmd.Flags()
 	fs.StringVar(&f.root, "root-key", "", "the root's key `FILE`; it stays offline")

@@ -25,7 +25,8 @@ type Config struct {
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
 	Admin string `yaml:"admin"`
 	// Database is this site's own PostgreSQL; the login is a member of
-	// ocsp_responder and can only read. ocspd connects nowhere else.
+	// ocsp_responder and can only read. ocspd connects nowhere else, but to
+	// feed.ask_socket if there is one.
 	Database Database `yaml:"database"`
 	// Token holds this site's responder key.
 	Token Token `yaml:"token"`

@@ -1,5 +1,6 @@
 // Ocspd answers OCSP requests at one site. It reads the site's own database,
-// signs with the key in the site's own token, and connects nowhere else.
+// signs with the key in the site's own token, and connects nowhere else but, if so
+// configured, to its ocspsyncd's socket.
 package main
 
 import (
