@@ -106,6 +106,7 @@ type decision struct {
 	nextUpdate time.Time
 	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
 	slack      time.Duration // how far behind thisUpdate a cached signature may lie
+	told       bool          // by the master, for this very question: no signature of it is kept
 	br         bool          // the rules of BR 4.9.10 bind the answer when it is sent
 }
 

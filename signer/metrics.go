@@ -18,7 +18,8 @@ type Metrics struct {
 	cacheMisses  prometheus.Counter
 	signFailures prometheus.Counter
 	panics       prometheus.Counter
-	rejected     map[int]prometheus.Counter // by HTTP status; not changed after NewMetrics
+	rejected     map[int]prometheus.Counter    // by HTTP status; not changed after NewMetrics
+	ahead        map[string]prometheus.Counter // by outcome; not changed after NewMetrics
 
 	counters []prometheus.Collector // all of the above
 }
@@ -65,7 +66,14 @@ func NewMetrics() *Metrics {
 	for _, code := range rejections {
 		m.rejected[code] = rejected.WithLabelValues(strconv.Itoa(code))
 	}
-	m.counters = append(m.counters, responses, rejected)
+	ahead := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspd_ahead_questions_total", Help: "Serials that the copy says were never issued and that ocspsyncd was asked for, by what came of it.",
+	}, []string{"outcome"})
+	m.ahead = make(map[string]prometheus.Counter)
+	for _, outcome := range []string{aheadIssued, aheadAbsent, aheadUnanswered} {
+		m.ahead[outcome] = ahead.WithLabelValues(outcome)
+	}
+	m.counters = append(m.counters, responses, rejected, ahead)
 	m.cacheHits = counter("ocspd_cache_hits_total", "Answers whose signature was in the cache.")
 	m.cacheMisses = counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature.")
 	m.signFailures = counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time.")

@@ -55,6 +55,9 @@ type Config struct {
 	// bounds what a hung token can hold. Default 1024: at 50 us a signature (P-256,
 	// SoftHSM) the last of them waits 50 ms.
 	MaxSigning int
+	// Ahead is asked for serials that the copy says were never issued. Default nil:
+	// nobody is.
+	Ahead Ahead
 	// Logger gets changes of state, never a client's address or a serial. Default
 	// discards.
 	Logger *slog.Logger
@@ -67,6 +70,7 @@ type Config struct {
 type Responder struct {
 	source      Source
 	keys        Keyring
+	ahead       Ahead // nil: nobody is asked
 	now         func() time.Time
 	log         *slog.Logger
 	metrics     *Metrics
@@ -92,7 +96,8 @@ type work struct {
 	req       wire.Request
 	key       []byte
 	responses []wire.SingleResponse
-	extended  bool // some serial is revoked because it was never issued
+	extended  bool      // some serial is revoked because it was never issued
+	askBy     time.Time // when the questions for this request end; zero: there was none
 }
 
 // Answer is what goes back to the client. Body and what the answer refers to are
@@ -116,7 +121,7 @@ func New(cfg Config, source Source, keys Keyring) (*Responder, error) {
 		return nil, errors.New("starting the responder: no issuer is pinned")
 	}
 	r := &Responder{
-		source: source, keys: keys, now: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics,
+		source: source, keys: keys, ahead: cfg.Ahead, now: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics,
 		signTimeout: cfg.SignTimeout, wake: make(chan struct{}, 1),
 	}
 	if r.now == nil {
@@ -175,6 +180,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	}()
 	w := r.work.Get().(*work)
 	defer r.work.Put(w)
+	w.askBy = time.Time{}
 
 	// What is asked?
 	if err := wire.ParseRequestInto(request, &w.req); err != nil {
@@ -210,7 +216,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		} else if may {
 			signerEnd = id.end
 		}
-		d = decide(issuer.policy, f, signerEnd, now)
+		d = r.decide(ctx, w, issuer, db.Serial(w.req.CertIDs[i].Serial), f, signerEnd, now)
 		if d.badHold {
 			r.trouble(ctx, troubleHold, "a certificate of a br issuer is on hold", nil)
 		}
@@ -225,7 +231,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	w.key = w.key[:0]
 	var hash uint64
 	var cached *entry
-	if nonce == nil && len(w.req.CertIDs) == 1 && len(w.req.CertIDs[0].Raw) <= maxCachedCertID {
+	if nonce == nil && !d.told && len(w.req.CertIDs) == 1 && len(w.req.CertIDs[0].Raw) <= maxCachedCertID {
 		w.key = appendContent(w.key, w.req.CertIDs[0].Raw, d, f, issuer.policy, id)
 		hash = r.cache.hash(w.key)
 		if cached = r.cache.get(hash, w.key); cached != nil && cached.fits(d, now) {

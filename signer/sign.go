@@ -132,6 +132,7 @@ const (
 	troubleSource = iota
 	troubleSign
 	troubleHold
+	troubleAhead
 	troublePanic
 	troubleKinds
 )

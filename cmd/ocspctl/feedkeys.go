@@ -102,19 +102,22 @@ type keySetFlags struct {
 	root, out     string
 	number, epoch int64
 	keys, bans    []string
+	answers       []string
 }
 
 func (p *program) feedKeysSignCommand() *cobra.Command {
 	var f keySetFlags
 	cmd := p.verb("sign", "have the feed's root say which keys sign, from when until when", `
 		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --out keys-1.note
-		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note`,
+		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note
+		ocspctl feed keys sign --root-key feed-root.key --number 3 --epoch 1790000000 --key KEY --answer ANSWERKEY --out keys-3.note`,
 		cobra.NoArgs, func(context.Context, []string) error { return p.feedKeysSign(f) })
 	fs := cmd.Flags()
 	fs.StringVar(&f.root, "root-key", "", "the root's key `FILE`; it stays offline")
 	fs.Int64Var(&f.number, "number", 0, "the set's `NUMBER`, from 1; a higher one replaces a lower one")
 	fs.Int64Var(&f.epoch, "epoch", 0, "the master's `EPOCH` (ocspctl db status)")
 	fs.StringArrayVar(&f.keys, "key", nil, "a key that signs, `VERIFIER[,FROM[,UNTIL]]`; may stand several times (default: from an hour ago for 400 days)")
+	fs.StringArrayVar(&f.answers, "answer", nil, "a key that signs answers for single serials alone, `VERIFIER[,FROM[,UNTIL]]`; may stand several times")
 	fs.StringArrayVar(&f.bans, "ban", nil, "a stolen key's `VERIFIER`: nothing that it signed is believed; may stand several times")
 	fs.StringVar(&f.out, "out", "", "write the signed set to `FILE`")
 	require(cmd, "root-key", "number", "epoch", "key", "out")
@@ -124,11 +127,18 @@ func (p *program) feedKeysSignCommand() *cobra.Command {
 func (p *program) feedKeysSign(f keySetFlags) error {
 	set := feed.KeySet{Number: f.number, Epoch: f.epoch, Banned: f.bans}
 	for _, text := range f.keys {
-		key, err := p.feedKey(text)
+		key, err := p.feedKey("key", text)
 		if err != nil {
 			return err
 		}
 		set.Keys = append(set.Keys, key)
+	}
+	for _, text := range f.answers {
+		key, err := p.feedKey("answer", text)
+		if err != nil {
+			return err
+		}
+		set.Answers = append(set.Answers, key)
 	}
 	set.Origin, _, _ = strings.Cut(set.Keys[0].Verifier, "+")
 	root, err := feed.LoadKey(f.root, set.Origin)
@@ -147,23 +157,23 @@ func (p *program) feedKeysSign(f keySetFlags) error {
 	return p.print(view, view.tell)
 }
 
-// feedKey reads VERIFIER[,FROM[,UNTIL]].
-func (p *program) feedKey(text string) (feed.FeedKey, error) {
+// feedKey reads VERIFIER[,FROM[,UNTIL]], the value of --flag.
+func (p *program) feedKey(flag, text string) (feed.FeedKey, error) {
 	parts := strings.Split(text, ",")
 	key := feed.FeedKey{Verifier: parts[0], From: p.now().UTC().Truncate(time.Second).Add(-time.Hour)}
 	if _, err := note.NewVerifier(key.Verifier); err != nil || len(parts) > 3 {
-		return key, usagef("--key %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", text)
+		return key, usagef("--%s %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", flag, text)
 	}
 	var err error
 	if len(parts) > 1 {
 		if key.From, err = time.Parse(time.RFC3339, parts[1]); err != nil {
-			return key, usagef("--key: from %q: want a time such as 2026-11-22T15:04:05Z", parts[1])
+			return key, usagef("--%s: from %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[1])
 		}
 	}
 	key.Until = key.From.AddDate(0, 0, 400)
 	if len(parts) > 2 {
 		if key.Until, err = time.Parse(time.RFC3339, parts[2]); err != nil {
-			return key, usagef("--key: until %q: want a time such as 2026-11-22T15:04:05Z", parts[2])
+			return key, usagef("--%s: until %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[2])
 		}
 	}
 	return key, nil

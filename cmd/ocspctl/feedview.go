@@ -31,6 +31,7 @@ type feedView struct {
 	Chunks      *int          `json:"chunks,omitempty"`
 	Root        string        `json:"root,omitempty"`
 	Signers     []feedKeyView `json:"signers,omitempty"`
+	Answerers   []feedKeyView `json:"answerers,omitempty"` // keys that sign answers for single serials
 	Banned      []string      `json:"banned,omitempty"`
 }
 
@@ -74,6 +75,9 @@ func viewKeySet(k *feed.KeySet) feedView {
 	for _, key := range k.Keys {
 		v.Signers = append(v.Signers, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier})
 	}
+	for _, key := range k.Answers {
+		v.Answerers = append(v.Answerers, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier})
+	}
 	return v
 }
 
@@ -111,6 +115,9 @@ func (v feedView) tell(t *table) {
 	}
 	for _, key := range v.Signers {
 		t.row("signs", fmt.Sprintf("%s to %s %s", key.From, key.Until, key.Verifier))
+	}
+	for _, key := range v.Answerers {
+		t.row("answers", fmt.Sprintf("%s to %s %s", key.From, key.Until, key.Verifier))
 	}
 	for _, key := range v.Banned {
 		t.row("banned", key)

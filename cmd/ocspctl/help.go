@@ -66,7 +66,8 @@ network; the other kind signs checkpoints at the master, all the time. Sites pin
 root's verifier key (feed.root) and believe nothing else.`,
 	"feed keys sign": `Done with the offline root. A set has a number that only grows, the master's epoch,
 the keys that may sign with their times, and the banned ones. For a change of keys
-name the old and the new one with times that overlap; for a stolen one ban it.`,
+name the old and the new one with times that overlap; for a stolen one ban it.
+--answer names a key that answers sites for single serials and signs nothing else.`,
 	"feed keys publish": `Checks that the pinned root (feed.root) signed the set and that it is for this
 master's epoch, and stores it with its audit entry. Sites fetch it by themselves.`,
 	"feed show": `Reads a file as it is served, or fetches it: /feed/checkpoint, /feed/keys,

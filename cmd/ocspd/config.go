@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type Config struct {
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
 	Admin string `yaml:"admin"`
 	// Database is this site's own PostgreSQL; the login is a member of
-	// ocsp_responder and can only read. ocspd connects nowhere else.
+	// ocsp_responder and can only read. ocspd connects nowhere else, but to
+	// feed.ask_socket if there is one.
 	Database Database `yaml:"database"`
 	// Token holds this site's responder key.
 	Token Token `yaml:"token"`
@@ -70,6 +72,12 @@ type Feed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC...
 	Root string `yaml:"root"`
+	// AskSocket is the Unix socket of this site's ocspsyncd, the same path as
+	// feed.ask_socket in ocspsyncd.yaml. A serial that the copy says was never issued is
+	// then asked for at the master, and its signed answer said for at most 5 minutes; if
+	// nobody answers within a second, the client gets unauthorized. Not for issuers of
+	// profile br. Needs root. Empty: off, the copy's word counts.
+	AskSocket string `yaml:"ask_socket"`
 }
 
 // Token says where the key is.
@@ -129,9 +137,16 @@ func (c *Config) Check(report func(key, problem string)) {
 		}
 	}
 	if c.Feed.Root != "" {
-		if _, err := c.Feed.judge(); err != nil {
+		if _, err := c.Feed.trusted(); err != nil {
 			report("feed.root", err.Error())
 		}
+	}
+	switch {
+	case c.Feed.AskSocket == "":
+	case c.Feed.Root == "":
+		report("feed.ask_socket", "needs feed.root: answers are believed under it alone")
+	case !filepath.IsAbs(c.Feed.AskSocket):
+		report("feed.ask_socket", "wants an absolute path")
 	}
 	if len(c.Issuers) == 0 {
 		report("issuers", "is empty: name at least one issuer by certificate or fingerprint")

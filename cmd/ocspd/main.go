@@ -1,5 +1,6 @@
 // Ocspd answers OCSP requests at one site. It reads the site's own database,
-// signs with the key in the site's own token, and connects nowhere else.
+// signs with the key in the site's own token, and connects nowhere else but, if so
+// configured, to its ocspsyncd's socket.
 package main
 
 import (
@@ -57,18 +58,18 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	plan.AddCloser("token", tokens.Close)
-	verify, err := cfg.Feed.judge()
+	trusted, err := cfg.Feed.trusted()
 	if err != nil {
 		return err
 	}
-	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: verify})
+	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: trusted.judge()})
 	if err != nil {
 		return err
 	}
 	metrics := signer.NewMetrics()
 	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Logger: env.Log, Metrics: metrics,
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Ahead: cfg.Feed.ahead(trusted), Logger: env.Log, Metrics: metrics,
 	}, copied, tokens)
 	if err != nil {
 		return err

@@ -65,13 +65,17 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	}
 	archiver := feed.NewArchiver(feed.ArchiverConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
 	book := feed.NewGuestbook(w.store, guests, w.env.Log)
+	desk, err := w.desk(root, keys)
+	if err != nil {
+		return nil, err
+	}
 	w.plan.AddWorker("sealer", sealer.Run)
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
-	if err := w.serve(ctx, identity, guests, board, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, guests, board, desk, book.Watch); err != nil {
 		return nil, err
 	}
-	return func() []string { return present(sealer.Trouble(), archiver.Trouble()) }, nil
+	return func() []string { return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble()) }, nil
 }
 
 // feedKeys are the key that signs and, perhaps, the one that will.
@@ -118,6 +122,9 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 		return nil, err
 	}
 	w.plan.AddWorker("feed", puller.Run)
+	if err := w.askers(ctx, root, sources); err != nil {
+		return nil, err
+	}
 	if w.cfg.Feed.Listen == "" {
 		return puller, nil
 	}
@@ -125,11 +132,11 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return puller, w.serve(ctx, identity, guests, board, func(h http.Handler) http.Handler { return h })
+	return puller, w.serve(ctx, identity, guests, board, nil, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.
-func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, board *feed.Board, watch func(http.Handler) http.Handler) error {
+func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, board *feed.Board, desk *feed.Desk, watch func(http.Handler) http.Handler) error {
 	if w.env.CheckOnly {
 		return nil
 	}
@@ -137,7 +144,7 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: w.store, Board: board, Guests: guests, Public: w.cfg.Feed.Public, Log: w.env.Log}).HTTP()
+	server := feed.NewServer(feed.ServerConfig{Store: w.store, Board: board, Guests: guests, Desk: desk, Public: w.cfg.Feed.Public, Log: w.env.Log}).HTTP()
 	server.Handler = watch(server.Handler)
 	server.TLSConfig = identity.ServerTLS(guests)
 	// A stop ends long polls at once: who asks has other sources.

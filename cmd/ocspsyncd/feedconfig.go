@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"time"
 
@@ -23,6 +24,10 @@ type Feed struct {
 	// NextKeyFile holds the key that takes over once the key set names it and its
 	// time has come. Role master only; empty: no rotation is prepared.
 	NextKeyFile string `yaml:"next_key_file"`
+	// AnswerKeyFile holds a key that signs answers to sites that ask for a single serial
+	// (their ask_socket). The key set names it for that (ocspctl feed keys sign
+	// --answer). Role master only; empty: nobody is answered.
+	AnswerKeyFile string `yaml:"answer_key_file"`
 	// TLSKeyFile holds this machine's own key for TLS (ocspctl key pin makes it):
 	// master and peers know this site by its pin, and the other way round.
 	TLSKeyFile string `yaml:"tls_key_file"`
@@ -44,6 +49,11 @@ type Feed struct {
 	PreferPeers bool `yaml:"prefer_peers"`
 	// Peers are the sites that may fetch from here. Role site only.
 	Peers []Peer `yaml:"peers"`
+	// AskSocket is a Unix socket on which this site's ocspd asks for serials that the
+	// copy does not have yet, the same path as feed.ask_socket in ocspd.yaml:
+	// /run/ocspfleet/ask.sock. They are asked for at the master, at most 10 a second.
+	// It is of this user and group alone (0660). Role site only; empty: off.
+	AskSocket string `yaml:"ask_socket"`
 	// StaleAfter is how old a source's newest checkpoint may be before the next
 	// source is asked. Default 3m: three times the master's confirm. Role site only.
 	StaleAfter time.Duration `yaml:"stale_after"`
@@ -88,6 +98,11 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	}
 	only(roleMaster, "key_file", f.KeyFile != "")
 	only(roleMaster, "next_key_file", f.NextKeyFile != "")
+	only(roleMaster, "answer_key_file", f.AnswerKeyFile != "")
+	only(roleSite, "ask_socket", f.AskSocket != "")
+	if f.AskSocket != "" && (!filepath.IsAbs(f.AskSocket) || len(f.AskSocket) > maxSocketPath) {
+		report("feed.ask_socket", fmt.Sprintf("wants an absolute path of at most %d octets", maxSocketPath))
+	}
 	only(roleMaster, "confirm", f.Confirm != 0)
 	only(roleSite, "sources", len(f.Sources) > 0)
 	only(roleSite, "prefer_peers", f.PreferPeers)

@@ -98,6 +98,10 @@ admin: {{quote .Admin}}
 # The signed feed. The root's key is offline, at the CA; it names the key that signs.
 {{template "peer" .Feed}}
   key_file: {{quote .Feed.Key}}
+{{- with .Feed.Answer}}
+  # Answers sites that ask for what was just issued.
+  answer_key_file: {{quote .}}
+{{- end}}
   listen: {{quote .Feed.Listen}}
   # Production wants 60s.
   confirm: {{.Confirm}}
@@ -140,6 +144,10 @@ admin: {{quote .Admin}}
     - {url: {{quote .URL}}, pin: {{quote .Pin}}}
 {{- end}}
   listen: {{quote .Feed.Listen}}
+{{- with .Feed.Ask}}
+  # Where ocspd asks for what was just issued.
+  ask_socket: {{quote .}}
+{{- end}}
 {{- if .Feed.Peers}}
   peers:
 {{- range .Feed.Peers}}
@@ -163,7 +171,7 @@ issuers:
 {{- end}}
 {{- with .Feed}}
 # How fresh the copy is, only what was signed under this key says.
-feed: {root: {{quote .Root}}}
+feed: {root: {{quote .Root}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
 {{- end}}
 # Production: the load balancer's check interval times its failure count, plus one.
 drain_delay: 1s

@@ -40,12 +40,14 @@ const confirm = heartbeat
 
 // trust is what the parts of a feed know of each other.
 type trust struct {
-	root   string   // the root's verifier key
-	key    string   // the file of the key that signs
-	signer string   // its verifier key
-	keys   string   // the file of the key set, once it is signed
-	pin    string   // of the master's TLS key
-	sites  []string // the pins of the sites' TLS keys
+	root     string   // the root's verifier key
+	key      string   // the file of the key that signs
+	signer   string   // its verifier key
+	answer   string   // the file of the key that signs answers; empty: there is none
+	answerer string   // its verifier key
+	keys     string   // the file of the key set, once it is signed
+	pin      string   // of the master's TLS key
+	sites    []string // the pins of the sites' TLS keys
 }
 
 // makeFeed makes the feed's keys, the root's at the CA, and all TLS keys.
@@ -64,6 +66,10 @@ func (f *Fleet) makeFeed(ctx context.Context, a *authority) error {
 	}
 	if err == nil {
 		t.pin, err = o.pin(ctx, "master")
+	}
+	if err == nil && o.ReadThrough {
+		t.answer = filepath.Join(o.etc("master"), "feed-answer.key")
+		t.answerer, err = o.feedKey(ctx, t.answer)
 	}
 	for i := range t.sites {
 		if err == nil {
@@ -119,8 +125,14 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 	if err := o.ctlJSON(ctx, &status, "--config", config, "db", "status"); err != nil {
 		return err
 	}
-	_, err := o.ctl(ctx, config, "feed", "keys", "sign", "--root-key", feedRootKey(a), "--number", "1",
-		"--epoch", strconv.FormatInt(status.Head.Epoch, 10), "--key", f.trust.signer, "--out", f.trust.keys)
+	sign := []string{
+		"feed", "keys", "sign", "--root-key", feedRootKey(a), "--number", "1",
+		"--epoch", strconv.FormatInt(status.Head.Epoch, 10), "--key", f.trust.signer, "--out", f.trust.keys,
+	}
+	if f.trust.answerer != "" {
+		sign = append(sign, "--answer", f.trust.answerer)
+	}
+	_, err := o.ctl(ctx, config, sign...)
 	if err == nil {
 		_, err = o.ctl(ctx, config, "feed", "keys", "publish", f.trust.keys, "--apply")
 	}
@@ -133,6 +145,7 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 // feedView is the feed's part of a configuration.
 type feedView struct {
 	Root, Key, TLSKey, Listen string
+	Answer, Ask               string // key file, socket; empty: none
 	Sources                   []sourceView
 	Peers                     []peerView
 }
@@ -170,6 +183,9 @@ func (f *Fleet) siteFeed(i int) *feedView {
 		return nil
 	}
 	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), Listen: address(ports.feed(i))}
+	if f.trust.answer != "" && o.mode(i) == syncFeed {
+		v.Ask = filepath.Join(o.etc(siteName(i)), "ask.sock")
+	}
 	for _, n := range o.sources(i) {
 		if n < 0 {
 			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin})
@@ -199,5 +215,5 @@ func (f *Fleet) masterFeed() *feedView {
 		return nil
 	}
 	o := &f.opts
-	return &feedView{Root: f.trust.root, Key: f.trust.key, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
+	return &feedView{Root: f.trust.root, Key: f.trust.key, Answer: f.trust.answer, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
 }

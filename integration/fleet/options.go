@@ -29,6 +29,9 @@ type Options struct {
 	// "feed", by the signed feed; "mixed" (the default), one by the feed and one by
 	// native replication in turn, the third by the feed from the first site alone.
 	Sync string
+	// ReadThrough lets the sites by the feed ask the master for serials that their copies
+	// do not have.
+	ReadThrough bool
 	// BasePort is the first port; the plan stands at Ports. 0: 18000.
 	BasePort int
 	// Resume keeps the earlier fleet and starts what is down. Sites, Certs, Sync

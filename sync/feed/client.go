@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -127,6 +128,13 @@ func (c *Client) NewestSnapshot(ctx context.Context, epoch int64) ([]byte, error
 // Chunk fetches chunk i of the snapshot of a position.
 func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byte, error) {
 	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%d?epoch=%d", position, i, epoch), "", MaxChunk, 0)
+	return body, err
+}
+
+// Ask asks for one serial of the issuer with that key: a signed Answer. It is
+// db.ErrNotSealed where the source answers no such questions.
+func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", MaxNote, 0)
 	return body, err
 }
 

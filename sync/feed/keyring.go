@@ -19,14 +19,15 @@ type keyring struct {
 	root  note.Verifier // nil: the set stays as it was given
 	held  []*Key        // the one to be preferred last
 	set   *KeySet
-	due   time.Time // when the set is looked for again
+	uses  func(*KeySet) []FeedKey // those of a set that sign what is signed here
+	due   time.Time               // when the set is looked for again
 }
 
 // keysEvery is how often the master looks for a new key set.
 const keysEvery = time.Second
 
 func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) keyring {
-	r := keyring{store: store, root: root, set: set}
+	r := keyring{store: store, root: root, set: set, uses: func(k *KeySet) []FeedKey { return k.Keys }}
 	for _, key := range held {
 		if key != nil {
 			r.held = append(r.held, key)
@@ -66,9 +67,9 @@ func (r *keyring) entry(key *Key) *FeedKey {
 	if key.Name() != r.set.Origin {
 		return nil
 	}
-	for i := range r.set.Keys {
-		if r.set.Keys[i].Verifier == key.Verifier() {
-			return &r.set.Keys[i]
+	for _, named := range r.uses(r.set) {
+		if named.Verifier == key.Verifier() {
+			return &named
 		}
 	}
 	return nil

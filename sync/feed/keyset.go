@@ -17,7 +17,10 @@ type KeySet struct {
 	Number int64 // from 1
 	Epoch  int64 // the one history that the keys may speak of
 	Keys   []FeedKey
-	Banned []string // verifier keys of stolen keys: nothing they signed is believed
+	// Answers are the keys that sign answers to questions for one serial, and nothing
+	// else: what they sign enters no copy. None: nobody is asked.
+	Answers []FeedKey
+	Banned  []string // verifier keys of stolen keys: nothing they signed is believed
 }
 
 // FeedKey is one key of a set.
@@ -48,6 +51,9 @@ func (k *KeySet) Text() string {
 	fmt.Fprintf(&b, "%s%s\n%d\nepoch %d\n", k.Origin, keysSuffix, k.Number, k.Epoch)
 	for _, key := range k.Keys {
 		fmt.Fprintf(&b, "key %s %s %s\n", stamp(key.From), stamp(key.Until), key.Verifier)
+	}
+	for _, key := range k.Answers {
+		fmt.Fprintf(&b, "answer %s %s %s\n", stamp(key.From), stamp(key.Until), key.Verifier)
 	}
 	for _, key := range k.Banned {
 		fmt.Fprintf(&b, "ban %s\n", key)
@@ -101,6 +107,10 @@ func parseKeySet(text string) (*KeySet, error) {
 		f := l.fields("key", 3)
 		k.Keys = append(k.Keys, FeedKey{l.time(f[0]), l.time(f[1]), f[2]})
 	}
+	for l.next("answer") && len(k.Answers) < maxKeys {
+		f := l.fields("answer", 3)
+		k.Answers = append(k.Answers, FeedKey{l.time(f[0]), l.time(f[1]), f[2]})
+	}
 	for l.next("ban") && len(k.Banned) < maxKeys {
 		k.Banned = append(k.Banned, l.value("ban"))
 	}
@@ -111,10 +121,10 @@ func parseKeySet(text string) (*KeySet, error) {
 		return nil, err
 	}
 	if k.Number < 1 || k.Epoch < 1 || len(k.Keys) == 0 || l.rest != "" || k.Text() != text {
-		return nil, fmt.Errorf("%w: a key set has a number and an epoch from 1 on, 1 to %d keys and at most %d banned ones", errNote, maxKeys, maxKeys)
+		return nil, fmt.Errorf("%w: a key set has a number and an epoch from 1 on, 1 to %d keys, at most %d for answers and %d banned ones", errNote, maxKeys, maxKeys, maxKeys)
 	}
 	seen := map[uint32]bool{}
-	for _, key := range k.Keys {
+	for _, key := range slices.Concat(k.Keys, k.Answers) {
 		v, err := note.NewVerifier(key.Verifier)
 		if err != nil || v.Name() != k.Origin || seen[v.KeyHash()] || !key.From.Before(key.Until) || slices.Contains(k.Banned, key.Verifier) {
 			return nil, fmt.Errorf("%w: key %q: each bears the origin's name, once, with a begin before its end, and is not banned", errNote, key.Verifier)
@@ -126,11 +136,16 @@ func parseKeySet(text string) (*KeySet, error) {
 
 // open returns the text of a note that a key of the set signed, and that key.
 func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
+	return openBy(k.Keys, signed, limit)
+}
+
+// openBy returns the text of a note that one of the keys signed, and that key.
+func openBy(keys []FeedKey, signed []byte, limit int) (string, FeedKey, error) {
 	if len(signed) > limit {
 		return "", FeedKey{}, fmt.Errorf("%w: %d octets", errNote, len(signed))
 	}
-	verifiers := make([]note.Verifier, 0, len(k.Keys))
-	for _, key := range k.Keys {
+	verifiers := make([]note.Verifier, 0, len(keys))
+	for _, key := range keys {
 		v, err := note.NewVerifier(key.Verifier)
 		if err != nil {
 			return "", FeedKey{}, fmt.Errorf("key %q: %w", key.Verifier, err)
@@ -146,23 +161,23 @@ func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
 	}
 	for i, v := range verifiers {
 		if v.KeyHash() == n.Sigs[0].Hash {
-			return n.Text, k.Keys[i], nil
+			return n.Text, keys[i], nil
 		}
 	}
 	return "", FeedKey{}, ErrForged
 }
 
-// admit judges a checkpoint that key signed.
-func (k *KeySet) admit(c *Checkpoint, key FeedKey) error {
+// admit judges what key signed by what it says of itself.
+func (k *KeySet) admit(origin string, keySet, epoch int64, asOf time.Time, key FeedKey) error {
 	switch {
-	case c.Origin != k.Origin:
-		return fmt.Errorf("%w: its origin is %q, this feed is %q", ErrForged, c.Origin, k.Origin)
-	case c.KeySet > k.Number:
-		return fmt.Errorf("%w: number %d, this one is %d", ErrNewerKeys, c.KeySet, k.Number)
-	case c.Epoch != k.Epoch:
-		return fmt.Errorf("%w: %d, the key set says %d", ErrEpoch, c.Epoch, k.Epoch)
-	case c.AsOf.Before(key.From) || !c.AsOf.Before(key.Until):
-		return fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, stamp(key.From), stamp(key.Until), stamp(c.AsOf))
+	case origin != k.Origin:
+		return fmt.Errorf("%w: its origin is %q, this feed is %q", ErrForged, origin, k.Origin)
+	case keySet > k.Number:
+		return fmt.Errorf("%w: number %d, this one is %d", ErrNewerKeys, keySet, k.Number)
+	case epoch != k.Epoch:
+		return fmt.Errorf("%w: %d, the key set says %d", ErrEpoch, epoch, k.Epoch)
+	case asOf.Before(key.From) || !asOf.Before(key.Until):
+		return fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, stamp(key.From), stamp(key.Until), stamp(asOf))
 	}
 	return nil
 }
@@ -179,7 +194,7 @@ func (k *KeySet) OpenCheckpoint(signed []byte) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.admit(c, key); err != nil {
+	if err := k.admit(c.Origin, c.KeySet, c.Epoch, c.AsOf, key); err != nil {
 		return nil, fmt.Errorf("reading a checkpoint: %w", err)
 	}
 	return c, nil

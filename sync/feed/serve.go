@@ -29,6 +29,8 @@ type ServerConfig struct {
 	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
 	// spread a public feed.
 	Guests *Guests
+	// Desk answers questions for one serial; nil: nobody does here.
+	Desk *Desk
 	// Public lets shared caches (a CDN) keep segments and snapshots.
 	Public bool
 	// Log gets what could not be read.
@@ -66,6 +68,9 @@ type Server struct {
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, busy: map[Pin]int{}}
 	r := chi.NewRouter()
+	if cfg.Desk != nil {
+		r.Get("/feed/ask", s.ask)
+	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/news": s.news, "/feed/segment/{number}": s.segment,
 		"/feed/snapshot": s.newestSnapshot, "/feed/snapshot/{position}": s.snapshot, "/feed/snapshot/{position}/{chunk}": s.chunk,

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
+)
+
+// maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
+const maxSocketPath = 107
+
+// desk answers the sites' questions for single serials, if there is a key for it.
+func (w wiring) desk(root note.Verifier, keys *feed.KeySet) (*feed.Desk, error) {
+	if w.cfg.Feed.AnswerKeyFile == "" {
+		return nil, nil
+	}
+	key, err := feed.LoadKey(w.cfg.Feed.AnswerKeyFile, root.Name())
+	if err != nil {
+		return nil, err
+	}
+	return feed.NewDesk(feed.DeskConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: feed.NewDeskMetrics(w.registry), Log: w.env.Log}), nil
+}
+
+// askers lets this site's ocspd ask the sources for single serials, if that is wished.
+func (w wiring) askers(ctx context.Context, root note.Verifier, sources []*feed.Client) error {
+	path := w.cfg.Feed.AskSocket
+	if path == "" {
+		return nil
+	}
+	asker := pull.NewAsker(pull.AskerConfig{
+		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewAskerMetrics(w.registry), Log: w.env.Log,
+	})
+	if w.env.CheckOnly {
+		return nil
+	}
+	listener, err := listenSocket(ctx, path)
+	if err != nil {
+		return err
+	}
+	w.plan.AddServer("ask", &http.Server{
+		Handler: asker, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(w.env.Log.Handler(), slog.LevelDebug),
+	}, listener)
+	return nil
+}
+
+// listenSocket listens at a path, for this user and group. What a killed predecessor
+// left there goes; one that lives keeps it.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	if other, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("listening on %s: another ocspsyncd listens there", path), other.Close())
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("listening on %s: something else is there: choose another feed.ask_socket", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listening on %s: %w", path, err)
+		}
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(fmt.Errorf("listening on %s: %w", path, err), listener.Close())
+	}
+	return listener, nil
+}

@@ -1,0 +1,91 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Ahead is asked for a serial that the copy says was never issued: it may have been
+// issued a moment ago. An error says that nobody who can be believed answered; it
+// does not name the serial. It must end within a second or so, also when ctx does not.
+// Safe for concurrent use.
+type Ahead interface {
+	Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (Word, error)
+}
+
+// Word is what the issuer's master says of one serial, verified, and newer than the copy.
+type Word struct {
+	Issued bool
+	Status db.Status // where Issued
+	AsOf   time.Time // the master's clock
+	Until  time.Time // not to be said from then on
+}
+
+// aheadTime bounds what all questions for one request may take: the client waits.
+const aheadTime = time.Second
+
+// decide is the decision table for what the copy says and, where that is "never
+// issued" and somebody can be asked, for what the master says. It never overrides a
+// row of the copy. Nobody who answers: unauthorized, since it may have been issued.
+//
+// Issuers of profile br are left out: a word is good for minutes, and each of their
+// answers must be good for 8 h (BR 4.9.10).
+func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f finding, signerEnd, now time.Time) decision {
+	d := decide(issuer.policy, f, signerEnd, now)
+	h := f.horizon
+	if r.ahead == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || !issuable(serial) {
+		return d
+	}
+	if w.askBy.IsZero() {
+		w.askBy = time.Now().Add(aheadTime)
+	}
+	ctx, cancel := context.WithDeadline(ctx, w.askBy)
+	defer cancel()
+	word, err := r.ahead.Ask(ctx, issuer.authority.key, serial, h)
+	if err == nil && word.AsOf.After(now.Add(maxSkew)) {
+		err = errFuture
+	}
+	switch {
+	case err != nil:
+		r.metrics.ahead[aheadUnanswered].Inc()
+		r.trouble(ctx, troubleAhead, "question for a serial unanswered", err)
+		return decision{class: Unauthorized}
+	case !word.Issued: // the copy is right: what the table says stands
+		r.metrics.ahead[aheadAbsent].Inc()
+		return d
+	}
+	r.metrics.ahead[aheadIssued].Inc()
+	return issuer.policy.told(word, signerEnd, now)
+}
+
+var errFuture = errors.New("the answer is of the future: check both clocks")
+
+// told decides for a certificate that the copy does not have yet. The answer ends with
+// the word at the latest, and is asked for again soon: the copy will have the row.
+func (p policy) told(word Word, signerEnd, now time.Time) decision {
+	d := decision{class: Good}
+	if word.Status.Revoked() {
+		d = revoked(word.Status, now)
+	}
+	known := earlier(word.AsOf, now).Truncate(time.Second).Add(-p.Backdate)
+	d = p.signed(d, known, min(p.Validity, word.Until.Sub(known)), signerEnd, now)
+	d.maxAge = min(d.maxAge, absentMaxAge)
+	d.told = true
+	return d
+}
+
+// issuable says whether a certificate can have that serial (RFC 5280 section
+// 4.1.2.2): then somebody may know it.
+func issuable(s db.Serial) bool {
+	return len(s) > 0 && len(s) <= db.MaxSerialLen && s[0] < 0x80
+}
+
+// What became of a question: the labels of ocspd_ahead_questions_total.
+const (
+	aheadIssued     = "issued"
+	aheadAbsent     = "absent"
+	aheadUnanswered = "unanswered"
+)

@@ -1,0 +1,161 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// herald says one word of everything, or nothing.
+type herald struct {
+	mu    sync.Mutex
+	word  Word
+	fault error
+	pause time.Duration
+	asked int
+}
+
+func (h *herald) Ask(ctx context.Context, _ [32]byte, _ db.Serial, _ db.Horizon) (Word, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked++
+	if h.pause > 0 {
+		select {
+		case <-ctx.Done():
+			return Word{}, ctx.Err()
+		case <-time.After(h.pause):
+		}
+	}
+	return h.word, h.fault
+}
+
+func (h *herald) says(w Word, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.word, h.fault, h.asked = w, err, 0
+}
+
+func newAheadRig(t *testing.T) (*rig, *herald) {
+	h := &herald{}
+	return newRig(t, func(c *Config) { c.Ahead = h }), h
+}
+
+func good() Word {
+	return Word{Issued: true, Status: db.Status{NotAfter: noon.AddDate(1, 0, 0), Reason: db.ReasonNone}, AsOf: noon, Until: noon.Add(5 * time.Minute)}
+}
+
+// A just-issued certificate is good before the copy has it, no longer than the word
+// lasts, and no signature of it is kept.
+func TestAheadOfTheCopy(t *testing.T) {
+	r, h := newAheadRig(t)
+	h.says(good(), nil)
+	for range 2 {
+		a := r.ask(absentSerial)
+		if a.Class != Good || !a.ThisUpdate.Equal(noon.Add(-5*time.Minute)) || a.NextUpdate.After(noon.Add(5*time.Minute)) || a.MaxAge > absentMaxAge {
+			t.Fatalf("it is %s from %s to %s, max-age %s", a.Class, a.ThisUpdate, a.NextUpdate, a.MaxAge)
+		}
+	}
+	if h.asked != 2 {
+		t.Errorf("the master was asked %d times: an answer was kept", h.asked)
+	}
+	w := good()
+	w.Status.RevokedAt, w.Status.Reason = noon.Add(-time.Minute), db.ReasonKeyCompromise
+	h.says(w, nil)
+	if a := r.ask(absentSerial); a.Class != Revoked || a.NextUpdate.After(noon.Add(5*time.Minute)) {
+		t.Errorf("it is %s until %s", a.Class, a.NextUpdate)
+	}
+	// An old copy does not matter: the word has its own age.
+	r.setTime(noon.Add(40 * time.Hour))
+	w = good()
+	w.AsOf, w.Until = w.AsOf.Add(40*time.Hour), w.Until.Add(40*time.Hour)
+	h.says(w, nil)
+	if a := r.ask(absentSerial); a.Class != Good {
+		t.Errorf("with an old copy it is %s", a.Class)
+	}
+	h.says(Word{AsOf: w.AsOf, Until: w.Until}, nil)
+	if a := r.ask(absentSerial); a.Class != Unauthorized {
+		t.Errorf("absent, with an old copy, it is %s", a.Class)
+	}
+}
+
+// Whatever the master says, a row of the copy stands, and nobody is asked.
+func TestAheadNeverOverridesTheCopy(t *testing.T) {
+	r, h := newAheadRig(t)
+	h.says(good(), nil)
+	for serial, class := range map[*big.Int]Class{goodSerial: Good, revokedSerial: Revoked, holdSerial: Revoked} {
+		if a := r.ask(serial); a.Class != class {
+			t.Errorf("%x is %s, want %s", serial, a.Class, class)
+		}
+	}
+	// What can have no certificate is not asked for either.
+	for _, serial := range []*big.Int{big.NewInt(-1), new(big.Int).Lsh(big.NewInt(1), 200)} {
+		if a := r.ask(serial); a.Class != Unknown {
+			t.Errorf("%x is %s", serial, a.Class)
+		}
+	}
+	if h.asked != 0 {
+		t.Errorf("the master was asked %d times", h.asked)
+	}
+}
+
+// Nobody who answers: unauthorized. One who says that it was not issued: as the copy
+// says, which is the table.
+func TestAheadSilentOrAbsent(t *testing.T) {
+	r, h := newAheadRig(t)
+	h.says(Word{}, errors.New("nobody"))
+	if a := r.ask(absentSerial); a.Class != Unauthorized {
+		t.Errorf("silent: it is %s", a.Class)
+	}
+	if log := r.logs.String(); !strings.Contains(log, "unanswered") || strings.Contains(log, "1004") {
+		t.Errorf("the log says %q", log)
+	}
+	ended := good()
+	ended.AsOf, ended.Until = noon.Add(-10*time.Minute), noon
+	future := good()
+	future.AsOf = noon.Add(maxSkew + time.Second)
+	for name, w := range map[string]Word{"ended": ended, "of the future": future} {
+		h.says(w, nil)
+		if a := r.ask(absentSerial); a.Class != Unauthorized {
+			t.Errorf("%s: it is %s", name, a.Class)
+		}
+	}
+	h.says(Word{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
+	if a := r.ask(absentSerial); a.Class != Unknown {
+		t.Errorf("absent: it is %s", a.Class)
+	}
+}
+
+// In doubt, or for an issuer of profile br, nobody is asked: the table stands.
+func TestAheadIsNotAsked(t *testing.T) {
+	r, h := newAheadRig(t)
+	h.says(good(), nil)
+	r.policy(func(p *db.Policy) { p.Profile = db.ProfileBR })
+	if a := r.ask(absentSerial); a.Class != Unknown || a.NextUpdate.Sub(a.ThisUpdate) < minValidityBR {
+		t.Errorf("br: it is %s for %s", a.Class, a.NextUpdate.Sub(a.ThisUpdate))
+	}
+	r.policy(func(p *db.Policy) { p.Profile = db.ProfileRevocable })
+	r.source.edit(func() { r.source.horizon.Doubt = "the rows differ" })
+	if a := r.ask(absentSerial); a.Class != TryLater {
+		t.Errorf("in doubt: it is %s", a.Class)
+	}
+	if h.asked != 0 {
+		t.Errorf("the master was asked %d times", h.asked)
+	}
+}
+
+// A request for many serials waits for one second, not for one each.
+func TestAheadBoundsARequest(t *testing.T) {
+	r, h := newAheadRig(t)
+	h.says(Word{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
+	h.pause = 600 * time.Millisecond
+	request := join(t, nil, r.request(absentSerial), r.request(big.NewInt(0x1005)), r.request(big.NewInt(0x1006)))
+	if a := r.Answer(t.Context(), request); a.Class != Unauthorized {
+		t.Errorf("three questions of 0.6 s each were answered with %s", a.Class)
+	}
+}

@@ -1,0 +1,154 @@
+package feed
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// Answer is the master's word on one serial that a site's copy does not have, signed
+// by a key that the key set names for answers alone. It is no row: it enters no copy.
+type Answer struct {
+	Origin          string
+	KeySet          int64
+	Epoch, Position int64
+	Issuer          Hash // db.Issuer.Key: SHA-256 of the subject and SubjectPublicKeyInfo
+	Serial          db.Serial
+	Issued          bool
+	Status          db.Status // where Issued; whole seconds
+	AsOf            time.Time // the master's clock, in microseconds
+	Until           time.Time // not believed from then on
+}
+
+const (
+	// AnswerLife bounds Until - AsOf.
+	AnswerLife = 5 * time.Minute
+	// absentLife is that of the word that a serial is not issued: it may be, any moment.
+	absentLife = 20 * time.Second
+
+	answerSuffix = "/answer"
+)
+
+// ErrAnswer says that an answer is not one to the question that was asked.
+var ErrAnswer = errors.New("it does not answer the question")
+
+// NewAnswer is what the master says of a serial.
+func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a db.Asked) Answer {
+	answer := Answer{
+		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,
+		Status: a.Status, AsOf: a.AsOf.UTC().Truncate(time.Microsecond),
+	}
+	answer.Until = answer.AsOf.Add(AnswerLife)
+	if !a.Issued {
+		answer.Until = answer.AsOf.Add(absentLife)
+	}
+	return answer
+}
+
+// Text is what is signed.
+func (a *Answer) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s%s\nkeys %d\nepoch %d\nposition %d\nissuer %s\nserial %s\n", a.Origin, answerSuffix, a.KeySet, a.Epoch, a.Position, b64(a.Issuer), a.Serial)
+	switch {
+	case !a.Issued:
+		b.WriteString("status absent\n")
+	case a.Status.Revoked():
+		reason := a.Status.Reason.String()
+		if reason == "" {
+			reason = "unspecified"
+		}
+		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", stamp(a.Status.RevokedAt), reason, stamp(a.Status.NotAfter))
+	default:
+		fmt.Fprintf(&b, "status good\nnot_after %s\n", stamp(a.Status.NotAfter))
+	}
+	fmt.Fprintf(&b, "as_of %s\nuntil %s\n", stamp(a.AsOf), stamp(a.Until))
+	return b.String()
+}
+
+// Sign makes the note of an answer.
+func (a *Answer) Sign(signer note.Signer) ([]byte, error) {
+	if _, err := ParseAnswer(a.Text()); err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	return sign(a.Text(), signer)
+}
+
+// ParseAnswer reads a text, without judging who signed it.
+func ParseAnswer(text string) (*Answer, error) {
+	l := &lines{rest: text}
+	a := &Answer{Status: db.Status{Reason: db.ReasonNone}}
+	a.Origin = l.suffixed(answerSuffix)
+	a.KeySet, a.Epoch, a.Position = l.number(l.value("keys")), l.number(l.value("epoch")), l.number(l.value("position"))
+	a.Issuer = l.hash(l.value("issuer"))
+	serial, err := hex.DecodeString(l.value("serial"))
+	if err != nil || !AskableSerial(serial) {
+		l.fail("a serial", "")
+	}
+	a.Serial = serial
+	a.status(l)
+	a.AsOf, a.Until = l.time(l.value("as_of")), l.time(l.value("until"))
+	if l.err == nil && (a.Text() != text || l.rest != "") {
+		l.err = fmt.Errorf("%w: it is written in another way than ours", errNote)
+	}
+	if l.err == nil {
+		l.err = CheckOrigin(a.Origin)
+	}
+	if l.err == nil && (!a.AsOf.Before(a.Until) || a.Until.Sub(a.AsOf) > AnswerLife) {
+		l.err = fmt.Errorf("%w: it ends within %v after as_of", errNote, AnswerLife)
+	}
+	if l.err != nil {
+		return nil, fmt.Errorf("reading an answer: %w", l.err)
+	}
+	return a, nil
+}
+
+// status reads the lines of status and not_after.
+func (a *Answer) status(l *lines) {
+	value := l.value("status")
+	switch word, rest, _ := strings.Cut(value, " "); {
+	case value == "absent":
+		return
+	case value == "good":
+	case word == "revoked":
+		at, reason, _ := strings.Cut(rest, " ")
+		var err error
+		if a.Status.RevokedAt = l.time(at); a.Status.RevokedAt.IsZero() || reason == "" {
+			l.fail("status", value)
+		}
+		if a.Status.Reason, err = db.ParseReason(reason); err != nil {
+			l.fail("a reason", reason)
+		}
+	default:
+		l.fail("status", value)
+	}
+	a.Issued, a.Status.NotAfter = true, l.time(l.value("not_after"))
+}
+
+// AskableSerial says whether a serial can have been issued at all: 1 to 20 octets in
+// their shortest form, not negative (RFC 5280 section 4.1.2.2).
+func AskableSerial(s db.Serial) bool {
+	return len(s) > 0 && len(s) <= db.MaxSerialLen && s[0] < 0x80 && (len(s) == 1 || s[0] != 0 || s[1] >= 0x80)
+}
+
+// OpenAnswer reads an answer that a key which the set names for answers has signed.
+// Whether it answers the question at hand is the caller's to judge.
+func (k *KeySet) OpenAnswer(signed []byte) (*Answer, error) {
+	text, key, err := openBy(k.Answers, signed, MaxNote)
+	if err != nil {
+		return nil, fmt.Errorf("reading an answer: %w", err)
+	}
+	a, err := ParseAnswer(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.admit(a.Origin, a.KeySet, a.Epoch, a.AsOf, key); err != nil {
+		return nil, fmt.Errorf("reading an answer: %w", err)
+	}
+	return a, nil
+}

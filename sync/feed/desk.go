@@ -1,0 +1,193 @@
+package feed
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// DeskConfig says what answers questions for single serials, at the master.
+type DeskConfig struct {
+	// Store is the master's database, by a login in ocsp_publisher.
+	Store *db.Store
+	// Key signs answers; the key set names it for that.
+	Key *Key
+	// Keys is the set in force; with a Root a newer one is taken up.
+	Keys *KeySet
+	Root note.Verifier
+	// Rate is how many questions one site may ask each second, in the long run, and
+	// Burst how many at once. Defaults 20 and 40: what issuing 20 certificates a second
+	// that are asked for before the feed brings them would want. Beyond it: 429.
+	Rate, Burst float64
+	// Metrics may be nil.
+	Metrics *DeskMetrics
+	Log     *slog.Logger
+	// Now is the clock of the rate. Default time.Now.
+	Now func() time.Time
+}
+
+// Desk answers what the master knows of one serial, signed. Safe for concurrent use.
+type Desk struct {
+	cfg     DeskConfig
+	trouble trouble
+
+	mu      sync.Mutex // guards ring and buckets
+	ring    keyring
+	buckets map[Pin]*Bucket
+}
+
+// NewDesk fills in defaults.
+func NewDesk(cfg DeskConfig) *Desk {
+	if cfg.Rate == 0 {
+		cfg.Rate, cfg.Burst = 20, 40
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	d := &Desk{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key), buckets: map[Pin]*Bucket{}}
+	d.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
+	return d
+}
+
+// Trouble says why nothing can be answered; empty: nothing is known of any, or d is nil.
+func (d *Desk) Trouble() string {
+	if d == nil {
+		return ""
+	}
+	return d.trouble.get()
+}
+
+// admits takes one question from what a site may ask.
+func (d *Desk) admits(pin Pin) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.buckets[pin]
+	if b == nil { // as many as there are guests
+		b = NewBucket(d.cfg.Rate, d.cfg.Burst)
+		d.buckets[pin] = b
+	}
+	return b.Take(d.cfg.Now())
+}
+
+// answer signs what the master says of a serial now.
+func (d *Desk) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+	asked, err := d.cfg.Store.Asked(ctx, issuer, serial)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	_, err = d.ring.renew(ctx, d.cfg.Now())
+	set := d.ring.set
+	var key *Key
+	if err == nil {
+		key, err = d.ring.signer(asked.Epoch, asked.AsOf)
+	}
+	d.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	a := NewAnswer(set.Origin, set.Number, issuer, serial, asked)
+	return a.Sign(key)
+}
+
+// ask is GET /feed/ask?issuer=HEX&serial=HEX.
+func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
+	d := s.cfg.Desk
+	w.Header().Set("Cache-Control", "no-store")
+	query := r.URL.Query()
+	issuer, err := hex.DecodeString(query.Get("issuer"))
+	serial, err2 := hex.DecodeString(query.Get("serial"))
+	if err != nil || err2 != nil || len(issuer) != len(Hash{}) || !AskableSerial(serial) {
+		http.Error(w, "issuer wants 64 hex digits, serial 1 to 20 octets in hex", http.StatusBadRequest)
+		return
+	}
+	pin, _ := peerPin(r.TLS) // without guests: all share one rate
+	if !d.admits(pin) {
+		d.cfg.Metrics.count(deskLimited)
+		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+	defer cancel()
+	signed, err := d.answer(ctx, [32]byte(issuer), serial)
+	switch {
+	case err == nil:
+		d.trouble.set("")
+		d.cfg.Metrics.count(deskAnswered)
+		s.limit(w, 0, len(signed))
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write(signed) // a guest that leaves early asks again
+		return
+	case errors.Is(err, db.ErrNoIssuer):
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+	case r.Context().Err() != nil: // the guest left
+	default:
+		if d.trouble.set(err.Error()) {
+			d.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
+		}
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+	}
+	d.cfg.Metrics.count(deskFailed)
+}
+
+// DeskMetrics counts questions. A nil *DeskMetrics counts nothing.
+type DeskMetrics struct{ asked *prometheus.CounterVec }
+
+// What became of a question.
+const (
+	deskAnswered = "answered"
+	deskLimited  = "limited" // the site asked too often
+	deskFailed   = "failed"
+)
+
+// NewDeskMetrics registers ocspsyncd_feed_questions_total{outcome}: questions for
+// single serials, by what became of them.
+func NewDeskMetrics(registry prometheus.Registerer) *DeskMetrics {
+	m := &DeskMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspsyncd_feed_questions_total", Help: "Questions of sites for single serials, by what became of them.",
+	}, []string{"outcome"})}
+	for _, outcome := range []string{deskAnswered, deskLimited, deskFailed} {
+		m.asked.WithLabelValues(outcome)
+	}
+	registry.MustRegister(m.asked)
+	return m
+}
+
+func (m *DeskMetrics) count(outcome string) {
+	if m != nil {
+		m.asked.WithLabelValues(outcome).Inc()
+	}
+}
+
+// Bucket bounds a rate: tokens come at an even pace and are kept up to a number. It
+// is for one goroutine, or under its owner's lock.
+type Bucket struct {
+	rate, burst float64
+	held        float64
+	at          time.Time
+}
+
+// NewBucket is full: burst tokens, rate new ones a second.
+func NewBucket(rate, burst float64) *Bucket { return &Bucket{rate: rate, burst: burst, held: burst} }
+
+// Take takes a token, if there is one.
+func (b *Bucket) Take(now time.Time) bool {
+	if !b.at.IsZero() {
+		b.held = min(b.burst, b.held+max(0, now.Sub(b.at).Seconds())*b.rate)
+	}
+	b.at = now
+	if b.held < 1 {
+		return false
+	}
+	b.held--
+	return true
+}

@@ -1,0 +1,238 @@
+package pull
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// AskerConfig says whom to ask for a serial that the copy does not have.
+type AskerConfig struct {
+	// Store is the site's database: it has the newest key set.
+	Store *db.Store
+	// Origin of the feed, and its root's key, both pinned.
+	Origin string
+	Root   note.Verifier
+	// Sources in the order of preference; only the master answers.
+	Sources []*feed.Client
+	// Metrics may be nil.
+	Metrics *AskerMetrics
+	Log     *slog.Logger
+	// Now is the site's clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Bounds of asking.
+const (
+	// askTimeout bounds one question to the sources: ocspd waits feed.AskTimeout.
+	askTimeout = 800 * time.Millisecond
+	// askRate and askBurst bound what goes out: half of what the master's desk lets
+	// pass, so that a flood of serials ends here.
+	askRate, askBurst = 10, 20
+	// maxAbroad is how many questions are under way at the sources: half of what one
+	// guest may have there, so that news still come.
+	maxAbroad = 4
+	// rememberFor is how long an answer is given again: a revocation that follows at
+	// once is not overlooked for longer.
+	rememberFor = 10 * time.Second
+	// silentFor is how long nobody is asked after nobody answered.
+	silentFor = time.Second
+	// maxRemembered bounds the memory: 4,096 answers are 4 MB.
+	maxRemembered = 4096
+)
+
+// Asker asks the feed's sources for single serials, for this site's ocspd, which
+// judges what it is told by itself. Nothing is stored. It is an http.Handler for
+// GET /ask?issuer=HEX&serial=HEX&position=P on a socket of this machine.
+type Asker struct {
+	cfg   AskerConfig
+	slots chan struct{}
+
+	mu         sync.Mutex // guards what follows
+	remembered map[string]memory
+	bucket     *feed.Bucket
+	silent     time.Time // nobody is asked before
+	fault      Fault     // logged last
+}
+
+// memory is one answer, until when it is given again.
+type memory struct {
+	told     []byte
+	issued   bool
+	position int64
+	until    time.Time
+}
+
+// NewAsker fills in defaults.
+func NewAsker(cfg AskerConfig) *Asker {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Asker{
+		cfg: cfg, slots: make(chan struct{}, maxAbroad), remembered: map[string]memory{}, bucket: feed.NewBucket(askRate, askBurst),
+	}
+}
+
+func (a *Asker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	issuer, err := hex.DecodeString(query.Get("issuer"))
+	serial, err2 := hex.DecodeString(query.Get("serial"))
+	position, err3 := strconv.ParseInt(query.Get("position"), 10, 64)
+	if r.Method != http.MethodGet || r.URL.Path != "/ask" || errors.Join(err, err2, err3) != nil || len(issuer) != 32 || !feed.AskableSerial(serial) {
+		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
+	defer cancel()
+	told, outcome := a.ask(ctx, [32]byte(issuer), serial, position)
+	a.cfg.Metrics.count(outcome)
+	switch outcome {
+	case askFetched, askRemembered:
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = w.Write(told) // ocspd may have given up
+	case askShed:
+		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
+	default:
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+	}
+}
+
+// ask gives an answer from memory, or gets one from a source.
+func (a *Asker) ask(ctx context.Context, issuer [32]byte, serial db.Serial, position int64) (told []byte, outcome string) {
+	key := string(issuer[:]) + string(serial)
+	told, outcome = a.recall(key, position)
+	if outcome != askFetched {
+		return told, outcome
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, askShed
+	}
+	answer, told, err := a.fetch(ctx, issuer, serial)
+	a.note(ctx, key, answer, told, err)
+	if err != nil {
+		return nil, askUnanswered
+	}
+	return told, askFetched
+}
+
+// recall says what is remembered; askFetched says that a source may be asked now.
+func (a *Asker) recall(key string, position int64) (told []byte, outcome string) {
+	now := a.cfg.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, found := a.remembered[key]
+	switch {
+	// That there is a certificate is of use only to a copy that lies behind.
+	case found && now.Before(m.until) && (!m.issued || m.position > position):
+		return m.told, askRemembered
+	case now.Before(a.silent):
+		return nil, askUnanswered
+	case !a.bucket.Take(now):
+		return nil, askShed
+	}
+	return nil, askFetched
+}
+
+// note remembers what came of a question to the sources.
+func (a *Asker) note(ctx context.Context, key string, answer *feed.Answer, told []byte, err error) {
+	now := a.cfg.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.silent = now.Add(silentFor)
+		if fault := FaultOf(err); fault != a.fault { // not the error: it names the serial
+			a.fault = fault
+			a.cfg.Log.WarnContext(ctx, "no source answers for single serials", slog.String("fault", string(fault)))
+		}
+		return
+	}
+	a.fault = ""
+	if len(a.remembered) >= maxRemembered {
+		for k, m := range a.remembered {
+			if !now.Before(m.until) {
+				delete(a.remembered, k)
+			}
+		}
+	}
+	if len(a.remembered) >= maxRemembered {
+		clear(a.remembered)
+	}
+	until := now.Add(rememberFor)
+	if answer.Until.Before(until) {
+		until = answer.Until
+	}
+	a.remembered[key] = memory{told, answer.Issued, answer.Position, until}
+}
+
+// fetch asks the sources in turn, and takes what is verified.
+func (a *Asker) fetch(ctx context.Context, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
+	_, keys, err := a.cfg.Store.FeedKeys(ctx)
+	if err != nil {
+		return nil, nil, local(err)
+	}
+	set, err := feed.OpenKeySet(keys, a.cfg.Origin, a.cfg.Root)
+	if err != nil {
+		return nil, nil, local(err)
+	}
+	err = ErrGap // no source at all
+	for _, source := range a.cfg.Sources {
+		var signed []byte
+		if signed, err = source.Ask(ctx, issuer, serial); err != nil {
+			continue
+		}
+		answer, bad := set.OpenAnswer(signed)
+		if bad == nil && (answer.Issuer != issuer || string(answer.Serial) != string(serial)) {
+			bad = ErrMixed
+		}
+		if err = bad; err != nil {
+			continue
+		}
+		told, err := feed.Told{Keys: keys, Note: signed}.Marshal()
+		return answer, told, err
+	}
+	return nil, nil, err
+}
+
+// AskerMetrics counts questions. A nil *AskerMetrics counts nothing.
+type AskerMetrics struct{ asked *prometheus.CounterVec }
+
+// What became of a question.
+const (
+	askFetched    = "fetched"
+	askRemembered = "remembered"
+	askShed       = "shed" // too many
+	askUnanswered = "unanswered"
+)
+
+// NewAskerMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions
+// for serials that the copy does not have, by what became of them.
+func NewAskerMetrics(registry prometheus.Registerer) *AskerMetrics {
+	m := &AskerMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspsyncd_ask_questions_total", Help: "Questions of ocspd for serials that the copy does not have, by what became of them.",
+	}, []string{"outcome"})}
+	for _, outcome := range []string{askFetched, askRemembered, askShed, askUnanswered} {
+		m.asked.WithLabelValues(outcome)
+	}
+	registry.MustRegister(m.asked)
+	return m
+}
+
+func (m *AskerMetrics) count(outcome string) {
+	if m != nil {
+		m.asked.WithLabelValues(outcome).Inc()
+	}
+}
