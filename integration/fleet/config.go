@@ -137,7 +137,7 @@ admin: {{quote .Admin}}
 {{template "peer" .Feed}}
   sources:
 {{- range .Feed.Sources}}
-    - {url: {{quote .URL}}, pin: {{quote .Pin}}}
+    - {url: {{quote .URL}}, pin: {{quote .Pin}}{{if .Master}}, master: true{{end}}}
 {{- end}}
   listen: {{quote .Feed.Listen}}
 {{- if .Feed.Peers}}

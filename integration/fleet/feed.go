@@ -138,8 +138,11 @@ type feedView struct {
 }
 
 type (
-	sourceView struct{ URL, Pin string }
-	peerView   struct{ Name, Pin string }
+	sourceView struct {
+		URL, Pin string
+		Master   bool
+	}
+	peerView struct{ Name, Pin string }
 )
 
 func feedURL(port int) string { return "https://" + address(port) }
@@ -172,9 +175,9 @@ func (f *Fleet) siteFeed(i int) *feedView {
 	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), Listen: address(ports.feed(i))}
 	for _, n := range o.sources(i) {
 		if n < 0 {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin})
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin, true})
 		} else {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n]})
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n], false})
 		}
 	}
 	for n := range o.Sites {
