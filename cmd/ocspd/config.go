@@ -70,6 +70,12 @@ type Feed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC...
 	Root string `yaml:"root"`
+	// State is a file in which ocspd keeps the highest number of a key set that it has
+	// seen, so that after a restart, too, nobody who writes the database can show it an
+	// older set, with a key that was stolen and banned since. Its folder must exist, be
+	// ocspd's to write, and closed to ocspsyncd. Default empty: the number is forgotten
+	// with the process, and ocspd writes no file at all.
+	State string `yaml:"state"`
 }
 
 // Token says where the key is.
@@ -128,11 +134,7 @@ func (c *Config) Check(report func(key, problem string)) {
 			report(key+".sign_timeout", "cannot be negative")
 		}
 	}
-	if c.Feed.Root != "" {
-		if _, err := c.Feed.judge(); err != nil {
-			report("feed.root", err.Error())
-		}
-	}
+	c.Feed.check(report)
 	if len(c.Issuers) == 0 {
 		report("issuers", "is empty: name at least one issuer by certificate or fingerprint")
 	}

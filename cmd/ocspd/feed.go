@@ -22,20 +22,48 @@ func (f Feed) judge() (func(checkpoint, keys []byte) (db.Head, error), error) {
 	if err := feed.CheckOrigin(root.Name()); err != nil {
 		return nil, err
 	}
-	var newest int64 // a set that was replaced names keys that may be stolen by now
+	mark, err := openMark(f.State, f.Root)
+	if err != nil {
+		return nil, err
+	}
 	return func(checkpoint, keys []byte) (db.Head, error) {
 		set, err := feed.OpenKeySet(keys, root.Name(), root)
 		if err != nil {
 			return db.Head{}, err
 		}
-		if set.Number < newest {
-			return db.Head{}, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, newest, feed.ErrForged)
+		switch { // a set that was replaced names keys that may be stolen by now
+		case set.Number < mark.kept:
+			return db.Head{}, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, mark.kept, feed.ErrForged)
+		case set.Number > mark.kept:
+			if err := mark.keep(set.Number); err != nil {
+				return db.Head{}, err
+			}
 		}
-		newest = set.Number
 		c, err := set.OpenCheckpoint(checkpoint)
 		if err != nil {
 			return db.Head{}, err
 		}
 		return c.Head()
 	}, nil
+}
+
+func (f Feed) check(report func(key, problem string)) {
+	if f.Root == "" {
+		if f.State != "" {
+			report("feed.state", "is of no use without feed.root")
+		}
+		return
+	}
+	alone := Feed{Root: f.Root}
+	if _, err := alone.judge(); err != nil {
+		report("feed.root", err.Error())
+		return
+	}
+	mark, err := openMark(f.State, f.Root)
+	if err == nil {
+		err = mark.probe()
+	}
+	if err != nil {
+		report("feed.state", err.Error())
+	}
 }

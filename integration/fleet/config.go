@@ -163,7 +163,7 @@ issuers:
 {{- end}}
 {{- with .Feed}}
 # How fresh the copy is, only what was signed under this key says.
-feed: {root: {{quote .Root}}}
+feed: {root: {{quote .Root}}, state: {{quote .State}}}
 {{- end}}
 # Production: the load balancer's check interval times its failure count, plus one.
 drain_delay: 1s

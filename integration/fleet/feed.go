@@ -133,6 +133,7 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 // feedView is the feed's part of a configuration.
 type feedView struct {
 	Root, Key, TLSKey, Listen string
+	State                     string // of a site's ocspd
 	Sources                   []sourceView
 	Peers                     []peerView
 }
@@ -172,7 +173,7 @@ func (f *Fleet) siteFeed(i int) *feedView {
 	if f.trust == nil {
 		return nil
 	}
-	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), Listen: address(ports.feed(i))}
+	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), State: filepath.Join(o.etc(siteName(i)), "feed-state"), Listen: address(ports.feed(i))}
 	for _, n := range o.sources(i) {
 		if n < 0 {
 			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin, true})
