@@ -26,17 +26,23 @@ func (s *Store) SetFeedPin(ctx context.Context, site string, pin [32]byte, act A
 	return changed, nil
 }
 
-// FeedPins reads whom the roster lets in: sites that are not revoked, by pin.
-func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]string, error) {
-	rows, err := s.pool.Query(ctx, "select name, feed_key_pin from responder where feed_key_pin is not null and state <> 'revoked'")
+// FeedPin is whose a TLS key is. Only an active site is let in.
+type FeedPin struct {
+	Site  string
+	State ResponderState
+}
+
+// FeedPins reads the sites that have a TLS key for the feed, by its pin.
+func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
+	rows, err := s.pool.Query(ctx, "select name, state, feed_key_pin from responder where feed_key_pin is not null")
 	if err != nil {
 		return nil, fmt.Errorf("reading the feed pins: %w", plain(err))
 	}
-	pins := map[[32]byte]string{}
-	var name string
+	pins := map[[32]byte]FeedPin{}
+	var whose FeedPin
 	var pin []byte
-	_, err = pgx.ForEachRow(rows, []any{&name, &pin}, func() error {
-		pins[[32]byte(pin)] = name
+	_, err = pgx.ForEachRow(rows, []any{&whose.Site, &whose.State, &pin}, func() error {
+		pins[[32]byte(pin)] = whose
 		return nil
 	})
 	if err != nil {

@@ -237,6 +237,15 @@ func (s *Store) SetBarred(ctx context.Context, why string) error {
 	return nil
 }
 
+// Barred reads what SetBarred recorded.
+func (s *Store) Barred(ctx context.Context) (string, error) {
+	var why string
+	if err := s.pool.QueryRow(ctx, "select coalesce(max(barred), '') from site_state").Scan(&why); err != nil {
+		return "", fmt.Errorf("reading whether the master bars this site: %w", plain(err))
+	}
+	return why, nil
+}
+
 // SetSkew records how far this site's clock is ahead of the master's, for ocspd.
 func (s *Store) SetSkew(ctx context.Context, skew time.Duration, at time.Time) error {
 	_, err := s.pool.Exec(ctx, "update site_state set skew_ms = $1, skew_at = $2", skew.Milliseconds(), at.UTC())

@@ -19,7 +19,7 @@ import (
 func (p *program) dbCommand() *cobra.Command {
 	return noun("db", "set up and look at a database (as its superuser)",
 		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand(),
-		p.dbLimitCommand(), p.dbEpochCommand())
+		p.dbLimitCommand(), p.dbEpochCommand(), p.dbPurgeCommand())
 }
 
 // roleFlag adds --role, whose default is the configuration's.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +77,12 @@ type Feed struct {
 	// nobody answers within a second, the client gets unauthorized. Not for issuers of
 	// profile br. Needs root. Empty: off, the copy's word counts.
 	AskSocket string `yaml:"ask_socket"`
+	// State is a file in which ocspd keeps the highest number of a key set that it has
+	// seen, so that after a restart, too, nobody who writes the database can show it an
+	// older set, with a key that was stolen and banned since. Its folder must exist, be
+	// ocspd's to write, and closed to ocspsyncd. Default empty: the number is forgotten
+	// with the process, and ocspd writes no file at all.
+	State string `yaml:"state"`
 }
 
 // Token says where the key is.
@@ -136,18 +141,7 @@ func (c *Config) Check(report func(key, problem string)) {
 			report(key+".sign_timeout", "cannot be negative")
 		}
 	}
-	if c.Feed.Root != "" {
-		if _, err := c.Feed.trusted(); err != nil {
-			report("feed.root", err.Error())
-		}
-	}
-	switch {
-	case c.Feed.AskSocket == "":
-	case c.Feed.Root == "":
-		report("feed.ask_socket", "needs feed.root: answers are believed under it alone")
-	case !filepath.IsAbs(c.Feed.AskSocket):
-		report("feed.ask_socket", "wants an absolute path")
-	}
+	c.Feed.check(report)
 	if len(c.Issuers) == 0 {
 		report("issuers", "is empty: name at least one issuer by certificate or fingerprint")
 	}

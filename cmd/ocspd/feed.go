@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -13,13 +14,13 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// trusted opens key sets under the pinned root, and remembers the highest number: a set
-// that was replaced names keys that may be stolen by now. Safe for concurrent use.
+// trusted opens key sets under the pinned root, and none that was replaced. Safe for
+// concurrent use.
 type trusted struct {
 	root note.Verifier
 
-	mu     sync.Mutex // guards newest
-	newest int64
+	mu   sync.Mutex // guards mark
+	mark *keySetMark
 }
 
 // trusted is nil where no root is pinned.
@@ -34,7 +35,11 @@ func (f Feed) trusted() (*trusted, error) {
 	if err := feed.CheckOrigin(root.Name()); err != nil {
 		return nil, err
 	}
-	return &trusted{root: root}, nil
+	mark, err := openMark(f.State, f.Root)
+	if err != nil {
+		return nil, err
+	}
+	return &trusted{root: root, mark: mark}, nil
 }
 
 func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
@@ -44,10 +49,14 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if set.Number < t.newest {
-		return nil, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, t.newest, feed.ErrForged)
+	switch { // a set that was replaced names keys that may be stolen by now
+	case set.Number < t.mark.kept:
+		return nil, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, t.mark.kept, feed.ErrForged)
+	case set.Number > t.mark.kept:
+		if err := t.mark.keep(set.Number); err != nil {
+			return nil, err
+		}
 	}
-	t.newest = set.Number
 	return set, nil
 }
 
@@ -86,4 +95,32 @@ func (a ahead) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db
 		return signer.Word{}, err
 	}
 	return signer.Word{Issued: answer.Issued, Status: answer.Status, AsOf: answer.AsOf, Until: answer.Until}, nil
+}
+
+func (f Feed) check(report func(key, problem string)) {
+	switch {
+	case f.AskSocket == "":
+	case f.Root == "":
+		report("feed.ask_socket", "needs feed.root: answers are believed under it alone")
+	case !filepath.IsAbs(f.AskSocket):
+		report("feed.ask_socket", "wants an absolute path")
+	}
+	if f.Root == "" {
+		if f.State != "" {
+			report("feed.state", "is of no use without feed.root")
+		}
+		return
+	}
+	alone := Feed{Root: f.Root}
+	if _, err := alone.trusted(); err != nil {
+		report("feed.root", err.Error())
+		return
+	}
+	mark, err := openMark(f.State, f.Root)
+	if err == nil {
+		err = mark.probe()
+	}
+	if err != nil {
+		report("feed.state", err.Error())
+	}
 }

@@ -106,7 +106,7 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 		if err != nil {
 			return nil, err
 		}
-		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Identity: identity})
+		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity})
 		if err != nil {
 			return nil, err
 		}

@@ -65,6 +65,10 @@ type Source struct {
 	URL string `yaml:"url"`
 	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
 	Pin string `yaml:"pin"`
+	// Master says that this is the master itself. When it knows this site and refuses
+	// it, since it was suspended or revoked, ocspd stops saying good and unknown until
+	// it is let in again. No peer can do that. Default false.
+	Master bool `yaml:"master"`
 }
 
 // Peer is a site that may fetch from this one.

@@ -141,7 +141,7 @@ admin: {{quote .Admin}}
 {{template "peer" .Feed}}
   sources:
 {{- range .Feed.Sources}}
-    - {url: {{quote .URL}}, pin: {{quote .Pin}}}
+    - {url: {{quote .URL}}, pin: {{quote .Pin}}{{if .Master}}, master: true{{end}}}
 {{- end}}
   listen: {{quote .Feed.Listen}}
 {{- with .Feed.Ask}}
@@ -171,7 +171,7 @@ issuers:
 {{- end}}
 {{- with .Feed}}
 # How fresh the copy is, only what was signed under this key says.
-feed: {root: {{quote .Root}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
+feed: {root: {{quote .Root}}, state: {{quote .State}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
 {{- end}}
 # Production: the load balancer's check interval times its failure count, plus one.
 drain_delay: 1s

@@ -146,13 +146,17 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 type feedView struct {
 	Root, Key, TLSKey, Listen string
 	Answer, Ask               string // key file, socket; empty: none
+	State                     string // of a site's ocspd
 	Sources                   []sourceView
 	Peers                     []peerView
 }
 
 type (
-	sourceView struct{ URL, Pin string }
-	peerView   struct{ Name, Pin string }
+	sourceView struct {
+		URL, Pin string
+		Master   bool
+	}
+	peerView struct{ Name, Pin string }
 )
 
 func feedURL(port int) string { return "https://" + address(port) }
@@ -182,15 +186,15 @@ func (f *Fleet) siteFeed(i int) *feedView {
 	if f.trust == nil {
 		return nil
 	}
-	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), Listen: address(ports.feed(i))}
+	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), State: filepath.Join(o.etc(siteName(i)), "feed-state"), Listen: address(ports.feed(i))}
 	if f.trust.answer != "" && o.mode(i) == syncFeed {
 		v.Ask = filepath.Join(o.etc(siteName(i)), "ask.sock")
 	}
 	for _, n := range o.sources(i) {
 		if n < 0 {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin})
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin, true})
 		} else {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n]})
+			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n], false})
 		}
 	}
 	for n := range o.Sites {

@@ -109,7 +109,7 @@ func (w Withdrawal) delivery() Step {
 		for now := first; err == nil; now, err = w.Store.SiteAccess(ctx, w.Site) {
 			switch {
 			case now.Confirmed == nil:
-				return "no stream runs: the site learns of it when its access fails", nil
+				return "no stream runs: the site learns of it by the feed, or when its access fails", nil
 			case *now.Confirmed >= first.Written:
 				return "the site has it", nil
 			case time.Since(began) > patience:

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"ocspfleet/db"
@@ -21,6 +22,9 @@ type ClientConfig struct {
 	URL string
 	// Pin of the source's TLS key.
 	Pin Pin
+	// Master says that the source is the master itself: by its word alone this site
+	// is barred. What a peer says of that counts for nothing.
+	Master bool
 	// Identity of this site; its pin stands on the source's list.
 	Identity *Identity
 	// Stall is how long an answer may bring nothing, or be slower than 64 kbit/s
@@ -44,6 +48,8 @@ var (
 	ErrSlow = fmt.Errorf("%w: it is too slow", ErrSource)
 	// ErrEndless says that it sends more than any answer has.
 	ErrEndless = fmt.Errorf("%w: it sends too much", ErrSource)
+	// ErrBarred says that it knows this site, and does not let it in. It is an ErrPin, too.
+	ErrBarred = fmt.Errorf("%w: this site is not let in any more", ErrPin)
 )
 
 // NewClient checks the address; it connects on first use.
@@ -69,6 +75,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 
 // String names the source, in logs.
 func (c *Client) String() string { return c.base }
+
+// Master says whether the source is the master itself.
+func (c *Client) Master() bool { return c.cfg.Master }
 
 // Pin is the one of the source's TLS key.
 func (c *Client) Pin() Pin { return c.cfg.Pin }
@@ -175,7 +184,7 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 	case http.StatusNotFound:
 		return nil, db.ErrNotSealed
 	case http.StatusForbidden:
-		return nil, fmt.Errorf("%w: this site's key is not on its list", ErrPin)
+		return nil, refusal(response.Body)
 	default:
 		return nil, fmt.Errorf("%w: status %d", ErrSource, response.StatusCode)
 	}
@@ -197,6 +206,16 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 		return nil, fmt.Errorf("%w: an empty answer", ErrSource)
 	}
 	return body, nil
+}
+
+// refusal says how a source turned this site away.
+func refusal(body io.Reader) error {
+	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
+	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
+	case db.ResponderSuspended, db.ResponderRevoked:
+		return fmt.Errorf("%w: it is %s", ErrBarred, state)
+	}
+	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)
 }
 
 // paced tells of each octet that came.

@@ -19,6 +19,9 @@ type Guestbook struct {
 	log    *slog.Logger
 	every  time.Duration // between two looks at the roster
 
+	// Run's alone: until when a site that was taken out stays.
+	leaving map[Pin]time.Time
+
 	mu   sync.Mutex // guards seen
 	seen map[string]db.FeedGuest
 }
@@ -26,6 +29,10 @@ type Guestbook struct {
 const (
 	// rosterEvery is how soon a revoked site is shut out.
 	rosterEvery = 500 * time.Millisecond
+	// Farewell is how long a site that was suspended or revoked just now may go on, so
+	// that the poll that it waits in brings it that news, and an honest one stops by
+	// itself: 2 s at most, with the look before. One that was broken into gains no more.
+	Farewell = 1500 * time.Millisecond
 	// noteEvery is how often it is written down who came.
 	noteEvery = 5 * time.Second
 )
@@ -74,12 +81,31 @@ func (b *Guestbook) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sites := make(map[Pin]string, len(roster))
-	for pin, site := range roster {
-		sites[pin] = site
-	}
-	b.guests.Set(sites)
+	b.admit(roster, time.Now())
 	return nil
+}
+
+// admit lets in the active sites, and for a moment those that were active just now.
+func (b *Guestbook) admit(roster map[[32]byte]db.FeedPin, now time.Time) {
+	sites, barred, leaving := map[Pin]string{}, map[Pin]db.ResponderState{}, map[Pin]time.Time{}
+	for pin, r := range roster {
+		if r.State == db.ResponderActive {
+			sites[pin] = r.Site
+			continue
+		}
+		until, known := b.leaving[pin]
+		if _, in := b.guests.Site(pin); in && !known {
+			until = now.Add(Farewell)
+		}
+		leaving[pin] = until
+		if now.Before(until) {
+			sites[pin] = r.Site
+		} else {
+			barred[pin] = r.State
+		}
+	}
+	b.leaving = leaving
+	b.guests.SetBarring(sites, barred)
 }
 
 func (b *Guestbook) write(ctx context.Context) error {

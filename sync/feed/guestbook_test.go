@@ -2,9 +2,11 @@ package feed_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	}
 	guests := &feed.Guests{}
 	book := feed.NewGuestbook(publisher, guests, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(book.Watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })))
+	server := httptest.NewUnstartedServer(book.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Board: &feed.Board{}, Guests: guests, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
 	server.TLS = master.ServerTLS(guests)
 	server.EnableHTTP2 = true
@@ -70,12 +72,32 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 		return err == nil && seen["site-a"].Position == 17 && time.Since(seen["site-a"].SeenAt) < time.Hour
 	})
 
+	client, err := feed.NewClient(feed.ClientConfig{URL: server.URL, Pin: master.Pin, Identity: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	if _, err := staff.SuspendResponder(t.Context(), "site-a", who); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is told that it is suspended", func() bool {
+		_, err := client.Keys(t.Context())
+		return errors.Is(err, feed.ErrBarred) && strings.Contains(err.Error(), "suspended")
+	})
+	if _, err := staff.RestoreResponder(t.Context(), "site-a", who); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is let in again", func() bool {
+		_, err := client.Keys(t.Context())
+		return errors.Is(err, db.ErrNotSealed) // there are none yet
+	})
+
 	if _, err := staff.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is shut out", func() bool { _, in := guests.Site(id.Pin); return !in })
-	if err := ask(); err == nil {
-		t.Error("a revoked site got an answer")
+	if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrBarred) || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("a revoked site got %v", err)
 	}
 	if _, err := staff.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {
 		t.Error("a revoked site was let in again")

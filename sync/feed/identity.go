@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"sync"
 	"time"
 )
 
@@ -66,29 +65,6 @@ func NewIdentity(private ed25519.PrivateKey) (*Identity, error) {
 
 func pinOf(c *x509.Certificate) Pin { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
 
-// Guests are the sites that may fetch the feed, by the pins of their keys. Safe
-// for concurrent use; the zero value admits nobody.
-type Guests struct {
-	mu    sync.RWMutex // guards sites
-	sites map[Pin]string
-}
-
-// Set replaces the list. Requests under way are judged by the new one before
-// they are answered.
-func (g *Guests) Set(sites map[Pin]string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.sites = sites
-}
-
-// Site names the guest with this pin.
-func (g *Guests) Site(p Pin) (string, bool) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	name, known := g.sites[p]
-	return name, known
-}
-
 // ErrPin says that the other side's TLS key is not the pinned one.
 var ErrPin = errors.New("the TLS key is not pinned here")
 
@@ -100,15 +76,16 @@ func peerPin(state *tls.ConnectionState) (Pin, bool) {
 	return pinOf(state.PeerCertificates[0]), true
 }
 
-// ServerTLS admits guests alone. Nobody comes back by a session ticket: the pin is
-// checked in each handshake, and by the handler in each request.
+// ServerTLS admits guests, and those who are to be told that they are barred. Nobody
+// comes back by a session ticket: the pin is checked in each handshake, and by the
+// handler in each request.
 func (id *Identity) ServerTLS(guests *Guests) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			pin, _ := peerPin(&state)
-			if _, known := guests.Site(pin); !known {
+			if !guests.knows(pin) {
 				return fmt.Errorf("%w: %s", ErrPin, pin)
 			}
 			return nil

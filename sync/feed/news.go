@@ -178,9 +178,9 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 			return n.Position > after
 		}
 	}
-	note := s.cfg.Board.Await(r.Context(), wait, news)
+	note := s.await(r, wait, news)
 	if !s.admits(r) { // the list may have changed meanwhile
-		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+		s.refuse(w, r)
 		return
 	}
 	h := w.Header()

@@ -99,7 +99,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	leave, code := s.enter(r)
 	if code != 0 {
-		http.Error(w, http.StatusText(code), code)
+		if code == http.StatusForbidden {
+			s.refuse(w, r)
+		} else {
+			http.Error(w, http.StatusText(code), code)
+		}
 		return
 	}
 	defer leave()
@@ -144,6 +148,31 @@ func (s *Server) admits(r *http.Request) bool {
 	return known
 }
 
+// refuse tells a site that is barred why, and nobody else anything. That its key is
+// the site's, the handshake has proven.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
+	text := http.StatusText(http.StatusForbidden)
+	if pin, proven := peerPin(r.TLS); proven {
+		if state, barred := s.cfg.Guests.Barred(pin); barred {
+			text = string(state)
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, http.StatusForbidden)
+}
+
+// await is the board's Await, for as long as the guest may wait here.
+func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
+	ctx := r.Context()
+	if s.cfg.Guests != nil {
+		pin, _ := peerPin(r.TLS)
+		var leave func()
+		ctx, leave = s.cfg.Guests.stay(ctx, pin)
+		defer leave()
+	}
+	return s.cfg.Board.Await(ctx, wait, enough)
+}
+
 func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 	_, note, err := s.cfg.Store.FeedKeys(r.Context())
 	s.answer(w, r, file{body: note, text: true}, err)
@@ -157,11 +186,11 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	seen := r.Header.Get("If-None-Match")
-	note := s.cfg.Board.Await(r.Context(), wait, func(n db.FeedNote) bool {
+	note := s.await(r, wait, func(n db.FeedNote) bool {
 		return n.Position > after || seen != "" && etag(n.Note) != seen
 	})
 	if !s.admits(r) { // the list may have changed meanwhile
-		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+		s.refuse(w, r)
 		return
 	}
 	var err error

@@ -224,7 +224,7 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	}()
 	time.Sleep(100 * time.Millisecond)
 	s.guests.Set(nil)
-	if err := <-came; !errors.Is(err, feed.ErrPin) {
+	if err := <-came; !errors.Is(err, feed.ErrPin) || errors.Is(err, feed.ErrBarred) {
 		t.Errorf("a running poll of a site that was taken off ended with %v", err)
 	}
 	if _, err := s.client.Keys(t.Context()); !errors.Is(err, feed.ErrPin) {

@@ -92,6 +92,21 @@ func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identi
 
 func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
+	return askedAt(tb, l, store, board, guest, wrap, false)
+}
+
+// serveMaster is serve by a source that is configured as the master.
+func serveMaster(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return askedAt(tb, l, store, board, guest, wrap, true)
+}
+
+func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+	tb.Helper()
 	guests, id := &feed.Guests{}, identity(tb)
 	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
 	server := feed.NewServer(feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}).HTTP()
@@ -102,7 +117,7 @@ func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, 
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	tb.Cleanup(func() { _ = server.Close(); <-done })
-	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Identity: guest, Stall: 2 * time.Second})
+	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Master: master, Identity: guest, Stall: 2 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -102,6 +102,9 @@ type Puller struct {
 	cleansed   bool      // the copy was seeded since it stood on a banned key's word
 	sources    []source
 	pair       pair
+	// barred is why the master does not let this site in, as ocspd was told.
+	barred     string
+	barredRead bool                  // from the database, once
 	sent       map[int64]feed.Sealed // segments that came with the news, by number
 }
 
@@ -200,6 +203,9 @@ func (p *Puller) load(ctx context.Context) error {
 		return err
 	}
 	p.cfg.Metrics.stands(p.copy.Head)
+	if err := p.loadBarred(ctx); err != nil {
+		return err
+	}
 	if p.keys == nil {
 		if err := p.loadKeys(ctx); err != nil || p.keys == nil {
 			return err
@@ -225,5 +231,8 @@ func (p *Puller) load(ctx context.Context) error {
 func (p *Puller) enter(source, trouble string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.barred != "" { // the rest is no matter then
+		trouble = p.barred
+	}
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
 }

@@ -65,7 +65,8 @@ func (p *Puller) choosePair(due []*source, now time.Time) []*source {
 	}
 	// Peers that missed a confirmation may have lost the way to the master, all of
 	// them: the first to find that asks it, and the others hear of it from that one.
-	late := p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late && !now.Before(master.due)
+	// A site that is barred has to hear from the master itself that it is over.
+	late := (p.barred != "" || p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late) && !now.Before(master.due)
 	if intact && (!late || p.pair.of[0] == master) {
 		return p.pair.of
 	}
@@ -97,6 +98,7 @@ func (p *Puller) nextDue(now time.Time) time.Duration {
 // left notes what is wrong with a source, and asks it later: each time twice as late.
 func (p *Puller) left(ctx context.Context, s *source, err error) {
 	fault := FaultOf(err)
+	p.noteBarred(ctx, s, err)
 	p.cfg.Metrics.faulty(fault)
 	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
 	s.due, s.known = p.cfg.Now().Add(s.pause), false
@@ -154,6 +156,9 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	var failed heard
 	for range chosen {
 		h := <-answers
+		if h.err == nil {
+			p.noteBarred(ctx, h.from, nil)
+		}
 		switch {
 		case h.err == nil && h.news != nil:
 			return h.from, p.use(ctx, h)

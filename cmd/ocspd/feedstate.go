@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// keySetMark is the highest number of a key set that this site has seen, in memory
+// and, with a path, in a file: an old set may name a key that was stolen since, and
+// whoever writes the database could show it again after a restart. The file names the
+// root; another root, newly pinned, begins anew. For one goroutine.
+type keySetMark struct {
+	path string // empty: in memory alone
+	root string // verifier key
+	kept int64
+}
+
+// openMark reads the file; one that is not there yet stands for no set.
+func openMark(path, root string) (*keySetMark, error) {
+	m := &keySetMark{path: path, root: root}
+	if path == "" {
+		return m, nil
+	}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the highest key set seen: %w", err)
+	}
+	of, number, found := strings.Cut(strings.TrimSuffix(string(raw), "\n"), " ")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !found || err != nil || n < 0 {
+		return nil, fmt.Errorf("reading the highest key set seen: %s is not what ocspd wrote: compare ocspctl feed show with what the CA says, then remove the file", path)
+	}
+	if of == root {
+		m.kept = n
+	}
+	return m, nil
+}
+
+// keep raises the mark. It is on disk before it counts, so that what was believed
+// once is never forgotten.
+func (m *keySetMark) keep(number int64) error {
+	if m.path != "" {
+		if err := m.write(number); err != nil {
+			return fmt.Errorf("keeping that key set %d was seen: %w", number, err)
+		}
+	}
+	m.kept = number
+	return nil
+}
+
+// probe finds a folder that cannot be written now, not with the next key set. It
+// leaves nothing: a check of the configuration may run as another user.
+func (m *keySetMark) probe() error {
+	if m.path == "" {
+		return nil
+	}
+	file, err := os.CreateTemp(filepath.Dir(m.path), filepath.Base(m.path)+".*")
+	if err != nil {
+		return fmt.Errorf("trying to write beside the highest key set seen: %w", err)
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// write replaces the file whole: a crash leaves the old one or the new one.
+func (m *keySetMark) write(number int64) error {
+	file, err := os.CreateTemp(filepath.Dir(m.path), filepath.Base(m.path)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(file, "%s %d\n", m.root, number)
+	if err == nil {
+		err = file.Sync()
+	}
+	err = errors.Join(err, file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), m.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(m.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

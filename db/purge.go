@@ -1,0 +1,64 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PurgeBatch is how many certificates go in one transaction: an urgent revocation
+// waits for one batch at most.
+const PurgeBatch = 5000
+
+// PurgedBefore reads up to where an issuer was purged; zero: never.
+func (s *Store) PurgedBefore(ctx context.Context, issuer IssuerID) (time.Time, error) {
+	var before time.Time
+	err := s.pool.QueryRow(ctx, "select before from purge where issuer_id = $1", issuer).Scan(&before)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading up to where issuer %d was purged: %w", issuer, plain(err))
+	}
+	return before.UTC(), nil
+}
+
+// Purgeable counts the certificates of an issuer that ended before a time, those of
+// responders excepted: they stay.
+func (s *Store) Purgeable(ctx context.Context, issuer IssuerID, before time.Time) (int64, error) {
+	var n int64
+	if err := s.pool.QueryRow(ctx, "select count(*) from purgeable($1, $2)", issuer, before).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting what issuer %d may lose: %w", issuer, plain(err))
+	}
+	return n, nil
+}
+
+// MarkPurge says that certificates of an issuer which ended before a time may go, and
+// has its absent serials answered with unauthorized. The time lies an hour before the
+// head's as_of at least, and never goes back. It returns false when it was so already.
+// An issuer that says revoked for never issued serials is refused.
+func (s *Store) MarkPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (bool, error) {
+	var changed bool
+	if err := s.pool.QueryRow(ctx, "select purge_mark($1, $2, $3, $4)", issuer, before, act.Why, act.User).Scan(&changed); err != nil {
+		return false, fmt.Errorf("marking issuer %d to be purged: %w", issuer, plain(err))
+	}
+	return changed, nil
+}
+
+// Purge deletes what the mark lets go, batch by batch, each with its audit entry, and
+// returns how many. Broken off, it is simply run again.
+func (s *Store) Purge(ctx context.Context, issuer IssuerID, act Act) (int64, error) {
+	var all int64
+	for {
+		var n int64
+		if err := s.pool.QueryRow(ctx, "select purge_batch($1, $2, $3, $4)", issuer, PurgeBatch, act.Why, act.User).Scan(&n); err != nil {
+			return all, fmt.Errorf("purging issuer %d, after %d certificates: %w", issuer, all, plain(err))
+		}
+		if all += n; n == 0 {
+			return all, nil
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package feed_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// A site that is suspended or revoked is told so, on its open connection and on a new
+// one, and a poll that it waits in ends at once. Others learn nothing.
+func TestBarredSiteIsToldWhy(t *testing.T) {
+	s := newServed(t)
+	s.seals(t, func(*feed.SealerConfig) {})
+	s.await(t, s.position(t))
+	if _, err := s.client.Keys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []db.ResponderState{db.ResponderSuspended, db.ResponderRevoked} {
+		s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+		came, began := make(chan error, 1), time.Now()
+		go func() {
+			_, err := s.client.News(context.WithoutCancel(t.Context()), s.board.Newest().Position+1000, nil, 85*time.Second)
+			came <- err
+		}()
+		time.Sleep(50 * time.Millisecond)
+		s.guests.SetBarring(nil, map[feed.Pin]db.ResponderState{s.site.Pin: state})
+		err := <-came
+		if took := time.Since(began); !errors.Is(err, feed.ErrBarred) || !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), string(state)) || took > time.Minute {
+			t.Errorf("the running poll of a %s site ended after %v with %v", state, took, err)
+		}
+		for name, client := range map[string]*feed.Client{"its open connection": s.client, "a new one": s.clientAs(t, s.site)} {
+			if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrBarred) || !strings.Contains(err.Error(), string(state)) {
+				t.Errorf("a %s site on %s was told %v", state, name, err)
+			}
+		}
+		if _, err := s.clientAs(t, newIdentity(t)).Keys(t.Context()); err == nil || errors.Is(err, feed.ErrBarred) {
+			t.Errorf("a stranger was told %v", err)
+		}
+	}
+	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+	if _, err := s.client.Keys(t.Context()); err != nil {
+		t.Errorf("a site that was let in again got %v", err)
+	}
+}

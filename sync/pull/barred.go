@@ -1,0 +1,56 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"ocspfleet/sync/feed"
+)
+
+// barred is what ocspd is told when the master closed the feed to this site.
+const barred = "the master does not let this site in any more: it was suspended or revoked (the CA's staff: ocspctl responder show)"
+
+// noteBarred tells ocspd when the master knows this site and refuses it: the news of
+// its revocation may never have come, so it says neither good nor unknown. Only an
+// answer of the master takes that back; a master that is away says nothing, and a
+// peer's word counts neither way, since whoever runs one could stop the others. A
+// site by native replication learns it by its login.
+func (p *Puller) noteBarred(ctx context.Context, s *source, err error) {
+	why := ""
+	switch {
+	case p.cfg.Mirror || !s.client.Master():
+		return
+	case errors.Is(err, feed.ErrBarred):
+		why = barred
+	case err != nil:
+		return
+	}
+	if p.barred == why {
+		return
+	}
+	call, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	if err := p.cfg.Store.SetBarred(call, why); err != nil {
+		p.cfg.Log.WarnContext(ctx, "whether the master lets this site in cannot be noted", slog.String("error", err.Error()))
+		return
+	}
+	if why != "" {
+		p.cfg.Log.ErrorContext(ctx, "site is barred", slog.String("source", s.client.String()), slog.String("error", err.Error()))
+	} else {
+		p.cfg.Log.InfoContext(ctx, "site is let in again", slog.String("source", s.client.String()))
+	}
+	p.barred = why
+}
+
+// loadBarred reads what was noted before this process began: only the master's
+// word takes it back.
+func (p *Puller) loadBarred(ctx context.Context) error {
+	if p.cfg.Mirror || p.barredRead {
+		return nil
+	}
+	var err error
+	p.barred, err = p.cfg.Store.Barred(ctx)
+	p.barredRead = err == nil
+	return err
+}

@@ -1,0 +1,109 @@
+package pull_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/sync/pull"
+)
+
+// barring refuses as the master does while it is told a state.
+func barring(state *atomic.Value) func(http.Handler) http.Handler {
+	return func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if text := state.Load().(string); text != "" {
+				http.Error(w, text, http.StatusForbidden)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+}
+
+// barred is what ocspd reads.
+func (s *site) barred(tb testing.TB) string {
+	tb.Helper()
+	var why string
+	err := s.store.Look(tb.Context(), func(_ context.Context, l *db.Look) error { why = l.Barred; return nil })
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return why
+}
+
+func (s *site) awaitBarred(tb testing.TB, want bool) {
+	tb.Helper()
+	for range 6000 {
+		if s.barred(tb) != "" == want {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	tb.Fatalf("barred: %q, want %t", s.barred(tb), want)
+}
+
+// The master's refusal is noted for ocspd, however the rows come, and gone when the
+// master answers again.
+func TestTheMastersRefusalBarsTheSite(t *testing.T) {
+	for name, prefer := range map[string]bool{"master first": false, "peers first": true} {
+		t.Run(name, func(t *testing.T) {
+			m, a, s := newMaster(t), newSite(t), newSite(t)
+			a.pulls(t, m, nil, serve(t, m.store, m.board, a.id, nil))
+			a.equals(t, m)
+			var state atomic.Value
+			state.Store("")
+			fromMaster := serveMaster(t, m.store, m.board, s.id, barring(&state))
+			dbtest.Exec(t, s.dsn, "update site_state set barred = 'by an earlier run'")
+			_, stop := s.pulls(t, m, nil, fromMaster)
+			s.equals(t, m)
+			s.awaitBarred(t, false)
+			state.Store("suspended")
+			s.awaitBarred(t, true)
+			stop()
+			p, _ := s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = prefer; c.StaleAfter = time.Second }, fromMaster, serve(t, a.sync, a.board, s.id, nil))
+			m.issue(t, 1)
+			s.equals(t, m) // by the peer
+			s.awaitBarred(t, true)
+			if !prefer {
+				eventually(t, "the puller says so", func() bool { return strings.Contains(p.State().Trouble, "suspended or revoked") })
+			}
+			state.Store("")
+			s.awaitBarred(t, false)
+			eventually(t, "all is well", func() bool { return p.State().Trouble == "" })
+		})
+	}
+}
+
+// A peer that claims that this site is revoked, and a master that does not know the
+// site at all, bar nobody.
+func TestNobodyElseBarsASite(t *testing.T) {
+	m, s := newMaster(t), newSite(t)
+	var lie, stranger atomic.Value
+	lie.Store("revoked")
+	stranger.Store("Forbidden")
+	registry := prometheus.NewRegistry()
+	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) },
+		serve(t, m.store, m.board, s.id, barring(&lie)), serveMaster(t, m.store, m.board, s.id, barring(&stranger)), serve(t, m.store, m.board, s.id, nil))
+	s.equals(t, m)
+	eventually(t, "both refused", func() bool { return metric(t, registry, "ocspsyncd_pull_faults_total", string(pull.Refused)) >= 4 })
+	if why := s.barred(t); why != "" {
+		t.Errorf("the site is barred: %s", why)
+	}
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
