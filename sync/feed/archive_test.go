@@ -115,7 +115,8 @@ func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 // A snapshot is made when there is none, after a leap, and not without need.
 func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
 	m := newMaster(t)
-	m.archives(t, func(*feed.ArchiverConfig) {})
+	began := time.Now() // the archiver's clock stands: time alone is a need, too
+	m.archives(t, func(c *feed.ArchiverConfig) { c.Now = func() time.Time { return began } })
 	first := m.snapshot(t, 0)
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
 	m.issue(t, 1)
