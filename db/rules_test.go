@@ -195,7 +195,7 @@ func TestAuditIsChainedAndComplete(t *testing.T) {
 
 func TestSchemaOutOfRangeNamesTheFix(t *testing.T) {
 	for _, c := range []struct{ sql, want string }{
-		{"update schema_common set version = 99", "schema common has version 99, this program knows up to 1: upgrade the program"},
+		{"update schema_common set version = 99", "schema common has version 99, this program knows up to 2: upgrade the program"},
 		{"update schema_site set version = 0", "schema site has version 0, this program needs 3: run ocspctl db migrate --role site"},
 		{"update schema_site set dirty = true", "schema site broke off in version 3: repair it, then run ocspctl db force site VERSION"},
 		{"drop table schema_common", "the database has no schema common: run ocspctl db migrate --role site"},

@@ -3,5 +3,5 @@ drop function responder_feed_pin(text, bytea, text, text), feed_keys_add(bigint,
 drop table feed_guest;
 drop index responder_feed_key_pin_key;
 alter table responder drop constraint responder_feed_key_pin;
-drop table snapshot_chunk, snapshot, feed_keys, feed_checkpoint, segment;
+drop trigger guard on segment;
 drop function segment_guard();

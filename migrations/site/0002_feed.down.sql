@@ -1,1 +1,1 @@
-drop table feed_fork, feed_anchor, snapshot_chunk, snapshot, feed_keys, feed_checkpoint, segment;
+drop table feed_fork, feed_anchor;
