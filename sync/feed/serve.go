@@ -44,6 +44,9 @@ const (
 	maxWait = 90 * time.Second
 	// maxPerGuest is how many requests of one guest are worked on at a time.
 	maxPerGuest = 8
+	// maxPerCache is the same of a public feed's guest, behind which many sites may
+	// wait for news.
+	maxPerCache = 512
 	// slowest is the slowest line that is served, in octets a second (64 kbit/s).
 	slowest = 8_000
 	// answerTime is what an answer may take beyond its octets.
@@ -121,7 +124,11 @@ func (s *Server) enter(r *http.Request) (leave func(), code int) {
 	pin, _ := peerPin(r.TLS)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[pin] >= maxPerGuest {
+	limit := maxPerGuest
+	if s.cfg.Public {
+		limit = maxPerCache
+	}
+	if s.busy[pin] >= limit {
 		return nil, http.StatusTooManyRequests
 	}
 	s.busy[pin]++
