@@ -140,6 +140,7 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed
 	if w.env.CheckOnly {
 		return nil
 	}
+	guests.SetOwner(identity.Pin)
 	listener, err := boot.Listen(ctx, w.cfg.Feed.Listen)
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)

@@ -2,15 +2,18 @@ package feed
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ocspfleet/db"
@@ -35,9 +38,10 @@ type ClientConfig struct {
 // Client asks one source, the master or a peer, and bounds what it sends in size
 // and time. It judges nothing: that is the key set's. Safe for concurrent use.
 type Client struct {
-	cfg  ClientConfig
-	base string
-	http *http.Client
+	cfg      ClientConfig
+	base     string
+	http     *http.Client
+	answered atomic.Bool // ever
 }
 
 // What a source may do instead of answering. ErrSlow and ErrEndless are ErrSource, too.
@@ -154,7 +158,11 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	defer cancel(nil)
 	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
 	defer watch.Stop()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	var met atomic.Bool // TLS was agreed on with the pinned key
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { met.Store(err == nil) },
+	})
+	request, err := http.NewRequestWithContext(traced, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}
@@ -164,7 +172,10 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	}
 	response, err := c.http.Do(request)
 	if err == nil {
+		c.answered.Store(true)
 		body, err = read(response, limit, watch, c.cfg.Stall)
+	} else {
+		err = c.unlisted(err, met.Load())
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -173,6 +184,19 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}
 	return body, response.Header.Get("ETag"), nil
+}
+
+// unlisted names what mends it when a source accepts the connection and closes it
+// without an answer: a key that is not on its list. Its alert may be lost on the way.
+func (c *Client) unlisted(err error, met bool) error {
+	const mend = "responder add --feed-pin at the master, feed.peers at a site"
+	switch alert := (*net.OpError)(nil); {
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return fmt.Errorf("%w: this side's key %s is not on its list (%s): %w", ErrPin, c.cfg.Identity.Pin, mend, err)
+	case met && !c.answered.Load():
+		return fmt.Errorf("%w (perhaps this side's key %s is not on its list: %s)", err, c.cfg.Identity.Pin, mend)
+	}
+	return err
 }
 
 func read(response *http.Response, limit int, watch *time.Timer, stall time.Duration) ([]byte, error) {

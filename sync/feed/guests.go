@@ -11,6 +11,7 @@ import (
 // that may not any more. Safe for concurrent use; the zero value admits nobody.
 type Guests struct {
 	mu     sync.RWMutex // guards all
+	owner  Pin
 	sites  map[Pin]string
 	barred map[Pin]db.ResponderState
 	stays  map[*stay]struct{}
@@ -33,10 +34,18 @@ func (g *Guests) SetBarring(sites map[Pin]string, barred map[Pin]db.ResponderSta
 	defer g.mu.Unlock()
 	g.sites, g.barred = sites, barred
 	for s := range g.stays {
-		if _, in := sites[s.pin]; !in {
+		if !g.admits(s.pin) {
 			s.end()
 		}
 	}
+}
+
+// SetOwner lets in whoever holds this machine's own TLS key: its staff look at the feed
+// with it (ocspctl feed show). It is no site.
+func (g *Guests) SetOwner(p Pin) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.owner = p
 }
 
 // Site names the guest with this pin.
@@ -45,6 +54,18 @@ func (g *Guests) Site(p Pin) (string, bool) {
 	defer g.mu.RUnlock()
 	name, known := g.sites[p]
 	return name, known
+}
+
+// Admits says whether the holder of a key may fetch.
+func (g *Guests) Admits(p Pin) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.admits(p)
+}
+
+func (g *Guests) admits(p Pin) bool {
+	_, known := g.sites[p]
+	return known || p == g.owner
 }
 
 // Barred says why a site that is known is not let in: its state on the roster.
@@ -57,9 +78,8 @@ func (g *Guests) Barred(p Pin) (db.ResponderState, bool) {
 
 // knows says whether there is anything to say to the holder of a key.
 func (g *Guests) knows(p Pin) bool {
-	_, in := g.Site(p)
 	_, barred := g.Barred(p)
-	return in || barred
+	return barred || g.Admits(p)
 }
 
 // stay is a context that ends when the guest with this pin may not come any more.
@@ -69,7 +89,7 @@ func (g *Guests) stay(ctx context.Context, p Pin) (_ context.Context, leave func
 	s := &stay{p, end}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, in := g.sites[p]; !in {
+	if !g.admits(p) {
 		end()
 	}
 	if g.stays == nil {

@@ -47,3 +47,25 @@ func TestBarredSiteIsToldWhy(t *testing.T) {
 		t.Errorf("a site that was let in again got %v", err)
 	}
 }
+
+// The machine's own key is let in without a roster: its staff look at their feed. A
+// stranger hears what is missing.
+func TestTheOwnersKeyIsLetIn(t *testing.T) {
+	s := newServed(t)
+	s.guests.SetOwner(s.server.Pin)
+	owner := s.clientAs(t, s.server)
+	for _, sites := range []map[feed.Pin]string{nil, {s.site.Pin: "site-a"}} {
+		s.guests.Set(sites)
+		if _, err := owner.Keys(t.Context()); err != nil {
+			t.Errorf("with guests %v: %v", sites, err)
+		}
+	}
+	if name, site := s.guests.Site(s.server.Pin); site {
+		t.Errorf("the owner is the site %q", name)
+	}
+	stranger := newIdentity(t)
+	_, err := s.clientAs(t, stranger).Keys(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "responder add --feed-pin") || !strings.Contains(err.Error(), stranger.Pin.String()) {
+		t.Errorf("a stranger was told %v", err)
+	}
+}

@@ -148,11 +148,7 @@ func (s *Server) admits(r *http.Request) bool {
 		return true
 	}
 	pin, proven := peerPin(r.TLS)
-	if !proven {
-		return false
-	}
-	_, known := s.cfg.Guests.Site(pin)
-	return known
+	return proven && s.cfg.Guests.Admits(pin)
 }
 
 // refuse tells a site that is barred why, and nobody else anything. That its key is
