@@ -217,8 +217,8 @@ func (o *owner) signsOn() (made bool, err error) {
 		return false, fmt.Errorf("signing: %w", err)
 	}
 	_, refusal := o.token.GenerateKey(P256, "b")
-	if errors.Is(refusal, ErrTimeout) || errors.Is(refusal, ErrUnavailable) {
-		return false, fmt.Errorf("making a key: %w", refusal) // lost the token over it
+	if refusal != nil && !strings.Contains(refusal.Error(), "make room in "+o.soft.Tokens()) && !strings.Contains(refusal.Error(), "cannot be written") {
+		return false, fmt.Errorf("making a key: %w", refusal)
 	}
 	o.keys = 1
 	if refusal == nil {

@@ -98,7 +98,7 @@ func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, er
 	if len(taken) > 0 {
 		return nil, fmt.Errorf("%w: choose another label", ErrDuplicate)
 	}
-	if err := t.room(); err != nil {
+	if err := t.writable(); err != nil {
 		return nil, err
 	}
 	var id []byte

@@ -22,24 +22,39 @@ var errFull = errors.New("the disk of the token is full")
 // C_GenerateKeyPair may say that a pair was made which is in no file. A folder that
 // we may not write is safe: nothing can be emptied there, and making a key fails.
 func (s settings) room() error {
-	if s.SoftHSM2Conf == "" {
-		return nil
-	}
-	folder, err := tokenFolder(s.SoftHSM2Conf)
-	if err != nil || folder == "" {
-		return err
-	}
-	probe, err := os.CreateTemp(folder, ".room-*")
-	if err == nil {
-		_, err = probe.Write(make([]byte, roomNeeded))
-		err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
-	}
+	folder, err := s.probe()
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
 			return fmt.Errorf("%w: SoftHSM rewrites a token at each login and would lose its keys: make room in %s: %w", errFull, folder, err)
 		}
 	}
 	return nil // read-only or away: SoftHSM will tell
+}
+
+// writable says whether SoftHSM can store a key: room is there, and ours to use.
+func (s settings) writable() error {
+	folder, err := s.probe()
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("the folder of the token cannot be written: make the key as the user that %s belongs to, and see that its disk is not mounted read-only: %w", folder, err)
+	}
+	return s.room()
+}
+
+// probe writes a file beside the tokens and removes it.
+func (s settings) probe() (folder string, err error) {
+	if s.SoftHSM2Conf == "" {
+		return "", nil // another library, or a place that we do not know
+	}
+	folder, err = tokenFolder(s.SoftHSM2Conf)
+	if err != nil || folder == "" {
+		return folder, err
+	}
+	file, err := os.CreateTemp(folder, ".room-*")
+	if err != nil {
+		return folder, err
+	}
+	_, err = file.Write(make([]byte, roomNeeded))
+	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
 // tokenFolder reads directories.tokendir of a softhsm2.conf; "" if it is not set.
