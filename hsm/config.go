@@ -49,9 +49,11 @@ type Config struct {
 	Now func() time.Time
 }
 
+// DefaultSignTimeout is Config.SignTimeout when it is 0.
+const DefaultSignTimeout = 2 * time.Second
+
 const (
-	defaultSignTimeout = 2 * time.Second
-	maxPINLen          = 4096 // octets; a longer file is not a PIN file
+	maxPINLen = 4096 // octets; a longer file is not a PIN file
 )
 
 // settings is a Config with every default filled in and the URI parsed.
@@ -89,7 +91,7 @@ func (c Config) settle() (settings, error) {
 		faults = append(faults, fmt.Errorf("%d sessions: want at least 2, since one holds the login", s.MaxSessions))
 	}
 	if s.SignTimeout == 0 {
-		s.SignTimeout = defaultSignTimeout
+		s.SignTimeout = DefaultSignTimeout
 	}
 	if s.SignTimeout < 0 || s.MaxQueue < 0 {
 		faults = append(faults, errors.New("a negative timeout or queue length"))

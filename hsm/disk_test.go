@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ocspfleet/hsm/softhsm"
 )
@@ -122,9 +121,7 @@ func diskChild(what, dir string) error {
 }
 
 func (o *owner) open() (err error) {
-	cfg := configOf(o.soft)
-	cfg.SignTimeout = time.Minute // a loaded machine
-	o.token, err = Open(context.Background(), cfg)
+	o.token, err = Open(context.Background(), configOf(o.soft))
 	return err
 }
 

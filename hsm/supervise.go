@@ -56,7 +56,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 		}
 		delay = min(max(2*delay, t.times.firstDelay), t.times.maxDelay)
 		result := make(chan error, 1) // in its own goroutine: a hanging library must not hold up our end
-		go func() { result <- t.rebuild() }()
+		go func() { result <- t.attempted(t.rebuild) }()
 		select {
 		case <-ctx.Done():
 			return delay
@@ -75,6 +75,18 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 			}
 		}
 	}
+}
+
+// attempted makes an attempt to heal, with its beginning noted.
+func (t *Token) attempted(heal func() error) error {
+	note := func(began time.Time) {
+		t.mu.Lock()
+		t.trying = began
+		t.mu.Unlock()
+	}
+	note(time.Now())
+	defer note(time.Time{})
+	return heal()
 }
 
 // pause waits, and returns false when there is nothing more to wait for.

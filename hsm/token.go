@@ -33,6 +33,7 @@ type Token struct {
 	lost    *link                 // to be closed before the next dial
 	reason  error                 // why current is nil
 	since   time.Time             // when current became nil
+	trying  time.Time             // when the attempt to heal that runs now began; zero: none runs
 	healed  chan struct{}         // closed when current is set again; nil while it is set
 	wanted  map[keyName]wantedKey // every key that Signer handed out
 	refused string                // the PIN that the token refused; not offered again
