@@ -24,8 +24,9 @@ type Config struct {
 	PINFile string
 	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
 	// environment as SOFTHSM2_CONF before the library is loaded, since SoftHSM
-	// takes its configuration from nowhere else. Empty: the environment stays as
-	// it is; right for every other library.
+	// takes its configuration from nowhere else, and says where to look for room on
+	// the disk before a login (see room). Empty: the environment stays as it is;
+	// right for every other library.
 	SoftHSM2Conf string
 	// MaxSessions is how many sessions are opened; one of them holds the login,
 	// so one fewer sign at a time. 0: GOMAXPROCS + 1, which gives SoftHSM its full
@@ -48,9 +49,11 @@ type Config struct {
 	Now func() time.Time
 }
 
+// DefaultSignTimeout is Config.SignTimeout when it is 0.
+const DefaultSignTimeout = 2 * time.Second
+
 const (
-	defaultSignTimeout = 2 * time.Second
-	maxPINLen          = 4096 // octets; a longer file is not a PIN file
+	maxPINLen = 4096 // octets; a longer file is not a PIN file
 )
 
 // settings is a Config with every default filled in and the URI parsed.
@@ -88,7 +91,7 @@ func (c Config) settle() (settings, error) {
 		faults = append(faults, fmt.Errorf("%d sessions: want at least 2, since one holds the login", s.MaxSessions))
 	}
 	if s.SignTimeout == 0 {
-		s.SignTimeout = defaultSignTimeout
+		s.SignTimeout = DefaultSignTimeout
 	}
 	if s.SignTimeout < 0 || s.MaxQueue < 0 {
 		faults = append(faults, errors.New("a negative timeout or queue length"))

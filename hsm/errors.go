@@ -86,7 +86,7 @@ func classify(err error) class {
 	if errors.Is(err, ErrBadSignature) || errors.Is(err, errVanished) {
 		return classRebuild // a device that computes wrongly starts afresh and passes a self-test first
 	}
-	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) {
+	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, errFull) {
 		return classFatal
 	}
 	var code pkcs11.Error

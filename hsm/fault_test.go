@@ -56,7 +56,6 @@ func noted(t *testing.T, s *shim.Shim, what string) int {
 // gets a right signature or ErrUnavailable, and it heals by itself.
 func TestH1EverySessionLostUnderLoad(t *testing.T) {
 	s, _, cfg := shimmed(t)
-	cfg.SignTimeout = 20 * time.Second // a loaded machine; the bound is the test's, not the product's
 	token := openSoft(t, cfg, true, noSelfTest)
 	keys := []crypto.Signer{makeKey(t, token, P256, "a"), makeKey(t, token, RSA2048, "b")}
 	stop := make(chan struct{})
@@ -175,11 +174,11 @@ func TestH3KeyReplacedByAnotherOfTheSameName(t *testing.T) {
 // counts, however often anybody wants a signature.
 func TestH4WrongPINReachesTheTokenOnce(t *testing.T) {
 	s, soft, cfg := shimmed(t)
-	cfg.SignTimeout = 100 * time.Millisecond
 	var log lockedBuffer
 	cfg.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	token := openSoft(t, cfg, true)
+	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
+	hurried(token, 100*time.Millisecond) // each signature waits so long for the healing
 	elsewhere(t, soft, "set-pin", "rotated-7")
 	set(t, s, shim.Faults{Sessions: 1})
 	eventually(t, "saying that the PIN is wrong", func() error {
@@ -226,7 +225,7 @@ func TestH4WrongPINAtTheStartIsOneTry(t *testing.T) {
 // whoever is let in gets a signature.
 func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
 	s, _, cfg := shimmed(t)
-	cfg.MaxSessions, cfg.SignTimeout = 3, 20*time.Second
+	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	set(t, s, shim.Faults{Delay: 200 * time.Millisecond})
@@ -260,9 +259,10 @@ func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
 // hanging calls stays, refusals are immediate, and it heals when they return.
 func TestH5HangingLibrary(t *testing.T) {
 	s, _, cfg := shimmed(t)
-	cfg.MaxSessions, cfg.SignTimeout = 3, 200*time.Millisecond
+	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
+	hurried(token, 200*time.Millisecond)
 	set(t, s, shim.Faults{Hang: true})
 	defer set(t, s, shim.Faults{})
 	eventually(t, "every session hangs", func() error {
@@ -340,7 +340,6 @@ func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 	for _, kind := range []KeyKind{P256, P384, RSA2048} {
 		t.Run(string(kind), func(t *testing.T) {
 			s, _, cfg := shimmed(t)
-			cfg.SignTimeout = 20 * time.Second
 			token := openSoft(t, cfg, true, noSelfTest)
 			key := makeKey(t, token, kind, "a")
 			set(t, s, shim.Faults{FlipEvery: 7})

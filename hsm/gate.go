@@ -35,8 +35,9 @@ type gate struct {
 	hung    atomic.Int64 // calls inside the library past their deadline
 	metrics *Metrics
 
-	mu   sync.Mutex
-	mean time.Duration // of the time inside the library; guarded by mu
+	mu      sync.Mutex    // guards what follows
+	mean    time.Duration // of the time inside the library
+	stuckAt time.Time     // when hung last reached all slots
 }
 
 func newGate(sessions, limit int, timeout time.Duration, metrics *Metrics) *gate {
@@ -80,6 +81,25 @@ func (g *gate) leave() { <-g.slots }
 
 // stuck says whether every slot is held by a call that is past its deadline.
 func (g *gate) stuck() bool { return g.hung.Load() >= int64(cap(g.slots)) }
+
+// abandon notes that a call inside the library is past its deadline.
+func (g *gate) abandon() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hung.Add(1) >= int64(cap(g.slots)) {
+		g.stuckAt = time.Now()
+	}
+}
+
+// stuckSince returns when the last slot was taken by a hanging call; zero if one is free.
+func (g *gate) stuckSince() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stuck() {
+		return time.Time{}
+	}
+	return g.stuckAt
+}
 
 // bound is how many may wait now.
 func (g *gate) bound() int {

@@ -98,6 +98,9 @@ func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, er
 	if len(taken) > 0 {
 		return nil, fmt.Errorf("%w: choose another label", ErrDuplicate)
 	}
+	if err := t.writable(); err != nil {
+		return nil, err
+	}
 	var id []byte
 	var key crypto.Signer
 	for try := 1; ; try++ {
@@ -115,6 +118,9 @@ func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, er
 		if err := destroy(p, session, id); err != nil {
 			return nil, fmt.Errorf("removing half a key after %w", err)
 		}
+	}
+	if err := t.room(); err != nil { // filled up meanwhile: the pair may be in memory only
+		return nil, errors.Join(err, destroy(p, session, id))
 	}
 	if err := rename(p, session, id, key.Public()); err != nil {
 		t.Logger.Info("key keeps its random id", slog.String("label", label), slog.Any("reason", err))

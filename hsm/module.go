@@ -104,7 +104,26 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 	return true
 }
 
-// slot returns the token's slot while a link is up.
+// look finds the token before anybody logs in, so that the PIN is offered to no
+// token but the one that is meant. And a token of SoftHSM whose folder cannot be
+// written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
+// signs: C_Login notes in the token's file that the PIN was right. building is held.
+func (m *module) look(uri URI) (slot uint, info pkcs11.TokenInfo, mechanisms []string, err error) {
+	switch err := m.ctx.Initialize(); {
+	case err == nil:
+		defer func() { _ = m.ctx.Finalize() }()
+	case errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)): // by a link of another Token
+	default:
+		return 0, info, nil, fmt.Errorf("initialising the PKCS#11 library: %w", err)
+	}
+	if slot, info, err = m.slot(uri); err != nil {
+		return 0, info, nil, fmt.Errorf("%w%s", err, m.labels())
+	}
+	mechanisms, err = m.mechanisms(slot)
+	return slot, info, mechanisms, err
+}
+
+// slot returns the token's slot while the library is initialised.
 func (m *module) slot(uri URI) (uint, pkcs11.TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
@@ -148,16 +167,8 @@ func (m *module) mechanisms(slot uint) ([]string, error) {
 	return names, nil
 }
 
-// labels lists the tokens that there are, for the text of an error. Only when
-// no link is up: it initialises and finalises the library.
-func (m *module) labels(t *Token) string {
-	if len(m.others(t)) > 0 {
-		return "" // they are not to be disturbed
-	}
-	if err := m.ctx.Initialize(); err != nil {
-		return "" // the error that led here says enough
-	}
-	defer func() { _ = m.ctx.Finalize() }()
+// labels lists the tokens that there are, for the text of an error.
+func (m *module) labels() string {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
 		return ""

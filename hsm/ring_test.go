@@ -33,7 +33,7 @@ func neighbour(t *testing.T, soft *softhsm.SoftToken, label, pin string) Config 
 		t.Fatalf("softhsm2-util: %v: %s", err, out)
 	}
 	uri := URI{Token: label, ModulePath: soft.Module, PINSource: file}
-	return Config{URI: uri.String(), SoftHSM2Conf: soft.Conf}
+	return Config{URI: uri.String(), SoftHSM2Conf: soft.Conf, SignTimeout: 30 * time.Second}
 }
 
 func TestTwoTokensOfOneLibraryInOneProcess(t *testing.T) {
@@ -155,7 +155,6 @@ func TestTokenSignsOnWhileItsNeighbourIsAway(t *testing.T) {
 	soft := newSoft(t)
 	other := neighbour(t, soft, "site-a-new", "only-a-test-2")
 	cfg := configOf(soft)
-	cfg.SignTimeout, other.SignTimeout = 20*time.Second, 20*time.Second
 	stays, goes := openSoft(t, cfg, true), openSoft(t, other, true)
 	steady, key := makeKey(t, stays, P256, "a"), makeKey(t, goes, P256, "b")
 	dirs, err := filepath.Glob(filepath.Join(soft.Tokens(), "*"))

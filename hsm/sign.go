@@ -163,7 +163,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 	case r := <-result:
 		return l, r.value, r.err
 	case <-expired:
-		t.gate.hung.Add(1) // before the swap, so that the count never goes below zero
+		t.gate.abandon() // before the swap, so that the count never goes below zero
 		if !phase.CompareAndSwap(running, abandoned) {
 			t.gate.hung.Add(-1)
 			r := <-result // it returned at this very moment

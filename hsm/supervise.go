@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 )
 
@@ -57,7 +56,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 		}
 		delay = min(max(2*delay, t.times.firstDelay), t.times.maxDelay)
 		result := make(chan error, 1) // in its own goroutine: a hanging library must not hold up our end
-		go func() { result <- t.rebuild() }()
+		go func() { result <- t.attempted(t.rebuild) }()
 		select {
 		case <-ctx.Done():
 			return delay
@@ -76,6 +75,18 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 			}
 		}
 	}
+}
+
+// attempted makes an attempt to heal, with its beginning noted.
+func (t *Token) attempted(heal func() error) error {
+	note := func(began time.Time) {
+		t.mu.Lock()
+		t.trying = began
+		t.mu.Unlock()
+	}
+	note(time.Now())
+	defer note(time.Time{})
+	return heal()
 }
 
 // pause waits, and returns false when there is nothing more to wait for.
@@ -122,8 +133,8 @@ func (t *Token) rebuild() (err error) {
 	}
 	l, slot, gone, err := t.connect()
 	// Beside other tokens the library was not finalised: what it says now may be
-	// what it knew before.
-	if stale := err != nil && !errors.Is(err, ErrPIN) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
+	// what it knew before. On a full disk they must not log in anew, either.
+	if stale := err != nil && !errors.Is(err, ErrPIN) && !errors.Is(err, errFull) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
 		if l != nil {
 			l.close()
 		}
@@ -141,14 +152,22 @@ func (t *Token) connect() (l *link, slot uint, gone map[keyName]bool, err error)
 	if err != nil {
 		return nil, 0, nil, err
 	}
+	if err := t.room(); err != nil {
+		return nil, 0, nil, err
+	}
 	if l, err = t.dial(t.module.path, t.settings, pin); err != nil {
 		t.noteRefusal(pin, err)
 		return nil, 0, nil, err
 	}
-	if slot, _, err = t.module.slot(t.uri); err == nil {
-		gone, err = t.findAll(l)
-	}
+	// The login saw the token. What it does not tell of itself any more (see look)
+	// is in the slot where it was.
+	slot, _, err = t.module.slot(t.uri)
 	if err != nil {
+		t.mu.Lock()
+		slot = t.slot
+		t.mu.Unlock()
+	}
+	if gone, err = t.findAll(l); err != nil {
 		l.close()
 		return nil, 0, nil, err
 	}
@@ -276,10 +295,4 @@ func (t *Token) testKeys(ctx context.Context) {
 	if works == 0 && len(keys) > 0 {
 		t.lose(l, ErrNoKey)
 	}
-}
-
-// isTokenAbsent recognises crypto11's error for a label or serial number that
-// no slot has; it is not exported there.
-func isTokenAbsent(err error) bool {
-	return strings.Contains(err.Error(), "could not find PKCS#11 token")
 }

@@ -33,6 +33,7 @@ type Token struct {
 	lost    *link                 // to be closed before the next dial
 	reason  error                 // why current is nil
 	since   time.Time             // when current became nil
+	trying  time.Time             // when the attempt to heal that runs now began; zero: none runs
 	healed  chan struct{}         // closed when current is set again; nil while it is set
 	wanted  map[keyName]wantedKey // every key that Signer handed out
 	refused string                // the PIN that the token refused; not offered again
@@ -146,29 +147,24 @@ func (t *Token) open(pin string) error {
 	if err := t.environment(len(others) > 0); err != nil {
 		return err
 	}
-	l, err := t.dial(t.module.path, t.settings, pin)
-	if err != nil {
-		if isTokenAbsent(err) {
-			return fmt.Errorf("%w%s", err, t.module.labels(t))
-		}
-		return err
-	}
-	slot, info, err := t.module.slot(t.uri)
+	slot, info, mechanisms, err := t.module.look(t.uri)
 	if err == nil {
 		err = t.check(info)
 	}
-	var mechanisms []string
-	if err == nil {
-		mechanisms, err = t.module.mechanisms(slot)
-	}
 	for _, other := range others {
-		if other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
+		if err == nil && other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
 			err = errors.New("it is open in this process already, close that one first")
 		}
 	}
 	if err != nil {
-		l.close()
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
+	}
+	if err := t.room(); err != nil {
+		return fmt.Errorf("opening token %s: %w", t.name(), err)
+	}
+	l, err := t.dial(t.module.path, t.settings, pin)
+	if err != nil {
+		return err
 	}
 	sessions := t.MaxSessions
 	// Both constants of PKCS#11 for "no limit told" are passed over.

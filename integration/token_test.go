@@ -76,6 +76,7 @@ func TestTokenOfASite(t *testing.T) {
 	t.Run("library hangs", s.on((*tokenSite).hangs))
 	t.Run("intermittent errors", s.on((*tokenSite).intermittent))
 	t.Run("wrong signatures", s.on((*tokenSite).wrongSignatures))
+	t.Run("library hangs for ever", s.on((*tokenSite).hangsForEver))
 	s.configure(func(string) string { return sound })
 	t.Run("rollover and second kind", s.on((*tokenSite).rollover))
 	t.Run("second token", s.on((*tokenSite).secondToken))
@@ -270,6 +271,27 @@ func (s *tokenSite) hangs() {
 	s.unsigned("does not return")
 	s.fault(shim.Faults{Sessions: 6})
 	s.t.Logf("signing %v after the calls returned", s.signsAgain().Round(time.Millisecond))
+}
+
+// hangsForEver has ocspd end by itself when nothing comes back any more, and
+// serve once it was started again, as systemd does.
+func (s *tokenSite) hangsForEver() {
+	s.configure(func(text string) string { return text + "\nexit_when_stuck: 2s\n" })
+	s.fault(shim.Faults{Sessions: 6, Hang: true})
+	for range 8 { // more than there are sessions, so that each of them hangs
+		go func() { _, _ = s.signed(s.t.Context(), s.asks[0]) }()
+	}
+	ended := s.until("ocspd ends", func() error {
+		if s.Signal("site-a/ocspd", 0) == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	s.fault(shim.Faults{Sessions: 6})
+	if err := s.Start(s.t.Context(), "site-a/ocspd"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Logf("ocspd ended %v after the library began to hang, and signs again after %v", ended.Round(time.Millisecond), s.signsAgain().Round(time.Millisecond))
 }
 
 func (s *tokenSite) intermittent() {

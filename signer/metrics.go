@@ -3,6 +3,7 @@ package signer
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,6 +37,8 @@ var (
 		"How long this site would go on answering good if nothing new arrived; the least over its issuers.", nil, nil)
 	descEnd = prometheus.NewDesc("ocspd_signer_not_after_seconds",
 		"End of the responder certificate in use, as Unix time; 0 when there is none.", []string{"issuer"}, nil)
+	descLeft = prometheus.NewDesc("ocspd_signer_life_left_ratio",
+		"Part of its life that the responder certificate in use has left, 1 to 0; of several the least; 0 when there is none.", []string{"issuer"}, nil)
 	descTested = prometheus.NewDesc("ocspd_signer_self_test_ok",
 		"1 when the key's last self-test passed.", []string{"issuer"}, nil)
 	descEntries = prometheus.NewDesc("ocspd_cache_entries", "Signatures in the cache.", nil, nil)
@@ -89,7 +92,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 		c.Describe(ch)
 	}
 	for _, d := range []*prometheus.Desc{
-		descAge, descDoubt, descBudget, descEnd, descTested, descEntries, descBytes, descEvicted, descEmptied, descSigning,
+		descAge, descDoubt, descBudget, descEnd, descLeft, descTested, descEntries, descBytes, descEvicted, descEmptied, descSigning,
 	} {
 		ch <- d
 	}
@@ -116,6 +119,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range r.site.Load().served {
 		end, tested := s.vitals()
 		gauge(descEnd, end, s.name)
+		gauge(descLeft, s.lifeLeft(r.now()), s.name)
 		gauge(descTested, truth(tested), s.name)
 	}
 	entries, size := r.cache.stats()
@@ -139,6 +143,23 @@ func (s *served) vitals() (end float64, tested bool) {
 		end = max(end, float64(id.end.Unix()))
 	}
 	return end, tested
+}
+
+// lifeLeft returns how much of the life of a signer is left, 1 when it is new and 0
+// when it has ended, of several the least, 0 when there is none. An alarm on it
+// holds for certificates of days and of months alike.
+func (s *served) lifeLeft(now time.Time) float64 {
+	least, some := 1.0, false
+	for _, id := range s.identities {
+		if !id.stopped.Load() {
+			part := float64(id.end.Sub(now)) / float64(id.end.Sub(id.cert.NotBefore))
+			least, some = min(least, max(part, 0)), true
+		}
+	}
+	if !some {
+		return 0
+	}
+	return least
 }
 
 func truth(b bool) float64 {

@@ -184,12 +184,27 @@ func TestVitalsOfSeveralSigners(t *testing.T) {
 	if end, ok := s.vitals(); !ok || end != float64(noon.Add(6*day).Unix()) {
 		t.Errorf("end %v, tested %v", time.Unix(int64(end), 0).UTC(), ok)
 	}
+	end, begin := s.identities[0].end, s.identities[0].cert.NotBefore
+	for _, id := range s.identities {
+		if id.end.Before(end) {
+			end, begin = id.end, id.cert.NotBefore
+		}
+	}
+	if left := s.lifeLeft(begin.Add(end.Sub(begin) * 3 / 4)); left < 0.249 || left > 0.251 {
+		t.Errorf("%v of the life of the first to end is left, want a quarter", left)
+	}
+	if left := s.lifeLeft(end.Add(time.Second)); left != 0 {
+		t.Errorf("%v is left after the end", left)
+	}
 	s.identities[1].test.Store(&selfTest{at: noon, err: errBusy})
 	if _, ok := s.vitals(); ok {
 		t.Error("a failed self-test is hidden by those of others")
 	}
 	for _, id := range s.identities {
 		id.stopped.Store(true)
+	}
+	if left := s.lifeLeft(noon); left != 0 {
+		t.Errorf("nobody signs, and yet %v of a life is left", left)
 	}
 	if end, ok := s.vitals(); ok || end != 0 {
 		t.Errorf("nobody signs, and yet end %v, tested %v", end, ok)

@@ -25,6 +25,8 @@ import (
 const exitWrong = 3
 
 func main() {
+	// A core would hold the token's PIN; where it cannot be forbidden there is none.
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	p := &program{

@@ -34,6 +34,12 @@ type Config struct {
 	// The certificates in the database say which key signs for which issuer.
 	// SoftHSM tokens must share one softhsm2_conf.
 	MoreTokens []Token `yaml:"more_tokens"`
+	// ExitWhenStuck is how long every call of the PKCS#11 library may hang, of all
+	// tokens, before ocspd ends with exit 1 to be started again by systemd. Until then
+	// it serves what it signed before; so let it be the longest http_max_age of the
+	// issuers, after which nothing of that is left. Default 1h, as http_max_age. 0s:
+	// never, somebody looks at /readyz. At least the longest sign_timeout.
+	ExitWhenStuck time.Duration `yaml:"exit_when_stuck"`
 	// Issuers are the CA keys this site answers for, and no others, whatever
 	// its database says. At least one.
 	Issuers []Issuer `yaml:"issuers"`
@@ -113,7 +119,7 @@ type Issuer struct {
 }
 
 func defaults() Config {
-	return Config{Admin: "127.0.0.1:9080", DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
+	return Config{Admin: "127.0.0.1:9080", ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
 }
 
 // Check judges what strict reading cannot.
@@ -140,6 +146,9 @@ func (c *Config) Check(report func(key, problem string)) {
 		if token.SignTimeout < 0 {
 			report(key+".sign_timeout", "cannot be negative")
 		}
+	}
+	if least := max(c.signTimeout(), hsm.DefaultSignTimeout); c.ExitWhenStuck != 0 && c.ExitWhenStuck < least {
+		report("exit_when_stuck", "wants at least the longest sign_timeout ("+least.String()+"), or 0s for never")
 	}
 	c.Feed.check(report)
 	if len(c.Issuers) == 0 {

@@ -93,6 +93,7 @@ func run(ctx context.Context, env boot.Env) error {
 		return fmt.Errorf("admin: %w", err)
 	}
 	plan.AddWorker("token", tokens.Run)
+	plan.AddWorker("token watchdog", func(ctx context.Context) error { return tokens.Watch(ctx, cfg.ExitWhenStuck) })
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("responder", responder.Run)
 	plan.AddServer("ocsp", signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log), signer.LimitListener(public, cfg.MaxConnections))

@@ -249,10 +249,10 @@ alter table certificate add constraint certificate_revoked_in_future check (revo
 
 create function refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  if tg_table_name = 'issuer' and (new.id, new.key_hash) is distinct from (old.id, old.key_hash) then
-    raise exception 'the key of issuer % cannot be changed', old.name using errcode = 'integrity_constraint_violation';
-  elsif tg_table_name = 'responder_certificate' then
+  if tg_table_name = 'responder_certificate' then  -- first: it has not the columns of the other
     raise exception 'a responder certificate is never changed: add the new one' using errcode = 'integrity_constraint_violation';
+  elsif (new.id, new.key_hash) is distinct from (old.id, old.key_hash) then
+    raise exception 'the key of issuer % cannot be changed', old.name using errcode = 'integrity_constraint_violation';
   end if;
   return new;
 end $$;

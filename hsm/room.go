@@ -1,0 +1,82 @@
+package hsm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// roomNeeded is far more than the 320 octets of SoftHSM's token.object, since
+// others write to the same disk.
+const roomNeeded = 64 << 10 // octets
+
+var errFull = errors.New("the disk of the token is full")
+
+// room says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
+// loses keys: C_Login empties the file token.object and writes it anew, to note
+// that the PIN was right, and without it no key can be decrypted ever again; and
+// C_GenerateKeyPair may say that a pair was made which is in no file. A folder that
+// we may not write is safe: nothing can be emptied there, and making a key fails.
+func (s settings) room() error {
+	folder, err := s.probe()
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) {
+			return fmt.Errorf("%w: SoftHSM rewrites a token at each login and would lose its keys: make room in %s: %w", errFull, folder, err)
+		}
+	}
+	return nil // read-only or away: SoftHSM will tell
+}
+
+// writable says whether SoftHSM can store a key: room is there, and ours to use.
+func (s settings) writable() error {
+	folder, err := s.probe()
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("the folder of the token cannot be written: make the key as the user that %s belongs to, and see that its disk is not mounted read-only: %w", folder, err)
+	}
+	return s.room()
+}
+
+// probe writes a file beside the tokens and removes it.
+func (s settings) probe() (folder string, err error) {
+	if s.SoftHSM2Conf == "" {
+		return "", nil // another library, or a place that we do not know
+	}
+	folder, err = tokenFolder(s.SoftHSM2Conf)
+	if err != nil || folder == "" {
+		return folder, err
+	}
+	file, err := os.CreateTemp(folder, ".room-*")
+	if err != nil {
+		return folder, err
+	}
+	_, err = file.Write(make([]byte, roomNeeded))
+	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
+}
+
+// tokenFolder reads directories.tokendir of a softhsm2.conf; "" if it is not set.
+func tokenFolder(conf string) (string, error) {
+	f, err := os.Open(conf)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // environment says so better
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the SoftHSM configuration: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	folder := ""
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		if strings.TrimSpace(name) == "directories.tokendir" {
+			folder = strings.TrimSpace(value)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", fmt.Errorf("reading the SoftHSM configuration: %w", err)
+	}
+	return folder, nil
+}
