@@ -99,9 +99,11 @@ take out of DNS. Broken off anywhere, run it again. Every other site answers rev
 for it. Its name and keys never come back. Never the last healthy site without
 --force.`,
 	"responder suspend": `The half of responder revoke that can be taken back: certificates go on hold, access
-is closed, the slot stays. Certificates of profile br are not put on hold (BR
-4.9.13): there a suspended site goes on until its copy is too old.`,
-	"responder restore": `Releases the site's certificates from hold and opens its access; its ocspsyncd
+is closed, the slot stays. Profile br forbids hold (BR 4.9.13): there the site's
+certificates are taken out of the replicated rows, so that it has none to sign with and
+stops; their status stays good, and nobody else says anything of it.`,
+	"responder restore": `Releases the site's certificates from hold, gives back what was withheld, and opens
+its access; its ocspsyncd
 comes back by itself, from where it was.`,
 	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
 that follow each other, and writes a file for ca-sign. The key of a site is the one

@@ -150,7 +150,7 @@ func IssueCRL(ctx context.Context, store *db.Store, a *Authority, full bool, lif
 	if err != nil {
 		return CRLContent{}, nil, err
 	}
-	if content.Number, err = store.NextCRL(ctx, a.Issuer.ID); err != nil {
+	if content.Number, err = store.NextCRL(ctx, a.Issuer.ID, 1); err != nil {
 		return CRLContent{}, nil, err
 	}
 	der, err := a.SignCRL(content, random)
