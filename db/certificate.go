@@ -29,6 +29,22 @@ func (s *Store) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, err
 	return id, nil
 }
 
+// SetIssuer changes certificate (of the same key) and policy of the issuer i.ID.
+// i.Policy.Version is the one that the change was planned from: meanwhile another, it
+// is refused. It returns false when all was so already.
+func (s *Store) SetIssuer(ctx context.Context, i Issuer, act Act) (bool, error) {
+	p := i.Policy
+	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
+	var changed bool
+	err := s.pool.QueryRow(ctx, "select issuer_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+		i.ID, p.Version, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness), seconds(p.FreshForUnknown),
+		seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, act.Why, act.User).Scan(&changed)
+	if err != nil {
+		return false, fmt.Errorf("setting issuer %q: %w", i.Name, plain(err))
+	}
+	return changed, nil
+}
+
 // Issuers lists all issuers by number.
 func (s *Store) Issuers(ctx context.Context) ([]Issuer, error) { return readIssuers(ctx, s.pool) }
 

@@ -21,14 +21,64 @@ type CRLRows struct {
 	Entries  []CRLEntry
 }
 
-// NextCRL takes the number of the next CRL of an issuer (RFC 5280 section 5.2.3).
-// One that is never published leaves a gap, which is allowed.
-func (s *Store) NextCRL(ctx context.Context, issuer IssuerID) (int64, error) {
-	var number int64
-	if err := s.pool.QueryRow(ctx, "select crl_next($1)", issuer).Scan(&number); err != nil {
+// NextCRL takes the numbers of the next CRLs of an issuer and returns the first. They
+// grow for ever, also over the restoring of a master's backup, as long as its clock is
+// right: none is below the clock's milliseconds since 1970. RFC 5280 section 5.2.3
+// allows gaps (and 20 octets; these have 7).
+func (s *Store) NextCRL(ctx context.Context, issuer IssuerID, count int) (int64, error) {
+	var first int64
+	if err := s.pool.QueryRow(ctx, "select crl_next($1, $2)", issuer, count).Scan(&first); err != nil {
 		return 0, fmt.Errorf("taking the number of a CRL: %w", plain(err))
 	}
-	return number, nil
+	return first, nil
+}
+
+// PlannedCRL is a CRL that an offline CA was asked to sign, as the master remembers it.
+type PlannedCRL struct {
+	Number                 int64
+	Position               int64 // of the head that its rows were read at
+	ThisUpdate, NextUpdate time.Time
+	Content                [32]byte // SHA-256 of what it is to say
+	Entries                int      // how many it names; only for the audit
+}
+
+// PlanCRLs remembers what an offline CA is asked to sign, all or none. Their numbers
+// were taken by NextCRL.
+func (s *Store) PlanCRLs(ctx context.Context, issuer IssuerID, list []PlannedCRL, act Act) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		for _, p := range list {
+			_, err := tx.Exec(ctx, "select crl_plan($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+				issuer, p.Number, p.Position, p.ThisUpdate, p.NextUpdate, p.Content[:], p.Entries, act.Why, act.User)
+			if err != nil {
+				return fmt.Errorf("CRL %d: %w", p.Number, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("planning CRLs: %w", plain(err))
+	}
+	return nil
+}
+
+// PlannedCRLs lists what was planned for an issuer and can still be published, by number.
+func (s *Store) PlannedCRLs(ctx context.Context, issuer IssuerID) ([]PlannedCRL, error) {
+	rows, err := s.pool.Query(ctx, "select number, position, this_update, next_update, content from crl_planned where issuer_id = $1 order by number", issuer)
+	if err != nil {
+		return nil, fmt.Errorf("reading planned CRLs: %w", plain(err))
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (PlannedCRL, error) {
+		var p PlannedCRL
+		var content []byte
+		err := row.Scan(&p.Number, &p.Position, &p.ThisUpdate, &p.NextUpdate, &content)
+		copy(p.Content[:], content)
+		p.ThisUpdate, p.NextUpdate = p.ThisUpdate.UTC(), p.NextUpdate.UTC()
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading planned CRLs: %w", plain(err))
+	}
+	return list, nil
 }
 
 // CRLRows reads the revoked certificates of an issuer that had not ended at since:
@@ -42,6 +92,7 @@ func (s *Store) CRLRows(ctx context.Context, issuer IssuerID, full bool, since t
 		rows, err := tx.Query(ctx, `select c.serial, c.not_after, c.revoked_at, c.reason from certificate c
 			where c.issuer_id = $1 and c.revoked_at is not null and c.not_after >= $2 and ($3
 				or exists (select from responder_certificate r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
+				or exists (select from responder_withheld w where (w.issuer_id, w.serial) = (c.issuer_id, c.serial))
 				or exists (select from responder_planned p where (p.issuer_id, p.serial) = (c.issuer_id, c.serial)))
 			order by c.serial`, issuer, since, full)
 		if err != nil {

@@ -10,20 +10,20 @@ import (
 )
 
 // SuspendResponder puts all unexpired certificates of a site on hold and its state
-// to suspended, in one transaction. Changed is false for what was so already, and
-// for issuers of profile br, which know no hold.
+// to suspended, in one transaction. Changed is false for what was so already. Profile
+// br knows no hold: those certificates are taken out of the replicated rows.
 func (s *Store) SuspendResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "suspending", "responder_suspend", site, act)
 }
 
-// RestoreResponder makes a suspended site active again and releases its
-// certificates from hold, which it returns.
+// RestoreResponder makes a suspended site active again, releases its certificates
+// from hold or brings them back among the rows, and returns them.
 func (s *Store) RestoreResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
 }
 
 func (s *Store) siteCertificates(ctx context.Context, doing, function, site string, act Act) ([]RevokedCertificate, error) {
-	rows, err := s.pool.Query(ctx, "select issuer_id, serial, coalesce(changed, false) from "+function+"($1, $2, $3)", site, act.Why, act.User)
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+function+"($1, $2, $3)", site, act.Why, act.User)
 	var list []RevokedCertificate
 	if err == nil {
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (RevokedCertificate, error) {

@@ -27,6 +27,7 @@ func (s *Store) EachCertificate(ctx context.Context, issuer IssuerID, do func(Ma
 		// The page is cut before the join: the table is read in the order of its key.
 		rows, err := s.pool.Query(ctx, `select c.serial, c.not_after, c.revoked_at, c.reason,
 				exists (select from responder_certificate r where r.issuer_id = $1 and r.serial = c.serial)
+					or exists (select from responder_withheld r where r.issuer_id = $1 and r.serial = c.serial)
 			from (select * from certificate where issuer_id = $1 and serial > $2 order by serial limit $3) c order by c.serial`, issuer, last, pageRows)
 		if err != nil {
 			return fmt.Errorf("reading the certificates of issuer %d: %w", issuer, plain(err))

@@ -38,6 +38,9 @@ type Responder struct {
 type RosterCertificate struct {
 	ResponderCertificate
 	Status Status
+	// Withheld says that it is kept from the site, which is suspended or was revoked
+	// while it was: profile br knows no hold.
+	Withheld bool
 }
 
 // RevokedCertificate is one certificate that went with its site.
@@ -157,8 +160,9 @@ func readRosterCertificates(ctx context.Context, tx pgx.Tx, sites []Responder) e
 	for i, site := range sites {
 		places[site.Name] = i
 	}
-	rows, err := tx.Query(ctx, `select r.fingerprint, r.issuer_id, r.serial, r.site, r.key_hash, r.der, c.not_after, c.revoked_at, c.reason
-		from responder_certificate r join certificate c using (issuer_id, serial) order by r.site, r.issuer_id, c.not_after, r.serial`)
+	rows, err := tx.Query(ctx, `select r.fingerprint, r.issuer_id, r.serial, r.site, r.key_hash, r.der, c.not_after, c.revoked_at, c.reason, r.withheld
+		from (select *, false as withheld from responder_certificate union all select *, true from responder_withheld) r
+		join certificate c using (issuer_id, serial) order by r.site, r.issuer_id, c.not_after, r.serial`)
 	if err != nil {
 		return err
 	}
@@ -179,7 +183,7 @@ func scanRosterCertificate(row pgx.CollectableRow) (RosterCertificate, error) {
 	var fingerprint, keyHash []byte
 	var revokedAt *time.Time
 	var reason *int16
-	err := row.Scan(&fingerprint, &c.IssuerID, (*[]byte)(&c.Serial), &c.Site, &keyHash, &c.DER, &c.Status.NotAfter, &revokedAt, &reason)
+	err := row.Scan(&fingerprint, &c.IssuerID, (*[]byte)(&c.Serial), &c.Site, &keyHash, &c.DER, &c.Status.NotAfter, &revokedAt, &reason, &c.Withheld)
 	copy(c.Fingerprint[:], fingerprint)
 	copy(c.KeyHash[:], keyHash)
 	c.Status.NotAfter, c.Status.Reason = c.Status.NotAfter.UTC(), reasonOf(reason)

@@ -50,6 +50,10 @@ type issuerKey struct {
 	// Key is the CA's private key, PEM without a passphrase: for tests and small
 	// CAs. Whoever reads it can issue anything.
 	Key string `yaml:"key"`
+	// CRLURL is the distribution point of the responder certificates, for ca-sign: it
+	// signs CRLs for no other, nor certificates that name another. Empty: no CRLs, and
+	// whatever the bundle says.
+	CRLURL string `yaml:"crl_url"`
 }
 
 type token struct {

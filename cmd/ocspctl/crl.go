@@ -18,7 +18,7 @@ import (
 )
 
 func (p *program) crlCommand() *cobra.Command {
-	return noun("crl", "the CRLs of responder certificates, served by every site at /crl/NAME", p.crlIssueCommand(), p.crlShowCommand())
+	return noun("crl", "the CRLs of responder certificates, served by every site at /crl/NAME", p.crlIssueCommand(), p.crlShowCommand(), p.crlBundleCommand(), p.crlReleaseCommand())
 }
 
 // crlIssue holds the flags of crl issue.
@@ -219,6 +219,13 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 		if left < list.NextUpdate.Sub(list.ThisUpdate)/2 {
 			wrong = append(wrong, fmt.Sprintf("that of %s has %s left, less than half of its life", issuer.Name, span(left)))
 		}
+		gap, err := p.crlGap(ctx, store, issuer, issuer.CRL)
+		if err != nil {
+			return err
+		}
+		if gap != "" {
+			wrong = append(wrong, fmt.Sprintf("that of %s: %s", issuer.Name, gap))
+		}
 	}
 	err = p.print(map[string]any{"crls": views}, func(t *table) {
 		t.row(append([]string{}, crlColumns...)...)
@@ -227,7 +234,7 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 		}
 	})
 	if err == nil && len(wrong) > 0 {
-		err = wrongf("CRLs: %s: ocspctl crl issue --apply", strings.Join(wrong, "; "))
+		err = wrongf("CRLs: %s: ocspctl crl issue --apply (or, for a CA without a network, crl bundle)", strings.Join(wrong, "; "))
 	}
 	return err
 }

@@ -14,13 +14,16 @@ import (
 // maxFile bounds what is read as a certificate, key or request, in octets.
 const maxFile = 1 << 20
 
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string) ([]byte, error) { return readAtMost(path, maxFile) }
+
+// readAtMost reads a regular file of at most this many octets.
+func readAtMost(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: want a regular file of at most 1 MiB", path)
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("%s: want a regular file of at most %d MiB", path, limit>>20)
 	}
 	return os.ReadFile(path)
 }

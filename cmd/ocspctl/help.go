@@ -99,9 +99,11 @@ take out of DNS. Broken off anywhere, run it again. Every other site answers rev
 for it. Its name and keys never come back. Never the last healthy site without
 --force.`,
 	"responder suspend": `The half of responder revoke that can be taken back: certificates go on hold, access
-is closed, the slot stays. Certificates of profile br are not put on hold (BR
-4.9.13): there a suspended site goes on until its copy is too old.`,
-	"responder restore": `Releases the site's certificates from hold and opens its access; its ocspsyncd
+is closed, the slot stays. Profile br forbids hold (BR 4.9.13): there the site's
+certificates are taken out of the replicated rows, so that it has none to sign with and
+stops; their status stays good, and nobody else says anything of it.`,
+	"responder restore": `Releases the site's certificates from hold, gives back what was withheld, and opens
+its access; its ocspsyncd
 comes back by itself, from where it was.`,
 	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
 that follow each other, and writes a file for ca-sign. The key of a site is the one
@@ -116,14 +118,24 @@ that holds the key, and carry the files. It reads nothing but its configuration
 nothing: each key must come with a request that it signed, or with a certificate
 that this CA signed; the certificate has one fixed form; longer lives, and such as
 begin far ahead, are refused. Compare the key fingerprints of new sites before
---apply.`,
+--apply. It signs CRLs for the crl_url of its own configuration alone (issuers.NAME.crl_url):
+with another one, a CRL of the responders could be taken for that of all certificates.`,
 	"crl issue": `The CRL speaks of the sites' responder certificates alone, and says so by a critical
 issuingDistributionPoint equal to the certificates' own. It is put into the issuer's
 row and travels with it; every site serves it at /crl/NAME. Its number comes from the
 database; an entry stays until one CRL after its certificate's end; nextUpdate lies
 beyond the longest outage budget. responder revoke issues it by itself; run this once
 a day besides. --full makes one of all the issuer's certificates.`,
-	"crl show": `Shows number, times and entries of the CRL that each issuer's row holds.`,
+	"crl show": `Shows number, times and entries of the CRL that each issuer's row holds. Exit code 3
+when one is missing, past half of its life, or does not name what is revoked now.`,
+	"crl bundle": `For a CA whose key has no network: takes the numbers of a series of CRLs that follow
+each other and all name what is revoked now, and writes a file for ca-sign. Eight of
+them, one each 3 days, last four weeks. A site that is revoked meanwhile stands in none
+of them: draw up a new bundle then, whose CRLs take the place of those that wait.`,
+	"crl release": `Run from a timer at the master. Each CRL must say what was planned under its number
+and bear the CA's signature. The newest whose time has come is put into the issuer's
+row, from where every site serves it. Exit code 3 when it lacks a certificate that was
+revoked since, or when less than two still wait: a new bundle must go to the CA.`,
 	"fleet renew": `For a timer (deploy/systemd): issues anew what is past half of its life, for each
 active site the newest certificate of each kind of key. Site, key and life are taken
 from that certificate, whose signature the CA's key must bear, never from a column.

@@ -53,8 +53,11 @@ func (p *program) responderBundleCommand() *cobra.Command {
 type bundleView struct {
 	outcome
 	Issuer       string           `json:"issuer"`
+	CRLURL       string           `json:"crl_url"` // of the CRLs; empty: there are none
 	File         *string          `json:"file"`
 	Certificates []bundleCertView `json:"certificates"`
+	CRLs         []bundledList    `json:"crls"`
+	Revoked      []revokedView    `json:"revoked"` // what each of the CRLs names
 }
 
 type bundleCertView struct {
@@ -69,11 +72,14 @@ type bundleCertView struct {
 func (v bundleView) tell(t *table) {
 	t.row("issuer", v.Issuer)
 	t.row("file", orDash(v.File))
-	t.line("")
-	t.row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
+	if len(v.Certificates) > 0 {
+		t.line("")
+		t.row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
+	}
 	for _, c := range v.Certificates {
 		t.row(c.Site, c.Serial, c.NotBefore, c.NotAfter, orDash(c.Action), orDash(c.Key))
 	}
+	v.tellLists(t)
 	v.outcome.tell(t)
 }
 
@@ -172,8 +178,11 @@ func writeJSON(path string, v any) error {
 	return nil
 }
 
+// maxBundle is room for the longest series of the longest CRLs.
+const maxBundle = 16 << 20
+
 func readBundle(path string) (*fleet.Bundle, error) {
-	raw, err := readSmall(path)
+	raw, err := readAtMost(path, maxBundle)
 	if err != nil {
 		return nil, fmt.Errorf("reading the bundle: %w", err)
 	}
@@ -198,12 +207,13 @@ func (p *program) caSignCommand() *cobra.Command {
 	var c caSign
 	cmd := p.verb("ca-sign BUNDLE", "sign a bundle with the CA's key; needs no database and no network", `
 		ocspctl ca-sign bundle.json --out signed.json
-		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json --apply`,
+		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json --apply
+		ocspctl ca-sign crls.json --config ca.yaml --out crls-signed.json --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error { return p.caSign(ctx, args[0], c) })
 	cmd.Flags().BoolVar(&c.apply, "apply", false, "do it; without it the plan is shown and nothing is done")
 	cmd.Flags().StringVar(&c.out, "out", "", "write the signed bundle to `FILE`")
 	cmd.Flags().DurationVar(&c.longest, "max-life", fleet.DefaultLife, "refuse longer lives")
-	cmd.Flags().DurationVar(&c.ahead, "max-ahead", 60*24*time.Hour, "refuse certificates that begin later")
+	cmd.Flags().DurationVar(&c.ahead, "max-ahead", 60*24*time.Hour, "refuse certificates and CRLs that begin later")
 	require(cmd, "out")
 	return cmd
 }
@@ -235,7 +245,11 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 	if err != nil {
 		return err
 	}
-	view := bundleView{outcome: outcome{"ca-sign", c.apply, true}, Issuer: b.Issuer, File: &c.out}
+	if (at.CRLURL != "" || len(b.CRLs) > 0) && b.CRLURL != at.CRLURL {
+		return fmt.Errorf("the bundle's crl_url is %q, issuers.%s.crl_url is %q", b.CRLURL, b.Issuer, at.CRLURL)
+	}
+	view := bundleView{outcome: outcome{"ca-sign", c.apply, true}, Issuer: b.Issuer, CRLURL: b.CRLURL, File: &c.out, Certificates: []bundleCertView{}}
+	view.lists(b)
 	for _, one := range b.Certificates {
 		hash, _, err := a.Describe(one)
 		if err != nil {
@@ -245,6 +259,9 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 	}
 	if c.apply {
 		if err := a.SignBundle(b, c.longest, c.ahead, p.now(), rand.Reader); err != nil {
+			return err
+		}
+		if err := a.SignCRLs(b, at.CRLURL, c.ahead, p.now(), rand.Reader); err != nil {
 			return err
 		}
 		if err := writeJSON(c.out, b); err != nil {

@@ -27,8 +27,17 @@ type siteCertificate struct {
 	Fingerprint string `json:"fingerprint"`     // SHA-256 of the certificate
 	Key         string `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo
 	Expired     bool   `json:"expired"`
+	Withheld    bool   `json:"withheld"` // from the site, which is suspended (profile br)
 
 	left time.Duration
+}
+
+// tellStatus is a site's certificate in few words.
+func (c siteCertificate) tellStatus() string {
+	if c.Withheld {
+		return c.brief() + ", withheld"
+	}
+	return c.brief()
 }
 
 func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []siteView {
@@ -42,7 +51,7 @@ func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []site
 		for _, c := range r.Certificates {
 			left := c.Status.NotAfter.Sub(now)
 			views[i].Certificates = append(views[i].Certificates, siteCertificate{
-				showStatus(names[c.IssuerID], c.Serial, c.Status), hex.EncodeToString(c.Fingerprint[:]), hex.EncodeToString(c.KeyHash[:]), left <= 0, left,
+				showStatus(names[c.IssuerID], c.Serial, c.Status), hex.EncodeToString(c.Fingerprint[:]), hex.EncodeToString(c.KeyHash[:]), left <= 0, c.Withheld, left,
 			})
 		}
 	}
@@ -86,6 +95,9 @@ func (p *program) responderList(ctx context.Context, store *db.Store, all bool) 
 				status := c.Status
 				if c.Reason != nil {
 					status += " " + *c.Reason
+				}
+				if c.Withheld {
+					status += ", withheld"
 				}
 				t.row(v.Name, v.State, v.URL, c.Issuer, c.Serial, status, orDash(c.NotAfter), span(c.left))
 			}

@@ -146,7 +146,7 @@ func (s siteShown) tell(t *table) {
 	t.row("ISSUER", "SERIAL", "STATUS", "NOT BEFORE", "NOT AFTER", "LIFE LEFT", "KEY")
 	for _, c := range s.Certificates {
 		l := s.Lives[c.Serial]
-		t.row(c.Issuer, c.Serial, c.brief(), l.NotBefore, orDash(c.NotAfter), fmt.Sprintf("%.0f %%", 100*max(0, l.Left)), c.Key)
+		t.row(c.Issuer, c.Serial, c.tellStatus(), l.NotBefore, orDash(c.NotAfter), fmt.Sprintf("%.0f %%", 100*max(0, l.Left)), c.Key)
 	}
 	for _, c := range s.Planned {
 		t.row(c.Issuer, c.Serial, "planned", c.NotBefore, c.NotAfter, "-", "-")

@@ -148,7 +148,7 @@ func (r withdrawn) tell(t *table) {
 	t.line("")
 	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
 	for _, c := range r.Certificates {
-		t.row(c.Issuer, c.Serial, c.brief(), orDash(c.NotAfter))
+		t.row(c.Issuer, c.Serial, c.tellStatus(), orDash(c.NotAfter))
 	}
 	r.outcome.tell(t)
 }

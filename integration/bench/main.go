@@ -1,7 +1,7 @@
 // Bench starts a fleet and measures it: import, memory, the way of a revocation,
 // the cost of a cached GET beside bare net/http and chi in the same run, then both
 // ways of syncing at three sites while certificates are imported, and the seeding
-// of a site. It prints a table and writes the figures as JSON. It is no test.
+// of a site; and how soon a site that is taken out stops and the others say so. It prints a table and writes the figures as JSON. It is no test.
 package main
 
 import (
@@ -25,6 +25,7 @@ type row struct {
 
 type options struct {
 	certs, revocations, rounds, basePort int
+	withdrawals                          int
 	seconds                              float64
 	out, parts, ways                     string
 }
@@ -35,11 +36,12 @@ func main() {
 	size := flag.String("size", "", "")
 	flag.IntVar(&o.certs, "certs", 1_000_000, "certificates to import")
 	flag.IntVar(&o.revocations, "revocations", 300, "revocations to time")
+	flag.IntVar(&o.withdrawals, "withdrawals", 100, "sites to take out and in again")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds of load")
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of one round of load, each server")
 	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
 	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
-	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure: fleet, sync or both")
+	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure, with commas: fleet, sync, withdraw")
 	flag.StringVar(&o.ways, "ways", "feed,logical,seed", "which ways of syncing, and seed: the seeding of a site by the feed")
 	flag.Parse()
 	if *bare != "" {
@@ -59,7 +61,7 @@ func fail(err error) {
 
 func run(ctx context.Context, o options) error {
 	var rows []row
-	for part, measure := range map[string]func(context.Context, options) ([]row, error){"fleet": oneFleet, "sync": bothWays} {
+	for part, measure := range map[string]func(context.Context, options) ([]row, error){"fleet": oneFleet, "sync": bothWays, "withdraw": withdrawals} {
 		if !strings.Contains(o.parts, part) {
 			continue
 		}

@@ -53,6 +53,52 @@ begin
   return new_id;
 end $$;
 
+-- Changes an issuer's certificate (of the same key) and policy; false: it was so
+-- already. p_version is the policy that the caller saw: the plan that somebody read is
+-- what is done, or nothing is. Whose rows travel learn of it with the issuer's.
+create function issuer_set(p_issuer int, p_version bigint, p_certificate bytea, p_validity int, p_backdate int, p_max_staleness int,
+    p_fresh_for_unknown int, p_http_max_age int, p_never_issued text, p_profile text, p_crl_url text, p_why text, p_os_user text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  was public.issuer;
+  now_is public.issuer;
+  changes jsonb;
+begin
+  select * into was from public.issuer where id = p_issuer for no key update;
+  if not found then
+    raise exception 'there is no issuer %', p_issuer using errcode = 'no_data_found';
+  elsif was.policy_version <> p_version then
+    raise exception 'issuer % was changed meanwhile (policy version %, not %)', was.name, was.policy_version, p_version
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Look at the plan anew.';
+  elsif p_profile = 'br' and was.profile <> 'br' and exists (
+      select from public.certificate where issuer_id = p_issuer and reason = 6) then
+    raise exception 'issuer % has certificates on hold, which profile br forbids (BR 4.9.13)', was.name using errcode = 'check_violation',
+      hint = 'Release or revoke them first (ocspctl cert list --status hold); restore or revoke suspended sites.';
+  end if;
+  now_is := was;
+  now_is.certificate := p_certificate;
+  now_is.validity := p_validity;
+  now_is.backdate := p_backdate;
+  now_is.max_staleness := p_max_staleness;
+  now_is.fresh_for_unknown := p_fresh_for_unknown;
+  now_is.http_max_age := p_http_max_age;
+  now_is.never_issued := p_never_issued;
+  now_is.profile := p_profile;
+  now_is.crl_url := p_crl_url;
+  select jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)) into changes
+    from jsonb_each(to_jsonb(now_is) - 'crl' || jsonb_build_object('certificate', encode(sha256(p_certificate), 'hex'))) n
+    join jsonb_each(to_jsonb(was) - 'crl' || jsonb_build_object('certificate', encode(sha256(was.certificate), 'hex'))) o using (key)
+    where n.value <> o.value;
+  if changes is null then
+    return false;
+  end if;
+  update public.issuer set certificate = p_certificate, validity = p_validity, backdate = p_backdate, max_staleness = p_max_staleness,
+    fresh_for_unknown = p_fresh_for_unknown, http_max_age = p_http_max_age, never_issued = p_never_issued, profile = p_profile,
+    crl_url = p_crl_url, policy_version = policy_version + 1 where id = p_issuer;
+  perform public.note('issuer set', jsonb_build_object('id', p_issuer, 'name', was.name, 'changes', changes), p_why, p_os_user);
+  return true;
+end $$;
+
 -- Registers a certificate, before it is signed (a pre-certificate counts). True:
 -- new; false: it was there with the same end already.
 create function certificate_issue(p_issuer int, p_serial bytea, p_not_after timestamptz, p_why text, p_os_user text) returns boolean
@@ -280,7 +326,7 @@ begin
   for f in select oid::regprocedure::text from pg_proc
            where pronamespace = 'public'::regnamespace and prolang <> (select oid from pg_language where lanname = 'c') loop
     execute format('alter function %s owner to ocsp_owner', f);
-    if f ~ '^(heartbeat|note|issuer_add|limit_note|certificate_(issue|revoke|revoke_row|hold|release|import|crl_number)|replicas_wrote|responder_(add|certificate_add|revoke)|head_init)\(' then
+    if f ~ '^(heartbeat|note|issuer_add|issuer_set|limit_note|certificate_(issue|revoke|revoke_row|hold|release|import|crl_number)|replicas_wrote|responder_(add|certificate_add|revoke)|head_init)\(' then
       execute format('revoke all on function %s from public', f);
     end if;
   end loop;
@@ -309,7 +355,7 @@ begin
 exception when unique_violation or internal_error then null;
 end $$;
 grant execute on function certificate_issue, certificate_revoke, certificate_hold, certificate_release, certificate_import, certificate_crl_number, replicas_wrote to ocsp_ca, ocsp_operator;
-grant execute on function issuer_add, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
+grant execute on function issuer_add, issuer_set, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
 grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;
 grant select on change, change_tx, heartbeat, responder, schema_master to ocsp_publisher;
 grant select on schema_master to ocsp_ca, ocsp_replica;

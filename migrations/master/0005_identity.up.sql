@@ -17,6 +17,19 @@ create table responder_planned (
 );
 alter table responder_planned owner to ocsp_owner;
 
+-- Certificates of suspended sites whose issuers know no hold (profile br): they leave
+-- the replicated rows, so that the site finds none to sign with, and come back.
+create table responder_withheld (
+  fingerprint bytea primary key,
+  issuer_id   int not null,
+  serial      bytea not null,
+  site        text not null references responder,
+  key_hash    bytea not null,
+  der         bytea not null,
+  unique (issuer_id, serial)
+);
+alter table responder_withheld owner to ocsp_owner;
+
 -- The numbers of CRLs: the last one taken, the one that was published, and the
 -- head's position that its rows were read at.
 create table crl_number (
@@ -26,6 +39,18 @@ create table crl_number (
   position  bigint not null default 0
 );
 alter table crl_number owner to ocsp_owner;
+
+-- CRLs that an offline CA was asked to sign and that were not published yet.
+create table crl_planned (
+  issuer_id   int not null,
+  number      bigint not null,
+  position    bigint not null,  -- of the head that its rows were read at
+  this_update timestamptz not null,
+  next_update timestamptz not null check (next_update > this_update),
+  content     bytea not null check (octet_length(content) = 32),  -- SHA-256 of what it is to say (ops/fleet)
+  primary key (issuer_id, number)
+);
+alter table crl_planned owner to ocsp_owner;
 
 -- A suspended or revoked site gets no certificate; a released one is planned no more.
 create function responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -65,11 +90,12 @@ begin
   insert into public.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
 end $$;
 
--- All unexpired certificates of a site, the superseded and the unreleased included.
+-- All unexpired certificates of a site, the superseded, unreleased and withheld included.
 create function responder_serials(p_site text) returns table (issuer_id int, serial bytea)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.issuer_id, s.serial from (
     select r.issuer_id, r.serial from public.responder_certificate r where r.site = p_site
+    union select w.issuer_id, w.serial from public.responder_withheld w where w.site = p_site
     union select p.issuer_id, p.serial from public.responder_planned p where p.site = p_site) s
   join public.certificate c using (issuer_id, serial) where c.not_after > clock_timestamp() order by 1, 2;
 $$;
@@ -105,8 +131,8 @@ begin
   end if;
 end $$;
 
--- The half that can be taken back: certificates on hold, except those of profile
--- br, which knows none (BR 4.9.13): changed is null there.
+-- The half that can be taken back: certificates on hold. Profile br knows none (BR
+-- 4.9.13): there they are withheld from the site, whose copy then has none to sign with.
 create function responder_suspend(p_site text, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -125,11 +151,16 @@ begin
   for r in select s.*, i.profile from public.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
-    changed := null;
-    if r.profile <> 'br' then
+    if r.profile = 'br' then
+      with gone as (
+        delete from public.responder_certificate c where (c.issuer_id, c.serial) = (r.issuer_id, r.serial)
+          returning c.fingerprint, c.issuer_id, c.serial, c.site, c.key_hash, c.der)
+      insert into public.responder_withheld select * from gone;
+      changed := found;
+    else
       select v.changed into changed from public.certificate_revoke_row('cert hold', r.issuer_id, r.serial, 6::smallint, null, p_why, p_os_user) v;
-      any_changed := any_changed or changed;
     end if;
+    any_changed := any_changed or changed;
     return next;
   end loop;
   if any_changed then
@@ -158,6 +189,15 @@ begin
     issuer_id := r.issuer_id;
     serial := r.serial;
     changed := public.certificate_release(r.issuer_id, r.serial, p_why, p_os_user);
+    any_changed := true;
+    return next;
+  end loop;
+  for r in with back as (delete from public.responder_withheld w where w.site = p_site returning *) select * from back order by issuer_id, serial loop
+    insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
+      values (r.fingerprint, r.issuer_id, r.serial, r.site, r.key_hash, r.der);
+    issuer_id := r.issuer_id;
+    serial := r.serial;
+    changed := true;
     any_changed := true;
     return next;
   end loop;
@@ -256,10 +296,34 @@ begin
   return dropped;
 end $$;
 
-create function crl_next(p_issuer int) returns bigint language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into public.crl_number (issuer_id, last) values (p_issuer, 1)
-    on conflict (issuer_id) do update set last = crl_number.last + 1 returning last;
-$$;
+-- Takes p_count numbers for CRLs and returns the first. RFC 5280 section 5.2.3 has them
+-- grow for ever, and a counter alone would go back in a master that was restored from a
+-- backup: so a number is never below the clock's milliseconds since 1970.
+create function crl_next(p_issuer int, p_count int) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  clock constant bigint := floor(extract(epoch from clock_timestamp()) * 1000);
+  first bigint;
+begin
+  if p_count is null or p_count not between 1 and 1000 then
+    raise exception '% numbers at once: want 1 to 1000', p_count using errcode = 'invalid_parameter_value';
+  end if;
+  insert into public.crl_number as n (issuer_id, last) values (p_issuer, clock + p_count - 1)
+    on conflict (issuer_id) do update set last = greatest(n.last + 1, clock) + p_count - 1
+    returning n.last - p_count + 1 into first;
+  return first;
+end $$;
+
+-- Notes what an offline CA is asked to sign: only that is published later.
+create function crl_plan(p_issuer int, p_number bigint, p_position bigint, p_this_update timestamptz, p_next_update timestamptz, p_content bytea,
+    p_entries int, p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_number > coalesce((select last from public.crl_number where issuer_id = p_issuer), 0) then
+    raise exception 'number % of a CRL of issuer % was not taken', p_number, p_issuer using errcode = 'check_violation';
+  end if;
+  insert into public.crl_planned values (p_issuer, p_number, p_position, p_this_update, p_next_update, p_content);
+  perform public.note('crl bundle', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
+    'this_update', p_this_update, 'content', encode(p_content, 'hex')), p_why, p_os_user);
+end $$;
 
 -- Publishes a CRL. One whose rows were read before those of the published one, or
 -- that has a lower number, is refused: it might take an entry back.
@@ -271,6 +335,7 @@ begin
   if not found then
     raise exception 'a newer CRL of issuer % was published meanwhile', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'Run ocspctl crl issue again.';
   end if;
+  delete from public.crl_planned c where c.issuer_id = p_issuer and (c.number <= p_number or c.position < p_position);
   update public.issuer set crl = p_der where id = p_issuer;
   perform public.note('crl issue', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
     'sha256', encode(sha256(p_der), 'hex')), p_why, p_os_user);
@@ -282,7 +347,7 @@ declare
 begin
   for f in select oid::regprocedure::text from pg_proc where pronamespace = 'public'::regnamespace
            and proname in ('responder_certificate_admit', 'responder_plan', 'responder_serials', 'responder_suspend', 'responder_restore', 'responder_login',
-                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'crl_next', 'crl_put') loop
+                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'crl_next', 'crl_plan', 'crl_put') loop
     if f !~ '^responder_(login_open|cut|slots_drop)\(' then
       execute format('alter function %s owner to ocsp_owner', f);
     end if;
@@ -291,5 +356,6 @@ begin
 end $$;
 
 grant execute on function responder_plan, responder_suspend, responder_restore, responder_login_set, responder_access, responder_login_open,
-  responder_cut, responder_slots_drop, crl_next, crl_put to ocsp_operator;
-grant select on responder_planned, crl_number to ocsp_operator;
+  responder_cut, responder_slots_drop, crl_next, crl_plan, crl_put to ocsp_operator;
+grant select on responder_planned, responder_withheld, crl_number, crl_planned to ocsp_operator;
+grant select on responder_withheld to ocsp_ca;

@@ -77,6 +77,7 @@ create function purgeable(p_issuer int, p_before timestamptz) returns table (ser
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select c.serial from public.certificate c where c.issuer_id = p_issuer and c.not_after < p_before
     and not exists (select from public.responder_certificate r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
+    and not exists (select from public.responder_withheld r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
     and not exists (select from public.responder_planned r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial));
 $$;
 

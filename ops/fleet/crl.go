@@ -70,9 +70,7 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 		})
 	}
 	if c.URL != "" {
-		var b cryptobyte.Builder
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { distributionPoint(b, c.URL) })
-		value, err := b.Bytes()
+		value, err := idpOf(c.URL)
 		if err != nil {
 			return fail(err)
 		}
@@ -86,6 +84,13 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 		return fail(fmt.Errorf("it has %d octets: want %d at most (some 1,700 entries)", len(der), maxCRL))
 	}
 	return der, nil
+}
+
+// idpOf is the value of an issuingDistributionPoint of one URL (RFC 5280 section 5.2.5).
+func idpOf(url string) ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { distributionPoint(b, url) })
+	return b.Bytes()
 }
 
 // CheckCRLLife says what is wrong with the time from one CRL to the next.
@@ -150,7 +155,7 @@ func IssueCRL(ctx context.Context, store *db.Store, a *Authority, full bool, lif
 	if err != nil {
 		return CRLContent{}, nil, err
 	}
-	if content.Number, err = store.NextCRL(ctx, a.Issuer.ID); err != nil {
+	if content.Number, err = store.NextCRL(ctx, a.Issuer.ID, 1); err != nil {
 		return CRLContent{}, nil, err
 	}
 	der, err := a.SignCRL(content, random)

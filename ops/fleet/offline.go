@@ -32,6 +32,9 @@ type Bundle struct {
 	Profile      db.Profile    `json:"profile"`
 	CRLURL       string        `json:"crl_url"`
 	Certificates []BundledCert `json:"certificates"`
+	// Revoked and CRLs are a series of CRLs, which all name what is revoked.
+	Revoked []BundledEntry `json:"revoked,omitempty"`
+	CRLs    []BundledCRL   `json:"crls,omitempty"`
 }
 
 // BundledCert is one certificate of a series. Its serial is registered already.
@@ -110,7 +113,10 @@ func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time, ran
 
 // Bundle wraps planned certificates up for the CA.
 func (a *Authority) Bundle(list []BundledCert) Bundle {
-	return Bundle{BundleForm, a.Issuer.Name, hex.EncodeToString(a.Issuer.Key[:]), a.Issuer.Policy.Profile, a.Issuer.Policy.CRLURL, list}
+	return Bundle{
+		Form: BundleForm, Issuer: a.Issuer.Name, IssuerKey: hex.EncodeToString(a.Issuer.Key[:]),
+		Profile: a.Issuer.Policy.Profile, CRLURL: a.Issuer.Policy.CRLURL, Certificates: list,
+	}
 }
 
 func asPEM(raw []byte) []byte {

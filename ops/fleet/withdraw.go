@@ -49,9 +49,9 @@ func (w Withdrawal) Revoke(reason db.Reason) []Step {
 // Suspend is the half that Restore takes back.
 func (w Withdrawal) Suspend() []Step {
 	return []Step{
-		{Name: "certificates", Plan: "put all unexpired ones on hold (profile br knows no hold), close the feed to the site", do: func(ctx context.Context) (string, error) {
+		{Name: "certificates", Plan: "put all unexpired ones on hold, withhold those of profile br from the site, close the feed to it", do: func(ctx context.Context) (string, error) {
 			list, err := w.Store.SuspendResponder(ctx, w.Site, w.Act)
-			return counted(list, "put on hold"), err
+			return counted(list, "on hold or withheld"), err
 		}},
 		w.delivery(), w.login(false), w.sessions(), w.crl(), w.dns("withdraw"),
 	}
@@ -60,9 +60,9 @@ func (w Withdrawal) Suspend() []Step {
 // Restore brings a suspended site back.
 func (w Withdrawal) Restore() []Step {
 	return []Step{
-		{Name: "certificates", Plan: "release them from hold, open the feed to the site", do: func(ctx context.Context) (string, error) {
+		{Name: "certificates", Plan: "release them from hold, give back what is withheld, open the feed to the site", do: func(ctx context.Context) (string, error) {
 			list, err := w.Store.RestoreResponder(ctx, w.Site, w.Act)
-			return counted(list, "released"), err
+			return counted(list, "given back"), err
 		}},
 		w.login(true), w.crl(), w.dns("publish"),
 	}

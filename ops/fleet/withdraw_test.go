@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -234,6 +235,55 @@ func TestSuspendedSiteComesBack(t *testing.T) {
 	}
 }
 
+// An issuer of profile br knows no hold: its certificates leave the rows, unrevoked,
+// and come back; the site that is revoked meanwhile loses them too.
+func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
+	store := master(t)
+	a := newCA(t, p256(), db.ProfileBR, nil)
+	register(t, store, a)
+	enrol(t, store, a, "site-b", "http://b.example/")
+	_, c := enrol(t, store, a, "site-a", "http://a.example/")
+	w := &withdrawn{store: store, a: a, site: "site-a"}
+	look := func(state db.ResponderState, withheld bool, rows int64, reason db.Reason) {
+		t.Helper()
+		site, reasons := w.statuses(t)
+		if site.State != state || len(reasons) != 1 || reasons[0] != reason || site.Certificates[0].Withheld != withheld || !bytes.Equal(site.Certificates[0].DER, c.DER) {
+			t.Errorf("state %s, reasons %v, certificates %+v", site.State, reasons, site.Certificates)
+		}
+		if head := must(store.Head(t.Context())); head.ResponderCertificates.Count != rows {
+			t.Errorf("%d responder certificates travel, want %d", head.ResponderCertificates.Count, rows)
+		}
+		for _, count := range must(store.Verify(t.Context())) {
+			if !count.Identical {
+				t.Errorf("rows and head differ: %+v", count)
+			}
+		}
+	}
+	for i := range 3 {
+		list, err := store.SuspendResponder(t.Context(), w.site, act)
+		if err != nil || len(list) != 1 || list[0].Changed != (i != 1) {
+			t.Fatalf("suspending: %+v, %v", list, err)
+		}
+		look(db.ResponderSuspended, true, 1, db.ReasonNone)
+		if i == 0 {
+			continue // once more: nothing is left to be done
+		}
+		if i == 2 {
+			break
+		}
+		for _, n := range []int{1, 0} {
+			if list, err := store.RestoreResponder(t.Context(), w.site, act); err != nil || len(list) != n {
+				t.Fatalf("restoring: %+v, %v", list, err)
+			}
+			look(db.ResponderActive, false, 2, db.ReasonNone)
+		}
+	}
+	if list, err := store.RevokeResponder(t.Context(), w.site, db.ReasonKeyCompromise, act); err != nil || len(list) != 1 || !list[0].Changed {
+		t.Fatalf("revoking: %+v, %v", list, err)
+	}
+	look(db.ResponderRevoked, true, 1, db.ReasonKeyCompromise)
+}
+
 // A login that is no replica's, or a superuser's, is never touched, whatever the
 // roster says.
 func TestOnlyAReplicasLoginIsClosed(t *testing.T) {
@@ -261,7 +311,7 @@ func TestOnlyAReplicasLoginIsClosed(t *testing.T) {
 func TestOlderCRLDoesNotReplaceANewerOne(t *testing.T) {
 	w := newWithdrawn(t)
 	issuer := w.a.Issuer.ID
-	first, second := must(w.store.NextCRL(t.Context(), issuer)), must(w.store.NextCRL(t.Context(), issuer))
+	first, second := must(w.store.NextCRL(t.Context(), issuer, 1)), must(w.store.NextCRL(t.Context(), issuer, 1))
 	if second <= first {
 		t.Errorf("numbers %d, %d", first, second)
 	}
@@ -269,7 +319,7 @@ func TestOlderCRLDoesNotReplaceANewerOne(t *testing.T) {
 	if err := w.store.PutCRL(t.Context(), issuer, second, rows.Position, []byte{1}, 0, act); err != nil {
 		t.Fatal(err)
 	}
-	third := must(w.store.NextCRL(t.Context(), issuer))
+	third := must(w.store.NextCRL(t.Context(), issuer, 1))
 	for why, err := range map[string]error{
 		"a lower number": w.store.PutCRL(t.Context(), issuer, first, rows.Position, []byte{2}, 0, act),
 		"older rows":     w.store.PutCRL(t.Context(), issuer, third, rows.Position-1, []byte{2}, 0, act),

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+	"golang.org/x/sync/errgroup"
+
+	"ocspfleet/db"
+	"ocspfleet/integration/fleet"
+	opsfleet "ocspfleet/ops/fleet"
+)
+
+// withdrawals times what takes a site out, in a fleet of three: one by the feed, one
+// by native replication, one by the feed from a peer alone. Each is suspended in
+// turn by the steps of `responder suspend` and restored by those of `responder
+// restore`; that is the way of `responder revoke`, but that the site can be used
+// again. At the end two are revoked.
+func withdrawals(ctx context.Context, o options) ([]row, error) {
+	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, BasePort: o.basePort, Progress: os.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
+	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
+	if err != nil {
+		return nil, err
+	}
+	defer master.Close()
+	w := &withdrawing{f: f, master: master}
+	for n := range o.withdrawals {
+		if err := w.round(ctx, f.Sites, n%len(f.Sites), false); err != nil {
+			return nil, fmt.Errorf("round %d: %w", n+1, err)
+		}
+	}
+	if err := errors.Join(w.round(ctx, f.Sites, 2, true), w.round(ctx, f.Sites[:2], 1, true)); err != nil {
+		return nil, err
+	}
+	return slices.Concat(
+		percentiles("suspend: commit to nothing good from the site", w.stopped), percentiles("suspend: commit to all others say revoked", w.told),
+		percentiles("revoke: commit to nothing good from the site", w.ended), percentiles("revoke: commit to all others say revoked", w.heard),
+	), nil
+}
+
+// withdrawing gathers how long each round took.
+type withdrawing struct {
+	f             *fleet.Fleet
+	master        *db.Store
+	stopped, told []time.Duration // by a suspension
+	ended, heard  []time.Duration // by a revocation
+}
+
+// percentiles makes rows of what was measured.
+func percentiles(what string, took []time.Duration) []row {
+	if len(took) == 0 {
+		return nil
+	}
+	slices.Sort(took)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return []row{
+		{what + ", rounds", float64(len(took)), ""},
+		{what + ", p50", ms(took[len(took)/2]), "ms"},
+		{what + ", p99", ms(took[len(took)*99/100]), "ms"},
+		{what + ", worst", ms(took[len(took)-1]), "ms"},
+	}
+}
+
+// question is a request for a site.
+type question struct {
+	site fleet.Site
+	der  []byte
+}
+
+// questions are what the victim must stop saying good to, and what each other site
+// must say revoked to: the serial of the victim's certificate, for each issuer.
+func (w *withdrawing) questions(ctx context.Context, sites []fleet.Site, victim int) (own, others []question, err error) {
+	for _, issuer := range w.f.Issuers {
+		answer, err := w.f.Ask(ctx, sites[victim], issuer, issuer.Serials.Good[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		good, err := requestFor(w.f, issuer, db.SerialFromMagnitude(answer.SerialNumber.Bytes(), false))
+		if err != nil {
+			return nil, nil, err
+		}
+		own = append(own, question{sites[victim], good})
+		responder, err := requestFor(w.f, issuer, db.SerialFromMagnitude(answer.Certificate.SerialNumber.Bytes(), false))
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, site := range sites {
+			if i != victim {
+				others = append(others, question{site, responder})
+			}
+		}
+	}
+	return own, others, nil
+}
+
+// awaitEach asks until each answer is as it must be, and returns how long that took.
+func awaitEach(ctx context.Context, list []question, is func(*ocsp.Response, error) bool) (time.Duration, error) {
+	began := time.Now()
+	for _, q := range list {
+		for {
+			answer, err := post(ctx, q.site.URL, q.der)
+			if is(answer, err) {
+				break
+			}
+			if time.Since(began) > time.Minute || ctx.Err() != nil {
+				return 0, fmt.Errorf("site %s never came to it: %w", q.site.Name, errors.Join(err, ctx.Err()))
+			}
+			time.Sleep(askEvery)
+		}
+	}
+	return time.Since(began), nil
+}
+
+func says(status int) func(*ocsp.Response, error) bool {
+	return func(answer *ocsp.Response, err error) bool { return err == nil && answer.Status == status }
+}
+
+// refused says that a site signs nothing: an answer without a signature.
+func refused(_ *ocsp.Response, err error) bool {
+	var refusal ocsp.ResponseError
+	return errors.As(err, &refusal)
+}
+
+// round takes one of the sites out, times it, and unless it is revoked takes it in again.
+func (w *withdrawing) round(ctx context.Context, sites []fleet.Site, victim int, forever bool) error {
+	for _, site := range sites {
+		if err := w.well(ctx, site); err != nil {
+			return err
+		}
+	}
+	own, others, err := w.questions(ctx, sites, victim)
+	if err != nil {
+		return err
+	}
+	if _, err := awaitEach(ctx, others, says(ocsp.Good)); err != nil {
+		return err
+	}
+	out := opsfleet.Withdrawal{Store: w.master, Site: sites[victim].Name, Act: act}
+	steps := out.Suspend()
+	if forever {
+		steps = out.Revoke(db.ReasonKeyCompromise)
+	}
+	stopped, told, err := w.time(ctx, out, steps, own, others)
+	if err != nil {
+		return err
+	}
+	if forever {
+		w.ended, w.heard = append(w.ended, stopped), append(w.heard, told)
+		return nil
+	}
+	w.stopped, w.told = append(w.stopped, stopped), append(w.told, told)
+	return out.Run(ctx, out.Restore(), func(opsfleet.Step) {})
+}
+
+// time does the steps and, from the commit of the first, asks all sites meanwhile.
+func (w *withdrawing) time(ctx context.Context, out opsfleet.Withdrawal, steps []opsfleet.Step, own, others []question) (stopped, told time.Duration, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	err = out.Run(ctx, steps, func(s opsfleet.Step) {
+		if s.Name != "certificates" {
+			return
+		}
+		group.Go(func() (err error) {
+			stopped, err = awaitEach(ctx, own, refused)
+			return err
+		})
+		group.Go(func() (err error) {
+			told, err = awaitEach(ctx, others, says(ocsp.Revoked))
+			return err
+		})
+	})
+	return stopped, told, errors.Join(err, group.Wait())
+}
+
+// well waits until a site answers good with a signature that verifies.
+func (w *withdrawing) well(ctx context.Context, site fleet.Site) error {
+	for _, issuer := range w.f.Issuers {
+		if _, err := w.f.AwaitStatus(ctx, site, issuer, issuer.Serials.Good[0], ocsp.Good, time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
+}
