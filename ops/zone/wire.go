@@ -26,11 +26,10 @@ func (z *Zone) exchange(ctx context.Context, server string, signed bool, build f
 	}
 	var last error
 	for i := 0; i < len(tries); i++ {
-		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(last, err)
-		}
 		answer, err := z.try(ctx, tries[i], server, signed, build())
 		switch {
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("asking %s: %w", server, ctx.Err())
 		case err == nil && answer.Truncated && tries[i] == "udp":
 			tries = append(tries[:i+1], "tcp") // RFC 2181 section 9
 			last = errors.New("the answer by UDP is cut off")
@@ -56,7 +55,7 @@ func (z *Zone) signature(signed bool) int {
 
 // try is one question and its answer.
 func (z *Zone) try(ctx context.Context, network, server string, signed bool, m *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, z.c.Timeout)
+	within, cancel := context.WithTimeout(ctx, z.c.Timeout)
 	defer cancel()
 	var raw []byte
 	var mac string
@@ -70,13 +69,13 @@ func (z *Zone) try(ctx context.Context, network, server string, signed bool, m *
 	if err != nil {
 		return nil, fmt.Errorf("making the message: %w", err)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, server)
+	conn, err := (&net.Dialer{}).DialContext(within, network, server)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	deadline, _ := ctx.Deadline()
+	deadline, _ := within.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
