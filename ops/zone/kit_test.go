@@ -3,10 +3,6 @@ package zone
 import (
 	"context"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -28,25 +24,12 @@ below NS  ns.elsewhere.example.
 *.wild A  192.0.2.99
 `
 
-// sample returns what docs/dns.md tells to add to a server's configuration, with the
-// folder of this one.
-func sample(t testing.TB, kind nameserver.Kind, dir string) string {
-	t.Helper()
-	page, err := os.ReadFile("../../docs/dns.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?ms)^```"+string(kind)+"\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
-	if len(found) != 1 {
-		t.Fatalf("docs/dns.md has %d samples for %s", len(found), kind)
-	}
-	return regexp.MustCompile(`/(etc|var/lib)/(bind|knot)/`).ReplaceAllString(found[0][1], dir+"/")
-}
-
 // primary is a running primary of example.org.
-type primary struct {
-	*nameserver.Server
-	keyFile string
+type primary struct{ *nameserver.Primary }
+
+func startPrimary(t testing.TB, kind nameserver.Kind) *primary {
+	t.Helper()
+	return startPrimaryWith(t, kind, nil)
 }
 
 // startPrimaryThatTransfers lets anybody on this machine transfer the zone.
@@ -58,40 +41,25 @@ func startPrimaryThatTransfers(t testing.TB) *primary {
 	})
 }
 
-func startPrimary(t testing.TB, kind nameserver.Kind) *primary {
-	t.Helper()
-	return startPrimaryWith(t, kind, func(config string) string { return config })
-}
-
 func startPrimaryWith(t testing.TB, kind nameserver.Kind, change func(string) string) *primary {
 	t.Helper()
-	dir, err := nameserver.Folder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nameserver.NewKey(kind, dir, "ocspctl", "ocspctl.key"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "example.org.zone"), []byte(zoneFile), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := nameserver.Start(t.Context(), kind, dir, change(sample(t, kind, dir)))
+	p, err := nameserver.StartPrimary(t.Context(), kind, "../../docs/dns.md", zoneFile, change)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("%s:\n%s", kind, s.Log())
+			t.Logf("%s:\n%s", kind, p.Log())
 		}
-		s.Stop()
+		p.Stop()
 	})
-	return &primary{s, filepath.Join(dir, "ocspctl.key")}
+	return &primary{p}
 }
 
 // config is that of a desk at the primary.
 func (p *primary) config(t testing.TB) Config {
 	t.Helper()
-	secret, err := ReadSecret(p.keyFile)
+	secret, err := ReadSecret(p.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,58 +78,18 @@ func open(t testing.TB, c Config) *Zone {
 	return z
 }
 
-// set has foreign eyes, bind9's nsupdate, make a name's addresses just these, of TTL 120 s.
 func (p *primary) set(t testing.TB, name string, addresses ...string) {
 	t.Helper()
-	host, port, _ := strings.Cut(p.Address, ":")
-	lines := []string{"server " + host + " " + port, "zone example.org", "update delete " + name + " A", "update delete " + name + " AAAA"}
-	for _, a := range addresses {
-		lines = append(lines, "update add "+name+" 120 "+kindOf(a)+" "+a)
+	if err := p.Set(t.Context(), name, addresses...); err != nil {
+		t.Fatal(err)
 	}
-	key := p.keyFile
-	if p.Kind == nameserver.Knot { // nsupdate reads bind9's form alone
-		secret, err := os.ReadFile(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key = filepath.Join(t.TempDir(), "key")
-		text := "key \"ocspctl\" { algorithm hmac-sha256; secret \"" + secretLine.FindStringSubmatch(string(secret))[1] + "\"; };"
-		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), "nsupdate", "-k", key)
-	cmd.Stdin = strings.NewReader(strings.Join(append(lines, "send", "quit"), "\n") + "\n")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("nsupdate: %v: %s", err, out)
-	}
-}
-
-func kindOf(address string) string {
-	if netip.MustParseAddr(address).Is4() {
-		return "A"
-	}
-	return "AAAA"
-}
-
-// seen is what foreign eyes, bind9's dig, see of a name: its sorted addresses.
-func (p *primary) seen(t testing.TB, name string) []string {
-	t.Helper()
-	host, port, _ := strings.Cut(p.Address, ":")
-	out, err := exec.CommandContext(t.Context(), "dig", "+short", "+norecurse", "@"+host, "-p", port, name, "A", name, "AAAA").Output()
-	if err != nil {
-		t.Fatalf("dig: %v: %s", err, out)
-	}
-	found := strings.Fields(string(out))
-	slices.Sort(found)
-	return found
 }
 
 func (p *primary) want(t testing.TB, name string, addresses ...string) {
 	t.Helper()
 	slices.Sort(addresses)
-	if got := p.seen(t, name); !slices.Equal(got, addresses) {
-		t.Errorf("%s has %v, want %v", name, got, addresses)
+	if got, err := p.Seen(t.Context(), name); err != nil || !slices.Equal(got, addresses) {
+		t.Errorf("%s has %v, want %v (%v)", name, got, addresses, err)
 	}
 }
 
