@@ -18,6 +18,8 @@ import (
 // DNS is the zone in which the sites' addresses stand, and how a withdrawal uses it.
 type DNS struct {
 	Zone *zone.Zone // nil: the addresses are named for work by hand
+	// Broken is why there is no Zone although there should be one: the step fails by it.
+	Broken error
 	// Dry: the zone is read, and what would change is named for work by hand.
 	Dry bool
 	// Force withdraws even the last address of a well site, and publishes one that does
@@ -205,6 +207,9 @@ func (w Withdrawal) dns(publish bool) Step {
 	return Step{Name: "dns", Plan: plan, goesOn: true, do: func(ctx context.Context) (string, error) {
 		m, err := w.plan(ctx, publish)
 		if err != nil || len(m.own) == 0 || w.DNS.Zone == nil {
+			if err == nil && len(m.own) > 0 {
+				err = w.DNS.Broken
+			}
 			return m.plain(), err
 		}
 		if w.DNS.Dry {
