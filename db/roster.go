@@ -62,11 +62,9 @@ func CheckSite(name string) error {
 }
 
 // AddResponder puts a site on the roster, or changes its address there. It
-// returns false when all was so already. A revoked site is refused.
+// returns false when all was so already. A revoked site is refused. Addresses of nil
+// are those that it has.
 func (s *Store) AddResponder(ctx context.Context, name, url string, addresses []string, act Act) (bool, error) {
-	if addresses == nil {
-		addresses = []string{}
-	}
 	var changed bool
 	if err := s.pool.QueryRow(ctx, "select responder_add($1, $2, $3, $4, $5)", name, url, addresses, act.Why, act.User).Scan(&changed); err != nil {
 		return false, fmt.Errorf("adding site %q: %w", name, plain(err))

@@ -55,6 +55,7 @@ var rooms = []room{
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
 	{"sync/logical", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
+	{"ops/zone/nameserver", nil, reasonFloor},
 	{"ops/ingest", []string{"db"}, "an import writes rows through db alone, so that each has its audit entry"},
 	{"ops/doctor", []string{"db"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},

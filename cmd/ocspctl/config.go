@@ -31,6 +31,9 @@ type config struct {
 	Token token `yaml:"token"`
 	// Feed is for the feed verbs and key pin.
 	Feed feedPart `yaml:"feed"`
+	// DNS is the zone in which the sites' addresses stand. Empty: they are named for
+	// work by hand.
+	DNS dnsPart `yaml:"dns"`
 }
 
 type database struct {
@@ -98,6 +101,7 @@ func (c *config) Check(report func(key, problem string)) {
 			report("feed.root", err.Error())
 		}
 	}
+	c.DNS.check(report)
 }
 
 // files lists the files that the configuration names, by key.
@@ -201,6 +205,11 @@ func (p *program) configCheck() error {
 			continue
 		}
 		_ = file.Close() // nothing was written
+	}
+	if cfg.DNS.set() {
+		if _, err := cfg.DNS.zone(p.now); err != nil {
+			faults = append(faults, fmt.Sprintf("dns.secret_file: %v", err))
+		}
 	}
 	slices.Sort(faults)
 	if len(faults) == 0 {

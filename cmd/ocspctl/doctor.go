@@ -59,7 +59,11 @@ func (p *program) doctor(ctx context.Context, roleName, daemon string) error {
 	}
 	defer store.Close()
 	if roleName == string(migrations.Master) {
-		return p.printFindings(doctor.Master{Store: store, Now: p.now}.Examine(ctx))
+		master := doctor.Master{Store: store, Now: p.now}
+		if cfg.DNS.set() {
+			master.Zone = func(ctx context.Context) (string, error) { return cfg.DNS.examineZone(ctx, p.now) }
+		}
+		return p.printFindings(master.Examine(ctx))
 	}
 	site := doctor.Site{Store: store, Now: p.now}
 	place, err := peekDaemon(daemon)

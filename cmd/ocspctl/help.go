@@ -94,17 +94,21 @@ checked with the CA's key. A new key needs a new request: responder add.`,
 the site, superseded and planned ones included, and bans its keys, in one
 transaction that no limit holds up; lets a running stream bring the site the news
 (an honest one stops by itself); closes its replication login; ends its sessions,
-running streams too; drops its slots; issues the CRLs anew; names the addresses to
-take out of DNS. Broken off anywhere, run it again. Every other site answers revoked
+running streams too; drops its slots; takes its addresses out of the DNS (without
+dns in ocspctl.yaml it names them for work by hand); issues the CRLs anew. Broken off
+anywhere, run it again. A fault of the DNS stops no other step. Every other site answers revoked
 for it. Its name and keys never come back. Never the last healthy site without
 --force.`,
 	"responder suspend": `The half of responder revoke that can be taken back: certificates go on hold, access
 is closed, the slot stays. Profile br forbids hold (BR 4.9.13): there the site's
 certificates are taken out of the replicated rows, so that it has none to sign with and
-stops; their status stays good, and nobody else says anything of it.`,
+stops; their status stays good, and nobody else says anything of it. Its addresses
+leave the DNS, but never the last one of a name without --force.`,
 	"responder restore": `Releases the site's certificates from hold, gives back what was withheld, and opens
-its access; its ocspsyncd
-comes back by itself, from where it was.`,
+its access; its ocspsyncd comes back by itself, from where it was. Its addresses return
+to the names in the DNS that they were taken from, as soon as it answers OCSP requests
+by them (a minute at most; if not, run it again). For a new site, too: it puts one that
+never stood in the DNS at every name that has addresses of the kind.`,
 	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
 that follow each other, and writes a file for ca-sign. The key of a site is the one
 of its last certificate, or of the request given with --csr. A site that is revoked
@@ -143,6 +147,14 @@ What is refused is named, and so is what has less than a third of its life left
 although this ran: exit code 3.`,
 	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
 signed answer.`,
+	"dns show": `Reads the names of dns.names in ocspctl.yaml at the zone's primary, shows their
+addresses with the sites that have them on the roster, and asks the zone's
+authoritative servers which serial they have.`,
+	"dns check": `Shows what dns show does, and has the primary confirm each name by the TSIG key.
+Exit code 3 when a name has an address of a suspended or revoked site, or of none;
+lacks one of an active site (of a kind, A or AAAA, that it has); has none, or is an
+alias; or when a server is behind or does not answer. Each with the fix. It changes
+nothing: responder revoke, suspend and restore do. For a timer.`,
 	"audit list": `Entries are chained by hash at COMMIT, in the order of the commits. LOGIN is the
 database's login, which is proven; USER is what the client said of its operating
 system's user. The act "direct" is a change by SQL, outside the functions.`,
@@ -160,8 +172,8 @@ grow with the number of entries.`,
 	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
 the certificate of each issuer (key, chain, use, life), the rights of ocspd's
 login, and its two ports. At the master: head, rows, heartbeat, PostgreSQL's
-settings, slots, sessions that hold the head, issuers, and the sites'
-certificates. It changes nothing. A warning is not yet an error: exit code 3
+settings, slots, sessions that hold the head, issuers, the sites' certificates, and
+the zone of their addresses with our key there (by an update that does nothing). It changes nothing. A warning is not yet an error: exit code 3
 only on a failure.`,
 	"config check": `Reports all faults at once, each with file, line, key and, for an unknown key, the
 nearest known one. ocspctl's own configuration unless --daemon names another: then

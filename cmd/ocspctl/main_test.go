@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +24,7 @@ import (
 
 	"ocspfleet/db/dbtest"
 	"ocspfleet/hsm/softhsm"
+	"ocspfleet/ops/zone/nameserver"
 )
 
 func TestMain(m *testing.M) {
@@ -83,6 +86,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
 			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile,
+			"nameserver": startNameserver, "names": names,
 		},
 	})
 }
@@ -176,6 +180,52 @@ func buildDaemons(ts *testscript.TestScript, _ bool, _ []string) {
 	dir, err := built()
 	ts.Check(err)
 	ts.Setenv("PATH", dir+string(os.PathListSeparator)+ts.Getenv("PATH"))
+}
+
+// nameserver KIND FILE: starts a primary of example.org with the sample of docs/dns.md,
+// keeps its key in dns.key and its address in NAMESERVER, and adds it to the file.
+func startNameserver(ts *testscript.TestScript, _ bool, args []string) {
+	p, err := nameserver.StartPrimary(context.Background(), nameserver.Kind(args[0]), docsPage,
+		"$ORIGIN example.org.\n$TTL 3600\n@ SOA ns1 hostmaster 1 3600 600 604800 60\n@ NS ns1\nns1 A 127.0.0.1\n", nil)
+	ts.Check(err)
+	ts.Defer(p.Stop)
+	primaries.Store(ts.MkAbs("."), p)
+	key, err := os.ReadFile(p.KeyFile)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("dns.key"), key, 0o600))
+	ts.Setenv("NAMESERVER", p.Address)
+	appendTo(ts, false, []string{args[1], fmt.Sprintf("dns: {zone: example.org, server: %[1]q, names: [ocsp.example.org], key: ocspctl, secret_file: dns.key, servers: [%[1]q]}", p.Address)})
+}
+
+// docsPage is the page with the samples, for TestScripts runs in our folder.
+var docsPage = must(filepath.Abs("../../docs/dns.md"))
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// primaries are the servers of the scripts, by their folders.
+var primaries sync.Map
+
+// names set|want NAME ADDRESSES...: has nsupdate set what a name has, or dig look at it.
+func names(ts *testscript.TestScript, _ bool, args []string) {
+	found, ok := primaries.Load(ts.MkAbs("."))
+	if !ok {
+		ts.Fatalf("no name server was started")
+	}
+	p := found.(*nameserver.Primary)
+	if args[0] == "set" {
+		ts.Check(p.Set(context.Background(), args[1], args[2:]...))
+		return
+	}
+	got, err := p.Seen(context.Background(), args[1])
+	ts.Check(err)
+	if want := slices.Sorted(slices.Values(args[2:])); !slices.Equal(got, want) {
+		ts.Fatalf("%s has %v, want %v", args[1], got, want)
+	}
 }
 
 // append FILE TEXT: adds a line to a file.

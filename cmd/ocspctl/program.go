@@ -62,7 +62,7 @@ func (p *program) rootCommand() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(p.dbCommand(), p.issuerCommand(), p.certCommand(), p.keyCommand(), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
-		p.feedCommand(), p.fleetCommand(), p.approvalCommand(), p.approveCommand(), p.auditCommand(), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+		p.feedCommand(), p.fleetCommand(), p.dnsCommand(), p.approvalCommand(), p.approveCommand(), p.auditCommand(), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	explain(root)
 	complete(root)
 	return root

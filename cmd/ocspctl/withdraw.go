@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ func (p *program) responderRevokeCommand() *cobra.Command {
 		ocspctl responder revoke site-b --reason keyCompromise --why 'broken into on Sunday' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
 	cmd.Flags().StringVar(&w.reason, "reason", "", "the `NAME` of RFC 5280: keyCompromise, cessationOfOperation, superseded, ...")
-	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site")
+	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site, and to the last address of a name")
 	w.flags(cmd)
 	require(cmd, "reason")
 	return cmd
@@ -39,7 +40,7 @@ func (p *program) responderSuspendCommand() *cobra.Command {
 		ocspctl responder suspend site-b
 		ocspctl responder suspend site-b --why 'the partner investigates' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
-	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site")
+	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site, and to the last address of a name")
 	w.flags(cmd)
 	return cmd
 }
@@ -50,6 +51,7 @@ func (p *program) responderRestoreCommand() *cobra.Command {
 		ocspctl responder restore site-b
 		ocspctl responder restore site-b --why 'nothing was found' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
+	cmd.Flags().BoolVar(&w.force, "force", false, "publish its addresses even if it does not answer by them")
 	w.flags(cmd)
 	return cmd
 }
@@ -75,6 +77,7 @@ type stepView struct {
 	Step   string  `json:"step"`
 	Plan   string  `json:"plan"`
 	Result *string `json:"result"` // null: not done
+	Fault  *string `json:"fault"`  // why it, or a part of it, could not be done
 }
 
 func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w withdraw) error {
@@ -105,7 +108,12 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 	if err != nil {
 		return err
 	}
-	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl}
+	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force)}
+	if !w.apply { // doing it must not wait for a zone that does not answer
+		if run, err = run.Preview(ctx, w.action == "restore"); err != nil {
+			return err
+		}
+	}
 	steps := map[string][]fleet.Step{"revoke": run.Revoke(reason), "suspend": run.Suspend(), "restore": run.Restore()}[w.action]
 	return p.runWithdrawal(ctx, store, w, run, steps, reason)
 }
@@ -126,7 +134,7 @@ func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw
 		Certificates: slices.DeleteFunc(view.Certificates, func(c siteCertificate) bool { return c.Expired }),
 	}
 	for _, s := range steps {
-		result.Steps = append(result.Steps, stepView{s.Name, s.Plan, textOrNil(s.Result)})
+		result.Steps = append(result.Steps, stepView{s.Name, s.Plan, textOrNil(s.Result), textOrNil(s.Fault)})
 	}
 	if err := p.print(result, result.tell); err != nil {
 		return err
@@ -140,15 +148,25 @@ func (r withdrawn) tell(t *table) {
 	if r.Reason != nil {
 		t.row("reason", *r.Reason)
 	}
+	undone := false
 	t.line("")
 	t.row("STEP", "WHAT", "RESULT")
 	for _, s := range r.Steps {
-		t.row(s.Step, s.Plan, orDash(s.Result))
+		result := orDash(s.Result)
+		if s.Fault != nil {
+			result = strings.TrimPrefix(result+"; ", "-; ") + "NOT DONE: " + *s.Fault
+			undone = true
+		}
+		t.row(s.Step, s.Plan, result)
 	}
 	t.line("")
 	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
 	for _, c := range r.Certificates {
 		t.row(c.Issuer, c.Serial, c.tellStatus(), orDash(c.NotAfter))
+	}
+	if undone {
+		t.line("Not all of it is done: run the same command again.")
+		return
 	}
 	r.outcome.tell(t)
 }

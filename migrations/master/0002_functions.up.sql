@@ -256,12 +256,14 @@ begin
   return next;
 end $$;
 
+-- Addresses of null are those that the site has.
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if (select state = 'revoked' from public.responder where name = p_name) then
     raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
   end if;
+  p_addresses := coalesce(p_addresses, (select addresses from public.responder where name = p_name for update), '{}');
   insert into public.responder (name, url, addresses) values (p_name, p_url, p_addresses)
     on conflict (name) do update set url = excluded.url, addresses = excluded.addresses
     where (responder.url, responder.addresses) is distinct from (excluded.url, excluded.addresses);

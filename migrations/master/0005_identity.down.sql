@@ -1,4 +1,4 @@
-drop function crl_put, crl_plan, crl_next, responder_slots_drop, responder_cut, responder_login_open, responder_access, responder_login_set, responder_login,
+drop function crl_put, crl_plan, crl_next, responder_dns_note, responder_slots_drop, responder_cut, responder_login_open, responder_access, responder_login_set, responder_login,
   responder_restore, responder_suspend, responder_plan;
 create or replace function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -22,5 +22,5 @@ end $$;
 drop function responder_serials;
 drop trigger admit on responder_certificate;
 drop function responder_certificate_admit;
-drop table crl_planned, crl_number, responder_withheld, responder_planned;
+drop table crl_planned, crl_number, responder_withheld, responder_planned, responder_dns;
 alter table responder drop column login;

@@ -52,6 +52,15 @@ create table crl_planned (
 );
 alter table crl_planned owner to ocsp_owner;
 
+-- The addresses that were taken out of the DNS with a site: what restore puts back.
+create table responder_dns (
+  site    text not null references responder,
+  name    text not null,
+  address inet not null,
+  primary key (site, name, address)
+);
+alter table responder_dns owner to ocsp_owner;
+
 -- A suspended or revoked site gets no certificate; a released one is planned no more.
 create function responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -296,6 +305,23 @@ begin
   return dropped;
 end $$;
 
+-- Notes a change of the DNS: p_stage is begin (before it is asked for: broken off, it
+-- may have been done or not), done or failed.
+create function responder_dns_note(p_site text, p_action text, p_name text, p_addresses inet[], p_stage text, p_detail text, p_why text, p_os_user text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_action not in ('withdraw', 'publish') or p_stage not in ('begin', 'done', 'failed') then
+    raise exception 'action % at stage %', p_action, p_stage using errcode = 'check_violation';
+  end if;
+  if p_action = 'withdraw' and p_stage = 'begin' then
+    insert into public.responder_dns select p_site, p_name, a from unnest(p_addresses) a on conflict do nothing;
+  elsif p_action = 'publish' and p_stage = 'done' then
+    delete from public.responder_dns where site = p_site and name = p_name and address = any (p_addresses);
+  end if;
+  perform public.note('responder dns', jsonb_build_object('site', p_site, 'action', p_action, 'name', p_name, 'addresses', to_jsonb(array(select host(a) from unnest(p_addresses) a)),
+    'stage', p_stage, 'detail', p_detail), p_why, p_os_user);
+end $$;
+
 -- Takes p_count numbers for CRLs and returns the first. RFC 5280 section 5.2.3 has them
 -- grow for ever, and a counter alone would go back in a master that was restored from a
 -- backup: so a number is never below the clock's milliseconds since 1970.
@@ -347,7 +373,7 @@ declare
 begin
   for f in select oid::regprocedure::text from pg_proc where pronamespace = 'public'::regnamespace
            and proname in ('responder_certificate_admit', 'responder_plan', 'responder_serials', 'responder_suspend', 'responder_restore', 'responder_login',
-                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'crl_next', 'crl_plan', 'crl_put') loop
+                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'responder_dns_note', 'crl_next', 'crl_plan', 'crl_put') loop
     if f !~ '^responder_(login_open|cut|slots_drop)\(' then
       execute format('alter function %s owner to ocsp_owner', f);
     end if;
@@ -356,6 +382,6 @@ begin
 end $$;
 
 grant execute on function responder_plan, responder_suspend, responder_restore, responder_login_set, responder_access, responder_login_open,
-  responder_cut, responder_slots_drop, crl_next, crl_plan, crl_put to ocsp_operator;
-grant select on responder_planned, responder_withheld, crl_number, crl_planned to ocsp_operator;
+  responder_cut, responder_slots_drop, responder_dns_note, crl_next, crl_plan, crl_put to ocsp_operator;
+grant select on responder_planned, responder_withheld, responder_dns, crl_number, crl_planned to ocsp_operator;
 grant select on responder_withheld to ocsp_ca;

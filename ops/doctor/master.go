@@ -15,6 +15,9 @@ import (
 type Master struct {
 	Store *db.Store
 	Now   func() time.Time
+	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
+	// configured.
+	Zone func(context.Context) (string, error)
 }
 
 // silence is how long a master may go without a heartbeat: three of the default.
@@ -48,6 +51,7 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	}
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
+	m.zone(ctx, f)
 	f.kernelClock()
 	return f.all
 }
@@ -137,6 +141,24 @@ func slots(f *findings, m db.MasterState) {
 		f.warn("slots", "start ocspsyncd at a site: it makes its own", "there is none: no site follows by replication")
 	}
 }
+
+// zone tries what responder revoke will need.
+func (m Master) zone(ctx context.Context, f *findings) {
+	if m.Zone == nil {
+		f.ok("dns", "no zone is configured: addresses are changed by hand (docs/dns.md)")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, zonePatience)
+	defer cancel()
+	if text, err := m.Zone(ctx); err != nil {
+		f.fail("dns", "see dns in ocspctl.yaml and docs/dns.md: a site that is revoked would stay in the DNS", "%v", err)
+	} else {
+		f.ok("dns", "%s", text)
+	}
+}
+
+// zonePatience bounds the questions to the zone's primary: three tries each.
+const zonePatience = 20 * time.Second
 
 // caWarning is how long before its end a CA's certificate is spoken of: time to
 // make a new CA known everywhere.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"ocspfleet/db"
@@ -23,16 +22,29 @@ type Withdrawal struct {
 	// its own revocation, so that an honest one stops by itself, before it is cut. A
 	// broken-into site gains no more than that. 0: 2 s.
 	Patience time.Duration
+	DNS      DNS // where its addresses stand
+
+	dnsPlan string // what the zone's part would do now
 
 	before func(step string) error // for tests: breaks off before a step
 }
 
 // Step is one part of it.
 type Step struct {
-	Name   string // certificates, delivery, login, sessions, slots, crl or dns
+	Name   string // certificates, delivery, login, sessions, slots, dns or crl
 	Plan   string // what it does
 	Result string // what it did; empty: not done yet
+	Fault  string // why it, or a part of it, could not be done; empty: nothing was in the way
 	do     func(context.Context) (string, error)
+	goesOn bool // its failure stops no other step
+}
+
+// Preview has the plan say what the zone's part would do now. It asks the zone's
+// servers and returns what the steps then show.
+func (w Withdrawal) Preview(ctx context.Context, publish bool) (Withdrawal, error) {
+	var err error
+	w.dnsPlan, err = w.previewDNS(ctx, publish)
+	return w, err
 }
 
 // Revoke is for ever: all certificates revoked, keys banned, access closed.
@@ -42,7 +54,7 @@ func (w Withdrawal) Revoke(reason db.Reason) []Step {
 			list, err := w.Store.RevokeResponder(ctx, w.Site, reason, w.Act)
 			return counted(list, "revoked"), err
 		}},
-		w.delivery(), w.login(false), w.sessions(), w.slots(), w.crl(), w.dns("withdraw"),
+		w.delivery(), w.login(false), w.sessions(), w.slots(), w.dns(false), w.crl(),
 	}
 }
 
@@ -53,7 +65,7 @@ func (w Withdrawal) Suspend() []Step {
 			list, err := w.Store.SuspendResponder(ctx, w.Site, w.Act)
 			return counted(list, "on hold or withheld"), err
 		}},
-		w.delivery(), w.login(false), w.sessions(), w.crl(), w.dns("withdraw"),
+		w.delivery(), w.login(false), w.sessions(), w.dns(false), w.crl(),
 	}
 }
 
@@ -64,27 +76,34 @@ func (w Withdrawal) Restore() []Step {
 			list, err := w.Store.RestoreResponder(ctx, w.Site, w.Act)
 			return counted(list, "given back"), err
 		}},
-		w.login(true), w.crl(), w.dns("publish"),
+		w.login(true), w.crl(), w.dns(true),
 	}
 }
 
-// Run does the steps in their order and stops at the first that fails. done is
-// told of each.
+// Run does the steps in their order and stops at the first that fails, unless that is
+// one whose failure leaves the others their sense. done is told of each that was done.
 func (w Withdrawal) Run(ctx context.Context, steps []Step, done func(Step)) error {
+	var faults []error
 	for i := range steps {
 		var err error
 		if w.before != nil {
 			err = w.before(steps[i].Name)
 		}
+		goesOn := err == nil && steps[i].goesOn
 		if err == nil {
 			steps[i].Result, err = steps[i].do(ctx)
 		}
-		if err != nil {
-			return fmt.Errorf("step %d of %d (%s): %w (what was done stays; run it again)", i+1, len(steps), steps[i].Name, err)
+		if err == nil {
+			done(steps[i])
+			continue
 		}
-		done(steps[i])
+		steps[i].Fault = err.Error()
+		if !goesOn {
+			return errors.Join(append(faults, fmt.Errorf("step %d of %d (%s): %w (what was done stays; run it again)", i+1, len(steps), steps[i].Name, err))...)
+		}
+		faults = append(faults, fmt.Errorf("step %d of %d (%s): %w (the other steps go on; run it again)", i+1, len(steps), steps[i].Name, err))
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func counted(list []db.RevokedCertificate, done string) string {
@@ -168,21 +187,6 @@ func (w Withdrawal) crl() Step {
 			return "by hand: no CA key is configured here (ocspctl crl issue --apply, where it is)", nil
 		}
 		return w.CRL(ctx)
-	}}
-}
-
-// dns names the addresses: whoever runs the zone changes it.
-func (w Withdrawal) dns(what string) Step {
-	return Step{Name: "dns", Plan: what + " its addresses", do: func(ctx context.Context) (string, error) {
-		roster, err := w.Store.Responders(ctx)
-		if err != nil {
-			return "", err
-		}
-		at := slices.IndexFunc(roster, func(r db.Responder) bool { return r.Name == w.Site })
-		if at < 0 || len(roster[at].Addresses) == 0 {
-			return "none on the roster", nil
-		}
-		return "by hand: " + what + " " + strings.Join(roster[at].Addresses, ", ") + " in the zone", nil
 	}}
 }
 

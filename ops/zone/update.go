@@ -1,0 +1,179 @@
+package zone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Edit is what to do to a name's addresses.
+type Edit struct {
+	Add, Remove []netip.Addr
+	// Judge may refuse what would be left; it is asked anew for whatever was read. It is
+	// not asked when nothing is to be removed.
+	Judge func(left []netip.Addr) error
+	// Force leaves a name without an address, and asks no Judge.
+	Force bool
+}
+
+// Change is what an edit does, or did, to one name.
+type Change struct {
+	Name           string
+	Added, Removed []netip.Addr // both empty: it is so already
+	Left           []netip.Addr // what the name has then
+	// TTL is how long after the servers have it a resolver may still say what was: that
+	// of the changed RRsets. 0: nothing changed, or there was none to hold.
+	TTL time.Duration
+}
+
+// None says that there is nothing to do.
+func (c Change) None() bool { return len(c.Added) == 0 && len(c.Removed) == 0 }
+
+// ErrLast says that a name would have no address any more.
+var ErrLast = errors.New("it is the last address of the name")
+
+// errChanged says that a prerequisite did not hold.
+var errChanged = errors.New("the name was changed meanwhile")
+
+// mostReads bounds how often an edit starts anew: desks that meet are few.
+const mostReads = 8
+
+// Plan reads a name and says what the edit would do now. A refusal to leave it so
+// comes with the change.
+func (z *Zone) Plan(ctx context.Context, name string, edit Edit) (Change, error) {
+	set, err := z.Read(ctx, name)
+	if err != nil {
+		return Change{Name: dns.CanonicalName(name)}, err
+	}
+	return edit.on(set)
+}
+
+// on is the edit's effect on what a name has.
+func (e Edit) on(set Set) (Change, error) {
+	c := Change{Name: set.Name}
+	var touched []Record
+	for _, r := range set.Records {
+		if slices.Contains(e.Remove, r.Address) {
+			c.Removed = append(c.Removed, r.Address)
+			touched = append(touched, r)
+		} else {
+			c.Left = append(c.Left, r.Address)
+		}
+	}
+	for _, a := range e.Add {
+		if !slices.Contains(c.Left, a) {
+			c.Added, c.Left = append(c.Added, a), append(c.Left, a)
+			touched = append(touched, Record{a, set.ttl(a)})
+		}
+	}
+	slices.SortFunc(c.Left, netip.Addr.Compare)
+	c.TTL = longest(touched)
+	switch {
+	case e.Force || len(c.Removed) == 0:
+		return c, nil
+	case len(c.Left) == 0:
+		return c, fmt.Errorf("withdrawing %s from %s: %w (put another there first, or --force)", list(c.Removed), set.Name, ErrLast)
+	case e.Judge != nil:
+		if err := e.Judge(c.Left); err != nil {
+			return c, fmt.Errorf("withdrawing %s from %s: %w", list(c.Removed), set.Name, err)
+		}
+	}
+	return c, nil
+}
+
+// Apply does an edit. Whether something is to be done or not, it returns without an
+// error only when the primary has said so by its signature. before is told of the
+// change that comes next, and may refuse it.
+func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Change) error) (Change, error) {
+	var done Change
+	for range mostReads {
+		set, err := z.Read(ctx, name)
+		if err != nil {
+			return done, err
+		}
+		change, err := edit.on(set)
+		if err != nil {
+			return change, err
+		}
+		if !change.None() {
+			if err := before(change); err != nil {
+				return change, err
+			}
+		}
+		err = z.update(ctx, set, change.Added, change.Removed)
+		switch {
+		case err == nil && change.None() && !done.None():
+			return done, nil // the first try had arrived, although no answer came
+		case err == nil:
+			return change, nil
+		case !errors.Is(err, errChanged):
+			return change, fmt.Errorf("changing the addresses of %s: %w", set.Name, err)
+		}
+		done = change
+		select { // another desk is at it: not in step with it
+		case <-ctx.Done():
+			return change, ctx.Err()
+		case <-time.After(time.Duration(10+rand.IntN(90)) * time.Millisecond):
+		}
+	}
+	return done, fmt.Errorf("changing the addresses of %s: %w, %d times (does a wildcard answer for it, or another view?)", dns.CanonicalName(name), errChanged, mostReads)
+}
+
+// update sends one update that holds if the name still has what was read: nothing,
+// some records more, or some less. errChanged: it does not.
+func (z *Zone) update(ctx context.Context, was Set, add, remove []netip.Addr) error {
+	answer, err := z.exchange(ctx, z.c.Server, true, func() *dns.Msg { return z.message(was, add, remove) })
+	if err != nil {
+		return err
+	}
+	switch answer.Rcode {
+	case dns.RcodeSuccess:
+		return nil
+	case dns.RcodeNXRrset, dns.RcodeYXRrset, dns.RcodeNameError, dns.RcodeYXDomain: // RFC 2136 section 3.2
+		return errChanged
+	}
+	return z.refusal(answer, was.Name)
+}
+
+func (z *Zone) message(was Set, add, remove []netip.Addr) *dns.Msg {
+	m := new(dns.Msg).SetUpdate(z.c.Zone)
+	var there []dns.RR
+	for _, r := range was.Records {
+		there = append(there, rr(was.Name, r.Address, 0))
+	}
+	m.Used(there) // RFC 2136 section 2.4.2: the whole RRset, or it does not hold
+	absent := []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: was.Name, Rrtype: dns.TypeCNAME}}}
+	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		if !slices.ContainsFunc(there, func(r dns.RR) bool { return r.Header().Rrtype == kind }) {
+			absent = append(absent, &dns.ANY{Hdr: dns.RR_Header{Name: was.Name, Rrtype: kind}})
+		}
+	}
+	m.RRsetNotUsed(absent) // section 2.4.3; beside a CNAME nothing is added, silently (3.4.2.2)
+	for _, a := range remove {
+		m.Remove([]dns.RR{rr(was.Name, a, 0)})
+	}
+	for _, a := range add {
+		ttl := was.ttl(a)
+		if ttl == 0 {
+			ttl = z.c.TTL
+		}
+		m.Insert([]dns.RR{rr(was.Name, a, ttl)})
+	}
+	return m
+}
+
+// list writes addresses for people.
+func list(addresses []netip.Addr) string {
+	texts := make([]string, len(addresses))
+	for i, a := range addresses {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
