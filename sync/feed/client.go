@@ -82,6 +82,9 @@ func (c *Client) Master() bool { return c.cfg.Master }
 // Pin is the one of the source's TLS key.
 func (c *Client) Pin() Pin { return c.cfg.Pin }
 
+// Self is the pin of the key that this client asks with.
+func (c *Client) Self() Pin { return c.cfg.Identity.Pin }
+
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -145,6 +148,22 @@ func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byt
 func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", MaxNote, 0)
 	return body, err
+}
+
+// Clock asks for the source's clock, in microseconds. It is db.ErrNotSealed where it
+// shows none.
+func (c *Client) Clock(ctx context.Context) (time.Time, error) {
+	body, _, err := c.get(ctx, "/feed/clock", "", len(stampForm)+1, 0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	l := &lines{rest: string(body)}
+	line := l.line()
+	clock := l.time(line)
+	if l.err != nil || l.rest != "" {
+		return time.Time{}, fmt.Errorf("asking %s for its clock: %w", c, ErrSource)
+	}
+	return clock, nil
 }
 
 // get fetches at most limit octets, at no less than the slowest pace. With a tag

@@ -36,10 +36,15 @@ type Config struct {
 	// Sources in the order of preference: the master, then peers.
 	Sources []*feed.Client
 	// PreferPeers asks peers at random, two at a time, and the first source, the
-	// master, only when they bring nothing: so its traffic does not grow with the
-	// sites. News may then take some hops, and after a loss of the way two thirds of
-	// StaleAfter more.
+	// master, only where no others do or they bring nothing: so its traffic does not
+	// grow with the sites. News may then take some hops, and after a loss of the way
+	// two thirds of StaleAfter more.
 	PreferPeers bool
+	// Visit is how often the master itself is asked for its clock, and whether this
+	// site is let in, by a site that hears from it anyway or doubts; another one asks
+	// each fifteenth time, and one that is barred each 15 s. Default 4 min: a verdict
+	// on the clock counts for 10.
+	Visit time.Duration
 	// Board is told of each checkpoint that was applied, for the relay. May be nil.
 	Board *feed.Board
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
@@ -89,6 +94,8 @@ type Puller struct {
 	state State
 	// Somebody asked for a recount and a look for keys.
 	check, lookForKeys atomic.Bool
+	near               atomic.Bool // the master is being asked for news
+	bar                bar
 
 	// What follows belongs to Run's goroutine.
 	keys   *feed.KeySet
@@ -102,9 +109,7 @@ type Puller struct {
 	cleansed   bool      // the copy was seeded since it stood on a banned key's word
 	sources    []source
 	pair       pair
-	// barred is why the master does not let this site in, as ocspd was told.
-	barred     string
-	barredRead bool                  // from the database, once
+	seedBy     time.Time             // until when a copy is waited for, before the master is asked; zero: none is
 	sent       map[int64]feed.Sealed // segments that came with the news, by number
 }
 
@@ -127,7 +132,7 @@ func New(cfg Config) (*Puller, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}} {
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}, {&cfg.Visit, 4 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -155,6 +160,9 @@ func (p *Puller) State() State {
 // Run follows the feed until ctx ends; it returns nil then. Databases and sources
 // that are away are waited for.
 func (p *Puller) Run(ctx context.Context) error {
+	var visiting sync.WaitGroup
+	visiting.Go(func() { p.visits(ctx) })
+	defer visiting.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -231,8 +239,8 @@ func (p *Puller) load(ctx context.Context) error {
 func (p *Puller) enter(source, trouble string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.barred != "" { // the rest is no matter then
-		trouble = p.barred
+	if p.bar.is() { // the rest is no matter then
+		trouble = barred
 	}
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
 }
