@@ -122,6 +122,10 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 		return nil, err
 	}
 	w.plan.AddWorker("feed", puller.Run)
+	trimmer := pull.NewTrimmer(pull.TrimmerConfig{
+		Store: w.store, Relays: w.cfg.Feed.Listen != "", Mirror: mirror, Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
+	})
+	w.plan.AddWorker("trim", trimmer.Run)
 	if err := w.askers(ctx, root, sources); err != nil {
 		return nil, err
 	}

@@ -110,6 +110,9 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
 		path += "&seen=" + Tag(seen)
+		if at := asOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
+			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
+		}
 	}
 	body, _, err := c.get(ctx, path, "", MaxNews, wait)
 	if err != nil || body == nil {
@@ -120,6 +123,16 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 		return nil, fmt.Errorf("asking %s for news: %w", c, err)
 	}
 	return news, nil
+}
+
+// asOf is the time of a checkpoint that was verified; zero: it is none.
+func asOf(signed []byte) time.Time {
+	text, _, _ := strings.Cut(string(signed), "\n\n")
+	c, err := ParseCheckpoint(text + "\n")
+	if err != nil {
+		return time.Time{}
+	}
+	return c.AsOf
 }
 
 // Segment fetches a sealed segment; db.ErrNotSealed when the source has it not.

@@ -18,6 +18,7 @@ type swarm struct {
 	*master
 	sites []*site
 	lines []*counted // to the master, one for each site
+	peers []*counted // between two sites
 	// What the master gave: answers with news or segments, their octets, and files of
 	// snapshots.
 	answers, octets, files atomic.Int64
@@ -71,7 +72,8 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 		sources := []*feed.Client{serveOn(tb, line, w.store, w.board, s.id, w.counts)}
 		for j, peer := range w.sites {
 			if i != j {
-				sources = append(sources, serveAs(tb, peer, s.id))
+				client, line := lineTo(tb, peer, s.id)
+				sources, w.peers = append(sources, client), append(w.peers, line)
 			}
 		}
 		s.pulls(tb, w.master, func(c *pull.Config) {
@@ -90,16 +92,28 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 // serveAs serves what a site has verified under its own key, as its peers know it.
 func serveAs(tb testing.TB, s *site, guest *feed.Identity) *feed.Client {
 	tb.Helper()
+	client, _ := lineTo(tb, s, guest)
+	return client
+}
+
+func lineTo(tb testing.TB, s *site, guest *feed.Identity) (*feed.Client, *counted) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return askedAt(tb, l, s.sync, s.board, s.id, guest, nil, false)
+	line := &counted{Listener: l}
+	return askedAt(tb, line, s.sync, s.board, s.id, guest, nil, false), line
 }
 
 // line is what went between the swarm and its master, TLS and HTTP included.
-func (w *swarm) line() (octets int64) {
-	for _, l := range w.lines {
+func (w *swarm) line() int64 { return sum(w.lines) }
+
+// between is what went between its sites.
+func (w *swarm) between() int64 { return sum(w.peers) }
+
+func sum(lines []*counted) (octets int64) {
+	for _, l := range lines {
 		octets += l.octets.Load()
 	}
 	return octets

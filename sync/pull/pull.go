@@ -41,9 +41,9 @@ type Config struct {
 	// two thirds of StaleAfter more.
 	PreferPeers bool
 	// Visit is how often the master itself is asked for its clock, and whether this
-	// site is let in, by a site that hears from it anyway or doubts; another one asks
-	// each fifteenth time, and one that is barred each 15 s. Default 4 min: a verdict
-	// on the clock counts for 10.
+	// site is let in, by a site that hears from it anyway or doubts its clock; another
+	// one asks each sixtieth time, and one that is barred each 15 s. Default 4 min: a
+	// verdict on the clock counts for 10.
 	Visit time.Duration
 	// Board is told of each checkpoint that was applied, for the relay. May be nil.
 	Board *feed.Board
@@ -60,7 +60,8 @@ type Config struct {
 	Recount time.Duration
 	// KeysEvery is how often all sources are asked for a newer key set, besides when
 	// news need one: so long a thief's signature may be believed here after the ban,
-	// if no other source is heard. Default 1 h.
+	// if no other source is heard. A site that prefers peers asks the two that it hears,
+	// and the master whenever it visits. Default 1 h.
 	KeysEvery time.Duration
 	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
 	// by, and leaves the rows alone: they come by native replication.
@@ -92,10 +93,10 @@ type Puller struct {
 
 	mu    sync.Mutex // guards state
 	state State
-	// Somebody asked for a recount and a look for keys.
-	check, lookForKeys atomic.Bool
-	near               atomic.Bool // the master is being asked for news
-	bar                bar
+	check       atomic.Bool  // somebody asked for a recount
+	lookForKeys atomic.Int32 // and for a look for keys
+	near        atomic.Bool  // the master is being asked for news
+	bar         bar
 
 	// What follows belongs to Run's goroutine.
 	keys   *feed.KeySet

@@ -102,7 +102,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 			return first, err
 		}
 	}
-	p.askAllForKeys(ctx)
+	p.askForKeys(ctx, chosen)
 	poll, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan heard, len(chosen))
