@@ -86,7 +86,7 @@ func forgetSnapshot(ctx context.Context, tx pgx.Tx, epoch, position int64) error
 // age alone. The newest one stays, since the next continues it.
 func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
-		and (last <= (select min(position) from snapshot s where s.epoch = g.epoch) and number < (select max(number) from segment n where n.epoch = g.epoch)
+		and (g.number <= (select min(`+snapshotNumber+`) from snapshot s where s.epoch = g.epoch) and number < (select max(number) from segment n where n.epoch = g.epoch)
 		  or epoch < (select epoch from feed_head))`, keep.Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("trimming segments: %w", plain(err))

@@ -72,7 +72,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("sealer", sealer.Run)
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
-	if err := w.serve(ctx, identity, guests, board, desk, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Board: board, Desk: desk, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string { return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble()) }, nil
@@ -122,6 +122,10 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 		return nil, err
 	}
 	w.plan.AddWorker("feed", puller.Run)
+	trimmer := pull.NewTrimmer(pull.TrimmerConfig{
+		Store: w.store, Relays: w.cfg.Feed.Listen != "", Mirror: mirror, Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
+	})
+	w.plan.AddWorker("trim", trimmer.Run)
 	if err := w.askers(ctx, root, sources); err != nil {
 		return nil, err
 	}
@@ -132,11 +136,11 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return puller, w.serve(ctx, identity, guests, board, nil, func(h http.Handler) http.Handler { return h })
+	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Board: board}, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.
-func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, board *feed.Board, desk *feed.Desk, watch func(http.Handler) http.Handler) error {
+func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, cfg feed.ServerConfig, watch func(http.Handler) http.Handler) error {
 	if w.env.CheckOnly {
 		return nil
 	}
@@ -145,7 +149,8 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: w.store, Board: board, Guests: guests, Desk: desk, Public: w.cfg.Feed.Public, Log: w.env.Log}).HTTP()
+	cfg.Store, cfg.Guests, cfg.Public, cfg.Log = w.store, guests, w.cfg.Feed.Public, w.env.Log
+	server := feed.NewServer(cfg).HTTP()
 	server.Handler = watch(server.Handler)
 	server.TLSConfig = identity.ServerTLS(guests)
 	// A stop ends long polls at once: who asks has other sources.

@@ -7,7 +7,6 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
-	"ocspfleet/sync/pull"
 )
 
 // wire adds to the plan what the role and the way of syncing want, and returns
@@ -43,7 +42,6 @@ func (w wiring) feedSite(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.plan.AddWorker("trim", func(ctx context.Context) error { return pull.Trim(ctx, w.store, w.env.Log) })
 	w.plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, puller.Check) })
 	return func() []string { return present(puller.State().Trouble) }, nil
 }

@@ -86,6 +86,9 @@ func (c *Client) Master() bool { return c.cfg.Master }
 // Pin is the one of the source's TLS key.
 func (c *Client) Pin() Pin { return c.cfg.Pin }
 
+// Self is the pin of the key that this client asks with.
+func (c *Client) Self() Pin { return c.cfg.Identity.Pin }
+
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -111,6 +114,9 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
 		path += "&seen=" + Tag(seen)
+		if at := asOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
+			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
+		}
 	}
 	body, _, err := c.get(ctx, path, "", MaxNews, wait)
 	if err != nil || body == nil {
@@ -121,6 +127,16 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 		return nil, fmt.Errorf("asking %s for news: %w", c, err)
 	}
 	return news, nil
+}
+
+// asOf is the time of a checkpoint that was verified; zero: it is none.
+func asOf(signed []byte) time.Time {
+	text, _, _ := strings.Cut(string(signed), "\n\n")
+	c, err := ParseCheckpoint(text + "\n")
+	if err != nil {
+		return time.Time{}
+	}
+	return c.AsOf
 }
 
 // Segment fetches a sealed segment; db.ErrNotSealed when the source has it not.
@@ -149,6 +165,22 @@ func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byt
 func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", MaxNote, 0)
 	return body, err
+}
+
+// Clock asks for the source's clock, in microseconds. It is db.ErrNotSealed where it
+// shows none.
+func (c *Client) Clock(ctx context.Context) (time.Time, error) {
+	body, _, err := c.get(ctx, "/feed/clock", "", len(stampForm)+1, 0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	l := &lines{rest: string(body)}
+	line := l.line()
+	clock := l.time(line)
+	if l.err != nil || l.rest != "" {
+		return time.Time{}, fmt.Errorf("asking %s for its clock: %w", c, ErrSource)
+	}
+	return clock, nil
 }
 
 // get fetches at most limit octets, at no less than the slowest pace. With a tag

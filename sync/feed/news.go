@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -160,7 +161,8 @@ func openNews(body, seen []byte) (*News, error) {
 }
 
 // news is the long poll of a follower: it waits for a position beyond after=P, or a
-// checkpoint that came here after the one that seen=TAG names.
+// checkpoint that came here after the one that seen=TAG names; where that is unknown,
+// for one that is newer than at=T.
 func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	after, wait, ok := s.poll(w, r)
 	if !ok {
@@ -168,14 +170,18 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 	tag := r.URL.Query().Get("seen")
 	seen, known := s.cfg.Board.recall(tag)
+	at, err := strconv.ParseInt(r.URL.Query().Get("at"), 10, 64)
+	if err != nil {
+		at = math.MaxInt64
+	}
 	news := func(n db.FeedNote) bool {
 		switch {
 		case tag == "":
 			return n.Position > after
 		case known:
 			return n.Epoch > seen.Epoch || n.Epoch == seen.Epoch && newer(n, seen)
-		default: // this server is behind, or ahead by far
-			return n.Position > after
+		default: // this server is behind, or ahead by far, or passed over what the guest took
+			return n.Position > after || n.Position == after && n.AsOf.UnixMicro() > at
 		}
 	}
 	note := s.await(r, wait, news)

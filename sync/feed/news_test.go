@@ -75,3 +75,25 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 		}
 	}
 }
+
+// A source that passed over what the follower took last tells it of what is newer, and
+// not of what it has.
+func TestNewsForWhoSawWhatWasPassedOver(t *testing.T) {
+	s := newServed(t)
+	note := func(at time.Duration) db.FeedNote {
+		c := testCheckpoint(7)
+		c.AsOf = noon.Add(at)
+		signed, err := c.Sign(testKey(t, "one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db.FeedNote{Epoch: epoch, Position: 7, AsOf: c.AsOf, Note: signed}
+	}
+	s.board.Post(note(time.Minute))
+	if news, err := s.client.News(t.Context(), 7, note(0).Note, time.Minute); err != nil || news == nil || string(news.Note) != string(note(time.Minute).Note) {
+		t.Errorf("who saw an older one gets %v, %v", news, err)
+	}
+	if news, err := s.client.News(t.Context(), 7, note(2*time.Minute).Note, 50*time.Millisecond); err != nil || news != nil {
+		t.Errorf("who saw a newer one gets %v, %v", news, err)
+	}
+}

@@ -31,6 +31,8 @@ type ServerConfig struct {
 	Guests *Guests
 	// Desk answers questions for one serial; nil: nobody does here.
 	Desk *Desk
+	// Clock is the master's, by which sites judge their own; nil: this is not the master.
+	Clock func(context.Context) (time.Time, error)
 	// Public lets shared caches (a CDN) keep segments and snapshots.
 	Public bool
 	// Log gets what could not be read.
@@ -73,6 +75,9 @@ func NewServer(cfg ServerConfig) *Server {
 	r := chi.NewRouter()
 	if cfg.Desk != nil {
 		r.Get("/feed/ask", s.ask)
+	}
+	if cfg.Clock != nil {
+		r.Get("/feed/clock", s.clock)
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/news": s.news, "/feed/segment/{number}": s.segment,

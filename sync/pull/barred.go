@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 
 	"ocspfleet/sync/feed"
 )
@@ -11,22 +12,38 @@ import (
 // barred is what ocspd is told when the master closed the feed to this site.
 const barred = "the master does not let this site in any more: it was suspended or revoked (the CA's staff: ocspctl responder show)"
 
+// bar is why the master does not let this site in, as ocspd was told. Safe for
+// concurrent use; the zero value knows nothing.
+type bar struct {
+	mu   sync.Mutex // guards all; held while it is written down, so that the last word stands
+	why  string     // empty: it is let in
+	read bool       // from the database, once
+}
+
+func (b *bar) is() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.why != ""
+}
+
 // noteBarred tells ocspd when the master knows this site and refuses it: the news of
 // its revocation may never have come, so it says neither good nor unknown. Only an
 // answer of the master takes that back; a master that is away says nothing, and a
 // peer's word counts neither way, since whoever runs one could stop the others. A
 // site by native replication learns it by its login.
-func (p *Puller) noteBarred(ctx context.Context, s *source, err error) {
+func (p *Puller) noteBarred(ctx context.Context, from *feed.Client, err error) {
 	why := ""
 	switch {
-	case p.cfg.Mirror || !s.client.Master():
+	case p.cfg.Mirror || !from.Master():
 		return
 	case errors.Is(err, feed.ErrBarred):
 		why = barred
 	case err != nil:
 		return
 	}
-	if p.barred == why {
+	p.bar.mu.Lock()
+	defer p.bar.mu.Unlock()
+	if p.bar.why == why {
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
@@ -36,21 +53,24 @@ func (p *Puller) noteBarred(ctx context.Context, s *source, err error) {
 		return
 	}
 	if why != "" {
-		p.cfg.Log.ErrorContext(ctx, "site is barred", slog.String("source", s.client.String()), slog.String("error", err.Error()))
+		p.cfg.Log.ErrorContext(ctx, "site is barred", slog.String("source", from.String()), slog.String("error", err.Error()))
 	} else {
-		p.cfg.Log.InfoContext(ctx, "site is let in again", slog.String("source", s.client.String()))
+		p.cfg.Log.InfoContext(ctx, "site is let in again", slog.String("source", from.String()))
 	}
-	p.barred = why
+	p.bar.why = why
 }
 
 // loadBarred reads what was noted before this process began: only the master's
 // word takes it back.
 func (p *Puller) loadBarred(ctx context.Context) error {
-	if p.cfg.Mirror || p.barredRead {
+	p.bar.mu.Lock()
+	defer p.bar.mu.Unlock()
+	if p.cfg.Mirror || p.bar.read {
 		return nil
 	}
-	var err error
-	p.barred, err = p.cfg.Store.Barred(ctx)
-	p.barredRead = err == nil
+	why, err := p.cfg.Store.Barred(ctx)
+	if err == nil {
+		p.bar.why, p.bar.read = why, true
+	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
+	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
 )
 
@@ -97,6 +98,33 @@ func TestNobodyElseBarsASite(t *testing.T) {
 	if why := s.barred(t); why != "" {
 		t.Errorf("the site is barred: %s", why)
 	}
+}
+
+// A site of a swarm hears from the master itself that it is barred, and that this is
+// over, though its peers feed it all the while and nothing new comes.
+func TestSiteOfASwarmIsBarredAndLetInByTheMastersWord(t *testing.T) {
+	m := newMaster(t)
+	m.issue(t, 1)
+	w := newSwarm(t, 3, m, nil)
+	var state atomic.Value
+	state.Store("")
+	s := newSite(t)
+	sources := []*feed.Client{serveMaster(t, m.store, m.board, s.id, barring(&state))}
+	for _, peer := range w.sites {
+		sources = append(sources, serveAs(t, peer, s.id))
+	}
+	s.pulls(t, m, func(c *pull.Config) {
+		c.PreferPeers, c.Wait, c.StaleAfter, c.Recount, c.Visit = true, 80*time.Second, time.Hour, time.Hour, 20*time.Millisecond
+	}, sources...)
+	s.equals(t, m)
+	for range 2 {
+		state.Store("suspended")
+		s.awaitBarred(t, true)
+		state.Store("")
+		s.awaitBarred(t, false)
+	}
+	m.issue(t, 2)
+	s.equals(t, m)
 }
 
 func eventually(t *testing.T, what string, is func() bool) {

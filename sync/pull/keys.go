@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"ocspfleet/db"
@@ -15,17 +16,20 @@ import (
 // wait for it.
 const keysTimeout = 5 * time.Second
 
-// askAllForKeys asks every source for a newer key set, now and then, though nothing
-// needs one: who stole a key signs on, and does not tell of the ban.
-func (p *Puller) askAllForKeys(ctx context.Context) {
-	now := p.cfg.Now()
-	if now.Before(p.keysDue) && !p.lookForKeys.Swap(false) {
+// askForKeys asks the sources for a newer key set, now and then, though nothing needs
+// one: who stole a key signs on, and does not tell of the ban. A swarm would open
+// connections between all for it: there it is the pair of the moment, and the master
+// where a visit has opened one anyway.
+func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
+	now, asked := p.cfg.Now(), p.lookForKeys.Swap(0)
+	if now.Before(p.keysDue) && asked == 0 {
 		return
 	}
 	p.keysDue = now.Add(p.cfg.KeysEvery)
 	for i := range p.sources {
 		s := &p.sources[i]
-		if now.Before(s.due) {
+		heard := !p.cfg.PreferPeers || asked == lookAll || asked == look && i == 0 || slices.Contains(chosen, s)
+		if now.Before(s.due) || !heard {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, keysTimeout)
@@ -36,6 +40,12 @@ func (p *Puller) askAllForKeys(ctx context.Context) {
 		}
 	}
 }
+
+// What lookForKeys asks for.
+const (
+	look    = 1 // before the next question
+	lookAll = 2 // the same, at every source
+)
 
 // loadKeys reads the newest key set that this site has verified.
 func (p *Puller) loadKeys(ctx context.Context) error {

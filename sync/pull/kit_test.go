@@ -92,7 +92,7 @@ func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identi
 
 func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
-	return askedAt(tb, l, store, board, guest, wrap, false)
+	return askedAt(tb, l, store, board, identity(tb), guest, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
@@ -102,14 +102,18 @@ func serveMaster(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return askedAt(tb, l, store, board, guest, wrap, true)
+	return askedAt(tb, l, store, board, identity(tb), guest, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
-	guests, id := &feed.Guests{}, identity(tb)
+	guests := &feed.Guests{}
 	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
-	server := feed.NewServer(feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}).HTTP()
+	cfg := feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}
+	if master {
+		cfg.Clock = store.Clock
+	}
+	server := feed.NewServer(cfg).HTTP()
 	if wrap != nil {
 		server.Handler = wrap(server.Handler)
 	}

@@ -1,6 +1,8 @@
 package pull
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ocspfleet/db"
@@ -17,6 +19,7 @@ type Metrics struct {
 	position prometheus.Gauge
 	asOf     prometheus.Gauge
 	keySet   prometheus.Gauge
+	skew     prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of a site's feed:
@@ -30,6 +33,7 @@ type Metrics struct {
 //	ocspsyncd_pull_position               of the copy
 //	ocspsyncd_pull_as_of_seconds          of the copy, as Unix time
 //	ocspsyncd_pull_key_set                number of the key set in force here
+//	ocspsyncd_pull_clock_skew_seconds     this site's clock minus the master's, last measured
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -51,8 +55,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		position: gauge("ocspsyncd_pull_position", "Position of the copy."),
 		asOf:     gauge("ocspsyncd_pull_as_of_seconds", "What the copy is known to be true at, as Unix time."),
 		keySet:   gauge("ocspsyncd_pull_key_set", "Number of the feed's key set in force here."),
+		skew:     gauge("ocspsyncd_pull_clock_skew_seconds", "This site's clock minus the master's, as last measured."),
 	}
-	registry.MustRegister(m.faults, m.source, m.segments, m.changes, m.confirms, m.seeds, m.position, m.asOf, m.keySet)
+	registry.MustRegister(m.faults, m.source, m.segments, m.changes, m.confirms, m.seeds, m.position, m.asOf, m.keySet, m.skew)
 	for _, fault := range Faults {
 		m.faults.WithLabelValues(string(fault))
 	}
@@ -106,5 +111,11 @@ func (m *Metrics) stands(h db.Head) {
 func (m *Metrics) keys(number int64) {
 	if m != nil {
 		m.keySet.Set(float64(number))
+	}
+}
+
+func (m *Metrics) skewed(d time.Duration) {
+	if m != nil {
+		m.skew.Set(d.Seconds())
 	}
 }

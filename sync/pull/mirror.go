@@ -90,5 +90,5 @@ func (p *Puller) confirms(c *feed.Checkpoint) bool {
 // the next question.
 func (p *Puller) Check() {
 	p.check.Store(true)
-	p.lookForKeys.Store(true)
+	p.lookForKeys.Store(lookAll)
 }

@@ -36,10 +36,15 @@ type Config struct {
 	// Sources in the order of preference: the master, then peers.
 	Sources []*feed.Client
 	// PreferPeers asks peers at random, two at a time, and the first source, the
-	// master, only when they bring nothing: so its traffic does not grow with the
-	// sites. News may then take some hops, and after a loss of the way two thirds of
-	// StaleAfter more.
+	// master, only where no others do or they bring nothing: so its traffic does not
+	// grow with the sites. News may then take some hops, and after a loss of the way
+	// two thirds of StaleAfter more.
 	PreferPeers bool
+	// Visit is how often the master itself is asked for its clock, and whether this
+	// site is let in, by a site that hears from it anyway or doubts its clock; another
+	// one asks each sixtieth time, and one that is barred each 15 s. Default 4 min: a
+	// verdict on the clock counts for 10.
+	Visit time.Duration
 	// Board is told of each checkpoint that was applied, for the relay. May be nil.
 	Board *feed.Board
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
@@ -55,7 +60,8 @@ type Config struct {
 	Recount time.Duration
 	// KeysEvery is how often all sources are asked for a newer key set, besides when
 	// news need one: so long a thief's signature may be believed here after the ban,
-	// if no other source is heard. Default 1 h.
+	// if no other source is heard. A site that prefers peers asks the two that it hears,
+	// and the master whenever it visits. Default 1 h.
 	KeysEvery time.Duration
 	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
 	// by, and leaves the rows alone: they come by native replication.
@@ -87,8 +93,10 @@ type Puller struct {
 
 	mu    sync.Mutex // guards state
 	state State
-	// Somebody asked for a recount and a look for keys.
-	check, lookForKeys atomic.Bool
+	check       atomic.Bool  // somebody asked for a recount
+	lookForKeys atomic.Int32 // and for a look for keys
+	near        atomic.Bool  // the master is being asked for news
+	bar         bar
 
 	// What follows belongs to Run's goroutine.
 	keys   *feed.KeySet
@@ -102,9 +110,7 @@ type Puller struct {
 	cleansed   bool      // the copy was seeded since it stood on a banned key's word
 	sources    []source
 	pair       pair
-	// barred is why the master does not let this site in, as ocspd was told.
-	barred     string
-	barredRead bool                  // from the database, once
+	seedBy     time.Time             // until when a copy is waited for, before the master is asked; zero: none is
 	sent       map[int64]feed.Sealed // segments that came with the news, by number
 }
 
@@ -127,7 +133,7 @@ func New(cfg Config) (*Puller, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}} {
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}, {&cfg.Visit, 4 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -155,6 +161,9 @@ func (p *Puller) State() State {
 // Run follows the feed until ctx ends; it returns nil then. Databases and sources
 // that are away are waited for.
 func (p *Puller) Run(ctx context.Context) error {
+	var visiting sync.WaitGroup
+	visiting.Go(func() { p.visits(ctx) })
+	defer visiting.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -231,8 +240,8 @@ func (p *Puller) load(ctx context.Context) error {
 func (p *Puller) enter(source, trouble string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.barred != "" { // the rest is no matter then
-		trouble = p.barred
+	if p.bar.is() { // the rest is no matter then
+		trouble = barred
 	}
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
 }

@@ -2,9 +2,11 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"math"
+	"slices"
 	"time"
 
 	"ocspfleet/sync/feed"
@@ -19,18 +21,8 @@ type source struct {
 	due    time.Time     // not asked before
 }
 
-// pair is whom a site that prefers peers asks, two at once, for a while.
-type pair struct {
-	of    []*source
-	until time.Time
-	late  time.Duration // the age at which the copy has lost the way to the master
-}
-
-// A pair is kept for 8 to 16 polls, ten to twenty minutes by default: long enough
-// to learn how far a source is, short enough to leave one that withholds.
-const pairPolls = 8
-
-// choose says whom to ask now: the first source that is due, or a pair of peers.
+// choose says whom to ask now: the first source that is due, or a pair of them. It
+// is nobody where all are to be left alone for a while.
 func (p *Puller) choose(now time.Time) []*source {
 	var due []*source
 	for i := range p.sources {
@@ -42,63 +34,32 @@ func (p *Puller) choose(now time.Time) []*source {
 		return nil
 	}
 	if !p.cfg.PreferPeers || len(p.sources) == 1 {
+		p.near.Store(due[0] == &p.sources[0])
 		return due[:1]
 	}
-	return p.choosePair(due, now)
+	chosen := p.choosePeers(due, now)
+	p.near.Store(slices.Contains(chosen, &p.sources[0]))
+	return chosen
 }
 
-func (p *Puller) choosePair(due []*source, now time.Time) []*source {
-	master := &p.sources[0]
-	var peers []*source
-	for _, s := range due {
-		if s != master {
-			peers = append(peers, s)
-		}
-	}
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" { // the bulk comes from peers, if it can
-		return append(peers, due[0])[:1]
-	}
-	intact := now.Before(p.pair.until)
-	for _, s := range p.pair.of {
-		intact = intact && !now.Before(s.due)
-	}
-	// Peers that missed a confirmation may have lost the way to the master, all of
-	// them: the first to find that asks it, and the others hear of it from that one.
-	// A site that is barred has to hear from the master itself that it is over.
-	late := (p.barred != "" || p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late) && !now.Before(master.due)
-	if intact && (!late || p.pair.of[0] == master) {
-		return p.pair.of
-	}
-	var of []*source
-	if late || len(peers) < 2 && due[0] == master {
-		of = []*source{master}
-	}
-	of = append(of, peers[:min(len(peers), 2-len(of))]...)
-	lease := pairPolls * p.cfg.Wait
-	if !late && len(peers) < 2 { // for want of peers: look again soon
-		lease = p.cfg.Wait
-	}
-	patience := p.cfg.StaleAfter * 2 / 5 // a confirmation and a fifth: 72 to 144 s by default
-	p.pair = pair{of, now.Add(lease + rand.N(lease)), patience + rand.N(patience)}
-	return of
-}
-
-// nextDue is how long no source may be asked.
+// nextDue is how long no source is asked: until one that was left may be tried again.
 func (p *Puller) nextDue(now time.Time) time.Duration {
-	next := time.Duration(0)
+	next := time.Duration(math.MaxInt64)
 	for _, s := range p.sources {
-		if wait := s.due.Sub(now); next == 0 || wait < next {
-			next = wait
+		if wait := s.due.Sub(now); wait > 0 {
+			next = min(next, wait)
 		}
 	}
-	return max(next, 0)
+	if next == math.MaxInt64 {
+		return p.cfg.Backoff
+	}
+	return next
 }
 
 // left notes what is wrong with a source, and asks it later: each time twice as late.
 func (p *Puller) left(ctx context.Context, s *source, err error) {
 	fault := FaultOf(err)
-	p.noteBarred(ctx, s, err)
+	p.noteBarred(ctx, s.client, err)
 	p.cfg.Metrics.faulty(fault)
 	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
 	s.due, s.known = p.cfg.Now().Add(s.pause), false
@@ -141,7 +102,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 			return first, err
 		}
 	}
-	p.askAllForKeys(ctx)
+	p.askForKeys(ctx, chosen)
 	poll, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan heard, len(chosen))
@@ -157,13 +118,15 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	for range chosen {
 		h := <-answers
 		if h.err == nil {
-			p.noteBarred(ctx, h.from, nil)
+			p.noteBarred(ctx, h.from.client, nil)
 		}
 		switch {
 		case h.err == nil && h.news != nil:
 			return h.from, p.use(ctx, h)
 		case h.err == nil:
 			quiet = h.from
+		case errors.Is(h.err, feed.ErrBarred): // what comes of it is not to wait for the other
+			return h.from, h.err
 		default:
 			if failed.from != nil && ctx.Err() == nil {
 				p.left(ctx, failed.from, failed.err)
@@ -186,7 +149,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 // question is what one source is asked. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
 	wait, after, seen := p.patience(s), p.copy.Head.Position, p.cfg.Board.Newest().Note
-	if seen == nil || !s.known && !paired {
+	if seen == nil || !s.known && !paired || p.bar.is() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
 	client := s.client

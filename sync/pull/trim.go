@@ -2,23 +2,73 @@ package pull
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
 )
+
+// TrimmerConfig says what a site keeps of the feed's files. A zero duration or number
+// stands for its default.
+type TrimmerConfig struct {
+	// Store is the site's database, by a login in ocsp_sync.
+	Store *db.Store
+	// Relays says that others fetch from here: then the newest snapshot and all segments
+	// since it stay, and a newer one is taken where those grow long.
+	Relays bool
+	// Mirror leaves the rows, and what is remembered of them, to native replication.
+	Mirror bool
+	// Origin, Root, Sources and PreferPeers are as in Config; a snapshot to relay is
+	// taken from the sources. Needed by who relays.
+	Origin      string
+	Root        note.Verifier
+	Sources     []*feed.Client
+	PreferPeers bool
+	// Keep is how long segments stay that the newest snapshot covers: a peer that was
+	// away for less goes on where it was, another takes the snapshot. Default 30 d.
+	Keep time.Duration
+	// Least is how many octets of segments are worth a new snapshot at all. Default 16 MiB.
+	Least int64
+	// Every is how often is looked. Default 10 min.
+	Every time.Duration
+	Log   *slog.Logger
+}
 
 const (
-	trimEvery = 10 * time.Minute
 	// tombstoneAge is how long deletions are remembered for who follows the copy.
 	tombstoneAge = time.Hour
-	// segmentAge is how long segments stay that a snapshot covers: a peer that was
-	// away for less goes on where it was.
-	segmentAge = 30 * 24 * time.Hour
+	// outgrown is how many times longer than the snapshot the segments since it may be
+	// before a newer one is taken: so that adds a quarter to what the segments cost.
+	outgrown = 4
 )
 
-// Trim forgets old deletions, and old segments that a snapshot covers, until ctx ends; it returns nil then.
-func Trim(ctx context.Context, store *db.Store, log *slog.Logger) error {
+// Trimmer forgets what a site needs no more: old deletions, old segments, and at a
+// relay the snapshot that has been outgrown, for a newer one.
+type Trimmer struct{ cfg TrimmerConfig }
+
+// NewTrimmer fills in the defaults.
+func NewTrimmer(cfg TrimmerConfig) *Trimmer {
+	if cfg.Keep == 0 {
+		cfg.Keep = 30 * 24 * time.Hour
+	}
+	if cfg.Least == 0 {
+		cfg.Least = 16 << 20
+	}
+	if cfg.Every == 0 {
+		cfg.Every = 10 * time.Minute
+	}
+	return &Trimmer{cfg}
+}
+
+// Run trims until ctx ends; it returns nil then.
+func (t *Trimmer) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -27,14 +77,101 @@ func Trim(ctx context.Context, store *db.Store, log *slog.Logger) error {
 			return nil
 		case <-timer.C:
 		}
-		call, cancel := context.WithTimeout(ctx, applyTimeout)
-		if _, err := store.TrimTombstones(call, tombstoneAge); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "tombstones cannot be trimmed", slog.String("error", err.Error()))
+		if err := errors.Join(t.tombstones(ctx), t.segments(ctx)); err != nil && ctx.Err() == nil {
+			t.cfg.Log.WarnContext(ctx, "what is old cannot be trimmed", slog.String("error", err.Error()))
 		}
-		if _, err := store.TrimSegments(call, segmentAge); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "segments cannot be trimmed", slog.String("error", err.Error()))
-		}
-		cancel()
-		timer.Reset(trimEvery)
+		// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
+		timer.Reset(t.cfg.Every + rand.N(t.cfg.Every/4+1))
 	}
+}
+
+func (t *Trimmer) tombstones(ctx context.Context) error {
+	if t.cfg.Mirror {
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	_, err := t.cfg.Store.TrimTombstones(call, tombstoneAge)
+	return err
+}
+
+func (t *Trimmer) segments(ctx context.Context) error {
+	if t.cfg.Relays {
+		if err := t.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	call, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	_, err := t.cfg.Store.TrimRelayed(call, t.cfg.Keep, t.cfg.Relays)
+	return err
+}
+
+// refresh takes a newer snapshot where the segments since the one here are long, or do
+// not lead on from it.
+func (t *Trimmer) refresh(ctx context.Context) error {
+	need, err := t.cfg.Store.RelayNeed(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil // nothing came yet
+	}
+	if err != nil || !need.Broken && need.Since <= max(outgrown*need.Newest.Octets, t.cfg.Least) {
+		return err
+	}
+	_, signed, err := t.cfg.Store.FeedKeys(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := feed.OpenKeySet(signed, t.cfg.Origin, t.cfg.Root)
+	if err != nil {
+		return err
+	}
+	sources := slices.Clone(t.cfg.Sources)
+	if t.cfg.PreferPeers { // the master, the first, comes last
+		rand.Shuffle(len(sources)-1, func(i, j int) { sources[i+1], sources[j+1] = sources[j+1], sources[i+1] })
+		sources = append(sources[1:], sources[0])
+	}
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
+	err = fmt.Errorf("%w: a snapshot that is newer than that of position %d", ErrGap, need.Newest.Position)
+	for _, source := range sources {
+		if taken := t.fetch(ctx, source, keys, need); taken == nil {
+			return nil
+		} else if !errors.Is(taken, ErrGap) {
+			err = taken
+		}
+	}
+	return fmt.Errorf("looking for a snapshot to relay: %w", err)
+}
+
+// fetch takes the newest snapshot of a source, if it is of use: newer than the one
+// here, of this history, and not beyond what is here.
+func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySet, need db.RelayNeed) error {
+	signed, err := from.NewestSnapshot(ctx, need.Epoch)
+	if err != nil {
+		return err
+	}
+	s, err := keys.OpenSnapshot(signed)
+	if err != nil {
+		return err
+	}
+	if s.Position <= need.Newest.Position || s.Position > need.Position {
+		return fmt.Errorf("%w: its snapshot is of position %d", ErrGap, s.Position)
+	}
+	if at, err := t.cfg.Store.FeedSegment(ctx, s.Epoch, s.Number); err == nil && feed.Hash(at.Hash) != s.Segment {
+		return fmt.Errorf("%w: its snapshot is of another history", ErrFork)
+	}
+	err = t.cfg.Store.KeepSnapshot(ctx, db.FeedSeed{
+		Chunks: len(s.Chunks), Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
+		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, i)
+			if err == nil {
+				_, err = s.OpenChunk(i, body)
+			}
+			return body, nil, err
+		},
+	})
+	if err == nil {
+		t.cfg.Log.InfoContext(ctx, "snapshot taken, to be relayed", slog.String("source", from.String()), slog.Int64("position", s.Position), slog.Int64("octets", s.Size()))
+	}
+	return err
 }
