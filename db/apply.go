@@ -37,8 +37,18 @@ type FeedCopy struct {
 // FeedCopy reads how far this site is.
 func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	var c FeedCopy
-	var hash, noteHash []byte
-	var read trip
+	err := s.ask(ctx, func(read *trip) error {
+		c.queue(read)
+		return nil
+	})
+	if err != nil {
+		return FeedCopy{}, fmt.Errorf("reading the copy: %w", plain(err))
+	}
+	return c, nil
+}
+
+// queue reads how far the site is into c.
+func (c *FeedCopy) queue(read *trip) {
 	read.row(func(row pgx.Row) (err error) {
 		c.Head, err = scanHead(row)
 		c.Seeded = err == nil
@@ -48,19 +58,16 @@ func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 		return err
 	}, selectHead+"feed_head")
 	read.row(func(row pgx.Row) error {
+		var hash, noteHash []byte
 		err := row.Scan(&c.Anchor.Epoch, &c.Anchor.Number, &hash, &noteHash)
 		c.Anchored = err == nil
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("reading the feed's anchor: %w", plain(err))
 		}
+		copy(c.Anchor.Hash[:], hash)
+		copy(c.Anchor.NoteHash[:], noteHash)
 		return nil
 	}, "select epoch, number, hash, note_hash from feed_anchor")
-	if err := read.send(ctx, s.pool); err != nil {
-		return FeedCopy{}, fmt.Errorf("reading the copy: %w", plain(err))
-	}
-	copy(c.Anchor.Hash[:], hash)
-	copy(c.Anchor.NoteHash[:], noteHash)
-	return c, nil
 }
 
 // FeedStep is one verified step of the feed: a segment with its seal, or only a
@@ -74,68 +81,75 @@ type FeedStep struct {
 }
 
 // Apply takes a step in one transaction: rows, horizon, digests, files. Doing it
-// twice does no harm. ErrGap, ErrDiverged and ErrRevocationsLost change nothing.
-func (s *Store) Apply(ctx context.Context, step FeedStep) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		head, old, err := step.open(ctx, tx)
-		if errors.Is(err, ErrNoHead) {
-			return fmt.Errorf("%w: there is no copy yet", ErrGap)
-		}
-		if err != nil {
-			return err
-		}
-		g := step.Segment
-		switch {
-		case head.Epoch != step.Head.Epoch:
-			return fmt.Errorf("%w: the copy is of epoch %d, this of %d", ErrGap, head.Epoch, step.Head.Epoch)
-		case g != nil && (g.Leap || g.First > head.Position+1):
-			return fmt.Errorf("%w: the copy is at position %d, the segment begins at %d", ErrGap, head.Position, g.First)
-		case g == nil && head.Position != step.Head.Position:
-			return fmt.Errorf("%w: the copy is at position %d, the checkpoint at %d", ErrGap, head.Position, step.Head.Position)
+// twice does no harm. It returns how far the site is then. ErrGap, ErrDiverged and
+// ErrRevocationsLost change nothing.
+func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
+	var have FeedCopy
+	var old []map[string][]byte
+	err := s.inTrips(ctx, "begin", func(read *trip) (err error) {
+		read.exec("select from feed_head for update")
+		have.queue(read)
+		old, err = step.current(read)
+		return err
+	}, func(ctx context.Context, conn *pgx.Conn) (*trip, error) {
+		if err := step.continues(have); err != nil {
+			return nil, err
 		}
 		var write trip
+		head, g := have.Head, step.Segment
 		if g == nil || g.Last >= head.Position { // else it was applied before, or the rows came another way
 			for i, t := range FeedTables {
-				if err := t.apply(ctx, tx, &write, head, step, old[i]); err != nil {
-					return err
+				if err := t.apply(ctx, conn, &write, head, step, old[i]); err != nil {
+					return nil, err
 				}
 			}
 			if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
 				step.Head.queue(&write, step.PurgeBefore)
+				have.Head = step.Head
 			}
 		}
+		if g != nil {
+			have.Anchor, have.Anchored = Anchor{g.Epoch, g.Number, g.Hash, g.NoteHash}, true
+		}
 		step.queue(&write)
-		return write.send(ctx, tx)
+		return &write, nil
 	})
 	if err != nil {
-		return fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
+		return FeedCopy{}, fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
+	}
+	return have, nil
+}
+
+// continues says why the step does not continue the copy.
+func (step FeedStep) continues(have FeedCopy) error {
+	g, head := step.Segment, have.Head
+	switch {
+	case !have.Seeded:
+		return fmt.Errorf("%w: there is no copy yet", ErrGap)
+	case head.Epoch != step.Head.Epoch:
+		return fmt.Errorf("%w: the copy is of epoch %d, this of %d", ErrGap, head.Epoch, step.Head.Epoch)
+	case g != nil && (g.Leap || g.First > head.Position+1):
+		return fmt.Errorf("%w: the copy is at position %d, the segment begins at %d", ErrGap, head.Position, g.First)
+	case g == nil && head.Position != step.Head.Position:
+		return fmt.Errorf("%w: the copy is at position %d, the checkpoint at %d", ErrGap, head.Position, step.Head.Position)
 	}
 	return nil
 }
 
-// open takes the head's lock, and reads the head and of each table what is about to
-// change.
-func (step FeedStep) open(ctx context.Context, tx pgx.Tx) (Head, []map[string][]byte, error) {
-	var head Head
-	var read trip
-	read.exec("select from feed_head for update")
-	read.row(func(row pgx.Row) (err error) {
-		head, err = scanHead(row)
-		return err
-	}, selectHead+"feed_head")
+// current queues the reading of what is about to change, of each table by key.
+func (step FeedStep) current(read *trip) ([]map[string][]byte, error) {
 	old := make([]map[string][]byte, len(FeedTables))
 	for i, t := range FeedTables {
 		states, err := t.states(step.Changes, 0)
 		if err == nil && len(states) > 0 {
 			old[i] = map[string][]byte{}
-			err = t.current(&read, states, old[i])
+			err = t.current(read, states, old[i])
 		}
 		if err != nil {
-			return Head{}, nil, err
+			return nil, err
 		}
 	}
-	err := read.send(ctx, tx)
-	return head, old, err
+	return old, nil
 }
 
 // states is what the changes after a position make of this table's rows, by key: the
@@ -157,7 +171,7 @@ func (t FeedTable) states(changes []Change, after int64) (map[string]Change, err
 
 // apply queues what the step changes in one table, and counts it. Old rows of keys
 // that do not change after the head are of no matter.
-func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, write *trip, head Head, step FeedStep, old map[string][]byte) error {
+func (t FeedTable) apply(ctx context.Context, conn querier, write *trip, head Head, step FeedStep, old map[string][]byte) error {
 	states, err := t.states(step.Changes, head.Position)
 	if err != nil {
 		return err
@@ -168,7 +182,7 @@ func (t FeedTable) apply(ctx context.Context, tx pgx.Tx, write *trip, head Head,
 		if !changes {
 			continue
 		}
-		if err := step.keepsRevocation(ctx, tx, t, content, c); err != nil {
+		if err := step.keepsRevocation(ctx, conn, t, content, c); err != nil {
 			return err
 		}
 		tally.Remove(content)
@@ -221,7 +235,7 @@ func (t FeedTable) current(read *trip, states map[string]Change, old map[string]
 // keepsRevocation refuses to take a permanent revocation back before the
 // certificate's end, whoever signed that, unless a correction of that very
 // revocation is here or comes with the step.
-func (step FeedStep) keepsRevocation(ctx context.Context, tx pgx.Tx, t FeedTable, old []byte, c Change) error {
+func (step FeedStep) keepsRevocation(ctx context.Context, conn querier, t FeedTable, old []byte, c Change) error {
 	if t.Code != CertificateTable {
 		return nil
 	}
@@ -235,7 +249,7 @@ func (step FeedStep) keepsRevocation(ctx context.Context, tx pgx.Tx, t FeedTable
 			return err
 		}
 	}
-	corrected, err := step.corrects(ctx, tx, issuer, serial, was.RevokedAt)
+	corrected, err := step.corrects(ctx, conn, issuer, serial, was.RevokedAt)
 	if err != nil || corrected {
 		return err
 	}
@@ -244,7 +258,7 @@ func (step FeedStep) keepsRevocation(ctx context.Context, tx pgx.Tx, t FeedTable
 
 // corrects says whether one revocation was taken back, by a change of the step or
 // a row that is here.
-func (step FeedStep) corrects(ctx context.Context, tx pgx.Tx, issuer IssuerID, serial Serial, revokedAt time.Time) (bool, error) {
+func (step FeedStep) corrects(ctx context.Context, conn querier, issuer IssuerID, serial Serial, revokedAt time.Time) (bool, error) {
 	for _, c := range step.Changes {
 		if c.Table != CorrectionTable || c.Deleted {
 			continue
@@ -258,7 +272,7 @@ func (step FeedStep) corrects(ctx context.Context, tx pgx.Tx, issuer IssuerID, s
 		}
 	}
 	var there bool
-	err := tx.QueryRow(ctx, "select exists (select from correction where (issuer_id, serial, revoked_at) = ($1, $2, $3))",
+	err := conn.QueryRow(ctx, "select exists (select from correction where (issuer_id, serial, revoked_at) = ($1, $2, $3))",
 		int32(issuer), []byte(serial), revokedAt).Scan(&there)
 	if err != nil {
 		return false, fmt.Errorf("looking for a correction: %w", err)

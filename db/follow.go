@@ -1,9 +1,11 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,8 +61,13 @@ type Look struct {
 	// newest key set, both as signed notes; nil where there is none.
 	SignedNote, SignedKeys []byte
 
-	tx    pgx.Tx
+	tx    pgx.Tx // nil: a glance, which is over
 	alive func() // tells the watchdog of progress
+
+	// What a glance read: the changes after a site_seq, at most a number of them.
+	after  uint64
+	recent []CertificateChange
+	more   bool
 }
 
 // Look opens one REPEATABLE READ snapshot of a site's database and calls f with
@@ -101,19 +108,67 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 	return err
 }
 
+// Glance is a Look of one round trip: what changed after the given site_seq, at most
+// limit changes, is read at once. Changes gives them, for that site_seq and that limit
+// alone; a glance has nothing else than its fields.
+func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, error) {
+	ctx, cancel := context.WithTimeout(ctx, stallAfter)
+	defer cancel()
+	var l *Look
+	err := s.ask(ctx, func(read *trip) error {
+		l = &Look{alive: func() {}, after: after}
+		for _, part := range strings.Split(beginLook, "; ") {
+			read.exec(part)
+		}
+		l.queue(read)
+		read.rows(func(rows pgx.Rows) (err error) {
+			l.more, err = eachChange(rows, limit, func(c CertificateChange) error {
+				c.Content = bytes.Clone(c.Content)
+				l.recent = append(l.recent, c)
+				return nil
+			})
+			return err
+		}, selectRecent, int64(after), limit+1)
+		read.exec("commit")
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking at the local database: %w", plain(err))
+	}
+	return l, nil
+}
+
 func (l *Look) open(ctx context.Context) error {
-	var skewMS *int64
-	var skewAge *float64
-	var commit *string
 	var read trip
+	l.queue(&read)
+	if err := read.send(ctx, l.tx); err != nil {
+		return err
+	}
+	l.alive()
+	return nil
+}
+
+// queue reads the fields.
+func (l *Look) queue(read *trip) {
 	read.row(func(row pgx.Row) (err error) {
 		l.Head, err = scanHead(row)
 		return err
 	}, selectHead+"feed_head")
 	read.row(func(row pgx.Row) error {
+		var skewMS *int64
+		var skewAge *float64
+		var commit *string
 		err := row.Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.Barred, &commit, &l.Parallel)
 		if err != nil {
 			return fmt.Errorf("reading the site's state: %w", err)
+		}
+		if skewMS != nil && skewAge != nil {
+			l.HasSkew = true
+			l.Skew = time.Duration(*skewMS) * time.Millisecond
+			l.SkewAge = time.Duration(*skewAge * float64(time.Second))
+		}
+		if commit != nil {
+			l.SynchronousCommit = *commit
 		}
 		return nil
 	}, `
@@ -130,19 +185,6 @@ func (l *Look) open(ctx context.Context) error {
 		}
 		return nil
 	}, "select (select note from feed_checkpoint), (select note from feed_keys order by number desc limit 1)")
-	if err := read.send(ctx, l.tx); err != nil {
-		return err
-	}
-	if skewMS != nil && skewAge != nil {
-		l.HasSkew = true
-		l.Skew = time.Duration(*skewMS) * time.Millisecond
-		l.SkewAge = time.Duration(*skewAge * float64(time.Second))
-	}
-	if commit != nil {
-		l.SynchronousCommit = *commit
-	}
-	l.alive()
-	return nil
 }
 
 // Issuers lists all issuers by number.
@@ -206,63 +248,92 @@ type CertificateChange struct {
 	Content []byte
 }
 
+const selectRecent = `
+	select t.site_seq, false, ` + certificateCanonical + ` from certificate t where t.site_seq > $1
+	union all
+	select t.site_seq, true, int4send(t.issuer_id) || int2send(octet_length(t.serial)::int2) || t.serial from site_tombstone t where t.site_seq > $1
+	order by 1 limit $2`
+
 // Changes hands to each what changed after the given site_seq, in order; a key
 // may come several times, the last one counts. It stops after limit changes:
 // more says that there are others.
 func (l *Look) Changes(ctx context.Context, after uint64, limit int, each func(CertificateChange) error) (more bool, err error) {
-	rows, err := l.tx.Query(ctx, `
-		select t.site_seq, false, `+certificateCanonical+` from certificate t where t.site_seq > $1
-		union all
-		select t.site_seq, true, int4send(t.issuer_id) || int2send(octet_length(t.serial)::int2) || t.serial from site_tombstone t where t.site_seq > $1
-		order by 1 limit $2`, int64(after), limit+1)
+	if l.tx == nil {
+		if after != l.after {
+			return false, fmt.Errorf("reading changes: a glance has those after %d, not %d", l.after, after)
+		}
+		for _, c := range l.recent {
+			if err := each(c); err != nil {
+				return false, err
+			}
+		}
+		return l.more, nil
+	}
+	rows, err := l.tx.Query(ctx, selectRecent, int64(after), limit+1)
 	if err != nil {
 		return false, fmt.Errorf("reading changes: %w", err)
 	}
+	n := 0
+	more, err = eachChange(rows, limit, func(c CertificateChange) error {
+		if n++; n%1024 == 0 {
+			l.alive()
+		}
+		return each(c)
+	})
+	if err != nil {
+		return false, fmt.Errorf("reading changes: %w", err)
+	}
+	return more, nil
+}
+
+// eachChange reads rows of selectRecent, and says whether there are more than limit.
+func eachChange(rows pgx.Rows, limit int, each func(CertificateChange) error) (more bool, err error) {
 	defer rows.Close()
 	for n := 0; rows.Next(); n++ {
 		if n == limit {
 			more = true
 			break
 		}
-		if n%1024 == 0 {
-			l.alive()
-		}
 		var c CertificateChange
 		if err := rows.Scan(&c.Seq, &c.Deleted, (*pgtype.DriverBytes)(&c.Content)); err != nil {
-			return false, fmt.Errorf("reading changes: %w", err)
+			return false, err
 		}
 		if err := each(c); err != nil {
 			return false, err
 		}
 	}
 	rows.Close()
-	if err := rows.Err(); err != nil {
-		return false, fmt.Errorf("reading changes: %w", err)
-	}
-	return more, nil
+	return more, rows.Err()
 }
 
 // ListenHead calls wake once it listens and then whenever the head was moved,
 // until the connection, its own, is lost or ctx ends. A notification may be
 // lost with the connection: who needs every change asks by the clock as well.
 func (s *Store) ListenHead(ctx context.Context, wake func()) error {
+	if err := s.listen(ctx, "ocsp_head", wake, wake); err != nil {
+		return fmt.Errorf("listening to the local database: %w", err)
+	}
+	return nil
+}
+
+// listen calls begun once it listens, and wake at each notification.
+func (s *Store) listen(ctx context.Context, channel string, begun, wake func()) error {
 	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
-		return fmt.Errorf("listening to the local database: %w", err)
+		return err
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = conn.Close(closing) // it may be lost already
 	}()
-	if _, err := conn.Exec(ctx, "listen ocsp_head"); err != nil {
-		return fmt.Errorf("listening to the local database: %w", err)
+	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
+		return err
 	}
-	wake()
+	begun()
 	for {
-		err := listenOnce(ctx, conn)
-		if err != nil {
-			return fmt.Errorf("listening to the local database: %w", err)
+		if err := listenOnce(ctx, conn); err != nil {
+			return err
 		}
 		wake()
 	}

@@ -35,23 +35,40 @@ type Pending struct {
 	Urgent          bool
 }
 
-// Pending looks at the head of the master. It is one cheap statement, made to be
-// asked many times a second: NOTIFY would make all commits wait for each other.
+// Pending looks at the head of the master: one cheap statement, made to be asked many
+// times a second, and another where something was committed.
 func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
-	// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
-	err := s.pool.QueryRow(ctx, `select h.epoch, h.position, h.as_of, h.position > $1 and exists (
-		  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op <> 'D'
-		  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000'))
-		from feed_head h`, after).Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent)
+	err := s.ask(ctx, func(read *trip) error {
+		read.row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf) }, "select epoch, position, as_of from feed_head")
+		return nil
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Pending{}, ErrNoHead
+	}
+	p.AsOf = p.AsOf.UTC()
+	if err == nil && p.Position > after {
+		// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
+		err = s.ask(ctx, func(read *trip) error {
+			read.row(func(row pgx.Row) error { return row.Scan(&p.Urgent) }, `select exists (
+			  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op <> 'D'
+			  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000'))`, after)
+			return nil
+		})
 	}
 	if err != nil {
 		return Pending{}, fmt.Errorf("looking for changes: %w", plain(err))
 	}
-	p.AsOf = p.AsOf.UTC()
 	return p, nil
+}
+
+// ListenUrgent calls wake whenever rows were committed that must be sealed at once,
+// until the connection is lost or ctx ends. It is a hint: Pending knows.
+func (s *Store) ListenUrgent(ctx context.Context, wake func()) error {
+	if err := s.listen(ctx, "ocsp_urgent", func() {}, wake); err != nil {
+		return fmt.Errorf("listening to the master's database: %w", err)
+	}
+	return nil
 }
 
 // Sealing is one snapshot of the master in which changes are sealed or confirmed.
@@ -62,21 +79,38 @@ type Sealing struct {
 	// Number is 0 before the first.
 	Last Segment
 
-	tx pgx.Tx
+	conn *pgx.Conn
+
+	// What was read with the head, in one round trip, by a guess: the changes after a
+	// position, at most readAhead of them.
+	guess  int64
+	recent []Change
 }
 
-// Changes reads the changes after a position, up to the head, in order.
-func (w *Sealing) Changes(ctx context.Context, after int64) ([]Change, error) {
-	rows, err := w.tx.Query(ctx, `select position, op = 'D', ascii(tbl::text), content from (
+// readAhead is how many changes are read with the head. More take longer than
+// another round trip.
+const readAhead = 2000
+
+const selectChanges = `select position, op = 'D', ascii(tbl::text), content from (
 		  select t.first - 1 + row_number() over (partition by b.xid order by b.id) as position, b.op, b.tbl, b.content
 		  from (select xid, min(first) as first from change_tx where xid in (select xid from change_tx where last > $1) group by xid) t
 		  join change_body b using (xid)) c
-		where position > $1 order by position`, after)
+		where position > $1 order by position`
+
+// Changes reads the changes after a position, up to the head, in order.
+func (w *Sealing) Changes(ctx context.Context, after int64) ([]Change, error) {
+	if after == w.guess && int64(len(w.recent)) == w.Head.Position-after {
+		return w.recent, nil
+	}
+	rows, err := w.conn.Query(ctx, selectChanges, after)
 	if err != nil {
 		return nil, fmt.Errorf("reading changes: %w", plain(err))
 	}
-	changes := make([]Change, 0, min(w.Head.Position-after, 1<<18))
-	changes, err = pgx.AppendRows(changes, rows, func(row pgx.CollectableRow) (Change, error) {
+	return appendChanges(make([]Change, 0, min(w.Head.Position-after, 1<<18)), rows)
+}
+
+func appendChanges(changes []Change, rows pgx.Rows) ([]Change, error) {
+	changes, err := pgx.AppendRows(changes, rows, func(row pgx.CollectableRow) (Change, error) {
 		var c Change
 		var table int32
 		err := row.Scan(&c.Position, &c.Deleted, &table, &c.Content)
@@ -96,19 +130,26 @@ type Sealed struct {
 }
 
 // Seal gives f one snapshot of the master, head, changes and last segment, and
-// stores what f signs. Two sealers at once: one is refused. It returns ErrNoHead
-// before the master was initialised.
-func (s *Store) Seal(ctx context.Context, f func(context.Context, *Sealing) (Sealed, error)) error {
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		w := &Sealing{tx: tx}
-		if err := w.open(ctx); err != nil {
+// stores what f signs. after is where the last segment is believed to end: the
+// changes after it are read at once. Two sealers at once: one is refused. It returns
+// ErrNoHead before the master was initialised.
+func (s *Store) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
+	w := &Sealing{}
+	err := s.inTrips(ctx, "begin isolation level repeatable read", func(read *trip) error {
+		*w = Sealing{guess: after}
+		w.queue(read)
+		read.rows(func(rows pgx.Rows) (err error) {
+			w.recent, err = appendChanges(nil, rows)
 			return err
-		}
+		}, selectChanges+" limit $2", after, readAhead)
+		return nil
+	}, func(ctx context.Context, conn *pgx.Conn) (*trip, error) {
+		w.conn = conn
 		sealed, err := f(ctx, w)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return sealed.store(ctx, tx)
+		return sealed.queue(), nil
 	})
 	if err != nil {
 		return fmt.Errorf("sealing: %w", plain(err))
@@ -116,8 +157,8 @@ func (s *Store) Seal(ctx context.Context, f func(context.Context, *Sealing) (Sea
 	return nil
 }
 
-func (w *Sealing) open(ctx context.Context) error {
-	var t trip
+// queue reads the head and the last segment into w.
+func (w *Sealing) queue(t *trip) {
 	t.row(func(row pgx.Row) (err error) {
 		w.Head, err = scanHead(row)
 		return err
@@ -138,7 +179,6 @@ func (w *Sealing) open(ctx context.Context) error {
 		}
 		return err
 	}, selectSegment+"null from segment where epoch = (select epoch from feed_head) order by number desc limit 1")
-	return t.send(ctx, w.tx)
 }
 
 const selectSegment = "select epoch, number, first, last, hash, note, note_hash, leap, "
@@ -162,16 +202,13 @@ func scanSegment(row pgx.Row) (Segment, error) {
 	return g, nil
 }
 
-func (d *Sealed) store(ctx context.Context, tx pgx.Tx) error {
+func (d *Sealed) queue() *trip {
 	var t trip
 	if d.Segment != nil {
 		d.Segment.queue(&t, "")
 	}
 	d.Note.queue(&t)
-	if err := t.send(ctx, tx); err != nil {
-		return fmt.Errorf("storing the checkpoint of segment %d: %w", d.Note.Number, err)
-	}
-	return nil
+	return &t
 }
 
 // queue stores a segment; unless says what to do about one that is there.

@@ -25,7 +25,7 @@ type Snapshot struct {
 func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 	for _, t := range FeedTables {
 		c := &copyReader{row: func(fields [2][]byte) error { return each(Change{Table: t.Code, Content: fields[1]}) }}
-		_, err := w.tx.Conn().PgConn().CopyTo(ctx, c, "copy (select 0::bigint, "+t.rows+" from "+t.Name+" t) to stdout (format binary)")
+		_, err := w.conn.PgConn().CopyTo(ctx, c, "copy (select 0::bigint, "+t.rows+" from "+t.Name+" t) to stdout (format binary)")
 		if err == nil {
 			err = c.end()
 		}
@@ -40,8 +40,10 @@ func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 // stores what f returns. All or nothing; of the older ones, one is kept.
 func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
-		w := &Sealing{tx: read}
-		if err := w.open(ctx); err != nil {
+		w := &Sealing{conn: read.Conn()}
+		var open trip
+		w.queue(&open)
+		if err := open.send(ctx, read); err != nil {
 			return err
 		}
 		// The chunks go by a connection of their own: this one is busy with COPY.

@@ -58,8 +58,8 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	// A connection is asked whether it lives before each use: a write that breaks
 	// on the corpse of one, after PostgreSQL was restarted, cannot be tried again
-	// blindly. It costs 50 us, and no look-up comes here.
-	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	// blindly. It costs 50 us, and no look-up comes here. Store.open does without.
+	pc.ShouldPing = func(ctx context.Context, _ pgxpool.ShouldPingParams) bool { return ctx.Value(unasked{}) == nil }
 	// NewWithConfig connects in the background only when MinConns asks for it.
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {

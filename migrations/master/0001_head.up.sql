@@ -97,7 +97,9 @@ end $$;
 
 -- The same three statement triggers for each replicated table. Transition tables
 -- are never joined with each other (EXCEPT): a plan cached for one row takes
--- seconds for ten thousand.
+-- seconds for ten thousand. What must be sealed at once wakes the sealer: a row that
+-- is updated (revoked, held, released), or that is no certificate. COMMITs with a
+-- NOTIFY wait for each other, but for the head they do so anyway.
 do $do$
 declare
   t record;
@@ -119,6 +121,9 @@ begin
           insert into public.change_body (op, tbl, content) select %7$L, %2$L, %3$s from newt n returning content)
         insert into public.change_note (tbl, n, rows, digest)
           select %2$L, count(*), count(*), sum(public.row_digest(content)) from b having count(*) > 0;
+        if found and %2$L <> 'c' then
+          perform pg_notify('ocsp_urgent', '');
+        end if;
         return null;
       end $$;
       create function %1$s_updated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -130,6 +135,9 @@ begin
         o as (select sum(public.row_digest(%4$s)) as digest from (select * from oldt except select * from newt) o)
         insert into public.change_note (tbl, n, rows, digest)
           select %2$L, count(*), 0, sum(public.row_digest(content)) - (select digest from o) from b having count(*) > 0;
+        if found then
+          perform pg_notify('ocsp_urgent', '');
+        end if;
         return null;
       end $$;
       create function %1$s_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

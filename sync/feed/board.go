@@ -15,6 +15,40 @@ type Board struct {
 	note    db.FeedNote
 	shown   []db.FeedNote // the last ones, the newest at the end
 	changed chan struct{} // closed at the next Post; nil: nobody waits
+	// The segments of the last checkpoints, by number in the epoch of note: who waits
+	// needs no database for them.
+	segments map[int64]Sealed
+}
+
+// PostSegment is Post with the segment that the checkpoint seals; nil: it only
+// confirms.
+func (b *Board) PostSegment(n db.FeedNote, g *db.Segment) {
+	if g != nil {
+		b.keep(g)
+	}
+	b.Post(n)
+}
+
+// keep remembers a segment that news may hold.
+func (b *Board) keep(g *db.Segment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if g.Epoch < b.note.Epoch || len(g.Body)+len(g.Note) > newsOctets {
+		return
+	}
+	if g.Epoch > b.note.Epoch || b.segments == nil {
+		b.segments = map[int64]Sealed{}
+	}
+	delete(b.segments, g.Number-remembered)
+	b.segments[g.Number] = Sealed{Note: g.Note, Body: g.Body}
+}
+
+// segment is one that was posted lately.
+func (b *Board) segment(epoch, number int64) (Sealed, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sealed, there := b.segments[number]
+	return sealed, there && epoch == b.note.Epoch
 }
 
 // Post shows a checkpoint, if it is newer than the one shown.
@@ -38,7 +72,7 @@ func (b *Board) Post(n db.FeedNote) {
 func (b *Board) Clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.note, b.shown = db.FeedNote{}, nil
+	b.note, b.shown, b.segments = db.FeedNote{}, nil, nil
 }
 
 // remembered is how many checkpoints a board knows again: who asks for news names

@@ -256,14 +256,18 @@ func (s *Server) between(ctx context.Context, from, to db.FeedNote) []Sealed {
 	var all []Sealed
 	octets := 0
 	for number := from.Number + 1; number <= to.Number; number++ {
-		stored, err := s.cfg.Store.FeedSegment(ctx, to.Epoch, number)
-		if err != nil {
+		sealed, posted := s.cfg.Board.segment(to.Epoch, number)
+		if !posted {
+			stored, err := s.cfg.Store.FeedSegment(ctx, to.Epoch, number)
+			if err != nil {
+				return nil
+			}
+			sealed = Sealed{Note: stored.Note, Body: stored.Body}
+		}
+		if octets += len(sealed.Body) + len(sealed.Note); octets > newsOctets {
 			return nil
 		}
-		if octets += len(stored.Body) + len(stored.Note); octets > newsOctets {
-			return nil
-		}
-		all = append(all, Sealed{Note: stored.Note, Body: stored.Body})
+		all = append(all, sealed)
 	}
 	return all
 }

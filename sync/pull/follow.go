@@ -192,7 +192,8 @@ func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpo
 func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	err := p.store(call, step)
+	p.current = false // it may fail and yet be persisted
+	stored, err := p.store(call, step)
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
@@ -203,12 +204,10 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 	if err != nil {
 		return local(err)
 	}
-	if p.copy, err = p.loadCopy(call); err != nil {
-		return local(err)
-	}
+	p.copy, p.current = stored, true
 	p.cfg.Metrics.took(step)
 	p.cfg.Metrics.stands(p.copy.Head)
-	p.cfg.Board.Post(step.Note)
+	p.cfg.Board.PostSegment(step.Note, step.Segment)
 	return nil
 }
 
@@ -216,6 +215,7 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
+	p.current = false
 	why, began := p.reseed, p.cfg.Now()
 	signed, err := from.NewestSnapshot(ctx, p.keys.Epoch)
 	if err != nil {

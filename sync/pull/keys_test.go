@@ -162,7 +162,7 @@ func forges(t *testing.T, m *master, thief *site) {
 		t.Fatal(err)
 	}
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
-	err = thief.store.Apply(t.Context(), db.FeedStep{
+	_, err = thief.store.Apply(t.Context(), db.FeedStep{
 		Changes: segment.Changes, Head: head, Note: signed, Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body,
 		},

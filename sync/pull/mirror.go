@@ -56,10 +56,14 @@ func textOf(signed []byte) string {
 	return string(signed[:bytes.LastIndex(signed, []byte("\n\n"))+1])
 }
 
-// store takes a verified step into the database.
-func (p *Puller) store(ctx context.Context, step db.FeedStep) error {
+// store takes a verified step into the database, and returns the copy that there is
+// then.
+func (p *Puller) store(ctx context.Context, step db.FeedStep) (db.FeedCopy, error) {
 	if p.cfg.Mirror {
-		return p.cfg.Store.Mirror(ctx, step)
+		if err := p.cfg.Store.Mirror(ctx, step); err != nil {
+			return db.FeedCopy{}, err
+		}
+		return p.loadCopy(ctx)
 	}
 	return p.cfg.Store.Apply(ctx, step)
 }

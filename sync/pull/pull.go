@@ -99,9 +99,12 @@ type Puller struct {
 	bar         bar
 
 	// What follows belongs to Run's goroutine.
-	keys   *feed.KeySet
-	copy   db.FeedCopy
-	reseed string // why the copy must be seeded anew; empty: it need not
+	keys *feed.KeySet
+	copy db.FeedCopy
+	// current says that copy is what the last step left in the database: it need not be
+	// read before the next one. What others do there is found by a poll without news.
+	current bool
+	reseed  string // why the copy must be seeded anew; empty: it need not
 	// diverged says how the copy differs from what was signed; empty: it does not.
 	diverged   string
 	recountDue time.Time
@@ -207,11 +210,14 @@ func (p *Puller) step(ctx context.Context) time.Duration {
 func (p *Puller) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	var err error
-	if p.copy, err = p.loadCopy(ctx); err != nil {
-		return err
+	if !p.current {
+		var err error
+		if p.copy, err = p.loadCopy(ctx); err != nil {
+			return err
+		}
+		p.cfg.Metrics.stands(p.copy.Head)
 	}
-	p.cfg.Metrics.stands(p.copy.Head)
+	p.current = false
 	if err := p.loadBarred(ctx); err != nil {
 		return err
 	}
