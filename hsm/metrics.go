@@ -42,7 +42,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ocspd_token_up",
-			Help: "1 while signatures can be asked of the token, 0 while it is lost and looked for.",
+			Help: "1 while signatures can be asked of the token, 0 while it is lost and looked for, or all calls of its library hang.",
 		}, []string{"token"}),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ocspd_token_rebuilds_total",
