@@ -21,7 +21,7 @@ type Metrics struct {
 //	ocspd_sign_duration_seconds      time of one signature, waiting included
 //	ocspd_sign_errors_total{class}   signatures not made; class is a closed set
 //	ocspd_token_retries_total        calls repeated after an error that may pass
-//	ocspd_token_up{token}            1: signatures can be made; 0: the breaker is open
+//	ocspd_token_up{token}            1: signatures can be made; 0: lost, or every call hangs
 //	ocspd_token_rebuilds_total       times that all sessions were closed and opened again
 //	ocspd_token_queue                signatures waiting for a session now
 func NewMetrics(registry prometheus.Registerer) *Metrics {
