@@ -24,9 +24,8 @@ type Config struct {
 	PINFile string
 	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
 	// environment as SOFTHSM2_CONF before the library is loaded, since SoftHSM
-	// takes its configuration from nowhere else, and says where to look for room on
-	// the disk before a login (see room). Empty: the environment stays as it is;
-	// right for every other library.
+	// takes its configuration from nowhere else. Empty: the environment stays as it
+	// is; right for every other library.
 	SoftHSM2Conf string
 	// MaxSessions is how many sessions are opened; one of them holds the login,
 	// so one fewer sign at a time. 0: GOMAXPROCS + 1, which gives SoftHSM its full

@@ -282,9 +282,18 @@ func TestH5HangingLibrary(t *testing.T) {
 	if err := token.Health(); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("health with every session hanging: %v", err)
 	}
+	if up := testutil.ToFloat64(cfg.Metrics.up.WithLabelValues("site-a")); up != 0 {
+		t.Errorf("ocspd_token_up is %v with every session hanging", up)
+	}
 	set(t, s, shim.Faults{})
 	eventually(t, "signing when the calls have returned", func() error { return signOnce(key) })
 	eventually(t, "healthy", token.Health)
+	eventually(t, "ocspd_token_up says so", func() error {
+		if up := testutil.ToFloat64(cfg.Metrics.up.WithLabelValues("site-a")); up != 1 {
+			return fmt.Errorf("%v", up)
+		}
+		return nil
+	})
 }
 
 // H5: the library hangs at the start. Who opens can be stopped.

@@ -21,7 +21,7 @@ type Metrics struct {
 //	ocspd_sign_duration_seconds      time of one signature, waiting included
 //	ocspd_sign_errors_total{class}   signatures not made; class is a closed set
 //	ocspd_token_retries_total        calls repeated after an error that may pass
-//	ocspd_token_up{token}            1: signatures can be made; 0: the breaker is open
+//	ocspd_token_up{token}            1: signatures can be made; 0: lost, or every call hangs
 //	ocspd_token_rebuilds_total       times that all sessions were closed and opened again
 //	ocspd_token_queue                signatures waiting for a session now
 func NewMetrics(registry prometheus.Registerer) *Metrics {
@@ -42,7 +42,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ocspd_token_up",
-			Help: "1 while signatures can be asked of the token, 0 while it is lost and looked for.",
+			Help: "1 while signatures can be asked of the token, 0 while it is lost and looked for, or all calls of its library hang.",
 		}, []string{"token"}),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ocspd_token_rebuilds_total",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -34,7 +35,7 @@ func (s settings) room() error {
 // writable says whether SoftHSM can store a key: room is there, and ours to use.
 func (s settings) writable() error {
 	folder, err := s.probe()
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	if folder != "" && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("the folder of the token cannot be written: make the key as the user that %s belongs to, and see that its disk is not mounted read-only: %w", folder, err)
 	}
 	return s.room()
@@ -42,12 +43,9 @@ func (s settings) writable() error {
 
 // probe writes a file beside the tokens and removes it.
 func (s settings) probe() (folder string, err error) {
-	if s.SoftHSM2Conf == "" {
-		return "", nil // another library, or a place that we do not know
-	}
-	folder, err = tokenFolder(s.SoftHSM2Conf)
+	folder, err = tokenFolder(s.configuration())
 	if err != nil || folder == "" {
-		return folder, err
+		return "", err // another library, or a place that we do not know
 	}
 	file, err := os.CreateTemp(folder, ".room-*")
 	if err != nil {
@@ -57,8 +55,24 @@ func (s settings) probe() (folder string, err error) {
 	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
+// configuration is the file that SoftHSM reads, "" for another library.
+func (s settings) configuration() string {
+	switch {
+	case s.SoftHSM2Conf != "":
+		return s.SoftHSM2Conf
+	case !strings.Contains(filepath.Base(s.Module), "softhsm"):
+		return ""
+	case os.Getenv("SOFTHSM2_CONF") != "":
+		return os.Getenv("SOFTHSM2_CONF")
+	}
+	return "/etc/softhsm/softhsm2.conf" // Debian's
+}
+
 // tokenFolder reads directories.tokendir of a softhsm2.conf; "" if it is not set.
 func tokenFolder(conf string) (string, error) {
+	if conf == "" {
+		return "", nil
+	}
 	f, err := os.Open(conf)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil // environment says so better

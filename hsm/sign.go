@@ -155,6 +155,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 		}
 		if !phase.CompareAndSwap(running, returned) {
 			t.gate.hung.Add(-1) // back after all
+			t.show()
 		}
 		t.gate.leave()
 		result <- outcome[T]{value, err}
@@ -169,6 +170,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 			r := <-result // it returned at this very moment
 			return l, r.value, r.err
 		}
+		t.show()
 		return l, zero, ErrTimeout
 	}
 }

@@ -262,7 +262,7 @@ func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
 	t.refused, t.refusal = "", nil
 	close(t.healed)
 	t.healed = nil
-	t.Metrics.stands(t.label(), true)
+	t.Metrics.stands(t.label(), !t.gate.stuck())
 	return nil
 }
 

@@ -348,6 +348,14 @@ func (t *Token) state() (l *link, healed <-chan struct{}, reason error) {
 	return t.current, nil, nil
 }
 
+// show tells the metrics whether signatures can be made. A call that hung may come
+// back while the breaker is open, and the other way round.
+func (t *Token) show() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Metrics.stands(t.label(), t.current != nil && !t.gate.stuck())
+}
+
 // lose opens the breaker, if l is still the link in use, and wakes Run.
 func (t *Token) lose(l *link, reason error) {
 	t.mu.Lock()

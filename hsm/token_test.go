@@ -197,3 +197,24 @@ func TestSoftHSMTokenFiles(t *testing.T) {
 		}
 	}
 }
+
+// What is not the token of the URI never hears the PIN (RFC 7512 section 2.3).
+func TestPINIsOfferedToNoOtherToken(t *testing.T) {
+	s, soft, cfg := shimmed(t)
+	for _, uri := range []URI{{Token: "site-a", Model: "Luna"}, {Token: "site-a", Manufacturer: "Thales"}, {Token: "site-a", Serial: "0123"}, {Token: "site-b"}} {
+		uri.PINSource = soft.PINFile
+		cfg.URI = uri.String()
+		if token, err := Open(t.Context(), cfg); err == nil {
+			_ = token.Close()
+			t.Errorf("%s: opened", uri)
+		}
+	}
+	if n := noted(t, s, "login") + noted(t, s, "login refused"); n != 0 {
+		t.Errorf("the PIN was offered %d times", n)
+	}
+	cfg.URI = URI{Token: "site-a", Manufacturer: "SoftHSM project", PINSource: soft.PINFile}.String()
+	openSoft(t, cfg, false)
+	if n := noted(t, s, "login"); n != 1 {
+		t.Errorf("%d logins at the right token", n)
+	}
+}

@@ -203,7 +203,7 @@ func (l *lab) nginx(t *testing.T, c *trial) string {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
-		out, _ := says(t, "sh", "-c", `openssl s_client -connect "$1" -servername localhost -status -CAfile "$2" </dev/null`, "sh", c.tls, l.root)
+		out, _ := says(t, "sh", "-c", `openssl s_client -unix "$1" -servername localhost -status -CAfile "$2" </dev/null`, "sh", c.tls, l.root)
 		if strings.Contains(out, "Cert Status: good") {
 			return "good"
 		}

@@ -187,11 +187,27 @@ func (s *identities) awaitSigner(site fleet.Site, what string, is func(*x509.Cer
 	return nil
 }
 
+// patientSigner gives a site's signatures so long that none is given up because the
+// machine is loaded.
+func (s *identities) patientSigner(site fleet.Site) {
+	s.Helper()
+	file, part := filepath.Join(s.f.Path(site.ConfigDir), "ocspd.yaml"), site.Name+"/ocspd"
+	put(s.T, file, strings.Replace(contents(s.T, file), "token: {", "token: {sign_timeout: 20s, ", 1))
+	if err := s.f.Kill(s.Context(), part); err != nil {
+		s.Fatal(err)
+	}
+	if err := s.f.Start(s.Context(), part); err != nil {
+		s.Fatal(err)
+	}
+	whole(s.T, s.f, patience, part)
+}
+
 // keyRollover replaces site-a's key, and then renews its certificate, while clients
 // ask all the time: not one of them may notice.
 func (s *identities) keyRollover() {
 	s.Helper()
 	site := s.f.Sites[0]
+	s.patientSigner(site)
 	first := s.awaitSigner(site, "its first key", func(*x509.Certificate) bool { return true })
 	stop := s.load(site)
 	at := func(args ...string) {

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ type trial struct {
 	profile string
 	url     string // of the responder
 	leaf    string // PEM file
-	tls     string // where nginx serves the certificate
+	tls     string // the socket where nginx serves the certificate
 }
 
 const revokedResponder, soundResponder = 0x666, 0x777
@@ -134,11 +135,12 @@ func (l *lab) issue(t *testing.T, dir, responder string) {
 	trust := put(t, filepath.Join(dir, "trust.pem"), contents(t, l.root, l.ca))
 	var servers strings.Builder
 	var listen []string
+	sockets := socketDir(t)
 	now := time.Now()
 	for _, profile := range []string{"revocable", "br"} {
 		for _, c := range circumstances {
 			n := len(l.trials)
-			at := &trial{circumstance: c, profile: profile, url: responder + "/" + strconv.Itoa(n), tls: freeAddress(t)}
+			at := &trial{circumstance: c, profile: profile, url: responder + "/" + strconv.Itoa(n), tls: filepath.Join(sockets, strconv.Itoa(n))}
 			leaf := l.sign(t, &x509.Certificate{
 				SerialNumber: big.NewInt(int64(1000 + n)), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 				NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(0, 6, 0), KeyUsage: x509.KeyUsageDigitalSignature,
@@ -146,7 +148,7 @@ func (l *lab) issue(t *testing.T, dir, responder string) {
 			}, l.caCert, key, l.caKey)
 			at.leaf = l.pem(t, dir, fmt.Sprintf("leaf-%d.pem", n), leaf.Raw)
 			put(t, at.leaf, contents(t, at.leaf, l.ca)) // the others read the first certificate of a file
-			fmt.Fprintf(&servers, "server { listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_trusted_certificate %s; }\n", at.tls, at.leaf, keyFile, trust)
+			fmt.Fprintf(&servers, "server { listen unix:%s ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_trusted_certificate %s; }\n", at.tls, at.leaf, keyFile, trust)
 			listen = append(listen, at.tls)
 			l.trials = append(l.trials, at)
 		}
@@ -154,6 +156,17 @@ func (l *lab) issue(t *testing.T, dir, responder string) {
 	config := put(t, filepath.Join(dir, "nginx.conf"), nginxConfig(dir, "ssl_stapling on;\nssl_stapling_verify on;\n"+servers.String()))
 	serve(t, listen, tool(t, "nginx", "nginx"), "-p", dir, "-c", config)
 	l.nginxLog = filepath.Join(dir, "error.log")
+}
+
+// socketDir is a folder for Unix sockets, whose names must be short (108 octets).
+func socketDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "lab") // t.TempDir may be long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // respond answers good to anything, as the trial in the path has it.

@@ -173,7 +173,9 @@ func (s *tokenSite) secondToken() {
 	pinFile := put(s.t, filepath.Join(dir, "pin"), pin+"\n")
 	token := fmt.Sprintf("{uri: 'pkcs11:token=%s', module: %q, pin_file: %q, softhsm2_conf: %q}", label, s.site.Token.Module, pinFile, s.site.Token.SoftHSM2Conf)
 	config := put(s.t, filepath.Join(dir, "ocspctl.yaml"), "token: "+token+"\n")
-	before := s.configure(func(text string) string { return text + "more_tokens: [" + token + "]\n" })
+	before := s.configure(func(text string) string {
+		return text + "more_tokens: [" + strings.Replace(token, "{", "{sign_timeout: 20s, ", 1) + "]\n"
+	})
 	defer s.configure(func(string) string { return before })
 	load := s.load(s.t.Context())
 	key := s.enrol(config, "p384", "ocsp-site-a-p384")
