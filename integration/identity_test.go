@@ -32,8 +32,8 @@ type identities struct {
 }
 
 // TestTheLifeOfASitesCertificates: CRLs are served and believed; a key is replaced
-// and a certificate renewed under load; a site is suspended and comes back; another
-// is revoked while it is cut off, and stops when it is back.
+// and a certificate renewed under load; a site is suspended and comes back, in the DNS,
+// too; it is revoked while it is cut off, and stops when it is back.
 func TestTheLifeOfASitesCertificates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
@@ -52,8 +52,9 @@ func TestTheLifeOfASitesCertificates(t *testing.T) {
 	s := &identities{t, f, f.Issuers[0], f.Issuers[0].Serials.Good[0]}
 	kept := s.opensslChecksTheResponder()
 	s.keyRollover()
-	s.suspension()
-	s.revokedWhileCutOff(kept)
+	dns := s.named()
+	s.suspension(dns)
+	s.revokedWhileCutOff(kept, dns)
 }
 
 func (s *identities) ctl(args ...string) string {
@@ -239,26 +240,31 @@ func (s *identities) keyRollover() {
 }
 
 // suspension takes site-b out and back.
-func (s *identities) suspension() {
+func (s *identities) suspension(dns *inDNS) {
 	s.Helper()
 	site := s.f.Sites[1]
 	s.ctl("responder", "suspend", site.Name, "--why", "a look", "--apply")
+	dns.want("127.0.0.2")
 	if err := s.f.AwaitStopped(s.Context(), site, s.issuer, s.serial, patience); err != nil {
 		s.Error(err)
 	}
-	s.ctl("responder", "restore", site.Name, "--why", "all is well", "--apply")
+	s.ctl("responder", "restore", site.Name, "--why", "all is well", "--apply") // waits until it answers
+	dns.want("127.0.0.1", "127.0.0.2")
+	s.ctl("dns", "check")
 	await(s.T, s.f, site, s.issuer, s.serial, ocsp.Good, 2*patience)
 	whole(s.T, s.f, 2*patience)
 }
 
 // revokedWhileCutOff revokes site-b while its database is down, so that no row can
-// tell it. Its access is closed; when it is back it learns just that, and stops.
-func (s *identities) revokedWhileCutOff(kept string) {
+// tell it. Its access is closed; when it is back it learns just that, and stops. The
+// command is killed in the middle, and run again.
+func (s *identities) revokedWhileCutOff(kept string, dns *inDNS) {
 	s.Helper()
 	a, b := s.f.Sites[0], s.f.Sites[1]
 	if err := s.f.Kill(s.Context(), b.Name+"/postgres"); err != nil {
 		s.Fatal(err)
 	}
+	s.brokenOff(dns)
 	out := s.ctl("responder", "revoke", b.Name, "--reason", "keyCompromise", "--why", "broken into", "--apply", "--output", "json")
 	var told struct {
 		Steps        []struct{ Step, Result string }
@@ -275,6 +281,7 @@ func (s *identities) revokedWhileCutOff(kept string) {
 			await(s.T, s.f, a, s.issuer, c.Serial, ocsp.Revoked, patience)
 		}
 	}
+	s.leftTheDNS(dns)
 	s.crlNames(a, kept)
 	if err := s.f.Start(s.Context(), b.Name+"/postgres"); err != nil {
 		s.Fatal(err)

@@ -90,6 +90,10 @@ planned for an offline CA, and how its replication stands at the master.`,
 	"responder renew": `As fleet renew, for one site and at once: for instance after the issuer got a
 crl_url. The same key, site and life as the last certificate, whose signature is
 checked with the CA's key. A new key needs a new request: responder add.`,
+	"responder set": `For a site that moves, or that was enrolled without its addresses. With dns in
+ocspctl.yaml the new addresses are published once it answers by them (a minute at
+most), then the old ones withdrawn, and last the roster changed: broken off, run it
+again. A suspended site is published by responder restore.`,
 	"responder revoke": `Step by step, each of which may be repeated: revokes every unexpired certificate of
 the site, superseded and planned ones included, and bans its keys, in one
 transaction that no limit holds up; lets a running stream bring the site the news

@@ -183,7 +183,7 @@ func buildDaemons(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // nameserver KIND FILE: starts a primary of example.org with the sample of docs/dns.md,
-// keeps its key in dns.key and its address in NAMESERVER, and adds it to the file.
+// keeps its key in dns.key, and adds the page's dns to the file.
 func startNameserver(ts *testscript.TestScript, _ bool, args []string) {
 	p, err := nameserver.StartPrimary(context.Background(), nameserver.Kind(args[0]), docsPage,
 		"$ORIGIN example.org.\n$TTL 3600\n@ SOA ns1 hostmaster 1 3600 600 604800 60\n@ NS ns1\nns1 A 127.0.0.1\n", nil)
@@ -193,8 +193,17 @@ func startNameserver(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := os.ReadFile(p.KeyFile)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("dns.key"), key, 0o600))
-	ts.Setenv("NAMESERVER", p.Address)
-	appendTo(ts, false, []string{args[1], fmt.Sprintf("dns: {zone: example.org, server: %[1]q, names: [ocsp.example.org], key: ocspctl, secret_file: dns.key, servers: [%[1]q]}", p.Address)})
+	page, err := os.ReadFile(docsPage)
+	ts.Check(err)
+	_, sample, _ := strings.Cut(string(page), "```yaml\n")
+	sample, _, _ = strings.Cut(sample, "```")
+	for from, to := range map[string]string{"ns1.example.org:53": p.Address, "/etc/ocspfleet/dns.key": "dns.key"} {
+		if !strings.Contains(sample, from) {
+			ts.Fatalf("docs/dns.md does not say %s", from)
+		}
+		sample = strings.Replace(sample, from, to, 1)
+	}
+	appendTo(ts, false, []string{args[1], sample + "  servers: [" + p.Address + "]"})
 }
 
 // docsPage is the page with the samples, for TestScripts runs in our folder.

@@ -25,7 +25,7 @@ import (
 func (p *program) responderCommand() *cobra.Command {
 	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
 		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(),
-		p.responderBundleCommand(), p.responderReleaseCommand())
+		p.responderBundleCommand(), p.responderReleaseCommand(), p.responderSetCommand())
 }
 
 // responderAdd holds the flags of responder add.
@@ -53,7 +53,7 @@ func (p *program) responderAddCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&a.csr, "csr", "", "the site's certificate request (ocspctl key csr) in `FILE`")
 	f.StringVar(&a.url, "url", "", "the `URL` of its OCSP responder")
-	f.StringArrayVar(&a.addresses, "address", nil, "an IP `ADDRESS` of the site; may stand several times")
+	f.StringArrayVar(&a.addresses, "address", nil, "an IP `ADDRESS` of the site, to be in the DNS; may stand several times (default: those it has)")
 	f.StringVar(&a.login, "login", "", "its `LOGIN` at the master, of group replica (default: its name with _ for -)")
 	f.StringArrayVar(&a.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all)")
 	f.DurationVar(&a.life, "life", fleet.DefaultLife, "how long its certificates live (1h to 2160h; profile br: 168h at most)")

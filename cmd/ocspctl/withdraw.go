@@ -148,25 +148,34 @@ func (r withdrawn) tell(t *table) {
 	if r.Reason != nil {
 		t.row("reason", *r.Reason)
 	}
-	undone := false
 	t.line("")
-	t.row("STEP", "WHAT", "RESULT")
-	for _, s := range r.Steps {
-		result := orDash(s.Result)
-		if s.Fault != nil {
-			result = strings.TrimPrefix(result+"; ", "-; ") + "NOT DONE: " + *s.Fault
-			undone = true
-		}
-		t.row(s.Step, s.Plan, result)
-	}
+	done := tellSteps(t, r.Steps)
 	t.line("")
 	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
 	for _, c := range r.Certificates {
 		t.row(c.Issuer, c.Serial, c.tellStatus(), orDash(c.NotAfter))
 	}
-	if undone {
-		t.line("Not all of it is done: run the same command again.")
-		return
+	if done {
+		r.outcome.tell(t)
+	} else {
+		t.line(runAgain)
 	}
-	r.outcome.tell(t)
+}
+
+// runAgain ends what a command says of steps of which one failed.
+const runAgain = "Not all of it is done: run the same command again."
+
+// tellSteps shows steps, and says whether none failed.
+func tellSteps(t *table, steps []stepView) bool {
+	done := true
+	t.row("STEP", "WHAT", "RESULT")
+	for _, s := range steps {
+		result := orDash(s.Result)
+		if s.Fault != nil {
+			result = strings.TrimPrefix(result+"; ", "-; ") + "NOT DONE: " + *s.Fault
+			done = false
+		}
+		t.row(s.Step, s.Plan, result)
+	}
+	return done
 }

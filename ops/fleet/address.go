@@ -78,9 +78,16 @@ func (w Withdrawal) plan(ctx context.Context, publish bool) (*move, error) {
 		return m, nil
 	}
 	m.site = m.roster[at]
-	for _, a := range addressesOf(m.site) {
+	if w.url != "" {
+		m.site.URL = w.url
+	}
+	addresses := Addresses(m.site)
+	if w.only != nil {
+		addresses = w.only
+	}
+	for _, a := range addresses {
 		other := slices.IndexFunc(m.roster, func(r db.Responder) bool {
-			return r.Name != w.Site && r.State == db.ResponderActive && slices.Contains(addressesOf(r), a)
+			return r.Name != w.Site && r.State == db.ResponderActive && slices.Contains(Addresses(r), a)
 		})
 		if other >= 0 && !publish {
 			m.shared = append(m.shared, fmt.Sprintf("%s is %s's, too, and stays", a, m.roster[other].Name))
@@ -100,8 +107,8 @@ func (w Withdrawal) plan(ctx context.Context, publish bool) (*move, error) {
 	return m, nil
 }
 
-// addressesOf reads those that the roster has; it takes no others.
-func addressesOf(r db.Responder) []netip.Addr {
+// Addresses reads those that the roster has; it takes no others.
+func Addresses(r db.Responder) []netip.Addr {
 	var list []netip.Addr
 	for _, text := range r.Addresses {
 		if a, err := netip.ParseAddr(text); err == nil {
@@ -292,7 +299,7 @@ func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 		for _, a := range left {
 			known := false
 			for _, r := range m.roster {
-				if slices.Contains(addressesOf(r), a) {
+				if slices.Contains(Addresses(r), a) {
 					known, owners[r.Name] = true, true
 				}
 			}

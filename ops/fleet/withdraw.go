@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -24,7 +25,9 @@ type Withdrawal struct {
 	Patience time.Duration
 	DNS      DNS // where its addresses stand
 
-	dnsPlan string // what the zone's part would do now
+	dnsPlan string       // what the zone's part would do now
+	only    []netip.Addr // these addresses, instead of the roster's; nil: the roster's
+	url     string       // the site's from now on; empty: the roster's
 
 	before func(step string) error // for tests: breaks off before a step
 }

@@ -33,6 +33,9 @@ type ZoneView struct {
 	Serial  uint32 // at the primary
 	Names   []ZoneName
 	Servers []zone.State // Err: it does not answer, or has not what the primary has
+	// Unlisted are active sites without an address on the roster: nothing would leave the
+	// DNS with them.
+	Unlisted []string
 }
 
 // Faults lists all that differs, for people.
@@ -47,6 +50,9 @@ func (v ZoneView) Faults() []string {
 				list = append(list, fmt.Sprintf("%s: %s %s", n.Name, r.Address, r.Fault))
 			}
 		}
+	}
+	for _, site := range v.Unlisted {
+		list = append(list, fmt.Sprintf("site %s has no address on the roster (ocspctl responder set %s --address ... --apply)", site, site))
 	}
 	for _, s := range v.Servers {
 		if s.Err != nil {
@@ -67,6 +73,11 @@ func ViewZone(ctx context.Context, store *db.Store, z *zone.Zone, confirm bool) 
 	var v ZoneView
 	if v.Serial, err = z.Serial(ctx); err != nil {
 		return ZoneView{}, err
+	}
+	for _, site := range roster {
+		if site.State == db.ResponderActive && len(Addresses(site)) == 0 {
+			v.Unlisted = append(v.Unlisted, site.Name)
+		}
 	}
 	for _, name := range z.Names() {
 		n := ZoneName{Name: name}
@@ -110,7 +121,7 @@ func (n *ZoneName) compare(set zone.Set, roster []db.Responder) {
 		if site.State != db.ResponderActive {
 			continue
 		}
-		for _, a := range addressesOf(site) {
+		for _, a := range Addresses(site) {
 			if !set.Has(a) && carries(set, a) {
 				n.Missing = append(n.Missing, ZoneRecord{
 					Address: a, Sites: []string{site.Name},
@@ -126,7 +137,7 @@ func judgeRecord(r zone.Record, roster []db.Responder) ZoneRecord {
 	var out []string
 	active := false
 	for _, site := range roster {
-		if !slices.Contains(addressesOf(site), r.Address) {
+		if !slices.Contains(Addresses(site), r.Address) {
 			continue
 		}
 		record.Sites = append(record.Sites, site.Name)
@@ -145,7 +156,7 @@ func judgeRecord(r zone.Record, roster []db.Responder) ZoneRecord {
 	case len(out) > 0:
 		record.Fault = strings.Join(out, "; ")
 	default:
-		record.Fault = "is no site's by the roster (whose is it? ocspctl responder add SITE --address ...)"
+		record.Fault = "is no site's by the roster (whose is it? ocspctl responder set SITE --address ...)"
 	}
 	return record
 }

@@ -49,8 +49,11 @@ func TestZoneBesideTheRoster(t *testing.T) {
 	want(faults(n.dns.Zone))
 	want(faults(n.zone(func(c *zone.Config) { c.Key.Secret = make([]byte, 32) })), "ocsp.example.org.: confirming", "ocsp6.example.org.: confirming")
 	want(faults(n.zone(func(c *zone.Config) { c.Servers = append(c.Servers, "127.0.0.1:1") })), "server 127.0.0.1:1: reading the serial")
+	n.at("site-d", "http://d.example/", []string{}...)
+	want(faults(n.dns.Zone), "site site-d has no address on the roster (ocspctl responder set site-d --address")
+	n.at("site-d", "http://d.example/", "192.0.2.3")
 	n.set(ocsp6Name)
-	want(faults(n.dns.Zone), "ocsp6.example.org.: it has no address", "127.0.0.1", "2001:db8::a", "192.0.2.3", "2001:db8::77")
+	want(faults(n.dns.Zone), "ocsp6.example.org.: it has no address", "127.0.0.1", "2001:db8::a", "192.0.2.3 of site site-c", "2001:db8::77", "192.0.2.3 of site site-d")
 	if _, err := ViewZone(t.Context(), n.store, n.zone(func(c *zone.Config) { c.Server = "127.0.0.1:1" }), false); err == nil {
 		t.Error("nobody listens there")
 	}

@@ -151,8 +151,8 @@ func TestForgedPacketsArePassedOver(t *testing.T) {
 		forged[3] |= 5
 		return [][]byte{[]byte("?"), other, pack(question, dns.RcodeSuccess), forged, well}
 	})
-	if done, err := apply(z, t.Context(), first, add("192.0.2.1")); err != nil || done.None() {
-		t.Errorf("%+v, %v", done, err)
+	if err := z.update(t.Context(), Set{Name: first}, addrs("192.0.2.1"), nil); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -168,8 +168,17 @@ func TestCutOffAnswerIsAskedByTCP(t *testing.T) {
 		m.Truncated = true
 		return [][]byte{(&fake{}).sign(question, m, Key{Name: "ocspctl.", Secret: []byte("0123456789abcdef0123456789abcdef")})}
 	})
-	if _, err := apply(z, t.Context(), first, add("192.0.2.1")); err != nil || !byTCP {
+	if err := z.update(t.Context(), Set{Name: first}, addrs("192.0.2.1"), nil); err != nil || !byTCP {
 		t.Errorf("by TCP %v: %v", byTCP, err)
+	}
+}
+
+// A server that says it was done, and serves something else.
+func TestChangeThatIsNotServed(t *testing.T) {
+	z := startFake(t, false, func(_ string, _ *dns.Msg, well []byte) [][]byte { return [][]byte{well} })
+	z.readPatience = 100 * time.Millisecond
+	if done, err := apply(z, t.Context(), first, add("192.0.2.1")); err == nil || !strings.Contains(err.Error(), "reading back a change that was made: "+first+" has ") || done.None() {
+		t.Errorf("%+v, %v", done, err)
 	}
 }
 

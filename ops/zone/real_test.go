@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -253,6 +254,42 @@ func TestManyAddressesGoByTCP(t *testing.T) {
 		}
 		p.want(t, first, all[30:]...)
 	})
+}
+
+// A zone that its server signs is changed like any other, and the server signs that.
+func TestSignedZones(t *testing.T) {
+	for kind, with := range map[nameserver.Kind][2]string{
+		nameserver.Bind: {"type primary;", "type primary; dnssec-policy default; inline-signing yes;"},
+		nameserver.Knot: {"    acl: [ocspctl]", "    acl: [ocspctl]\n    dnssec-signing: on"},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			p := startPrimaryWith(t, kind, func(config string) string { return strings.Replace(config, with[0], with[1], 1) })
+			z := open(t, p.config(t))
+			p.set(t, first, "192.0.2.1", "192.0.2.2")
+			if _, err := apply(z, t.Context(), first, remove("192.0.2.1")); err != nil {
+				t.Fatal(err)
+			}
+			p.want(t, first, "192.0.2.2")
+			host, port, _ := strings.Cut(p.Address, ":")
+			var out []byte
+			for end := time.Now().Add(time.Minute); !strings.Contains(string(out), "RRSIG"); time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("it was not signed:\n%s", out)
+				}
+				var err error
+				if out, err = exec.CommandContext(t.Context(), "dig", "+dnssec", "+norecurse", "@"+host, "-p", port, first, "A").Output(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if strings.Contains(string(out), "192.0.2.1\n") {
+				t.Errorf("signed:\n%s", out)
+			}
+			if serial, err := z.Serial(t.Context()); err != nil || serial == 1 {
+				t.Errorf("serial %d, %v", serial, err)
+			}
+		})
+	}
 }
 
 // bind9 as a secondary of knot: the change is there once its serial is, which takes

@@ -112,7 +112,7 @@ func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Ch
 		case err == nil && change.None() && !done.None():
 			return done, nil // the first try had arrived, although no answer came
 		case err == nil:
-			return change, nil
+			return change, z.readBack(ctx, change)
 		case !errors.Is(err, errChanged):
 			return change, fmt.Errorf("changing the addresses of %s: %w", set.Name, err)
 		}
@@ -124,6 +124,31 @@ func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Ch
 		}
 	}
 	return done, fmt.Errorf("changing the addresses of %s: %w, %d times (does a wildcard answer for it, or another view?)", dns.CanonicalName(name), errChanged, mostReads)
+}
+
+// readBack waits until the primary serves what it said that it did: bind9 answers
+// before a zone that it signs by inline-signing shows the change.
+func (z *Zone) readBack(ctx context.Context, c Change) error {
+	if c.None() {
+		return nil
+	}
+	patience := time.After(z.readPatience)
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		set, err := z.Read(ctx, c.Name)
+		if err != nil {
+			return fmt.Errorf("reading back a change that was made: %w", err)
+		}
+		if !slices.ContainsFunc(c.Removed, set.Has) && !slices.ContainsFunc(c.Added, func(a netip.Addr) bool { return !set.Has(a) }) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience:
+			return fmt.Errorf("reading back a change that was made: %s has %s (does another desk, or a machine, keep it otherwise?)", c.Name, list(set.Addresses()))
+		case <-time.After(pause):
+		}
+	}
 }
 
 // update sends one update that holds if the name still has what was read: nothing,

@@ -62,6 +62,8 @@ type Zone struct {
 	c     Config
 	names []string
 	port  string // of the servers that NS records name
+
+	readPatience time.Duration // until a change that was made is served
 }
 
 // New checks a configuration. It asks nobody.
@@ -72,7 +74,7 @@ func New(c Config) (*Zone, error) {
 	if len(c.Names) == 0 {
 		return nil, errors.New("dns.names: there are none")
 	}
-	z := &Zone{c: c, port: "53"}
+	z := &Zone{c: c, port: "53", readPatience: 10 * time.Second}
 	for _, name := range c.Names {
 		if err := CheckName(name); err != nil {
 			return nil, fmt.Errorf("dns.names: %w", err)

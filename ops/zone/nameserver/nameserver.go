@@ -155,6 +155,9 @@ func (s *Server) Log() string {
 	return string(text)
 }
 
+// Signal sends the server a signal: SIGSTOP makes one that hangs.
+func (s *Server) Signal(signal os.Signal) error { return s.process.Process.Signal(signal) }
+
 // Kill ends the server as a failing machine would. Its folder stays.
 func (s *Server) Kill() { s.end() }
 

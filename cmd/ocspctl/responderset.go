@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// responderSet holds the flags of responder set.
+type responderSet struct {
+	change
+	site, url string
+	addresses []string
+	force     bool
+}
+
+func (p *program) responderSetCommand() *cobra.Command {
+	var s responderSet
+	cmd := p.verb("set SITE", "give a site another URL, or other addresses, in the DNS, too", `
+		ocspctl responder set site-b --address 192.0.2.7
+		ocspctl responder set site-b --address 192.0.2.7 --address 2001:db8::7 --why 'a new provider' --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			s.site = args[0]
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.responderSet(ctx, store, cfg, s) })
+		})
+	f := cmd.Flags()
+	f.StringVar(&s.url, "url", "", "the `URL` of its OCSP responder (default: as it is)")
+	f.StringArrayVar(&s.addresses, "address", nil, "an IP `ADDRESS` of the site; all that it has from now on (default: as they are)")
+	f.BoolVar(&s.force, "force", false, "publish addresses by which it does not answer, and take the last one of a name")
+	s.flags(cmd)
+	return cmd
+}
+
+// responderMoved is what responder set prints.
+type responderMoved struct {
+	outcome
+	Site      string     `json:"site"`
+	URL       string     `json:"url"`
+	Addresses []string   `json:"addresses"`
+	Steps     []stepView `json:"steps"`
+}
+
+func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config, s responderSet) error {
+	if s.url == "" && len(s.addresses) == 0 {
+		return usagef("want --url, --address, or both")
+	}
+	if s.url != "" && !isSiteURL(s.url) {
+		return usagef("--url %q: want http://HOST/ or https://HOST/", s.url)
+	}
+	var addresses []netip.Addr
+	for _, text := range s.addresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" {
+			return usagef("--address %q: want an IPv4 or IPv6 address", text)
+		}
+		addresses = append(addresses, a.Unmap())
+	}
+	act, err := s.act()
+	if err != nil {
+		return err
+	}
+	roster, err := store.Responders(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(roster, func(r db.Responder) bool { return r.Name == s.site })
+	if at < 0 {
+		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", s.site, db.ErrNoResponder)
+	}
+	site := roster[at]
+	if site.State == db.ResponderRevoked {
+		return fmt.Errorf("site %q is revoked for ever: enrol it under a new name, with a new key", s.site)
+	}
+	if s.url == "" {
+		s.url = site.URL
+	}
+	if addresses == nil {
+		addresses = fleet.Addresses(site)
+	}
+	run := fleet.Withdrawal{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
+	steps := run.Move(site, s.url, addresses)
+	var failed error
+	if s.apply {
+		failed = run.Run(ctx, steps, func(fleet.Step) {})
+	}
+	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}}
+	for _, a := range addresses {
+		moved.Addresses = append(moved.Addresses, a.String())
+	}
+	for _, step := range steps {
+		moved.Steps = append(moved.Steps, stepView{step.Name, step.Plan, textOrNil(step.Result), textOrNil(step.Fault)})
+	}
+	if err := p.print(moved, moved.tell); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (r responderMoved) tell(t *table) {
+	t.row("site", r.Site)
+	t.row("url", r.URL)
+	t.row("addresses", strings.Join(r.Addresses, ", "))
+	t.line("")
+	if tellSteps(t, r.Steps) {
+		r.outcome.tell(t)
+	} else {
+		t.line(runAgain)
+	}
+}

@@ -1,0 +1,71 @@
+package db_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"ocspfleet/db"
+)
+
+// What was withdrawn is kept until just that is published; each stage is in the
+// audit; an operator may note it, the CA's software may not.
+func TestWhatLeftTheDNSIsKept(t *testing.T) {
+	dsn, super := newMaster(t)
+	for login, role := range map[string]db.Role{"dns_olga": db.RoleOperator, "dns_ca": db.RoleCA} {
+		if err := super.CreateLogin(t.Context(), login, role, "a-password-of-tests", act); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := open(t, loginDSN(t, dsn, "dns_olga", "a-password-of-tests"))
+	// Addresses of nil are those that the site has.
+	for _, addresses := range [][]string{{"192.0.2.1", "2001:db8::1"}, nil} {
+		if _, err := store.AddResponder(t.Context(), "site-a", "http://a.example/", addresses, act); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roster, err := store.Responders(t.Context())
+	if err != nil || len(roster) != 1 || fmt.Sprint(roster[0].Addresses) != "[192.0.2.1 2001:db8::1]" {
+		t.Errorf("%+v, %v", roster, err)
+	}
+	note := func(publish bool, name string, stage db.DNSStage, addresses ...string) error {
+		n := db.DNSNote{Site: "site-a", Publish: publish, Name: name, Stage: stage, Detail: "x"}
+		for _, a := range addresses {
+			n.Addresses = append(n.Addresses, netip.MustParseAddr(a))
+		}
+		return store.NoteDNS(t.Context(), n, act)
+	}
+	for i, step := range []struct {
+		publish bool
+		name    string
+		stage   db.DNSStage
+		at      []string
+		want    string
+	}{
+		{false, "one.", db.DNSBegin, []string{"192.0.2.1", "2001:db8::1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"},
+		{false, "one.", db.DNSFailed, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"},
+		{false, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"}, // again
+		{false, "two.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]"},
+		{true, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]"},
+		{true, "one.", db.DNSDone, []string{"192.0.2.1"}, "[{one. 2001:db8::1} {two. 192.0.2.1}]"},
+	} {
+		if err := note(step.publish, step.name, step.stage, step.at...); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := store.Withdrawn(t.Context(), "site-a"); err != nil || fmt.Sprint(left) != step.want {
+			t.Errorf("step %d: %v, want %s (%v)", i, left, step.want, err)
+		}
+	}
+	if err := note(true, "one.", "perhaps"); err == nil || !strings.Contains(err.Error(), "at stage perhaps") {
+		t.Errorf("a stage that there is not: %v", err)
+	}
+	last := lastActs(t, dsn, 1)
+	if !strings.Contains(last, "responder dns") {
+		t.Errorf("the audit ends with %s", last)
+	}
+	ca := open(t, loginDSN(t, dsn, "dns_ca", "a-password-of-tests"))
+	if err := ca.NoteDNS(t.Context(), db.DNSNote{Site: "site-a", Name: "one.", Stage: db.DNSBegin}, act); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("the CA's software: %v", err)
+	}
+}
