@@ -32,13 +32,14 @@ type identities struct {
 }
 
 // TestTheLifeOfASitesCertificates: CRLs are served and believed; a key is replaced
-// and a certificate renewed under load; a site is suspended and comes back; another
-// is revoked while it is cut off, and stops when it is back.
+// and a certificate renewed under load; a site is suspended and comes back, with a
+// hold and without; policies change; a site is revoked while it is cut off, and
+// stops when it is back.
 func TestTheLifeOfASitesCertificates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := fleet.Up(ctx, onGround(t).options(t, "identity", 2))
 	if err != nil {
@@ -53,6 +54,8 @@ func TestTheLifeOfASitesCertificates(t *testing.T) {
 	kept := s.opensslChecksTheResponder()
 	s.keyRollover()
 	s.suspension()
+	s.policyChange()
+	s.withheld()
 	s.revokedWhileCutOff(kept)
 }
 
