@@ -95,7 +95,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	}
 	result := struct {
 		outcome
-		Issuer  issuerView   `json:"issuer"`
+		Issuer  issuerView     `json:"issuer"`
 		Changes []issuerChange `json:"changes"`
 	}{outcome{"issuer set", s.apply, len(differences) > 0}, view, differences}
 	return p.print(result, func(t *table) {
