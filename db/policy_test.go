@@ -1,8 +1,12 @@
 package db_test
 
 import (
+	"bytes"
+	"strings"
 	"testing"
+	"time"
 
+	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
 )
 
@@ -32,6 +36,51 @@ func TestBR_4_9_10_PolicyThatBreaksTheRulesIsRefused(t *testing.T) {
 			t.Errorf("%s: want it refused, got %v", c.name, err)
 		case !c.refused && err != nil:
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	assertConsistent(t, dsn)
+}
+
+// A policy is set as it was planned, or not at all.
+func TestIssuerIsSetAsPlanned(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := issuers[0]
+	if changed, err := store.SetIssuer(ctx, planned, act); err != nil || changed {
+		t.Errorf("as it was: %t, %v", changed, err)
+	}
+	planned.Policy.Validity, planned.Certificate = 48*time.Hour, []byte{0x30, 0x01, 0x07}
+	if changed, err := store.SetIssuer(ctx, planned, act); err != nil || !changed {
+		t.Errorf("planned: %t, %v", changed, err)
+	}
+	planned.Policy.Validity = 24 * time.Hour
+	if _, err := store.SetIssuer(ctx, planned, act); err == nil || !strings.Contains(err.Error(), "was changed meanwhile") {
+		t.Errorf("a plan of an older policy: %v", err)
+	}
+	want := planned
+	want.Policy.Validity, want.Policy.Version = 48*time.Hour, 2
+	if issuers, err = store.Issuers(ctx); err != nil || issuers[0].Policy != want.Policy || !bytes.Equal(issuers[0].Certificate, want.Certificate) {
+		t.Errorf("issuer %+v, want %+v, %v", issuers[0], want, err)
+	}
+	mustIssue(t, store, "01")
+	if _, _, err := store.Hold(ctx, 1, db.Serial{1}, act); err != nil {
+		t.Fatal(err)
+	}
+	br := issuers[0]
+	br.Policy.Profile, br.Policy.Validity, br.Policy.MaxStaleness = db.ProfileBR, 72*time.Hour, 36*time.Hour
+	for why, set := range map[string]func(*db.Issuer){
+		"on hold":            func(i *db.Issuer) { *i = br },
+		"there is no issuer": func(i *db.Issuer) { i.ID = 7 },
+		"violates check":     func(i *db.Issuer) { i.Policy.Validity = 11 * 24 * time.Hour },
+	} {
+		next := issuers[0]
+		set(&next)
+		if _, err := store.SetIssuer(ctx, next, act); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", why, err)
 		}
 	}
 	assertConsistent(t, dsn)

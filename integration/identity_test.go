@@ -33,12 +33,13 @@ type identities struct {
 
 // TestTheLifeOfASitesCertificates: CRLs are served and believed; a key is replaced
 // and a certificate renewed under load; a site is suspended and comes back, in the DNS,
-// too; it is revoked while it is cut off, and stops when it is back.
+// too, with a hold and without; policies change; a site is revoked while it is cut off,
+// and stops when it is back.
 func TestTheLifeOfASitesCertificates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := fleet.Up(ctx, onGround(t).options(t, "identity", 2))
 	if err != nil {
@@ -54,6 +55,8 @@ func TestTheLifeOfASitesCertificates(t *testing.T) {
 	s.keyRollover()
 	dns := s.named()
 	s.suspension(dns)
+	s.policyChange()
+	s.withheld()
 	s.revokedWhileCutOff(kept, dns)
 }
 

@@ -34,6 +34,8 @@ type crl struct {
 	der  []byte
 	list *x509.RevocationList
 	etag string
+	// older is a CRL of a lower number that the copy holds instead of this one.
+	older []byte
 }
 
 // WithCRLs serves GET and HEAD of /crl/NAME with the CRL of that issuer's responder
@@ -79,7 +81,10 @@ func (h *crls) find(name string) *crl {
 	return nil
 }
 
-// check looks at a CRL once; nil when there is none, or none to be handed out.
+// check looks at a CRL once; nil when there is none, or none to be handed out. Numbers
+// never go back (RFC 5280 section 5.2.3): while the one that was served is current, one
+// of a lower number does not take its place, which a master restored from a backup, or
+// whoever writes the site's database, may put there.
 func (h *crls) check(row db.Issuer, a *authority) *crl {
 	if len(row.CRL) == 0 {
 		return nil
@@ -87,17 +92,32 @@ func (h *crls) check(row db.Issuer, a *authority) *crl {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held := h.last[row.Name]
-	if held == nil || !bytes.Equal(held.der, row.CRL) {
-		sum := sha256.Sum256(row.CRL)
-		held = &crl{der: row.CRL, etag: `"` + hex.EncodeToString(sum[:16]) + `"`}
-		if list, err := x509.ParseRevocationList(row.CRL); err == nil && bytes.Equal(list.RawIssuer, a.cert.RawSubject) &&
-			a.cert.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil {
-			held.list = list
+	kept := held != nil && held.list != nil && h.responder.now().Before(held.list.NextUpdate)
+	switch {
+	case held != nil && bytes.Equal(held.der, row.CRL):
+	case kept && held.older != nil && bytes.Equal(held.older, row.CRL):
+	default:
+		next := readCRL(row.CRL, a)
+		if kept && next.list != nil && next.list.Number.Cmp(held.list.Number) < 0 {
+			held.older = row.CRL
+			return held
 		}
+		held = next
 		h.last[row.Name] = held
 	}
 	if held.list == nil {
 		return nil
 	}
 	return held
+}
+
+// readCRL reads a CRL and verifies it with the pinned key.
+func readCRL(der []byte, a *authority) *crl {
+	sum := sha256.Sum256(der)
+	c := &crl{der: der, etag: `"` + hex.EncodeToString(sum[:16]) + `"`}
+	if list, err := x509.ParseRevocationList(der); err == nil && list.Number != nil && bytes.Equal(list.RawIssuer, a.cert.RawSubject) &&
+		a.cert.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil {
+		c.list = list
+	}
+	return c
 }

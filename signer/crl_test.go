@@ -78,10 +78,23 @@ func TestCRLIsServedOnlyIfTheIssuerSignedIt(t *testing.T) {
 	if again, _ := ask("/crl" + pathOf(r.request(goodSerial))); again.Header.Get("Content-Type") != responseType {
 		t.Errorf("OCSP below /crl/: %v", again.Header)
 	}
-	put(r.ca.signCRL(t, 8))
+	eighth := r.ca.signCRL(t, 8)
+	put(eighth)
 	if newer, _ := ask("/crl/root-one", "If-None-Match", resp.Header.Get("ETag")); newer.StatusCode != http.StatusOK {
 		t.Errorf("a newer one: status %d", newer.StatusCode)
 	}
+	older := r.ca.signCRL(t, 7)
+	put(older)
+	for range 2 { // the second time it is not read again
+		if _, body := ask("/crl/root-one"); body != string(eighth) {
+			t.Error("a lower number took the place of a higher one")
+		}
+	}
+	r.setTime(noon.Add(time.Hour)) // the higher one has ended
+	if _, body := ask("/crl/root-one"); body != string(older) {
+		t.Error("what has ended is kept")
+	}
+	r.setTime(noon)
 	put(newCA(t, 1, "root-one", newKey(t)).signCRL(t, 9))
 	isOCSP("another key's", "/crl/root-one")
 	put([]byte("rubbish"))

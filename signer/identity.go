@@ -34,11 +34,12 @@ type Identity struct {
 	algorithm   []byte // AlgorithmIdentifier of its signatures
 	keyAlg      []byte // AlgorithmIdentifier of its key
 
-	watch   atomic.Pointer[[]watched] // rows of all certificates with this key, its own first
-	judged  atomic.Pointer[position]  // where in the copy those rows were last looked at
-	stopped atomic.Bool               // for good: what comes back is another Identity
-	test    atomic.Pointer[selfTest]  // last self-test, nil before the first
-	testing atomic.Bool               // one is under way; a hung token holds one goroutine, not one per try
+	watch   atomic.Pointer[[]watched]               // rows of all certificates with this key, its own first
+	judged  atomic.Pointer[position]                // where in the copy those rows were last looked at
+	listed  atomic.Pointer[db.ResponderCertificate] // the first of the rows that it was last found among
+	stopped atomic.Bool                             // for good: what comes back is another Identity
+	test    atomic.Pointer[selfTest]                // last self-test, nil before the first
+	testing atomic.Bool                             // one is under way; a hung token holds one goroutine, not one per try
 }
 
 // watched names a row whose revocation may stop an identity.
@@ -230,6 +231,7 @@ const (
 	verdictRevoked     verdict = "its certificate is revoked"
 	verdictAbsent      verdict = "the copy does not know its certificate"
 	verdictCompromised verdict = "its key is compromised"
+	verdictWithheld    verdict = "its certificate is no longer among the rows: it was withheld from this site"
 )
 
 // judge looks at the rows of a key: own is that of the certificate in question.

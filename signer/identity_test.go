@@ -345,6 +345,32 @@ func TestOwnRowMissingInADoubtfulCopy(t *testing.T) {
 	wantClass(t, r.ask(revokedSerial), Unauthorized)
 }
 
+// A certificate that leaves the rows is withheld from the site, which stops with the
+// next request; it comes back with the row.
+func TestWithheldCertificateStopsAtOnceAndComesBack(t *testing.T) {
+	r := newRig(t)
+	rows := r.source.certs
+	wantClass(t, r.ask(goodSerial), Good)
+	move := func(certs []db.ResponderCertificate, doubt string) {
+		r.source.edit(func() {
+			r.source.certs = certs
+			r.source.horizon.Position++
+			r.source.horizon.Doubt = doubt
+		})
+	}
+	move(nil, "divergence") // in a copy that is in doubt a missing row is no evidence
+	wantClass(t, r.ask(revokedSerial), Revoked)
+	move(nil, "")
+	wantClass(t, r.ask(goodSerial), Unauthorized) // no refresh is waited for
+	wantClass(t, r.ask(revokedSerial), Unauthorized)
+	if err := r.Refresh(t.Context()); err == nil {
+		t.Error("no issuer lacks an identity")
+	}
+	move(rows, "")
+	r.refreshed()
+	wantClass(t, r.ask(goodSerial), Good)
+}
+
 // The copy cannot be asked: no verdict, the identity stays.
 func TestIdentitySurvivesASilentCopy(t *testing.T) {
 	r := newRig(t)

@@ -247,12 +247,30 @@ func (r *Responder) confirm(ctx context.Context, id *Identity, h db.Horizon, now
 	if err != nil {
 		return false, err
 	}
+	if v == "" && h.Doubt == "" && !id.among(r.source.ResponderCertificates()) {
+		v = verdictWithheld
+	}
 	if v != "" {
 		r.stop(ctx, id, v)
 		return false, nil
 	}
 	id.judged.Store(&here)
 	return true, nil
+}
+
+// among says whether the certificate is among the rows still: one that is not was
+// withheld from this site by its master. Rows that were looked through are not again.
+func (id *Identity) among(rows []db.ResponderCertificate) bool {
+	if len(rows) > 0 && id.listed.Load() == &rows[0] {
+		return true
+	}
+	for i := range rows {
+		if rows[i].IssuerID == id.row.issuer && string(rows[i].Serial) == string(id.row.serial) {
+			id.listed.Store(&rows[0])
+			return true
+		}
+	}
+	return false
 }
 
 // stop ends an identity by itself: hygiene, no defence, since a broken-into site

@@ -215,16 +215,12 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 			issuer.Name, new(list.Number.String()), new(stamp(list.ThisUpdate)), new(stamp(list.NextUpdate)), len(list.RevokedCertificateEntries),
 			textOrNil(issuer.Policy.CRLURL), nil,
 		})
-		left := list.NextUpdate.Sub(p.now())
-		if left < list.NextUpdate.Sub(list.ThisUpdate)/2 {
-			wrong = append(wrong, fmt.Sprintf("that of %s has %s left, less than half of its life", issuer.Name, span(left)))
-		}
-		gap, err := p.crlGap(ctx, store, issuer, issuer.CRL)
+		fault, err := p.judgeCRL(ctx, store, issuer, list)
 		if err != nil {
 			return err
 		}
-		if gap != "" {
-			wrong = append(wrong, fmt.Sprintf("that of %s: %s", issuer.Name, gap))
+		if fault != "" {
+			wrong = append(wrong, fmt.Sprintf("that of %s %s", issuer.Name, fault))
 		}
 	}
 	err = p.print(map[string]any{"crls": views}, func(t *table) {
@@ -237,4 +233,24 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 		err = wrongf("CRLs: %s: ocspctl crl issue --apply (or, for a CA without a network, crl bundle)", strings.Join(wrong, "; "))
 	}
 	return err
+}
+
+// judgeCRL says what is wrong with a published CRL; empty: nothing.
+func (p *program) judgeCRL(ctx context.Context, store *db.Store, issuer db.Issuer, list *x509.RevocationList) (string, error) {
+	if fleet.ElsewhereCRL(list, issuer) {
+		if issuer.Policy.CRLURL == "" { // it was given up: nothing is missed
+			return "", nil
+		}
+		return "speaks for another place than " + issuer.Policy.CRLURL, nil
+	}
+	var faults []string
+	left := list.NextUpdate.Sub(p.now())
+	if left < list.NextUpdate.Sub(list.ThisUpdate)/2 {
+		faults = append(faults, fmt.Sprintf("has %s left, less than half of its life", span(left)))
+	}
+	gap, err := p.crlGap(ctx, store, issuer, list.Raw)
+	if gap != "" {
+		faults = append(faults, gap)
+	}
+	return strings.Join(faults, ", "), err
 }

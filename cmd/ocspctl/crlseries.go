@@ -196,7 +196,7 @@ func (p *program) judgeReleased(ctx context.Context, store *db.Store, issuer db.
 			return err
 		}
 		if gap != "" {
-			wrong = append(wrong, gap)
+			wrong = append(wrong, "it "+gap)
 		}
 	}
 	if waiting < 2 {
@@ -228,8 +228,8 @@ func (p *program) crlGap(ctx context.Context, store *db.Store, issuer db.Issuer,
 			names = append(names, "...")
 		}
 		if len(serials) > 0 {
-			gaps = append(gaps, fmt.Sprintf("it %s certificates (%d: %s)", gap.what, len(serials), strings.Join(names, ", ")))
+			gaps = append(gaps, fmt.Sprintf("%s certificates (%d: %s)", gap.what, len(serials), strings.Join(names, ", ")))
 		}
 	}
-	return strings.Join(gaps, "; "), nil
+	return strings.Join(gaps, ", "), nil
 }

@@ -34,6 +34,12 @@ publisher: ocspsyncd at the master. replica: a site at the master. sync:
 ocspsyncd at a site. responder: ocspd at a site, which can only read.`,
 	"issuer add": `An issuer is one CA key under one name. Its policy travels with it, so that every
 site answers alike. A site serves it once ocspd's configuration pins it, too.`,
+	"issuer set": `Shows what would change, old beside new, and what clients, sites and staff will notice
+of it; what the rules forbid is refused: the bounds of issuer add, the Baseline
+Requirements for profile br (and certificates on hold beside it), another never-issued
+than unauthorized for an issuer that was purged. --apply does just that plan, or nothing
+if the policy was changed meanwhile. The change travels with the issuer's row: every
+site follows within a second, without a restart, and signs each answer anew.`,
 	"issuer list": `Shows what the master says of each issuer: its profile, for how long answers
 hold, and what is said of serials that were never issued.`,
 	"cert issue": `It registers, it does not sign. A serial must be registered before its certificate

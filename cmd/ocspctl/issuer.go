@@ -10,23 +10,21 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
 func (p *program) issuerCommand() *cobra.Command {
-	return noun("issuer", "the CAs whose certificates the fleet answers for", p.issuerAddCommand(), p.issuerListCommand())
+	return noun("issuer", "the CAs whose certificates the fleet answers for", p.issuerAddCommand(), p.issuerSetCommand(), p.issuerListCommand())
 }
 
 // issuerAdd holds the flags of issuer add.
 type issuerAdd struct {
 	change
-	name, cert   string
-	policy       db.Policy
-	never        string
-	profile      string
-	maxStaleness time.Duration
+	name, cert string
+	policy     policyFlags
 }
 
 func (p *program) issuerAddCommand() *cobra.Command {
@@ -38,27 +36,43 @@ func (p *program) issuerAddCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&a.name, "name", "", "the staff's `NAME` for it, for ever")
 	f.StringVar(&a.cert, "cert", "", "the CA's certificate, PEM or DER, in `FILE`")
-	f.DurationVar(&a.policy.Validity, "validity", 72*time.Hour, "how long an answer is valid (1h to 240h)")
-	f.DurationVar(&a.policy.Backdate, "backdate", 5*time.Minute, "how far thisUpdate lies back, for slow clocks of clients (0 to 1h)")
-	f.DurationVar(&a.maxStaleness, "max-staleness", 0, "how old a site's copy may be for good (default: half of validity)")
-	f.DurationVar(&a.policy.FreshForUnknown, "fresh-for-unknown", 15*time.Minute, "how old a site's copy may be for unknown")
-	f.DurationVar(&a.policy.HTTPMaxAge, "http-max-age", 0, "how long HTTP caches may keep an answer (default: 1h, at most half of validity)")
-	f.StringVar(&a.never, "never-issued", string(db.NeverIssuedUnknown), "what to say of serials never issued: `unknown|revoked|unauthorized`")
-	f.StringVar(&a.profile, "profile", string(db.ProfileRevocable), "the rules it obeys: `revocable|br` (br: the CA/Browser Forum's, for public TLS)")
-	f.StringVar(&a.policy.CRLURL, "crl-url", "", "`URL` of the CRL of its responder certificates: http://HOST/crl/NAME, where HOST is all sites")
+	a.policy.flags(f)
 	a.flags(cmd)
 	require(cmd, "name", "cert")
 	return cmd
 }
 
+// policyFlags holds the flags that say a policy.
+type policyFlags struct {
+	validity, backdate, maxStaleness, freshForUnknown, httpMaxAge time.Duration
+	never, profile, crlURL                                        string
+}
+
+func (p *policyFlags) flags(f *pflag.FlagSet) {
+	f.DurationVar(&p.validity, "validity", 72*time.Hour, "how long an answer is valid (1h to 240h)")
+	f.DurationVar(&p.backdate, "backdate", 5*time.Minute, "how far thisUpdate lies back, for slow clocks of clients (0 to 1h)")
+	f.DurationVar(&p.maxStaleness, "max-staleness", 0, "how old a site's copy may be for good (default: half of validity)")
+	f.DurationVar(&p.freshForUnknown, "fresh-for-unknown", 15*time.Minute, "how old a site's copy may be for unknown")
+	f.DurationVar(&p.httpMaxAge, "http-max-age", 0, "how long HTTP caches may keep an answer (default: 1h, at most half of validity)")
+	f.StringVar(&p.never, "never-issued", string(db.NeverIssuedUnknown), "what to say of serials never issued: `unknown|revoked|unauthorized`")
+	f.StringVar(&p.profile, "profile", string(db.ProfileRevocable), "the rules it obeys: `revocable|br` (br: the CA/Browser Forum's, for public TLS)")
+	f.StringVar(&p.crlURL, "crl-url", "", "`URL` of the CRL of its responder certificates: http://HOST/crl/NAME, where HOST is all sites")
+}
+
+// policy is what the flags say, with nothing filled in.
+func (p *policyFlags) policy() db.Policy {
+	return db.Policy{
+		Validity: p.validity, Backdate: p.backdate, MaxStaleness: p.maxStaleness, FreshForUnknown: p.freshForUnknown, HTTPMaxAge: p.httpMaxAge,
+		NeverIssued: db.NeverIssued(p.never), Profile: db.Profile(p.profile), CRLURL: p.crlURL,
+	}
+}
+
 var issuerName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
-// settle fills the defaults that depend on others and refuses what the master
+// settle fills the defaults that depend on others, and refuses what the master
 // would refuse, in words.
-func (a *issuerAdd) settle() error {
-	p := &a.policy
-	p.NeverIssued, p.Profile = db.NeverIssued(a.never), db.Profile(a.profile)
-	p.MaxStaleness = a.maxStaleness
+func (a *issuerAdd) settle() (db.Policy, error) {
+	p := a.policy.policy()
 	if p.MaxStaleness == 0 {
 		p.MaxStaleness = p.Validity / 2
 		if p.Profile == db.ProfileBR {
@@ -68,12 +82,18 @@ func (a *issuerAdd) settle() error {
 	if p.HTTPMaxAge == 0 {
 		p.HTTPMaxAge = min(time.Hour, p.Validity/2)
 	}
+	if !issuerName.MatchString(a.name) {
+		return p, usagef("--name %q: want 1 to 63 lower-case letters, digits, dots, dashes and underscores", a.name)
+	}
+	return p, checkPolicy(p)
+}
+
+// checkPolicy refuses what the master would refuse of a policy, in words.
+func checkPolicy(p db.Policy) error {
 	between := func(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
 	switch {
-	case !issuerName.MatchString(a.name):
-		return usagef("--name %q: want 1 to 63 lower-case letters, digits, dots, dashes and underscores", a.name)
 	case p.CRLURL != "" && !isCRLURL(p.CRLURL):
-		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/%s (not https: RFC 5280 section 8)", p.CRLURL, a.name)
+		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)
 	case !between(p.Validity, time.Hour, 240*time.Hour):
 		return usagef("--validity %s: want 1h to 240h, in whole seconds", p.Validity)
 	case !between(p.Backdate, 0, time.Hour):
@@ -88,11 +108,19 @@ func (a *issuerAdd) settle() error {
 		return usagef("--never-issued %q: want unknown, revoked or unauthorized", p.NeverIssued)
 	case p.Profile != db.ProfileRevocable && p.Profile != db.ProfileBR:
 		return usagef("--profile %q: want revocable or br", p.Profile)
-	case p.Profile == db.ProfileBR && p.NeverIssued == db.NeverIssuedRevoked:
+	case p.Profile == db.ProfileBR:
+		return checkPolicyBR(p, between)
+	}
+	return nil
+}
+
+func checkPolicyBR(p db.Policy, between func(d, low, high time.Duration) bool) error {
+	switch {
+	case p.NeverIssued == db.NeverIssuedRevoked:
 		return usagef("--profile br goes with --never-issued unknown or unauthorized only (BR section 4.9.10)")
-	case p.Profile == db.ProfileBR && !between(p.Validity, 8*time.Hour, 240*time.Hour-time.Second):
+	case !between(p.Validity, 8*time.Hour, 240*time.Hour-time.Second):
 		return usagef("--profile br wants --validity 8h to 239h59m59s (BR section 4.9.10: 8 hours to 10 days, both ends counted)")
-	case p.Profile == db.ProfileBR && p.Backdate+p.MaxStaleness > renewalBR(p.Validity):
+	case p.Backdate+p.MaxStaleness > renewalBR(p.Validity):
 		return usagef("--profile br with --validity %s wants --max-staleness and --backdate of at most %s together, not %s (BR section 4.9.10: renewed in time)",
 			p.Validity, renewalBR(p.Validity), p.Backdate+p.MaxStaleness)
 	}
@@ -148,7 +176,8 @@ func viewIssuer(i db.Issuer) (issuerView, error) {
 }
 
 func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
-	if err := a.settle(); err != nil {
+	policy, err := a.settle()
+	if err != nil {
 		return err
 	}
 	certificate, err := readCertificate(a.cert)
@@ -162,7 +191,7 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 	if err != nil {
 		return err
 	}
-	issuer := db.Issuer{Key: fleet.IssuerKey(certificate), Name: a.name, Certificate: certificate.Raw, Policy: a.policy}
+	issuer := db.Issuer{Key: fleet.IssuerKey(certificate), Name: a.name, Certificate: certificate.Raw, Policy: policy}
 	return p.atMaster(ctx, func(store *db.Store, _ *config) error {
 		there, err := findIssuer(ctx, store, issuer)
 		if err != nil {
@@ -209,7 +238,7 @@ func findIssuer(ctx context.Context, store *db.Store, issuer db.Issuer) (*db.Iss
 		case there.Name != issuer.Name:
 			return nil, fmt.Errorf("adding issuer %q: this key under this subject is issuer %q already", issuer.Name, there.Name)
 		case policy != issuer.Policy:
-			return nil, fmt.Errorf("adding issuer %q: it is there with another policy (see ocspctl issuer list --output json)", issuer.Name)
+			return nil, fmt.Errorf("adding issuer %q: it is there with another policy (ocspctl issuer set changes it)", issuer.Name)
 		}
 		return &there, nil
 	}

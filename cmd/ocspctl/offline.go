@@ -292,6 +292,9 @@ func (p *program) responderRelease(ctx context.Context, store *db.Store, path st
 	if err != nil {
 		return err
 	}
+	if len(b.Certificates) == 0 {
+		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", path)
+	}
 	issuer, err := issuerNamed(ctx, store, b.Issuer)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 // by native replication, one by the feed from a peer alone. Each is suspended in
 // turn by the steps of `responder suspend` and restored by those of `responder
 // restore`; that is the way of `responder revoke`, but that the site can be used
-// again. At the end two are revoked.
+// again. Then the same with profile br, which knows no hold; at the end two are revoked.
 func withdrawals(ctx context.Context, o options) ([]row, error) {
 	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, BasePort: o.basePort, Progress: os.Stderr})
 	if err != nil {
@@ -32,27 +32,78 @@ func withdrawals(ctx context.Context, o options) ([]row, error) {
 		return nil, err
 	}
 	defer master.Close()
-	w := &withdrawing{f: f, master: master}
+	w := &withdrawing{f, master, map[way][]time.Duration{}, map[way][]time.Duration{}}
 	for n := range o.withdrawals {
-		if err := w.round(ctx, f.Sites, n%len(f.Sites), false); err != nil {
+		if err := w.round(ctx, f.Sites, n%len(f.Sites), suspended); err != nil {
 			return nil, fmt.Errorf("round %d: %w", n+1, err)
 		}
 	}
-	if err := errors.Join(w.round(ctx, f.Sites, 2, true), w.round(ctx, f.Sites[:2], 1, true)); err != nil {
+	if err := w.withoutHold(ctx); err != nil {
 		return nil, err
 	}
-	return slices.Concat(
-		percentiles("suspend: commit to nothing good from the site", w.stopped), percentiles("suspend: commit to all others say revoked", w.told),
-		percentiles("revoke: commit to nothing good from the site", w.ended), percentiles("revoke: commit to all others say revoked", w.heard),
-	), nil
+	for n := range o.withdrawals / 3 {
+		if err := w.round(ctx, f.Sites, n%len(f.Sites), withheld); err != nil {
+			return nil, fmt.Errorf("round %d without hold: %w", n+1, err)
+		}
+	}
+	if err := errors.Join(w.round(ctx, f.Sites, 2, revoked), w.round(ctx, f.Sites[:2], 1, revoked)); err != nil {
+		return nil, err
+	}
+	var rows []row
+	for _, how := range []way{suspended, withheld, revoked} {
+		rows = append(rows, percentiles(string(how)+": commit to nothing good from the site", w.stopped[how])...)
+		rows = append(rows, percentiles(string(how)+": commit to all others say revoked", w.told[how])...)
+	}
+	return rows, nil
+}
+
+// way is how a site is taken out.
+type way string
+
+const (
+	suspended way = "suspended"
+	withheld  way = "suspended, profile br" // no hold: nobody else says anything
+	revoked   way = "revoked, profile br"
+)
+
+// withoutHold gives both issuers profile br, and the sites certificates of it.
+func (w *withdrawing) withoutHold(ctx context.Context) error {
+	issuers, err := w.master.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, issuer := range issuers {
+		var held []db.Serial
+		err := w.master.List(ctx, db.Choice{Issuer: issuer.ID, Kind: db.KindHold}, func(_ db.IssuerID, serial db.Serial, _ db.Status) error {
+			held = append(held, slices.Clone(serial))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, serial := range held {
+			if _, err := w.master.Release(ctx, issuer.ID, serial, act); err != nil {
+				return err
+			}
+		}
+		issuer.Policy.Profile = db.ProfileBR
+		if _, err := w.master.SetIssuer(ctx, issuer, act); err != nil {
+			return err
+		}
+	}
+	for _, site := range w.f.Sites {
+		if out, err := w.f.Ctl(ctx, "responder", "renew", site.Name, "--apply"); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	return nil
 }
 
 // withdrawing gathers how long each round took.
 type withdrawing struct {
 	f             *fleet.Fleet
 	master        *db.Store
-	stopped, told []time.Duration // by a suspension
-	ended, heard  []time.Duration // by a revocation
+	stopped, told map[way][]time.Duration
 }
 
 // percentiles makes rows of what was measured.
@@ -131,7 +182,7 @@ func refused(_ *ocsp.Response, err error) bool {
 }
 
 // round takes one of the sites out, times it, and unless it is revoked takes it in again.
-func (w *withdrawing) round(ctx context.Context, sites []fleet.Site, victim int, forever bool) error {
+func (w *withdrawing) round(ctx context.Context, sites []fleet.Site, victim int, how way) error {
 	for _, site := range sites {
 		if err := w.well(ctx, site); err != nil {
 			return err
@@ -146,18 +197,23 @@ func (w *withdrawing) round(ctx context.Context, sites []fleet.Site, victim int,
 	}
 	out := opsfleet.Withdrawal{Store: w.master, Site: sites[victim].Name, Act: act}
 	steps := out.Suspend()
-	if forever {
+	switch how {
+	case revoked:
 		steps = out.Revoke(db.ReasonKeyCompromise)
+	case withheld:
+		others = nil
 	}
 	stopped, told, err := w.time(ctx, out, steps, own, others)
 	if err != nil {
 		return err
 	}
-	if forever {
-		w.ended, w.heard = append(w.ended, stopped), append(w.heard, told)
+	w.stopped[how] = append(w.stopped[how], stopped)
+	if how != withheld {
+		w.told[how] = append(w.told[how], told)
+	}
+	if how == revoked {
 		return nil
 	}
-	w.stopped, w.told = append(w.stopped, stopped), append(w.told, told)
 	return out.Run(ctx, out.Restore(), func(opsfleet.Step) {})
 }
 

@@ -289,6 +289,15 @@ func (a *Authority) planned(c BundledCRL, published int64, planned []db.PlannedC
 	return crlDue{entries: len(content.Entries), plan: planned[at], der: block.Bytes}, nil
 }
 
+// ElsewhereCRL says that a CRL speaks for another distribution point than the issuer's
+// crl_url: that was changed, or taken away, since.
+func ElsewhereCRL(list *x509.RevocationList, issuer db.Issuer) bool {
+	idp, err := idpOf(issuer.Policy.CRLURL)
+	return err == nil && slices.ContainsFunc(list.Extensions, func(e pkix.Extension) bool {
+		return e.Id.Equal(oidIDP) && !bytes.Equal(e.Value, idp)
+	})
+}
+
 // CRLGaps compares a published CRL with the master's rows: missing are revoked
 // certificates, not expired, that it does not name; back are such as it names
 // although they are revoked no more (a hold that was released).

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// issuerSet holds the flags of issuer set.
+type issuerSet struct {
+	change
+	cert   string
+	policy policyFlags
+	given  func(flag string) bool // whether it stands on the command line
+}
+
+func (p *program) issuerSetCommand() *cobra.Command {
+	var s issuerSet
+	cmd := p.verb("set NAME", "change an issuer's policy, or renew its certificate", `
+		ocspctl issuer set web-ca --validity 48h --max-staleness 24h
+		ocspctl issuer set web-ca --crl-url http://ocsp.example/crl/web-ca --why 'clients that check' --apply
+		ocspctl issuer set web-ca --cert web-ca-2027.pem --apply`,
+		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.issuerSet(ctx, store, args[0], s) })
+		})
+	f := cmd.Flags()
+	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
+	s.policy.flags(f)
+	s.given = func(flag string) bool { return f.Changed(flag) }
+	s.flags(cmd)
+	return cmd
+}
+
+// onto is the policy of an issuer with what was given.
+func (s *issuerSet) onto(policy db.Policy) db.Policy {
+	given := s.policy.policy()
+	for flag, set := range map[string]func(){
+		"validity":          func() { policy.Validity = given.Validity },
+		"backdate":          func() { policy.Backdate = given.Backdate },
+		"max-staleness":     func() { policy.MaxStaleness = given.MaxStaleness },
+		"fresh-for-unknown": func() { policy.FreshForUnknown = given.FreshForUnknown },
+		"http-max-age":      func() { policy.HTTPMaxAge = given.HTTPMaxAge },
+		"never-issued":      func() { policy.NeverIssued = given.NeverIssued },
+		"profile":           func() { policy.Profile = given.Profile },
+		"crl-url":           func() { policy.CRLURL = given.CRLURL },
+	} {
+		if s.given(flag) {
+			set()
+		}
+	}
+	return policy
+}
+
+// issuerChange is one thing that issuer set changes.
+type issuerChange struct {
+	What   string `json:"what"`
+	Old    string `json:"old"`
+	New    string `json:"new"`
+	Notice string `json:"notice"` // what clients, sites or staff will notice
+}
+
+func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s issuerSet) error {
+	act, err := s.act()
+	if err != nil {
+		return err
+	}
+	old, err := issuerNamed(ctx, store, name)
+	if err != nil {
+		return err
+	}
+	next, err := p.wanted(ctx, store, old, s)
+	if err != nil {
+		return fmt.Errorf("setting issuer %q: %w", name, err)
+	}
+	differences := compareIssuers(old, next)
+	if s.apply {
+		if _, err := store.SetIssuer(ctx, next, act); err != nil {
+			return err
+		}
+		if len(differences) > 0 {
+			next.Policy.Version++
+		}
+	}
+	view, err := viewIssuer(next)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		outcome
+		Issuer  issuerView     `json:"issuer"`
+		Changes []issuerChange `json:"changes"`
+	}{outcome{"issuer set", s.apply, len(differences) > 0}, view, differences}
+	return p.print(result, func(t *table) {
+		t.row("issuer", name)
+		t.row("policy version", fmt.Sprint(view.PolicyVersion))
+		t.line("")
+		t.row("WHAT", "OLD", "NEW", "WHAT WILL BE NOTICED")
+		for _, d := range differences {
+			t.row(d.What, d.Old, d.New, d.Notice)
+		}
+		t.line("")
+		result.tell(t)
+	})
+}
+
+// wanted is the issuer as it is to be. What is not allowed is refused.
+func (p *program) wanted(ctx context.Context, store *db.Store, old db.Issuer, s issuerSet) (db.Issuer, error) {
+	next := old
+	next.Policy = s.onto(old.Policy)
+	if s.cert != "" {
+		certificate, err := readCertificate(s.cert)
+		if err == nil {
+			err = fleet.CheckCA(certificate, p.now())
+		}
+		if err == nil && fleet.IssuerKey(certificate) != old.Key {
+			err = errors.New("it has another key or subject: that is another issuer (ocspctl issuer add)")
+		}
+		if err != nil {
+			return next, fmt.Errorf("%s: %w", s.cert, err)
+		}
+		next.Certificate = certificate.Raw
+	}
+	if err := checkPolicy(next.Policy); err != nil {
+		return next, err
+	}
+	return next, p.permitted(ctx, store, old, next)
+}
+
+// permitted refuses what the master would, before it is tried, and what neither of
+// them alone can see.
+func (p *program) permitted(ctx context.Context, store *db.Store, old, next db.Issuer) error {
+	before, err := store.PurgedBefore(ctx, old.ID)
+	if err != nil {
+		return err
+	}
+	if !before.IsZero() && next.Policy.NeverIssued != db.NeverIssuedUnauthorized {
+		return fmt.Errorf("it was purged up to %s: --never-issued stays unauthorized, or purged serials would be taken for never issued ones", stamp(before))
+	}
+	if next.Policy.Profile != db.ProfileBR || old.Policy.Profile == db.ProfileBR {
+		return nil
+	}
+	return store.List(ctx, db.Choice{Issuer: old.ID, Kind: db.KindHold, Limit: 1}, func(_ db.IssuerID, serial db.Serial, _ db.Status) error {
+		return fmt.Errorf("certificate %s is on hold, which profile br forbids (BR 4.9.13): release or revoke it first (ocspctl cert list --status hold; a suspended site: responder restore)", serial)
+	})
+}
+
+// compareIssuers lists what differs, with what follows from it.
+func compareIssuers(was, is db.Issuer) []issuerChange {
+	a, b := was.Policy, is.Policy
+	list := []issuerChange{
+		{"validity", a.Validity.String(), b.Validity.String(), "answers given before keep their nextUpdate, " + a.Validity.String() + " at most"},
+		{"backdate", a.Backdate.String(), b.Backdate.String(), "thisUpdate of new answers; clients whose clock is slower than that refuse them"},
+		{"max staleness", a.MaxStaleness.String(), b.MaxStaleness.String(), "a site without news stops saying good after " + b.MaxStaleness.String()},
+		{"fresh for unknown", a.FreshForUnknown.String(), b.FreshForUnknown.String(), "a site without news answers serials never issued with unauthorized after " + b.FreshForUnknown.String()},
+		{"http max age", a.HTTPMaxAge.String(), b.HTTPMaxAge.String(), "HTTP caches keep a good so long after a revocation; what they hold now for " + a.HTTPMaxAge.String() + " at most"},
+		{"never issued", string(a.NeverIssued), string(b.NeverIssued), neverIssuedNotice(b.NeverIssued)},
+		{"profile", string(a.Profile), string(b.Profile), profileNotice(b)},
+		{"crl url", a.CRLURL, b.CRLURL, "certificates of the sites name the old one until they are renewed: ocspctl responder renew, then crl issue (the CRL names one place)"},
+		{"certificate", fingerprint(was.Certificate), fingerprint(is.Certificate), "sites that pin its fingerprint need the new one in ocspd.yaml before they start again; a pinned file goes on"},
+	}
+	if a.CRLURL == "" {
+		list[7].Notice = "certificates issued from now on name it: ocspctl crl issue first, then responder renew"
+	}
+	if len(was.CRL) > 0 && b.MaxStaleness > fleet.CRLLife {
+		list[2].Notice += "; a CRL must live longer than that: crl issue --life"
+	}
+	return slices.DeleteFunc(list, func(d issuerChange) bool { return d.Old == d.New })
+}
+
+func neverIssuedNotice(n db.NeverIssued) string {
+	switch n {
+	case db.NeverIssuedRevoked:
+		return "a serial that is not registered is revoked to all clients: register before you sign"
+	case db.NeverIssuedUnauthorized:
+		return "clients that ask for a serial never issued get an error without a signature"
+	}
+	return "clients that ask for a serial never issued get a signed unknown"
+}
+
+func profileNotice(p db.Policy) string {
+	if p.Profile == db.ProfileBR {
+		return "no hold any more; no answer by a certificate in its last 8 h; responder certificates get nocheck and no CRL, and 7 days at most: ocspctl responder renew"
+	}
+	return "responder certificates lose nocheck: ocspctl responder renew; clients may check them by the CRL (--crl-url)"
+}
+
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
