@@ -59,6 +59,9 @@ func (m *master) rowsOf(tb testing.TB, s *feed.Snapshot) (n int) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if stored, err := m.sealer.NewestSnapshot(tb.Context(), s.Epoch); err == nil && stored.Position == s.Position {
+		signed = stored.Note // by whichever key
+	}
 	for i := range s.Chunks {
 		b, err := m.sealer.FeedChunk(tb.Context(), s.Epoch, s.Position, feed.Tag(signed), i)
 		if err != nil {
