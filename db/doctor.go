@@ -127,3 +127,20 @@ func texts(ctx context.Context, q querier, sql string) ([]string, error) {
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
+
+// FeedFiles is what a site keeps of the feed.
+type FeedFiles struct {
+	Segments, SegmentOctets   int64
+	Snapshots, SnapshotOctets int64
+}
+
+// FeedFiles counts them.
+func (s *Store) FeedFiles(ctx context.Context) (FeedFiles, error) {
+	var f FeedFiles
+	err := s.pool.QueryRow(ctx, `select count(*), coalesce(sum(octet_length(body) + octet_length(note)), 0), (select count(*) from snapshot),
+		(select coalesce(sum(octets), 0) from snapshot) from segment`).Scan(&f.Segments, &f.SegmentOctets, &f.Snapshots, &f.SnapshotOctets)
+	if err != nil {
+		return FeedFiles{}, fmt.Errorf("counting the feed's files: %w", plain(err))
+	}
+	return f, nil
+}

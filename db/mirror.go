@@ -84,16 +84,23 @@ func (s *Store) MirrorSnapshot(ctx context.Context, from FeedSeed) error {
 	return nil
 }
 
+// keepChunk keeps one chunk, in the place of one of the same position that was made
+// anew, since its key is not believed any more.
 func keepChunk(ctx context.Context, tx pgx.Tx, n Snapshot, i int, body []byte) error {
-	if _, err := tx.Exec(ctx, "insert into snapshot_chunk values ($1, $2, $3, $4) on conflict do nothing", n.Epoch, n.Position, i, body); err != nil {
+	var write trip
+	write.exec("delete from snapshot_chunk where epoch = $1 and position = $2 and i = $3", n.Epoch, n.Position, i)
+	write.exec("insert into snapshot_chunk values ($1, $2, $3, $4)", n.Epoch, n.Position, i, body)
+	if err := write.send(ctx, tx); err != nil {
 		return fmt.Errorf("keeping chunk %d: %w", i, err)
 	}
 	return nil
 }
 
 func keepSnapshot(ctx context.Context, tx pgx.Tx, n Snapshot) error {
-	_, err := tx.Exec(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4) on conflict do nothing", n.Epoch, n.Position, n.Note, n.Octets)
-	if err != nil {
+	var write trip
+	write.exec("delete from snapshot where epoch = $1 and position = $2", n.Epoch, n.Position)
+	write.exec("insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4)", n.Epoch, n.Position, n.Note, n.Octets)
+	if err := write.send(ctx, tx); err != nil {
 		return fmt.Errorf("keeping the manifest: %w", err)
 	}
 	return dropSnapshots(ctx, tx)

@@ -141,9 +141,13 @@ func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, erro
 	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc limit 1", epoch))
 }
 
-// FeedSnapshot reads the manifest of a position; ErrNotSealed when it is not here.
-func (s *Store) FeedSnapshot(ctx context.Context, epoch, position int64) (Snapshot, error) {
-	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"and position = $2", epoch, position))
+// tagged is what a tag says of snapshot s: the first 8 octets of its signed manifest's
+// SHA-256, in hex. One of the same position that was signed anew has another.
+const tagged = "encode(substring(sha256(s.note) for 8), 'hex')"
+
+// FeedSnapshot reads the manifest of a position with a tag; ErrNotSealed when it is not here.
+func (s *Store) FeedSnapshot(ctx context.Context, epoch, position int64, tag string) (Snapshot, error) {
+	return scanSnapshot(s.pool.QueryRow(ctx, "select epoch, position, octets, made_at, note from snapshot s where epoch = $1 and position = $2 and "+tagged+" = $3", epoch, position, tag))
 }
 
 func scanSnapshot(row pgx.Row) (Snapshot, error) {
@@ -158,10 +162,11 @@ func scanSnapshot(row pgx.Row) (Snapshot, error) {
 	return n, nil
 }
 
-// FeedChunk reads one chunk of a snapshot; ErrNotSealed when it is not here.
-func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, i int) ([]byte, error) {
+// FeedChunk reads one chunk of that snapshot; ErrNotSealed when it is not here.
+func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	var body []byte
-	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk where epoch = $1 and position = $2 and i = $3", epoch, position, i).Scan(&body)
+	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s using (epoch, position) where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
+		epoch, position, tag, i).Scan(&body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("reading a chunk: %w", ErrNotSealed)
 	}

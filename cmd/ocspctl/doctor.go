@@ -23,14 +23,15 @@ import (
 const ocspdConfig = "/etc/ocspfleet/ocspd.yaml"
 
 func (p *program) doctorCommand() *cobra.Command {
-	var role, daemon string
+	var role, daemon, syncd string
 	cmd := p.verb("doctor", "examine this machine, each finding with its fix; exit code 3 when something is wrong", `
 		ocspctl doctor
-		ocspctl doctor --config site-a/ocspctl.yaml --ocspd-config site-a/ocspd.yaml
+		ocspctl doctor --config site-a/ocspctl.yaml --ocspd-config site-a/ocspd.yaml --ocspsyncd-config site-a/ocspsyncd.yaml
 		ocspctl doctor --output json`,
-		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.doctor(ctx, role, daemon) })
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.doctor(ctx, role, daemon, syncd) })
 	roleFlag(cmd, &role)
 	cmd.Flags().StringVar(&daemon, "ocspd-config", ocspdConfig, "at a site: look at ocspd as `FILE` configures it")
+	cmd.Flags().StringVar(&syncd, "ocspsyncd-config", ocspsyncdConfig, "at a site: look at the feed and its sources as `FILE` configures them")
 	return cmd
 }
 
@@ -42,7 +43,7 @@ type finding struct {
 	Fix   *string `json:"fix"`
 }
 
-func (p *program) doctor(ctx context.Context, roleName, daemon string) error {
+func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) error {
 	cfg, err := p.config()
 	if err != nil {
 		return err
@@ -66,6 +67,9 @@ func (p *program) doctor(ctx context.Context, roleName, daemon string) error {
 		return p.printFindings(master.Examine(ctx))
 	}
 	site := doctor.Site{Store: store, Now: p.now}
+	if site.Feed, site.NoFeed, err = p.feedOf(ctx, syncd, store); err != nil {
+		return err
+	}
 	place, err := peekDaemon(daemon)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && daemon == ocspdConfig:

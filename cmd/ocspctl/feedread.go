@@ -310,7 +310,7 @@ func (r *feedReader) openSnapshot(ctx context.Context, raw []byte, p *program) (
 	if err != nil {
 		return feedView{}, nil, err
 	}
-	rows := func(each func(db.Change) error) error { return r.chunks(ctx, s, each) }
+	rows := func(each func(db.Change) error) error { return r.chunks(ctx, s, feed.Tag(raw), each) }
 	if r.client == nil {
 		rows = nil
 	} else if r.set != nil && !r.entries {
@@ -322,13 +322,13 @@ func (r *feedReader) openSnapshot(ctx context.Context, raw []byte, p *program) (
 }
 
 // chunks fetches a snapshot's chunks, and counts and digests their rows.
-func (r *feedReader) chunks(ctx context.Context, s *feed.Snapshot, each func(db.Change) error) error {
+func (r *feedReader) chunks(ctx context.Context, s *feed.Snapshot, tag string, each func(db.Change) error) error {
 	tallies := map[string]*db.Tally{}
 	for _, t := range s.Tallies {
 		tallies[t.Table] = &db.Tally{}
 	}
 	for i := range s.Chunks {
-		body, err := r.client.Chunk(ctx, s.Epoch, s.Position, i)
+		body, err := r.client.Chunk(ctx, s.Epoch, s.Position, tag, i)
 		if err != nil {
 			return err
 		}

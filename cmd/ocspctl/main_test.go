@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -85,7 +86,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
-			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile,
+			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile, "port": freePort,
 			"nameserver": startNameserver, "names": names,
 		},
 	})
@@ -263,6 +264,14 @@ func elsewhere(ts *testscript.TestScript, _ bool, args []string) {
 	u.Path, u.User = "/"+name, url.User("postgres")
 	config := fmt.Sprintf("role: %s\ndatabase: {dsn: %q, password_file: db.pw}\n", args[1], u)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(config), 0o600))
+}
+
+// port VARIABLE: keeps an address of this machine where nobody listens.
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
 }
 
 // until SQL ANSWER: waits until the script's database answers so.

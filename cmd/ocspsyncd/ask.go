@@ -32,16 +32,25 @@ func (w wiring) desk(root note.Verifier, keys *feed.KeySet) (*feed.Desk, error) 
 	return feed.NewDesk(feed.DeskConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: feed.NewDeskMetrics(w.registry), Log: w.env.Log}), nil
 }
 
-// askers lets this site's ocspd ask the sources for single serials, if that is wished.
-func (w wiring) askers(ctx context.Context, root note.Verifier, sources []*feed.Client) error {
-	path := w.cfg.Feed.AskSocket
-	if path == "" {
-		return nil
-	}
-	asker := pull.NewAsker(pull.AskerConfig{
+// Questions of one peer that are handed on to the master, a second and at once.
+const peerRate, peerBurst = 2, 5
+
+// relayDesk hands peers' questions for single serials on to the master.
+func (w wiring) relayDesk(asker *pull.Asker) *feed.Desk {
+	return feed.NewDesk(feed.DeskConfig{Ask: asker.Relay, Rate: peerRate, Burst: peerBurst, Metrics: feed.NewDeskMetrics(w.registry), Log: w.env.Log})
+}
+
+// asker asks the sources for single serials.
+func (w wiring) asker(root note.Verifier, sources []*feed.Client) *pull.Asker {
+	return pull.NewAsker(pull.AskerConfig{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewAskerMetrics(w.registry), Log: w.env.Log,
 	})
-	if w.env.CheckOnly {
+}
+
+// askSocket lets this site's ocspd ask, if that is wished.
+func (w wiring) askSocket(ctx context.Context, asker *pull.Asker) error {
+	path := w.cfg.Feed.AskSocket
+	if path == "" || w.env.CheckOnly {
 		return nil
 	}
 	listener, err := listenSocket(ctx, path)

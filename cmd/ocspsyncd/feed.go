@@ -126,7 +126,8 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 		Store: w.store, Relays: w.cfg.Feed.Listen != "", Mirror: mirror, Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	if err := w.askers(ctx, root, sources); err != nil {
+	asker := w.asker(root, sources)
+	if err := w.askSocket(ctx, asker); err != nil {
 		return nil, err
 	}
 	if w.cfg.Feed.Listen == "" {
@@ -136,7 +137,7 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Board: board}, func(h http.Handler) http.Handler { return h })
+	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Board: board, Desk: w.relayDesk(asker)}, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.

@@ -43,15 +43,16 @@ type Feed struct {
 	// Sources are whom to ask, in the order of preference: the master, then peers.
 	// Role site only.
 	Sources []Source `yaml:"sources"`
-	// PreferPeers asks two peers at random, and the first source, the master, only
-	// when they bring nothing: its traffic does not grow with the sites then. News
-	// take a few hops. Default false. Role site only.
+	// PreferPeers asks two peers, drawn by lot each hour, instead of the first source,
+	// the master, which two sites of all ask: its traffic does not grow with the sites
+	// then. News take a few hops. Default false. Role site only.
 	PreferPeers bool `yaml:"prefer_peers"`
 	// Peers are the sites that may fetch from here. Role site only.
 	Peers []Peer `yaml:"peers"`
 	// AskSocket is a Unix socket on which this site's ocspd asks for serials that the
 	// copy does not have yet, the same path as feed.ask_socket in ocspd.yaml:
-	// /run/ocspfleet/ask.sock. They are asked for at the master, at most 10 a second.
+	// /run/ocspfleet/ask.sock. They are asked for at the master, or by two peers at
+	// theirs where it does not answer, at most 10 a second.
 	// It is of this user and group alone (0660). Role site only; empty: off.
 	AskSocket string `yaml:"ask_socket"`
 	// StaleAfter is how old a source's newest checkpoint may be before the next

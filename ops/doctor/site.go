@@ -51,7 +51,11 @@ type Site struct {
 	// Daemon is nil when ocspd's configuration is not there; NoDaemon says why.
 	Daemon   *Daemon
 	NoDaemon string
-	Now      func() time.Time
+	// Feed is nil where ocspsyncd's configuration names no feed, or is not there;
+	// NoFeed says so in the latter case.
+	Feed   *Feed
+	NoFeed string
+	Now    func() time.Time
 }
 
 // maxSkew is how far a site's clock may be from the master's before good ends.
@@ -63,7 +67,12 @@ func (s Site) Examine(ctx context.Context) []Finding {
 	keys, known := s.token(ctx, f)
 	var issuers []db.Issuer
 	if f.database(ctx, s.Store, "site") {
-		s.subscription(ctx, f)
+		if s.Feed == nil || s.Feed.Mirror {
+			s.subscription(ctx, f)
+		}
+		if s.Feed != nil {
+			s.feed(ctx, f)
+		}
 		var certificates []db.ResponderCertificate
 		err := s.Store.Look(ctx, func(ctx context.Context, l *db.Look) error {
 			var err error
@@ -71,7 +80,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 				certificates, err = l.ResponderCertificates(ctx)
 			}
 			if err == nil {
-				clock(f, l)
+				s.clock(f, l)
 				s.age(f, l.Head.AsOf, issuers)
 			}
 			return err
@@ -101,7 +110,7 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 	switch {
 	case err != nil:
 		f.warn("subscription", "use a login of group ocsp_sync, or the superuser's", "not looked at: %v", err)
-	case !sub.Exists && s.feed(ctx, f, sub):
+	case !sub.Exists && s.guessed(ctx, f, sub):
 	case !sub.Exists:
 		f.fail("subscription", restart, "there is none")
 	case !sub.Enabled:
@@ -119,12 +128,15 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 	}
 }
 
-// feed judges a site without a subscription: its rows came by the signed feed if
-// they are where a checkpoint is that was kept with them.
-func (s Site) feed(ctx context.Context, f *findings, sub db.Subscription) bool {
+// guessed judges a site without a subscription, and without a word on how its rows
+// come: it was by the signed feed if they are where a checkpoint is that was kept.
+func (s Site) guessed(ctx context.Context, f *findings, sub db.Subscription) bool {
 	kept, err := s.Store.FeedCopy(ctx)
 	if err != nil || !kept.Anchored {
 		return false
+	}
+	if s.NoFeed != "" {
+		f.warn("sources", "give --ocspsyncd-config FILE", "not looked at: %s", s.NoFeed)
 	}
 	note, err := s.Store.FeedNote(ctx)
 	switch {
@@ -138,8 +150,17 @@ func (s Site) feed(ctx context.Context, f *findings, sub db.Subscription) bool {
 	return true
 }
 
-func clock(f *findings, l *db.Look) {
+// clock judges this machine's clock by what ocspsyncd measured, or, better, by the
+// master that was asked just now.
+func (s Site) clock(f *findings, l *db.Look) {
 	const mend = "mend the clock of this machine or of the master: chronyc tracking"
+	if s.Feed != nil {
+		for _, source := range s.Feed.Sources {
+			if source.HasSkew {
+				l = &db.Look{HasSkew: true, Skew: source.Skew}
+			}
+		}
+	}
 	skew := l.Skew.Abs()
 	switch {
 	case !l.HasSkew:

@@ -243,13 +243,3 @@ func TestDoctorJudgesTokenPinsAndPorts(t *testing.T) {
 		t.Error("well, with failures")
 	}
 }
-
-func TestDoctorOfASiteThatFollowsTheFeed(t *testing.T) {
-	s := newSite(t, nil)
-	s.exec(t, "insert into feed_anchor values (1, 1, 1, sha256('a'), sha256('b'))")
-	want(t, s.doctor.Examine(t.Context()), doctor.Warn, "feed", "no checkpoint is kept yet")
-	s.exec(t, "insert into feed_checkpoint select 1, epoch, 1, position + 1, as_of, 'note' from feed_head")
-	want(t, s.doctor.Examine(t.Context()), doctor.Warn, "feed", "the newest checkpoint at")
-	s.exec(t, "update feed_checkpoint set position = position - 1")
-	want(t, s.doctor.Examine(t.Context()), doctor.OK, "feed", "rows and newest checkpoint are at position")
-}

@@ -119,33 +119,60 @@ func counted(list []db.RevokedCertificate, done string) string {
 	return fmt.Sprintf("%d of %d %s", changed, len(list), done)
 }
 
-// delivery waits until the site's stream, if one runs, has confirmed what was done.
+// delivery waits until the site has confirmed what was done: its stream, if one runs,
+// or by its next question to the feed.
 func (w Withdrawal) delivery() Step {
 	patience := w.Patience
 	if patience == 0 {
 		patience = 2 * time.Second
 	}
-	return Step{Name: "delivery", Plan: fmt.Sprintf("let a running stream bring the site the news, %s at most", patience), do: func(ctx context.Context) (string, error) {
-		began := time.Now()
-		first, err := w.Store.SiteAccess(ctx, w.Site)
-		for now := first; err == nil; now, err = w.Store.SiteAccess(ctx, w.Site) {
-			switch {
-			case now.Confirmed == nil:
-				return "no stream runs: the site learns of it by the feed, or when its access fails", nil
-			case *now.Confirmed >= first.Written:
-				return "the site has it", nil
-			case time.Since(began) > patience:
-				return "not confirmed in time: the site learns of it when its access fails", nil
-			}
-			select {
-			case <-ctx.Done():
-				return "", ctx.Err()
-			case <-time.After(20 * time.Millisecond):
-			}
+	return Step{Name: "delivery", Plan: fmt.Sprintf("let a running stream, or the feed, bring the site the news, %s at most", patience), do: func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+		defer cancel()
+		said, err := w.delivered(ctx)
+		if err != nil && context.Cause(ctx) == errPatience {
+			return "not confirmed in time: the site learns of it when its access fails", nil
 		}
-		return "", err
+		return said, err
 	}}
 }
+
+var errPatience = errors.New("the site was given its time")
+
+func (w Withdrawal) delivered(ctx context.Context) (string, error) {
+	head, err := w.Store.Head(ctx)
+	if err != nil {
+		return "", err
+	}
+	first, err := w.Store.SiteAccess(ctx, w.Site)
+	for now := first; err == nil; now, err = w.Store.SiteAccess(ctx, w.Site) {
+		if now.Confirmed != nil && *now.Confirmed >= first.Written {
+			return "the site has it", nil
+		}
+		if now.Confirmed == nil {
+			guests, err := w.Store.FeedGuests(ctx)
+			guest := guests[w.Site]
+			switch {
+			case err != nil:
+				return "", err
+			case time.Since(guest.SeenAt) > feedSilence:
+				return "no stream runs, and the site does not ask the master's feed: it learns of it from a peer, or when its access fails", nil
+			case guest.Position >= head.Position:
+				return "the site has it, by the feed", nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return "", err
+}
+
+// feedSilence is how long ago a site may have asked the feed that is thought to follow
+// it: a long poll takes 75 s.
+const feedSilence = 90 * time.Second
 
 func (w Withdrawal) login(open bool) Step {
 	plan, done := "close its replication login", "closed"

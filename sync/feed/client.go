@@ -154,9 +154,9 @@ func (c *Client) NewestSnapshot(ctx context.Context, epoch int64) ([]byte, error
 	return body, err
 }
 
-// Chunk fetches chunk i of the snapshot of a position.
-func (c *Client) Chunk(ctx context.Context, epoch, position int64, i int) ([]byte, error) {
-	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%d?epoch=%d", position, i, epoch), "", MaxChunk, 0)
+// Chunk fetches chunk i of the snapshot of a position; the tag is its signed manifest's (Tag).
+func (c *Client) Chunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%s/%d?epoch=%d", position, tag, i, epoch), "", MaxChunk, 0)
 	return body, err
 }
 

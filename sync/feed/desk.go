@@ -24,6 +24,9 @@ type DeskConfig struct {
 	// Keys is the set in force; with a Root a newer one is taken up.
 	Keys *KeySet
 	Root note.Verifier
+	// Ask stands for Store, Key, Keys and Root at a relay: it has the master asked, and
+	// what that signed is handed on as it is.
+	Ask func(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error)
 	// Rate is how many questions one site may ask each second, in the long run, and
 	// Burst how many at once. Defaults 20 and 40: what issuing 20 certificates a second
 	// that are asked for before the feed brings them would want. Beyond it: 429.
@@ -35,7 +38,8 @@ type DeskConfig struct {
 	Now func() time.Time
 }
 
-// Desk answers what the master knows of one serial, signed. Safe for concurrent use.
+// Desk answers what the master knows of one serial, signed by the master. Safe for
+// concurrent use.
 type Desk struct {
 	cfg     DeskConfig
 	trouble trouble
@@ -53,8 +57,11 @@ func NewDesk(cfg DeskConfig) *Desk {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	d := &Desk{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key), buckets: map[Pin]*Bucket{}}
-	d.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
+	d := &Desk{cfg: cfg, buckets: map[Pin]*Bucket{}}
+	if cfg.Ask == nil {
+		d.ring = newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key)
+		d.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
+	}
 	return d
 }
 
@@ -80,6 +87,9 @@ func (d *Desk) admits(pin Pin) bool {
 
 // answer signs what the master says of a serial now.
 func (d *Desk) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+	if d.cfg.Ask != nil {
+		return d.cfg.Ask(ctx, issuer, serial)
+	}
 	asked, err := d.cfg.Store.Asked(ctx, issuer, serial)
 	if err != nil {
 		return nil, err
@@ -127,11 +137,11 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a guest that leaves early asks again
 		return
-	case errors.Is(err, db.ErrNoIssuer):
+	case errors.Is(err, db.ErrNoIssuer), errors.Is(err, db.ErrNotSealed):
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the guest left
 	default:
-		if d.trouble.set(err.Error()) {
+		if d.cfg.Ask == nil && d.trouble.set(err.Error()) { // a relay's master is not its own trouble
 			d.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
 		}
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)

@@ -22,6 +22,9 @@ func TestFarewellIsShortAndOnce(t *testing.T) {
 		if is != in || barred == in || in && site != "site-a" || !in && told != state {
 			t.Errorf("%s: in %t as %q, barred %t as %q, want in %t", step, is, site, barred, told, in)
 		}
+		if parts := in && state != db.ResponderActive; b.parting(now.Add(at)) != parts {
+			t.Errorf("%s: a site is parting: %t, want %t", step, !parts, parts)
+		}
 	}
 	is("suspended before the start", db.ResponderSuspended, 0, false)
 	is("restored", db.ResponderActive, time.Second, true)

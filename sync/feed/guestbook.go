@@ -56,7 +56,7 @@ func (b *Guestbook) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		err := b.look(ctx)
-		if now := time.Now(); err == nil && now.Sub(noted) >= noteEvery {
+		if now := time.Now(); err == nil && (now.Sub(noted) >= noteEvery || b.parting(now)) {
 			noted = now
 			err = b.write(ctx)
 		}
@@ -106,6 +106,17 @@ func (b *Guestbook) admit(roster map[[32]byte]db.FeedPin, now time.Time) {
 	}
 	b.leaving = leaving
 	b.guests.SetBarring(sites, barred)
+}
+
+// parting says whether a site is in its farewell: who takes it out waits to read that
+// it has the news.
+func (b *Guestbook) parting(now time.Time) bool {
+	for _, until := range b.leaving {
+		if now.Before(until) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Guestbook) write(ctx context.Context) error {

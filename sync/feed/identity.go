@@ -68,6 +68,10 @@ func pinOf(c *x509.Certificate) Pin { return sha256.Sum256(c.RawSubjectPublicKey
 // ErrPin says that the other side's TLS key is not the pinned one.
 var ErrPin = errors.New("the TLS key is not pinned here")
 
+// ErrOtherKey says that the source has another key than the one pinned for it. It is an
+// ErrPin, too.
+var ErrOtherKey = fmt.Errorf("%w: it is the source's", ErrPin)
+
 // peerPin is the pin of the other side's key. TLS 1.3 has proven its possession.
 func peerPin(state *tls.ConnectionState) (Pin, bool) {
 	if state == nil || len(state.PeerCertificates) == 0 {
@@ -101,7 +105,7 @@ func (id *Identity) ClientTLS(server Pin) *tls.Config {
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if pin, _ := peerPin(&state); pin != server {
-				return fmt.Errorf("%w: %s, want %s", ErrPin, pin, server)
+				return fmt.Errorf("%w: %s, want %s", ErrOtherKey, pin, server)
 			}
 			return nil
 		},

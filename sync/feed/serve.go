@@ -81,7 +81,7 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/feed/keys": s.keys, "/feed/checkpoint": s.checkpoint, "/feed/news": s.news, "/feed/segment/{number}": s.segment,
-		"/feed/snapshot": s.newestSnapshot, "/feed/snapshot/{position}": s.snapshot, "/feed/snapshot/{position}/{chunk}": s.chunk,
+		"/feed/snapshot": s.newestSnapshot, "/feed/snapshot/{position}/{tag}": s.snapshot, "/feed/snapshot/{position}/{tag}/{chunk}": s.chunk,
 	} {
 		r.Get(path, handle)
 		r.Head(path, handle)
@@ -256,7 +256,7 @@ func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	stored, err := s.cfg.Store.FeedSnapshot(r.Context(), epoch, n[0])
+	stored, err := s.cfg.Store.FeedSnapshot(r.Context(), epoch, n[0], chi.URLParam(r, "tag"))
 	s.answer(w, r, file{body: stored.Note, text: true, fixed: true}, err)
 }
 
@@ -265,7 +265,7 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	body, err := s.cfg.Store.FeedChunk(r.Context(), epoch, n[0], int(min(n[1], math.MaxInt32)))
+	body, err := s.cfg.Store.FeedChunk(r.Context(), epoch, n[0], chi.URLParam(r, "tag"), int(min(n[1], math.MaxInt32)))
 	s.answer(w, r, file{body: body, fixed: true}, err)
 }
 

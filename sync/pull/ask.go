@@ -24,7 +24,8 @@ type AskerConfig struct {
 	// Origin of the feed, and its root's key, both pinned.
 	Origin string
 	Root   note.Verifier
-	// Sources in the order of preference; only the master answers.
+	// Sources are whom to ask: those that are the master first, then two peers by lot,
+	// which ask their master.
 	Sources []*feed.Client
 	// Metrics may be nil.
 	Metrics *AskerMetrics
@@ -48,6 +49,13 @@ const (
 	rememberFor = 10 * time.Second
 	// silentFor is how long nobody is asked after nobody answered.
 	silentFor = time.Second
+	// askNext is how long a source is waited for before the next one is asked, too.
+	askNext = 250 * time.Millisecond
+	// askPeers is how many peers are asked when the master does not answer.
+	askPeers = 2
+	// What goes out for peers: beside the site's own questions it stays within what the
+	// master lets one site ask, and takes none of the site's own share.
+	relayRate, relayBurst, maxRelayed = 5, 10, 2
 	// maxRemembered bounds the memory: 4,096 answers are 4 MB.
 	maxRemembered = 4096
 )
@@ -56,14 +64,18 @@ const (
 // judges what it is told by itself. Nothing is stored. It is an http.Handler for
 // GET /ask?issuer=HEX&serial=HEX&position=P on a socket of this machine.
 type Asker struct {
-	cfg   AskerConfig
-	slots chan struct{}
+	cfg    AskerConfig
+	slots  chan struct{}
+	relays chan struct{} // slots of peers' questions
 
 	mu         sync.Mutex // guards what follows
 	remembered map[string]memory
 	bucket     *feed.Bucket
 	silent     time.Time // nobody is asked before
 	fault      Fault     // logged last
+
+	relayBucket *feed.Bucket
+	relaySilent time.Time // no master is asked for a peer before
 }
 
 // memory is one answer, until when it is given again.
@@ -81,6 +93,7 @@ func NewAsker(cfg AskerConfig) *Asker {
 	}
 	return &Asker{
 		cfg: cfg, slots: make(chan struct{}, maxAbroad), remembered: map[string]memory{}, bucket: feed.NewBucket(askRate, askBurst),
+		relays: make(chan struct{}, maxRelayed), relayBucket: feed.NewBucket(relayRate, relayBurst),
 	}
 }
 
@@ -121,7 +134,7 @@ func (a *Asker) ask(ctx context.Context, issuer [32]byte, serial db.Serial, posi
 	case <-ctx.Done():
 		return nil, askShed
 	}
-	answer, told, err := a.fetch(ctx, issuer, serial)
+	answer, told, err := a.fetch(ctx, a.inOrder(), issuer, serial)
 	a.note(ctx, key, answer, told, err)
 	if err != nil {
 		return nil, askUnanswered
@@ -176,35 +189,6 @@ func (a *Asker) note(ctx context.Context, key string, answer *feed.Answer, told 
 		until = answer.Until
 	}
 	a.remembered[key] = memory{told, answer.Issued, answer.Position, until}
-}
-
-// fetch asks the sources in turn, and takes what is verified.
-func (a *Asker) fetch(ctx context.Context, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
-	_, keys, err := a.cfg.Store.FeedKeys(ctx)
-	if err != nil {
-		return nil, nil, local(err)
-	}
-	set, err := feed.OpenKeySet(keys, a.cfg.Origin, a.cfg.Root)
-	if err != nil {
-		return nil, nil, local(err)
-	}
-	err = ErrGap // no source at all
-	for _, source := range a.cfg.Sources {
-		var signed []byte
-		if signed, err = source.Ask(ctx, issuer, serial); err != nil {
-			continue
-		}
-		answer, bad := set.OpenAnswer(signed)
-		if bad == nil && (answer.Issuer != issuer || string(answer.Serial) != string(serial)) {
-			bad = ErrMixed
-		}
-		if err = bad; err != nil {
-			continue
-		}
-		told, err := feed.Told{Keys: keys, Note: signed}.Marshal()
-		return answer, told, err
-	}
-	return nil, nil, err
 }
 
 // AskerMetrics counts questions. A nil *AskerMetrics counts nothing.

@@ -24,6 +24,7 @@ type askRig struct {
 	*master
 	site   *db.Store
 	asker  *pull.Asker
+	desk   http.Handler // the master's, counted
 	asked  atomic.Int64 // questions that reached the master
 	silent atomic.Bool  // the master answers nothing of use
 	clock  atomic.Int64 // the site's, seconds from now on
@@ -44,16 +45,15 @@ func newAskRig(t *testing.T) *askRig {
 	}
 	desk := feed.NewDesk(feed.DeskConfig{Store: r.store, Key: key, Keys: r.keys, Log: quiet})
 	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Board: r.board, Desk: desk, Log: quiet})
-	client := serve(t, r.store, r.board, guest, func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			r.asked.Add(1)
-			if r.silent.Load() {
-				_, _ = w.Write([]byte("nothing of use"))
-				return
-			}
-			answers.ServeHTTP(w, q)
-		})
+	r.desk = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		r.asked.Add(1)
+		if r.silent.Load() {
+			_, _ = w.Write([]byte("nothing of use"))
+			return
+		}
+		answers.ServeHTTP(w, q)
 	})
+	client := serve(t, r.store, r.board, guest, func(http.Handler) http.Handler { return r.desk })
 	r.asker = pull.NewAsker(pull.AskerConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },

@@ -244,7 +244,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-			body, err := from.Chunk(ctx, s.Epoch, s.Position, i)
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
 			var rows []db.Change
 			if err == nil {
 				rows, err = s.OpenChunk(i, body)

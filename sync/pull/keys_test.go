@@ -215,6 +215,10 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 	if n := metric(t, registry, "ocspsyncd_pull_faults_total", string(pull.Forged)); n == 0 {
 		t.Error("the thief's relay was not left as forged")
 	}
+	// What it relays now was signed anew, though the snapshot is of the position of old.
+	late := newSite(t)
+	late.pulls(t, m, nil, serve(t, victim.sync, victim.board, late.id, nil))
+	late.equals(t, m)
 }
 
 // The runbook for a master that was restored from a backup: the sites have more than

@@ -91,8 +91,8 @@ const (
 type Puller struct {
 	cfg Config
 
-	mu    sync.Mutex // guards state
-	state State
+	mu          sync.Mutex // guards state
+	state       State
 	check       atomic.Bool  // somebody asked for a recount
 	lookForKeys atomic.Int32 // and for a look for keys
 	near        atomic.Bool  // the master is being asked for news

@@ -156,6 +156,7 @@ func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
 	})
 	s.pulls(t, m, func(c *pull.Config) { c.Backoff, c.KeysEvery = time.Millisecond, time.Millisecond }, evil)
 	s.equals(t, m)
+	eventually(t, "a checkpoint is kept", func() bool { _, err := s.store.FeedNote(t.Context()); return err == nil }) // it comes after the snapshot
 	for round := range 3 {
 		on.Store(true)
 		before := flipped.Load()

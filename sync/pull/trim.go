@@ -163,7 +163,7 @@ func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySe
 	err = t.cfg.Store.KeepSnapshot(ctx, db.FeedSeed{
 		Chunks: len(s.Chunks), Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-			body, err := from.Chunk(ctx, s.Epoch, s.Position, i)
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
 			if err == nil {
 				_, err = s.OpenChunk(i, body)
 			}

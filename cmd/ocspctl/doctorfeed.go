@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/doctor"
+	"ocspfleet/sync/feed"
+)
+
+// ocspsyncdConfig is where ocspsyncd's configuration lies unless doctor is told otherwise.
+const ocspsyncdConfig = "/etc/ocspfleet/ocspsyncd.yaml"
+
+// syncPlace is what doctor wants to know of ocspsyncd's configuration. It is read
+// without judging the rest: ocspsyncd does that (config check --daemon ocspsyncd).
+type syncPlace struct {
+	Role  string    `yaml:"role"`
+	Sync  string    `yaml:"sync"`
+	Admin string    `yaml:"admin"`
+	Feed  *syncFeed `yaml:"feed"`
+}
+
+type syncFeed struct {
+	Root        string        `yaml:"root"`
+	TLSKeyFile  string        `yaml:"tls_key_file"`
+	Listen      string        `yaml:"listen"`
+	PreferPeers bool          `yaml:"prefer_peers"`
+	StaleAfter  time.Duration `yaml:"stale_after"`
+	Peers       []struct{}    `yaml:"peers"`
+	Sources     []syncSource  `yaml:"sources"`
+}
+
+type syncSource struct {
+	URL    string `yaml:"url"`
+	Pin    string `yaml:"pin"`
+	Master bool   `yaml:"master"`
+}
+
+// peekSync reads of ocspsyncd's configuration what doctor asks for.
+func peekSync(file string) (syncPlace, error) {
+	place := syncPlace{Admin: "127.0.0.1:9081", Sync: "logical"} // ocspsyncd's own defaults
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = yaml.Unmarshal(text, &place)
+	}
+	if err != nil {
+		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %w", err)
+	}
+	if place.Role != "site" || place.Sync != "logical" && place.Sync != "feed" {
+		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %s is no site's, or has no sync that is known: ocspctl config check --daemon ocspsyncd %s", file, file)
+	}
+	return place, nil
+}
+
+// feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
+func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (found *doctor.Feed, missing string, err error) {
+	place, err := peekSync(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
+		return nil, file + " is not there", nil
+	case err != nil:
+		return nil, "", err
+	case place.Feed == nil:
+		return nil, "", nil
+	}
+	c := place.Feed
+	found = &doctor.Feed{
+		Mirror: place.Sync == "logical", Admin: place.Admin, StaleAfter: c.StaleAfter, PreferPeers: c.PreferPeers, Listens: c.Listen != "", Peers: len(c.Peers),
+	}
+	if found.StaleAfter == 0 {
+		found.StaleAfter = 3 * time.Minute
+	}
+	root, err := feedPart{Root: c.Root}.verifier()
+	if err != nil {
+		found.Faults = append(found.Faults, err.Error())
+	}
+	identity, err := feed.LoadIdentity(c.TLSKeyFile)
+	if err != nil {
+		found.Faults = append(found.Faults, err.Error())
+	}
+	if len(found.Faults) > 0 {
+		return found, "", nil
+	}
+	found.Pin = identity.Pin.String()
+	var set *feed.KeySet
+	found.Keys, set = keptKeys(ctx, store, root)
+	found.Sources = make([]doctor.FeedSource, len(c.Sources))
+	var asking sync.WaitGroup
+	for i, s := range c.Sources {
+		asking.Go(func() { found.Sources[i] = p.lookAtSource(ctx, s, identity, root, set) })
+	}
+	asking.Wait()
+	return found, "", nil
+}
+
+// keptKeys opens the newest key set that is kept here.
+func keptKeys(ctx context.Context, store *db.Store, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
+	_, signed, err := store.FeedKeys(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return doctor.FeedKeys{}, nil
+	}
+	var set *feed.KeySet
+	if err == nil {
+		set, err = feed.OpenKeySet(signed, root.Name(), root)
+	}
+	if err != nil {
+		return doctor.FeedKeys{Err: err}, nil
+	}
+	keys := doctor.FeedKeys{Number: set.Number}
+	for _, k := range set.Keys {
+		if k.Until.After(keys.Until) {
+			keys.Until = k.Until
+		}
+	}
+	return keys, set
+}
+
+// sourcePatience bounds what one source may take.
+const sourcePatience = 5 * time.Second
+
+// lookAtSource asks a source as ocspsyncd would, for its newest checkpoint, and the
+// master for its clock.
+func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
+	seen := doctor.FeedSource{URL: s.URL, Master: s.Master}
+	pin, err := feed.ParsePin(s.Pin)
+	if err != nil {
+		seen.Unreachable = err
+		return seen
+	}
+	client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity, Stall: sourcePatience})
+	if err != nil {
+		seen.Unreachable = err
+		return seen
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, sourcePatience)
+	defer cancel()
+	signed, _, err := client.Checkpoint(ctx, 0, "", 0)
+	switch {
+	case errors.Is(err, feed.ErrBarred):
+		seen.Barred = true
+	case errors.Is(err, feed.ErrOtherKey):
+		seen.OtherKey = true
+	case errors.Is(err, feed.ErrPin), rejected(err):
+		seen.Unknown = true
+	case err != nil:
+		seen.Unreachable = err
+	}
+	if err != nil {
+		return seen
+	}
+	// The newest set is the source's to show: ours may be older.
+	if theirs, err := client.Keys(ctx); err == nil {
+		if opened, err := feed.OpenKeySet(theirs, root.Name(), root); err != nil {
+			seen.Forged = err
+			return seen
+		} else if set == nil || opened.Number > set.Number {
+			set = opened
+		}
+	}
+	if set == nil {
+		seen.Forged = errors.New("it shows no key set")
+		return seen
+	}
+	c, err := set.OpenCheckpoint(signed)
+	if err != nil {
+		seen.Forged = err
+		return seen
+	}
+	seen.Position, seen.AsOf = c.Position, c.AsOf
+	if s.Master {
+		before := p.now()
+		if clock, err := client.Clock(ctx); err == nil {
+			seen.Skew, seen.HasSkew = before.Add(p.now().Sub(before)/2).Sub(clock).Round(time.Millisecond), true
+		}
+	}
+	return seen
+}
+
+// rejected says that the other side broke off the TLS handshake: it does not know our key.
+func rejected(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}

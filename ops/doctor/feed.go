@@ -1,0 +1,188 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Feed is what ocspsyncd's own configuration says of the signed feed, and what is
+// found when its sources are asked as it asks them.
+type Feed struct {
+	Mirror bool     // the rows come by native replication, the signed files alone by the feed
+	Admin  string   // of ocspsyncd
+	Faults []string // in what is configured: the root, the TLS key
+	Pin    string   // of this site's own TLS key
+	// Keys is the key set that is kept here, as the pinned root vouches for it.
+	Keys        FeedKeys
+	StaleAfter  time.Duration // how old a checkpoint may be
+	PreferPeers bool
+	Listens     bool // it relays
+	Peers       int  // that may fetch here
+	Sources     []FeedSource
+}
+
+// FeedKeys is a key set of the feed.
+type FeedKeys struct {
+	Number int64     // 0: none is kept here
+	Until  time.Time // when the last of its keys ends
+	Err    error     // the root does not vouch for it
+}
+
+// FeedSource is what was found at a source. At most one of the faults holds.
+type FeedSource struct {
+	URL      string
+	Master   bool
+	Position int64 // of its newest checkpoint, verified
+	AsOf     time.Time
+	Skew     time.Duration // of this machine's clock against it, if it is the master and told
+	HasSkew  bool
+
+	Unreachable error // no connection, or no answer of a feed
+	OtherKey    bool  // its TLS key is not the pinned one
+	Unknown     bool  // it does not know this site's TLS key
+	Barred      bool  // it knows it, and does not let it in
+	Forged      error // what it shows is not signed by a key of the set
+}
+
+// keysWarning is how long before its end a feed's key is spoken of.
+const keysWarning = 30 * 24 * time.Hour
+
+// feed examines what a site needs that follows the signed feed.
+func (s Site) feed(ctx context.Context, f *findings) {
+	for _, fault := range s.Feed.Faults {
+		f.fail("feed config", "ocspctl config check --daemon ocspsyncd", "%s", fault)
+	}
+	s.feedKeys(f)
+	s.feedRows(ctx, f)
+	s.feedSources(f)
+	s.feedFiles(ctx, f)
+	s.feedPeers(f)
+	const start = "systemctl start ocspsyncd; its log says why it stopped"
+	switch code, text, err := get(ctx, s.Feed.Admin, "/readyz"); {
+	case err != nil:
+		f.fail("ocspsyncd", start, "%v", err)
+	case code != http.StatusOK:
+		f.fail("ocspsyncd", "docs/operations.md says what each reason means", "%s/readyz says %d: %s", s.Feed.Admin, code, text)
+	default:
+		f.ok("ocspsyncd", "%s/readyz says that it is ready", s.Feed.Admin)
+	}
+}
+
+func (s Site) feedKeys(f *findings) {
+	const fix = "have the feed's root sign a new key set in time: docs/feed-keys.md"
+	switch k := s.Feed.Keys; {
+	case len(s.Feed.Faults) > 0:
+	case k.Err != nil:
+		f.fail("feed keys", "compare feed.root with what the CA's staff says: the stored key set is not this root's", "%v", k.Err)
+	case k.Number == 0:
+		f.warn("feed keys", "start ocspsyncd: the first source brings one", "no key set is kept here yet")
+	case !s.Now().Before(k.Until):
+		f.fail("feed keys", fix, "all keys of set %d have ended, at %s", k.Number, k.Until.UTC().Format(time.RFC3339))
+	case k.Until.Sub(s.Now()) < keysWarning:
+		f.warn("feed keys", fix, "the last key of set %d ends in %s", k.Number, span(k.Until.Sub(s.Now())))
+	default:
+		f.ok("feed keys", "set %d is the pinned root's, its last key ends in %s", k.Number, span(k.Until.Sub(s.Now())))
+	}
+}
+
+// feedRows compares the rows with the newest checkpoint, and judges that one's age.
+func (s Site) feedRows(ctx context.Context, f *findings) {
+	const fix = "ocspsyncd's /readyz and log say which source fails"
+	kept, err := s.Store.FeedCopy(ctx)
+	if err != nil {
+		f.fail("feed", "look at the login's rights: ocspctl db user add", "%v", err)
+		return
+	}
+	note, err := s.Store.FeedNote(ctx)
+	switch age := s.Now().Sub(note.AsOf); {
+	case errors.Is(err, db.ErrNotSealed) && !kept.Anchored:
+		f.fail("feed", "start ocspsyncd: it seeds the site", "nothing was fetched yet")
+	case errors.Is(err, db.ErrNotSealed):
+		f.warn("feed", fix, "no checkpoint is kept yet")
+	case err != nil:
+		f.fail("feed", fix, "%v", err)
+	case age > s.Feed.StaleAfter:
+		f.warn("feed", fix, "the newest checkpoint is %s old, a source's may be %s", span(age), span(s.Feed.StaleAfter))
+	case !s.Feed.Mirror && note.Position != kept.Head.Position:
+		f.warn("feed", "wait a moment and look again", "the rows are at position %d, the newest checkpoint at %d", kept.Head.Position, note.Position)
+	default:
+		f.ok("feed", "the newest checkpoint is of position %d, segment %d, %s old", note.Position, note.Number, span(max(0, age)))
+	}
+}
+
+// feedSources judges each source, and whether one is left at all.
+func (s Site) feedSources(f *findings) {
+	reached, masters := 0, 0
+	for _, source := range s.Feed.Sources {
+		check := "source " + strings.TrimPrefix(source.URL, "https://")
+		if source.Master {
+			masters++
+		}
+		switch age := s.Now().Sub(source.AsOf); {
+		case source.Unreachable != nil:
+			f.warn(check, "is it up, and does a firewall let this site through?", "%v", source.Unreachable)
+			continue
+		case source.OtherKey:
+			f.fail(check, "ask its staff for the pin (ocspctl key pin there), and set it in feed.sources", "shows another TLS key than the pinned one")
+			continue
+		case source.Unknown:
+			f.fail(check, "tell its staff this pin: ocspctl responder add SITE --feed-pin PIN --apply at the master, feed.peers at a peer", "does not know this site's TLS key, pin %s", s.Feed.Pin)
+			continue
+		case source.Barred:
+			f.fail(check, "ask the CA's staff: ocspctl responder show SITE", "does not let this site in: it was suspended or revoked")
+			continue
+		case source.Forged != nil:
+			f.fail(check, "do not trust it; ask the CA's staff whether the keys were changed: docs/feed-keys.md", "%v", source.Forged)
+			continue
+		case age > s.Feed.StaleAfter:
+			f.warn(check, "is the master's ocspsyncd alive? ocspctl doctor there", "is at position %d, and was confirmed %s ago", source.Position, span(age))
+		default:
+			f.ok(check, "is at position %d, confirmed %s ago", source.Position, span(max(0, age)))
+		}
+		reached++
+	}
+	if reached == 0 {
+		f.fail("sources", "see the lines above", "none of %d is of use: the copy ages", len(s.Feed.Sources))
+	}
+	if masters == 0 && len(s.Feed.Sources) > 0 {
+		f.warn("sources", "set master: true at the master in feed.sources", "none is the master: nobody judges this site's clock, and it never hears that it is barred")
+	}
+}
+
+// mostBehind is how many octets of segments a relay may keep, as a multiple of its
+// snapshot: four until it takes a newer one, and what comes in thirty days.
+const mostBehind = 8
+
+func (s Site) feedFiles(ctx context.Context, f *findings) {
+	files, err := s.Store.FeedFiles(ctx)
+	if err != nil {
+		f.warn("feed files", "use a login of group ocsp_operator", "not looked at: %v", err)
+		return
+	}
+	text := fmt.Sprintf("%d segments with %s, %d snapshots with %s", files.Segments, octets(files.SegmentOctets), files.Snapshots, octets(files.SnapshotOctets))
+	if files.SegmentOctets > mostBehind*files.SnapshotOctets+1<<30 {
+		f.warn("feed files", "ocspsyncd's log says why it does not trim them", "%s: more than thirty days of a busy CA", text)
+		return
+	}
+	f.ok("feed files", "%s", text)
+}
+
+func octets(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func (s Site) feedPeers(f *findings) {
+	peers := max(0, len(s.Feed.Sources)-1)
+	switch {
+	case s.Feed.PreferPeers && peers < 2:
+		f.warn("peers", "name two peers or more after the master in feed.sources, or unset prefer_peers", "prefer_peers is set, and there are %d", peers)
+	case s.Feed.Peers > 0 && !s.Feed.Listens, s.Feed.PreferPeers && s.Feed.Peers == 0:
+		f.warn("peers", "set feed.listen and feed.peers, so that this site gives what it takes", "others may not fetch from here")
+	case s.Feed.Listens:
+		f.ok("peers", "%d may fetch from here", s.Feed.Peers)
+	}
+}

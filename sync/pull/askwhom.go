@@ -1,0 +1,131 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// inOrder is whom to ask for a serial: the master, or whoever stands first where none
+// is told to be it, then peers by lot.
+func (a *Asker) inOrder() []*feed.Client {
+	masters, peers := a.split()
+	if len(masters) == 0 && len(peers) > 0 {
+		masters, peers = peers[:1], peers[1:]
+	}
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	return append(masters, peers[:min(askPeers, len(peers))]...)
+}
+
+func (a *Asker) split() (masters, peers []*feed.Client) {
+	for _, s := range a.cfg.Sources {
+		if s.Master() {
+			masters = append(masters, s)
+		} else {
+			peers = append(peers, s)
+		}
+	}
+	return masters, peers
+}
+
+// Relay asks the master for a peer, and hands on what it signed, verified. Only the
+// master itself is asked, so that a question has one hop and no ring. It is
+// db.ErrNotSealed where no source is the master.
+func (a *Asker) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+	masters, _ := a.split()
+	if len(masters) == 0 {
+		return nil, db.ErrNotSealed
+	}
+	now := a.cfg.Now()
+	a.mu.Lock()
+	busy := now.Before(a.relaySilent) || !a.relayBucket.Take(now)
+	a.mu.Unlock()
+	if busy {
+		return nil, feed.ErrBusy
+	}
+	select {
+	case a.relays <- struct{}{}:
+		defer func() { <-a.relays }()
+	default:
+		return nil, feed.ErrBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, told, err := a.fetch(ctx, masters, issuer, serial)
+	if err != nil {
+		if ctx.Err() != nil || FaultOf(err) == Unreachable {
+			a.mu.Lock()
+			a.relaySilent = a.cfg.Now().Add(silentFor)
+			a.mu.Unlock()
+		}
+		return nil, err
+	}
+	parsed, err := feed.ParseTold(told)
+	return parsed.Note, err
+}
+
+// fetched is what came of asking one source.
+type fetched struct {
+	answer *feed.Answer
+	signed []byte
+	err    error
+}
+
+// fetch asks the sources in turn, the next one where one failed or is slow, and takes
+// the first answer that is verified.
+func (a *Asker) fetch(ctx context.Context, sources []*feed.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
+	_, keys, err := a.cfg.Store.FeedKeys(ctx)
+	if err != nil {
+		return nil, nil, local(err)
+	}
+	set, err := feed.OpenKeySet(keys, a.cfg.Origin, a.cfg.Root)
+	if err != nil {
+		return nil, nil, local(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	came := make(chan fetched, len(sources))
+	next := time.NewTimer(0)
+	defer next.Stop()
+	asked, left := 0, len(sources)
+	err = ErrGap // no source at all
+	for left > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-next.C:
+			if asked < len(sources) {
+				source := sources[asked]
+				asked++
+				go func() { came <- askOne(ctx, source, set, issuer, serial) }()
+				next.Reset(askNext)
+			}
+		case f := <-came:
+			if f.err == nil {
+				told, err := feed.Told{Keys: keys, Note: f.signed}.Marshal()
+				return f.answer, told, err
+			}
+			if left--; err == ErrGap || errors.Is(err, db.ErrNotSealed) { // the first fault tells most
+				err = f.err
+			}
+			next.Reset(0)
+		}
+	}
+	return nil, nil, err
+}
+
+func askOne(ctx context.Context, source *feed.Client, set *feed.KeySet, issuer [32]byte, serial db.Serial) fetched {
+	signed, err := source.Ask(ctx, issuer, serial)
+	if err != nil {
+		return fetched{err: err}
+	}
+	answer, err := set.OpenAnswer(signed)
+	if err == nil && (answer.Issuer != issuer || string(answer.Serial) != string(serial)) {
+		err = ErrMixed
+	}
+	return fetched{answer, signed, err}
+}
