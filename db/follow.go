@@ -108,9 +108,9 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 	return err
 }
 
-// Glance is a Look of one round trip: what changed after the given site_seq, at most
-// limit changes, is read at once. Changes gives them, for that site_seq and that limit
-// alone; a glance has nothing else than its fields.
+// Glance is a Look of one round trip: what changed after the given site_seq is read at
+// once, unless more than limit numbers were given out since. Changes gives them, for
+// that site_seq alone; a glance has nothing else than its fields.
 func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, error) {
 	ctx, cancel := context.WithTimeout(ctx, stallAfter)
 	defer cancel()
@@ -128,13 +128,14 @@ func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, err
 				return nil
 			})
 			return err
-		}, selectRecent, int64(after), limit+1)
+		}, "select * from ("+selectRecent+") c where (select max(site_seq) from certificate) <= $1 + $2 or (select max(site_seq) from certificate) is null", int64(after), limit)
 		read.exec("commit")
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking at the local database: %w", plain(err))
 	}
+	l.more = l.more || l.LastSeq > after+uint64(limit) // then nothing was read
 	return l, nil
 }
 

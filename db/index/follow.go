@@ -147,8 +147,8 @@ func (x *Index) heal(ctx context.Context) error {
 	return nil
 }
 
-// glanceRows is how many changes are read with the head: a segment of a quiet second.
-const glanceRows = 2000
+// glanceRows is how many changes are read with the head: two transactions of an import.
+const glanceRows = 10_000
 
 // glance looks in one round trip, where few certificates changed and nothing else, as
 // after nearly each segment. It says whether that was enough.

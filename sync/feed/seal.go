@@ -38,7 +38,8 @@ type SealerConfig struct {
 	// there are more than a few hundred, a fifth of it: a revocation takes along what
 	// waits, and every site's transaction for it is as long.
 	Wait time.Duration
-	// Gather is how many changes end the wait. Default 10,000.
+	// Gather is how many changes end the wait. Default 5,000, a transaction of an
+	// import: it waits until the sites have applied the ones before.
 	Gather int64
 	// Confirm is how long after the last checkpoint an idle head is confirmed.
 	// Default 60 s: at 5 s checkpoints alone would be 180 MB a month per site.
@@ -84,7 +85,7 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 		}
 	}
 	if cfg.Gather == 0 {
-		cfg.Gather = 10_000
+		cfg.Gather = 5_000
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
