@@ -155,8 +155,11 @@ const glanceRows = 10_000
 func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) {
 	began := x.cfg.Now()
 	l, err := x.store.Glance(ctx, x.seq, glanceRows)
+	if errors.Is(err, db.ErrNoHead) {
+		return v, false, nil // a look tells of it
+	}
 	if err != nil {
-		return v, false, nil // a look tells what is wrong, and may try again
+		return v, false, err
 	}
 	s, v := x.meet(ctx, l, began)
 	if v.kind != adoptable {

@@ -35,8 +35,8 @@ type SealerConfig struct {
 	// revoked when it is registered. One look costs about 0.3 ms of processor time.
 	Poll time.Duration
 	// Wait is how long changes that are no revocations are gathered. Default 1 s. Where
-	// there are more than a few hundred, a fifth of it: a revocation takes along what
-	// waits, and every site's transaction for it is as long.
+	// they are many, a tenth of it: a revocation takes along what waits, and every
+	// site's transaction for it is as long.
 	Wait time.Duration
 	// Gather is how many changes end the wait. Default 5,000, a transaction of an
 	// import: it waits until the sites have applied the ones before.
@@ -53,7 +53,7 @@ type SealerConfig struct {
 }
 
 // crowd is how many changes do not wait as long as few: a site takes 250 in 3 ms.
-const crowd = 150
+const crowd = 75
 
 // callTimeout bounds one step at the master's database, which is near.
 const callTimeout = 30 * time.Second
@@ -194,7 +194,7 @@ func (s *Sealer) look(ctx context.Context) error {
 		s.since = now
 	}
 	count, waited := p.Position-s.sealed, now.Sub(s.since)
-	if p.Urgent || waited >= s.cfg.Wait || count >= s.cfg.Gather || count >= crowd && waited >= s.cfg.Wait/5 {
+	if p.Urgent || waited >= s.cfg.Wait || count >= s.cfg.Gather || count >= crowd && waited >= s.cfg.Wait/10 {
 		return s.seal(ctx)
 	}
 	return nil

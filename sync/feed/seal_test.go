@@ -415,7 +415,7 @@ func TestSealsWhatTheDatabaseAnnounces(t *testing.T) {
 	t.Fatal("no announced revocation was sealed")
 }
 
-// Many changes wait a fifth as long as few: a revocation takes along what waits.
+// Many changes wait a tenth as long as few: a revocation takes along what waits.
 func TestManyChangesWaitLess(t *testing.T) {
 	m := newMaster(t)
 	var ahead atomic.Int64
