@@ -210,7 +210,8 @@ func (t FeedTable) current(read *trip, states map[string]Change, old map[string]
 			}
 			issuers, serials = append(issuers, int32(issuer)), append(serials, serial)
 		}
-		sql += " join unnest($1::int[], $2::bytea[]) as k(i, s) on t.issuer_id = k.i and t.serial = k.s"
+		// OFFSET 0: one look-up in the index per key. A join may read the whole table.
+		sql = "select c.* from unnest($1::int[], $2::bytea[]) as k(i, s), lateral (" + sql + " where t.issuer_id = k.i and t.serial = k.s offset 0) c"
 		args = []any{issuers, serials}
 	}
 	read.rows(func(rows pgx.Rows) error {

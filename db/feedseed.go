@@ -22,23 +22,27 @@ type FeedSeed struct {
 
 // SeedFromFeed replaces the site's copy by a snapshot's rows in one transaction:
 // until it commits, readers see the old rows. What does not have the signed counts
-// and digests, or would take back a permanent revocation that an intact copy
-// knows, changes nothing.
+// and digests is ErrDiverged, what would take back a permanent revocation that an
+// intact copy knows ErrRevocationsLost; both change nothing.
+//
+// The rows are counted here, on their way: what the database then holds ocspd counts
+// before it answers from it.
 func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
 	var seeded Seeded
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		seed := &seed{tx: tx, head: from.Head}
-		if err := seed.stageFeed(ctx, from); err != nil {
+		empty, err := seed.empty(ctx)
+		if err != nil {
 			return err
 		}
-		swap, cancel := context.WithTimeout(ctx, swapBase+time.Duration(from.Head.Certificates.Count)*swapPerRow)
-		defer cancel()
-		if err := seed.swapFeed(swap, from); err != nil {
-			return err
+		if empty {
+			err = seed.fill(ctx, from)
+		} else {
+			err = seed.replace(ctx, from)
 		}
 		seeded = seed.Seeded
 		seeded.Head = from.Head
-		return nil
+		return err
 	})
 	if err != nil {
 		return Seeded{}, fmt.Errorf("seeding from the feed: %w", plain(err))
@@ -46,9 +50,38 @@ func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error)
 	return seeded, nil
 }
 
-// stageFeed copies the rows into temporary tables and recounts them there; nobody
-// waits for it.
-func (s *seed) stageFeed(ctx context.Context, from FeedSeed) error {
+// empty says whether this site has no copy at all, and keeps other writers out if so.
+func (s *seed) empty(ctx context.Context) (bool, error) {
+	const look = `select not exists (select from feed_head) and not exists (select from issuer) and not exists (select from certificate)
+		and not exists (select from responder_certificate) and not exists (select from correction)`
+	var empty bool
+	err := s.tx.QueryRow(ctx, look).Scan(&empty)
+	if err == nil && empty {
+		if _, err = s.tx.Exec(ctx, "lock table "+feedTableNames+" in exclusive mode"); err == nil {
+			err = s.tx.QueryRow(ctx, look).Scan(&empty)
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for an earlier copy: %w", err)
+	}
+	return empty, nil
+}
+
+// feedTableNames are always locked in this order, feed_head first: readers lock alike.
+var feedTableNames = strings.TrimSuffix(strings.TrimPrefix(lockReaders, "lock table "), " in access share mode")
+
+// fill writes the rows into the empty tables: nobody sees them before the commit, and
+// nobody waits.
+func (s *seed) fill(ctx context.Context, from FeedSeed) error {
+	if err := s.load(ctx, from, ""); err != nil {
+		return err
+	}
+	return s.finish(ctx, from)
+}
+
+// replace copies the rows into temporary tables, for which nobody waits, and then puts
+// them in the place of the old ones.
+func (s *seed) replace(ctx context.Context, from FeedSeed) error {
 	for _, t := range FeedTables {
 		sql := "create temp table seed_" + t.Name + " (like public." + t.Name + " including defaults) on commit drop"
 		if t.Code == CertificateTable {
@@ -58,43 +91,15 @@ func (s *seed) stageFeed(ctx context.Context, from FeedSeed) error {
 			return fmt.Errorf("preparing the copy: %w", err)
 		}
 	}
-	n := from.Snapshot
-	for i := range from.Chunks {
-		body, rows, err := from.Chunk(ctx, i)
-		if err != nil {
-			return err
-		}
-		for _, t := range FeedTables {
-			if err := t.stage(ctx, s.tx, rows); err != nil {
-				return err
-			}
-		}
-		if err := keepChunk(ctx, s.tx, n, i, body); err != nil {
-			return err
-		}
+	if err := s.load(ctx, from, "seed_"); err != nil {
+		return err
 	}
 	if _, err := s.tx.Exec(ctx, "analyze seed_certificate"); err != nil {
 		return fmt.Errorf("preparing the copy: %w", err)
 	}
-	return s.verify(ctx)
-}
-
-// stage copies the rows that are this table's.
-func (t FeedTable) stage(ctx context.Context, tx pgx.Tx, rows []Change) error {
-	at := 0
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"seed_" + t.Name}, t.columns, pgx.CopyFromFunc(func() ([]any, error) {
-		for ; at < len(rows); at++ {
-			if rows[at].Table == t.Code {
-				at++
-				return t.values(rows[at-1].Content)
-			}
-		}
-		return nil, nil
-	}))
-	if err != nil {
-		return fmt.Errorf("staging %s: %w", t.Name, err)
-	}
-	return nil
+	swap, cancel := context.WithTimeout(ctx, swapBase+time.Duration(from.Head.Certificates.Count)*swapPerRow)
+	defer cancel()
+	return s.swapFeed(swap, from)
 }
 
 // swapFeed puts the staged rows in the place of the old ones. Readers wait from
@@ -103,18 +108,16 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 	if err := s.compare(ctx); err != nil {
 		return err
 	}
-	// Always this order, feed_head first: readers lock alike.
-	tables := strings.TrimSuffix(strings.TrimPrefix(lockReaders, "lock table "), " in access share mode")
 	if _, err := s.tx.Exec(ctx, "set local lock_timeout = '30s'"); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "lock table "+tables+" in access exclusive mode"); err != nil {
+	if _, err := s.tx.Exec(ctx, "lock table "+feedTableNames+" in access exclusive mode"); err != nil {
 		return fmt.Errorf("locking the site's tables: %w", err)
 	}
 	if err := s.guard(ctx); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "truncate "+tables); err != nil {
+	if _, err := s.tx.Exec(ctx, "truncate "+feedTableNames); err != nil {
 		return fmt.Errorf("emptying the site's tables: %w", err)
 	}
 	for _, t := range FeedTables {
@@ -123,6 +126,11 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 			return fmt.Errorf("filling %s: %w", t.Name, err)
 		}
 	}
+	return s.finish(ctx, from)
+}
+
+// finish makes the rows the copy of the signed head, and keeps the manifest.
+func (s *seed) finish(ctx context.Context, from FeedSeed) error {
 	var write trip
 	from.Head.queue(&write, from.PurgeBefore)
 	from.Anchor.queue(&write)

@@ -75,8 +75,13 @@ type Look struct {
 // ErrNoHead when the site was never seeded. Everything in a look, head and rows,
 // belongs to the same moment.
 func (s *Store) Look(ctx context.Context, f func(context.Context, *Look) error) error {
+	return again(ctx, func() error { return s.look(ctx, f) })
+}
+
+// again tries a look that PostgreSQL may give up.
+func again(ctx context.Context, look func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := s.look(ctx, f)
+		err := look()
 		if err == nil {
 			return nil
 		}
@@ -108,14 +113,14 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 	return err
 }
 
-// Glance is a Look of one round trip: what changed after the given site_seq, at most
-// limit changes, is read at once. Changes gives them, for that site_seq and that limit
-// alone; a glance has nothing else than its fields.
+// Glance is a Look of one round trip: what changed after the given site_seq is read at
+// once, unless more than limit numbers were given out since. Changes gives them, for
+// that site_seq alone; a glance has nothing else than its fields.
 func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, error) {
-	ctx, cancel := context.WithTimeout(ctx, stallAfter)
+	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
 	var l *Look
-	err := s.ask(ctx, func(read *trip) error {
+	queue := func(read *trip) error {
 		l = &Look{alive: func() {}, after: after}
 		for _, part := range strings.Split(beginLook, "; ") {
 			read.exec(part)
@@ -128,13 +133,14 @@ func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, err
 				return nil
 			})
 			return err
-		}, selectRecent, int64(after), limit+1)
+		}, "select * from ("+selectRecent+") c where (select max(site_seq) from certificate) <= $1 + $2 or (select max(site_seq) from certificate) is null", int64(after), limit)
 		read.exec("commit")
 		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("looking at the local database: %w", plain(err))
 	}
+	if err := again(ctx, func() error { return s.ask(ctx, queue) }); err != nil {
+		return nil, err
+	}
+	l.more = l.more || l.LastSeq > after+uint64(limit) // then nothing was read
 	return l, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -17,15 +19,28 @@ const (
 	// import stops waiting for the sites: it is dead or stuck, and none of the others
 	// shall suffer for it.
 	pacePatience = 20 * time.Second
+	// guestPatience is how long a site that follows the feed may lack something; it alone
+	// is not waited for then, until it keeps up again.
+	guestPatience = 10 * time.Second
+	// guestFresh is how long ago a site that follows the feed may have come, to be waited
+	// for from the begin: it comes every 75 s while nothing happens.
+	guestFresh = 90 * time.Second
+	// guestNear is how many changes it may lack then. One that catches up after an outage
+	// is not waited for.
+	guestNear = 50_000
 )
 
 // Pace keeps a bulk writer from running ahead of the sites: what is written
 // after it waits behind it at each of them.
 type Pace struct {
-	store *Store
-	marks []int64 // WAL positions after the last transactions, oldest first
-	gone  bool    // a site did not move: no more waiting
+	store  *Store
+	marks  []paceMark // after the last transactions, oldest first
+	gone   bool       // a replica did not move: no more waiting for those
+	guests paceGuests
 }
+
+// paceMark is how far the master was.
+type paceMark struct{ wal, position int64 }
 
 // NewPace returns the pace for one bulk writer, which calls Wait before each of
 // its transactions. Not safe for concurrent use.
@@ -34,34 +49,33 @@ func (s *Store) NewPace() *Pace { return &Pace{store: s} }
 // Wait returns when every site that follows has applied all but the last few of
 // the transactions before. It does not wait for sites that are away.
 func (p *Pace) Wait(ctx context.Context) error {
-	if p.gone {
-		return nil
+	mark, err := p.mark(ctx)
+	if err != nil {
+		return err
 	}
-	var here int64
-	if err := p.store.pool.QueryRow(ctx, "select (pg_current_wal_lsn() - '0/0')::bigint").Scan(&here); err != nil {
-		return fmt.Errorf("asking how far the sites are: %w", plain(err))
+	p.marks = append(p.marks, mark)
+	var target paceMark // of the first transactions: nothing is waited for, but who follows is seen
+	if len(p.marks) > paceAhead {
+		target = p.marks[len(p.marks)-paceAhead]
+		p.marks = append(p.marks[:0], p.marks[len(p.marks)-paceAhead:]...)
 	}
-	if p.marks = append(p.marks, here); len(p.marks) <= paceAhead {
-		return nil
-	}
-	target := p.marks[len(p.marks)-paceAhead]
-	p.marks = append(p.marks[:0], p.marks[len(p.marks)-paceAhead:]...)
 	tick := time.NewTicker(paceLook)
 	defer tick.Stop()
 	last, moved := int64(-1), time.Now()
 	for {
-		var wrote *int64
-		if err := p.store.pool.QueryRow(ctx, "select replicas_wrote()").Scan(&wrote); err != nil {
-			return fmt.Errorf("asking how far the sites are: %w", plain(err))
+		wrote, guests, err := p.look(ctx)
+		if err != nil {
+			return err
 		}
-		if wrote == nil || *wrote >= target {
-			return nil
+		behind := p.guests.behind(guests, mark.position, target.position, time.Now())
+		if wrote != nil && *wrote < target.wal && !p.gone {
+			if *wrote != last {
+				last, moved = *wrote, time.Now()
+			}
+			p.gone = time.Since(moved) > pacePatience
+			behind = behind || !p.gone
 		}
-		if *wrote != last {
-			last, moved = *wrote, time.Now()
-		}
-		if time.Since(moved) > pacePatience {
-			p.gone = true
+		if !behind {
 			return nil
 		}
 		select {
@@ -70,4 +84,92 @@ func (p *Pace) Wait(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func (p *Pace) mark(ctx context.Context) (paceMark, error) {
+	var m paceMark
+	err := p.store.ask(ctx, func(read *trip) error {
+		read.row(func(row pgx.Row) error { return row.Scan(&m.wal, &m.position) },
+			"select (pg_current_wal_lsn() - '0/0')::bigint, coalesce((select position from feed_head), 0)")
+		return nil
+	})
+	if err != nil {
+		return m, fmt.Errorf("asking how far the master is: %w", plain(err))
+	}
+	return m, nil
+}
+
+// paceGuest is what the master noted of a site that follows the feed.
+type paceGuest struct {
+	Site     string
+	Position int64
+	Age      time.Duration // since it came
+}
+
+// look reads how far the sites are: the last of those that replicate, nil where none
+// does, and those that follow the feed.
+func (p *Pace) look(ctx context.Context) (wrote *int64, guests []paceGuest, err error) {
+	err = p.store.ask(ctx, func(read *trip) error {
+		read.row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
+		read.rows(func(rows pgx.Rows) (err error) {
+			guests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (paceGuest, error) {
+				var g paceGuest
+				var age float64
+				err := row.Scan(&g.Site, &g.Position, &age)
+				g.Age = time.Duration(age * float64(time.Second))
+				return g, err
+			})
+			return err
+		}, "select site, position, extract(epoch from clock_timestamp() - seen_at)::float8 from feed_guest")
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("asking how far the sites are: %w", plain(err))
+	}
+	return wrote, guests, nil
+}
+
+// paceGuests are the sites that follow the feed, as a bulk writer knows them. How far
+// it is a site says itself: a false one holds an import up, but not for long.
+type paceGuests struct {
+	known map[string]*knownGuest
+	began time.Time
+	last  time.Time // look before
+}
+
+type knownGuest struct {
+	position int64
+	reached  time.Time     // when it last had nothing to do
+	awaited  bool          // it keeps up, as far as one can see
+	waited   time.Duration // for it, in all
+}
+
+// behind says whether a site that is waited for has not reached the target, at time now
+// of this machine. Waited for are those that came lately and lacked little when they
+// were seen first, and those that move and have reached a target since; until they do
+// not reach one for guestPatience, or have taken four fifths of the time.
+func (p *paceGuests) behind(guests []paceGuest, head, target int64, now time.Time) bool {
+	if p.known == nil {
+		*p = paceGuests{known: map[string]*knownGuest{}, began: now, last: now}
+	}
+	passed, behind := now.Sub(p.last), false
+	p.last = now
+	for _, g := range guests {
+		known := p.known[g.Site]
+		if known == nil {
+			known = &knownGuest{position: g.Position, reached: now, awaited: g.Age <= guestFresh && head-g.Position <= guestNear}
+			p.known[g.Site] = known
+		}
+		switch {
+		case g.Position >= target:
+			known.awaited = known.awaited || g.Position != known.position
+			known.reached = now
+		case known.awaited:
+			known.waited += passed
+			known.awaited = now.Sub(known.reached) <= guestPatience && known.waited <= guestPatience+now.Sub(p.began)*4/5
+			behind = behind || known.awaited
+		}
+		known.position = g.Position
+	}
+	return behind
 }

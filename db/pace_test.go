@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
@@ -27,5 +28,73 @@ func TestPaceWaitsForNobody(t *testing.T) {
 	cancel()
 	if err := pace.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("waiting after the end: %v", err)
+	}
+}
+
+// A bulk writer goes on when the master's guest book says that the site which follows
+// the feed has what it wrote, and not before.
+func TestPaceFollowsTheGuestBook(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ca, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_ca")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ca.Close()
+	who := db.Act{User: "tester", Why: "test"}
+	if err := store.InitHead(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
+		t.Fatal(err)
+	}
+	saw := func(position int64) {
+		t.Helper()
+		if err := store.SawFeedGuests(t.Context(), []db.FeedGuest{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := dbtest.Connect(t, dsn)
+	write := func() int64 {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "update feed_head set position = position + 5000"); err != nil {
+			t.Fatal(err)
+		}
+		head, err := store.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return head.Position
+	}
+	saw(0)
+	pace, began := ca.NewPace(), time.Now()
+	for range 2 {
+		if err := pace.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		write()
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- pace.Wait(t.Context()) }()
+	select {
+	case err := <-waited:
+		if time.Since(began) < 9*time.Second { // else the site was silent for too long
+			t.Fatalf("did not wait for the site: %v", err)
+		}
+		waited <- err
+	case <-time.After(300 * time.Millisecond):
+	}
+	saw(5000)
+	select {
+	case err := <-waited:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("waits for ever")
 	}
 }

@@ -51,8 +51,9 @@ func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 		// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
 		err = s.ask(ctx, func(read *trip) error {
 			read.row(func(row pgx.Row) error { return row.Scan(&p.Urgent) }, `select exists (
-			  select from change_tx t join change_body b using (xid) where t.last > $1 and b.op <> 'D'
-			  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000'))`, after)
+			  select from change_tx t, lateral (select from change_body b where b.xid = t.xid and b.op <> 'D'
+			  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000') limit 1) b
+			  where t.last > $1)`, after)
 			return nil
 		})
 	}
@@ -91,11 +92,13 @@ type Sealing struct {
 // another round trip.
 const readAhead = 2000
 
+// The index is looked into per transaction (OFFSET 0): a join may read all changes
+// that there ever were.
 const selectChanges = `select position, op = 'D', ascii(tbl::text), content from (
-		  select t.first - 1 + row_number() over (partition by b.xid order by b.id) as position, b.op, b.tbl, b.content
-		  from (select xid, min(first) as first from change_tx where xid in (select xid from change_tx where last > $1) group by xid) t
-		  join change_body b using (xid)) c
-		where position > $1 order by position`
+	  select t.first - 1 + row_number() over (partition by t.xid order by b.id) as position, b.op, b.tbl, b.content
+	  from (select xid, min(first) as first from change_tx where xid = any(array(select xid from change_tx where last > $1)) group by xid) t,
+	  lateral (select b.id, b.op, b.tbl, b.content from change_body b where b.xid = t.xid offset 0) b) c
+	where position > $1 order by position`
 
 // Changes reads the changes after a position, up to the head, in order.
 func (w *Sealing) Changes(ctx context.Context, after int64) ([]Change, error) {

@@ -147,16 +147,19 @@ func (x *Index) heal(ctx context.Context) error {
 	return nil
 }
 
-// glanceRows is how many changes are read with the head: a segment of a quiet second.
-const glanceRows = 2000
+// glanceRows is how many changes are read with the head: two transactions of an import.
+const glanceRows = 10_000
 
 // glance looks in one round trip, where few certificates changed and nothing else, as
 // after nearly each segment. It says whether that was enough.
 func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) {
 	began := x.cfg.Now()
 	l, err := x.store.Glance(ctx, x.seq, glanceRows)
+	if errors.Is(err, db.ErrNoHead) {
+		return v, false, nil // a look tells of it
+	}
 	if err != nil {
-		return v, false, nil // a look tells what is wrong, and may try again
+		return v, false, err
 	}
 	s, v := x.meet(ctx, l, began)
 	if v.kind != adoptable {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,57 @@ func bothWays(ctx context.Context, o options) ([]row, error) {
 		}
 		rows = append(rows, some...)
 	}
+	if strings.Contains(o.ways, "import") {
+		some, err := importing(ctx, o)
+		if err != nil {
+			return nil, fmt.Errorf("importing: %w", err)
+		}
+		for _, r := range some {
+			r.Name = "import, one site by each way: " + r.Name
+			rows = append(rows, r)
+		}
+	}
 	return rows, nil
+}
+
+// importing times an import of o.certs certificates in a fleet of both ways, and
+// revocations meanwhile.
+func importing(ctx context.Context, o options) ([]row, error) {
+	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 2, Sync: "mixed", BasePort: o.basePort, Progress: os.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
+	var imported []row
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		imported, err = imports(ctx, f, o)
+		done <- err
+	}()
+	var took []time.Duration
+	o.revocations = 1
+	for {
+		select {
+		case err := <-done:
+			if err != nil || len(took) == 0 {
+				return nil, errors.Join(err, errors.New("no revocation was seen during the import"))
+			}
+			slices.Sort(took)
+			rows := imported[1:2]
+			return append(rows, []row{
+				{"revocations meanwhile", float64(len(took)), ""},
+				{"commit to revoked at all sites meanwhile, p50", took[len(took)/2].Seconds(), "s"},
+				{"commit to revoked at all sites meanwhile, worst", took[len(took)-1].Seconds(), "s"},
+			}...), nil
+		case <-time.After(time.Second):
+		}
+		one, err := revokeEach(ctx, f, o)
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, one...)
+	}
 }
 
 func oneWay(ctx context.Context, sync string, o options) ([]row, error) {

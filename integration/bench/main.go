@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&o.basePort, "base-port", 18700, "first port of the fleet")
 	flag.StringVar(&o.out, "out", ".run/bench.json", "where the figures go")
 	flag.StringVar(&o.parts, "parts", "fleet,sync", "what to measure, with commas: fleet, sync, withdraw")
-	flag.StringVar(&o.ways, "ways", "feed,logical,seed", "which ways of syncing, and seed: the seeding of a site by the feed")
+	flag.StringVar(&o.ways, "ways", "feed,logical,seed,import", "which ways of syncing; seed: the seeding of a site by the feed; import: an import in a fleet of both, with revocations meanwhile")
 	flag.Parse()
 	if *bare != "" {
 		fail(serveBare(*bare, *size))

@@ -30,6 +30,22 @@ var act = db.Act{User: "bench", Why: "bench"}
 // certificates that were good everywhere before, at moments that have nothing to do
 // with the seconds in which others are gathered.
 func revocations(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
+	last, err := revokeEach(ctx, f, o)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(last)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return []row{
+		{"commit to revoked at all sites, p50", ms(last[len(last)/2]), "ms"},
+		{"commit to revoked at all sites, p90", ms(last[len(last)*90/100]), "ms"},
+		{"commit to revoked at all sites, p99", ms(last[len(last)*99/100]), "ms"},
+		{"commit to revoked at all sites, worst", ms(last[len(last)-1]), "ms"},
+	}, nil
+}
+
+// revokeEach returns how long each took, until the last site said so.
+func revokeEach(ctx context.Context, f *fleet.Fleet, o options) ([]time.Duration, error) {
 	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return nil, err
@@ -49,7 +65,7 @@ func revocations(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) 
 			return nil, err
 		}
 	}
-	var last []time.Duration // until the last site says so
+	var last []time.Duration
 	for _, serial := range serials {
 		if _, err := awaitAll(ctx, f, f.Issuers[issuer], serial, ocsp.Good); err != nil {
 			return nil, err
@@ -64,14 +80,7 @@ func revocations(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) 
 		}
 		last = append(last, took)
 	}
-	slices.Sort(last)
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return []row{
-		{"commit to revoked at all sites, p50", ms(last[len(last)/2]), "ms"},
-		{"commit to revoked at all sites, p90", ms(last[len(last)*90/100]), "ms"},
-		{"commit to revoked at all sites, p99", ms(last[len(last)*99/100]), "ms"},
-		{"commit to revoked at all sites, worst", ms(last[len(last)-1]), "ms"},
-	}, nil
+	return last, nil
 }
 
 // askEvery is the pause between two questions to a site: without one the asking

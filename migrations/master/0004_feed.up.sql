@@ -30,7 +30,8 @@ grant select on segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk to
 alter table responder add constraint responder_feed_key_pin check (octet_length(feed_key_pin) = 32);
 create unique index responder_feed_key_pin_key on responder (feed_key_pin);
 
--- What the master saw of each site that fetched from it: for people, no more.
+-- What the master saw of each site that fetched from it: for people, and for the pace
+-- of imports.
 create table feed_guest (
   site     text primary key references responder,
   position bigint not null,     -- that the site said it has
@@ -80,4 +81,4 @@ alter function feed_keys_add(bigint, bytea, text, text) owner to ocsp_owner;
 revoke all on function responder_feed_pin, feed_keys_add from public;
 grant execute on function responder_feed_pin, feed_keys_add to ocsp_operator;
 grant select, insert, update on feed_guest to ocsp_publisher;
-grant select on feed_guest to ocsp_operator;
+grant select on feed_guest to ocsp_operator, ocsp_ca;  -- ocsp_ca: who imports waits for the sites

@@ -22,8 +22,11 @@ type Guestbook struct {
 	// Run's alone: until when a site that was taken out stays.
 	leaving map[Pin]time.Time
 
-	mu   sync.Mutex // guards seen
-	seen map[string]db.FeedGuest
+	moved chan struct{} // a site went on by many changes: an import may wait for it
+
+	mu    sync.Mutex // guards what follows
+	seen  map[string]db.FeedGuest
+	noted map[string]int64 // position that was written down last
 }
 
 const (
@@ -35,11 +38,16 @@ const (
 	Farewell = 1500 * time.Millisecond
 	// noteEvery is how often it is written down who came.
 	noteEvery = 5 * time.Second
+	// manyChanges is how far a site goes on to have that written down at once, which is
+	// what an import waits for: a fifth of one of its transactions.
+	manyChanges = 1000
+	// noteGap is the least time between two such notes: all sites go on together.
+	noteGap = 20 * time.Millisecond
 )
 
 // NewGuestbook keeps guests by the roster in store, by a login in ocsp_publisher.
 func NewGuestbook(store *db.Store, guests *Guests, log *slog.Logger) *Guestbook {
-	return &Guestbook{store: store, guests: guests, log: log, every: rosterEvery, seen: map[string]db.FeedGuest{}}
+	return &Guestbook{store: store, guests: guests, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedGuest{}, noted: map[string]int64{}}
 }
 
 // Run reads the roster until ctx ends; it returns nil then. While the database is
@@ -50,15 +58,20 @@ func (b *Guestbook) Run(ctx context.Context) error {
 	var trouble trouble
 	var noted time.Time
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-b.moved:
+			if err = b.writeSoon(ctx); err == nil {
+				continue
+			}
 		case <-timer.C:
-		}
-		err := b.look(ctx)
-		if now := time.Now(); err == nil && (now.Sub(noted) >= noteEvery || b.parting(now)) {
-			noted = now
-			err = b.write(ctx)
+			err = b.look(ctx)
+			if now := time.Now(); err == nil && (now.Sub(noted) >= noteEvery || b.parting(now)) {
+				noted = now
+				err = b.write(ctx)
+			}
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -119,11 +132,22 @@ func (b *Guestbook) parting(now time.Time) bool {
 	return false
 }
 
+// writeSoon writes down who came, with those who come just after.
+func (b *Guestbook) writeSoon(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(noteGap):
+	}
+	return b.write(ctx)
+}
+
 func (b *Guestbook) write(ctx context.Context) error {
 	b.mu.Lock()
 	seen := make([]db.FeedGuest, 0, len(b.seen))
-	for _, guest := range b.seen {
+	for site, guest := range b.seen {
 		seen = append(seen, guest)
+		b.noted[site] = guest.Position
 	}
 	clear(b.seen)
 	b.mu.Unlock()
@@ -141,11 +165,21 @@ func (b *Guestbook) Watch(h http.Handler) http.Handler {
 		if pin, ok := peerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
 			position, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 			if site, known := b.guests.Site(pin); known && err == nil && position >= 0 {
-				b.mu.Lock()
-				b.seen[site] = db.FeedGuest{Site: site, Position: position, SeenAt: time.Now()}
-				b.mu.Unlock()
+				b.came(site, position)
 			}
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+func (b *Guestbook) came(site string, position int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen[site] = db.FeedGuest{Site: site, Position: position, SeenAt: time.Now()}
+	if noted, known := b.noted[site]; !known || position-noted >= manyChanges {
+		select {
+		case b.moved <- struct{}{}:
+		default: // it is told already
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -393,4 +394,52 @@ func BenchmarkSealTenThousand(b *testing.B) {
 		b.StartTimer()
 		m.await(b, position)
 	}
+}
+
+// What is urgent is announced by the database: the sealer's own look may come late.
+func TestSealsWhatTheDatabaseAnnounces(t *testing.T) {
+	m := newMaster(t)
+	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Poll = 10*time.Minute, 10*time.Minute })
+	m.board.Await(t.Context(), time.Minute, func(db.FeedNote) bool { return true })
+	for n := uint64(1); n <= 60; n++ { // until it listens
+		serial := m.issue(t, n)
+		if _, _, err := m.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+			t.Fatal(err)
+		}
+		position := m.position(t)
+		if got := m.board.Await(t.Context(), time.Second, func(n db.FeedNote) bool { return n.Position >= position }); got.Position >= position {
+			m.history(t)
+			return
+		}
+	}
+	t.Fatal("no announced revocation was sealed")
+}
+
+// Many changes wait a tenth as long as few: a revocation takes along what waits.
+func TestManyChangesWaitLess(t *testing.T) {
+	m := newMaster(t)
+	var ahead atomic.Int64
+	m.seals(t, func(c *feed.SealerConfig) {
+		c.Wait = 5 * time.Hour
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	before := m.await(t, m.position(t))
+	conn := dbtest.Connect(t, m.dsn)
+	issue := func(first, n int) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "insert into certificate select 1, '\\x42'::bytea || int4send(g), '2099-01-01' from generate_series($1::int, $2) g", first, first+n-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issue(1, 10)
+	time.Sleep(200 * time.Millisecond) // it looks, and begins to wait
+	ahead.Store(int64(2 * time.Hour))
+	time.Sleep(200 * time.Millisecond)
+	if now := m.board.Newest(); now.Position != before.Position {
+		t.Errorf("few changes were sealed after two of five hours, at position %d", now.Position)
+	}
+	issue(11, 300)
+	ahead.Store(int64(4 * time.Hour)) // also where the first look was late
+	m.await(t, m.position(t))
+	m.history(t)
 }

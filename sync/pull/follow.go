@@ -249,7 +249,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 			if err == nil {
 				rows, err = s.OpenChunk(i, body)
 			}
-			missing = err
+			if ctx.Err() == nil { // else something else ended the seed
+				missing = err
+			}
 			return body, rows, err
 		},
 	})
