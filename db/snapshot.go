@@ -23,8 +23,8 @@ type Snapshot struct {
 
 // Rows hands every row of the replicated tables to each, as a change without a
 // position; Content is valid during the call. They come in the order of their keys:
-// a site that loads them so fills its index from left to right, and does not touch a
-// page of it for each row (measured: a third of the time).
+// a site that loads them so fills its index from left to right, and does not touch
+// another page of it for each row.
 func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 	for _, t := range FeedTables {
 		c := &copyReader{row: func(fields [2][]byte) error { return each(Change{Table: t.Code, Content: fields[1]}) }}

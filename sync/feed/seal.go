@@ -172,13 +172,8 @@ func (s *Sealer) look(ctx context.Context) error {
 		return err
 	}
 	now := s.cfg.Now()
-	renewed, err := s.ring.renew(ctx, now)
-	if err != nil {
+	if err := s.renew(ctx, now); err != nil {
 		return err
-	}
-	if renewed {
-		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
-		s.signedAt = time.Time{} // sites hear of it by the next checkpoint
 	}
 	switch {
 	case p.Epoch != s.epoch:
@@ -200,11 +195,24 @@ func (s *Sealer) look(ctx context.Context) error {
 	return nil
 }
 
+// renew takes a newer key set.
+func (s *Sealer) renew(ctx context.Context, now time.Time) error {
+	renewed, err := s.ring.renew(ctx, now)
+	if renewed {
+		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
+		s.signedAt = time.Time{} // sites hear of it by the next checkpoint
+	}
+	return err
+}
+
 // errIdle says that there is nothing to hurry for.
 var errIdle = errors.New("all is sealed")
 
 // hurry seals what the database announced, unless a look was faster.
 func (s *Sealer) hurry(ctx context.Context) error {
+	if err := s.renew(ctx, s.cfg.Now()); err != nil { // looks may not come while much is urgent
+		return err
+	}
 	err := s.sealUnless(ctx, func(w *db.Sealing) bool { return w.Head.Epoch == s.epoch && w.Head.Position == s.sealed })
 	if errors.Is(err, errIdle) {
 		return nil
