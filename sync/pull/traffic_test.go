@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
 	"ocspfleet/sync/pull"
 )
 
@@ -54,11 +55,16 @@ type traffic struct {
 
 func newTraffic(tb testing.TB) *traffic {
 	tb.Helper()
+	return newTrafficOf(tb, newMaster(tb))
+}
+
+func newTrafficOf(tb testing.TB, m *master) *traffic {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t := &traffic{master: newMaster(tb), site: newSite(tb), line: &counted{Listener: l}}
+	t := &traffic{master: m, site: newSite(tb), line: &counted{Listener: l}}
 	client := serveOn(tb, t.line, t.store, t.board, t.site.id, func(h http.Handler) http.Handler { return h })
 	t.site.pulls(tb, t.master, func(c *pull.Config) { c.Wait, c.Recount = 75*time.Second, time.Hour }, client)
 	t.site.equals(tb, t.master)
@@ -155,6 +161,24 @@ func BenchmarkTraffic(b *testing.B) {
 	b.ReportMetric(beat, "octets/confirmation")
 	b.ReportMetric(issue, "octets/certificate")
 	b.ReportMetric(revoke, "octets/revocation")
+	b.ReportMetric(month*minutes*beat/1e6, "idle-MB/month")
+	b.ReportMetric(month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat)/1e6, "busy-MB/month")
+}
+
+// The same with a master of 1 M certificates, a tenth of them revoked, and what a new
+// site's snapshot costs.
+func BenchmarkTrafficMillion(b *testing.B) {
+	m := newMaster(b)
+	dbtest.Exec(b, m.dsn, `insert into certificate select 1, '\x40' || substring(sha256(int4send(g)) for 15), timestamptz '2027-01-01' + g % 7776000 * interval '1 s',
+		case when g % 10 = 0 then timestamptz '2026-06-01' + g % 7776000 * interval '1 s' end, null from generate_series(1, 1000000) g`)
+	m.sealed(b)
+	t := newTrafficOf(b, m)
+	seed := float64(t.line.octets.Load())
+	var beat, issue, revoke float64
+	for b.Loop() {
+		beat, issue, revoke = t.costs(b, 1000)
+	}
+	b.ReportMetric(seed/1e6, "snapshot-MB")
 	b.ReportMetric(month*minutes*beat/1e6, "idle-MB/month")
 	b.ReportMetric(month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat)/1e6, "busy-MB/month")
 }
