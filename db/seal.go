@@ -51,8 +51,8 @@ func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 		// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
 		err = s.ask(ctx, func(read *trip) error {
 			read.row(func(row pgx.Row) error { return row.Scan(&p.Urgent) }, `select exists (
-			  select from change_tx t, lateral (select from change_body b where b.xid = t.xid and b.op <> 'D'
-			  and (b.tbl <> 'c' or substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000') limit 1) b
+			  select from change_tx t, lateral (select from change_body b where b.xid = t.xid
+			  and (b.tbl <> 'c' or b.op <> 'D' and substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000') limit 1) b
 			  where t.last > $1)`, after)
 			return nil
 		})

@@ -181,9 +181,14 @@ compute the hashes without us: docs/audit.md says how. Streams; memory does not
 grow with the number of entries.`,
 	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
 the certificate of each issuer (key, chain, use, life), the rights of ocspd's
-login, and its two ports. At the master: head, rows, heartbeat, PostgreSQL's
-settings, slots, sessions that hold the head, issuers, the sites' certificates, and
-the zone of their addresses with our key there (by an update that does nothing). It changes nothing. A warning is not yet an error: exit code 3
+login, and its two ports. Where ocspsyncd is configured to follow the signed feed
+(--ocspsyncd-config): the pinned root and its key set, each source as this site
+reaches it (its TLS key, whether it knows this site's, how fresh it is), the newest
+checkpoint, the files kept, the peers, and the clock against the master's. At the
+master: head, rows, heartbeat, PostgreSQL's settings, slots, sessions that hold the
+head, issuers, the sites' certificates, and the zone of their addresses with our key
+there (by an update that does nothing). It changes nothing. A warning is not yet an
+error: exit code 3
 only on a failure.`,
 	"config check": `Reports all faults at once, each with file, line, key and, for an unknown key, the
 nearest known one. ocspctl's own configuration unless --daemon names another: then

@@ -149,6 +149,9 @@ begin
           from oldt o left join public.%1$s n using (%6$s);
         insert into public.change_note (tbl, n, rows, digest)
           select %2$L, count(*), -count(*), -sum(public.row_digest(%4$s)) from oldt o having count(*) > 0;
+        if found and %2$L <> 'c' then
+          perform pg_notify('ocsp_urgent', '');
+        end if;
         return null;
       end $$;
       create trigger inserted after insert on public.%1$s referencing new table as newt

@@ -4,12 +4,13 @@ import (
 	"crypto/rand"
 	"math"
 	"net"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
 )
 
@@ -48,19 +49,25 @@ func (c countedConn) Write(b []byte) (int, error) {
 // traffic is a site that follows a master, over a counted line.
 type traffic struct {
 	*master
-	site *site
-	line *counted
+	site   *site
+	line   *counted
+	client *feed.Client
 }
 
 func newTraffic(tb testing.TB) *traffic {
+	tb.Helper()
+	return newTrafficOf(tb, newMaster(tb))
+}
+
+func newTrafficOf(tb testing.TB, m *master) *traffic {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t := &traffic{master: newMaster(tb), site: newSite(tb), line: &counted{Listener: l}}
-	client := serveOn(tb, t.line, t.store, t.board, t.site.id, func(h http.Handler) http.Handler { return h })
-	t.site.pulls(tb, t.master, func(c *pull.Config) { c.Wait, c.Recount = 75*time.Second, time.Hour }, client)
+	t := &traffic{master: m, site: newSite(tb), line: &counted{Listener: l}}
+	t.client = askedAt(tb, t.line, t.store, t.board, identity(tb), t.site.id, nil, true)
+	t.site.pulls(tb, t.master, func(c *pull.Config) { c.Wait, c.Recount = 75*time.Second, time.Hour }, t.client)
 	t.site.equals(tb, t.master)
 	return t
 }
@@ -92,6 +99,27 @@ func (t *traffic) cost(tb testing.TB, n int, do func(i int) error) float64 {
 	return float64(t.line.octets.Load()-began) / float64(n)
 }
 
+// visit is what a look at the master's clock costs, by the connection that is there.
+func (t *traffic) visit(tb testing.TB) float64 {
+	tb.Helper()
+	began := t.line.octets.Load()
+	const looks = 20
+	for range looks {
+		if _, err := t.client.Clock(tb.Context()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return float64(t.line.octets.Load()-began) / looks
+}
+
+// monthly is what a month of the seed's CA costs, and an idle one: the events, one
+// confirmation for each minute in which nothing else was signed, and the visits.
+func (t *traffic) monthly(tb testing.TB, beat, issue, revoke float64) (idle, busy float64) {
+	tb.Helper()
+	visits := month * minutes / visitMinutes * t.visit(tb)
+	return month*minutes*beat + visits, month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat) + visits
+}
+
 func (t *traffic) costs(tb testing.TB, n int) (beat, issue, revoke float64) {
 	tb.Helper()
 	serials := make([]db.Serial, n)
@@ -116,13 +144,13 @@ func (t *traffic) costs(tb testing.TB, n int) (beat, issue, revoke float64) {
 	return beat, issue, revoke
 }
 
-// The days that the traffic is told for, with one confirmation for each minute in
-// which nothing else was signed.
+// The days that the traffic is told for.
 const (
 	minutes        = 24 * 60
 	seedsIssued    = 1000
 	seedsRevoked   = 200
 	month          = 30
+	visitMinutes   = 4
 	monthlyAllowed = 30e6
 )
 
@@ -136,25 +164,45 @@ func seedsBeats() float64 {
 // An idle month, and a month of a CA that issues 1,000 and revokes 200 certificates
 // a day, cost a site at most 30 MB, TLS and HTTP included.
 func TestTrafficOfAMonthIsSmall(t *testing.T) {
-	beat, issue, revoke := newTraffic(t).costs(t, 40)
-	idle := month * minutes * beat
-	busy := month * (seedsIssued*issue + seedsRevoked*revoke + seedsBeats()*beat)
+	line := newTraffic(t)
+	beat, issue, revoke := line.costs(t, 40)
+	idle, busy := line.monthly(t, beat, issue, revoke)
 	t.Logf("octets for a confirmation %.0f, a certificate %.0f, a revocation %.0f; MB a month idle %.1f, busy %.1f", beat, issue, revoke, idle/1e6, busy/1e6)
 	if idle > monthlyAllowed || busy > monthlyAllowed {
 		t.Errorf("a month costs %.1f MB idle and %.1f MB busy, allowed are 30", idle/1e6, busy/1e6)
 	}
 }
 
-// The same with all events of ten days.
+// The same as a benchmark, with some more events.
 func BenchmarkTraffic(b *testing.B) {
 	t := newTraffic(b)
 	var beat, issue, revoke float64
 	for b.Loop() {
-		beat, issue, revoke = t.costs(b, 2000)
+		beat, issue, revoke = t.costs(b, 90) // one person revokes 100 an hour
 	}
 	b.ReportMetric(beat, "octets/confirmation")
 	b.ReportMetric(issue, "octets/certificate")
 	b.ReportMetric(revoke, "octets/revocation")
-	b.ReportMetric(month*minutes*beat/1e6, "idle-MB/month")
-	b.ReportMetric(month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat)/1e6, "busy-MB/month")
+	idle, busy := t.monthly(b, beat, issue, revoke)
+	b.ReportMetric(idle/1e6, "idle-MB/month")
+	b.ReportMetric(busy/1e6, "busy-MB/month")
+}
+
+// The same with a master of 1 M certificates, a tenth of them revoked, and what a new
+// site's snapshot costs.
+func BenchmarkTrafficMillion(b *testing.B) {
+	m := newMaster(b)
+	dbtest.Exec(b, m.dsn, `insert into certificate select 1, '\x40' || substring(sha256(int4send(g)) for 15), timestamptz '2027-01-01' + g % 7776000 * interval '1 s',
+		case when g % 10 = 0 then timestamptz '2026-06-01' + g % 7776000 * interval '1 s' end, null from generate_series(1, 1000000) g`)
+	m.sealed(b)
+	t := newTrafficOf(b, m)
+	seed := float64(t.line.octets.Load())
+	var beat, issue, revoke float64
+	for b.Loop() {
+		beat, issue, revoke = t.costs(b, 60) // one person revokes 100 an hour
+	}
+	b.ReportMetric(seed/1e6, "snapshot-MB")
+	idle, busy := t.monthly(b, beat, issue, revoke)
+	b.ReportMetric(idle/1e6, "idle-MB/month")
+	b.ReportMetric(busy/1e6, "busy-MB/month")
 }
