@@ -188,8 +188,7 @@ checkpoint, the files kept, the peers, and the clock against the master's. At th
 master: head, rows, heartbeat, PostgreSQL's settings, slots, sessions that hold the
 head, issuers, the sites' certificates, and the zone of their addresses with our key
 there (by an update that does nothing). It changes nothing. A warning is not yet an
-error: exit code 3
-only on a failure.`,
+error: exit code 3 only on a failure.`,
 	"config check": `Reports all faults at once, each with file, line, key and, for an unknown key, the
 nearest known one. ocspctl's own configuration unless --daemon names another: then
 that daemon is run with --check-config, which does everything short of listening.`,
