@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -151,7 +150,7 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 		seen.Barred = true
 	case errors.Is(err, feed.ErrOtherKey):
 		seen.OtherKey = true
-	case errors.Is(err, feed.ErrPin), rejected(err):
+	case errors.Is(err, feed.ErrPin):
 		seen.Unknown = true
 	case err != nil:
 		seen.Unreachable = err
@@ -185,10 +184,4 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 		}
 	}
 	return seen
-}
-
-// rejected says that the other side broke off the TLS handshake: it does not know our key.
-func rejected(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
 }

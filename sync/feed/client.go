@@ -207,7 +207,7 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 		c.answered.Store(true)
 		body, err = read(response, limit, watch, c.cfg.Stall)
 	} else {
-		err = c.unlisted(err, met.Load())
+		err = c.unlisted(ctx, err, met.Load())
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -218,16 +218,39 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	return body, response.Header.Get("ETag"), nil
 }
 
-// unlisted names what mends it when a source accepts the connection and closes it
-// without an answer: a key that is not on its list. Its alert may be lost on the way.
-func (c *Client) unlisted(err error, met bool) error {
-	const mend = "responder add --feed-pin at the master, feed.peers at a site"
-	switch alert := (*net.OpError)(nil); {
-	case errors.As(err, &alert) && alert.Op == "remote error":
-		return fmt.Errorf("%w: this side's key %s is not on its list (%s): %w", ErrPin, c.cfg.Identity.Pin, mend, err)
-	case met && !c.answered.Load():
-		return fmt.Errorf("%w (perhaps this side's key %s is not on its list: %s)", err, c.cfg.Identity.Pin, mend)
+// unlisted says when a source broke off because it does not know this side's key, and
+// what mends that. The alert that says so may be lost in the connection that ends with
+// it: where one was agreed on and nothing was ever answered, it is asked for once more.
+func (c *Client) unlisted(ctx context.Context, err error, met bool) error {
+	alert := err
+	if met && !c.answered.Load() && !isAlert(err) {
+		alert = c.listen(ctx)
 	}
+	if !isAlert(alert) {
+		return err
+	}
+	return fmt.Errorf("%w: this side's key %s is not on its list (responder add --feed-pin at the master, feed.peers at a site): %w",
+		ErrPin, c.cfg.Identity.Pin, alert)
+}
+
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// listen connects and says nothing, so that nothing is in an alert's way.
+func (c *Client) listen(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: c.cfg.Identity.ClientTLS(c.cfg.Pin)}).DialContext(ctx, "tcp", strings.TrimPrefix(c.base, "https://"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if until, bounded := ctx.Deadline(); bounded {
+		_ = conn.SetReadDeadline(until)
+	}
+	_, err = conn.Read(make([]byte, 1))
 	return err
 }
 
