@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
@@ -34,9 +36,19 @@ func (p *program) issuerSetCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
 	s.policy.flags(f)
+	f.VisitAll(unchanged)
 	s.given = func(flag string) bool { return f.Changed(flag) }
 	s.flags(cmd)
 	return cmd
+}
+
+// unchanged takes the default out of a policy flag's help: what is not given stays.
+func unchanged(f *pflag.Flag) {
+	f.DefValue = ""
+	if f.Value.Type() == "duration" {
+		f.DefValue = "0s"
+	}
+	f.Usage, _, _ = strings.Cut(f.Usage, " (default: ")
 }
 
 // onto is the policy of an issuer with what was given.
