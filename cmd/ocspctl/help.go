@@ -120,9 +120,9 @@ to the names in the DNS that they were taken from, as soon as it answers OCSP re
 by them (a minute at most; if not, run it again). For a new site, too: it puts one that
 never stood in the DNS at every name that has addresses of the kind.`,
 	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
-that follow each other, and writes a file for ca-sign. The key of a site is the one
-of its last certificate, or of the request given with --csr. A site that is revoked
-loses the certificates of the series, too, signed or not.`,
+that follow each other, and writes a file for ca-sign. The keys of a site are those
+of its last certificates, one of each kind, or of the request given with --csr. A site
+that is revoked loses the certificates of the series, too, signed or not.`,
 	"responder release": `Run from a timer at the master. Each certificate must be what was planned under its
 serial and bear the CA's signature. One that has not begun waits; nobody can use it
 before it is released, since sites take certificates from the rows alone.`,

@@ -41,7 +41,7 @@ func (p *program) responderBundleCommand() *cobra.Command {
 	f.StringVar(&b.csr, "csr", "", "the certificate request of the one SITE, a new one or with a new key, in `FILE`")
 	f.StringVar(&b.url, "url", "", "the `URL` of a new SITE's OCSP responder: it goes onto the roster")
 	f.StringVar(&b.out, "out", "", "write the bundle to `FILE`")
-	f.IntVar(&b.series.Count, "count", 8, "how many certificates per site")
+	f.IntVar(&b.series.Count, "count", 8, "how many certificates for each site's key")
 	f.DurationVar(&b.series.Every, "every", fleet.DefaultLife/2, "from the beginning of one to that of the next")
 	f.DurationVar(&b.series.Life, "life", fleet.DefaultLife, "how long each lives")
 	b.flags(cmd)
@@ -109,20 +109,24 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 	var list []fleet.BundledCert
 	var rows []db.Planned
 	for _, site := range b.wanted(roster, issuer.ID) {
-		proof := a.LastProof(roster, site, p.now())
+		proofs := a.LastProofs(roster, site, p.now())
 		if b.csr != "" {
-			if proof, err = readSmall(b.csr); err != nil {
+			csr, err := readSmall(b.csr)
+			if err != nil {
 				return fmt.Errorf("reading the certificate request: %w", err)
 			}
+			proofs = [][]byte{csr}
 		}
-		if proof == nil {
+		if len(proofs) == 0 {
 			return fmt.Errorf("site %q has no certificate of issuer %q to go by, or is not active: give its request with --csr", site, b.issuer)
 		}
-		certs, planned, err := a.Plan(site, proof, b.series, p.now(), rand.Reader)
-		if err != nil {
-			return err
+		for _, proof := range proofs {
+			certs, planned, err := a.Plan(site, proof, b.series, p.now(), rand.Reader)
+			if err != nil {
+				return err
+			}
+			list, rows = append(list, certs...), append(rows, planned...)
 		}
-		list, rows = append(list, certs...), append(rows, planned...)
 	}
 	if len(list) == 0 {
 		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)

@@ -147,18 +147,13 @@ func (a *Authority) prove(site string, proof []byte) (*Request, error) {
 	return &Request{Site: site, PublicKey: c.PublicKey, KeyHash: sha256.Sum256(c.RawSubjectPublicKeyInfo)}, nil
 }
 
-// LastProof is the newest certificate of an active site that this CA signed, DER;
-// nil: none.
-func (a *Authority) LastProof(roster []db.Responder, site string, now time.Time) []byte {
-	var last []byte
+// LastProofs are the newest certificates of an active site that this CA signed, one for
+// each kind of key that it has, DER; none: there is nothing to go by.
+func (a *Authority) LastProofs(roster []db.Responder, site string, now time.Time) [][]byte {
+	var last [][]byte
 	for _, r := range Renewals(roster, []*Authority{a}, now) {
-		if r.Site != site || r.Refused != "" {
-			continue
-		}
-		for _, row := range rowsOf(roster, a.Issuer.ID) {
-			if bytes.Equal(row.Serial, r.Serial) {
-				last = row.DER
-			}
+		if r.Site == site && r.Refused == "" {
+			last = append(last, r.der)
 		}
 	}
 	return last

@@ -37,6 +37,7 @@ type Renewal struct {
 	request   *Request
 	authority *Authority
 	life      time.Duration
+	der       []byte
 }
 
 // Alarming says that a certificate that should have been renewed was not.
@@ -121,7 +122,7 @@ func (a *Authority) renewal(row db.RosterCertificate, now time.Time) (Renewal, e
 		Site: site, Issuer: a.Issuer.Name, Kind: keyKind(c.PublicKey), Serial: row.Serial, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Left: float64(c.NotAfter.Sub(now)) / float64(whole), Due: now.Sub(c.NotBefore) >= whole/2,
 		request: &Request{Site: site, PublicKey: c.PublicKey, KeyHash: key}, authority: a,
-		life: min(max(life, minLife), maxLifeOf(a.Issuer.Policy.Profile)),
+		life: min(max(life, minLife), maxLifeOf(a.Issuer.Policy.Profile)), der: row.DER,
 	}
 	if now.Sub(c.NotAfter) > whole {
 		r.Refused = fmt.Sprintf("it ended at %s, too long ago to go by it: enrol the site anew (ocspctl responder add)", c.NotAfter.UTC().Format(time.RFC3339))

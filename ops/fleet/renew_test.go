@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -65,6 +66,23 @@ func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
 	}
 	if list[2].life != 30*24*time.Hour {
 		t.Errorf("site-b's next life is %s, unlike its last", list[2].life)
+	}
+}
+
+// A series is drawn up for each kind of key that a site has, by its newest certificate.
+func TestLastProofsAreOneOfEachKindOfKey(t *testing.T) {
+	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
+	before := rowAt(a, "site-a", p256(), 150*time.Hour, DefaultLife)
+	ec, rsa := rowAt(a, "site-a", p256(), 80*time.Hour, DefaultLife), rowAt(a, "site-a", rsa2048(), 90*time.Hour, DefaultLife)
+	roster := []db.Responder{
+		site("site-a", db.ResponderActive, before, rsa, ec),
+		site("site-b", db.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
+	}
+	if got := a.LastProofs(roster, "site-a", now); len(got) != 2 || !bytes.Equal(got[0], ec.DER) || !bytes.Equal(got[1], rsa.DER) {
+		t.Errorf("%d proofs: %x", len(got), got)
+	}
+	if got := a.LastProofs(roster, "site-b", now); len(got) != 0 {
+		t.Errorf("a suspended site has %d", len(got))
 	}
 }
 
