@@ -133,55 +133,33 @@ func (p *program) crlBundle(ctx context.Context, store *db.Store, b crlBundle) e
 }
 
 func (p *program) crlReleaseCommand() *cobra.Command {
-	var c change
-	cmd := p.verb("release BUNDLE", "publish the CRL of a signed bundle whose time has come; for a timer", `
+	return p.releaseCommand("publish the CRL of a signed bundle whose time has come; for a timer", `
 		ocspctl crl release crls-signed.json
-		ocspctl crl release crls-signed.json --why 'timer' --apply`,
-		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.crlRelease(ctx, store, args[0], c) })
-		})
-	c.flags(cmd)
-	return cmd
+		ocspctl crl release crls-signed.json --why 'timer' --apply`, p.crlRelease)
 }
 
-func (p *program) crlRelease(ctx context.Context, store *db.Store, path string, c change) error {
-	act, err := c.act()
+func (p *program) crlRelease(ctx context.Context, store *db.Store, r releasing) error {
+	if len(r.bundle.CRLs) == 0 {
+		return fmt.Errorf("%s holds no CRLs: those of ocspctl crl bundle do (certificates: ocspctl responder release)", r.path)
+	}
+	list, published, err := r.ca.ReleaseCRL(ctx, store, r.bundle, r.apply, p.now(), r.act)
 	if err != nil {
 		return err
 	}
-	b, err := readBundle(path)
-	if err != nil {
-		return err
-	}
-	if len(b.CRLs) == 0 {
-		return fmt.Errorf("%s holds no CRLs: those of ocspctl crl bundle do (certificates: ocspctl responder release)", path)
-	}
-	issuer, err := issuerNamed(ctx, store, b.Issuer)
-	if err != nil {
-		return err
-	}
-	a, err := fleet.PublicAuthority(issuer, p.now())
-	if err != nil {
-		return err
-	}
-	list, published, err := a.ReleaseCRL(ctx, store, b, c.apply, p.now(), act)
-	if err != nil {
-		return err
-	}
-	view := bundleView{outcome: outcome{"crl release", c.apply, false}, Issuer: b.Issuer, CRLURL: b.CRLURL, File: &path, Certificates: []bundleCertView{}}
-	view.lists(b)
+	view := bundleView{outcome: outcome{"crl release", r.apply, false}, Issuer: r.bundle.Issuer, CRLURL: r.bundle.CRLURL, File: &r.path, Certificates: []bundleCertView{}}
+	view.lists(r.bundle)
 	waiting := 0
-	for i, r := range list {
-		view.CRLs[i].Action = new(r.Action)
-		view.Changed = view.Changed || r.Action == "published"
-		if r.Action == "waiting" {
+	for i, done := range list {
+		view.CRLs[i].Action = new(done.Action)
+		view.Changed = view.Changed || done.Action == "published"
+		if done.Action == "waiting" {
 			waiting++
 		}
 	}
 	if err := p.print(view, view.tell); err != nil {
 		return err
 	}
-	return p.judgeReleased(ctx, store, issuer, published, waiting)
+	return p.judgeReleased(ctx, store, r.issuer, published, waiting)
 }
 
 // judgeReleased says what is wrong with the CRL that the sites serve now, and whether

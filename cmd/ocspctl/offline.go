@@ -276,46 +276,60 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 }
 
 func (p *program) responderReleaseCommand() *cobra.Command {
-	var c change
-	cmd := p.verb("release BUNDLE", "put those certificates of a signed bundle among the rows whose time has come; for a timer", `
+	return p.releaseCommand("put those certificates of a signed bundle among the rows whose time has come; for a timer", `
 		ocspctl responder release signed.json
-		ocspctl responder release signed.json --why 'timer' --apply`,
-		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderRelease(ctx, store, args[0], c) })
+		ocspctl responder release signed.json --why 'timer' --apply`, p.responderRelease)
+}
+
+// releasing is a signed bundle, and whose it is.
+type releasing struct {
+	path   string
+	bundle *fleet.Bundle
+	issuer db.Issuer
+	ca     *fleet.Authority
+	apply  bool
+	act    db.Act
+}
+
+// releaseCommand is a verb that takes a signed bundle.
+func (p *program) releaseCommand(short, example string, do func(context.Context, *db.Store, releasing) error) *cobra.Command {
+	var c change
+	cmd := p.verb("release BUNDLE", short, example, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+		return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+			r := releasing{path: args[0], apply: c.apply}
+			var err error
+			if r.act, err = c.act(); err != nil {
+				return err
+			}
+			if r.bundle, err = readBundle(r.path); err != nil {
+				return err
+			}
+			if r.issuer, err = issuerNamed(ctx, store, r.bundle.Issuer); err != nil {
+				return err
+			}
+			if r.ca, err = fleet.PublicAuthority(r.issuer, p.now()); err != nil {
+				return err
+			}
+			return do(ctx, store, r)
 		})
+	})
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) responderRelease(ctx context.Context, store *db.Store, path string, c change) error {
-	act, err := c.act()
+func (p *program) responderRelease(ctx context.Context, store *db.Store, r releasing) error {
+	if len(r.bundle.Certificates) == 0 {
+		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", r.path)
+	}
+	list, err := r.ca.Release(ctx, store, r.bundle, r.apply, p.now(), r.act)
 	if err != nil {
 		return err
 	}
-	b, err := readBundle(path)
-	if err != nil {
-		return err
-	}
-	if len(b.Certificates) == 0 {
-		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", path)
-	}
-	issuer, err := issuerNamed(ctx, store, b.Issuer)
-	if err != nil {
-		return err
-	}
-	a, err := fleet.PublicAuthority(issuer, p.now())
-	if err != nil {
-		return err
-	}
-	list, err := a.Release(ctx, store, b, c.apply, p.now(), act)
-	if err != nil {
-		return err
-	}
-	view := bundleView{outcome: outcome{"responder release", c.apply, false}, Issuer: b.Issuer, File: &path}
-	for _, r := range list {
-		at := slices.IndexFunc(b.Certificates, func(c fleet.BundledCert) bool { return c.Serial == r.Serial })
-		view.Certificates = append(view.Certificates, viewBundled(b.Certificates[at], "", r.Action))
-		view.Changed = view.Changed || r.Action == "released"
+	view := bundleView{outcome: outcome{"responder release", r.apply, false}, Issuer: r.bundle.Issuer, File: &r.path}
+	for _, done := range list {
+		at := slices.IndexFunc(r.bundle.Certificates, func(c fleet.BundledCert) bool { return c.Serial == done.Serial })
+		view.Certificates = append(view.Certificates, viewBundled(r.bundle.Certificates[at], "", done.Action))
+		view.Changed = view.Changed || done.Action == "released"
 	}
 	return p.print(view, view.tell)
 }
