@@ -124,11 +124,13 @@ func awaits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s never held %q; last: %s", args[0], args[1], last)
 }
 
-// hangup sends SIGHUP to the program that was started last.
+// hangup sends SIGHUP to all programs in the background.
 func hangup(ts *testscript.TestScript, neg bool, args []string) {
 	running := ts.BackgroundCmds()
 	if neg || len(args) != 0 || len(running) == 0 {
 		ts.Fatalf("usage: hangup, with a program in the background")
 	}
-	ts.Check(running[len(running)-1].Process.Signal(syscall.SIGHUP))
+	for _, cmd := range running {
+		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+	}
 }

@@ -73,6 +73,8 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 		return ExitDone
 	}
 
+	// Who reloads services sends it to all: it ends none of ours. ocspsyncd asks for it.
+	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
