@@ -56,7 +56,7 @@ test: deps-test ## run every test, as on a fresh machine (at most 15 minutes on 
 test-short: deps ## run the quick tests
 	go test -short -timeout 5m ./...
 
-check: deps ## format, vet, staticcheck, go.mod, import order
+check: deps ## format, vet, staticcheck, go.mod, import order, known vulnerabilities
 	@unformatted=$$(gofmt -l . && $(TOOL) gofumpt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -64,6 +64,7 @@ check: deps ## format, vet, staticcheck, go.mod, import order
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	go test -count=1 -run '^TestRooms' ./integration
+	@sh .ci/vuln
 
 fuzz: deps ## fuzz each target for FUZZTIME (seconds: 30s, minutes: 8m)
 	@sh .ci/fuzz $(FUZZTIME)
