@@ -103,7 +103,7 @@ func TestIssuedCertificateIsADelegatedResponders(t *testing.T) {
 					a := newCA(t, caKey, profile, nil)
 					a.Issuer.Policy.CRLURL = "http://ocsp.example/crl/ca"
 					c := issue(t, a, request(t, key))
-					zlinted(t, c)
+					zlinted(t, c, profile)
 					roots := x509.NewCertPool()
 					roots.AddCert(a.Certificate)
 					if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}}); err != nil {
