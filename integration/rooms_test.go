@@ -61,16 +61,17 @@ var rooms = []room{
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "ops/fleet", "signer/wire"}, reasonOps},
 	{"cmd/internal/boot", nil, "it starts and stops any daemon and knows no domain word"},
+	{"cmd/internal/front", nil, "it bounds any public listener and knows no domain word"},
 	{"cmd/internal/manual", nil, "it writes pages and knows no domain word"},
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
 		"cmd/ocspd",
-		[]string{"cmd/internal/boot", "db", "db/index", "hsm", "migrations", "signer/...", "sync/feed"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "db", "db/index", "hsm", "migrations", "signer/...", "sync/feed"},
 		"the internet-facing process holds no operator code and nothing that writes a database; of sync only what verifies a checkpoint",
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "db", "migrations", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "db", "migrations", "sync/..."},
 		"who writes the site's rows must not reach the OCSP key",
 	},
 	{
@@ -109,6 +110,7 @@ var fences = []fence{
 	{"github.com/miekg/pkcs11", []string{"hsm/..."}, "the token is met as crypto.Signer"},
 	{"github.com/miekg/dns", []string{"ops/zone"}, "DNS updates are one replaceable piece"},
 	{"github.com/go-chi/chi", []string{"signer", "sync/feed", "cmd/internal/boot", "integration/bench"}, "only what listens routes"},
+	{"github.com/pires/go-proxyproto", []string{"cmd/internal/front"}, "who a client is, is said in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "command lines belong to the programs"},
 	{"go.yaml.in/yaml", []string{"cmd/...", "integration/fleet"}, "configuration is read by the programs, strictly, through boot"},
 	{"testing", []string{"db/dbtest", "integration/..."}, "production code holds no test code"},

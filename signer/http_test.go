@@ -73,7 +73,7 @@ func startSite(tb testing.TB, edit ...func(*http.Server)) (*rig, string) {
 		f(server)
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(LimitListener(listener, 100)) }()
+	go func() { done <- server.Serve(listener) }()
 	tb.Cleanup(func() {
 		_ = server.Close()
 		<-done

@@ -3,13 +3,10 @@ package signer
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // NewServer returns an HTTP server with the limits of a public OCSP listener.
@@ -27,10 +24,6 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 		ErrorLog:                     slog.NewLogLogger(complaints{logger.Handler()}, slog.LevelDebug),
 	}
 }
-
-// LimitListener accepts at most n connections at once; more wait in the kernel's
-// queue. n x (4 KiB + 4 KiB of net/http's buffers + stacks) is about 16 KiB each.
-func LimitListener(l net.Listener, n int) net.Listener { return netutil.LimitListener(l, n) }
 
 // complaints turns the text of net/http into log entries. A slow or broken
 // client is none of the operator's business: debug.

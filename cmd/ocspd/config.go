@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/signer"
@@ -52,8 +53,19 @@ type Config struct {
 	// Default 5s; 0s behind nothing.
 	DrainDelay time.Duration `yaml:"drain_delay"`
 	// MaxConnections bounds the public listener. Default 4096: at 20 kB each
-	// that is 80 MB. More wait in the kernel's queue.
+	// that is 80 MB. One more closes the connection that has waited longest without a
+	// whole request, never one whose request is worked on; where there is none, it waits
+	// in the kernel's queue.
 	MaxConnections int `yaml:"max_connections"`
+	// MaxHalfOpen bounds the connections of one client, an IPv4 address or an IPv6 /64
+	// network, on which no whole request has come yet. Default 64: a request comes in one
+	// round trip, so that thousands behind one address stay far below. One more closes the
+	// client's oldest. Loopback and trusted proxies themselves have no such bound.
+	MaxHalfOpen int `yaml:"max_half_open"`
+	// TrustedProxies are those in front that name the client they speak for; nobody else
+	// is believed. Default none: who connects is the client, and a proxy or CDN not
+	// named here is one client, with max_half_open. The first that matches counts.
+	TrustedProxies []TrustedProxy `yaml:"trusted_proxies"`
 	// CacheMB bounds the cache of signatures, in MiB. Default 64, room for
 	// 35,000 answers. -1 turns it off: each answer is then signed anew.
 	CacheMB int64 `yaml:"cache_mb"`
@@ -70,6 +82,21 @@ type Database struct {
 	DSN string `yaml:"dsn"`
 	// PasswordFile holds the password, one line, readable by ocspd alone.
 	PasswordFile string `yaml:"password_file"`
+}
+
+// TrustedProxy is a proxy in front; exactly one of proxy_protocol and header is set.
+type TrustedProxy struct {
+	// Address is from where it connects: 192.0.2.7, or a network, 192.0.2.0/24.
+	Address string `yaml:"address"`
+	// ProxyProtocol says that each of its connections begins with a PROXY header, of
+	// version 1 or 2 (HAProxy: send-proxy-v2). One that does not is closed, whoever else
+	// connects from there: a proxy on this machine takes an address of its own
+	// (HAProxy: source 127.0.0.2), so that ocspctl can still ask from 127.0.0.1.
+	ProxyProtocol bool `yaml:"proxy_protocol"`
+	// Header is the one in which it names the client in each request, X-Real-IP or
+	// X-Forwarded-For: the last address counts. The proxy must set it or append to it,
+	// never pass on what the client sent.
+	Header string `yaml:"header"`
 }
 
 // Feed says what is believed of the signed feed.
@@ -119,7 +146,7 @@ type Issuer struct {
 }
 
 func defaults() Config {
-	return Config{Admin: "127.0.0.1:9080", ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
+	return Config{Admin: "127.0.0.1:9080", ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, MaxHalfOpen: front.DefaultHalfOpen, CacheMB: 64, Poll: time.Second}
 }
 
 // Check judges what strict reading cannot.
@@ -162,6 +189,14 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.MaxConnections < 1 {
 		report("max_connections", "is "+strconv.Itoa(c.MaxConnections)+": want at least 1")
 	}
+	if c.MaxHalfOpen < 1 {
+		report("max_half_open", "is "+strconv.Itoa(c.MaxHalfOpen)+": want at least 1")
+	}
+	for i, proxy := range c.TrustedProxies {
+		if _, err := proxy.proxy(); err != nil {
+			report(fmt.Sprintf("trusted_proxies[%d]", i), err.Error())
+		}
+	}
 	if c.CacheMB == 0 || c.CacheMB < -1 {
 		report("cache_mb", "wants a size in MiB, or -1 for no cache")
 	}
@@ -193,6 +228,26 @@ func (c *Config) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
 		})
 	}
 	return all
+}
+
+// front stands before the public listener.
+func (c *Config) front(log *slog.Logger, metrics *front.Metrics) (*front.Front, error) {
+	cfg := front.Config{Max: c.MaxConnections, HalfOpen: c.MaxHalfOpen, Metrics: metrics, Log: log}
+	for _, trusted := range c.TrustedProxies {
+		proxy, err := trusted.proxy()
+		if err != nil {
+			return nil, fmt.Errorf("reading the trusted proxies: %w", err)
+		}
+		cfg.Proxies = append(cfg.Proxies, proxy)
+	}
+	return front.New(cfg), nil
+}
+
+func (p TrustedProxy) proxy() (front.Proxy, error) {
+	if p.ProxyProtocol == (p.Header != "") {
+		return front.Proxy{}, fmt.Errorf("wants either proxy_protocol: true or a header")
+	}
+	return front.NewProxy(p.Address, p.Header)
 }
 
 func (c *Config) database() db.Config {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db"
 	"ocspfleet/db/index"
 	"ocspfleet/hsm"
@@ -74,6 +75,10 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
+	clients, err := cfg.front(env.Log, front.NewMetrics(registry, "ocspd"))
+	if err != nil {
+		return err
+	}
 	if env.CheckOnly {
 		return nil
 	}
@@ -89,14 +94,15 @@ func run(ctx context.Context, env boot.Env) error {
 		}
 		return reasons
 	}}
-	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin, false); err != nil {
+	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
 	plan.AddWorker("token", tokens.Run)
 	plan.AddWorker("token watchdog", func(ctx context.Context) error { return tokens.Watch(ctx, cfg.ExitWhenStuck) })
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("responder", responder.Run)
-	plan.AddServer("ocsp", signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log), signer.LimitListener(public, cfg.MaxConnections))
+	server := signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log)
+	plan.AddServer("ocsp", server, clients.Attach(server, public))
 	env.Log.InfoContext(ctx, "ocspd started")
 	return plan.Run(ctx)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -26,6 +28,9 @@ type wiring struct {
 	plan     *boot.Plan
 	registry *prometheus.Registry
 }
+
+// defaultConnections of the feed's listener.
+const defaultConnections = 2048
 
 // retryPause is the pause after a source failed; it doubles up to 16 s, the longest
 // that a site may overlook that the master is back.
@@ -156,7 +161,11 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed
 	server.TLSConfig = identity.ServerTLS(guests)
 	// A stop ends long polls at once: who asks has other sources.
 	server.BaseContext = func(net.Listener) context.Context { return ctx }
-	w.plan.AddServer("feed", server, tls.NewListener(listener, server.TLSConfig))
+	clients := front.New(front.Config{
+		Max: cmp.Or(w.cfg.Feed.MaxConnections, defaultConnections), HalfOpen: front.DefaultHalfOpen,
+		Metrics: front.NewMetrics(w.registry, "ocspsyncd_feed"), Log: w.env.Log,
+	})
+	w.plan.AddServer("feed", server, tls.NewListener(clients.Attach(server, listener), server.TLSConfig))
 	return nil
 }
 

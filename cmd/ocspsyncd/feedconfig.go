@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -34,6 +35,10 @@ type Feed struct {
 	// Listen is where the feed is served: ":9443". Required at the master; a site
 	// that has it relays what it verified. Only pinned keys come in.
 	Listen string `yaml:"listen"`
+	// MaxConnections bounds that listener. Default 2048: at 40 kB each that is 80 MB. A
+	// site has one or two. One more closes the connection that has waited longest, before
+	// its TLS handshake or between requests; one client may have 64 that wait so.
+	MaxConnections int `yaml:"max_connections"`
 	// Public lets shared caches in front keep segments and snapshots.
 	Public bool `yaml:"public"`
 	// Confirm is how often an idle master signs that nothing is new: the least age
@@ -92,6 +97,12 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	}
 	if f.Confirm < 0 || f.Confirm > 15*time.Minute {
 		report("feed.confirm", "wants at most 15m, 0s for the default")
+	}
+	switch {
+	case f.MaxConnections < 0:
+		report("feed.max_connections", "is "+strconv.Itoa(f.MaxConnections)+": want at least 1, or 0 for the default")
+	case f.MaxConnections > 0 && f.Listen == "":
+		report("feed.max_connections", "is of no use without feed.listen")
 	}
 	if f.StaleAfter < 0 {
 		report("feed.stale_after", "cannot be negative")

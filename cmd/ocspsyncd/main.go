@@ -51,7 +51,7 @@ func run(ctx context.Context, env boot.Env) error {
 		return nil
 	}
 	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(context.Context) []string { return ready() }}
-	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin, false); err != nil {
+	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
 	env.Log.InfoContext(ctx, "ocspsyncd started")

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -47,6 +49,7 @@ func NewRegistry() *prometheus.Registry {
 // Handler serves /healthz, /readyz, /metrics, /debug/pprof/ and /debug/loglevel.
 func (a *Admin) Handler() http.Handler {
 	r := chi.NewRouter()
+	r.Use(forLoopback)
 	// healthz says that the process can answer, no more: who restarts on it
 	// must not restart a daemon whose database is down.
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -60,6 +63,32 @@ func (a *Admin) Handler() http.Handler {
 	r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return r
+}
+
+// forLoopback refuses requests for another host than this machine. A web page whose
+// name an attacker makes point to 127.0.0.1 (DNS rebinding) would else read profiles and
+// metrics with the browser of whoever opens it here; the browser names that host.
+// HTTP/1.0 checks of balancers name none, which no browser does.
+func forLoopback(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isLoopback(r.Host) {
+			http.Error(w, "this listener answers for 127.0.0.1, [::1] and localhost alone", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isLoopback judges a Host header, with its port or without.
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if host == "" || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	return err == nil && addr.IsLoopback()
 }
 
 // readiness is the body of /readyz.
@@ -103,14 +132,14 @@ func (a *Admin) setLevel(w http.ResponseWriter, r *http.Request) {
 }
 
 // ListenAdmin listens on addr for the admin. An address that is not loopback is
-// refused unless allowRemote: profiles and metrics tell much, and nobody logs in.
-func ListenAdmin(ctx context.Context, addr string, allowRemote bool) (net.Listener, error) {
+// refused: profiles and metrics tell much, and nobody logs in.
+func ListenAdmin(ctx context.Context, addr string) (net.Listener, error) {
 	resolved, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("resolving the admin address %q: %w", addr, err)
 	}
-	if !resolved.IP.IsLoopback() && !allowRemote {
-		return nil, fmt.Errorf("listening for the admin on %q: it is not a loopback address: choose 127.0.0.1, or allow it explicitly", addr)
+	if !resolved.IP.IsLoopback() {
+		return nil, fmt.Errorf("listening for the admin on %q: it is not a loopback address: choose 127.0.0.1", addr)
 	}
 	return Listen(ctx, addr)
 }

@@ -1,0 +1,71 @@
+package front
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a connection was closed to make room.
+const (
+	reasonClient = "client" // its client had too many that were half-open
+	reasonFull   = "full"   // all were taken
+)
+
+// How a trusted proxy failed to name its client.
+const (
+	reasonPROXY  = "proxy_protocol" // no PROXY header, or a broken one
+	reasonHeader = "header"         // no address in it
+)
+
+// Metrics counts connections. A nil *Metrics counts nothing.
+type Metrics struct {
+	connections [states]prometheus.Gauge
+	cuts        map[string]prometheus.Counter // by reason; not changed after NewMetrics
+	faults      map[string]prometheus.Counter // by reason; not changed after NewMetrics
+}
+
+// NewMetrics registers the metrics of a listener, each with the prefix:
+//
+//	_connections{state}            connections now: half_open, idle, working
+//	_connections_cut_total{reason} closed to make room: client, full
+//	_proxy_faults_total{reason}    what of a trusted proxy named no client: proxy_protocol, header
+func NewMetrics(registry prometheus.Registerer, prefix string) *Metrics {
+	counters := func(name, help string, reasons ...string) map[string]prometheus.Counter {
+		all := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{"reason"})
+		registry.MustRegister(all)
+		by := map[string]prometheus.Counter{}
+		for _, reason := range reasons {
+			by[reason] = all.WithLabelValues(reason)
+		}
+		return by
+	}
+	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: prefix + "_connections", Help: "Connections of the listener by what they do.",
+	}, []string{"state"})
+	registry.MustRegister(connections)
+	m := &Metrics{
+		cuts: counters("_connections_cut_total", "Waiting connections closed to make room: too many of one client, or all taken.",
+			reasonClient, reasonFull),
+		faults: counters("_proxy_faults_total", "Connections or requests of a trusted proxy that do not name their client as configured.",
+			reasonPROXY, reasonHeader),
+	}
+	for s := range states {
+		m.connections[s] = connections.WithLabelValues(s.String())
+	}
+	return m
+}
+
+func (m *Metrics) moved(s state, by float64) {
+	if m != nil {
+		m.connections[s].Add(by)
+	}
+}
+
+func (m *Metrics) cut(reason string) {
+	if m != nil {
+		m.cuts[reason].Inc()
+	}
+}
+
+func (m *Metrics) unnamed(reason string) {
+	if m != nil {
+		m.faults[reason].Inc()
+	}
+}
