@@ -154,7 +154,7 @@ func assertVerified(t *testing.T, store *db.Store) {
 // refused runs SQL that must fail, with want in the error's text.
 func refused(t *testing.T, dsn, want, sql string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
+	conn, err := dbtest.Dial(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ package dbtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -70,6 +71,9 @@ func New(tb testing.TB, role migrations.Role) string {
 	if err := exec(s.DSN("postgres"), "create database "+name+" template "+template); err != nil {
 		tb.Fatal(err)
 	}
+	if err := exec(s.DSN(name), strings.Join(migrations.DatabaseGrants(name, role), "; ")); err != nil {
+		tb.Fatal(err) // a template's own rights are not copied with it
+	}
 	tb.Cleanup(func() {
 		// A subscription or slot left in it refuses the drop; it ends with the server.
 		if err := exec(s.DSN("postgres"), "drop database "+name+" with (force)"); err != nil {
@@ -123,10 +127,23 @@ func As(dsn, role string) string {
 	return dsn + "&options=" + url.QueryEscape("-crole="+role)
 }
 
+// Dial connects; the session finds the internals without their schema's name, as those
+// of package db do.
+func Dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "set search_path = public, ocsp_internal, pg_temp"); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return conn, nil
+}
+
 // Connect opens a connection that is closed when the test ends.
 func Connect(tb testing.TB, dsn string) *pgx.Conn {
 	tb.Helper()
-	conn, err := pgx.Connect(tb.Context(), dsn)
+	conn, err := Dial(tb.Context(), dsn)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -170,7 +187,7 @@ func makeDatabase(s *pgserver.Server, name string, role migrations.Role) error {
 func exec(dsn, sql string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, dsn)
+	conn, err := Dial(ctx, dsn)
 	if err != nil {
 		return fmt.Errorf("connecting for %q: %w", sql, err)
 	}
