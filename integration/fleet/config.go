@@ -173,6 +173,11 @@ issuers:
 # How fresh the copy is, only what was signed under this key says.
 feed: {root: {{quote .Root}}, state: {{quote .State}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
 {{- end}}
+# A proxy on this machine that names its clients: HAProxy from 127.0.0.2 by the PROXY
+# protocol, nginx by a header (deploy/).
+trusted_proxies:
+  - {address: 127.0.0.2, proxy_protocol: true}
+  - {address: 127.0.0.1, header: X-Real-IP}
 # Production: the load balancer's check interval times its failure count, plus one.
 drain_delay: 1s
 log_level: info
