@@ -18,7 +18,7 @@ create table ocsp_internal.revocation_tally (
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk')),
+  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -148,9 +148,36 @@ begin
   end case;
 end $$;
 
+-- What a request for another crl_url names, with the one that it replaces.
+create function ocsp_internal.crl_url_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  url constant text := p_what->>'crl_url';
+  was public.issuer;
+begin
+  select * into was from public.issuer where id = (p_what->>'issuer')::int;
+  if not found then
+    raise exception 'there is no issuer %', p_what->>'issuer' using errcode = 'no_data_found';
+  elsif url is null or url !~ '^(http://[^/?#]+/[^?#]+)?$' or octet_length(url) > 255 then
+    raise exception 'crl_url %: want http://HOST/PATH of at most 255 octets, or nothing', left(url, 300) using errcode = 'check_violation';
+  elsif url = was.crl_url then
+    raise exception 'the crl_url of issuer % is that already', was.name using errcode = 'check_violation';
+  end if;
+  return jsonb_build_object('issuer', was.id, 'crl_url', url, 'before', was.crl_url);
+end $$;
+
+create function ocsp_internal.crl_url_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.issuer set crl_url = p_what->>'crl_url', policy_version = policy_version + 1
+    where id = (p_what->>'issuer')::int and crl_url = p_what->>'before';
+  if not found then
+    raise exception 'issuer % has another crl_url now than the request says', p_what->>'issuer'
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Request it anew.';
+  end if;
+end $$;
+
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
--- one}; bulk: {"count": 500}.
+-- one}; bulk: {"count": 500}; issuer crl_url: {"issuer": 1, "crl_url": "http://..."}.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -160,6 +187,8 @@ begin
     raise exception 'a request for approval says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   elsif p_act = 'cert correct' then
     filed := ocsp_internal.correction_filed(p_what);
+  elsif p_act = 'issuer crl_url' then
+    filed := ocsp_internal.crl_url_filed(p_what);
   elsif p_act <> 'bulk' or (p_what->>'count')::bigint not between 1 and 1000000000 then
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
@@ -186,8 +215,8 @@ begin
   return a;
 end $$;
 
--- The second person agrees: a correction is made at once, in this transaction; a
--- bulk becomes the requester's allowance for 24 hours.
+-- The second person agrees: a correction or a crl_url is made at once, in this
+-- transaction; a bulk becomes the requester's allowance for 24 hours.
 create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -204,6 +233,11 @@ begin
   perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
+    return;
+  end if;
+  if a.act = 'issuer crl_url' then
+    perform ocsp_internal.crl_url_make(a.what);
+    perform ocsp_internal.note('issuer set', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
   perform ocsp_internal.correction_make(a.what);
