@@ -13,7 +13,7 @@ import (
 // Store speaks to one database of the fleet, a site's or the master's. Safe for
 // concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
+	pool conns
 }
 
 // Config says how to reach a database.
