@@ -87,7 +87,7 @@ func ParseAnswer(text string) (*Answer, error) {
 	a.KeySet, a.Epoch, a.Position = l.number(l.value("keys")), l.number(l.value("epoch")), l.number(l.value("position"))
 	a.Issuer = l.hash(l.value("issuer"))
 	serial, err := hex.DecodeString(l.value("serial"))
-	if err != nil || !AskableSerial(serial) {
+	if err != nil || db.Serial(serial).Check() != nil {
 		l.fail("a serial", "")
 	}
 	a.Serial = serial
@@ -128,12 +128,6 @@ func (a *Answer) status(l *lines) {
 		l.fail("status", value)
 	}
 	a.Issued, a.Status.NotAfter = true, l.time(l.value("not_after"))
-}
-
-// AskableSerial says whether a serial can have been issued at all: 1 to 20 octets in
-// their shortest form, not negative (RFC 5280 section 4.1.2.2).
-func AskableSerial(s db.Serial) bool {
-	return len(s) > 0 && len(s) <= db.MaxSerialLen && s[0] < 0x80 && (len(s) == 1 || s[0] != 0 || s[1] >= 0x80)
 }
 
 // OpenAnswer reads an answer that a key which the set names for answers has signed.
