@@ -159,7 +159,7 @@ begin
   for r in select s.*, i.profile from ocsp_internal.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
-    if r.profile = 'br' then
+    if not ocsp_internal.knows_hold(r.issuer_id) then
       with gone as (
         delete from public.responder_certificate c where (c.issuer_id, c.serial) = (r.issuer_id, r.serial)
           returning c.fingerprint, c.issuer_id, c.serial, c.site, c.key_hash, c.der)
@@ -318,6 +318,7 @@ declare
   a record;
   is_state text;
 begin
+  perform ocsp_internal.refuse_trying('responder_login_open');
   select state into is_state from ocsp_internal.responder where name = p_site for share;
   if (is_state = 'active') is distinct from p_open then
     raise exception 'site % is %: its login is not to be %', p_site, is_state, case when p_open then 'opened' else 'closed' end
@@ -341,6 +342,7 @@ declare
   a record;
   ended bigint := 0;
 begin
+  perform ocsp_internal.refuse_trying('responder_cut');
   select * into a from public.responder_access(p_site);
   if a.login is null then
     return 0;
@@ -357,6 +359,7 @@ declare
   s record;
   dropped bigint := 0;
 begin
+  perform ocsp_internal.refuse_trying('responder_slots_drop');
   if (select state from ocsp_internal.responder where name = p_site) is distinct from 'revoked' then
     raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
   end if;
