@@ -135,7 +135,7 @@ func (p *program) keyCSR(token *hsm.Token, site, label, out string) error {
 	}{site, viewKey(key), textOrNil(out), string(csr)}
 	return p.print(result, func(t *table) {
 		if out == "" {
-			t.line(strings.TrimSuffix(result.Request, "\n"))
+			t.block(strings.TrimSuffix(result.Request, "\n"))
 			return
 		}
 		t.row("site", site)

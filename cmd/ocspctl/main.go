@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/printable"
 )
 
 // exitWrong: the work was done, and what it looked at is not as it must be.
@@ -30,10 +31,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	p := &program{
-		stdout: os.Stdout,
-		stderr: os.Stderr,
+		stdout: printable.Writer(os.Stdout),
+		stderr: printable.Writer(os.Stderr),
+		data:   os.Stdout,
+		meter:  os.Stderr,
 		tty:    term.IsTerminal(int(os.Stderr.Fd())),
 		now:    time.Now,
+	}
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		p.data = p.stdout
 	}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"ocspfleet/cmd/internal/printable"
 )
 
 // Exit codes, the same for every program.
@@ -49,6 +51,8 @@ const checkPatience = 30 * time.Second
 // signal then ends the process at once. Requests must not live by that context:
 // they are to be finished, not cut, when it ends.
 func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(context.Context, Env) error) int {
+	tty := term.IsTerminal(int(stderr.Fd()))
+	out, said := printable.Writer(stdout), printable.Writer(stderr)
 	var env Env
 	var version bool
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
@@ -59,17 +63,17 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		help(p, flags, stdout)
+		help(p, flags, out)
 		return ExitDone
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", p.Name, err, p.Name)
+		fmt.Fprintf(said, "%s: %v (see %s --help)\n", p.Name, err, p.Name)
 		return ExitUsage
 	}
 	if version {
-		fmt.Fprintf(stdout, "%s %s\n", p.Name, Version())
+		fmt.Fprintf(out, "%s %s\n", p.Name, Version())
 		return ExitDone
 	}
 
@@ -84,13 +88,13 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 		defer cancel()
 	}
 	env.Level = new(slog.LevelVar)
-	env.Log = NewLogger(stderr, term.IsTerminal(int(stderr.Fd())), env.Level)
+	env.Log = NewLogger(stderr, tty, env.Level)
 	if err := run(ctx, env); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		fmt.Fprintf(said, "%s: %v\n", p.Name, err)
 		return ExitError
 	}
 	if env.CheckOnly {
-		fmt.Fprintf(stdout, "%s: %s is in order\n", p.Name, env.Config)
+		fmt.Fprintf(out, "%s: %s is in order\n", p.Name, env.Config)
 	}
 	return ExitDone
 }
@@ -111,7 +115,8 @@ func help(p Program, flags *flag.FlagSet, out io.Writer) {
 	fmt.Fprintf(out, "\nExample:\n  %s\n", p.Example)
 }
 
-// NewLogger logs to w with times in UTC: text for eyes, else JSON.
+// NewLogger logs to w with times in UTC: text for eyes, else JSON. Neither holds what
+// a terminal obeys, whoever's words are logged.
 func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
@@ -119,6 +124,7 @@ func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 		}
 		return a
 	}}
+	w = printable.Writer(w) // JSON leaves C1 and bidirectional controls as they are
 	if text {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
