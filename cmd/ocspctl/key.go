@@ -26,7 +26,11 @@ func (p *program) atToken(ctx context.Context, do func(*hsm.Token) error) error 
 	if err != nil {
 		return err
 	}
-	settings, err := cfg.Token.settings()
+	stateDir, err := cfg.stateDir()
+	if err != nil {
+		return err
+	}
+	settings, err := cfg.Token.settings(stateDir)
 	if err != nil {
 		return err
 	}

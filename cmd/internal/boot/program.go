@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 	ExitDone  = 0
 	ExitError = 1
 	ExitUsage = 2
+	// ExitNoRestart: starting again does harm, a person must act first (systemd:
+	// RestartPreventExitStatus=4). 3 is ocspctl's "checked and found wrong".
+	ExitNoRestart = 4
 )
 
 // Program is what --help says about a daemon.
@@ -32,6 +36,8 @@ type Program struct {
 	Summary string // one sentence
 	Example string // one or more full command lines
 	Config  string // default of --config
+	// NoRestart is the error that ends it with ExitNoRestart; may be nil.
+	NoRestart error
 }
 
 // Env is what a daemon gets to run with.
@@ -91,12 +97,22 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	env.Log = NewLogger(stderr, tty, env.Level)
 	if err := run(ctx, env); err != nil {
 		fmt.Fprintf(said, "%s: %v\n", p.Name, err)
+		if p.NoRestart != nil && errors.Is(err, p.NoRestart) {
+			return ExitNoRestart
+		}
 		return ExitError
 	}
 	if env.CheckOnly {
 		fmt.Fprintf(out, "%s: %s is in order\n", p.Name, env.Config)
 	}
 	return ExitDone
+}
+
+// StateDirectory is what the unit's StateDirectory= made for this program
+// (systemd.exec(5)), "" without.
+func StateDirectory() string {
+	first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	return first
 }
 
 func help(p Program, flags *flag.FlagSet, out io.Writer) {
