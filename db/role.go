@@ -32,50 +32,70 @@ var roles = []Role{RoleResponder, RoleSync, RoleCA, RoleOperator, RolePublisher,
 
 var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
-// CreateLogin makes the login name, or sets right one that exists: a member of
+// CreateLogin is CreateLoginLimited with the group's own limit, or that which the login
+// has in this group already.
+func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
+	_, err := s.CreateLoginLimited(ctx, name, group, password, 0, act)
+	return err
+}
+
+// CreateLoginLimited makes the login name, or sets right one that exists: a member of
 // this group and of no other of ours, with this password, no superuser. A
 // replica may replicate besides, which lets it read the whole cluster. The
 // password leaves this process only as its SCRAM-SHA-256 verifier. The store's
-// own login must be a superuser. At the master it stands in the audit.
-func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
+// own login must be a superuser. At the master it stands in the audit. The login may have so
+// many connections at a time, and the number is returned; 0 asks for that of CreateLogin.
+func (s *Store) CreateLoginLimited(ctx context.Context, name string, group Role, password string, connections int, act Act) (limit int, err error) {
 	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
-		return fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
+		return 0, fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
 	}
 	if !slices.Contains(roles, group) {
-		return fmt.Errorf("login %q: %q is no group role", name, group)
+		return 0, fmt.Errorf("login %q: %q is no group role", name, group)
+	}
+	if connections < 0 || connections > maxConnections {
+		return 0, fmt.Errorf("login %q: %d connections: want 1 to %d", name, connections, maxConnections)
 	}
 	verifier, err := scramVerifier(password)
 	if err != nil {
-		return fmt.Errorf("login %q: %w", name, err)
+		return 0, fmt.Errorf("login %q: %w", name, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := putLogin(ctx, tx, name, group, verifier); err != nil {
+		var err error
+		if limit, err = putLogin(ctx, tx, name, group, verifier, connections); err != nil {
 			return err
 		}
-		_, err := note(ctx, tx, "db user add", map[string]any{"login": name, "group": group}, act)
+		_, err = note(ctx, tx, "db user add", map[string]any{"login": name, "group": group, "connections": limit}, act)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("making login %q: %w", name, plain(err))
+		return 0, fmt.Errorf("making login %q: %w", name, plain(err))
 	}
-	return nil
+	return limit, nil
 }
 
-func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string) error {
+func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string, connections int) (limit int, err error) {
 	// Roles belong to the cluster and their rows know no wait: one at a time.
 	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
-		return err
+		return 0, err
 	}
 	var superuser bool
-	err := tx.QueryRow(ctx, "select rolsuper from pg_roles where rolname = $1", name).Scan(&superuser)
+	var had int
+	err = tx.QueryRow(ctx, `select rolsuper, case when exists (select from pg_auth_members m where m.member = r.oid and m.roleid = to_regrole($2)) then rolconnlimit else 0 end
+		from pg_roles r where rolname = $1`, name, group).Scan(&superuser, &had)
 	verb := "alter"
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		verb = "create"
 	case err != nil:
-		return err
+		return 0, err
 	case superuser:
-		return errors.New("it is a superuser: choose another name")
+		return 0, errors.New("it is a superuser: choose another name")
+	}
+	switch limit = group.Connections(); {
+	case connections > 0:
+		limit = connections
+	case had > 0:
+		limit = had // who changes a password changes nothing else
 	}
 	login := pgx.Identifier{name}.Sanitize()
 	replication := "noreplication"
@@ -83,15 +103,15 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 		replication = "replication"
 	}
 	// A verifier is made of base64, $, : and - alone: no quote can be in it.
-	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s password '%s'", verb, login, replication, verifier)}
+	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s connection limit %d password '%s'", verb, login, replication, limit, verifier)}
 	rows, err := tx.Query(ctx, `select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
 		where r.rolname = $1 and g.rolname = any ($2) and g.rolname <> $3`, name, roles, group)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, other := range others {
 		statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
@@ -99,10 +119,10 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	statements = append(statements, fmt.Sprintf("grant %s to %s", group, login))
 	for _, sql := range statements {
 		if _, err := tx.Exec(ctx, sql); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return limit, nil
 }
 
 // scramIterations is PostgreSQL's own default (scram_iterations). The work

@@ -238,9 +238,18 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 	result := struct {
 		outcome
 		dbState
-	}{outcome{action, true, changed}, after}
+		Connections *connections `json:"connections,omitempty"`
+	}{outcome: outcome{action, true, changed}, dbState: after}
+	if makeHead {
+		if result.Connections, err = connectionsOf(ctx, settings); err != nil {
+			return err
+		}
+	}
 	return p.print(result, func(t *table) {
 		after.tell(t)
+		if result.Connections != nil {
+			result.Connections.tell(t)
+		}
 		result.outcome.tell(t)
 	})
 }

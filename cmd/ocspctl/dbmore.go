@@ -130,8 +130,10 @@ var groups = map[string]db.Role{
 
 func (p *program) dbUserCommand() *cobra.Command {
 	var role, passwordFile string
+	var connections int
 	names := slices.Sorted(maps.Keys(groups))
-	add := p.verb("add NAME", "make a login, or set right its role and password", `
+	var add *cobra.Command
+	add = p.verb("add NAME", "make a login, or set right its role and password", `
 		ocspctl db user add alice --role operator --password-file alice.pw
 		ocspctl db user add site_a --role replica --password-file site_a.pw`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -139,15 +141,19 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if !ok {
 				return usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
 			}
-			return p.dbUserAdd(ctx, args[0], role, group, passwordFile)
+			if add.Flags().Changed("connections") && connections < 1 {
+				return usagef("--connections %d: want 1 or more", connections)
+			}
+			return p.dbUserAdd(ctx, args[0], role, group, passwordFile, connections)
 		})
 	add.Flags().StringVar(&role, "role", "", "what the login may do: `"+strings.Join(names, "|")+"`")
 	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
+	add.Flags().IntVar(&connections, "connections", 0, "at most `N` connections at a time (default: what it has, for a new one that of its role)")
 	require(add, "role", "password-file")
 	return noun("user", "logins of the daemons and of people", atOnce(add))
 }
 
-func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string) error {
+func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string, connections int) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)
@@ -169,17 +175,21 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 		return err
 	}
 	defer store.Close()
-	if err := store.CreateLogin(ctx, name, group, password, act); err != nil {
+	limit, err := store.CreateLoginLimited(ctx, name, group, password, connections, act)
+	if err != nil {
 		return err
 	}
 	result := struct {
 		outcome
 		Name string `json:"name"`
 		Role string `json:"role"`
-	}{outcome{"db user add", true, true}, name, role}
+
+		Connections int `json:"connections"` // at most, at a time
+	}{outcome{"db user add", true, true}, name, role, limit}
 	return p.print(result, func(t *table) {
 		t.row("login", name)
 		t.row("role", string(group))
+		t.row("connections", strconv.Itoa(limit))
 		result.tell(t)
 	})
 }

@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 			for variable, value := range map[string]string{
 				"SITE": as(dsn, login), "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
 				"STATE_DIRECTORY": filepath.Join(env.WorkDir, "state"),
-				"GORACE": "atexit_sleep_ms=0",
+				"GORACE":          "atexit_sleep_ms=0",
 			} {
 				env.Setenv(variable, value)
 			}
