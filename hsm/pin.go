@@ -22,7 +22,7 @@ const maxPINLen = 4096 // octets; a longer file is not a PIN file
 // offer is a PIN and which state of its file it was read from.
 type offer struct {
 	pin  string
-	mark string // inode, size and time of change; nothing of the PIN
+	mark string // inode, size and modification time; nothing of the PIN
 }
 
 // readPIN reads the PIN anew: it may have been rotated while we ran.

@@ -68,7 +68,10 @@ way; they answer with responder add.`,
 needed, its keys, and the certificates of each key in the site's copy, if the
 configuration names the site's database. The fingerprint is the SHA-256 of the
 public key, as responder list shows it at the master. A key without a good
-certificate is not used.`,
+certificate is not used.
+
+A PIN that the token refuses is offered once, by whatever verb, until its file is
+changed or touched: exit code 4, which says that trying again does harm.`,
 	"key pin": `Master and sites know each other's TLS keys by the SHA-256 of their public keys, and
 by nothing else. Read the pin to whoever runs the other side by another way than
 the network. The key stays in its file, readable by its owner alone.`,

@@ -43,7 +43,7 @@ type Config struct {
 	// never, somebody looks at /readyz. At least the longest sign_timeout.
 	ExitWhenStuck time.Duration `yaml:"exit_when_stuck"`
 	// StateDir is a folder of ocspd's own, made if it is not there. When a token refuses
-	// the PIN, ocspd remembers in it the inode, size and time of change of the PIN file,
+	// the PIN, ocspd remembers in it the inode, size and modification time of the PIN file,
 	// nothing of the PIN, and does not offer it again, after a restart either, until the
 	// file was touched: real tokens lock after a few wrong PINs. Where it cannot be
 	// written no PIN is offered at the start. Default: the unit's StateDirectory=
