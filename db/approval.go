@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrNoApproval says that there is no request for approval of that number.
@@ -220,6 +222,32 @@ func (s *Store) Allowance(ctx context.Context) (left int64, err error) {
 		return 0, fmt.Errorf("reading the allowance: %w", plain(err))
 	}
 	return left, nil
+}
+
+// OverLimit says that more revocations were asked for than the hourly limit lets pass.
+type OverLimit struct {
+	Missing int64 // how many need an approval first
+	*Refusal
+}
+
+// TryLimit has the limit judge n revocations of certificates that are good, of which
+// none is made. Where they are too many the error is an *OverLimit.
+func (s *Store) TryLimit(ctx context.Context, n int64) error {
+	err := s.Try(ctx, false, func(s *Store) error {
+		_, err := s.pool.Exec(ctx, "select limit_try($1)", n)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	var refusal *Refusal
+	var pg *pgconn.PgError
+	if errors.As(err, &refusal) && errors.As(err, &pg) && pg.Code == "54000" {
+		if missing, bad := strconv.ParseInt(pg.Detail, 10, 64); bad == nil {
+			return &OverLimit{missing, refusal}
+		}
+	}
+	return fmt.Errorf("asking the limit: %w", err)
 }
 
 // SetLimit sets the limit and returns the one before. The store's login must be

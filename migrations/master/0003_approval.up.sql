@@ -62,11 +62,21 @@ begin
   end if;
   if needed > 0 then
     raise exception 'this fleet revokes at most % certificates an hour on one person''s word: % in the last hour, % more here', most, used, p_n
-      using errcode = 'program_limit_exceeded',
+      using errcode = 'program_limit_exceeded', detail = needed,
             hint = format('Run ocspctl approval request bulk --count %s --why TEXT --apply; another operator approves it; then repeat this. responder revoke is never limited.', needed);
   end if;
   insert into ocsp_internal.revocation_tally (minute, n) select this_minute, p_n - beyond where p_n > beyond
     on conflict (minute) do update set n = revocation_tally.n + excluded.n;
+end $$;
+
+-- For a plan that is not made of the changes themselves (an import): as if p_n
+-- certificates that are good were revoked. Only db.Store.Try may ask, which rolls it back.
+create function limit_try(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not ocsp_internal.trying() then
+    raise exception 'revocations that are not made are only tried' using errcode = 'feature_not_supported';
+  end if;
+  perform ocsp_internal.limit_note(p_n);
 end $$;
 
 create function ocsp_internal.limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
@@ -133,7 +143,7 @@ begin
     insert into public.correction (issuer_id, serial, revoked_at, corrected_at)
       select issuer, decode(e->>'serial', 'hex'), (e->>'revoked_at')::timestamptz, date_trunc('second', clock_timestamp())
       from jsonb_array_elements(p_what->'certificates') e
-      where e->>'revoked_at' is not null and (e->>'reason')::int is distinct from 6 order by 2;
+      where ocsp_internal.is_permanent((e->>'revoked_at')::timestamptz, (e->>'reason')::smallint) order by 2;
   end if;
   case p_what->>'wrong'
     when 'revoked' then
