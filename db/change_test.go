@@ -102,6 +102,9 @@ func TestIssuerAndResponderDigestsInSQLEqualGo(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `select responder_add('site-a', 'http://a', '{}', '', ''); `); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := conn.Exec(t.Context(), `insert into responder_planned values (1, $1, $2, $3, '2020-01-01Z', '2099-01-01Z')`, []byte(rc.Serial), rc.Site, rc.KeyHash[:]); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := conn.Exec(t.Context(), `select responder_certificate_add(1, $1, $2, $3, $4, '', '')`, []byte(rc.Serial), rc.Site, rc.KeyHash[:], rc.DER); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +156,8 @@ func TestDigestAfterTenThousandOperations(t *testing.T) {
 				batch.Queue("insert into certificate values (1, $1, $2)", []byte(serial), s.NotAfter)
 				set(serial, s)
 			case old.Permanent():
-				batch.Queue("update certificate set revoked_at = revoked_at + interval '1 s' where serial = $1", []byte(serial))
-				old.RevokedAt = old.RevokedAt.Add(time.Second)
+				batch.Queue("update certificate set not_after = not_after + interval '1 s' where serial = $1", []byte(serial))
+				old.NotAfter = old.NotAfter.Add(time.Second)
 				set(serial, old)
 			case random.IntN(3) == 0:
 				batch.Queue("delete from certificate where serial = $1", []byte(serial))

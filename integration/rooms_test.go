@@ -41,7 +41,7 @@ const (
 // in the house yet.
 var rooms = []room{
 	{"migrations", nil, reasonFloor},
-	{"hsm", nil, "the token is met as crypto.Signer; it knows no OCSP"},
+	{"hsm", []string{"db"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
 	{"hsm/softhsm", nil, reasonFloor},
 	{"hsm/shim", nil, reasonFloor},
 	{"db", nil, reasonFloor},
@@ -51,6 +51,7 @@ var rooms = []room{
 	{"signer/wire", nil, reasonFloor},
 	{"signer", []string{"db", "signer/wire"}, "the internet-facing part holds no operator code, no sync code and no key code: a key is a crypto.Signer"},
 	{"sync/feed", []string{"db"}, reasonCopy},
+	{"sync/feed/feedtest", []string{"db", "sync/feed"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/pull", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
 	{"sync/logical", []string{"db"}, reasonCopy},
@@ -61,7 +62,8 @@ var rooms = []room{
 	{"ops/doctor", []string{"db", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "ops/fleet", "signer/wire"}, reasonOps},
-	{"cmd/internal/boot", nil, "it starts and stops any daemon and knows no domain word"},
+	{"cmd/internal/printable", nil, reasonFloor},
+	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
 	{"cmd/internal/front", nil, "it bounds any public listener and knows no domain word"},
 	{"cmd/internal/manual", nil, "it writes pages and knows no domain word"},
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
@@ -77,12 +79,12 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
 		"the staff's tool wires anything but what starts servers and tokens for tests",
 	},
 	{
 		"cmd/ocspfleet",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "db", "hsm", "integration/fleet", "migrations", "ops/...", "signer/wire", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm", "integration/fleet", "migrations", "ops/...", "signer/wire", "sync/..."},
 		"it is a front to integration/fleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},
@@ -114,7 +116,7 @@ var fences = []fence{
 	{"github.com/pires/go-proxyproto", []string{"cmd/internal/front"}, "who a client is, is said in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "command lines belong to the programs"},
 	{"go.yaml.in/yaml", []string{"cmd/...", "integration/fleet"}, "configuration is read by the programs, strictly, through boot"},
-	{"testing", []string{"db/dbtest", "integration/..."}, "production code holds no test code"},
+	{"testing", []string{"db/dbtest", "sync/feed/feedtest", "integration/..."}, "production code holds no test code"},
 }
 
 // pkg is what `go list -json` says of a package.

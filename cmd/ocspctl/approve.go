@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -19,22 +20,25 @@ func (p *program) approvalCommand() *cobra.Command {
 func (p *program) approvalBulkCommand() *cobra.Command {
 	var c change
 	var count int64
+	var login string
 	cmd := p.verb("bulk", "ask for an allowance of revocations beyond the hourly limit", `
-		ocspctl approval request bulk --count 500 --why 'incident 12: the keys of branch 7 leaked' --apply`,
+		ocspctl approval request bulk --count 500 --login ca_software --why 'incident 12: the keys of branch 7 leaked' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalBulk(ctx, store, c, count) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalBulk(ctx, store, c, count, login) })
 		})
-	cmd.Long = `All logins together revoke at most 100 certificates an hour (or what db limit
-says) on one person's word. Once another operator has approved, the login that
-asked may revoke COUNT more, by cert revoke, cert hold or cert import, for 24
-hours. Certificates that come in revoked and responder revoke need no allowance.`
+	cmd.Long = `A login revokes at most 100 certificates an hour (or what db limit says) on one
+person's word. Once another person has approved, the login that the request names
+may revoke COUNT more, by cert revoke, cert hold or cert import, for 24 hours.
+A program, as the CA's software, asks for nothing itself: two persons name its
+login. Certificates that come in revoked and responder revoke need no allowance.`
 	cmd.Flags().Int64Var(&count, "count", 0, "how many revocations (`N`)")
+	cmd.Flags().StringVar(&login, "login", "", "who may revoke them: the `LOGIN` of a person or a program (default: yours)")
 	c.flags(cmd)
 	require(cmd, "count")
 	return cmd
 }
 
-func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, count int64) error {
+func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, count int64, login string) error {
 	if count < 1 || count > 1_000_000_000 {
 		return usagef("--count %d: want 1 to 1000000000", count)
 	}
@@ -45,27 +49,29 @@ func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, c
 	if err != nil {
 		return err
 	}
-	perHour, used, err := store.Limit(ctx)
+	l, err := store.Limit(ctx)
 	if err != nil {
 		return err
 	}
 	var id int64
 	var expires time.Time
 	if c.apply {
-		if id, expires, err = store.RequestBulk(ctx, count, act); err != nil {
+		if id, expires, err = store.RequestBulk(ctx, count, login, act); err != nil {
 			return err
 		}
 	}
 	result := struct {
 		requested
-		Count   int64 `json:"count"`
-		PerHour int64 `json:"revocations_per_hour"`
-		Used    int64 `json:"used_in_the_last_hour"`
-	}{newRequested("approval request bulk", id, expires), count, perHour, used}
+		Count   int64   `json:"count"`
+		Login   *string `json:"login"` // null: one's own
+		PerHour int64   `json:"revocations_per_hour"`
+		Used    int64   `json:"used_in_the_last_hour"` // by one's own login
+	}{newRequested("approval request bulk", id, expires), count, textOrNil(login), l.PerHour, l.Mine}
 	return p.print(result, func(t *table) {
 		t.row("revocations asked for", strconv.FormatInt(count, 10))
-		t.row("allowed an hour without", strconv.FormatInt(perHour, 10))
-		t.row("used in the last hour", strconv.FormatInt(used, 10))
+		t.row("by login", cmp.Or(login, "your own"))
+		t.row("allowed an hour without", strconv.FormatInt(l.PerHour, 10))
+		t.row("used in the last hour", strconv.FormatInt(l.Mine, 10)+" by your own")
 		result.requested.tell(t)
 	})
 }
@@ -111,25 +117,40 @@ func (p *program) approvalList(ctx context.Context, store *db.Store, all bool, l
 
 func (p *program) approveCommand() *cobra.Command {
 	var c change
+	var key string
 	cmd := p.verb("approve ID", "agree to another operator's request; it is carried out at once", `
 		ocspctl approve 7
-		ocspctl approve 7 --why 'checked with the holder by telephone' --apply`,
+		ocspctl approve 7 --key /media/bert/correct.key --why 'checked with the holder by telephone' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			id, err := requestID(args[0])
 			if err != nil {
 				return err
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approve(ctx, store, c, id) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.approve(ctx, store, cfg, c, id, key) })
 		})
 	cmd.Long = `Without --apply the request is shown. With it a correction is made in one
 transaction, and an allowance given to the login that asked. Your login must be
-another one than the requester's, and an operator's; both stay in the audit.`
+another one than the requester's, and an operator's; both stay in the audit.
+
+Where permanent revocations are taken back, --key signs that: sites believe it by this
+signature alone. The key is yours; the key set in force names it for corrections
+(ocspctl feed keys sign --correct). Keep it with you, not at the master.`
+	cmd.Flags().StringVar(&key, "key", "", "your key for corrections: a `FILE` that ocspctl feed key generate made")
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) approve(ctx context.Context, store *db.Store, c change, id int64) error {
-	return p.decide(ctx, store, c, id, "approve", store.Approve)
+func (p *program) approve(ctx context.Context, store *db.Store, cfg *config, c change, id int64, key string) error {
+	var notes []db.SignedCorrection
+	if key != "" {
+		var err error
+		if notes, err = p.signCorrection(ctx, store, cfg, id, key); err != nil {
+			return err
+		}
+	}
+	return p.decide(ctx, store, c, id, "approve", func(ctx context.Context, id int64, act db.Act) error {
+		return store.Approve(ctx, id, act, notes...)
+	})
 }
 
 func (p *program) approvalRefuseCommand() *cobra.Command {

@@ -24,7 +24,7 @@ func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *con
 	if err != nil {
 		return err
 	}
-	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
+	keys := newCAKeys(p, cfg)
 	authorities := make([]*fleet.Authority, len(issuers))
 	for i, issuer := range issuers {
 		at, ok := cfg.Issuers[issuer.Name]
@@ -63,7 +63,12 @@ func issuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Is
 // caKeys opens each token once, however many issuers' keys lie in it.
 type caKeys struct {
 	program *program
+	cfg     *config
 	tokens  map[token]*hsm.Token
+}
+
+func newCAKeys(p *program, cfg *config) *caKeys {
+	return &caKeys{program: p, cfg: cfg, tokens: map[token]*hsm.Token{}}
 }
 
 func (k *caKeys) close() error {
@@ -75,7 +80,7 @@ func (k *caKeys) close() error {
 }
 
 // authority takes up one CA.
-func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at issuerKey) (*fleet.Authority, error) {
+func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at caConfig) (*fleet.Authority, error) {
 	fail := func(err error) (*fleet.Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
 	}
@@ -93,18 +98,22 @@ func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at issuerKey) 
 	if err != nil {
 		return fail(err)
 	}
-	return fleet.NewAuthority(issuer, certificate, key, k.program.now())
+	return fleet.NewAuthority(issuer, certificate, key, at.rules(), at.state(), k.program.now())
 }
 
 // key finds the CA's private key: in a file, or in a token by the public key of
 // the certificate.
-func (k *caKeys) key(ctx context.Context, at issuerKey, certificate *x509.Certificate) (crypto.Signer, error) {
+func (k *caKeys) key(ctx context.Context, at caConfig, certificate *x509.Certificate) (crypto.Signer, error) {
 	if at.Token == (token{}) {
 		return readKey(at.Key)
 	}
 	opened := k.tokens[at.Token]
 	if opened == nil {
-		settings, err := at.Token.settings()
+		stateDir, err := k.cfg.stateDir()
+		if err != nil {
+			return nil, err
+		}
+		settings, err := at.Token.settings(stateDir)
 		if err != nil {
 			return nil, err
 		}

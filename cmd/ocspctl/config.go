@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,11 +26,17 @@ type config struct {
 	Role string `yaml:"role"`
 	// Database is the master's (or, for the db verbs at a site, the site's).
 	Database database `yaml:"database"`
-	// Issuers names the CA keys for signing responder certificates, by the
-	// issuers' names at the master. Empty: this machine enrols no site.
-	Issuers map[string]issuerKey `yaml:"issuers"`
+	// Issuers are the CAs whose keys are at hand here, with what each agrees to sign, by
+	// the issuers' names at the master. Empty: this machine enrols no site.
+	Issuers map[string]caConfig `yaml:"issuers"`
 	// Token is the site's PKCS#11 token, for the key verbs.
 	Token token `yaml:"token"`
+	// StateDir is a folder of yours, made if it is not there, in which it is remembered
+	// that a token refused the PIN of a PIN file: it is not offered again, by any verb,
+	// until the file was touched. At a site name ocspd's own, if you may write there, so
+	// that both count together. Empty: the unit's StateDirectory= ($STATE_DIRECTORY), else
+	// ocspfleet in $XDG_STATE_HOME, by default ~/.local/state.
+	StateDir string `yaml:"state_dir"`
 	// Feed is for the feed verbs and key pin.
 	Feed feedPart `yaml:"feed"`
 	// DNS is the zone in which the sites' addresses stand. Empty: they are named for
@@ -43,20 +51,6 @@ type database struct {
 	DSN string `yaml:"dsn"`
 	// PasswordFile holds the password, so that DSN can do without. Readable by you only.
 	PasswordFile string `yaml:"password_file"`
-}
-
-type issuerKey struct {
-	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master.
-	Certificate string `yaml:"certificate"`
-	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
-	Token token `yaml:"token"`
-	// Key is the CA's private key, PEM without a passphrase: for tests and small
-	// CAs. Whoever reads it can issue anything.
-	Key string `yaml:"key"`
-	// CRLURL is the distribution point of the responder certificates, for ca-sign: it
-	// signs CRLs for no other, nor certificates that name another. Empty: no CRLs, and
-	// whatever the bundle says.
-	CRLURL string `yaml:"crl_url"`
 }
 
 type token struct {
@@ -83,15 +77,8 @@ func (c *config) Check(report func(key, problem string)) {
 			report("role", "is missing: master or site, whichever database.dsn is of")
 		}
 	}
-	for name, issuer := range c.Issuers {
-		switch {
-		case issuer.Key == "" && issuer.Token == (token{}):
-			report("issuers."+name+".key", "is missing, and token is, too: want one of them")
-		case issuer.Key != "" && issuer.Token != (token{}):
-			report("issuers."+name+".key", "stands beside token: want one of them")
-		case issuer.Token != (token{}) && issuer.Token.URI == "":
-			report("issuers."+name+".token.uri", "is missing: pkcs11:token=LABEL")
-		}
+	for name, ca := range c.Issuers {
+		ca.check(func(key, problem string) { report("issuers."+name+"."+key, problem) })
 	}
 	if c.Token != (token{}) && c.Token.URI == "" {
 		report("token.uri", "is missing: pkcs11:token=LABEL")
@@ -145,11 +132,28 @@ func (d database) settings() db.Config {
 	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, MaxConns: 2, Application: "ocspctl"}
 }
 
-func (t token) settings() (hsm.Config, error) {
+// stateDir is where refused PINs are remembered.
+func (c *config) stateDir() (string, error) {
+	if dir := cmp.Or(c.StateDir, boot.StateDirectory()); dir != "" {
+		return dir, nil
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(base) { // XDG Base Directory Specification: a relative one is to be ignored
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("looking for a folder to remember a refused PIN in: set state_dir: %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "ocspfleet"), nil
+}
+
+// settings are for opening the token, with a folder to remember a refused PIN in.
+func (t token) settings(stateDir string) (hsm.Config, error) {
 	if t.URI == "" {
 		return hsm.Config{}, errors.New("the configuration has no token: set token.uri")
 	}
-	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, MaxSessions: 2}, nil
+	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, StateDir: stateDir, MaxSessions: 2}, nil
 }
 
 // sudoUser is who became root by sudo; the variable is a hint, not a proof.

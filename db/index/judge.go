@@ -33,7 +33,7 @@ type verdict struct {
 // reading everything again would find the same.
 type sign struct {
 	needs string      // why the changes since could not be taken one by one
-	off   [4]db.Tally // certificate, issuer, responder_certificate, correction: found minus head
+	off   [5]db.Tally // certificate, issuer, responder_certificate, correction, closed_pin: found minus head
 }
 
 // snapshot is what was read from the database in one look, not yet believed.
@@ -84,6 +84,7 @@ func judge(s *snapshot, held *table, now time.Time) verdict {
 		{"issuer", s.lists.issuerTally, s.head.Issuers},
 		{"responder_certificate", s.lists.responderTally, s.head.ResponderCertificates},
 		{"correction", s.lists.correctionTally, s.head.Corrections},
+		{"closed_pin", s.lists.closedTally, s.head.ClosedPins},
 	} {
 		if t.have == t.want {
 			continue
@@ -141,8 +142,6 @@ func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
 }
 
 const (
-	// maxSkew is how far the site's clock may be from the master's.
-	maxSkew = 5 * time.Minute
 	// skewLife is how long a measurement counts. ocspsyncd measures each 30 s while
 	// it reaches the master; without the master there is no verdict.
 	skewLife = 10 * time.Minute
@@ -150,7 +149,7 @@ const (
 
 // clockDoubt says what is wrong with this site's clock, as far as it was measured.
 func clockDoubt(l *db.Look) string {
-	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= maxSkew {
+	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= db.MaxClockSkew {
 		return ""
 	}
 	return fmt.Sprintf("clock: this site's clock is %s off the master's", l.Skew.Round(time.Second))

@@ -60,12 +60,16 @@ database: {dsn: {{quote .DSN}}, password_file: {{quote .PasswordFile}}}
 
 {{- define "token" -}}
 token: {uri: {{quote .URI}}, module: {{quote .Module}}, pin_file: {{quote .PINFile}}, softhsm2_conf: {{quote .Conf}}}
+# Where a PIN that the token refused is remembered; in production /var/lib/ocspd.
+state_dir: {{quote .StateDir}}
 {{- end -}}
 
 {{- define "peer" -}}
 feed:
   root: {{quote .Root}}
-  tls_key_file: {{quote .TLSKey}}
+{{- with .TLSKey}}
+  tls_key_file: {{quote .}}
+{{- end}}
 {{- end -}}
 
 {{- define "master/ocspctl" -}}
@@ -77,9 +81,7 @@ issuers:
 {{- range .Issuers}}
   {{.Name}}: {certificate: {{quote .Certificate}}, key: {{quote .Key}}}
 {{- end}}
-{{- with .Feed}}
-{{template "peer" .}}
-{{- end}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "master/admin" -}}
@@ -94,9 +96,9 @@ role: master
 # Production wants 5s; here the copies' age is to be seen at once.
 heartbeat: {{.Heartbeat}}
 admin: {{quote .Admin}}
-{{- if .Feed}}
-# The signed feed. The root's key is offline, at the CA; it names the key that signs.
+# The root's key is offline, at the CA; it names the keys that sign.
 {{template "peer" .Feed}}
+{{- if .Feed.Listen}}
   key_file: {{quote .Feed.Key}}
 {{- with .Feed.Answer}}
   # Answers sites that ask for what was just issued.
@@ -106,6 +108,13 @@ admin: {{quote .Admin}}
   # Production wants 60s.
   confirm: {{.Confirm}}
 {{- end}}
+{{end -}}
+
+{{- define "master/approver" -}}
+# The second person's: approves what another operator asked for.
+role: master
+{{template "database" .Login}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "site/admin" -}}
@@ -119,9 +128,7 @@ role: site
 role: site
 {{template "database" .Login}}
 {{template "token" .Token}}
-{{- with .Feed}}
-{{template "peer" .}}
-{{- end}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "site/ocspsyncd" -}}
@@ -136,9 +143,9 @@ master: {dsn: {{quote .Master.DSN}}, password_file: {{quote .Master.PasswordFile
 # Production wants 1m; here a damaged copy is to be seen to heal.
 recount: 5s
 admin: {{quote .Admin}}
-{{- if .Feed}}
-# The signed feed: whom to ask, in this order, and who may ask here.
 {{template "peer" .Feed}}
+{{- if .Feed.Listen}}
+  # The signed feed: whom to ask, in this order, and who may ask here.
   sources:
 {{- range .Feed.Sources}}
     - {url: {{quote .URL}}, pin: {{quote .Pin}}{{if .Master}}, master: true{{end}}}
@@ -170,7 +177,7 @@ issuers:
   - {certificate: {{quote .Certificate}}}
 {{- end}}
 {{- with .Feed}}
-# How fresh the copy is, only what was signed under this key says.
+# What takes a revocation back, and how fresh a feed's copy is, only signatures under this key say.
 feed: {root: {{quote .Root}}, state: {{quote .State}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
 {{- end}}
 # A proxy on this machine that names its clients: HAProxy from 127.0.0.2 by the PROXY
@@ -186,7 +193,7 @@ log_level: info
 
 type (
 	loginView  struct{ DSN, PasswordFile string }
-	tokenView  struct{ URI, Module, PINFile, Conf string }
+	tokenView  struct{ URI, Module, PINFile, Conf, StateDir string }
 	issuerView struct{ Name, Certificate, Key string }
 )
 
@@ -195,7 +202,7 @@ type view struct {
 	Site, Listen, Admin string
 	Sync                string
 	Heartbeat, Confirm  time.Duration
-	Feed                *feedView // nil: there is no feed
+	Feed                *feedView
 	Login, Master       loginView
 	Token               tokenView
 	Issuers             []issuerView
@@ -204,7 +211,7 @@ type view struct {
 func (l login) view() loginView { return loginView{l.dsn(), l.passwordFile} }
 
 func viewToken(t *softhsm.SoftToken) tokenView {
-	return tokenView{"pkcs11:token=" + t.Label, t.Module, t.PINFile, t.Conf}
+	return tokenView{"pkcs11:token=" + t.Label, t.Module, t.PINFile, t.Conf, filepath.Join(t.Dir, "state")}
 }
 
 func (a *authority) view() []issuerView {

@@ -29,6 +29,24 @@ create schema ocsp_internal authorization ocsp_owner;
 
 set role ocsp_owner;
 
+-- The rules of a status, each said once. db.Serial.Check and db.Status.Permanent are the
+-- same in Go.
+
+-- A serial that a certificate can have: the DER INTEGER content octets, minimal, not
+-- negative, at most 20 (RFC 5280 section 4.1.2.2).
+create function ocsp_internal.is_serial(serial bytea) returns boolean language sql immutable parallel safe
+  return octet_length(serial) between 1 and 20 and get_byte(serial, 0) < 128
+         and (octet_length(serial) = 1 or get_byte(serial, 0) <> 0 or get_byte(serial, 1) >= 128);
+
+-- A time that a certificate has: zero dates are never real.
+create function ocsp_internal.is_time(t timestamptz) returns boolean language sql stable parallel safe
+  return isfinite(t) and t > '1971-01-01 00:00Z' and extract(microseconds from t)::int % 1000000 = 0;
+
+-- A revocation that never becomes good or absent: all but certificateHold (RFC 5280
+-- section 5.3.1).
+create function ocsp_internal.is_permanent(revoked_at timestamptz, reason smallint) returns boolean language sql immutable parallel safe
+  return revoked_at is not null and reason is distinct from 6;
+
 -- One CA key under one name. Policy is data: every site answers alike.
 create table issuer (
   id                int primary key check (id > 0),
@@ -53,17 +71,12 @@ create table issuer (
     and backdate + max_staleness <= case when validity < 57600 then validity / 2 else least(validity - 28800, 345600) end))
 );
 
--- One issued certificate. No personal data, ever. The serial is the DER INTEGER
--- content octets: minimal, not negative, at most 20 (RFC 5280 section 4.1.2.2).
+-- One issued certificate. No personal data, ever.
 create table certificate (
   issuer_id  int not null references issuer,
-  serial     bytea not null check (
-               octet_length(serial) between 1 and 20 and get_byte(serial, 0) < 128
-               and (octet_length(serial) = 1 or get_byte(serial, 0) <> 0 or get_byte(serial, 1) >= 128)),
-  not_after  timestamptz not null check (isfinite(not_after) and not_after > '1971-01-01 00:00Z'
-               and extract(microseconds from not_after)::int % 1000000 = 0),
-  revoked_at timestamptz check (isfinite(revoked_at) and revoked_at > '1971-01-01 00:00Z'
-               and extract(microseconds from revoked_at)::int % 1000000 = 0),
+  serial     bytea not null check (ocsp_internal.is_serial(serial)),
+  not_after  timestamptz not null check (ocsp_internal.is_time(not_after)),
+  revoked_at timestamptz check (ocsp_internal.is_time(revoked_at)),
   reason     smallint check (reason in (1, 2, 3, 4, 5, 6, 9, 10)),
   primary key (issuer_id, serial),
   check (reason is null or revoked_at is not null)
@@ -87,8 +100,15 @@ create table correction (
   issuer_id    int not null,
   serial       bytea not null check (octet_length(serial) between 1 and 20),
   revoked_at   timestamptz not null check (isfinite(revoked_at) and extract(microseconds from revoked_at)::int % 1000000 = 0),  -- the one taken back
-  corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),
-  primary key (issuer_id, serial, revoked_at, corrected_at)
+  corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),  -- requested
+  note         bytea not null check (octet_length(note) between 1 and 1024),  -- the second person's signed word (docs/feed.md): a site believes that alone
+  primary key (issuer_id, serial, revoked_at, corrected_at, note)
+);
+
+-- TLS keys of suspended and revoked sites, by their pins: what a relay lets in no more.
+-- A site without certificates has no other mark among the rows.
+create table closed_pin (
+  pin bytea primary key check (octet_length(pin) = 32)  -- SHA-256(SPKI DER); these are its canonical bytes
 );
 
 -- The one head: every change of a replicated row is counted here in its own
@@ -106,6 +126,8 @@ create table feed_head (
   responder_certificate_digest numeric(20) not null,
   correction_count             bigint not null,
   correction_digest            numeric(20) not null,
+  closed_pin_count             bigint not null,
+  closed_pin_digest            numeric(20) not null,
   purge_before                 timestamptz,
   audit_count                  bigint not null,
   audit_hash                   bytea not null
@@ -132,8 +154,10 @@ create function ocsp_internal.issuer_canonical(i issuer) returns bytea language 
 create function ocsp_internal.responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
   return r.fingerprint || int4send(r.issuer_id) || ocsp_internal.lp(r.serial) || ocsp_internal.lp(convert_to(r.site, 'UTF8')) || r.key_hash || ocsp_internal.lp(r.der);
 
-create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz) returns bytea language sql stable
-  return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at);
+create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz, note bytea)
+  returns bytea language sql stable
+  return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at)
+         || ocsp_internal.lp(note);
 
 -- The row digest: the first 8 octets of SHA-256, as a signed 64-bit number. It
 -- finds accidents, never an adversary: authenticity comes from signatures alone.

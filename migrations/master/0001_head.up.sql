@@ -10,7 +10,7 @@ create table ocsp_internal.change_body (
   id      bigint generated always as identity primary key,
   xid     xid8 not null default pg_current_xact_id(),
   op      "char" not null check (op in ('U', 'D', 'C')),
-  tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k')),  -- certificate, issuer, responder_certificate, correction
+  tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k', 'p')),  -- certificate, issuer, responder_certificate, correction, closed_pin
   content bytea not null
 );
 create index change_body_xid on ocsp_internal.change_body (xid);
@@ -20,8 +20,8 @@ create index change_body_xid on ocsp_internal.change_body (xid);
 create table ocsp_internal.change_note (
   id     bigint generated always as identity,
   xid    xid8 not null default pg_current_xact_id(),
-  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'a', 'l')),  -- a: audit alone, l: revocations that the hourly limit counts
-  n      bigint not null,   -- changes noted; l: revocations
+  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'p', 'a', 'l', 'o')),  -- a: audit alone, l, o: revocations (limit_note)
+  n      bigint not null,   -- changes noted; l, o: revocations
   rows   bigint not null,   -- change of count
   digest numeric not null,  -- change of digest, not yet mod 2^64
   -- Of this transaction, with this statement: one that is larger would keep everybody
@@ -35,7 +35,7 @@ create function ocsp_internal.change_noted(p_tbl "char", p_n bigint, p_rows bigi
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   insert into ocsp_internal.change_note (tbl, n, rows, digest, total)
-    select p_tbl, p_n, p_rows, p_digest, case when p_tbl = 'l' then 0 else p_n end + coalesce(
+    select p_tbl, p_n, p_rows, p_digest, case when p_tbl in ('l', 'o') then 0 else p_n end + coalesce(
       (select total from ocsp_internal.change_note where xid = pg_current_xact_id() order by id desc limit 1), 0);
 end $$;
 
@@ -76,7 +76,7 @@ create table ocsp_internal.audit (
   position bigint,                -- head position at COMMIT
   hash     bytea                  -- SHA-256(hash before || audit_canonical)
 );
-create index audit_open on ocsp_internal.audit (xid) where n is null;
+create index audit_xid on ocsp_internal.audit (xid);
 create index audit_crl on ocsp_internal.audit (((what ->> 'issuer')::int)) where act = 'cert import' and what ? 'crl_number';
 
 create function ocsp_internal.audit_canonical(a ocsp_internal.audit) returns bytea language sql stable
@@ -125,8 +125,9 @@ begin
       ('issuer', 'i', 'ocsp_internal.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id', 'U'),
       ('responder_certificate', 'r', 'ocsp_internal.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
        'o.fingerprint', 'fingerprint', 'U'),
-      ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
-       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C')
+      ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at, %1$s.note)',
+       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at, o.note)', 'issuer_id, serial, revoked_at, corrected_at, note', 'C'),
+      ('closed_pin', 'p', '%1$s.pin', 'o.pin', 'pin', 'U')
     ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
       create function ocsp_internal.%1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -184,16 +185,43 @@ end $do$;
 -- It is the master's own; the publication names its columns.
 alter table correction add column xid xid8 not null default pg_current_xact_id();
 
--- A permanent revocation never becomes good or absent before not_after, and an end
--- never moves back, unless it is corrected in this very transaction (approval_give).
+-- Whether this very transaction, by two persons' word, corrects a permanent revocation.
+create function ocsp_internal.corrected_now(p_issuer int, p_serial bytea, p_revoked_at timestamptz) returns boolean
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  return exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at, k.xid) = (p_issuer, p_serial, p_revoked_at, pg_current_xact_id()))
+    and exists (select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.act = 'cert correct');
+end $$;
+
+-- Two clocks of the fleet may differ by so much (db.MaxClockSkew).
+create function ocsp_internal.max_clock_skew() returns interval language sql immutable parallel safe return interval '5 min';
+
+alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
+alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + ocsp_internal.max_clock_skew());
+
+-- Profile br knows no hold (BR section 4.9.13), whoever writes the row.
+create function ocsp_internal.knows_hold(p_issuer int) returns boolean language sql stable
+  return (select profile <> 'br' from public.issuer where id = p_issuer);
+
+create function ocsp_internal.certificate_hold_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if not ocsp_internal.knows_hold(new.issuer_id) then
+    raise exception 'issuer % has profile br, which forbids certificateHold (BR section 4.9.13): certificate %', new.issuer_id, encode(new.serial, 'hex')
+      using errcode = 'check_violation';
+  end if;
+  return new;
+end $$;
+create trigger hold before insert or update on certificate for each row when (new.reason = 6) execute function ocsp_internal.certificate_hold_guard();
+
+-- A permanent revocation never becomes good or absent before not_after, keeps its time,
+-- and its reason becomes keyCompromise at most; an end never moves back. Except that it
+-- is corrected in this very transaction (approval_give).
 create function ocsp_internal.certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
+  permanent constant boolean := ocsp_internal.is_permanent(old.revoked_at, old.reason);
 begin
   if tg_op = 'DELETE' then
-    if permanent and old.not_after > clock_timestamp() and not exists (
-        select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
-          and k.xid = pg_current_xact_id()) then
+    if permanent and old.not_after > clock_timestamp() and not ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at) then
       raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before it expires at %',
         encode(old.serial, 'hex'), old.issuer_id, old.not_after using errcode = 'integrity_constraint_violation';
     end if;
@@ -203,22 +231,41 @@ begin
     raise exception 'the key of a certificate (%, %) cannot be changed', old.issuer_id, encode(old.serial, 'hex')
       using errcode = 'integrity_constraint_violation', hint = 'Issue the other serial as a certificate of its own.';
   end if;
-  if permanent and (new.revoked_at is null or new.reason is not distinct from 6) and not exists (
-      select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
-        and k.xid = pg_current_xact_id() and new.revoked_at is null) then
+  if permanent and not ocsp_internal.is_permanent(new.revoked_at, new.reason)
+     and not (new.revoked_at is null and ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at)) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
+      encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
+  end if;
+  if permanent and new.revoked_at is not null and (new.revoked_at <> old.revoked_at or new.reason is distinct from old.reason and new.reason is distinct from 1) then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): its time stays, and its reason, which only keyCompromise replaces',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
   if new.not_after < old.not_after and not exists (
       select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.what->>'wrong' = 'not_after'
         and (a.what->>'issuer')::int = old.issuer_id and (a.what->>'not_after')::timestamptz = new.not_after
-        and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))) then
+        and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))
+        and (not permanent or ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at))) then
     raise exception 'certificate % of issuer % expires at %: its end cannot be moved back to %',
       encode(old.serial, 'hex'), old.issuer_id, old.not_after, new.not_after using errcode = 'integrity_constraint_violation';
   end if;
   return new;
 end $$;
 create trigger guard before update or delete on certificate for each row execute function ocsp_internal.certificate_guard();
+
+-- A revocation that was taken back never comes again: sites would refuse it. Whoever
+-- revokes the certificate anew, for that very second, does so for the next free one.
+create function ocsp_internal.revocation_time() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'UPDATE' and new.revoked_at is not distinct from old.revoked_at then
+    return new;
+  end if;
+  while exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (new.issuer_id, new.serial, new.revoked_at)) loop
+    new.revoked_at := new.revoked_at + interval '1 s';
+  end loop;
+  return new;
+end $$;
+create trigger revocation_time before insert or update on certificate for each row when (new.revoked_at is not null)
+  execute function ocsp_internal.revocation_time();
 
 -- A certificate that may be corrected, locked; others are refused. A site's own
 -- may not be: its key was banned with it, and a new one costs one command.
@@ -246,7 +293,7 @@ create function ocsp_internal.correctable(p_issuer int, p_serial bytea) returns 
 declare
   c constant public.certificate := ocsp_internal.correctable_row(p_issuer, p_serial);
 begin
-  if c.revoked_at is null or c.reason is not distinct from 6 then
+  if not ocsp_internal.is_permanent(c.revoked_at, c.reason) then
     raise exception 'certificate % of issuer % is not revoked for ever: there is nothing to correct', encode(p_serial, 'hex'), p_issuer
       using errcode = 'check_violation', hint = 'ocspctl cert show says what it is; a hold ends with ocspctl cert release.';
   end if;
@@ -261,7 +308,9 @@ begin
   if new.xid <> pg_current_xact_id() then
     raise exception 'a correction belongs to the transaction that makes it' using errcode = 'integrity_constraint_violation';
   end if;
-  if ocsp_internal.correctable(new.issuer_id, new.serial) <> new.revoked_at then
+  if exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (new.issuer_id, new.serial, new.revoked_at)) then
+    return new;  -- signed anew (correction_resign): it takes nothing back here
+  elsif ocsp_internal.correctable(new.issuer_id, new.serial) <> new.revoked_at then
     raise exception 'certificate % of issuer % was revoked at another time than %', encode(new.serial, 'hex'), new.issuer_id, new.revoked_at
       using errcode = 'check_violation', hint = 'It was revoked again meanwhile: look at it, and request the correction anew.';
   end if;
@@ -269,15 +318,17 @@ begin
 end $$;
 create trigger guard before insert or update or delete on correction for each row execute function ocsp_internal.correction_guard();
 
-alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
-alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
-
 create function ocsp_internal.refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_table_name = 'responder_certificate' then  -- first: it has not the columns of the other
     raise exception 'a responder certificate is never changed: add the new one' using errcode = 'integrity_constraint_violation';
   elsif (new.id, new.key_hash) is distinct from (old.id, old.key_hash) then
     raise exception 'the key of issuer % cannot be changed', old.name using errcode = 'integrity_constraint_violation';
+  elsif new.crl_url <> old.crl_url and not exists (
+      select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.act = 'issuer crl_url'
+        and (a.what->>'issuer')::int = old.id and a.what->>'crl_url' = new.crl_url) then
+    raise exception 'the crl_url of issuer % is changed by two persons alone', old.name using errcode = 'integrity_constraint_violation',
+      hint = format('ocspctl issuer set %s --crl-url URL --why TEXT --apply files the request; another operator approves it.', old.name);
   end if;
   return new;
 end $$;
@@ -292,6 +343,7 @@ create trigger no_truncate before truncate on issuer for each statement execute 
 create trigger no_truncate before truncate on certificate for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on responder_certificate for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on correction for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on closed_pin for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on feed_head for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on ocsp_internal.change_body for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on ocsp_internal.change_tx for each statement execute function ocsp_internal.refuse_truncate();
@@ -327,6 +379,19 @@ begin
 end $$;
 create trigger noted after insert on ocsp_internal.audit for each statement execute function ocsp_internal.audit_noted();
 
+-- Whether this transaction is one that db.Store.Try rolls back.
+create function ocsp_internal.trying() returns boolean language sql stable return coalesce(current_setting('ocsp.trying', true), '') = 'on';
+
+-- Called first by each function whose effects reach beyond the transaction: rolled back,
+-- they would be real nevertheless.
+create function ocsp_internal.refuse_trying(p_what text) returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if ocsp_internal.trying() then
+    raise exception '% cannot be tried: what it does is not rolled back', p_what using errcode = 'feature_not_supported',
+      hint = 'A plan shows what its read-only twin says.';
+  end if;
+end $$;
+
 -- At COMMIT, once per transaction that noted anything: take the head, count,
 -- give positions, chain the audit. The head is the last lock of a transaction
 -- (z_): no other deferred trigger may write after it.
@@ -353,14 +418,19 @@ begin
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
   end if;
   with gone as (delete from ocsp_internal.change_note where xid = me returning *)
-  select coalesce(sum(n) filter (where tbl <> 'l'), 0) as n, coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations,
+  select coalesce(sum(n) filter (where tbl not in ('l', 'o')), 0) as n,
+         coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations, coalesce(sum(n) filter (where tbl = 'o'), 0) as own,
          coalesce(sum(rows) filter (where tbl = 'c'), 0) as c_rows, coalesce(sum(digest) filter (where tbl = 'c'), 0) as c_digest,
          coalesce(sum(rows) filter (where tbl = 'i'), 0) as i_rows, coalesce(sum(digest) filter (where tbl = 'i'), 0) as i_digest,
          coalesce(sum(rows) filter (where tbl = 'r'), 0) as r_rows, coalesce(sum(digest) filter (where tbl = 'r'), 0) as r_digest,
-         coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest
+         coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest,
+         coalesce(sum(rows) filter (where tbl = 'p'), 0) as p_rows, coalesce(sum(digest) filter (where tbl = 'p'), 0) as p_digest
     into s from gone;
-  if s.revocations > 0 then
-    perform ocsp_internal.limit_take(s.revocations::bigint);
+  if s.n > 1000 and ocsp_internal.trying() then
+    raise exception 'a plan of % rows would keep every other writer waiting: 1,000 at most are tried', s.n using errcode = 'program_limit_exceeded';
+  end if;
+  if s.revocations + s.own > 0 then
+    perform ocsp_internal.limit_take(s.revocations::bigint, s.own::bigint);
   end if;
   if s.n > 0 then
     insert into ocsp_internal.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
@@ -387,6 +457,8 @@ begin
     responder_certificate_digest = ocsp_internal.mod64(h.responder_certificate_digest + s.r_digest),
     correction_count = h.correction_count + s.k_rows,
     correction_digest = ocsp_internal.mod64(h.correction_digest + s.k_digest),
+    closed_pin_count = h.closed_pin_count + s.p_rows,
+    closed_pin_digest = ocsp_internal.mod64(h.closed_pin_digest + s.p_digest),
     audit_count = h.audit_count,
     audit_hash = h.audit_hash;
   return null;

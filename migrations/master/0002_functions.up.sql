@@ -9,7 +9,7 @@ begin
   if exists (select from public.feed_head) then
     raise exception 'this master has a head already' using errcode = 'object_not_in_prerequisite_state';
   end if;
-  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
+  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
 end $$;
 
 -- The master's clock is confirmed: p_elapsed is the caller's monotonic time since
@@ -112,6 +112,10 @@ create function certificate_issue(p_issuer int, p_serial bytea, p_not_after time
 declare
   there timestamptz;
 begin
+  if ocsp_internal.site_of(p_issuer, p_serial) is not null then
+    raise exception 'serial % of issuer % is site %''s own', encode(p_serial, 'hex'), p_issuer, ocsp_internal.site_of(p_issuer, p_serial) using errcode = 'unique_violation',
+      hint = 'Issue with another serial.';
+  end if;
   insert into public.certificate (issuer_id, serial, not_after) values (p_issuer, p_serial, p_not_after) on conflict do nothing;
   if not found then
     select not_after into there from public.certificate where issuer_id = p_issuer and serial = p_serial;
@@ -126,43 +130,69 @@ begin
 end $$;
 
 -- Revocations by this transaction that clients will see, for the hourly limit,
--- which is looked at under the head's lock at COMMIT.
-create function ocsp_internal.limit_note(p_n bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
-  select ocsp_internal.change_noted('l', p_n, 0, 0) where p_n > 0;
+-- which is looked at under the head's lock at COMMIT: of certificates that the caller
+-- issued within the hour (p_own), and of others.
+create function ocsp_internal.limit_note(p_others bigint, p_own bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select ocsp_internal.change_noted('l', p_others, 0, 0) where p_others > 0;
+  select ocsp_internal.change_noted('o', p_own, 0, 0) where p_own > 0;
 $$;
+
+-- What a statement about a certificate does to what is said here; here_not_after null:
+-- nothing is said. Every change of a status asks this one, and it never takes a
+-- revocation back. Silent: the statement proves that it was issued, and says no more.
+-- The words are db.Effect's, and those of ocspctl's JSON.
+create function ocsp_internal.certificate_effect(here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint,
+    not_after timestamptz, revoked_at timestamptz, reason smallint, silent boolean) returns text language sql immutable parallel safe
+  return case
+    when here_not_after is null then case when not_after is null then 'no_not_after' else 'new' end
+    when not_after <> here_not_after then 'other_not_after'
+    when silent or (revoked_at is null and here_revoked_at is null) then 'same'
+    when here_revoked_at is null then 'revoke'
+    when not ocsp_internal.is_permanent(here_revoked_at, here_reason) and ocsp_internal.is_permanent(revoked_at, reason) then 'hold_to_permanent'
+    when ocsp_internal.is_permanent(here_revoked_at, here_reason) and not ocsp_internal.is_permanent(revoked_at, reason) or revoked_at is null then 'kept_revoked'
+    when reason = 1 and here_reason is distinct from 1 then 'reason_to_key_compromise'
+    when revoked_at <> here_revoked_at or reason is distinct from here_reason then 'other_time_or_reason'
+    else 'same' end;
+
+-- The effects that write.
+create function ocsp_internal.writes(effect text) returns boolean language sql immutable parallel safe
+  return effect in ('new', 'revoke', 'hold_to_permanent', 'reason_to_key_compromise');
 
 -- The revocation itself, past the limit.
 create function ocsp_internal.certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
-  returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean)
+  returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean, own boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
+  effect text;
 begin
   select * into c from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial for no key update;
   if not found then
     raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
   end if;
-  if p_reason = 6 and (select profile = 'br' from public.issuer where id = p_issuer) then
-    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
-  end if;
-  was_good := c.revoked_at is null;
-  changed := was_good or (c.reason is not distinct from 6 and p_reason is distinct from 6);
-  if changed then
-    update public.certificate t
-      set revoked_at = coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp())), reason = p_reason
-      where t.issuer_id = p_issuer and t.serial = p_serial
-      returning t.revoked_at, t.reason into revoked_at, reason;
-    perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
-      'revoked_at', revoked_at, 'reason', p_reason), p_why, p_os_user);
-  else
+  own := (select ocsp_internal.issued_by_me(t.xmin) from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial);
+  revoked_at := coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp()));
+  reason := p_reason;
+  effect := ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, c.not_after, revoked_at, reason, false);
+  was_good := effect = 'revoke';
+  changed := ocsp_internal.writes(effect);
+  if not changed or effect = 'reason_to_key_compromise' then
     revoked_at := c.revoked_at;
+  end if;
+  if changed then
+    update public.certificate t set revoked_at = certificate_revoke_row.revoked_at, reason = p_reason where t.issuer_id = p_issuer and t.serial = p_serial;
+    perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+      'revoked_at', revoked_at, 'reason', p_reason) || case effect when 'reason_to_key_compromise' then jsonb_build_object('reason_before', c.reason) else '{}' end,
+      p_why, p_os_user);
+  else
     reason := c.reason;
   end if;
   return next;
 end $$;
 
 -- Revokes; reason null: none given. Revoking what is revoked changes nothing
--- (changed = false), except that a hold becomes permanent.
+-- (changed = false: the row says since when and why), except that a hold becomes
+-- permanent, and that keyCompromise replaces another reason; the time stays.
 create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
   returns table (revoked_at timestamptz, reason smallint, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -170,7 +200,7 @@ declare
   r record;
 begin
   select * into r from ocsp_internal.certificate_revoke_row('cert revoke', p_issuer, p_serial, p_reason, p_revoked_at, p_why, p_os_user);
-  perform ocsp_internal.limit_note(1) where r.changed and r.was_good;
+  perform ocsp_internal.limit_note((not r.own)::int, r.own::int) where r.changed and r.was_good;
   return query select r.revoked_at, r.reason, r.changed;
 end $$;
 
@@ -181,11 +211,11 @@ declare
   r record;
 begin
   select * into r from ocsp_internal.certificate_revoke_row('cert hold', p_issuer, p_serial, 6::smallint, null, p_why, p_os_user);
-  if r.reason is distinct from 6 then
+  if ocsp_internal.is_permanent(r.revoked_at, r.reason) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot be put on hold', encode(p_serial, 'hex'), p_issuer, r.revoked_at
       using errcode = 'integrity_constraint_violation';
   end if;
-  perform ocsp_internal.limit_note(1) where r.changed;
+  perform ocsp_internal.limit_note((not r.own)::int, r.own::int) where r.changed;
   return query select r.revoked_at, r.changed;
 end $$;
 
@@ -202,7 +232,7 @@ begin
   if c.revoked_at is null then
     return false;
   end if;
-  if c.reason is distinct from 6 then
+  if ocsp_internal.is_permanent(c.revoked_at, c.reason) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): only a hold is released', encode(p_serial, 'hex'), p_issuer, c.revoked_at
       using errcode = 'integrity_constraint_violation', hint = 'A revocation that was wrong is taken back by two operators: ocspctl cert correct.';
   end if;
@@ -211,14 +241,6 @@ begin
   return true;
 end $$;
 
--- The number of the newest CRL of the issuer that was imported, in decimal
--- digits; null: none.
-create function certificate_crl_number(p_issuer int) returns text
-  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
-    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
-$$;
-
 -- How far (in octets of WAL) every site that follows has applied what happened
 -- here; null: none follows. A site that catches up after an outage is left out.
 create function replicas_wrote() returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -226,45 +248,11 @@ create function replicas_wrote() returns bigint language sql stable security def
     where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
 $$;
 
--- One batch of an import: serials, ends, revocations (null: none) by index.
--- Inserts what is new, revokes what was good or on hold and is revoked in the
--- source; never takes a revocation back and never touches what is equal.
-create function certificate_import(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
-    p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  seen bigint;  -- good until now: what comes in revoked changes nothing for clients
-begin
-  if 6 = any(p_reasons) and (select profile = 'br' from public.issuer where id = p_issuer) then
-    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
-  end if;
-  with source as (
-    select * from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) as s(serial, not_after, revoked_at, reason)),
-  written as (
-    insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
-      select p_issuer, s.serial, s.not_after, s.revoked_at, s.reason from source s
-      on conflict (issuer_id, serial) do update set revoked_at = excluded.revoked_at, reason = excluded.reason
-        where excluded.revoked_at is not null
-          and (c.revoked_at is null or (c.reason = 6 and excluded.reason is distinct from 6))
-      returning xmax = 0 as new),
-  good as (  -- OFFSET 0: one index look-up per row, whatever their number
-    select from source s, lateral (select c.revoked_at from public.certificate c
-      where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c
-    where s.revoked_at is not null and c.revoked_at is null)
-  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good) into inserted, revoked, seen from written;
-  perform ocsp_internal.limit_note(seen);
-  unchanged := cardinality(p_serials) - inserted - revoked;
-  -- The number of a CRL is remembered even where it changed nothing.
-  if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
-    perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
-      'unchanged', unchanged), p_why, p_os_user);
-  end if;
-  return next;
-end $$;
-
 -- Addresses of null are those that the site has.
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  changed boolean;
 begin
   if (select state = 'revoked' from ocsp_internal.responder where name = p_name) then
     raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
@@ -273,26 +261,22 @@ begin
   insert into ocsp_internal.responder (name, url, addresses) values (p_name, p_url, p_addresses)
     on conflict (name) do update set url = excluded.url, addresses = excluded.addresses
     where (responder.url, responder.addresses) is distinct from (excluded.url, excluded.addresses);
-  if found then
+  changed := found;
+  perform ocsp_internal.responder_claim('login', replace(p_name, '-', '_'), p_name);  -- its login, unless another is named
+  if changed then
     perform ocsp_internal.note('responder add', jsonb_build_object('site', p_name, 'url', p_url, 'addresses', p_addresses), p_why, p_os_user);
   end if;
-  return found;
+  return changed;
 end $$;
 
--- The serial must be in certificate already: it was registered before it was signed.
+-- Only what was planned, with this very key: so it is nobody else's serial.
 create function responder_certificate_add(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_der bytea, p_why text, p_os_user text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  k ocsp_internal.responder_key;
 begin
-  insert into ocsp_internal.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
-  select * into k from ocsp_internal.responder_key where key_hash = p_key_hash for share;
-  if k.banned then
-    raise exception 'key % belonged to a revoked site: it is never enrolled again', encode(p_key_hash, 'hex') using errcode = 'check_violation',
-      hint = 'Make a new key in the token: ocspctl key generate.';
-  elsif k.site <> p_site then
-    raise exception 'key % is enrolled by site % already', encode(p_key_hash, 'hex'), k.site using errcode = 'unique_violation',
-      hint = 'Every site has its own key: ocspctl key generate.';
+  perform from ocsp_internal.responder_planned p where (p.issuer_id, p.serial, p.site, p.key_hash) = (p_issuer, p_serial, p_site, p_key_hash) for update;
+  if not found then
+    raise exception 'certificate % of issuer % was not planned for site % and this key', encode(p_serial, 'hex'), p_issuer, p_site using errcode = 'check_violation',
+      hint = 'ocspctl responder add plans it before it is signed.';
   end if;
   insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
     values (sha256(p_der), p_issuer, p_serial, p_site, p_key_hash, p_der);
@@ -320,9 +304,11 @@ create publication ocspfleet for table
   issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version, crl),
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
-  correction (issuer_id, serial, revoked_at, corrected_at),
+  correction (issuer_id, serial, revoked_at, corrected_at, note),
+  closed_pin (pin),
   feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
-             responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, purge_before, audit_count, audit_hash)
+             responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, closed_pin_count, closed_pin_digest,
+             purge_before, audit_count, audit_hash)
   with (publish = 'insert, update, delete');
 
 -- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).

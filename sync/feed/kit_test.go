@@ -59,7 +59,7 @@ func testHead(position int64) db.Head {
 	return db.Head{
 		Epoch: epoch, Position: position, AsOf: noon, Certificates: db.Tally{Count: 1000, Digest: 0x0123456789abcdef},
 		Issuers: db.Tally{Count: 2, Digest: 1}, ResponderCertificates: db.Tally{Count: 4, Digest: 1<<64 - 1},
-		Corrections: db.Tally{Count: 3, Digest: 2},
+		Corrections: db.Tally{Count: 3, Digest: 2}, ClosedPins: db.Tally{Count: 1, Digest: 5},
 		AuditCount:  35, AuditHash: bytes.Repeat([]byte{0xaa}, 32),
 	}
 }
@@ -110,7 +110,7 @@ func everyKind(first int64) []db.Change {
 		{Table: 'c', Deleted: true, Content: db.AppendCertificateKey(nil, 1, db.Serial{0x01})},
 		{Table: 'r', Deleted: true, Content: bytes.Repeat([]byte{0x05}, 32)},
 		{Table: 'k', Content: db.AppendCorrection(nil, db.Correction{
-			IssuerID: 1, Serial: db.Serial{0x00, 0xff}, RevokedAt: at("2026-11-22T15:04:06Z"), CorrectedAt: at("2026-11-23T09:00:00Z"),
+			IssuerID: 1, Serial: db.Serial{0x00, 0xff}, RevokedAt: at("2026-11-22T15:04:06Z"), CorrectedAt: at("2026-11-23T09:00:00Z"), Note: []byte("the second person's note\n"),
 		})},
 	}
 	for i := range changes {
