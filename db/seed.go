@@ -12,9 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrRevocationsLost is wrapped when the master's rows would make good or absent
-// what this site, by a copy that agreed with its head, knew as revoked for ever.
-var ErrRevocationsLost = errors.New("the master lost permanent revocations")
 
 // Bounds of a seed. Nothing bounds the copy as a whole: a slow line may take
 // hours, and the site answers from its old rows meanwhile.
