@@ -81,10 +81,10 @@ func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status
 	return err
 }
 
-// Suspect says whether a change can be judged without the lists: one that cannot is
-// given to Certificate. It is cheap.
-func Suspect(was, next *Status, now time.Time) bool {
-	return was != nil && !follows(*was, next, now) || comes(was, next)
+// Suspect says whether Certificate may refuse a change, in a copy that holds so many
+// corrections: it needs the lists then, which are not always at hand.
+func Suspect(was, next *Status, now time.Time, corrections int64) bool {
+	return was != nil && !follows(*was, next, now) || corrections > 0 && comes(was, next)
 }
 
 // comes says whether next is a permanent revocation that was not there.

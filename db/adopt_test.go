@@ -131,7 +131,7 @@ func TestAdoptionOfACertificate(t *testing.T) {
 			if (err == nil) != test.adopted || err != nil && !errors.Is(err, db.ErrRevocationsLost) {
 				t.Errorf("got %v", err)
 			}
-			if err != nil && !db.Suspect(test.was, test.next, adoptNow) {
+			if err != nil && !db.Suspect(test.was, test.next, adoptNow, int64(len(a.Held.Corrections))) {
 				t.Error("it is refused, and not suspect")
 			}
 			if test.adopted && len(test.undone) == 0 { // nothing to open: the same without
