@@ -29,7 +29,7 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 	beat := heartbeat.New(heartbeat.Config{Store: w.store, Interval: w.cfg.Heartbeat, Log: w.env.Log, Metrics: heartbeat.NewMetrics(w.registry)})
 	w.plan.AddWorker("heartbeat", beat.Run)
 	troubles := func() []string { return nil }
-	if w.cfg.Feed.given() {
+	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
 		var err error
 		if troubles, err = w.publish(ctx); err != nil {
 			return nil, err
