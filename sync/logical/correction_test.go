@@ -1,12 +1,15 @@
 package logical_test
 
 import (
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
 )
 
@@ -196,4 +199,39 @@ func runTool(t *testing.T, dsn, stdin, name string, args ...string) string {
 		t.Fatalf("%s: %v: %s", name, err, stderr.String())
 	}
 	return string(out)
+}
+
+// Key sets come from the master's database, verified under the pinned root; without one
+// no correction is believed, and the state says what is to be done.
+func TestWithoutARootNoRevocationIsTakenBack(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.issue("0a")
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.start(func(c *logical.Config) { c.Root = nil })
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.stopRun()
+	p.dropSlots()
+	p.correct("0a")
+	p.run(func(c *logical.Config) { c.Root = nil })
+	p.reaches(logical.RevocationsLost)
+	if detail := p.state().Detail; !strings.Contains(detail, "set feed.root in ocspsyncd.yaml and ocspd.yaml") {
+		t.Errorf("the state says %q", detail)
+	}
+	if got := p.siteSays("0a"); got != "revoked keyCompromise" {
+		t.Errorf("the site says %s", got)
+	}
+	if number, _, err := p.site.FeedKeys(t.Context()); !errors.Is(err, db.ErrNotSealed) {
+		t.Errorf("key set %d is here, %v", number, err)
+	}
+	p.stopRun()
+	p.start(nil)
+	p.seenAtSite("0a", "good")
+	_, signed, err := p.site.FeedKeys(t.Context())
+	if err == nil {
+		_, err = feed.OpenKeySet(signed, feedtest.Origin, p.second.Verifier(t))
+	}
+	if err != nil {
+		t.Errorf("the key set here: %v", err)
+	}
 }
