@@ -18,6 +18,9 @@ type Master struct {
 	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
 	// configured.
 	Zone func(context.Context) (string, error)
+	// Corrections counts those of the master, and those that no site believes. nil: no
+	// root is configured by which they are judged.
+	Corrections func(context.Context) (all, unbelieved int, err error)
 }
 
 // silence is how long a master may go without a heartbeat: three of the default.
@@ -52,8 +55,24 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)
+	m.corrections(ctx, f)
 	f.kernelClock()
 	return f.all
+}
+
+func (m Master) corrections(ctx context.Context, f *findings) {
+	if m.Corrections == nil {
+		return
+	}
+	switch all, unbelieved, err := m.Corrections(ctx); {
+	case err != nil:
+		f.warn("corrections", "docs/feed-keys.md says how a key for them is made and named", "not looked at: %v", err)
+	case unbelieved > 0:
+		f.fail("corrections", "who wrote them? ocspctl audit verify; those that are right are requested anew: ocspctl cert correct",
+			"%d of %d do not verify under the key set in force: sites that know the revocation go on saying revoked", unbelieved, all)
+	default:
+		f.ok("corrections", "%d, and all verify", all)
+	}
 }
 
 func (m Master) login(ctx context.Context, f *findings) {
@@ -92,6 +111,9 @@ func heartbeat(f *findings, m db.MasterState) {
 	}
 }
 
+// queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
+const queueHalf = 0.5
+
 func settings(f *findings, m db.MasterState) {
 	before := len(f.all)
 	if m.Standby {
@@ -111,6 +133,12 @@ func settings(f *findings, m db.MasterState) {
 	}
 	if !m.Durable {
 		f.warn("settings", "alter system set fsync = on, full_page_writes = on", "fsync or full_page_writes is off: a crash of this machine may lose revocations")
+	}
+	if m.Queue > queueHalf {
+		f.fail("notifications", "end who listens and stays in a transaction: select pid from pg_stat_activity order by xact_start", "their queue is %.0f %% full: once it is, no COMMIT that notifies succeeds", m.Queue*100)
+	}
+	if len(m.OldSnapshots) > 0 {
+		f.warn("snapshots", "end them, or have a superuser allow that login: insert into ocsp_internal.long_transaction values (LOGIN)", "dead rows cannot be cleared because of %s", strings.Join(m.OldSnapshots, "; "))
 	}
 	if m.Published < db.Tables {
 		f.fail("settings", "ocspctl db migrate --role master", "the publication has %d of %d tables", m.Published, db.Tables)
