@@ -35,6 +35,7 @@ type FeedTable struct {
 const (
 	CertificateTable = 'c'
 	CorrectionTable  = 'k'
+	issuerTable      = 'i'
 )
 
 // FeedTables are the replicated tables in the order of their names. What the
@@ -56,7 +57,7 @@ var FeedTables = []FeedTable{
 		values: correctionValues, keyValues: correctionValues,
 	},
 	{
-		Name: "issuer", Code: 'i', Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
+		Name: "issuer", Code: issuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
 		columns: []string{
 			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
 			"never_issued", "profile", "crl_url", "policy_version", "crl",
@@ -141,7 +142,7 @@ func pinValues(content []byte) ([]any, error) {
 
 // keyOf is the part of canonical bytes that names the row.
 func (t FeedTable) keyOf(content []byte) (string, error) {
-	n := map[byte]int{'i': 4, 'r': 32, 'p': 32, CorrectionTable: len(content)}[t.Code]
+	n := map[byte]int{issuerTable: 4, 'r': 32, 'p': 32, CorrectionTable: len(content)}[t.Code]
 	if t.Code == CertificateTable && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
 	}

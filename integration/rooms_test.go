@@ -54,7 +54,7 @@ var rooms = []room{
 	{"sync/feed/feedtest", []string{"db", "sync/feed"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/pull", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
-	{"sync/logical", []string{"db"}, reasonCopy},
+	{"sync/logical", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/watchdog", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
 	{"ops/zone/nameserver", nil, reasonFloor},

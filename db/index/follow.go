@@ -33,6 +33,9 @@ type follower struct {
 	clock    string    // what is wrong with the clock, or that the master bars this site
 	trouble  verdict   // why the latest snapshot was refused
 	signed   signed    // what the feed's checkpoints say
+	asOf     time.Time // of the adopted head, whoever vouches for it
+	judged   *lists    // whose corrections doubtful are
+	doubtful []db.Correction
 
 	loadEnded time.Time // of the latest load of all rows
 	loadTook  time.Duration
@@ -174,7 +177,7 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 		return v, false, err
 	}
 	s.lists = held
-	if v = judge(s, x.table.Load(), x.cfg.Now()); v.kind == adoptable {
+	if v = x.judge(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, v.kind == adoptable, nil
@@ -221,7 +224,7 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		x.loadEnded = x.cfg.Now()
 		x.loadTook = x.loadEnded.Sub(began)
 	}
-	if v = judge(s, x.table.Load(), x.cfg.Now()); v.kind == adoptable {
+	if v = x.judge(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, nil
@@ -243,8 +246,13 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	}
 	x.lists.Store(s.lists)
 	h := s.head
-	if x.cfg.Verify != nil {
-		if vouched := x.signed.vouched(h, s.received); vouched.Before(h.AsOf) {
+	x.asOf = h.AsOf
+	if x.wantsCheckpoint() {
+		vouched := x.signed.vouched(h, s.received)
+		if vouched.IsZero() && h.Epoch == x.held.Epoch {
+			vouched = x.held.AsOf // its key was banned: what was said stands, and ages
+		}
+		if vouched.Before(h.AsOf) {
 			h.AsOf = vouched
 		}
 	}
@@ -271,6 +279,7 @@ func (x *Index) refuse(ctx context.Context, v verdict) {
 		x.log.InfoContext(ctx, "snapshots adopted again", slog.String("after", string(before)), slog.Int64("position", x.held.Position))
 	}
 	x.publish()
+	x.tellUnbelieved(ctx)
 }
 
 // publish makes the horizon what the follower knows.
@@ -278,7 +287,7 @@ func (x *Index) publish() {
 	h := db.Horizon{Doubt: x.trouble.text}
 	if x.table.Load() != nil {
 		h.Epoch, h.Position, h.AsOf, h.Received = x.held.Epoch, x.held.Position, x.held.AsOf, x.received
-		if h.Doubt == "" && x.cfg.Verify != nil && h.AsOf.IsZero() {
+		if h.Doubt == "" && x.wantsCheckpoint() && h.AsOf.IsZero() {
 			h.Doubt = "feed: no checkpoint vouches for this copy"
 			if x.signed.fault != "" {
 				h.Doubt += ": " + x.signed.fault

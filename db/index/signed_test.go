@@ -8,15 +8,34 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/index"
 )
 
-// verify believes a note that is a head in JSON, under the one good key set.
-func verify(checkpoint, keys []byte) (db.Head, error) {
-	var h db.Head
-	if string(keys) != "good keys" {
-		return h, errors.New("the key set is not signed")
+// trust believes a note that is a head in JSON, under "good keys"; "correct keys" are a
+// set for corrections alone.
+func trust(keys []byte) (index.Trust, error) {
+	believed := index.Trust{Corrections: openNotes}
+	switch string(keys) {
+	case "good keys":
+		believed.Checkpoint = openHead
+	case "next keys": // an earlier one is banned
+		believed.Checkpoint = func(signed []byte) (db.Head, error) {
+			h, err := openHead(signed)
+			if err == nil && h.AuditCount != 2 {
+				err = errors.New("the checkpoint is signed by a banned key")
+			}
+			return h, err
+		}
+	case "correct keys":
+	default:
+		return index.Trust{}, errors.New("the key set is not signed")
 	}
-	if err := json.Unmarshal(checkpoint, &h); err != nil {
+	return believed, nil
+}
+
+func openHead(signed []byte) (db.Head, error) {
+	var h db.Head
+	if err := json.Unmarshal(signed, &h); err != nil {
 		return h, errors.New("the checkpoint is not signed")
 	}
 	return h, nil
@@ -63,7 +82,7 @@ func (s *site) head() db.Head {
 
 func judging(t testing.TB, s *site) *copied {
 	t.Helper()
-	return followWith(t, s.dsn, 20*time.Millisecond, verify)
+	return followWith(t, s.dsn, 20*time.Millisecond, trust)
 }
 
 func TestHorizonIsNeverFresherThanWhatWasSigned(t *testing.T) {
@@ -154,4 +173,25 @@ func TestForgedHeadIsRefused(t *testing.T) {
 	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set position = position - 1")
 	c.expectDoubt("divergence: the head at position 2 is not what was signed")
 	c.expect(2, "revoked")
+}
+
+// A new key set judges anew what was remembered: a checkpoint of a banned key, of a
+// position not reached, counts no more; what was answered by it stands, and ages.
+func TestANewKeySetJudgesCheckpointsAgain(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	before := c.Horizon().AsOf
+	stolen := s.signs("good keys", func(h *db.Head) { h.Position++; h.AsOf = h.AsOf.Add(time.Minute); h.Certificates.Count++ })
+	s.tx("update feed_head set as_of = as_of + interval '1 second'")
+	c.eventually("seen", func() bool { return c.Ready() == nil })
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", "update feed_keys set note = 'next keys'", "delete from feed_checkpoint", settle)
+	c.eventually("the row", func() bool { return c.Len() == 4 && c.Ready() == nil })
+	if got := c.Horizon().AsOf; got.Equal(stolen.AsOf) || !got.Equal(before) {
+		t.Errorf("as_of is %v, want %v", got, before)
+	}
+	next := s.signs("next keys", func(h *db.Head) { h.AuditCount = 2 })
+	c.eventually("the next key's", func() bool { return c.Horizon().AsOf.Equal(next.AsOf) })
 }

@@ -45,7 +45,7 @@ func (m *master) rotates(tb testing.TB, store *db.Store, board *feed.Board, next
 // publishes has the root sign the next key set, and stores it at a master.
 func (m *master) publishes(tb testing.TB, store *db.Store, change func(*feed.KeySet)) *feed.KeySet {
 	tb.Helper()
-	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...)}
+	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...), Correct: m.keys.Correct}
 	change(set)
 	signed, err := set.Sign(m.root)
 	if err != nil {
@@ -263,7 +263,13 @@ func TestRunbookMasterRestored(t *testing.T) {
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
 	awaitTrouble(t, p, db.ErrRevocationsLost)
 	s.shows(t, 1, true)
-	m.revoke(t, 1, db.ReasonKeyCompromise) // ocspctl fleet lost names it
+	known, err := s.store.Certificate(t.Context(), 1, serial(1)) // ocspctl fleet lost names it, and when
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.store.Revoke(t.Context(), 1, serial(1), known.Reason, known.RevokedAt, act); err != nil {
+		t.Fatal(err)
+	}
 	for tries := 0; ; tries++ {
 		if head, err := s.store.Head(t.Context()); err == nil && head.Epoch == epoch {
 			break

@@ -18,6 +18,7 @@ import (
 	"ocspfleet/db/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
 )
 
@@ -137,6 +138,8 @@ type master struct {
 	root  *feed.Key
 	key   *feed.Key
 	keys  *feed.KeySet
+	// corrects is the second person's, for corrections.
+	corrects *feed.Key
 }
 
 func newMaster(tb testing.TB) *master {
@@ -151,7 +154,7 @@ func newMaster(tb testing.TB) *master {
 func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb)}
+	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
 	if err := m.store.InitHead(tb.Context(), time.Now()); err != nil {
 		tb.Fatal(err)
 	}
@@ -169,7 +172,7 @@ func prepare(tb testing.TB) *master {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch}
+	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch, Correct: []feed.FeedKey{feedtest.Named(m.corrects)}}
 	m.names(tb, m.key)
 	return m
 }
