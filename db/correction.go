@@ -17,6 +17,9 @@ type Correction struct {
 	Serial      Serial
 	RevokedAt   time.Time // the revocation that was taken back, whole seconds
 	CorrectedAt time.Time
+	// Note is the second person's signed word (feed.CorrectionNote): without one that
+	// verifies, a copy takes nothing back.
+	Note []byte
 }
 
 // correctionCanonical is the canonical bytes of row t of correction, in SQL.
