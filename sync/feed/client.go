@@ -107,13 +107,13 @@ func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait t
 }
 
 // News waits for what is newer than seen, the newest checkpoint that this site has
-// taken, at position after. It returns nil when nothing came in time. Without seen it
-// returns the newest checkpoint at once, or as soon as it is beyond after.
-func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.Duration) (*News, error) {
+// taken, at position after, under key set keys. It returns nil when nothing came in time.
+// Without seen it returns the newest checkpoint at once, or as soon as it is beyond after.
+func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64, wait time.Duration) (*News, error) {
 	wait = min(wait, maxWait)
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
-		path += "&seen=" + Tag(seen)
+		path += "&seen=" + Tag(seen) + "&keys=" + strconv.FormatInt(keys, 10)
 		if at := asOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
 			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
 		}
@@ -131,8 +131,7 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 
 // asOf is the time of a checkpoint that was verified; zero: it is none.
 func asOf(signed []byte) time.Time {
-	text, _, _ := strings.Cut(string(signed), "\n\n")
-	c, err := ParseCheckpoint(text + "\n")
+	c, err := readCheckpoint(signed)
 	if err != nil {
 		return time.Time{}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/singleflight"
 
 	"ocspfleet/db"
@@ -24,6 +25,9 @@ import (
 type ServerConfig struct {
 	// Store holds the files: the master's signed ones, or those that a site verified.
 	Store *db.Store
+	// Root vouches for the key set that is shown: the one in force, whatever else is
+	// stored. Nil: the highest that is stored, in tests.
+	Root note.Verifier
 	// Board shows the newest checkpoint.
 	Board *Board
 	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
@@ -182,8 +186,14 @@ func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedN
 }
 
 func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
-	_, note, err := s.cfg.Store.FeedKeys(r.Context())
-	s.answer(w, r, file{body: note, text: true}, err)
+	var signed []byte
+	var err error
+	if s.cfg.Root == nil {
+		_, signed, err = s.cfg.Store.FeedKeys(r.Context())
+	} else {
+		_, signed, err = StoredKeySet(r.Context(), s.cfg.Store, s.cfg.Root.Name(), s.cfg.Root)
+	}
+	s.answer(w, r, file{body: signed, text: true}, err)
 }
 
 // checkpoint is a long poll: with after=P it waits for a position beyond P, with

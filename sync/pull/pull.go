@@ -109,12 +109,15 @@ type Puller struct {
 	diverged   string
 	recountDue time.Time
 	keysDue    time.Time // when the key set is asked for though nothing needs it
-	tainted    bool      // what the copy stands on was signed by a banned key
-	cleansed   bool      // the copy was seeded since it stood on a banned key's word
-	sources    []source
-	pair       pair
-	seedBy     time.Time             // until when a copy is waited for, before the master is asked; zero: none is
-	sent       map[int64]feed.Sealed // segments that came with the news, by number
+	tainted    bool      // what the copy stands on is not admitted by the key set
+	// stood is the newest checkpoint, or the manifest of a seed, that was taken: what
+	// comes must not go back behind it. Nil: there is none that the newest key set admits.
+	stood    *feed.Checkpoint
+	cleansed bool // the copy was seeded since it stood on a banned key's word
+	sources  []source
+	pair     pair
+	seedBy   time.Time             // until when a copy is waited for, before the master is asked; zero: none is
+	sent     map[int64]feed.Sealed // segments that came with the news, by number
 }
 
 // State is what a Puller is doing, for /readyz.
@@ -229,18 +232,14 @@ func (p *Puller) load(ctx context.Context) error {
 	if !p.copy.Anchored || p.cfg.Board.Newest().Note != nil {
 		return nil
 	}
-	n, err := p.cfg.Store.FeedNote(ctx)
-	switch {
-	case errors.Is(err, db.ErrNotSealed):
-		return nil
-	case err != nil:
+	if err := p.rejudge(ctx); err != nil || p.stood == nil {
 		return err
-	case p.keys.Bans(n.Note):
-		p.taint(ctx)
-	default:
+	}
+	n, err := p.cfg.Store.FeedNote(ctx)
+	if err == nil {
 		p.cfg.Board.Post(n)
 	}
-	return nil
+	return err
 }
 
 func (p *Puller) enter(source, trouble string) {
