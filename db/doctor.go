@@ -109,11 +109,11 @@ func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
 // confirmedAt is the last heartbeat; a login of ocsp_ca may not see it.
 func confirmedAt(ctx context.Context, tx pgx.Tx) (time.Time, error) {
 	var may bool
-	if err := tx.QueryRow(ctx, "select has_table_privilege('public.heartbeat', 'SELECT')").Scan(&may); err != nil || !may {
+	if err := tx.QueryRow(ctx, "select has_table_privilege('ocsp_internal.heartbeat', 'SELECT')").Scan(&may); err != nil || !may {
 		return time.Time{}, err
 	}
 	var at time.Time
-	err := tx.QueryRow(ctx, "select confirmed_at from public.heartbeat").Scan(&at)
+	err := tx.QueryRow(ctx, "select confirmed_at from ocsp_internal.heartbeat").Scan(&at)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return time.Time{}, nil
 	}

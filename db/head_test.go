@@ -66,7 +66,7 @@ func TestBreak1dPlanMadeForOneRowServesMany(t *testing.T) {
 
 func TestTruncateRefused(t *testing.T) {
 	dsn, _ := newMaster(t)
-	for _, table := range []string{"certificate cascade", "issuer cascade", "responder_certificate", "feed_head", "audit", "change_tx", "change_body"} {
+	for _, table := range []string{"certificate cascade", "issuer cascade", "responder_certificate", "feed_head", "ocsp_internal.audit", "ocsp_internal.change_tx", "ocsp_internal.change_body"} {
 		refused(t, dsn, "TRUNCATE", "truncate "+table)
 	}
 }

@@ -127,10 +127,10 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_responder", "ocsp_sync"} {
 		for _, sql := range []string{
 			`insert into correction (issuer_id, serial, revoked_at, corrected_at) select 1, serial, revoked_at, now() from certificate`,
-			`delete from correction`, `truncate correction`, `update approval set approved_by = 'x'`, `delete from approval`,
-			`insert into approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update limits set revocations_per_hour = 1000`,
-			`delete from revocation_tally`, `truncate revocation_tally`, `select limit_set(1000, '', '')`, `select limit_take(-1000)`, `select limit_note(-5)`,
-			`select * from certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select epoch_new(99999999999, '', '')`,
+			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
+			`insert into ocsp_internal.approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update ocsp_internal.limits set revocations_per_hour = 1000`,
+			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000)`, `select ocsp_internal.limit_note(-5)`,
+			`select * from ocsp_internal.certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select ocsp_internal.epoch_new(99999999999, '', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}

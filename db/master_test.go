@@ -159,6 +159,9 @@ func refused(t *testing.T, dsn, want, sql string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "set search_path = public, ocsp_internal, pg_temp"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err = conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%s\n got error %v\nwant one with %q", sql, err, want)
 	}

@@ -136,3 +136,17 @@ func scramVerifier(password string) (string, error) {
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
 }
+
+// Rights returns all that anybody but an owner may do in this database, one right a
+// line, for migrations.Drift.
+func (s *Store) Rights(ctx context.Context) ([]string, error) {
+	rows, err := s.pool.Query(ctx, "select * from ocsp_internal.rights()")
+	if err != nil {
+		return nil, fmt.Errorf("reading the rights: %w", plain(err))
+	}
+	rights, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("reading the rights: %w", plain(err))
+	}
+	return rights, nil
+}

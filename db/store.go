@@ -55,7 +55,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if cfg.Application != "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = cfg.Application
 	}
-	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pc.ConnConfig.AfterConnect = setSession // of the listening and the replication connections, too
 	// A connection is asked whether it lives before each use: a write that breaks
 	// on the corpse of one, after PostgreSQL was restarted, cannot be tried again
 	// blindly. It costs 50 us, and no look-up comes here. Store.open does without.
@@ -66,6 +66,25 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("preparing the database pool: %w", err)
 	}
 	return &Store{pool: pool}, nil
+}
+
+// sessionSettings is what our sessions rely on, whatever a DBA has set for a database or
+// a login. Set after connect: pgbouncer refuses most of them in the startup packet.
+const sessionSettings = `set session characteristics as transaction isolation level read committed, read write;
+set search_path = public, ocsp_internal, pg_temp;
+set client_encoding = 'UTF8';
+set timezone = 'UTC';
+set standard_conforming_strings = on;
+set statement_timeout = 0;
+set lock_timeout = 0;
+set idle_session_timeout = 0;
+set idle_in_transaction_session_timeout = 0`
+
+func setSession(ctx context.Context, conn *pgconn.PgConn) error {
+	if _, err := conn.Exec(ctx, sessionSettings).ReadAll(); err != nil {
+		return fmt.Errorf("preparing the session: %w", err)
+	}
+	return nil
 }
 
 // Close ends all connections.

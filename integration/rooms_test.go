@@ -57,7 +57,7 @@ var rooms = []room{
 	{"ops/zone", nil, reasonFloor},
 	{"ops/zone/nameserver", nil, reasonFloor},
 	{"ops/ingest", []string{"db"}, "an import writes rows through db alone, so that each has its audit entry"},
-	{"ops/doctor", []string{"db"}, "it is told what is in a token and in a configuration, and judges"},
+	{"ops/doctor", []string{"db", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "ops/fleet", "signer/wire"}, reasonOps},
 	{"cmd/internal/boot", nil, "it starts and stops any daemon and knows no domain word"},

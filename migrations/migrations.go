@@ -15,7 +15,7 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 )
 
-//go:embed common/*.sql master/*.sql site/*.sql
+//go:embed common/* master/* site/*
 var files embed.FS
 
 // Role says what a database is for.
@@ -39,10 +39,11 @@ type Version struct {
 	Dirty   bool // a migration broke off half way
 }
 
-// Up brings the database at url to the newest schema of the role. The login must
-// be a superuser. It does nothing when the schema is there already.
+// Up brings the database at url to the newest schema of the role, and the rights in it
+// to those of the rights.txt files, also where the schema is there already. The login
+// must be a superuser.
 func Up(ctx context.Context, url string, role Role) error {
-	return each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {
+	err := each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {
 		if v.Dirty {
 			return fmt.Errorf("schema %s is half way through version %d: repair it by hand, then run ocspctl db force %s VERSION", folder, v.Current, folder)
 		}
@@ -54,6 +55,10 @@ func Up(ctx context.Context, url string, role Role) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return SetRights(ctx, url, role)
 }
 
 // Versions tells how far the schema of the role is, part by part.

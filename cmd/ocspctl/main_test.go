@@ -110,7 +110,8 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 
 // psql SQL: prints what the script's database answers.
 func psql(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"), "-c", args[0]))
+	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"),
+		"-c", "set search_path = public, ocsp_internal, pg_temp", "-c", args[0]))
 }
 
 // openssl ARGS...: runs openssl, which must succeed.

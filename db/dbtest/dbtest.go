@@ -70,6 +70,9 @@ func New(tb testing.TB, role migrations.Role) string {
 	if err := exec(s.DSN("postgres"), "create database "+name+" template "+template); err != nil {
 		tb.Fatal(err)
 	}
+	if err := exec(s.DSN(name), strings.Join(migrations.DatabaseGrants(name, role), "; ")); err != nil {
+		tb.Fatal(err) // a template's own rights are not copied with it
+	}
 	tb.Cleanup(func() {
 		// A subscription or slot left in it refuses the drop; it ends with the server.
 		if err := exec(s.DSN("postgres"), "drop database "+name+" with (force)"); err != nil {
@@ -123,6 +126,9 @@ func As(dsn, role string) string {
 	return dsn + "&options=" + url.QueryEscape("-crole="+role)
 }
 
+// searchPath finds the internals as well, as the sessions of package db do.
+const searchPath = "set search_path = public, ocsp_internal, pg_temp"
+
 // Connect opens a connection that is closed when the test ends.
 func Connect(tb testing.TB, dsn string) *pgx.Conn {
 	tb.Helper()
@@ -135,6 +141,9 @@ func Connect(tb testing.TB, dsn string) *pgx.Conn {
 		defer cancel()
 		_ = conn.Close(ctx) // the server may be dead by the test's own doing
 	})
+	if _, err := conn.Exec(tb.Context(), searchPath); err != nil {
+		tb.Fatal(err)
+	}
 	return conn
 }
 
@@ -175,6 +184,9 @@ func exec(dsn, sql string) error {
 		return fmt.Errorf("connecting for %q: %w", sql, err)
 	}
 	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, searchPath); err != nil {
+		return fmt.Errorf("preparing the session: %w", err)
+	}
 	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 		return fmt.Errorf("running %q: %w", sql, err)
 	}

@@ -16,8 +16,18 @@ begin
   end loop;
 end $$;
 
-grant usage on schema public to ocsp_owner, ocsp_responder, ocsp_sync, ocsp_ca,
-  ocsp_operator, ocsp_publisher, ocsp_replica, ocsp_subscriber;
+-- The replicated tables and the doors, the functions that are called from outside,
+-- lie in public; everything else lies in ocsp_internal. Whoever logs in has what
+-- rights.txt gives to its group, and no more: not even a table of its own.
+do $$
+begin
+  execute format('revoke all on database %I from public', current_database());
+end $$;
+revoke all on schema public from public;
+grant usage, create on schema public to ocsp_owner;
+create schema ocsp_internal authorization ocsp_owner;
+
+set role ocsp_owner;
 
 -- One CA key under one name. Policy is data: every site answers alike.
 create table issuer (
@@ -103,42 +113,67 @@ create table feed_head (
 
 -- Canonical bytes: what COPY BINARY of one such expression delivers, read by db.Canonical*.
 -- Integers big endian, times as microseconds since 2000-01-01, null time = smallest int64.
-create function lp(b bytea) returns bytea language sql immutable
+create function ocsp_internal.lp(b bytea) returns bytea language sql immutable
   return int4send(octet_length(b)) || b;
 
-create function certificate_canonical(issuer_id int, serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint)
+create function ocsp_internal.certificate_canonical(issuer_id int, serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint)
   returns bytea language sql stable
   return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(not_after)
          || coalesce(timestamptz_send(revoked_at), '\x8000000000000000'::bytea) || int2send(coalesce(reason, -1::int2));
 
-create function issuer_canonical(i issuer) returns bytea language sql stable
-  return int4send(i.id) || i.key_hash || lp(convert_to(i.name, 'UTF8')) || lp(i.certificate)
+create function ocsp_internal.issuer_canonical(i issuer) returns bytea language sql stable
+  return int4send(i.id) || i.key_hash || ocsp_internal.lp(convert_to(i.name, 'UTF8')) || ocsp_internal.lp(i.certificate)
          || int4send(i.validity) || int4send(i.backdate) || int4send(i.max_staleness)
          || int4send(i.fresh_for_unknown) || int4send(i.http_max_age)
-         || lp(convert_to(i.never_issued, 'UTF8')) || lp(convert_to(i.profile, 'UTF8'))
-         || lp(convert_to(i.crl_url, 'UTF8')) || int8send(i.policy_version)
-         || case when i.crl = '' then ''::bytea else lp(i.crl) end;
+         || ocsp_internal.lp(convert_to(i.never_issued, 'UTF8')) || ocsp_internal.lp(convert_to(i.profile, 'UTF8'))
+         || ocsp_internal.lp(convert_to(i.crl_url, 'UTF8')) || int8send(i.policy_version)
+         || case when i.crl = '' then ''::bytea else ocsp_internal.lp(i.crl) end;
 
-create function responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
-  return r.fingerprint || int4send(r.issuer_id) || lp(r.serial) || lp(convert_to(r.site, 'UTF8')) || r.key_hash || lp(r.der);
+create function ocsp_internal.responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
+  return r.fingerprint || int4send(r.issuer_id) || ocsp_internal.lp(r.serial) || ocsp_internal.lp(convert_to(r.site, 'UTF8')) || r.key_hash || ocsp_internal.lp(r.der);
 
-create function correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz) returns bytea language sql stable
+create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz) returns bytea language sql stable
   return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at);
 
 -- The row digest: the first 8 octets of SHA-256, as a signed 64-bit number. It
 -- finds accidents, never an adversary: authenticity comes from signatures alone.
-create function row_digest(canonical bytea) returns bigint language sql immutable
+create function ocsp_internal.row_digest(canonical bytea) returns bigint language sql immutable
   return ('x' || encode(substring(sha256(canonical) from 1 for 8), 'hex'))::bit(64)::bigint;
 
 -- Non-negative remainder: % of a negative numeric is negative in SQL.
-create function mod64(n numeric) returns numeric language sql immutable
+create function ocsp_internal.mod64(n numeric) returns numeric language sql immutable
   return ((n % 18446744073709551616) + 18446744073709551616) % 18446744073709551616;
 
-alter table issuer owner to ocsp_owner;
-alter table certificate owner to ocsp_owner;
-alter table responder_certificate owner to ocsp_owner;
-alter table correction owner to ocsp_owner;
-alter table feed_head owner to ocsp_owner;
+-- Trigger functions that write as their owner are for one table each: hung on another,
+-- they would note changes that never were.
+create function ocsp_internal.refuse_table(p_table oid) returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'this trigger function is not for table %', p_table::regclass using errcode = 'insufficient_privilege';
+end $$;
 
-grant select on issuer, certificate, responder_certificate, correction, feed_head, schema_common
-  to ocsp_responder, ocsp_sync, ocsp_ca, ocsp_operator, ocsp_publisher, ocsp_replica, ocsp_subscriber;
+-- What anybody but an owner may do here, one right a line, in the form of rights.txt:
+-- kind, object, privilege (of a column: privilege(column)), grantee.
+create function ocsp_internal.rights() returns setof text language sql stable set search_path = pg_catalog, pg_temp as $$
+  with ours as (select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('public', 'ocsp_internal')),
+  acl as (
+    select 'database' as kind, 'database' as object, '' as col, datdba as owner, coalesce(datacl, acldefault('d', datdba)) as acl
+      from pg_database where datname = current_database()
+    union all select 'schema', nspname, '', nspowner, coalesce(nspacl, acldefault('n', nspowner)) from ours
+    union all select 'function', nspname || '.' || proname, '', proowner, coalesce(proacl, acldefault('f', proowner))
+      from pg_proc join ours on ours.oid = pronamespace
+    union all select case relkind when 'S' then 'sequence' else 'table' end, nspname || '.' || relname, '', relowner,
+        coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner))
+      from pg_class join ours on ours.oid = relnamespace where relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all select 'table', nspname || '.' || relname, '(' || attname || ')', relowner, attacl
+      from pg_attribute join pg_class c on c.oid = attrelid join ours on ours.oid = relnamespace where attacl is not null)
+  select format('%s %s %s%s %s', kind, object, lower(a.privilege_type), col, case a.grantee when 0 then 'PUBLIC' else a.grantee::regrole::text end)
+    from acl, aclexplode(acl) a where a.grantee <> owner and a.grantee <> (select datdba from pg_database where datname = current_database())
+      and not (kind = 'schema' and a.grantee::regrole::text = 'pg_database_owner') order by 1;
+$$;
+
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

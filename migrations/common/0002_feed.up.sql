@@ -1,6 +1,8 @@
 -- The files of the signed feed: what the master has signed, what a site has verified
 -- and relays. Immutable segments, the newest checkpoint, key sets, snapshots.
-create table segment (
+set role ocsp_owner;
+
+create table ocsp_internal.segment (
   epoch     bigint not null,
   number    bigint not null check (number > 0),
   first     bigint not null check (first > 0),
@@ -14,10 +16,10 @@ create table segment (
   primary key (epoch, number),
   unique (epoch, last)
 );
-alter table segment alter body set storage external;  -- compressed already
+alter table ocsp_internal.segment alter body set storage external;  -- compressed already
 
 -- The newest signed statement: a seal, or a later confirmation of it.
-create table feed_checkpoint (
+create table ocsp_internal.feed_checkpoint (
   id       smallint primary key check (id = 1),
   epoch    bigint not null,
   number   bigint not null,
@@ -27,12 +29,12 @@ create table feed_checkpoint (
 );
 
 -- Key sets as the root signed them.
-create table feed_keys (
+create table ocsp_internal.feed_keys (
   number bigint primary key check (number > 0),
   note   bytea not null
 );
 
-create table snapshot (
+create table ocsp_internal.snapshot (
   epoch    bigint not null,
   position bigint not null,
   note     bytea not null,  -- the manifest, signed
@@ -41,17 +43,18 @@ create table snapshot (
   primary key (epoch, position)
 );
 
-create table snapshot_chunk (
+create table ocsp_internal.snapshot_chunk (
   epoch    bigint not null,
   position bigint not null,
   i        int not null,
   body     bytea not null,
   primary key (epoch, position, i)
 );
-alter table snapshot_chunk alter body set storage external;
+alter table ocsp_internal.snapshot_chunk alter body set storage external;
 
-alter table segment owner to ocsp_owner;
-alter table feed_checkpoint owner to ocsp_owner;
-alter table feed_keys owner to ocsp_owner;
-alter table snapshot owner to ocsp_owner;
-alter table snapshot_chunk owner to ocsp_owner;
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

@@ -1,53 +1,54 @@
 -- The master: every change of a replicated row is noted by statement triggers
 -- and counted into feed_head at COMMIT, in the same transaction. Positions are
 -- dense and in commit order without any sequencer.
+set role ocsp_owner;
 
 -- What the row is now (op U: canonical bytes) or that it is gone (op D: its key,
 -- the first part of the canonical bytes). State, not event. Op C is a correction:
 -- it comes before the change that it allows.
-create table change_body (
+create table ocsp_internal.change_body (
   id      bigint generated always as identity primary key,
   xid     xid8 not null default pg_current_xact_id(),
   op      "char" not null check (op in ('U', 'D', 'C')),
   tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k')),  -- certificate, issuer, responder_certificate, correction
   content bytea not null
 );
-create index change_body_xid on change_body (xid);
+create index change_body_xid on ocsp_internal.change_body (xid);
 
 -- One row per statement, gone at COMMIT: the deferred trigger hangs on it, so
 -- that there is one event per statement and not one per row.
-create table change_note (
+create table ocsp_internal.change_note (
   xid    xid8 not null default pg_current_xact_id(),
   tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'a', 'l')),  -- a: audit alone, l: revocations that the hourly limit counts
   n      bigint not null,   -- changes noted; l: revocations
   rows   bigint not null,   -- change of count
   digest numeric not null   -- change of digest, not yet mod 2^64
 );
-create index change_note_xid on change_note (xid);
+create index change_note_xid on ocsp_internal.change_note (xid);
 
-create table change_tx (
+create table ocsp_internal.change_tx (
   first bigint not null,
   last  bigint primary key,
   xid   xid8 not null,
   at    timestamptz not null
 );
-create index change_tx_xid on change_tx (xid);
+create index change_tx_xid on ocsp_internal.change_tx (xid);
 
 -- All changes in commit order. A transaction that takes the head in several
 -- pieces (SET CONSTRAINTS ALL IMMEDIATE) keeps it until it ends: still one block.
-create view change as
+create view ocsp_internal.change as
   select t.first - 1 + row_number() over (partition by b.xid order by b.id) as position, b.xid, b.op, b.tbl, b.content
-  from (select xid, min(first) as first from change_tx group by xid) t join change_body b using (xid);
+  from (select xid, min(first) as first from ocsp_internal.change_tx group by xid) t join ocsp_internal.change_body b using (xid);
 
 -- The last confirmation of the clock by the master's ocspsyncd: as_of never runs
 -- more than 15 s (three heartbeats) ahead of it.
-create table heartbeat (
+create table ocsp_internal.heartbeat (
   id           smallint primary key check (id = 1),
   confirmed_at timestamptz not null
 );
 
 -- Who did what, when and why; chained at COMMIT under the head's lock.
-create table audit (
+create table ocsp_internal.audit (
   id       bigint generated always as identity primary key,
   xid      xid8 not null default pg_current_xact_id(),
   n        bigint unique,         -- place in the chain, dense from 1; null until COMMIT
@@ -60,15 +61,15 @@ create table audit (
   position bigint,                -- head position at COMMIT
   hash     bytea                  -- SHA-256(hash before || audit_canonical)
 );
-create index audit_open on audit (xid) where n is null;
-create index audit_crl on audit (((what ->> 'issuer')::int)) where act = 'cert import' and what ? 'crl_number';
+create index audit_open on ocsp_internal.audit (xid) where n is null;
+create index audit_crl on ocsp_internal.audit (((what ->> 'issuer')::int)) where act = 'cert import' and what ? 'crl_number';
 
-create function audit_canonical(a audit) returns bytea language sql stable
-  return int8send(a.n) || timestamptz_send(a.at) || lp(convert_to(a.db_role, 'UTF8')) || lp(convert_to(a.os_user, 'UTF8'))
-         || lp(convert_to(a.act, 'UTF8')) || lp(convert_to(a.what::text, 'UTF8')) || lp(convert_to(a.why, 'UTF8')) || int8send(a.position);
+create function ocsp_internal.audit_canonical(a ocsp_internal.audit) returns bytea language sql stable
+  return int8send(a.n) || timestamptz_send(a.at) || ocsp_internal.lp(convert_to(a.db_role, 'UTF8')) || ocsp_internal.lp(convert_to(a.os_user, 'UTF8'))
+         || ocsp_internal.lp(convert_to(a.act, 'UTF8')) || ocsp_internal.lp(convert_to(a.what::text, 'UTF8')) || ocsp_internal.lp(convert_to(a.why, 'UTF8')) || int8send(a.position);
 
 -- The staff's roster of sites, not replicated.
-create table responder (
+create table ocsp_internal.responder (
   name         text primary key check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   url          text not null,
   addresses    text[] not null default '{}',
@@ -78,15 +79,15 @@ create table responder (
 );
 
 -- A key once enrolled belongs to one site, and a compromised one to none, for ever.
-create table responder_key (
+create table ocsp_internal.responder_key (
   key_hash bytea primary key check (octet_length(key_hash) = 32),  -- SHA-256(SPKI DER)
-  site     text not null references responder,
+  site     text not null references ocsp_internal.responder,
   banned   boolean not null default false
 );
 
 -- ---------------------------------------------------------------- triggers
 
-create function refuse_isolation() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.refuse_isolation() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'a writer of certificate status must be READ COMMITTED, this transaction is %', upper(current_setting('transaction_isolation'))
@@ -105,64 +106,70 @@ declare
   t record;
 begin
   for t in select * from (values
-      ('certificate', 'c', 'public.certificate_canonical(%1$s.issuer_id, %1$s.serial, %1$s.not_after, %1$s.revoked_at, %1$s.reason)',
+      ('certificate', 'c', 'ocsp_internal.certificate_canonical(%1$s.issuer_id, %1$s.serial, %1$s.not_after, %1$s.revoked_at, %1$s.reason)',
        'int4send(o.issuer_id) || int2send(octet_length(o.serial)::int2) || o.serial', 'issuer_id, serial', 'U'),
-      ('issuer', 'i', 'public.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id', 'U'),
-      ('responder_certificate', 'r', 'public.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
+      ('issuer', 'i', 'ocsp_internal.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id', 'U'),
+      ('responder_certificate', 'r', 'ocsp_internal.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
        'o.fingerprint', 'fingerprint', 'U'),
-      ('correction', 'k', 'public.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
-       'public.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C')
+      ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
+       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C')
     ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
-      create function %1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      create function ocsp_internal.%1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
       begin
-        perform public.refuse_isolation();
+        if tg_relid <> 'public.%1$s'::regclass then
+          perform ocsp_internal.refuse_table(tg_relid);
+        end if;
+        perform ocsp_internal.refuse_isolation();
         with b as (
-          insert into public.change_body (op, tbl, content) select %7$L, %2$L, %3$s from newt n returning content)
-        insert into public.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), count(*), sum(public.row_digest(content)) from b having count(*) > 0;
+          insert into ocsp_internal.change_body (op, tbl, content) select %7$L, %2$L, %3$s from newt n returning content)
+        insert into ocsp_internal.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), count(*), sum(ocsp_internal.row_digest(content)) from b having count(*) > 0;
         if found and %2$L <> 'c' then
           perform pg_notify('ocsp_urgent', '');
         end if;
         return null;
       end $$;
-      create function %1$s_updated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      create function ocsp_internal.%1$s_updated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
       begin
-        perform public.refuse_isolation();
+        if tg_relid <> 'public.%1$s'::regclass then
+          perform ocsp_internal.refuse_table(tg_relid);
+        end if;
+        perform ocsp_internal.refuse_isolation();
         with b as (
-          insert into public.change_body (op, tbl, content)
+          insert into ocsp_internal.change_body (op, tbl, content)
             select 'U', %2$L, %3$s from (select * from newt except select * from oldt) n returning content),
-        o as (select sum(public.row_digest(%4$s)) as digest from (select * from oldt except select * from newt) o)
-        insert into public.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), 0, sum(public.row_digest(content)) - (select digest from o) from b having count(*) > 0;
+        o as (select sum(ocsp_internal.row_digest(%4$s)) as digest from (select * from oldt except select * from newt) o)
+        insert into ocsp_internal.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), 0, sum(ocsp_internal.row_digest(content)) - (select digest from o) from b having count(*) > 0;
         if found then
           perform pg_notify('ocsp_urgent', '');
         end if;
         return null;
       end $$;
-      create function %1$s_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      create function ocsp_internal.%1$s_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
       begin
-        perform public.refuse_isolation();
+        if tg_relid <> 'public.%1$s'::regclass then
+          perform ocsp_internal.refuse_table(tg_relid);
+        end if;
+        perform ocsp_internal.refuse_isolation();
         -- One statement may delete a row and insert it again: what it is now counts.
-        insert into public.change_body (op, tbl, content)
+        insert into ocsp_internal.change_body (op, tbl, content)
           select case when n is null then 'D' else 'U' end::"char", %2$L, case when n is null then %5$s else %3$s end
           from oldt o left join public.%1$s n using (%6$s);
-        insert into public.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), -count(*), -sum(public.row_digest(%4$s)) from oldt o having count(*) > 0;
+        insert into ocsp_internal.change_note (tbl, n, rows, digest)
+          select %2$L, count(*), -count(*), -sum(ocsp_internal.row_digest(%4$s)) from oldt o having count(*) > 0;
         if found and %2$L <> 'c' then
           perform pg_notify('ocsp_urgent', '');
         end if;
         return null;
       end $$;
       create trigger inserted after insert on public.%1$s referencing new table as newt
-        for each statement execute function %1$s_inserted();
+        for each statement execute function ocsp_internal.%1$s_inserted();
       create trigger updated after update on public.%1$s referencing old table as oldt new table as newt
-        for each statement execute function %1$s_updated();
+        for each statement execute function ocsp_internal.%1$s_updated();
       create trigger deleted after delete on public.%1$s referencing old table as oldt
-        for each statement execute function %1$s_deleted();
-      alter function %1$s_inserted() owner to ocsp_owner;
-      alter function %1$s_updated() owner to ocsp_owner;
-      alter function %1$s_deleted() owner to ocsp_owner;
+        for each statement execute function ocsp_internal.%1$s_deleted();
     $f$, t.name, t.tbl, format(t.canonical, 'n'), format(t.canonical, 'o'), t.key, t.pk, t.op);
   end loop;
 end $do$;
@@ -173,7 +180,7 @@ alter table correction add column xid xid8 not null default pg_current_xact_id()
 
 -- A permanent revocation never becomes good or absent before not_after, and an end
 -- never moves back, unless it is corrected in this very transaction (approval_give).
-create function certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
 begin
@@ -197,7 +204,7 @@ begin
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
   if new.not_after < old.not_after and not exists (
-      select from public.approval a where a.xid = pg_current_xact_id() and a.what->>'wrong' = 'not_after'
+      select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.what->>'wrong' = 'not_after'
         and (a.what->>'issuer')::int = old.issuer_id and (a.what->>'not_after')::timestamptz = new.not_after
         and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))) then
     raise exception 'certificate % of issuer % expires at %: its end cannot be moved back to %',
@@ -205,11 +212,11 @@ begin
   end if;
   return new;
 end $$;
-create trigger guard before update or delete on certificate for each row execute function certificate_guard();
+create trigger guard before update or delete on certificate for each row execute function ocsp_internal.certificate_guard();
 
 -- A certificate that may be corrected, locked; others are refused. A site's own
 -- may not be: its key was banned with it, and a new one costs one command.
-create function correctable_row(p_issuer int, p_serial bytea) returns public.certificate language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correctable_row(p_issuer int, p_serial bytea) returns public.certificate language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
 begin
@@ -229,9 +236,9 @@ begin
 end $$;
 
 -- When a certificate was revoked whose revocation may be taken back.
-create function correctable(p_issuer int, p_serial bytea) returns timestamptz language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correctable(p_issuer int, p_serial bytea) returns timestamptz language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  c constant public.certificate := public.correctable_row(p_issuer, p_serial);
+  c constant public.certificate := ocsp_internal.correctable_row(p_issuer, p_serial);
 begin
   if c.revoked_at is null or c.reason is not distinct from 6 then
     raise exception 'certificate % of issuer % is not revoked for ever: there is nothing to correct', encode(p_serial, 'hex'), p_issuer
@@ -240,7 +247,7 @@ begin
   return c.revoked_at;
 end $$;
 
-create function correction_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correction_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_op <> 'INSERT' then
     raise exception 'a correction is written for ever' using errcode = 'integrity_constraint_violation';
@@ -248,17 +255,17 @@ begin
   if new.xid <> pg_current_xact_id() then
     raise exception 'a correction belongs to the transaction that makes it' using errcode = 'integrity_constraint_violation';
   end if;
-  if public.correctable(new.issuer_id, new.serial) <> new.revoked_at then
+  if ocsp_internal.correctable(new.issuer_id, new.serial) <> new.revoked_at then
     raise exception 'certificate % of issuer % was revoked at another time than %', encode(new.serial, 'hex'), new.issuer_id, new.revoked_at
       using errcode = 'check_violation', hint = 'It was revoked again meanwhile: look at it, and request the correction anew.';
   end if;
   return new;
 end $$;
-create trigger guard before insert or update or delete on correction for each row execute function correction_guard();
+create trigger guard before insert or update or delete on correction for each row execute function ocsp_internal.correction_guard();
 
 alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
 
-create function refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_table_name = 'responder_certificate' then  -- first: it has not the columns of the other
     raise exception 'a responder certificate is never changed: add the new one' using errcode = 'integrity_constraint_violation';
@@ -267,23 +274,23 @@ begin
   end if;
   return new;
 end $$;
-create trigger guard before update on issuer for each row execute function refuse_key_update();
-create trigger guard before update on responder_certificate for each row execute function refuse_key_update();
+create trigger guard before update on issuer for each row execute function ocsp_internal.refuse_key_update();
+create trigger guard before update on responder_certificate for each row execute function ocsp_internal.refuse_key_update();
 
-create function refuse_truncate() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.refuse_truncate() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'TRUNCATE of % is refused: it would pass the head by', tg_table_name using errcode = 'integrity_constraint_violation';
 end $$;
-create trigger no_truncate before truncate on issuer for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on certificate for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on responder_certificate for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on correction for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on feed_head for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on change_body for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on change_tx for each statement execute function refuse_truncate();
-create trigger no_truncate before truncate on audit for each statement execute function refuse_truncate();
+create trigger no_truncate before truncate on issuer for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on certificate for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on responder_certificate for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on correction for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on feed_head for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on ocsp_internal.change_body for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on ocsp_internal.change_tx for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on ocsp_internal.audit for each statement execute function ocsp_internal.refuse_truncate();
 
-create function audit_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.audit_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_op = 'INSERT' then  -- an entry cannot be placed into the chain or into another's transaction by hand
     if new.n is not null or new.xid <> pg_current_xact_id() then
@@ -296,39 +303,45 @@ begin
   end if;
   return new;
 end $$;
-create trigger guard before insert or update or delete on audit for each row execute function audit_guard();
+create trigger guard before insert or update or delete on ocsp_internal.audit for each row execute function ocsp_internal.audit_guard();
 
-create function audit_noted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.audit_noted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  perform public.refuse_isolation();
-  insert into public.change_note (tbl, n, rows, digest) values ('a', 0, 0, 0);
+  if tg_relid <> 'ocsp_internal.audit'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  perform ocsp_internal.refuse_isolation();
+  insert into ocsp_internal.change_note (tbl, n, rows, digest) values ('a', 0, 0, 0);
   return null;
 end $$;
-create trigger noted after insert on audit for each statement execute function audit_noted();
+create trigger noted after insert on ocsp_internal.audit for each statement execute function ocsp_internal.audit_noted();
 
 -- At COMMIT, once per transaction that noted anything: take the head, count,
 -- give positions, chain the audit. The head is the last lock of a transaction
 -- (z_): no other deferred trigger may write after it.
-create function head_take() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.head_take() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   me constant xid8 := pg_current_xact_id();
   h public.feed_head;
   s record;
-  a public.audit;
+  a ocsp_internal.audit;
   limit_at timestamptz;
   now_at timestamptz;
 begin
-  if not exists (select from public.change_note where xid = me) then
+  if tg_relid <> 'ocsp_internal.change_note'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  if not exists (select from ocsp_internal.change_note where xid = me) then
     return null;  -- an earlier event of this transaction did the work
   end if;
-  if not exists (select from public.audit where xid = me) then
-    insert into public.audit (os_user, act, what, why) values ('', 'direct', '{}', 'rows changed by SQL, outside the functions');
+  if not exists (select from ocsp_internal.audit where xid = me) then
+    insert into ocsp_internal.audit (os_user, act, what, why) values ('', 'direct', '{}', 'rows changed by SQL, outside the functions');
   end if;
   select * into h from public.feed_head for no key update;
   if not found then
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
   end if;
-  with gone as (delete from public.change_note where xid = me returning *)
+  with gone as (delete from ocsp_internal.change_note where xid = me returning *)
   select coalesce(sum(n) filter (where tbl <> 'l'), 0) as n, coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations,
          coalesce(sum(rows) filter (where tbl = 'c'), 0) as c_rows, coalesce(sum(digest) filter (where tbl = 'c'), 0) as c_digest,
          coalesce(sum(rows) filter (where tbl = 'i'), 0) as i_rows, coalesce(sum(digest) filter (where tbl = 'i'), 0) as i_digest,
@@ -336,36 +349,43 @@ begin
          coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest
     into s from gone;
   if s.revocations > 0 then
-    perform public.limit_take(s.revocations::bigint);
+    perform ocsp_internal.limit_take(s.revocations::bigint);
   end if;
   if s.n > 0 then
-    insert into public.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
+    insert into ocsp_internal.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
     h.position := h.position + s.n;
   end if;
-  for a in select * from public.audit where xid = me and n is null order by id loop
+  for a in select * from ocsp_internal.audit where xid = me and n is null order by id loop
     a.n := h.audit_count + 1;
     a.position := h.position;
-    a.hash := sha256(h.audit_hash || public.audit_canonical(a));
-    update public.audit set n = a.n, position = a.position, hash = a.hash where id = a.id;
+    a.hash := sha256(h.audit_hash || ocsp_internal.audit_canonical(a));
+    update ocsp_internal.audit set n = a.n, position = a.position, hash = a.hash where id = a.id;
     h.audit_count := a.n;
     h.audit_hash := a.hash;
   end loop;
-  select confirmed_at + interval '15 s' into limit_at from public.heartbeat;
+  select confirmed_at + interval '15 s' into limit_at from ocsp_internal.heartbeat;
   now_at := clock_timestamp();
   update public.feed_head set
     position = h.position,
     as_of = greatest(h.as_of, least(now_at, coalesce(limit_at, now_at))),
     certificate_count = h.certificate_count + s.c_rows,
-    certificate_digest = public.mod64(h.certificate_digest + s.c_digest),
+    certificate_digest = ocsp_internal.mod64(h.certificate_digest + s.c_digest),
     issuer_count = h.issuer_count + s.i_rows,
-    issuer_digest = public.mod64(h.issuer_digest + s.i_digest),
+    issuer_digest = ocsp_internal.mod64(h.issuer_digest + s.i_digest),
     responder_certificate_count = h.responder_certificate_count + s.r_rows,
-    responder_certificate_digest = public.mod64(h.responder_certificate_digest + s.r_digest),
+    responder_certificate_digest = ocsp_internal.mod64(h.responder_certificate_digest + s.r_digest),
     correction_count = h.correction_count + s.k_rows,
-    correction_digest = public.mod64(h.correction_digest + s.k_digest),
+    correction_digest = ocsp_internal.mod64(h.correction_digest + s.k_digest),
     audit_count = h.audit_count,
     audit_hash = h.audit_hash;
   return null;
 end $$;
-create constraint trigger z_head after insert on change_note deferrable initially deferred
-  for each row execute function head_take();
+create constraint trigger z_head after insert on ocsp_internal.change_note deferrable initially deferred
+  for each row execute function ocsp_internal.head_take();
+
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

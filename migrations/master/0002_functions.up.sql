@@ -1,9 +1,10 @@
 -- What people and the CA's software may do, each with its audit entry in the
 -- same transaction. SECURITY DEFINER: the callers have no right to the tables.
 -- p_os_user is what the client says of itself; db_role in the audit is proven.
+set role ocsp_owner;
 
 -- The epoch names this history: a master set up anew never continues an old one.
-create function head_init(p_epoch bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.head_init(p_epoch bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (select from public.feed_head) then
     raise exception 'this master has a head already' using errcode = 'object_not_in_prerequisite_state';
@@ -23,10 +24,10 @@ declare
 begin
   perform from public.feed_head for no key update;  -- the head's lock is the heartbeat's, too
   now_at := clock_timestamp();
-  select confirmed_at + p_elapsed + interval '10 s' into limit_at from public.heartbeat;
+  select confirmed_at + p_elapsed + interval '10 s' into limit_at from ocsp_internal.heartbeat;
   capped := coalesce(now_at > limit_at, false);
   seen := least(now_at, coalesce(limit_at, now_at));
-  insert into public.heartbeat values (1, seen) on conflict (id) do update set confirmed_at = excluded.confirmed_at;
+  insert into ocsp_internal.heartbeat values (1, seen) on conflict (id) do update set confirmed_at = excluded.confirmed_at;
   update public.feed_head h set as_of = greatest(h.as_of, seen) returning h.as_of into as_of;
   if not found then
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
@@ -34,9 +35,9 @@ begin
   return next;
 end $$;
 
-create function note(p_act text, p_what jsonb, p_why text, p_os_user text) returns void
+create function ocsp_internal.note(p_act text, p_what jsonb, p_why text, p_os_user text) returns void
   language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into public.audit (os_user, act, what, why) values (p_os_user, p_act, p_what, p_why);
+  insert into ocsp_internal.audit (os_user, act, what, why) values (p_os_user, p_act, p_what, p_why);
 $$;
 
 create function issuer_add(p_key_hash bytea, p_name text, p_certificate bytea, p_validity int, p_backdate int, p_max_staleness int,
@@ -49,7 +50,7 @@ begin
   select coalesce(max(id), 0) + 1 into new_id from public.issuer;
   insert into public.issuer values (new_id, p_key_hash, p_name, p_certificate, p_validity, p_backdate, p_max_staleness,
     p_fresh_for_unknown, p_http_max_age, p_never_issued, p_profile, p_crl_url, 1);
-  perform public.note('issuer add', jsonb_build_object('id', new_id, 'name', p_name, 'key_hash', encode(p_key_hash, 'hex')), p_why, p_os_user);
+  perform ocsp_internal.note('issuer add', jsonb_build_object('id', new_id, 'name', p_name, 'key_hash', encode(p_key_hash, 'hex')), p_why, p_os_user);
   return new_id;
 end $$;
 
@@ -95,7 +96,7 @@ begin
   update public.issuer set certificate = p_certificate, validity = p_validity, backdate = p_backdate, max_staleness = p_max_staleness,
     fresh_for_unknown = p_fresh_for_unknown, http_max_age = p_http_max_age, never_issued = p_never_issued, profile = p_profile,
     crl_url = p_crl_url, policy_version = policy_version + 1 where id = p_issuer;
-  perform public.note('issuer set', jsonb_build_object('id', p_issuer, 'name', was.name, 'changes', changes), p_why, p_os_user);
+  perform ocsp_internal.note('issuer set', jsonb_build_object('id', p_issuer, 'name', was.name, 'changes', changes), p_why, p_os_user);
   return true;
 end $$;
 
@@ -115,18 +116,18 @@ begin
     end if;
     return false;
   end if;
-  perform public.note('cert issue', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'not_after', p_not_after), p_why, p_os_user);
+  perform ocsp_internal.note('cert issue', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'not_after', p_not_after), p_why, p_os_user);
   return true;
 end $$;
 
 -- Revocations by this transaction that clients will see, for the hourly limit,
 -- which is looked at under the head's lock at COMMIT.
-create function limit_note(p_n bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into public.change_note (tbl, n, rows, digest) select 'l', p_n, 0, 0 where p_n > 0;
+create function ocsp_internal.limit_note(p_n bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into ocsp_internal.change_note (tbl, n, rows, digest) select 'l', p_n, 0, 0 where p_n > 0;
 $$;
 
 -- The revocation itself, past the limit.
-create function certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
+create function ocsp_internal.certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
   returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -146,7 +147,7 @@ begin
       set revoked_at = coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp())), reason = p_reason
       where t.issuer_id = p_issuer and t.serial = p_serial
       returning t.revoked_at, t.reason into revoked_at, reason;
-    perform public.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+    perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
       'revoked_at', revoked_at, 'reason', p_reason), p_why, p_os_user);
   else
     revoked_at := c.revoked_at;
@@ -163,8 +164,8 @@ create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smalli
 declare
   r record;
 begin
-  select * into r from public.certificate_revoke_row('cert revoke', p_issuer, p_serial, p_reason, p_revoked_at, p_why, p_os_user);
-  perform public.limit_note(1) where r.changed and r.was_good;
+  select * into r from ocsp_internal.certificate_revoke_row('cert revoke', p_issuer, p_serial, p_reason, p_revoked_at, p_why, p_os_user);
+  perform ocsp_internal.limit_note(1) where r.changed and r.was_good;
   return query select r.revoked_at, r.reason, r.changed;
 end $$;
 
@@ -174,12 +175,12 @@ create function certificate_hold(p_issuer int, p_serial bytea, p_why text, p_os_
 declare
   r record;
 begin
-  select * into r from public.certificate_revoke_row('cert hold', p_issuer, p_serial, 6::smallint, null, p_why, p_os_user);
+  select * into r from ocsp_internal.certificate_revoke_row('cert hold', p_issuer, p_serial, 6::smallint, null, p_why, p_os_user);
   if r.reason is distinct from 6 then
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot be put on hold', encode(p_serial, 'hex'), p_issuer, r.revoked_at
       using errcode = 'integrity_constraint_violation';
   end if;
-  perform public.limit_note(1) where r.changed;
+  perform ocsp_internal.limit_note(1) where r.changed;
   return query select r.revoked_at, r.changed;
 end $$;
 
@@ -201,7 +202,7 @@ begin
       using errcode = 'integrity_constraint_violation', hint = 'A revocation that was wrong is taken back by two operators: ocspctl cert correct.';
   end if;
   update public.certificate t set revoked_at = null, reason = null where t.issuer_id = p_issuer and t.serial = p_serial;
-  perform public.note('cert release', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'held_since', c.revoked_at), p_why, p_os_user);
+  perform ocsp_internal.note('cert release', jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'), 'held_since', c.revoked_at), p_why, p_os_user);
   return true;
 end $$;
 
@@ -209,7 +210,7 @@ end $$;
 -- digits; null: none.
 create function certificate_crl_number(p_issuer int) returns text
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select max((what ->> 'crl_number')::numeric)::text from public.audit
+  select max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
     where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
 $$;
 
@@ -246,11 +247,11 @@ begin
       where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c
     where s.revoked_at is not null and c.revoked_at is null)
   select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good) into inserted, revoked, seen from written;
-  perform public.limit_note(seen);
+  perform ocsp_internal.limit_note(seen);
   unchanged := cardinality(p_serials) - inserted - revoked;
   -- The number of a CRL is remembered even where it changed nothing.
   if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
-    perform public.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
+    perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
       'unchanged', unchanged), p_why, p_os_user);
   end if;
   return next;
@@ -260,15 +261,15 @@ end $$;
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if (select state = 'revoked' from public.responder where name = p_name) then
+  if (select state = 'revoked' from ocsp_internal.responder where name = p_name) then
     raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
   end if;
-  p_addresses := coalesce(p_addresses, (select addresses from public.responder where name = p_name for update), '{}');
-  insert into public.responder (name, url, addresses) values (p_name, p_url, p_addresses)
+  p_addresses := coalesce(p_addresses, (select addresses from ocsp_internal.responder where name = p_name for update), '{}');
+  insert into ocsp_internal.responder (name, url, addresses) values (p_name, p_url, p_addresses)
     on conflict (name) do update set url = excluded.url, addresses = excluded.addresses
     where (responder.url, responder.addresses) is distinct from (excluded.url, excluded.addresses);
   if found then
-    perform public.note('responder add', jsonb_build_object('site', p_name, 'url', p_url, 'addresses', p_addresses), p_why, p_os_user);
+    perform ocsp_internal.note('responder add', jsonb_build_object('site', p_name, 'url', p_url, 'addresses', p_addresses), p_why, p_os_user);
   end if;
   return found;
 end $$;
@@ -277,10 +278,10 @@ end $$;
 create function responder_certificate_add(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_der bytea, p_why text, p_os_user text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  k public.responder_key;
+  k ocsp_internal.responder_key;
 begin
-  insert into public.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
-  select * into k from public.responder_key where key_hash = p_key_hash for share;
+  insert into ocsp_internal.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
+  select * into k from ocsp_internal.responder_key where key_hash = p_key_hash for share;
   if k.banned then
     raise exception 'key % belonged to a revoked site: it is never enrolled again', encode(p_key_hash, 'hex') using errcode = 'check_violation',
       hint = 'Make a new key in the token: ocspctl key generate.';
@@ -290,60 +291,12 @@ begin
   end if;
   insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
     values (sha256(p_der), p_issuer, p_serial, p_site, p_key_hash, p_der);
-  perform public.note('responder certificate add', jsonb_build_object('site', p_site, 'issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+  perform ocsp_internal.note('responder certificate add', jsonb_build_object('site', p_site, 'issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
     'key_hash', encode(p_key_hash, 'hex'), 'fingerprint', encode(sha256(p_der), 'hex')), p_why, p_os_user);
 end $$;
 
--- Revokes all unexpired certificates of a site, and bans its keys, at once. The
--- hourly limit is no concern here: a site that was broken into must go.
-create function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  r record;
-begin
-  if p_reason = 6 then
-    raise exception 'a site is suspended with responder suspend, not revoked with certificateHold' using errcode = 'check_violation';
-  end if;
-  update public.responder set state = 'revoked' where name = p_site;
-  if not found then
-    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
-  end if;
-  update public.responder_key set banned = true where site = p_site;
-  for r in select rc.issuer_id, rc.serial from public.responder_certificate rc join public.certificate c using (issuer_id, serial)
-           where rc.site = p_site and c.not_after > clock_timestamp() order by 1, 2 loop
-    issuer_id := r.issuer_id;
-    serial := r.serial;
-    select v.changed into changed from public.certificate_revoke_row('cert revoke', r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
-    return next;
-  end loop;
-  perform public.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
-end $$;
+reset role;
 
--- ---------------------------------------------------------------- rights
-
-do $$
-declare
-  f text;
-begin
-  for f in select oid::regprocedure::text from pg_proc
-           where pronamespace = 'public'::regnamespace and prolang <> (select oid from pg_language where lanname = 'c') loop
-    execute format('alter function %s owner to ocsp_owner', f);
-    if f ~ '^(heartbeat|note|issuer_add|issuer_set|limit_note|certificate_(issue|revoke|revoke_row|hold|release|import|crl_number)|replicas_wrote|responder_(add|certificate_add|revoke)|head_init)\(' then
-      execute format('revoke all on function %s from public', f);
-    end if;
-  end loop;
-end $$;
-
-alter table change_body owner to ocsp_owner;
-alter table change_note owner to ocsp_owner;
-alter table change_tx owner to ocsp_owner;
-alter view change owner to ocsp_owner;
-alter table heartbeat owner to ocsp_owner;
-alter table audit owner to ocsp_owner;
-alter table responder owner to ocsp_owner;
-alter table responder_key owner to ocsp_owner;
-
-grant execute on function heartbeat(interval) to ocsp_publisher;
 -- Memberships belong to the whole cluster: a migration of another database may
 -- grant them at this moment.
 do $$
@@ -356,11 +309,6 @@ begin
   grant pg_read_all_stats to ocsp_publisher;  -- to name who blocks the head
 exception when unique_violation or internal_error then null;
 end $$;
-grant execute on function certificate_issue, certificate_revoke, certificate_hold, certificate_release, certificate_import, certificate_crl_number, replicas_wrote to ocsp_ca, ocsp_operator;
-grant execute on function issuer_add, issuer_set, responder_add, responder_certificate_add, responder_revoke to ocsp_operator;
-grant select on audit, responder, responder_key, change, change_tx, heartbeat, schema_master to ocsp_operator;
-grant select on change, change_tx, heartbeat, responder, schema_master to ocsp_publisher;
-grant select on schema_master to ocsp_ca, ocsp_replica;
 
 -- The columns are named: a site must never be sent what the master adds for itself.
 create publication ocspfleet for table
@@ -371,3 +319,8 @@ create publication ocspfleet for table
   feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
              responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, purge_before, audit_count, audit_hash)
   with (publish = 'insert, update, delete');
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

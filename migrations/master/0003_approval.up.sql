@@ -1,21 +1,22 @@
 -- What one person must not do alone: take a permanent revocation or a wrong import
 -- back, and revoke more in an hour than the fleet allows.
+set role ocsp_owner;
 
 -- Set by a superuser alone (ocspctl db limit).
-create table limits (
+create table ocsp_internal.limits (
   id                   smallint primary key check (id = 1),
   revocations_per_hour bigint not null check (revocations_per_hour between 0 and 1000000000)
 );
-insert into limits values (1, 100);
+insert into ocsp_internal.limits values (1, 100);
 
 -- Revocations per minute that took nobody's allowance; older hours are dropped.
-create table revocation_tally (
+create table ocsp_internal.revocation_tally (
   minute timestamptz primary key,
   n      bigint not null
 ) with (fillfactor = 50);
 
 -- A request, and what became of it. Nothing is deleted.
-create table approval (
+create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
   act              text not null check (act in ('cert correct', 'bulk')),
   what             jsonb not null,
@@ -37,24 +38,24 @@ create table approval (
 -- At COMMIT, under the head's lock, so that the count is exact: p_n revocations
 -- more than the hour has seen. What goes beyond the limit is taken from the
 -- caller's approved allowances.
-create function limit_take(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.limit_take(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   this_minute constant timestamptz := date_trunc('minute', clock_timestamp());
   most bigint;
   used bigint;
   beyond bigint;
   needed bigint;
-  a public.approval;
+  a ocsp_internal.approval;
 begin
-  select revocations_per_hour into most from public.limits;
-  delete from public.revocation_tally where minute <= this_minute - interval '1 h';
-  select coalesce(sum(n), 0) into used from public.revocation_tally;
+  select revocations_per_hour into most from ocsp_internal.limits;
+  delete from ocsp_internal.revocation_tally where minute <= this_minute - interval '1 h';
+  select coalesce(sum(n), 0) into used from ocsp_internal.revocation_tally;
   beyond := greatest(0, least(p_n, used + p_n - most));
   needed := beyond;
   if needed > 0 then
-    for a in select * from public.approval where act = 'bulk' and db_role = session_user and remaining > 0 and expires_at > clock_timestamp()
+    for a in select * from ocsp_internal.approval where act = 'bulk' and db_role = session_user and remaining > 0 and expires_at > clock_timestamp()
              order by id for update loop
-      update public.approval set remaining = remaining - least(needed, a.remaining) where id = a.id;
+      update ocsp_internal.approval set remaining = remaining - least(needed, a.remaining) where id = a.id;
       needed := needed - least(needed, a.remaining);
       exit when needed = 0;
     end loop;
@@ -64,26 +65,26 @@ begin
       using errcode = 'program_limit_exceeded',
             hint = format('Run ocspctl approval request bulk --count %s --why TEXT --apply; another operator approves it; then repeat this. responder revoke is never limited.', needed);
   end if;
-  insert into public.revocation_tally (minute, n) select this_minute, p_n - beyond where p_n > beyond
+  insert into ocsp_internal.revocation_tally (minute, n) select this_minute, p_n - beyond where p_n > beyond
     on conflict (minute) do update set n = revocation_tally.n + excluded.n;
 end $$;
 
-create function limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
+create function ocsp_internal.limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   before bigint;
 begin
-  select revocations_per_hour into before from public.limits for update;
+  select revocations_per_hour into before from ocsp_internal.limits for update;
   if before <> p_revocations_per_hour then
-    update public.limits set revocations_per_hour = p_revocations_per_hour;
-    perform public.note('db limit', jsonb_build_object('revocations_per_hour', p_revocations_per_hour, 'before', before), p_why, p_os_user);
+    update ocsp_internal.limits set revocations_per_hour = p_revocations_per_hour;
+    perform ocsp_internal.note('db limit', jsonb_build_object('revocations_per_hour', p_revocations_per_hour, 'before', before), p_why, p_os_user);
   end if;
   return before;
 end $$;
 
 -- What a request for a correction names, with what each certificate is now:
 -- that, and nothing that it becomes later, is what will be approved.
-create function correction_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correction_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   issuer constant int := (p_what->>'issuer')::int;
   wrong constant text := coalesce(p_what->>'wrong', 'revoked');
@@ -100,9 +101,9 @@ begin
     raise exception 'a certificate ends at a whole second, not at %', ends using errcode = 'check_violation';
   end if;
   for s in select distinct lower(e) from jsonb_array_elements_text(p_what->'serials') e order by 1 loop
-    c := public.correctable_row(issuer, decode(s, 'hex'));
+    c := ocsp_internal.correctable_row(issuer, decode(s, 'hex'));
     if wrong = 'revoked' then
-      perform public.correctable(issuer, c.serial);
+      perform ocsp_internal.correctable(issuer, c.serial);
     elsif wrong = 'not_after' and c.not_after = ends then
       raise exception 'certificate % of issuer % ends at % already', s, issuer, ends using errcode = 'check_violation';
     end if;
@@ -114,7 +115,7 @@ end $$;
 -- Carries an approved correction out. Sites believe that a permanent revocation is
 -- gone by its row in correction; the loss of a good row and another end they take
 -- as any change.
-create function correction_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correction_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   issuer constant int := (p_what->>'issuer')::int;
   r record;
@@ -122,7 +123,7 @@ declare
 begin
   for r in select decode(e->>'serial', 'hex') as serial, (e->>'revoked_at')::timestamptz as revoked_at, (e->>'reason')::smallint as reason,
              (e->>'not_after')::timestamptz as not_after from jsonb_array_elements(p_what->'certificates') e order by 1 loop
-    c := public.correctable_row(issuer, r.serial);
+    c := ocsp_internal.correctable_row(issuer, r.serial);
     if (c.revoked_at, c.reason, c.not_after) is distinct from (r.revoked_at, r.reason, r.not_after) then
       raise exception 'certificate % of issuer % is not what the request says: it was revoked at another time, or changed otherwise', encode(r.serial, 'hex'), issuer
         using errcode = 'object_not_in_prerequisite_state', hint = 'Look at it (ocspctl cert show), and request the correction anew.';
@@ -158,20 +159,20 @@ begin
   if btrim(p_why) = '' then
     raise exception 'a request for approval says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   elsif p_act = 'cert correct' then
-    filed := public.correction_filed(p_what);
+    filed := ocsp_internal.correction_filed(p_what);
   elsif p_act <> 'bulk' or (p_what->>'count')::bigint not between 1 and 1000000000 then
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
-  insert into public.approval as a (act, what, why, os_user) values (p_act, filed, p_why, p_os_user) returning a.id, a.expires_at into id, expires_at;
-  perform public.note('approval request', jsonb_build_object('approval', id, 'act', p_act) || filed, p_why, p_os_user);
+  insert into ocsp_internal.approval as a (act, what, why, os_user) values (p_act, filed, p_why, p_os_user) returning a.id, a.expires_at into id, expires_at;
+  perform ocsp_internal.note('approval request', jsonb_build_object('approval', id, 'act', p_act) || filed, p_why, p_os_user);
 end $$;
 
 -- A request that is still open, locked.
-create function approval_open(p_id bigint) returns public.approval language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.approval_open(p_id bigint) returns ocsp_internal.approval language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  a public.approval;
+  a ocsp_internal.approval;
 begin
-  select * into a from public.approval where id = p_id for update;
+  select * into a from ocsp_internal.approval where id = p_id for update;
   if not found then
     raise exception 'there is no request %', p_id using errcode = 'no_data_found', hint = 'ocspctl approval list shows what is open.';
   elsif a.approved_at is not null then
@@ -190,42 +191,42 @@ end $$;
 create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  a constant public.approval := public.approval_open(p_id);
+  a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
   told jsonb;
 begin
   if a.db_role = session_user then
     raise exception 'request % is your own (login %): it needs a second person', p_id, a.db_role
       using errcode = 'insufficient_privilege', hint = 'Another operator, with another login, runs ocspctl approve.';
   end if;
-  update public.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp(), xid = pg_current_xact_id()
+  update ocsp_internal.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp(), xid = pg_current_xact_id()
     where id = p_id;
   told := jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what;
-  perform public.note('approval give', told, p_why, p_os_user);
+  perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
-    update public.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
+    update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
     return;
   end if;
-  perform public.correction_make(a.what);
-  perform public.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+  perform ocsp_internal.correction_make(a.what);
+  perform ocsp_internal.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
 end $$;
 
 -- An operator does not agree, or the requester takes the request back.
 create function approval_refuse(p_id bigint, p_why text, p_os_user text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  a constant public.approval := public.approval_open(p_id);
+  a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
 begin
   if btrim(p_why) = '' then
     raise exception 'a refusal says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   end if;
-  update public.approval set refused_by = session_user, refused_os_user = p_os_user, refused_at = clock_timestamp() where id = p_id;
-  perform public.note('approval refuse', jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what,
+  update ocsp_internal.approval set refused_by = session_user, refused_os_user = p_os_user, refused_at = clock_timestamp() where id = p_id;
+  perform ocsp_internal.note('approval refuse', jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what,
     p_why, p_os_user);
 end $$;
 
 -- A new history: for a master that was brought up from a backup, once all that
 -- the sites know was entered again. The rows stay.
-create function epoch_new(p_epoch bigint, p_why text, p_os_user text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.epoch_new(p_epoch bigint, p_why text, p_os_user text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   before bigint;
 begin
@@ -234,24 +235,12 @@ begin
     raise exception 'epoch % is not later than this master''s own (%)', p_epoch, before using errcode = 'check_violation';
   end if;
   update public.feed_head set epoch = p_epoch;
-  perform public.note('db epoch', jsonb_build_object('epoch', p_epoch, 'before', before), p_why, p_os_user);
+  perform ocsp_internal.note('db epoch', jsonb_build_object('epoch', p_epoch, 'before', before), p_why, p_os_user);
 end $$;
 
-alter table limits owner to ocsp_owner;
-alter table revocation_tally owner to ocsp_owner;
-alter table approval owner to ocsp_owner;
+reset role;
 
-do $$
-declare
-  f text;
-begin
-  foreach f in array array['limit_take(bigint)', 'limit_set(bigint, text, text)', 'correction_filed(jsonb)', 'correction_make(jsonb)',
-                           'approval_request(text, jsonb, text, text)', 'approval_open(bigint)', 'approval_give(bigint, text, text)',
-                           'approval_refuse(bigint, text, text)', 'epoch_new(bigint, text, text)'] loop
-    execute format('alter function %s owner to ocsp_owner; revoke all on function %s from public', f, f);
-  end loop;
-end $$;
-
-grant execute on function approval_request to ocsp_ca, ocsp_operator;
-grant execute on function approval_give, approval_refuse to ocsp_operator;
-grant select on approval, limits, revocation_tally to ocsp_ca, ocsp_operator;
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

@@ -1,39 +1,31 @@
 -- The master seals the feed, and knows who may fetch it.
+set role ocsp_owner;
 
 -- Two publishers at one master, or one with an old snapshot, must not sign two
 -- histories: what does not continue the last segment is refused.
-create function segment_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.segment_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_op = 'UPDATE' then
     raise exception 'segment % is sealed for ever', old.number using errcode = 'integrity_constraint_violation';
   end if;
-  if (select coalesce(max(number), 0) + 1 from public.segment where epoch = new.epoch) <> new.number
-     or (select coalesce(max(last), 0) + 1 from public.segment where epoch = new.epoch) <> new.first then
+  if (select coalesce(max(number), 0) + 1 from ocsp_internal.segment where epoch = new.epoch) <> new.number
+     or (select coalesce(max(last), 0) + 1 from ocsp_internal.segment where epoch = new.epoch) <> new.first then
     raise exception 'segment % from position % does not continue the last one', new.number, new.first
       using errcode = 'integrity_constraint_violation', hint = 'Only one ocspsyncd publishes the feed of a master.';
   end if;
   return new;
 end $$;
-create trigger guard before insert or update on segment for each row execute function segment_guard();
-
-alter function segment_guard() owner to ocsp_owner;
-
-grant select, insert on segment, feed_keys to ocsp_publisher;
-grant delete on segment to ocsp_publisher;  -- those that a snapshot covers, long ago
-grant select, insert, update on feed_checkpoint to ocsp_publisher;
-grant select, insert, delete on snapshot, snapshot_chunk to ocsp_publisher;
-grant select on change_body to ocsp_publisher;
-grant select on segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk to ocsp_operator;
+create trigger guard before insert or update on ocsp_internal.segment for each row execute function ocsp_internal.segment_guard();
 
 -- ---------------------------------------------------------------- who may fetch
 
-alter table responder add constraint responder_feed_key_pin check (octet_length(feed_key_pin) = 32);
-create unique index responder_feed_key_pin_key on responder (feed_key_pin);
+alter table ocsp_internal.responder add constraint responder_feed_key_pin check (octet_length(feed_key_pin) = 32);
+create unique index responder_feed_key_pin_key on ocsp_internal.responder (feed_key_pin);
 
 -- What the master saw of each site that fetched from it: for people, and for the pace
 -- of imports.
-create table feed_guest (
-  site     text primary key references responder,
+create table ocsp_internal.feed_guest (
+  site     text primary key references ocsp_internal.responder,
   position bigint not null,     -- that the site said it has
   seen_at  timestamptz not null
 );
@@ -42,21 +34,21 @@ create table feed_guest (
 create function responder_feed_pin(p_site text, p_pin bytea, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  r public.responder;
+  r ocsp_internal.responder;
 begin
-  select * into r from public.responder where name = p_site for update;
+  select * into r from ocsp_internal.responder where name = p_site for update;
   if not found then
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   elsif r.feed_key_pin is not distinct from p_pin then
     return false;
   elsif r.state = 'revoked' then
     raise exception 'site % is revoked: it is not let in again', p_site using errcode = 'check_violation';
-  elsif exists (select from public.responder where feed_key_pin = p_pin) then
+  elsif exists (select from ocsp_internal.responder where feed_key_pin = p_pin) then
     raise exception 'feed key % is another site''s', encode(p_pin, 'hex') using errcode = 'unique_violation',
       hint = 'Every site has its own: ocspctl key pin.';
   end if;
-  update public.responder set feed_key_pin = p_pin where name = p_site;
-  perform public.note('responder feed pin', jsonb_build_object('site', p_site, 'pin', encode(p_pin, 'hex')), p_why, p_os_user);
+  update ocsp_internal.responder set feed_key_pin = p_pin where name = p_site;
+  perform ocsp_internal.note('responder feed pin', jsonb_build_object('site', p_site, 'pin', encode(p_pin, 'hex')), p_why, p_os_user);
   return true;
 end $$;
 
@@ -64,21 +56,20 @@ end $$;
 create function feed_keys_add(p_number bigint, p_note bytea, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if (select note = p_note from public.feed_keys where number = p_number) then
+  if (select note = p_note from ocsp_internal.feed_keys where number = p_number) then
     return false;
-  elsif exists (select from public.feed_keys where number >= p_number) then
+  elsif exists (select from ocsp_internal.feed_keys where number >= p_number) then
     raise exception 'key set % is not newer than those here', p_number using errcode = 'check_violation',
       hint = 'Have the feed root sign one with the next number.';
   end if;
-  insert into public.feed_keys values (p_number, p_note);
-  perform public.note('feed keys publish', jsonb_build_object('number', p_number, 'sha256', encode(sha256(p_note), 'hex')), p_why, p_os_user);
+  insert into ocsp_internal.feed_keys values (p_number, p_note);
+  perform ocsp_internal.note('feed keys publish', jsonb_build_object('number', p_number, 'sha256', encode(sha256(p_note), 'hex')), p_why, p_os_user);
   return true;
 end $$;
 
-alter table feed_guest owner to ocsp_owner;
-alter function responder_feed_pin(text, bytea, text, text) owner to ocsp_owner;
-alter function feed_keys_add(bigint, bytea, text, text) owner to ocsp_owner;
-revoke all on function responder_feed_pin, feed_keys_add from public;
-grant execute on function responder_feed_pin, feed_keys_add to ocsp_operator;
-grant select, insert, update on feed_guest to ocsp_publisher;
-grant select on feed_guest to ocsp_operator, ocsp_ca;  -- ocsp_ca: who imports waits for the sites
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

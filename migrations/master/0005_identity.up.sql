@@ -1,47 +1,45 @@
 -- The life of responder certificates: series signed in advance, sites suspended
 -- and revoked with their access, and the CRL of responder certificates.
+set role ocsp_owner;
 
 -- The login by which a site replicates from here; null: its name with _ for -.
-alter table responder add column login text unique check (login ~ '^[a-z][a-z0-9_]{0,62}$');
+alter table ocsp_internal.responder add column login text unique check (login ~ '^[a-z][a-z0-9_]{0,62}$');
 
 -- Certificates that an offline CA signs, or has signed, and that were not released
 -- yet. Their serials are registered: a site that is revoked loses these too.
-create table responder_planned (
+create table ocsp_internal.responder_planned (
   issuer_id  int not null,
   serial     bytea not null,
-  site       text not null references responder,
+  site       text not null references ocsp_internal.responder,
   key_hash   bytea not null check (octet_length(key_hash) = 32),
   not_before timestamptz not null,
   not_after  timestamptz not null check (not_after > not_before),
   primary key (issuer_id, serial)  -- of certificate; no foreign key, so that an operator may empty the replicated tables
 );
-alter table responder_planned owner to ocsp_owner;
 
 -- Certificates of suspended sites whose issuers know no hold (profile br): they leave
 -- the replicated rows, so that the site finds none to sign with, and come back.
-create table responder_withheld (
+create table ocsp_internal.responder_withheld (
   fingerprint bytea primary key,
   issuer_id   int not null,
   serial      bytea not null,
-  site        text not null references responder,
+  site        text not null references ocsp_internal.responder,
   key_hash    bytea not null,
   der         bytea not null,
   unique (issuer_id, serial)
 );
-alter table responder_withheld owner to ocsp_owner;
 
 -- The numbers of CRLs: the last one taken, the one that was published, and the
 -- head's position that its rows were read at.
-create table crl_number (
+create table ocsp_internal.crl_number (
   issuer_id int primary key,
   last      bigint not null,
   published bigint not null default 0,
   position  bigint not null default 0
 );
-alter table crl_number owner to ocsp_owner;
 
 -- CRLs that an offline CA was asked to sign and that were not published yet.
-create table crl_planned (
+create table ocsp_internal.crl_planned (
   issuer_id   int not null,
   number      bigint not null,
   position    bigint not null,  -- of the head that its rows were read at
@@ -50,45 +48,46 @@ create table crl_planned (
   content     bytea not null check (octet_length(content) = 32),  -- SHA-256 of what it is to say (ops/fleet)
   primary key (issuer_id, number)
 );
-alter table crl_planned owner to ocsp_owner;
 
 -- The addresses that were taken out of the DNS with a site: what restore puts back.
-create table responder_dns (
-  site    text not null references responder,
+create table ocsp_internal.responder_dns (
+  site    text not null references ocsp_internal.responder,
   name    text not null,
   address inet not null,
   primary key (site, name, address)
 );
-alter table responder_dns owner to ocsp_owner;
 
 -- A suspended or revoked site gets no certificate; a released one is planned no more.
-create function responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   is_state text;
 begin
-  select state into is_state from public.responder where name = new.site for share;
+  if tg_relid <> 'public.responder_certificate'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  select state into is_state from ocsp_internal.responder where name = new.site for share;
   if is_state in ('suspended', 'revoked') then
     raise exception 'site % is %: it gets no certificate', new.site, is_state using errcode = 'check_violation',
       hint = case is_state when 'suspended' then 'ocspctl responder restore first.' else 'Enrol it under a new name, with a new key.' end;
   end if;
-  delete from public.responder_planned p where (p.issuer_id, p.serial) = (new.issuer_id, new.serial);
+  delete from ocsp_internal.responder_planned p where (p.issuer_id, p.serial) = (new.issuer_id, new.serial);
   return new;
 end $$;
-create trigger admit before insert on responder_certificate for each row execute function responder_certificate_admit();
+create trigger admit before insert on responder_certificate for each row execute function ocsp_internal.responder_certificate_admit();
 
 -- Registers a certificate of a series, before the offline CA signs it.
 create function responder_plan(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_not_before timestamptz, p_not_after timestamptz,
     p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  k public.responder_key;
+  k ocsp_internal.responder_key;
   is_state text;
 begin
-  select state into is_state from public.responder where name = p_site for share;
+  select state into is_state from ocsp_internal.responder where name = p_site for share;
   if is_state is distinct from 'active' then
     raise exception 'site % is not active', p_site using errcode = 'check_violation';
   end if;
-  insert into public.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
-  select * into k from public.responder_key where key_hash = p_key_hash for share;
+  insert into ocsp_internal.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
+  select * into k from ocsp_internal.responder_key where key_hash = p_key_hash for share;
   if k.banned or k.site <> p_site then
     raise exception 'key % is banned, or another site''s (%)', encode(p_key_hash, 'hex'), k.site using errcode = 'check_violation',
       hint = 'Every site has its own key: ocspctl key generate.';
@@ -96,22 +95,22 @@ begin
   if not public.certificate_issue(p_issuer, p_serial, p_not_after, p_why, p_os_user) then
     raise exception 'serial % was issued already', encode(p_serial, 'hex') using errcode = 'unique_violation';
   end if;
-  insert into public.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
+  insert into ocsp_internal.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
 end $$;
 
 -- All unexpired certificates of a site, the superseded, unreleased and withheld included.
-create function responder_serials(p_site text) returns table (issuer_id int, serial bytea)
+create function ocsp_internal.responder_serials(p_site text) returns table (issuer_id int, serial bytea)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.issuer_id, s.serial from (
     select r.issuer_id, r.serial from public.responder_certificate r where r.site = p_site
-    union select w.issuer_id, w.serial from public.responder_withheld w where w.site = p_site
-    union select p.issuer_id, p.serial from public.responder_planned p where p.site = p_site) s
+    union select w.issuer_id, w.serial from ocsp_internal.responder_withheld w where w.site = p_site
+    union select p.issuer_id, p.serial from ocsp_internal.responder_planned p where p.site = p_site) s
   join public.certificate c using (issuer_id, serial) where c.not_after > clock_timestamp() order by 1, 2;
 $$;
 
 -- Revokes all of a site's certificates for ever and bans its keys, at once; done
 -- again it does what is left. No hourly limit: a site that was broken into must go.
-create or replace function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+create function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
@@ -121,22 +120,22 @@ begin
   if p_reason = 6 then
     raise exception 'a site is suspended with responder suspend, not revoked with certificateHold' using errcode = 'check_violation';
   end if;
-  select state into was from public.responder where name = p_site for update;
+  select state into was from ocsp_internal.responder where name = p_site for update;
   if not found then
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   end if;
-  update public.responder set state = 'revoked' where name = p_site;
-  update public.responder_key set banned = true where site = p_site;
+  update ocsp_internal.responder set state = 'revoked' where name = p_site;
+  update ocsp_internal.responder_key set banned = true where site = p_site;
   any_changed := was <> 'revoked';
-  for r in select * from public.responder_serials(p_site) loop
+  for r in select * from ocsp_internal.responder_serials(p_site) loop
     issuer_id := r.issuer_id;
     serial := r.serial;
-    select v.changed into changed from public.certificate_revoke_row('cert revoke', r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
+    select v.changed into changed from ocsp_internal.certificate_revoke_row('cert revoke', r.issuer_id, r.serial, p_reason, null, p_why, p_os_user) v;
     any_changed := any_changed or changed;
     return next;
   end loop;
   if any_changed then
-    perform public.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
+    perform ocsp_internal.note('responder revoke', jsonb_build_object('site', p_site, 'reason', p_reason), p_why, p_os_user);
   end if;
 end $$;
 
@@ -149,31 +148,31 @@ declare
   was text;
   any_changed boolean;
 begin
-  select state into was from public.responder where name = p_site for update;
+  select state into was from ocsp_internal.responder where name = p_site for update;
   if not found then
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   elsif was = 'revoked' then
     raise exception 'site % is revoked for ever', p_site using errcode = 'check_violation';
   end if;
-  update public.responder set state = 'suspended' where name = p_site;
+  update ocsp_internal.responder set state = 'suspended' where name = p_site;
   any_changed := was <> 'suspended';
-  for r in select s.*, i.profile from public.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
+  for r in select s.*, i.profile from ocsp_internal.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
     if r.profile = 'br' then
       with gone as (
         delete from public.responder_certificate c where (c.issuer_id, c.serial) = (r.issuer_id, r.serial)
           returning c.fingerprint, c.issuer_id, c.serial, c.site, c.key_hash, c.der)
-      insert into public.responder_withheld select * from gone;
+      insert into ocsp_internal.responder_withheld select * from gone;
       changed := found;
     else
-      select v.changed into changed from public.certificate_revoke_row('cert hold', r.issuer_id, r.serial, 6::smallint, null, p_why, p_os_user) v;
+      select v.changed into changed from ocsp_internal.certificate_revoke_row('cert hold', r.issuer_id, r.serial, 6::smallint, null, p_why, p_os_user) v;
     end if;
     any_changed := any_changed or changed;
     return next;
   end loop;
   if any_changed then
-    perform public.note('responder suspend', jsonb_build_object('site', p_site), p_why, p_os_user);
+    perform ocsp_internal.note('responder suspend', jsonb_build_object('site', p_site), p_why, p_os_user);
   end if;
 end $$;
 
@@ -184,16 +183,16 @@ declare
   was text;
   any_changed boolean;
 begin
-  select state into was from public.responder where name = p_site for update;
+  select state into was from ocsp_internal.responder where name = p_site for update;
   if not found then
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   elsif was = 'revoked' then
     raise exception 'site % is revoked for ever: only a suspended one is restored', p_site using errcode = 'check_violation',
       hint = 'Enrol it under a new name, with a new key.';
   end if;
-  update public.responder set state = 'active' where name = p_site;
+  update ocsp_internal.responder set state = 'active' where name = p_site;
   any_changed := was <> 'active';
-  for r in select s.* from public.responder_serials(p_site) s join public.certificate c using (issuer_id, serial)
+  for r in select s.* from ocsp_internal.responder_serials(p_site) s join public.certificate c using (issuer_id, serial)
            where c.revoked_at is not null and c.reason = 6 order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
@@ -201,7 +200,7 @@ begin
     any_changed := true;
     return next;
   end loop;
-  for r in with back as (delete from public.responder_withheld w where w.site = p_site returning *) select * from back order by issuer_id, serial loop
+  for r in with back as (delete from ocsp_internal.responder_withheld w where w.site = p_site returning *) select * from back order by issuer_id, serial loop
     insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
       values (r.fingerprint, r.issuer_id, r.serial, r.site, r.key_hash, r.der);
     issuer_id := r.issuer_id;
@@ -211,21 +210,21 @@ begin
     return next;
   end loop;
   if any_changed then
-    perform public.note('responder restore', jsonb_build_object('site', p_site), p_why, p_os_user);
+    perform ocsp_internal.note('responder restore', jsonb_build_object('site', p_site), p_why, p_os_user);
   end if;
 end $$;
 
-create function responder_login(p_site text) returns text
+create function ocsp_internal.responder_login(p_site text) returns text
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select coalesce(login, replace(name, '-', '_')) from public.responder where name = p_site;
+  select coalesce(login, replace(name, '-', '_')) from ocsp_internal.responder where name = p_site;
 $$;
 
 create function responder_login_set(p_site text, p_login text, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  update public.responder set login = p_login where name = p_site and login is distinct from p_login;
+  update ocsp_internal.responder set login = p_login where name = p_site and login is distinct from p_login;
   if found then
-    perform public.note('responder add', jsonb_build_object('site', p_site, 'login', p_login), p_why, p_os_user);
+    perform ocsp_internal.note('responder add', jsonb_build_object('site', p_site, 'login', p_login), p_why, p_os_user);
   end if;
   return found;
 end $$;
@@ -238,12 +237,76 @@ create function responder_access(p_site text) returns table (login text, open bo
   select r.rolname::text, coalesce(r.rolcanlogin, false),
     (select count(*) from pg_stat_activity a where a.usename = r.rolname),
     count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active)
-  from (select public.responder_login(p_site) as name) n
+  from (select ocsp_internal.responder_login(p_site) as name) n
   left join pg_roles r on r.rolname = n.name and not r.rolsuper and exists (
     select from pg_auth_members m where m.member = r.oid and m.roleid = 'ocsp_replica'::regrole)
   left join pg_replication_slots s on s.slot_type = 'logical' and s.slot_name ~ ('^ocsp_' || replace(p_site, '-', '_') || '_[0-9]+$')
   group by r.rolname, r.rolcanlogin;
 $$;
+
+-- Notes a change of the DNS: p_stage is begin (before it is asked for: broken off, it
+-- may have been done or not), done or failed.
+create function responder_dns_note(p_site text, p_action text, p_name text, p_addresses inet[], p_stage text, p_detail text, p_why text, p_os_user text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_action not in ('withdraw', 'publish') or p_stage not in ('begin', 'done', 'failed') then
+    raise exception 'action % at stage %', p_action, p_stage using errcode = 'check_violation';
+  end if;
+  if p_action = 'withdraw' and p_stage = 'begin' then
+    insert into ocsp_internal.responder_dns select p_site, p_name, a from unnest(p_addresses) a on conflict do nothing;
+  elsif p_action = 'publish' and p_stage = 'done' then
+    delete from ocsp_internal.responder_dns where site = p_site and name = p_name and address = any (p_addresses);
+  end if;
+  perform ocsp_internal.note('responder dns', jsonb_build_object('site', p_site, 'action', p_action, 'name', p_name, 'addresses', to_jsonb(array(select host(a) from unnest(p_addresses) a)),
+    'stage', p_stage, 'detail', p_detail), p_why, p_os_user);
+end $$;
+
+-- Takes p_count numbers for CRLs and returns the first. RFC 5280 section 5.2.3 has them
+-- grow for ever, and a counter alone would go back in a master that was restored from a
+-- backup: so a number is never below the clock's milliseconds since 1970.
+create function crl_next(p_issuer int, p_count int) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  clock constant bigint := floor(extract(epoch from clock_timestamp()) * 1000);
+  first bigint;
+begin
+  if p_count is null or p_count not between 1 and 1000 then
+    raise exception '% numbers at once: want 1 to 1000', p_count using errcode = 'invalid_parameter_value';
+  end if;
+  insert into ocsp_internal.crl_number as n (issuer_id, last) values (p_issuer, clock + p_count - 1)
+    on conflict (issuer_id) do update set last = greatest(n.last + 1, clock) + p_count - 1
+    returning n.last - p_count + 1 into first;
+  return first;
+end $$;
+
+-- Notes what an offline CA is asked to sign: only that is published later.
+create function crl_plan(p_issuer int, p_number bigint, p_position bigint, p_this_update timestamptz, p_next_update timestamptz, p_content bytea,
+    p_entries int, p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_number > coalesce((select last from ocsp_internal.crl_number where issuer_id = p_issuer), 0) then
+    raise exception 'number % of a CRL of issuer % was not taken', p_number, p_issuer using errcode = 'check_violation';
+  end if;
+  insert into ocsp_internal.crl_planned values (p_issuer, p_number, p_position, p_this_update, p_next_update, p_content);
+  perform ocsp_internal.note('crl bundle', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
+    'this_update', p_this_update, 'content', encode(p_content, 'hex')), p_why, p_os_user);
+end $$;
+
+-- Publishes a CRL. One whose rows were read before those of the published one, or
+-- that has a lower number, is refused: it might take an entry back.
+create function crl_put(p_issuer int, p_number bigint, p_position bigint, p_der bytea, p_entries int, p_why text, p_os_user text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  update ocsp_internal.crl_number n set published = p_number, position = p_position
+    where n.issuer_id = p_issuer and p_number <= n.last and p_number > n.published and p_position >= n.position;
+  if not found then
+    raise exception 'a newer CRL of issuer % was published meanwhile', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'Run ocspctl crl issue again.';
+  end if;
+  delete from ocsp_internal.crl_planned c where c.issuer_id = p_issuer and (c.number <= p_number or c.position < p_position);
+  update public.issuer set crl = p_der where id = p_issuer;
+  perform ocsp_internal.note('crl issue', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
+    'sha256', encode(sha256(p_der), 'hex')), p_why, p_os_user);
+end $$;
+
+reset role;
 
 -- What follows needs a superuser: its owner is who migrates. It touches a login
 -- only if that is a replica's and no superuser's, and a slot only by its site's name.
@@ -255,7 +318,7 @@ declare
   a record;
   is_state text;
 begin
-  select state into is_state from public.responder where name = p_site for share;
+  select state into is_state from ocsp_internal.responder where name = p_site for share;
   if (is_state = 'active') is distinct from p_open then
     raise exception 'site % is %: its login is not to be %', p_site, is_state, case when p_open then 'opened' else 'closed' end
       using errcode = 'object_not_in_prerequisite_state';
@@ -267,7 +330,7 @@ begin
     return false;
   end if;
   execute format('alter role %I %s', a.login, case when p_open then 'login' else 'nologin' end);
-  perform public.note('responder access', jsonb_build_object('site', p_site, 'login', a.login, 'open', p_open), p_why, p_os_user);
+  perform ocsp_internal.note('responder access', jsonb_build_object('site', p_site, 'login', a.login, 'open', p_open), p_why, p_os_user);
   return true;
 end $$;
 
@@ -294,7 +357,7 @@ declare
   s record;
   dropped bigint := 0;
 begin
-  if (select state from public.responder where name = p_site) is distinct from 'revoked' then
+  if (select state from ocsp_internal.responder where name = p_site) is distinct from 'revoked' then
     raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
   end if;
   for s in select slot_name from pg_replication_slots where slot_type = 'logical' and not active
@@ -305,83 +368,7 @@ begin
   return dropped;
 end $$;
 
--- Notes a change of the DNS: p_stage is begin (before it is asked for: broken off, it
--- may have been done or not), done or failed.
-create function responder_dns_note(p_site text, p_action text, p_name text, p_addresses inet[], p_stage text, p_detail text, p_why text, p_os_user text)
-  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-  if p_action not in ('withdraw', 'publish') or p_stage not in ('begin', 'done', 'failed') then
-    raise exception 'action % at stage %', p_action, p_stage using errcode = 'check_violation';
-  end if;
-  if p_action = 'withdraw' and p_stage = 'begin' then
-    insert into public.responder_dns select p_site, p_name, a from unnest(p_addresses) a on conflict do nothing;
-  elsif p_action = 'publish' and p_stage = 'done' then
-    delete from public.responder_dns where site = p_site and name = p_name and address = any (p_addresses);
-  end if;
-  perform public.note('responder dns', jsonb_build_object('site', p_site, 'action', p_action, 'name', p_name, 'addresses', to_jsonb(array(select host(a) from unnest(p_addresses) a)),
-    'stage', p_stage, 'detail', p_detail), p_why, p_os_user);
-end $$;
-
--- Takes p_count numbers for CRLs and returns the first. RFC 5280 section 5.2.3 has them
--- grow for ever, and a counter alone would go back in a master that was restored from a
--- backup: so a number is never below the clock's milliseconds since 1970.
-create function crl_next(p_issuer int, p_count int) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  clock constant bigint := floor(extract(epoch from clock_timestamp()) * 1000);
-  first bigint;
-begin
-  if p_count is null or p_count not between 1 and 1000 then
-    raise exception '% numbers at once: want 1 to 1000', p_count using errcode = 'invalid_parameter_value';
-  end if;
-  insert into public.crl_number as n (issuer_id, last) values (p_issuer, clock + p_count - 1)
-    on conflict (issuer_id) do update set last = greatest(n.last + 1, clock) + p_count - 1
-    returning n.last - p_count + 1 into first;
-  return first;
-end $$;
-
--- Notes what an offline CA is asked to sign: only that is published later.
-create function crl_plan(p_issuer int, p_number bigint, p_position bigint, p_this_update timestamptz, p_next_update timestamptz, p_content bytea,
-    p_entries int, p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-  if p_number > coalesce((select last from public.crl_number where issuer_id = p_issuer), 0) then
-    raise exception 'number % of a CRL of issuer % was not taken', p_number, p_issuer using errcode = 'check_violation';
-  end if;
-  insert into public.crl_planned values (p_issuer, p_number, p_position, p_this_update, p_next_update, p_content);
-  perform public.note('crl bundle', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
-    'this_update', p_this_update, 'content', encode(p_content, 'hex')), p_why, p_os_user);
-end $$;
-
--- Publishes a CRL. One whose rows were read before those of the published one, or
--- that has a lower number, is refused: it might take an entry back.
-create function crl_put(p_issuer int, p_number bigint, p_position bigint, p_der bytea, p_entries int, p_why text, p_os_user text) returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-  update public.crl_number n set published = p_number, position = p_position
-    where n.issuer_id = p_issuer and p_number <= n.last and p_number > n.published and p_position >= n.position;
-  if not found then
-    raise exception 'a newer CRL of issuer % was published meanwhile', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'Run ocspctl crl issue again.';
-  end if;
-  delete from public.crl_planned c where c.issuer_id = p_issuer and (c.number <= p_number or c.position < p_position);
-  update public.issuer set crl = p_der where id = p_issuer;
-  perform public.note('crl issue', jsonb_build_object('issuer', p_issuer, 'number', p_number, 'entries', p_entries,
-    'sha256', encode(sha256(p_der), 'hex')), p_why, p_os_user);
-end $$;
-
-do $$
-declare
-  f text;
-begin
-  for f in select oid::regprocedure::text from pg_proc where pronamespace = 'public'::regnamespace
-           and proname in ('responder_certificate_admit', 'responder_plan', 'responder_serials', 'responder_suspend', 'responder_restore', 'responder_login',
-                           'responder_login_set', 'responder_access', 'responder_login_open', 'responder_cut', 'responder_slots_drop', 'responder_dns_note', 'crl_next', 'crl_plan', 'crl_put') loop
-    if f !~ '^responder_(login_open|cut|slots_drop)\(' then
-      execute format('alter function %s owner to ocsp_owner', f);
-    end if;
-    execute format('revoke all on function %s from public', f);
-  end loop;
-end $$;
-
-grant execute on function responder_plan, responder_suspend, responder_restore, responder_login_set, responder_access, responder_login_open,
-  responder_cut, responder_slots_drop, responder_dns_note, crl_next, crl_plan, crl_put to ocsp_operator;
-grant select on responder_planned, responder_withheld, responder_dns, crl_number, crl_planned to ocsp_operator;
-grant select on responder_withheld to ocsp_ca;
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

@@ -1,21 +1,25 @@
 -- Purge: certificates that ended long ago may go, issuer by issuer, by decision.
+set role ocsp_owner;
 
 -- Up to where an issuer was purged. Whoever asks for one of its absent serials is told
 -- nothing (RFC 9919 section 3.2.3): a site cannot tell purged from never issued.
-create table purge (
+create table ocsp_internal.purge (
   issuer_id int primary key,  -- of issuer; no foreign key, so that an operator may empty the replicated tables
   before    timestamptz not null check (isfinite(before))
 );
 
-create function issuer_purge_guard() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.issuer_purge_guard() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if new.never_issued <> 'unauthorized' and exists (select from public.purge where issuer_id = new.id) then
+  if tg_relid <> 'public.issuer'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  if new.never_issued <> 'unauthorized' and exists (select from ocsp_internal.purge where issuer_id = new.id) then
     raise exception 'issuer % is purged: never_issued cannot be %', new.id, new.never_issued using errcode = 'check_violation',
       hint = 'A purged serial would be taken for one that was never issued.';
   end if;
   return new;
 end $$;
-create trigger purge_guard before insert or update on issuer for each row execute function issuer_purge_guard();
+create trigger purge_guard before insert or update on issuer for each row execute function ocsp_internal.issuer_purge_guard();
 
 -- Moves an issuer's mark; the head's says what is the latest of all. An hour is left
 -- for clocks: to a site that is behind, a revoked certificate would else vanish before
@@ -35,17 +39,17 @@ begin
     raise exception 'issuer % says revoked for serials that it never issued: it cannot be purged', i.name using errcode = 'check_violation',
       hint = 'Purged certificates would become revoked.';
   end if;
-  select before into was from public.purge where issuer_id = p_issuer;
+  select before into was from ocsp_internal.purge where issuer_id = p_issuer;
   if p_before < was then
     raise exception 'issuer % was purged up to % already', i.name, was using errcode = 'check_violation';
   elsif p_before = was then
     return false;
   end if;
-  insert into public.purge values (p_issuer, p_before) on conflict (issuer_id) do update set before = excluded.before;
+  insert into ocsp_internal.purge values (p_issuer, p_before) on conflict (issuer_id) do update set before = excluded.before;
   if i.never_issued <> 'unauthorized' then
     update public.issuer set never_issued = 'unauthorized', policy_version = policy_version + 1 where id = p_issuer;
   end if;
-  perform public.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', p_before), p_why, p_os_user);
+  perform ocsp_internal.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', p_before), p_why, p_os_user);
   update public.feed_head set purge_before = greatest(purge_before, p_before);
   return true;
 end $$;
@@ -58,7 +62,7 @@ declare
   mark timestamptz;
   n bigint;
 begin
-  select before into mark from public.purge where issuer_id = p_issuer;
+  select before into mark from ocsp_internal.purge where issuer_id = p_issuer;
   if mark is null then
     raise exception 'issuer % is not to be purged', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'ocspctl db purge sets the time.';
   elsif p_limit is null or p_limit not between 1 and 10000 then
@@ -68,7 +72,7 @@ begin
     select k.serial from public.purgeable(p_issuer, mark) k limit p_limit);
   get diagnostics n = row_count;
   if n > 0 then
-    perform public.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', mark, 'rows', n), p_why, p_os_user);
+    perform ocsp_internal.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', mark, 'rows', n), p_why, p_os_user);
   end if;
   return n;
 end $$;
@@ -77,15 +81,13 @@ create function purgeable(p_issuer int, p_before timestamptz) returns table (ser
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select c.serial from public.certificate c where c.issuer_id = p_issuer and c.not_after < p_before
     and not exists (select from public.responder_certificate r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
-    and not exists (select from public.responder_withheld r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
-    and not exists (select from public.responder_planned r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial));
+    and not exists (select from ocsp_internal.responder_withheld r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial))
+    and not exists (select from ocsp_internal.responder_planned r where (r.issuer_id, r.serial) = (c.issuer_id, c.serial));
 $$;
 
-alter table purge owner to ocsp_owner;
-alter function issuer_purge_guard() owner to ocsp_owner;
-alter function purge_mark(int, timestamptz, text, text) owner to ocsp_owner;
-alter function purge_batch(int, int, text, text) owner to ocsp_owner;
-alter function purgeable(int, timestamptz) owner to ocsp_owner;
-revoke all on function issuer_purge_guard, purge_mark, purge_batch, purgeable from public;
-grant execute on function purge_mark, purge_batch, purgeable to ocsp_operator;
-grant select on purge to ocsp_operator;
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

@@ -1,39 +1,48 @@
 -- What a site needs so that its responder can follow its own database.
+set role ocsp_owner;
 
 -- Numbers every local change in commit order (one apply worker writes them).
-create sequence site_seq cache 1;
-alter sequence site_seq owner to ocsp_owner;
-alter table certificate add column site_seq bigint not null default nextval('public.site_seq');
+create sequence ocsp_internal.site_seq cache 1;
+alter table certificate add column site_seq bigint not null default nextval('ocsp_internal.site_seq');
 create index certificate_site_seq on certificate (site_seq);
 
-create function site_touch() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.site_touch() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  new.site_seq := nextval('public.site_seq');
+  if tg_relid <> 'public.certificate'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  new.site_seq := nextval('ocsp_internal.site_seq');
   return new;
 end $$;
 
-create table site_tombstone (
-  site_seq  bigint primary key default nextval('public.site_seq'),
+create table ocsp_internal.site_tombstone (
+  site_seq  bigint primary key default nextval('ocsp_internal.site_seq'),
   issuer_id int not null,
   serial    bytea not null,
   at        timestamptz not null default clock_timestamp()
 );
 
-create function site_bury() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.site_bury() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  insert into public.site_tombstone (issuer_id, serial) values (old.issuer_id, old.serial);
+  if tg_relid <> 'public.certificate'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  insert into ocsp_internal.site_tombstone (issuer_id, serial) values (old.issuer_id, old.serial);
   return null;
 end $$;
 
-create function site_wake() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.site_wake() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  if tg_relid <> 'public.feed_head'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
   perform pg_notify('ocsp_head', '');
   return null;
 end $$;
 
-create trigger site_touch before update on certificate for each row execute function site_touch();
-create trigger site_bury after delete on certificate for each row execute function site_bury();
-create trigger site_wake after insert or update on feed_head for each row execute function site_wake();
+create trigger site_touch before update on certificate for each row execute function ocsp_internal.site_touch();
+create trigger site_bury after delete on certificate for each row execute function ocsp_internal.site_bury();
+create trigger site_wake after insert or update on feed_head for each row execute function ocsp_internal.site_wake();
 -- The apply worker fires only ENABLE ALWAYS row triggers.
 alter table certificate enable always trigger site_touch;
 alter table certificate enable always trigger site_bury;
@@ -42,26 +51,13 @@ alter table feed_head enable always trigger site_wake;
 -- What ocspsyncd knows and ocspd must hear. Tombstones up to trimmed_to are
 -- gone: a follower that is behind it reloads. skew_ms is this site's clock minus
 -- the master's, measured by a round trip with the master itself; null: no verdict.
-create table site_state (
+create table ocsp_internal.site_state (
   id         smallint primary key check (id = 1),
   trimmed_to bigint not null,
   skew_ms    bigint,
   skew_at    timestamptz
 );
-insert into site_state values (1, 0, null, null);
-
-alter table site_tombstone owner to ocsp_owner;
-alter table site_state owner to ocsp_owner;
-alter function site_touch() owner to ocsp_owner;
-alter function site_bury() owner to ocsp_owner;
-alter function site_wake() owner to ocsp_owner;
-
-grant select on site_tombstone, site_state, schema_site to ocsp_responder, ocsp_sync, ocsp_operator;
-grant update (trimmed_to, skew_ms, skew_at) on site_state to ocsp_sync;
-grant delete on site_tombstone to ocsp_sync;
-grant insert, update, delete, truncate on issuer, certificate, responder_certificate, correction, feed_head to ocsp_sync, ocsp_subscriber;
-grant usage on sequence site_seq to ocsp_sync, ocsp_subscriber;
-grant select on sequence site_seq to ocsp_sync, ocsp_responder;  -- a change that no head accounts for shows here first
+insert into ocsp_internal.site_state values (1, 0, null, null);
 
 -- Foreign keys are checked at the master; here they would only slow the copy
 -- down (apply does not fire them) and forbid its TRUNCATE order.
@@ -72,12 +68,14 @@ alter table certificate drop constraint certificate_issuer_id_fkey;
 alter table certificate drop constraint certificate_serial_check, drop constraint certificate_not_after_check,
   drop constraint certificate_revoked_at_check, drop constraint certificate_reason_check, drop constraint certificate_check;
 
+reset role;
+
 -- A subscription needs a superuser to be made (PostgreSQL 15), ocspsyncd is
 -- none: these functions are all it gets. The names are fixed and the
 -- connection is put together from parts, so that no other option of libpq
 -- (a file to read, a service) can be slipped in. The subscription's owner is
 -- a superuser only inside this transaction.
-create function subscription_conninfo(host text, port int, dbname text, username text, password text, sslmode text)
+create function ocsp_internal.subscription_conninfo(host text, port int, dbname text, username text, password text, sslmode text)
   returns text language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
   conninfo text := '';
@@ -110,7 +108,7 @@ begin
   begin
     execute format('create subscription ocspfleet connection %L publication ocspfleet with ('
       'create_slot = false, slot_name = %L, copy_data = false, synchronous_commit = on, streaming = off, '
-      'disable_on_error = false%s)', public.subscription_conninfo(host, port, dbname, username, password, sslmode), slot, options);
+      'disable_on_error = false%s)', ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode), slot, options);
   exception when others then  -- raised anew: the context of the first holds the password, and goes into the log
     raise exception 'subscribing to the master: %', sqlerrm using errcode = sqlstate;
   end;
@@ -123,7 +121,7 @@ end $$;
 create function subscription_connect(host text, port int, dbname text, username text, password text, sslmode text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  execute format('alter subscription ocspfleet connection %L', public.subscription_conninfo(host, port, dbname, username, password, sslmode));
+  execute format('alter subscription ocspfleet connection %L', ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode));
 exception when others then
   raise exception 'changing the connection to the master: %', sqlerrm using errcode = sqlstate;
 end $$;
@@ -146,7 +144,7 @@ begin
   end if;
 end $$;
 
-revoke all on function subscription_create(text, int, text, text, text, text, text),
-  subscription_connect(text, int, text, text, text, text), subscription_drop(), subscription_enable(boolean) from public;
-grant execute on function subscription_create(text, int, text, text, text, text, text),
-  subscription_connect(text, int, text, text, text, text), subscription_drop(), subscription_enable(boolean) to ocsp_sync;
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

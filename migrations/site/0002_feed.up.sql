@@ -1,7 +1,8 @@
 -- What a site that follows the signed feed keeps beside its verified files.
+set role ocsp_owner;
 
 -- The seal that the copy in the tables stands on: the next segment continues it.
-create table feed_anchor (
+create table ocsp_internal.feed_anchor (
   id        smallint primary key check (id = 1),
   epoch     bigint not null,
   number    bigint not null,
@@ -10,7 +11,7 @@ create table feed_anchor (
 );
 
 -- Two signed statements that contradict each other, for people to judge.
-create table feed_fork (
+create table ocsp_internal.feed_fork (
   id     bigint generated always as identity primary key,
   at     timestamptz not null default clock_timestamp(),
   source text not null,
@@ -20,11 +21,9 @@ create table feed_fork (
   unique (ours, theirs)
 );
 
-alter table feed_anchor owner to ocsp_owner;
-alter table feed_fork owner to ocsp_owner;
+reset role;
 
-grant select, insert on segment, feed_keys, feed_fork to ocsp_sync;
-grant delete on segment to ocsp_sync;  -- those that a snapshot covers, long ago
-grant select, insert, update on feed_checkpoint, feed_anchor to ocsp_sync;
-grant select, insert, delete on snapshot, snapshot_chunk to ocsp_sync;
-grant select on segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk, feed_anchor, feed_fork to ocsp_responder, ocsp_operator;
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;

@@ -15,11 +15,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/migrations"
 )
 
 // Level says how bad a finding is.
@@ -78,7 +80,40 @@ func (f *findings) database(ctx context.Context, store *db.Store, role string) b
 		return false
 	}
 	f.ok("schema", "is one that this program knows")
+	f.grants(ctx, store, migrations.Role(role))
 	return true
+}
+
+// grants compares who may do what in the database with the matrix of the migrations. A
+// restored dump lacks the database's own rights; a superuser may have given others.
+func (f *findings) grants(ctx context.Context, store *db.Store, role migrations.Role) {
+	fix := "ocspctl db migrate --role " + string(role) + " sets them right"
+	live, err := store.Rights(ctx)
+	if err != nil {
+		f.fail("grants", fix, "%v", err)
+		return
+	}
+	extra, missing := migrations.Drift(role, live)
+	var foreign []string
+	extra = slices.DeleteFunc(extra, func(right string) bool {
+		stranger := !migrations.Ours(right)
+		if stranger {
+			foreign = append(foreign, right)
+		}
+		return stranger
+	})
+	if len(extra) > 0 {
+		f.fail("grants", fix, "beyond what is meant: %s", strings.Join(extra, "; "))
+	}
+	if len(missing) > 0 {
+		f.fail("grants", fix, "missing: %s", strings.Join(missing, "; "))
+	}
+	if len(foreign) > 0 {
+		f.warn("grants", "revoke them, or mind that these logins know and do as much", "a superuser gave to roles that are not ours: %s", strings.Join(foreign, "; "))
+	}
+	if len(extra)+len(missing)+len(foreign) == 0 {
+		f.ok("grants", "are those of the matrix (docs/security.md), none is PUBLIC's")
+	}
 }
 
 // rows recounts the replicated tables.

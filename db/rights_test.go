@@ -1,0 +1,101 @@
+package db_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
+)
+
+// What the live database gives to anybody but its owners is what rights.txt says.
+func TestRightsAreThoseOfTheMatrix(t *testing.T) {
+	for _, role := range []migrations.Role{migrations.Master, migrations.Site} {
+		dsn := dbtest.New(t, role)
+		drift := func() (extra, missing []string) {
+			t.Helper()
+			live, err := open(t, dsn).Rights(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return migrations.Drift(role, live)
+		}
+		if extra, missing := drift(); len(extra)+len(missing) > 0 {
+			t.Errorf("%s: beyond the matrix %q, missing %q", role, extra, missing)
+		}
+		dbtest.Exec(t, dsn, `grant execute on function ocsp_internal.lp to public; grant select on public.certificate to ocsp_owner, public;
+			grant update (serial) on certificate to ocsp_ca; revoke select on public.issuer from ocsp_responder`)
+		extra, missing := drift()
+		want := "function ocsp_internal.lp execute PUBLIC,table public.certificate select PUBLIC,table public.certificate update(serial) ocsp_ca"
+		if strings.Join(extra, ",") != want || strings.Join(missing, ",") != "table public.issuer select ocsp_responder" {
+			t.Errorf("%s: after a superuser's grants: beyond %q, missing %q", role, extra, missing)
+		}
+		if err := migrations.SetRights(t.Context(), dsn, role); err != nil {
+			t.Fatal(err)
+		}
+		if extra, missing := drift(); len(extra)+len(missing) > 0 {
+			t.Errorf("%s: after SetRights beyond the matrix %q, missing %q", role, extra, missing)
+		}
+	}
+}
+
+// The feed was forged with these: any login hung them on a table of its own.
+func TestTriggerFunctionsServeTheirTablesAlone(t *testing.T) {
+	for _, role := range []migrations.Role{migrations.Master, migrations.Site} {
+		dsn := dbtest.New(t, role)
+		conn := dbtest.Connect(t, dsn)
+		var functions []string
+		if err := conn.QueryRow(t.Context(), `select array(select oid::regproc::text from pg_proc
+			where pronamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and prorettype = 'trigger'::regtype and prosecdef)`).Scan(&functions); err != nil || len(functions) == 0 {
+			t.Fatal(functions, err)
+		}
+		for _, function := range functions {
+			dbtest.Exec(t, dsn, "drop table if exists foreign_row; create table foreign_row (issuer_id int, serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint)")
+			transitions := map[bool]string{true: " referencing new table as newt"}[strings.HasSuffix(function, "_inserted")]
+			level := map[bool]string{true: "statement", false: "row"}[strings.HasSuffix(function, "ed") || strings.HasSuffix(function, "noted")]
+			when := "after insert"
+			switch {
+			case strings.HasSuffix(function, "_updated"):
+				transitions, when = " referencing old table as oldt new table as newt", "after update"
+			case strings.HasSuffix(function, "_deleted"):
+				transitions, when = " referencing old table as oldt", "after delete"
+			}
+			dbtest.Exec(t, dsn, "insert into foreign_row (issuer_id, serial, not_after) values (1, '\\x01', '2030-01-01Z')")
+			dbtest.Exec(t, dsn, "create trigger attack "+when+" on foreign_row"+transitions+" for each "+level+" execute function "+function+"()")
+			var err error
+			for _, sql := range []string{"insert into foreign_row (issuer_id, serial, not_after) values (1, '\\x02', '2030-01-01Z')", "update foreign_row set not_after = '2031-01-01Z'", "delete from foreign_row"} {
+				if _, err = conn.Exec(t.Context(), sql); err != nil {
+					break
+				}
+			}
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || !strings.Contains(pg.Message, "not for table") {
+				t.Errorf("%s: %s on a foreign table: %v", role, function, err)
+			}
+		}
+	}
+}
+
+// Whoever may log in has no table of its own to hang a trigger on, and may call no
+// trigger function.
+func TestNoLoginMakesTablesAtTheMaster(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	for _, role := range []string{"ocsp_responder", "ocsp_sync", "ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_subscriber"} {
+		conn := dbtest.Connect(t, dbtest.As(dsn, role))
+		for _, sql := range []string{
+			"create temp table c (like public.certificate)",
+			"create table public.c (like public.certificate)",
+			"create table ocsp_internal.c (like public.certificate)",
+			"select ocsp_internal.site_bury()", "select ocsp_internal.head_take()",
+		} {
+			_, err := conn.Exec(t.Context(), sql)
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || (pg.Code != "42501" && pg.Code != "42883") {
+				t.Errorf("%s: %s: want permission denied, got %v", role, sql, err)
+			}
+		}
+	}
+}

@@ -1,1 +1,0 @@
-drop table snapshot_chunk, snapshot, feed_keys, feed_checkpoint, segment;

@@ -1,1 +1,0 @@
-drop table feed_fork, feed_anchor;

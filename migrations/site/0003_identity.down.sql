@@ -1,1 +1,0 @@
-alter table site_state drop column barred;
