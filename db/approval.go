@@ -20,6 +20,7 @@ type ApprovalAct string
 const (
 	ApprovalCorrect ApprovalAct = "cert correct" // what the master says of certificates is wrong
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
+	ApprovalFork    ApprovalAct = "fork settle"  // contradictions of the feed were looked into
 )
 
 // Wrong is what a correction finds wrong with certificates.
@@ -48,8 +49,9 @@ type Approval struct {
 	Wrong      Wrong
 	NotAfter   time.Time // the right end, of WrongNotAfter
 	Taken      []Taken
-	Count      int64 // of a bulk
-	Remaining  int64 // of an approved bulk: revocations still allowed
+	Count      int64   // of a bulk
+	Forks      []int64 // of a fork settle
+	Remaining  int64   // of an approved bulk: revocations still allowed
 	Why        string
 	Login      string // who asked: the database login, which is proven
 	User       string // and the operating system's user, as the client says
@@ -172,6 +174,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		Wrong        Wrong      `json:"wrong"`
 		NotAfter     *time.Time `json:"not_after"`
 		Count        int64      `json:"count"`
+		Forks        []int64    `json:"forks"`
 		Certificates []struct {
 			Serial    string     `json:"serial"`
 			RevokedAt *time.Time `json:"revoked_at"`
@@ -181,7 +184,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	if err := json.Unmarshal(what, &details); err != nil {
 		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 	}
-	a.Issuer, a.Count, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Wrong, timeOrZero(details.NotAfter)
+	a.Issuer, a.Count, a.Forks, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Forks, details.Wrong, timeOrZero(details.NotAfter)
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)
 		if err != nil {

@@ -18,7 +18,7 @@ create table ocsp_internal.revocation_tally (
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk')),
+  act              text not null check (act in ('cert correct', 'bulk', 'fork settle')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -150,7 +150,7 @@ end $$;
 
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
--- one}; bulk: {"count": 500}.
+-- one}; bulk: {"count": 500}; fork settle: {"forks": [3]}, or {} for all open ones.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -160,6 +160,8 @@ begin
     raise exception 'a request for approval says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   elsif p_act = 'cert correct' then
     filed := ocsp_internal.correction_filed(p_what);
+  elsif p_act = 'fork settle' then
+    filed := ocsp_internal.forks_filed(p_what);
   elsif p_act <> 'bulk' or (p_what->>'count')::bigint not between 1 and 1000000000 then
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
@@ -204,6 +206,9 @@ begin
   perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
+    return;
+  elsif a.act = 'fork settle' then
+    perform ocsp_internal.forks_settle(a.what);
     return;
   end if;
   perform ocsp_internal.correction_make(a.what);
