@@ -248,3 +248,8 @@ func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
 	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from segment where epoch = $1 and number = $2", epoch, number))
 }
+
+// FeedSeal is FeedSegment without the body.
+func (s *Store) FeedSeal(ctx context.Context, epoch, number int64) (Segment, error) {
+	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"null from segment where epoch = $1 and number = $2", epoch, number))
+}

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -185,6 +186,11 @@ func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 // get fetches at most limit octets, at no less than the slowest pace. With a tag
 // it returns nil where nothing is new.
 func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time.Duration) (body []byte, next string, err error) {
+	return c.do(ctx, http.MethodGet, path, tag, nil, limit, wait)
+}
+
+// do sends what is not nil, and fetches the answer.
+func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, limit int, wait time.Duration) (body []byte, next string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
@@ -193,7 +199,7 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { met.Store(err == nil) },
 	})
-	request, err := http.NewRequestWithContext(traced, http.MethodGet, c.base+path, nil)
+	request, err := http.NewRequestWithContext(traced, method, c.base+path, bytes.NewReader(send))
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}

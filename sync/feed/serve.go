@@ -35,6 +35,9 @@ type ServerConfig struct {
 	Guests *Guests
 	// Desk answers questions for one serial; nil: nobody does here.
 	Desk *Desk
+	// Forks takes the evidence of contradictions that sites found; nil: this is not the
+	// master.
+	Forks *ForkDesk
 	// Clock is the master's, by which sites judge their own; nil: this is not the master.
 	Clock func(context.Context) (time.Time, error)
 	// Public lets shared caches (a CDN) keep segments and snapshots.
@@ -80,6 +83,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Desk != nil {
 		r.Get("/feed/ask", s.ask)
 	}
+	if cfg.Forks != nil {
+		r.Post("/feed/fork", s.fork)
+	}
 	if cfg.Clock != nil {
 		r.Get("/feed/clock", s.clock)
 	}
@@ -104,7 +110,7 @@ func (s *Server) HTTP() *http.Server {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && (s.cfg.Forks == nil || r.Method != http.MethodPost || r.URL.Path != "/feed/fork") {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "a request for the feed has no body", http.StatusBadRequest)
 		return

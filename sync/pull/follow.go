@@ -139,6 +139,7 @@ func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours
 	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
 		return local(err)
 	}
+	p.wakeReport()
 	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
 }
 

@@ -97,6 +97,7 @@ type Puller struct {
 	lookForKeys atomic.Int32 // and for a look for keys
 	near        atomic.Bool  // the master is being asked for news
 	bar         bar
+	forked      chan struct{} // there is new evidence for the master
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet
@@ -150,7 +151,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Board == nil {
 		cfg.Board = &feed.Board{}
 	}
-	p := &Puller{cfg: cfg, state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{cfg: cfg, forked: make(chan struct{}, 1), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -169,6 +170,7 @@ func (p *Puller) State() State {
 func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.visits(ctx) })
+	visiting.Go(func() { p.reports(ctx) })
 	defer visiting.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
