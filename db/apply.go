@@ -1,7 +1,6 @@
 package db
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +77,7 @@ type FeedStep struct {
 	Note        FeedNote
 	Head        Head // that the copy has then
 	PurgeBefore time.Time
+	Open        OpenCorrections // nil: no correction is believed
 }
 
 // Apply takes a step in one transaction: rows, horizon, digests, files. Doing it
@@ -98,8 +98,11 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 		var write trip
 		head, g := have.Head, step.Segment
 		if g == nil || g.Last >= head.Position { // else it was applied before, or the rows came another way
+			if err := step.adopt(ctx, conn, head, old); err != nil {
+				return nil, err
+			}
 			for i, t := range FeedTables {
-				if err := t.apply(ctx, conn, &write, head, step, old[i]); err != nil {
+				if err := t.apply(&write, head, step, old[i]); err != nil {
 					return nil, err
 				}
 			}
@@ -171,21 +174,16 @@ func (t FeedTable) states(changes []Change, after int64) (map[string]Change, err
 
 // apply queues what the step changes in one table, and counts it. Old rows of keys
 // that do not change after the head are of no matter.
-func (t FeedTable) apply(ctx context.Context, conn querier, write *trip, head Head, step FeedStep, old map[string][]byte) error {
+func (t FeedTable) apply(write *trip, head Head, step FeedStep, old map[string][]byte) error {
 	states, err := t.states(step.Changes, head.Position)
 	if err != nil {
 		return err
 	}
 	tally := *t.Tally(&head)
 	for key, content := range old {
-		c, changes := states[key]
-		if !changes {
-			continue
+		if _, changes := states[key]; changes {
+			tally.Remove(content)
 		}
-		if err := step.keepsRevocation(ctx, conn, t, content, c); err != nil {
-			return err
-		}
-		tally.Remove(content)
 	}
 	for _, c := range states {
 		if !c.Deleted {
@@ -231,54 +229,6 @@ func (t FeedTable) current(read *trip, states map[string]Change, old map[string]
 		return nil
 	}, sql, args...)
 	return nil
-}
-
-// keepsRevocation refuses to take a permanent revocation back before the
-// certificate's end, whoever signed that, unless a correction of that very
-// revocation is here or comes with the step.
-func (step FeedStep) keepsRevocation(ctx context.Context, conn querier, t FeedTable, old []byte, c Change) error {
-	if t.Code != CertificateTable {
-		return nil
-	}
-	issuer, serial, was, err := ParseCertificate(old)
-	if err != nil || !was.Permanent() || was.NotAfter.Before(time.Now()) {
-		return err
-	}
-	if !c.Deleted {
-		_, _, is, err := ParseCertificate(c.Content)
-		if err != nil || is.Permanent() {
-			return err
-		}
-	}
-	corrected, err := step.corrects(ctx, conn, issuer, serial, was.RevokedAt)
-	if err != nil || corrected {
-		return err
-	}
-	return fmt.Errorf("%w: %d/%s at position %d", ErrRevocationsLost, issuer, serial, c.Position)
-}
-
-// corrects says whether one revocation was taken back, by a change of the step or
-// a row that is here.
-func (step FeedStep) corrects(ctx context.Context, conn querier, issuer IssuerID, serial Serial, revokedAt time.Time) (bool, error) {
-	for _, c := range step.Changes {
-		if c.Table != CorrectionTable || c.Deleted {
-			continue
-		}
-		k, err := ParseCorrection(c.Content)
-		if err != nil {
-			return false, err
-		}
-		if k.IssuerID == issuer && bytes.Equal(k.Serial, serial) && k.RevokedAt.Equal(revokedAt) {
-			return true, nil
-		}
-	}
-	var there bool
-	err := conn.QueryRow(ctx, "select exists (select from correction where (issuer_id, serial, revoked_at) = ($1, $2, $3))",
-		int32(issuer), []byte(serial), revokedAt).Scan(&there)
-	if err != nil {
-		return false, fmt.Errorf("looking for a correction: %w", err)
-	}
-	return there, nil
 }
 
 func (t FeedTable) queue(write *trip, key string, c Change) error {

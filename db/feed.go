@@ -35,6 +35,7 @@ type FeedTable struct {
 const (
 	CertificateTable = 'c'
 	CorrectionTable  = 'k'
+	issuerTable      = 'i'
 )
 
 // FeedTables are the replicated tables in the order of their names. What the
@@ -47,11 +48,11 @@ var FeedTables = []FeedTable{
 	},
 	{
 		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
-		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at"}, keys: 4,
+		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at", "note"}, keys: 5,
 		values: correctionValues, keyValues: correctionValues,
 	},
 	{
-		Name: "issuer", Code: 'i', Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
+		Name: "issuer", Code: issuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
 		columns: []string{
 			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
 			"never_issued", "profile", "crl_url", "policy_version", "crl",
@@ -94,7 +95,7 @@ func certificateKeyValues(key []byte) ([]any, error) {
 
 func correctionValues(content []byte) ([]any, error) {
 	c, err := ParseCorrection(content)
-	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt}, err
+	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt, c.Note}, err
 }
 
 func issuerValues(content []byte) ([]any, error) {
@@ -129,12 +130,9 @@ func responderCertificateKeyValues(key []byte) ([]any, error) {
 
 // keyOf is the part of canonical bytes that names the row.
 func (t FeedTable) keyOf(content []byte) (string, error) {
-	n := map[byte]int{'i': 4, 'r': 32}[t.Code]
-	if (t.Code == CertificateTable || t.Code == CorrectionTable) && len(content) >= 6 {
+	n := map[byte]int{issuerTable: 4, 'r': 32, CorrectionTable: len(content)}[t.Code]
+	if t.Code == CertificateTable && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
-		if t.Code == CorrectionTable {
-			n += 16 // both times
-		}
 	}
 	if n == 0 || len(content) < n {
 		return "", fmt.Errorf("row of %s: %w", t.Name, errCanonical)

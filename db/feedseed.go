@@ -18,6 +18,7 @@ type FeedSeed struct {
 	// Chunk returns the octets and the rows of chunk i of Chunks.
 	Chunk  func(ctx context.Context, i int) ([]byte, []Change, error)
 	Chunks int
+	Open   OpenCorrections // nil: no correction is believed
 }
 
 // SeedFromFeed replaces the site's copy by a snapshot's rows in one transaction:
@@ -30,7 +31,7 @@ type FeedSeed struct {
 func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
 	var seeded Seeded
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		seed := &seed{tx: tx, head: from.Head}
+		seed := &seed{tx: tx, head: from.Head, open: from.Open}
 		empty, err := seed.empty(ctx)
 		if err != nil {
 			return err

@@ -12,10 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrRevocationsLost is wrapped when the master's rows would make good or absent
-// what this site, by a copy that agreed with its head, knew as revoked for ever.
-var ErrRevocationsLost = errors.New("the master lost permanent revocations")
-
 // Bounds of a seed. Nothing bounds the copy as a whole: a slow line may take
 // hours, and the site answers from its old rows meanwhile.
 const (
@@ -41,7 +37,9 @@ type Seeded struct {
 // until it commits, readers see the old rows. It does not touch an old slot. The
 // old subscription, if any, must be disabled, so that it cannot run ahead of the
 // slot.
-func (s *Store) Seed(ctx context.Context, from *Upstream, slot string, progress SeedProgress) (Seeded, error) {
+//
+// What Adoption refuses, by the corrections that open believes, is ErrRevocationsLost.
+func (s *Store) Seed(ctx context.Context, from *Upstream, slot string, open OpenCorrections, why string, progress SeedProgress) (Seeded, error) {
 	source, err := from.export(ctx, slot)
 	if err != nil {
 		return Seeded{}, fmt.Errorf("seeding from the master: %w", plain(err))
@@ -49,7 +47,7 @@ func (s *Store) Seed(ctx context.Context, from *Upstream, slot string, progress 
 	defer source.close()
 	var seeded Seeded
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		seed := &seed{tx: tx, source: source, progress: progress}
+		seed := &seed{tx: tx, source: source, progress: progress, open: open, why: why}
 		if err := seed.stage(ctx); err != nil {
 			return err
 		}
@@ -136,6 +134,8 @@ type seed struct {
 	source   *export
 	progress SeedProgress
 	head     Head // the master's
+	open     OpenCorrections
+	why      string // why open is nil
 }
 
 // stage copies the master's rows into temporary tables and recounts them there;
@@ -245,44 +245,6 @@ func (s *seed) compare(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("comparing old and new rows: %w", err)
-	}
-	return nil
-}
-
-// guard refuses to take a permanent revocation back, unless the master's rows hold
-// a correction of that very revocation, or the old copy was not the master's own:
-// then the row may be anybody's.
-func (s *seed) guard(ctx context.Context) error {
-	old, err := readHead(ctx, s.tx)
-	if errors.Is(err, ErrNoHead) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if old.Epoch == s.head.Epoch && old.Position > s.head.Position {
-		// A master restored from a backup, or the old worker was still at work.
-		s.Examples = append(s.Examples, fmt.Sprintf("head went back from position %d", old.Position))
-	}
-	var example *string
-	err = s.tx.QueryRow(ctx, `select count(*), min(format('%s/%s', o.issuer_id, encode(o.serial, 'hex')))
-		from certificate o left join seed_certificate n using (issuer_id, serial)
-		where o.revoked_at is not null and o.reason is distinct from 6 and o.not_after > clock_timestamp()
-		and (n.revoked_at is null or n.reason = 6)
-		and not exists (select from seed_correction k where (k.issuer_id, k.serial, k.revoked_at) = (o.issuer_id, o.serial, o.revoked_at))`).Scan(&s.Discarded, &example)
-	if err != nil {
-		return fmt.Errorf("looking for lost revocations: %w", err)
-	}
-	if s.Discarded == 0 {
-		return nil
-	}
-	counted, err := tally(ctx, s.tx, "certificate", certificateCanonical)
-	if err != nil {
-		return err
-	}
-	if counted == old.Certificates {
-		return fmt.Errorf("%w: %d that this site knew at position %d, such as %s, are not in the master's rows at position %d: restore them at the master (ocspctl fleet lost)",
-			ErrRevocationsLost, s.Discarded, old.Position, *example, s.head.Position)
 	}
 	return nil
 }

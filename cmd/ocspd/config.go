@@ -43,9 +43,11 @@ type Config struct {
 	// Issuers are the CA keys this site answers for, and no others, whatever
 	// its database says. At least one.
 	Issuers []Issuer `yaml:"issuers"`
-	// Feed pins the signed feed. With it this site's knowledge is never taken for
-	// fresher than a checkpoint says that the master signed, whoever writes the
-	// database. Left out: the head's word counts.
+	// Feed pins the root of the fleet's signing keys. With it a permanent revocation is
+	// taken back by a correction that a named key signed, and, where the root names keys
+	// for the feed, this site's knowledge is never taken for fresher than a checkpoint
+	// says that the master signed, whoever writes the database. Left out: no permanent
+	// revocation is ever taken back here, and the head's word counts for its age.
 	Feed Feed `yaml:"feed"`
 	// DrainDelay is how long ocspd goes on answering after a stop was asked
 	// for, with /readyz already 503, so that load balancers turn away first.

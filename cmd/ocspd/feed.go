@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"ocspfleet/db"
+	"ocspfleet/db/index"
 	"ocspfleet/signer"
 	"ocspfleet/sync/feed"
 )
@@ -60,22 +62,33 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 	return set, nil
 }
 
-// judge makes what judges a checkpoint by a key set under the root: nil where none is
+var errNoKeys = errors.New("no key set has reached this site: set feed.root in ocspsyncd.yaml, too, and see that the master has one (ocspctl feed keys publish)")
+
+// trust makes what says who is believed by a key set under the root: nil where none is
 // pinned.
-func (t *trusted) judge() func(checkpoint, keys []byte) (db.Head, error) {
+func (t *trusted) trust() func(keys []byte) (index.Trust, error) {
 	if t == nil {
 		return nil
 	}
-	return func(checkpoint, keys []byte) (db.Head, error) {
+	return func(keys []byte) (index.Trust, error) {
+		if keys == nil {
+			return index.Trust{}, errNoKeys
+		}
 		set, err := t.open(keys)
 		if err != nil {
-			return db.Head{}, err
+			return index.Trust{}, err
 		}
-		c, err := set.OpenCheckpoint(checkpoint)
-		if err != nil {
-			return db.Head{}, err
+		trust := index.Trust{Corrections: set.OpenCorrections}
+		if len(set.Keys) > 0 {
+			trust.Checkpoint = func(signed []byte) (db.Head, error) {
+				c, err := set.OpenCheckpoint(signed)
+				if err != nil {
+					return db.Head{}, err
+				}
+				return c.Head()
+			}
 		}
-		return c.Head()
+		return trust, nil
 	}
 }
 

@@ -54,7 +54,14 @@ func judgeOf(f Feed) (func(checkpoint, keys []byte) (db.Head, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.judge(), nil
+	trust := t.trust()
+	return func(checkpoint, keys []byte) (db.Head, error) {
+		believed, err := trust(keys)
+		if err != nil {
+			return db.Head{}, err
+		}
+		return believed.Checkpoint(checkpoint)
+	}, nil
 }
 
 // A set that was replaced is not believed again: while the process lives, and with

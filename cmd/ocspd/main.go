@@ -62,7 +62,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Verify: trusted.judge()})
+	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust()})
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,12 @@ func (c *Config) Check(report func(key, problem string)) {
 	case c.Sync == syncFeed && c.Master.DSN != "":
 		report("master", "is for sync logical: the feed's sources stand in feed.sources")
 	}
-	if c.Feed.given() {
+	switch {
+	case c.Role == roleSite && c.Sync == syncLogical && c.Feed.rootAlone():
+		if _, err := c.Feed.root(); err != nil {
+			report("feed.root", err.Error())
+		}
+	case c.Feed.given():
 		c.Feed.check(c.Role, report)
 	}
 	switch {

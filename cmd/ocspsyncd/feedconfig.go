@@ -17,7 +17,9 @@ import (
 type Feed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
-	// origin. All that is believed of the feed is believed for this key.
+	// origin. All that is believed of the feed, and that a permanent revocation was
+	// wrong, is believed for this key. A site by sync logical may have it alone: the key
+	// sets come from the master's database then, and no feed is fetched.
 	Root string `yaml:"root"`
 	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
 	KeyFile string `yaml:"key_file"`
@@ -82,6 +84,13 @@ type Peer struct {
 
 // given says whether the configuration has a feed at all.
 func (f *Feed) given() bool { return !reflect.ValueOf(*f).IsZero() }
+
+// rootAlone says whether it pins the root and nothing else: corrections are verified
+// under it, and no feed is fetched. For sync logical.
+func (f *Feed) rootAlone() bool {
+	alone := Feed{Root: f.Root}
+	return f.Root != "" && reflect.DeepEqual(*f, alone)
+}
 
 func (f *Feed) check(role string, report func(key, problem string)) {
 	if _, err := f.root(); err != nil {

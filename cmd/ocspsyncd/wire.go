@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"ocspfleet/db"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
@@ -54,8 +56,14 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 		return nil, err
 	}
 	w.plan.AddCloser("master", func() error { upstream.Close(); return nil })
+	var root note.Verifier
+	if w.cfg.Feed.given() {
+		if root, err = w.cfg.Feed.root(); err != nil {
+			return nil, fmt.Errorf("feed.root %w", err)
+		}
+	}
 	subscription, err := logical.New(logical.Config{
-		Site: w.cfg.Site, Local: w.store, Master: upstream, RecountInterval: w.cfg.Recount, Log: w.env.Log, Metrics: logical.NewMetrics(w.registry),
+		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, RecountInterval: w.cfg.Recount, Log: w.env.Log, Metrics: logical.NewMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
@@ -63,7 +71,7 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("subscription", subscription.Run)
 	w.plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, subscription.Check) })
 	mirror := func() string { return "" }
-	if w.cfg.Feed.given() {
+	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
 		puller, err := w.follow(ctx, true)
 		if err != nil {
 			return nil, err

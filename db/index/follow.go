@@ -26,6 +26,7 @@ const (
 // follower is what the goroutine of Run knows of the database.
 type follower struct {
 	held    db.Head   // the adopted head
+	floor   int64     // the position that the next one must have reached
 	seq     uint64    // site_seq up to which changes were adopted
 	started time.Time // when the postmaster of the adopted snapshot started
 
@@ -33,6 +34,9 @@ type follower struct {
 	clock    string    // what is wrong with the clock, or that the master bars this site
 	trouble  verdict   // why the latest snapshot was refused
 	signed   signed    // what the feed's checkpoints say
+	asOf     time.Time // of the adopted head, whoever vouches for it
+	judged   *lists    // whose corrections doubtful are
+	doubtful []db.Correction
 
 	loadEnded time.Time // of the latest load of all rows
 	loadTook  time.Duration
@@ -174,7 +178,7 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 		return v, false, err
 	}
 	s.lists = held
-	if v = judge(s, x.table.Load(), x.cfg.Now()); v.kind == adoptable {
+	if v = x.judge(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, v.kind == adoptable, nil
@@ -183,6 +187,9 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 // meet takes up what a look says besides its rows.
 func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapshot, verdict) {
 	x.clock = clockDoubt(l)
+	if x.cfg.Doubt != nil && x.clock == "" {
+		x.clock = x.cfg.Doubt()
+	}
 	if l.Barred != "" {
 		x.clock = "barred: " + l.Barred
 	}
@@ -221,7 +228,7 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		x.loadEnded = x.cfg.Now()
 		x.loadTook = x.loadEnded.Sub(began)
 	}
-	if v = judge(s, x.table.Load(), x.cfg.Now()); v.kind == adoptable {
+	if v = x.judge(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, nil
@@ -243,8 +250,13 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	}
 	x.lists.Store(s.lists)
 	h := s.head
-	if x.cfg.Verify != nil {
-		if vouched := x.signed.vouched(h, s.received); vouched.Before(h.AsOf) {
+	x.asOf = h.AsOf
+	if x.wantsCheckpoint() {
+		vouched := x.signed.vouched(h, s.received)
+		if vouched.IsZero() && h.Epoch == x.held.Epoch {
+			vouched = x.held.AsOf // its key was banned: what was said stands, and ages
+		}
+		if vouched.Before(h.AsOf) {
 			h.AsOf = vouched
 		}
 	}
@@ -255,7 +267,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	default:
 		h.AsOf = x.held.AsOf // the clock of one position never goes back
 	}
-	x.held, x.seq, x.started = h, s.seq, s.started
+	x.held, x.floor, x.seq, x.started = h, h.Position, s.seq, s.started
 }
 
 // refuse publishes the horizon with what speaks against the latest snapshot,
@@ -271,6 +283,7 @@ func (x *Index) refuse(ctx context.Context, v verdict) {
 		x.log.InfoContext(ctx, "snapshots adopted again", slog.String("after", string(before)), slog.Int64("position", x.held.Position))
 	}
 	x.publish()
+	x.tellUnbelieved(ctx)
 }
 
 // publish makes the horizon what the follower knows.
@@ -278,7 +291,7 @@ func (x *Index) publish() {
 	h := db.Horizon{Doubt: x.trouble.text}
 	if x.table.Load() != nil {
 		h.Epoch, h.Position, h.AsOf, h.Received = x.held.Epoch, x.held.Position, x.held.AsOf, x.received
-		if h.Doubt == "" && x.cfg.Verify != nil && h.AsOf.IsZero() {
+		if h.Doubt == "" && x.wantsCheckpoint() && h.AsOf.IsZero() {
 			h.Doubt = "feed: no checkpoint vouches for this copy"
 			if x.signed.fault != "" {
 				h.Doubt += ": " + x.signed.fault

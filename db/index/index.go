@@ -3,9 +3,9 @@
 // and the horizon of all three, and follows the site's local database.
 //
 // What it trusts: the database, as far as one can see from here. Whoever can
-// write rows and a matching head makes this site lie, but, with Config.Verify, not
-// beyond the age of the last checkpoint that the master signed. What does not match is
-// found: each snapshot carries in its head the count and the digest that its
+// write rows and a matching head makes this site lie, but, with Config.Trust, not
+// beyond the age of the last checkpoint that the master signed, and never about a
+// permanent revocation that it knows. What does not match is found: each snapshot carries in its head the count and the digest that its
 // rows must have, and only a snapshot that has them is adopted.
 //
 // What it promises:
@@ -15,8 +15,9 @@
 //   - Rows are published first and the horizon last, and a look-up loads the
 //     horizon first: an answer never claims more than its row knows.
 //   - A permanent revocation that was adopted stays until the certificate expires:
-//     a snapshot in which it is good, on hold or absent is refused, whatever its
-//     head says, unless the snapshot holds a correction of that very revocation. This lasts as long as the process, which stores nothing.
+//     a snapshot that takes it back is refused, whatever its head says, unless
+//     db.Adoption lets it by a correction that this process has verified. This lasts
+//     as long as the process, which stores nothing.
 //   - A refused snapshot puts the horizon in doubt: permanent revocations are
 //     served, good and unknown are not. The first snapshot that can be adopted ends
 //     the doubt, so a re-seed heals it.
@@ -50,12 +51,24 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics counts; nil counts nothing.
 	Metrics *Metrics
-	// Verify judges a checkpoint of the feed by a key set, both as they stand in the
-	// database, and returns the head that it vouches for. With it the horizon's as_of
-	// is never later than such a checkpoint's; nil: the head's word counts.
-	Verify func(checkpoint, keys []byte) (db.Head, error)
+	// Trust verifies a key set as it stands in the database (nil: none does) under the
+	// root that this process pins. Nil: none is pinned. The head's word counts for its
+	// age then, and no correction is believed.
+	Trust func(keys []byte) (Trust, error)
+	// Doubt says what else speaks against the copy, at each look; empty: nothing. May be nil.
+	Doubt func() string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+}
+
+// Trust is what may be believed by one key set.
+type Trust struct {
+	// Checkpoint verifies one of the feed and returns the head that it vouches for: the
+	// horizon's as_of is never later. Nil: the set names no key that signs checkpoints,
+	// so that the head's word counts.
+	Checkpoint func(signed []byte) (db.Head, error)
+	// Corrections verifies the notes of corrections.
+	Corrections db.OpenCorrections
 }
 
 // Index is the copy. Its methods are safe for concurrent use; Run is called once.
@@ -80,7 +93,7 @@ type Index struct {
 type lists struct {
 	issuers         []db.Issuer
 	responders      []db.ResponderCertificate
-	corrected       map[string]bool // by correctionKey
+	corrections     []db.Correction
 	issuerTally     db.Tally
 	responderTally  db.Tally
 	correctionTally db.Tally
@@ -97,6 +110,9 @@ type State struct {
 	// answers. The copy serves on.
 	DownSince time.Time
 	DownError string
+	// Unbelieved names corrections that no believed key signed, of revocations that this
+	// copy holds: they take nothing back. Empty: there are none.
+	Unbelieved string
 }
 
 // Open prepares a copy; Run loads and follows. The database may be away.
@@ -181,6 +197,8 @@ func (x *Index) Ready() error {
 		return ErrNotReady
 	case s.Horizon.Doubt != "":
 		return errors.New(s.Horizon.Doubt)
+	case s.Unbelieved != "":
+		return errors.New(s.Unbelieved)
 	}
 	return nil
 }

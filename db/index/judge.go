@@ -12,13 +12,13 @@ import (
 type kind string
 
 const (
-	adoptable  kind = ""
-	noHead     kind = "no_head"         // the head row is gone, or was never there
-	unsafe     kind = "subscription"    // rows seen may be undone by a crash
-	rollback   kind = "rollback"        // older than what was adopted
-	divergence kind = "divergence"      // rows and head do not match
-	lost       kind = "lost_revocation" // a permanent revocation is gone
-	forged     kind = "not_signed"      // the head is not the one that was signed
+	adoptable      kind = ""
+	noHead         kind = "no_head"         // the head row is gone, or was never there
+	unsafe         kind = "subscription"    // rows seen may be undone by a crash
+	rollback       kind = "rollback"        // older than what was adopted
+	divergence     kind = "divergence"      // rows and head do not match
+	lostRevocation kind = "lost_revocation" // a permanent revocation would be taken back
+	forged         kind = "not_signed"      // the head is not the one that was signed
 )
 
 // verdict is what is held against a snapshot.
@@ -61,16 +61,15 @@ func (f *follower) judgeEarly(l *db.Look) verdict {
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
 	case l.Parallel:
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
-	case h.Epoch < f.held.Epoch || (h.Epoch == f.held.Epoch && h.Position < f.held.Position):
+	case h.Epoch < f.held.Epoch || (h.Epoch == f.held.Epoch && h.Position < f.floor):
 		return verdict{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
 			h.Epoch, h.Position, f.held.Epoch, f.held.Position)}
 	}
 	return verdict{}
 }
 
-// judge decides whether the snapshot may be adopted over the table held, which
-// is nil at first.
-func judge(s *snapshot, held *table, now time.Time) verdict {
+// judge decides whether the snapshot may be adopted over the one that is held.
+func (x *Index) judge(s *snapshot) verdict {
 	if s.needs != "" {
 		return verdict{kind: divergence, text: "divergence: " + s.needs, sign: sign{needs: s.needs}}
 	}
@@ -96,49 +95,11 @@ func judge(s *snapshot, held *table, now time.Time) verdict {
 		v.kind, v.text = divergence, "divergence: "+strings.Join(found, "; ")
 		return v
 	}
-	count, serials := lostRevocations(s, held, now)
-	if count > 0 {
-		return verdict{kind: lost, lost: serials, text: fmt.Sprintf("divergence: the database has lost %d permanent revocations that this copy holds", count)}
-	}
-	return verdict{}
+	return x.judgeAdoption(s)
 }
 
 // maxEvidence is how many serials of lost revocations the log shows.
 const maxEvidence = 5
-
-// lostRevocations counts the permanent revocations of unexpired certificates
-// that would be gone with the snapshot without a correction, and names the first few.
-func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
-	if held == nil {
-		return 0, nil
-	}
-	var count int
-	var serials []string
-	check := func(prev, next row) {
-		if !prev.irrevocable(now) || (next != nil && next.status().Permanent()) || s.lists.corrected[correctionKey(prev.key(), prev.status().RevokedAt)] {
-			return
-		}
-		count++
-		if len(serials) < maxEvidence {
-			serials = append(serials, fmt.Sprintf("%d/%s", prev.issuer(), prev.serial()))
-		}
-	}
-	if s.table == nil {
-		for _, c := range s.changes {
-			if c.prev != nil {
-				check(c.prev, c.next)
-			}
-		}
-		return count, serials
-	}
-	for prev := range held.all() {
-		if prev.irrevocable(now) { // before the look-up: few rows are
-			next, _ := s.table.find(prev.key())
-			check(prev, next)
-		}
-	}
-	return count, serials
-}
 
 const (
 	// maxSkew is how far the site's clock may be from the master's.

@@ -4,8 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics tells how the copy follows. A nil *Metrics counts nothing.
 type Metrics struct {
-	certificates, divergence, position, up prometheus.Gauge
-	reloads                                prometheus.Counter
+	certificates, divergence, position, up, corrections prometheus.Gauge
+	reloads                                             prometheus.Counter
 }
 
 // NewMetrics registers the copy's metrics:
@@ -15,6 +15,8 @@ type Metrics struct {
 //	ocspd_index_reloads_total   times that all rows were read and adopted
 //	ocspd_index_position        position of the last change adopted
 //	ocspd_index_database_up     1 while the local database answers
+//	ocspd_index_unbelieved_corrections
+//	                            corrections of revocations held, that no believed key signed
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -24,11 +26,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		divergence:   gauge("ocspd_index_divergence", "1 while the local database's state is refused: no good and no unknown is answered."),
 		position:     gauge("ocspd_index_position", "Position of the last change that was adopted."),
 		up:           gauge("ocspd_index_database_up", "1 while the local database answers; the copy serves on without it."),
+		corrections:  gauge("ocspd_index_unbelieved_corrections", "Corrections of revocations that are held, which no believed key signed: the revocations stand."),
 		reloads: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ocspd_index_reloads_total", Help: "Times that all rows were read anew and adopted.",
 		}),
 	}
-	registry.MustRegister(m.certificates, m.divergence, m.position, m.up, m.reloads)
+	registry.MustRegister(m.certificates, m.divergence, m.position, m.up, m.corrections, m.reloads)
 	return m
 }
 
@@ -45,6 +48,12 @@ func (m *Metrics) follow(certificates int, position int64, refused bool) {
 	m.certificates.Set(float64(certificates))
 	m.position.Set(float64(position))
 	m.divergence.Set(number(refused))
+}
+
+func (m *Metrics) unbelieved(corrections int) {
+	if m != nil {
+		m.corrections.Set(float64(corrections))
+	}
 }
 
 func (m *Metrics) database(up bool) {

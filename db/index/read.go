@@ -2,10 +2,7 @@ package index
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"slices"
-	"time"
 
 	"ocspfleet/db"
 )
@@ -184,11 +181,11 @@ func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, 
 		}
 	}
 	if all || held.correctionTally != l.Head.Corrections {
-		next.corrected, next.correctionTally = map[string]bool{}, db.Tally{}
+		next.corrections, next.correctionTally = nil, db.Tally{}
 		err := l.Corrections(ctx, func(c db.Correction) error {
 			buf = db.AppendCorrection(buf[:0], c)
 			next.correctionTally.Add(buf)
-			next.corrected[correctionKey(appendKey(nil, c.IssuerID, c.Serial), c.RevokedAt)] = true
+			next.corrections = append(next.corrections, c)
 			return nil
 		})
 		if err != nil {
@@ -196,9 +193,4 @@ func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, 
 		}
 	}
 	return &next, nil
-}
-
-// correctionKey names one revocation of one certificate.
-func correctionKey(key []byte, revokedAt time.Time) string {
-	return string(binary.BigEndian.AppendUint64(slices.Clone(key), uint64(revokedAt.Unix())))
 }

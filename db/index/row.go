@@ -94,6 +94,15 @@ func (r row) status() db.Status {
 	return s
 }
 
+// statusIf is nil where there is no row.
+func (r row) statusIf() *db.Status {
+	if r == nil {
+		return nil
+	}
+	s := r.status()
+	return &s
+}
+
 // canonical appends what the digest is taken over.
 func (r row) canonical(dst []byte) []byte {
 	return db.AppendCertificate(dst, r.issuer(), r.serial(), r.status())

@@ -3,7 +3,9 @@ package index
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"ocspfleet/db"
@@ -12,13 +14,22 @@ import (
 // maxAwaited bounds the checkpoints of positions that the rows have not reached.
 const maxAwaited = 64
 
-// signed is what is known of the feed's checkpoints: up to when the master vouched
-// for the copy. The rows and the head are as true as whoever writes the site's
-// database; how fresh they are, only a signature says.
+// vouch is a checkpoint: the head that it vouches for, and the note, which counts only
+// while the newest key set admits it.
+type vouch struct {
+	db.Head
+	note []byte
+}
+
+// signed is what is known of the feed's key sets and checkpoints: up to when the master
+// vouched for the copy. The rows and the head are as true as whoever writes the site's
+// database; how fresh they are, and that a revocation was wrong, only a signature says.
 type signed struct {
-	note, keys []byte    // looked at last
-	heads      []db.Head // verified; one at most of a position that the copy has reached
-	fault      string    // what is wrong with the newest note; empty: nothing
+	note, keys []byte // looked at last
+	valid      bool   // keys are a set that is believed
+	trust      Trust  // of the newest set that was
+	heads      []vouch
+	fault      string // what is wrong with the newest note or key set; empty: nothing
 
 	// ahead is a position of the rows that no checkpoint had reached at since, by this
 	// machine's clock; 0: the checkpoints are as far as the rows.
@@ -26,29 +37,86 @@ type signed struct {
 	since time.Time
 }
 
-// readSigned takes up the newest checkpoint of the snapshot.
+// readSigned takes up the newest key set and checkpoint of the snapshot.
 func (x *Index) readSigned(ctx context.Context, l *db.Look) {
-	if x.cfg.Verify == nil {
+	if x.cfg.Trust == nil {
 		return
 	}
-	note, keys := l.SignedNote, l.SignedKeys
-	if note == nil || bytes.Equal(note, x.signed.note) && bytes.Equal(keys, x.signed.keys) {
-		return
-	}
-	x.signed.note, x.signed.keys = note, keys
-	head, err := x.cfg.Verify(note, keys)
-	if err != nil {
-		if text := err.Error(); text != x.signed.fault {
-			x.signed.fault = text
-			x.log.ErrorContext(ctx, "checkpoint is not believed", slog.String("error", text))
+	s := &x.signed
+	if !s.valid || !bytes.Equal(l.SignedKeys, s.keys) {
+		s.keys, s.note = l.SignedKeys, nil
+		trust, err := x.cfg.Trust(l.SignedKeys)
+		if s.valid = err == nil; !s.valid { // corrections are judged by the set before, if there was one
+			x.faulty(ctx, err)
+			return
 		}
+		s.trust, s.fault = trust, ""
+		x.judgeAgain()
+		x.judged = nil
+	}
+	note := l.SignedNote
+	if s.trust.Checkpoint == nil || note == nil || bytes.Equal(note, s.note) {
 		return
 	}
-	x.signed.fault = ""
-	x.signed.heads = append(x.signed.heads, head)
-	if extra := len(x.signed.heads) - maxAwaited; extra > 0 {
-		x.signed.heads = x.signed.heads[extra:]
+	s.note = note
+	head, err := s.trust.Checkpoint(note)
+	if err == nil {
+		err = s.goesBack(head)
 	}
+	if err != nil {
+		x.faulty(ctx, err)
+		return
+	}
+	s.fault = ""
+	s.heads = append(s.heads, vouch{head, note})
+	if extra := len(s.heads) - maxAwaited; extra > 0 {
+		s.heads = s.heads[extra:]
+	}
+}
+
+func (x *Index) faulty(ctx context.Context, err error) {
+	if text := err.Error(); text != x.signed.fault {
+		x.signed.fault = text
+		x.log.ErrorContext(ctx, "checkpoint is not believed", slog.String("error", text))
+	}
+}
+
+// judgeAgain forgets the checkpoints that the newest key set does not admit. What was
+// answered by them stands, and ages from now on, until there is another; but a position
+// that they alone vouched for is no measure for what comes.
+func (x *Index) judgeAgain() {
+	s := &x.signed
+	before := len(s.heads)
+	s.heads = slices.DeleteFunc(s.heads, func(v vouch) bool {
+		if s.trust.Checkpoint == nil {
+			return true
+		}
+		_, err := s.trust.Checkpoint(v.note)
+		return err != nil
+	})
+	stands := slices.ContainsFunc(s.heads, func(v vouch) bool { return v.Epoch == x.held.Epoch && v.Position >= x.held.Position })
+	if len(s.heads) == before || stands {
+		return
+	}
+	x.floor, s.ahead = 0, 0
+	if now := x.cfg.Now(); x.held.AsOf.After(now) { // what was said of a time to come
+		x.held.AsOf = now
+	}
+}
+
+// goesBack refuses a checkpoint with a shorter audit than one of its epoch had before.
+func (s *signed) goesBack(h db.Head) error {
+	for _, v := range s.heads {
+		if v.Epoch == h.Epoch && v.Position <= h.Position && !h.AsOf.Before(v.AsOf) && h.AuditCount < v.AuditCount {
+			return fmt.Errorf("its audit has %d entries, it had %d", h.AuditCount, v.AuditCount)
+		}
+	}
+	return nil
+}
+
+// wantsCheckpoint says whether the copy is believed no fresher than a checkpoint says.
+func (x *Index) wantsCheckpoint() bool {
+	return x.cfg.Trust != nil && (x.signed.trust.Corrections == nil || x.signed.trust.Checkpoint != nil)
 }
 
 // differs says whether a checkpoint of the head's very position says something
@@ -71,7 +139,7 @@ func (s *signed) differs(h db.Head) bool {
 // position that the master has still not reached minutes later was made up here.
 func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 	s.compare(h, now)
-	var best *db.Head
+	var best *vouch
 	kept := s.heads[:0]
 	for _, c := range s.heads {
 		switch {

@@ -3,20 +3,48 @@ package index_test
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/index"
 )
 
-// verify believes a note that is a head in JSON, under the one good key set.
-func verify(checkpoint, keys []byte) (db.Head, error) {
-	var h db.Head
-	if string(keys) != "good keys" {
-		return h, errors.New("the key set is not signed")
+// trust believes a note that is a head in JSON, under "good keys"; "correct keys" are a
+// set for corrections alone.
+func trust(keys []byte) (index.Trust, error) {
+	believed := index.Trust{Corrections: openNotes}
+	switch string(keys) {
+	case "good keys":
+		believed.Checkpoint = openHead
+	case "next keys": // an earlier one is banned
+		believed.Checkpoint = func(signed []byte) (db.Head, error) {
+			h, err := openHead(signed)
+			if err == nil && h.AuditCount != 2 {
+				err = errors.New("the checkpoint is signed by a banned key")
+			}
+			return h, err
+		}
+	case "ban": // of a key that vouched for a far position
+		believed.Checkpoint = func(signed []byte) (db.Head, error) {
+			h, err := openHead(signed)
+			if err == nil && h.Position == far {
+				err = errors.New("the checkpoint is signed by a banned key")
+			}
+			return h, err
+		}
+	case "correct keys":
+	default:
+		return index.Trust{}, errors.New("the key set is not signed")
 	}
-	if err := json.Unmarshal(checkpoint, &h); err != nil {
+	return believed, nil
+}
+
+func openHead(signed []byte) (db.Head, error) {
+	var h db.Head
+	if err := json.Unmarshal(signed, &h); err != nil {
 		return h, errors.New("the checkpoint is not signed")
 	}
 	return h, nil
@@ -38,7 +66,7 @@ func (s *site) signs(keys string, how func(*db.Head)) db.Head {
 
 func (s *site) keeps(note, keys string) {
 	s.t.Helper()
-	const sql = `with k as (insert into feed_keys values (1, $2) on conflict (number) do update set note = excluded.note)
+	const sql = `with k as (insert into feed_keys (number, note) select coalesce(max(number), 0) + 1, $2 from feed_keys on conflict (hash) do update set number = excluded.number)
 		insert into feed_checkpoint values (1, 1, 1, 1, now(), $1) on conflict (id) do update set note = excluded.note`
 	if _, err := s.pool.Exec(s.t.Context(), sql, []byte(note), []byte(keys)); err != nil {
 		s.t.Fatal(err)
@@ -63,7 +91,7 @@ func (s *site) head() db.Head {
 
 func judging(t testing.TB, s *site) *copied {
 	t.Helper()
-	return followWith(t, s.dsn, 20*time.Millisecond, verify)
+	return followWith(t, s.dsn, 20*time.Millisecond, trust)
 }
 
 func TestHorizonIsNeverFresherThanWhatWasSigned(t *testing.T) {
@@ -154,4 +182,61 @@ func TestForgedHeadIsRefused(t *testing.T) {
 	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set position = position - 1")
 	c.expectDoubt("divergence: the head at position 2 is not what was signed")
 	c.expect(2, "revoked")
+}
+
+// A new key set judges anew what was remembered: a checkpoint of a banned key, of a
+// position not reached, counts no more; what was answered by it stands, and ages.
+func TestANewKeySetJudgesCheckpointsAgain(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	before := c.Horizon().AsOf
+	stolen := s.signs("good keys", func(h *db.Head) { h.Position++; h.AsOf = h.AsOf.Add(time.Minute); h.Certificates.Count++ })
+	s.tx("update feed_head set as_of = as_of + interval '1 second'")
+	c.eventually("seen", func() bool { return c.Ready() == nil })
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", "update feed_keys set note = 'next keys'", "delete from feed_checkpoint", settle)
+	c.eventually("the row", func() bool { return c.Len() == 4 && c.Ready() == nil })
+	if got := c.Horizon().AsOf; got.Equal(stolen.AsOf) || !got.Equal(before) {
+		t.Errorf("as_of is %v, want %v", got, before)
+	}
+	next := s.signs("next keys", func(h *db.Head) { h.AuditCount = 2 })
+	c.eventually("the next key's", func() bool { return c.Horizon().AsOf.Equal(next.AsOf) })
+}
+
+const far = int64(1) << 62
+
+// A thief's checkpoint vouched for a far position, with a time to come and a long audit.
+// Once a key set bans his key none of it counts: the copy ages from then on, answers on,
+// and goes back to where the master is.
+func TestBanTakesBackWhatIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	s.tx("update feed_head set position = " + strconv.FormatInt(far, 10) + ", audit_count = " + strconv.FormatInt(far, 10) + ", as_of = as_of + interval '4 minutes'")
+	s.signs("good keys", as)
+	c.eventually("led astray", func() bool { return c.Ready() == nil && c.Horizon().Position == far })
+	s.keeps("{}", "ban")
+	c.eventually("the ban", func() bool { return !c.Horizon().AsOf.After(time.Now()) })
+	frozen := c.Horizon()
+	if frozen.Doubt != "" {
+		t.Errorf("a ban ends the answers: %s", frozen.Doubt)
+	}
+	s.tx("update feed_head set as_of = as_of + interval '1 hour'")
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set position = 7, audit_count = 9, as_of = now()")
+	c.eventually("the master's position", func() bool { return c.Horizon().Position == 7 })
+	if got := c.Horizon(); got.Doubt != "" || got.AsOf.After(frozen.AsOf) {
+		t.Errorf("the horizon is %+v, it was frozen at %v", got, frozen.AsOf)
+	}
+	signed := s.signs("ban", as)
+	c.eventually("vouched for again", func() bool { return c.Horizon().AsOf.Equal(signed.AsOf) && c.Ready() == nil })
+	// The next one may not be led back.
+	s.signs("ban", func(h *db.Head) { h.AuditCount--; h.AsOf = h.AsOf.Add(time.Minute) })
+	c.eventually("a shorter audit refused", func() bool { return strings.Contains(c.log.String(), "its audit has 8 entries, it had 9") })
+	if got := c.Horizon().AsOf; !got.Equal(signed.AsOf) {
+		t.Errorf("a checkpoint with a shorter audit counts: %v", got)
+	}
 }

@@ -37,7 +37,7 @@ const settle = `
 	  (certificate_count, certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason))), 0)) from certificate),
 	  (issuer_count, issuer_digest) = (select count(*), mod64(coalesce(sum(row_digest(issuer_canonical(i))), 0)) from issuer i),
 	  (responder_certificate_count, responder_certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(responder_certificate_canonical(r))), 0)) from responder_certificate r),
-	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at))), 0)) from correction);`
+	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at, note))), 0)) from correction);`
 
 // firstHead makes the head of a seed.
 const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');`
@@ -61,7 +61,12 @@ type site struct {
 
 func newSite(t testing.TB, dsn string) *site {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), dsn)
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.RuntimeParams["search_path"] = "public, ocsp_internal, pg_temp"
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +113,8 @@ func follow(t testing.TB, dsn string, poll time.Duration) *copied {
 	return followWith(t, dsn, poll, nil)
 }
 
-// followWith is follow with a judge of checkpoints.
-func followWith(t testing.TB, dsn string, poll time.Duration, verify func(checkpoint, keys []byte) (db.Head, error)) *copied {
+// followWith is follow with a judge of key sets.
+func followWith(t testing.TB, dsn string, poll time.Duration, trust func(keys []byte) (index.Trust, error)) *copied {
 	t.Helper()
 	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
@@ -117,7 +122,7 @@ func followWith(t testing.TB, dsn string, poll time.Duration, verify func(checkp
 	}
 	c := &copied{t: t, log: &logBook{}, registry: prometheus.NewRegistry()}
 	c.Index, err = index.Open(t.Context(), store, index.Config{
-		Poll: poll, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Metrics: index.NewMetrics(c.registry), Verify: verify,
+		Poll: poll, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Metrics: index.NewMetrics(c.registry), Trust: trust,
 		Now: func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
 	})
 	if err != nil {

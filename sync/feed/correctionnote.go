@@ -34,9 +34,6 @@ const (
 	// MaxCorrectionNote bounds a correction's note in the table and on the wire: about
 	// 700 octets are the most that the form needs.
 	MaxCorrectionNote = 1024
-	// CorrectionLead bounds the time from the request for a correction to the segment
-	// that first brings it: a request is approved within 24 hours.
-	CorrectionLead = 48 * time.Hour
 
 	correctionSuffix = "/correction"
 )
@@ -156,12 +153,6 @@ func (n *CorrectionNote) Row(c db.Correction, issuer [32]byte) bool {
 	return n.Issuer == issuer && bytes.Equal(n.Serial, c.Serial) && n.Was.RevokedAt.Equal(c.RevokedAt) && n.CorrectedAt.Equal(c.CorrectedAt)
 }
 
-// Timely judges when a correction by a key that has not retired may first come to a
-// copy: asOf is that of the segment that brings it.
-func (n *CorrectionNote) Timely(asOf time.Time) bool {
-	return !n.CorrectedAt.Before(asOf.Add(-CorrectionLead)) && !n.CorrectedAt.After(asOf)
-}
-
 // CheckCorrections judges all corrections of a copy: the result has one entry for each
 // note, nil where it does not verify. Those of a retired key count only if they are
 // those that its line names; a copy that has fewer is on its way to them, and each
@@ -210,38 +201,6 @@ func SumCorrections(made []*CorrectionNote) Retired {
 		sum.Write(h[:])
 	}
 	return Retired{Number: int64(len(hashes)), Hash: Hash(sum.Sum(nil))}
-}
-
-// TakenBack says whether corrections that verify let a permanently revoked state
-// become next (nil: gone). Those of wrong revoked and wrong issued end the state: what
-// comes after is any. One of wrong not_after moves its end and nothing else; if that
-// has come by asOf, the row may go.
-func TakenBack(notes []*CorrectionNote, issuer [32]byte, serial db.Serial, was db.Status, next *db.Status, asOf time.Time) bool {
-	reached := []db.Status{was}
-	for i := 0; i < len(reached); i++ {
-		state := reached[i]
-		if i > 0 && (next == nil && !state.NotAfter.After(asOf) || next != nil && sameStatus(state, *next)) {
-			return true
-		}
-		for _, n := range notes {
-			if n == nil || n.Issuer != issuer || !bytes.Equal(n.Serial, serial) || !sameStatus(n.Was, state) {
-				continue
-			}
-			if n.Wrong != db.WrongNotAfter {
-				return true
-			}
-			state := state
-			state.NotAfter = n.NotAfter
-			if !slices.ContainsFunc(reached, func(s db.Status) bool { return sameStatus(s, state) }) {
-				reached = append(reached, state)
-			}
-		}
-	}
-	return false
-}
-
-func sameStatus(a, b db.Status) bool {
-	return a.RevokedAt.Equal(b.RevokedAt) && a.Reason == b.Reason && a.NotAfter.Equal(b.NotAfter)
 }
 
 // reasonName is RFC 5280's name, or `unspecified`.

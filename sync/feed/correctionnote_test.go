@@ -190,15 +190,6 @@ func TestCorrectionNoteIsOfItsRowAlone(t *testing.T) {
 	}
 }
 
-func TestCorrectionComesWithin48Hours(t *testing.T) {
-	n := testCorrection()
-	for after, want := range map[time.Duration]bool{0: true, 48 * time.Hour: true, 48*time.Hour + time.Microsecond: false, -time.Microsecond: false} {
-		if got := n.Timely(n.CorrectedAt.Add(after)); got != want {
-			t.Errorf("%v after the request: %v, want %v", after, got, want)
-		}
-	}
-}
-
 // A retired key's corrections count only if they are those that the root named.
 func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 	made := make([]*feed.CorrectionNote, 3)
@@ -243,55 +234,6 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 	keys.Correct[0].Retired = nil
 	if n := keys.CheckCorrections(append(notes[:3:3], corrected(t, late, "three")))[3]; n == nil {
 		t.Error("a key in use makes no more")
-	}
-}
-
-// A correction leads from exactly the state that it names.
-func TestTakenBack(t *testing.T) {
-	was := testCorrection().Was
-	state := func(change func(*db.Status)) *db.Status { s := was; change(&s); return &s }
-	note := func(change func(*feed.CorrectionNote)) *feed.CorrectionNote {
-		n := testCorrection()
-		change(&n)
-		return &n
-	}
-	sooner, ended := was.NotAfter.AddDate(0, -1, 0), noon.Add(-time.Minute).Truncate(time.Second)
-	good := state(func(s *db.Status) { s.RevokedAt, s.Reason = time.Time{}, db.ReasonNone })
-	held := state(func(s *db.Status) { s.Reason = db.ReasonCertificateHold })
-	cut := state(func(s *db.Status) { s.NotAfter = sooner })
-	revoked := note(func(*feed.CorrectionNote) {})
-	issued := note(func(n *feed.CorrectionNote) { n.Wrong = db.WrongIssued })
-	moved := note(func(n *feed.CorrectionNote) { n.Wrong, n.NotAfter = db.WrongNotAfter, sooner })
-	over := note(func(n *feed.CorrectionNote) { n.Wrong, n.NotAfter = db.WrongNotAfter, ended })
-	then := note(func(n *feed.CorrectionNote) { n.Was.NotAfter = sooner })
-	back := note(func(n *feed.CorrectionNote) {
-		n.Wrong, n.Was.NotAfter, n.NotAfter = db.WrongNotAfter, sooner, was.NotAfter
-	})
-	for name, test := range map[string]struct {
-		notes []*feed.CorrectionNote
-		next  *db.Status
-		want  bool
-	}{
-		"good without a correction":  {nil, good, false},
-		"good":                       {[]*feed.CorrectionNote{nil, revoked}, good, true},
-		"held since":                 {[]*feed.CorrectionNote{revoked}, held, true},
-		"gone":                       {[]*feed.CorrectionNote{issued}, nil, true},
-		"end moved back":             {[]*feed.CorrectionNote{moved}, cut, true},
-		"end moved, and gone":        {[]*feed.CorrectionNote{moved}, nil, false},
-		"end moved, and good":        {[]*feed.CorrectionNote{moved}, good, false},
-		"ended, and gone":            {[]*feed.CorrectionNote{over}, nil, true},
-		"ended, and good":            {[]*feed.CorrectionNote{over}, good, false},
-		"end moved, then taken back": {[]*feed.CorrectionNote{then, moved}, good, true},
-		"of the state after":         {[]*feed.CorrectionNote{then}, good, false},
-		"to and fro":                 {[]*feed.CorrectionNote{moved, back}, good, false},
-		"of another reason":          {[]*feed.CorrectionNote{note(func(n *feed.CorrectionNote) { n.Was.Reason = db.ReasonNone })}, good, false},
-		"of another revocation":      {[]*feed.CorrectionNote{note(func(n *feed.CorrectionNote) { n.Was.RevokedAt = noon.Truncate(time.Second) })}, good, false},
-		"of another serial":          {[]*feed.CorrectionNote{note(func(n *feed.CorrectionNote) { n.Serial = db.Serial{1} })}, good, false},
-		"of another issuer":          {[]*feed.CorrectionNote{note(func(n *feed.CorrectionNote) { n.Issuer = feed.Hash{9} })}, good, false},
-	} {
-		if got := feed.TakenBack(test.notes, feed.Hash{1}, db.Serial{0x00, 0xff}, was, test.next, noon); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
 	}
 }
 

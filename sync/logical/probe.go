@@ -36,6 +36,7 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	if err != nil {
 		return
 	}
+	s.takeKeys(ctx)
 	for _, slot := range s.probe.slots {
 		switch {
 		case slot.Name == local.Slot:

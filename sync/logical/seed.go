@@ -57,7 +57,8 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 	began := time.Now()
 	var done, total atomic.Int64
 	stop := s.reportProgress(ctx, began, &done, &total)
-	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.newSlot(), func(rows, of int64) {
+	open, why := s.corrections()
+	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.newSlot(), open, why, func(rows, of int64) {
 		done.Store(rows)
 		total.Store(of)
 	})

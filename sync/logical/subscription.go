@@ -3,8 +3,9 @@
 // watches it, names what is wrong from a closed set, and repairs by copying
 // anew; rows travel through PostgreSQL alone.
 //
-// It trusts the master and the network to it as far as sslmode says; nothing
-// here is signed. It trusts nobody at the site: a row that was changed or lost
+// It trusts the master and the network to it as far as sslmode says; no row
+// is signed. Only that a permanent revocation was wrong it does not believe the master,
+// but a key that the pinned root names. It trusts nobody at the site: a row that was changed or lost
 // here is found, because the head that came with the rows counts them, and
 // healed. The digest finds accidents and clumsy hands; whoever can write to
 // both rows and head is not found.
@@ -24,7 +25,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
 )
 
 // Config says what to keep in step, and how closely to watch. A zero duration
@@ -37,6 +41,9 @@ type Config struct {
 	Local *db.Store
 	// Master is the master's database, by a login in ocsp_replica.
 	Master *db.Upstream
+	// Root verifies the key sets that name who signs corrections; they are read from the
+	// master. Nil: none is pinned, and no permanent revocation is taken back here.
+	Root note.Verifier
 	// Interval between two looks at the local subscription. Default 1 s.
 	Interval time.Duration
 	// ProbeInterval between two talks with the master: slot, head, schema,
@@ -86,7 +93,8 @@ type Subscription struct {
 	probeDue   time.Time
 	connected  bool // the subscription was told the way to the master
 	connectDue time.Time
-	refused    string // why the last seed was refused
+	refused    string       // why the last seed was refused
+	keys       *feed.KeySet // the newest under the root; nil: there is none
 	workerSeen time.Time
 	heard      time.Time // last message of the worker, or its appearance
 	progress   progress

@@ -23,7 +23,7 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 		}
 	}
 	have := p.copy.Anchor
-	p.reseed = p.diverged
+	p.reseed, p.lost = p.diverged, nil
 	switch {
 	case !p.copy.Seeded || !p.copy.Anchored || have.Epoch != c.Epoch || p.copy.Head.Epoch != c.Epoch:
 		p.reseed = "there is no copy of this epoch"
@@ -37,13 +37,13 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 	}
 	if p.reseed != "" {
 		if err := p.seed(ctx, from); err != nil {
-			return err
+			return p.orLost(err)
 		}
 		if err := p.catchUp(ctx, from, c); err != nil {
 			return err
 		}
 		if p.reseed != "" {
-			return fmt.Errorf("%w: its snapshot does not help: %s", ErrGap, p.reseed)
+			return p.orLost(fmt.Errorf("%w: its snapshot does not help: %s", ErrGap, p.reseed))
 		}
 	}
 	if err := p.confirm(ctx, from, c, signed); err != nil {
@@ -192,7 +192,7 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 		return false, err
 	}
 	step := db.FeedStep{
-		Changes: segment.Changes, Head: head, PurgeBefore: c.PurgeBefore,
+		Changes: segment.Changes, Head: head, PurgeBefore: c.PurgeBefore, Open: p.keys.OpenCorrections,
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note},
 		Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last,
@@ -234,8 +234,9 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
 	}
-	if errors.Is(err, db.ErrRevocationsLost) {
-		return err
+	if errors.Is(err, db.ErrRevocationsLost) { // the correction may have been signed anew, later, since its key was banned
+		p.reseed, p.lost = err.Error(), err
+		return nil
 	}
 	if err != nil {
 		return local(err)
@@ -265,6 +266,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 		return err
 	}
 	have := p.copy
+	if err := p.refusal.of(signed, p.keys); err != nil && p.diverged == "" {
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	}
 	// A copy that is not what was signed goes back to an older snapshot, if there is
 	// no other: the segments after it lead to where it was, in the same breath.
 	if p.diverged == "" && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
@@ -279,7 +283,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	}
 	var missing error // what the source did not give
 	seeded, err := p.storeSeed(ctx, db.FeedSeed{
-		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks),
+		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
@@ -294,6 +298,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 			return body, rows, err
 		},
 	})
+	if errors.Is(err, db.ErrRevocationsLost) {
+		p.refusal = refusal{feed.Tag(signed), p.keys.Number, err}
+	}
 	switch {
 	case err == nil:
 	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):

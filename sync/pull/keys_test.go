@@ -263,7 +263,13 @@ func TestRunbookMasterRestored(t *testing.T) {
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
 	awaitTrouble(t, p, db.ErrRevocationsLost)
 	s.shows(t, 1, true)
-	m.revoke(t, 1, db.ReasonKeyCompromise) // ocspctl fleet lost names it
+	known, err := s.store.Certificate(t.Context(), 1, serial(1)) // ocspctl fleet lost names it, and when
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.store.Revoke(t.Context(), 1, serial(1), known.Reason, known.RevokedAt, act); err != nil {
+		t.Fatal(err)
+	}
 	for tries := 0; ; tries++ {
 		if head, err := s.store.Head(t.Context()); err == nil && head.Epoch == epoch {
 			break

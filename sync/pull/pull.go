@@ -106,6 +106,8 @@ type Puller struct {
 	// read before the next one. What others do there is found by a poll without news.
 	current bool
 	reseed  string // why the copy must be seeded anew; empty: it need not
+	lost    error  // the step that the copy must not take in; nil: there is none
+	refusal refusal
 	// diverged says how the copy differs from what was signed; empty: it does not.
 	diverged   string
 	recountDue time.Time

@@ -1,0 +1,260 @@
+package db
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ErrRevocationsLost is wrapped when rows that a copy is offered would take back a
+// permanent revocation that it knows, or could be used to: nobody's signature on the
+// rows themselves is enough for that.
+var ErrRevocationsLost = errors.New("permanent revocations would be lost")
+
+// CorrectionLead is how long before the master's as_of of the change that first brings
+// it a correction can have been made: a request for one ends after a day.
+const CorrectionLead = 48 * time.Hour
+
+// Undoing is what a correction takes back whose note verifies.
+type Undoing struct {
+	Issuer      [32]byte // Issuer.Key
+	Serial      Serial
+	Was         Status // this state, and no other
+	Wrong       Wrong
+	NotAfter    time.Time // the right end, where Wrong is WrongNotAfter
+	CorrectedAt time.Time
+}
+
+// is says whether this is the word of a row of correction of an issuer with this key.
+func (u *Undoing) is(c Correction, key [32]byte) bool {
+	return u.Issuer == key && bytes.Equal(u.Serial, c.Serial) && u.Was.RevokedAt.Equal(c.RevokedAt) && u.CorrectedAt.Equal(c.CorrectedAt)
+}
+
+// OpenCorrections verifies the notes of all corrections of a copy, which count together
+// or not at all where their key has retired. The result has one entry for each, nil
+// where it does not verify.
+type OpenCorrections func(all []Correction) []*Undoing
+
+// Lists are the rows of a copy that say what its revocations mean.
+type Lists struct {
+	Issuers     []Issuer
+	Corrections []Correction
+}
+
+// Adoption is the one judge of what a site may take in: a segment, a seed, or what its
+// daemon finds in the database. It is pure, and for one goroutine.
+//
+// A permanent revocation of a certificate that has not ended stays, with its time and
+// under its issuer's key, and the certificate's end does not move back, unless a
+// correction whose note verifies names exactly that state. A correction takes back one
+// revocation, once, and it stays. What a certificate was that had ended, or was no more
+// than on hold, is no matter. An end may move forward, a reason become graver.
+type Adoption struct {
+	Now        time.Time // by the site's clock
+	Held, Next Lists
+	// AsOf is the earliest as_of of the changes since Held, by the master's clock: a
+	// correction that is new here was made CorrectionLead before it, or later.
+	AsOf time.Time
+	// Open is nil where nothing can be verified: Why says so.
+	Open OpenCorrections
+	Why  string
+
+	opened bool
+	undone map[string][]*Undoing // by the certificate's key: what Next's corrections take back
+	spent  map[string][]*Undoing // and what Held's took back
+}
+
+// Certificate says why a certificate must not become next from was; nil is no row.
+func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status) error {
+	if comes(was, next) && a.hasSpent(issuer, serial, next.RevokedAt) {
+		return fmt.Errorf("%w: that of %d/%s from %s was taken back, and comes again: enter it with another time", ErrRevocationsLost, issuer, serial, stamp(next.RevokedAt))
+	}
+	if was == nil || follows(*was, next, a.Now) || a.corrected(issuer, serial, *was, next) {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d/%s is revoked since %s", ErrRevocationsLost, issuer, serial, stamp(was.RevokedAt))
+	if a.Open == nil && a.Why != "" {
+		err = fmt.Errorf("%w (no correction can be verified: %s)", err, a.Why)
+	}
+	return err
+}
+
+// Suspect says whether Certificate may refuse a change, in a copy that holds so many
+// corrections: it needs the lists then, which are not always at hand.
+func Suspect(was, next *Status, now time.Time, corrections int64) bool {
+	return was != nil && !follows(*was, next, now) || corrections > 0 && comes(was, next)
+}
+
+// comes says whether next is a permanent revocation that was not there.
+func comes(was, next *Status) bool {
+	return next != nil && next.Permanent() && (was == nil || !was.Permanent() || !was.RevokedAt.Equal(next.RevokedAt))
+}
+
+// follows says whether a state may become next without anybody's word.
+func follows(was Status, next *Status, now time.Time) bool {
+	return !was.Permanent() || !was.NotAfter.After(now) || next != nil && next.Permanent() && holds(was, *next)
+}
+
+// holds says whether next is the same revocation: its end later, its reason graver.
+func holds(was, next Status) bool {
+	return next.RevokedAt.Equal(was.RevokedAt) && !next.NotAfter.Before(was.NotAfter) && next.Reason.weight() >= was.Reason.weight()
+}
+
+// weight orders reasons: a compromise is graver than the rest, and any than none.
+func (r Reason) weight() int {
+	switch r {
+	case ReasonNone:
+		return 0
+	case ReasonKeyCompromise, ReasonCACompromise, ReasonAACompromise:
+		return 2
+	}
+	return 1
+}
+
+// corrected says whether corrections lead from a state to next, each by the state that
+// it names. What comes after a revocation that is gone is any.
+func (a *Adoption) corrected(issuer IssuerID, serial Serial, was Status, next *Status) bool {
+	a.open()
+	states := []Status{was}
+	for i := 0; i < len(states); i++ {
+		if i > 0 && follows(states[i], next, a.Now) {
+			return true
+		}
+		for _, u := range a.undone[certificateKey(issuer, serial)] {
+			if !holds(states[i], u.Was) { // a copy that was away has not seen the last end and reason
+				continue
+			}
+			if u.Wrong != WrongNotAfter {
+				return true
+			}
+			state := u.Was
+			state.NotAfter = u.NotAfter
+			if !slices.Contains(states, state) {
+				states = append(states, state)
+			}
+		}
+	}
+	return false
+}
+
+func (a *Adoption) hasSpent(issuer IssuerID, serial Serial, revokedAt time.Time) bool {
+	if !slices.ContainsFunc(a.Held.Corrections, func(c Correction) bool {
+		return c.IssuerID == issuer && bytes.Equal(c.Serial, serial) && c.RevokedAt.Equal(revokedAt)
+	}) {
+		return false
+	}
+	a.open()
+	return takesBack(a.spent[certificateKey(issuer, serial)], revokedAt)
+}
+
+func takesBack(list []*Undoing, revokedAt time.Time) bool {
+	return slices.ContainsFunc(list, func(u *Undoing) bool { return u.Wrong != WrongNotAfter && u.Was.RevokedAt.Equal(revokedAt) })
+}
+
+// Unbelieved are the corrections of Next that take nothing back, since no note of them
+// verifies.
+func (a *Adoption) Unbelieved() []Correction {
+	a.open()
+	var list []Correction
+	for _, c := range a.Next.Corrections {
+		named := func(u *Undoing) bool { return u.Was.RevokedAt.Equal(c.RevokedAt) && u.CorrectedAt.Equal(c.CorrectedAt) }
+		if !slices.ContainsFunc(a.undone[certificateKey(c.IssuerID, c.Serial)], named) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// Revocations hands all permanent revocations under an issuer that is held to each.
+type Revocations func(issuer IssuerID, each func(Serial, Status) error) error
+
+// Lists says why the lists must not become Next. An issuer that is gone, or has
+// another key, takes its revocations along.
+func (a *Adoption) Lists(held Revocations) error {
+	if err := a.corrections(); err != nil {
+		return err
+	}
+	for _, i := range a.MovedIssuers() {
+		err := held(i.ID, func(serial Serial, was Status) error { return a.Certificate(i.ID, serial, &was, nil) })
+		if err != nil {
+			return fmt.Errorf("issuer %q is gone, or has another key or number: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+// MovedIssuers are those of Held that Next lacks, or has under another key.
+func (a *Adoption) MovedIssuers() []Issuer {
+	var moved []Issuer
+	for _, was := range a.Held.Issuers {
+		if !slices.ContainsFunc(a.Next.Issuers, func(i Issuer) bool { return i.ID == was.ID && i.Key == was.Key }) {
+			moved = append(moved, was)
+		}
+	}
+	return moved
+}
+
+// corrections finds one that is gone, with no other in its place, and one that comes
+// too late: its key may not have been its owner's any more.
+func (a *Adoption) corrections() error {
+	if len(a.Held.Corrections)+len(a.Next.Corrections) == 0 {
+		return nil
+	}
+	a.open()
+	for key, list := range a.spent {
+		for _, u := range list {
+			if !slices.ContainsFunc(a.undone[key], func(n *Undoing) bool { return n.Was.RevokedAt.Equal(u.Was.RevokedAt) }) {
+				return fmt.Errorf("%w: the correction of that of %s from %s is gone, so that it could come again: enter it anew at the master",
+					ErrRevocationsLost, u.Serial, stamp(u.Was.RevokedAt))
+			}
+		}
+	}
+	first := a.AsOf.Add(-CorrectionLead)
+	for key, list := range a.undone {
+		for _, u := range list {
+			held := func(h *Undoing) bool { return h.Was == u.Was && h.CorrectedAt.Equal(u.CorrectedAt) }
+			if !a.AsOf.IsZero() && u.CorrectedAt.Before(first) && !slices.ContainsFunc(a.spent[key], held) {
+				return fmt.Errorf("%w: the correction of that of %s was made at %s, and comes first after %s, more than %s later",
+					ErrRevocationsLost, u.Serial, stamp(u.CorrectedAt), stamp(a.AsOf), CorrectionLead)
+			}
+		}
+	}
+	return nil
+}
+
+// open verifies the corrections, once.
+func (a *Adoption) open() {
+	if a.opened {
+		return
+	}
+	a.opened = true
+	a.spent, a.undone = a.verified(a.Held.Corrections), a.verified(a.Next.Corrections)
+}
+
+// verified are the corrections whose notes verify, by certificate.
+func (a *Adoption) verified(list []Correction) map[string][]*Undoing {
+	if a.Open == nil || len(list) == 0 {
+		return nil
+	}
+	keys := map[IssuerID][32]byte{}
+	for _, i := range slices.Concat(a.Next.Issuers, a.Held.Issuers) { // what is held counts
+		keys[i.ID] = i.Key
+	}
+	by := map[string][]*Undoing{}
+	for i, u := range a.Open(list) {
+		c := list[i]
+		if key, there := keys[c.IssuerID]; u != nil && there && u.is(c, key) {
+			at := certificateKey(c.IssuerID, c.Serial)
+			by[at] = append(by[at], u)
+		}
+	}
+	return by
+}
+
+func certificateKey(issuer IssuerID, serial Serial) string {
+	return string(AppendCertificateKey(nil, issuer, serial))
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

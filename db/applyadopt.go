@@ -1,0 +1,170 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// adopt refuses a step that the copy must not take in, whoever signed it.
+func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []map[string][]byte) error {
+	a := &Adoption{Now: time.Now(), AsOf: step.Head.AsOf, Open: step.Open}
+	changed := make([]map[string]Change, len(FeedTables))
+	judge := false // a step of good certificates needs no look at the lists
+	for i, t := range FeedTables {
+		var err error
+		if changed[i], err = t.states(step.Changes, head.Position); err != nil {
+			return err
+		}
+		judge = judge || (t.Code == CorrectionTable || t.Code == issuerTable) && len(changed[i]) > 0
+		if t.Code != CertificateTable {
+			continue
+		}
+		err = eachState(changed[i], old[i], func(_ IssuerID, _ Serial, was, next *Status) error {
+			judge = judge || Suspect(was, next, a.Now, head.Corrections.Count)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !judge {
+		return nil
+	}
+	if err := a.readLists(ctx, conn, changed); err != nil {
+		return err
+	}
+	for i, t := range FeedTables {
+		if t.Code == CertificateTable {
+			if err := eachState(changed[i], old[i], a.Certificate); err != nil {
+				return err
+			}
+		}
+	}
+	return a.Lists(func(issuer IssuerID, each func(Serial, Status) error) error {
+		return eachRevocation(ctx, conn, issuer, a.Now, each)
+	})
+}
+
+// eachState hands what certificates were and will be to each.
+func eachState(changed map[string]Change, old map[string][]byte, each func(IssuerID, Serial, *Status, *Status) error) error {
+	for key, c := range changed {
+		issuer, serial, err := ParseCertificateKey([]byte(key))
+		if err != nil {
+			return err
+		}
+		var was, next *Status
+		if content, there := old[key]; there {
+			if was, err = statusOf(content); err != nil {
+				return err
+			}
+		}
+		if !c.Deleted {
+			if next, err = statusOf(c.Content); err != nil {
+				return err
+			}
+		}
+		if err := each(issuer, serial, was, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func statusOf(content []byte) (*Status, error) {
+	_, _, status, err := ParseCertificate(content)
+	return &status, err
+}
+
+// readLists reads what the copy holds, and works out what it will hold.
+func (a *Adoption) readLists(ctx context.Context, conn querier, changed []map[string]Change) error {
+	for i, t := range FeedTables {
+		if t.Code != CorrectionTable && t.Code != issuerTable {
+			continue
+		}
+		contents, err := t.contents(ctx, conn, t.Name)
+		if err != nil {
+			return err
+		}
+		var next [][]byte
+		for _, content := range contents {
+			key, err := t.keyOf(content)
+			if err != nil {
+				return err
+			}
+			if _, changes := changed[i][key]; !changes {
+				next = append(next, content)
+			}
+		}
+		for _, c := range changed[i] {
+			if !c.Deleted {
+				next = append(next, c.Content)
+			}
+		}
+		if err := errors.Join(a.Held.add(t, contents), a.Next.add(t, next)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contents are the canonical bytes of all rows of this table, or of one that is like it.
+func (t FeedTable) contents(ctx context.Context, conn querier, name string) ([][]byte, error) {
+	rows, err := conn.Query(ctx, "select "+t.rows+" from "+name+" t")
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", t.Name, plain(err))
+	}
+	contents, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", t.Name, plain(err))
+	}
+	return contents, nil
+}
+
+// add takes the rows of one table.
+func (l *Lists) add(t FeedTable, contents [][]byte) error {
+	for _, content := range contents {
+		switch t.Code {
+		case CorrectionTable:
+			c, err := ParseCorrection(content)
+			if err != nil {
+				return err
+			}
+			l.Corrections = append(l.Corrections, c)
+		case issuerTable:
+			i, err := ParseIssuer(content)
+			if err != nil {
+				return err
+			}
+			l.Issuers = append(l.Issuers, i)
+		}
+	}
+	return nil
+}
+
+// eachRevocation hands the permanent revocations under an issuer to each, of
+// certificates that have not ended.
+func eachRevocation(ctx context.Context, conn querier, issuer IssuerID, now time.Time, each func(Serial, Status) error) error {
+	rows, err := conn.Query(ctx, "select "+certificateCanonical+" from certificate t where issuer_id = $1 and revoked_at is not null and reason is distinct from $2 and not_after > $3",
+		int32(issuer), int16(ReasonCertificateHold), now)
+	if err != nil {
+		return fmt.Errorf("reading revocations: %w", plain(err))
+	}
+	contents, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return fmt.Errorf("reading revocations: %w", plain(err))
+	}
+	for _, content := range contents {
+		_, serial, status, err := ParseCertificate(content)
+		if err != nil {
+			return err
+		}
+		if err := each(serial, status); err != nil {
+			return err
+		}
+	}
+	return nil
+}

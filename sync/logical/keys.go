@@ -1,0 +1,52 @@
+package logical
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// takeKeys brings the master's newest key set here, for ocspd, and for the seeds of
+// this process: by it corrections are believed. The master's word for it does not
+// count, the root's does.
+func (s *Subscription) takeKeys(ctx context.Context) {
+	root := s.cfg.Root
+	if root == nil {
+		return
+	}
+	for _, from := range []*db.Store{s.cfg.Local, s.cfg.Master.Store} {
+		number, signed, err := from.FeedKeys(ctx)
+		if errors.Is(err, db.ErrNotSealed) || err == nil && s.keys != nil && number <= s.keys.Number {
+			continue
+		}
+		var set *feed.KeySet
+		if err == nil {
+			set, err = feed.OpenKeySet(signed, root.Name(), root)
+		}
+		if err == nil && from != s.cfg.Local {
+			err = s.cfg.Local.KeepFeedKeys(ctx, set.Number, signed)
+		}
+		if err != nil {
+			s.cfg.Log.ErrorContext(ctx, "key set not taken", slog.Int64("number", number), slog.String("error", err.Error()))
+			continue
+		}
+		if s.keys == nil || set.Number > s.keys.Number {
+			s.keys = set
+			s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", set.Number), slog.Int("banned", len(set.Banned)))
+		}
+	}
+}
+
+// corrections is what verifies them, or why nothing does.
+func (s *Subscription) corrections() (open db.OpenCorrections, why string) {
+	switch {
+	case s.keys != nil:
+		return s.keys.OpenCorrections, ""
+	case s.cfg.Root == nil:
+		return nil, "no root is pinned: set feed.root in ocspsyncd.yaml and ocspd.yaml"
+	}
+	return nil, "no key set under the pinned root has come: have one signed and published (ocspctl feed keys)"
+}

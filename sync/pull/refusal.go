@@ -1,0 +1,33 @@
+package pull
+
+import (
+	"errors"
+	"fmt"
+
+	"ocspfleet/sync/feed"
+)
+
+// refusal is a snapshot that the copy must not take in, by what a key set lets believe
+// of its corrections: it is not fetched again and again.
+type refusal struct {
+	tag  string
+	keys int64
+	why  error
+}
+
+// of says why a snapshot was refused already.
+func (r refusal) of(signed []byte, keys *feed.KeySet) error {
+	if r.why == nil || r.tag != feed.Tag(signed) || r.keys != keys.Number {
+		return nil
+	}
+	return r.why
+}
+
+// orLost is why a source is left that showed a step which the copy must not take in,
+// and no snapshot that helps.
+func (p *Puller) orLost(err error) error {
+	if p.lost == nil || errors.Is(err, errLocal) {
+		return err
+	}
+	return fmt.Errorf("%w; its snapshot does not help: %v", p.lost, err)
+}
