@@ -30,6 +30,11 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("heartbeat", beat.Run)
 	troubles := func() []string { return nil }
 	if w.cfg.Feed.given() {
+		if err := w.offers(); err != nil {
+			return nil, err
+		}
+	}
+	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
 		var err error
 		if troubles, err = w.publish(ctx); err != nil {
 			return nil, err

@@ -26,7 +26,7 @@ type keyring struct {
 }
 
 // keysEvery is how often the master looks for a new key set.
-const keysEvery = time.Second
+const keysEvery = 500 * time.Millisecond
 
 func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) keyring {
 	r := keyring{store: store, root: root, set: set, uses: func(k *KeySet) []FeedKey { return k.Keys }}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -106,6 +107,34 @@ func TakeOffers(ctx context.Context, store *db.Store, origin string, root note.V
 		current = set
 	}
 	return nil
+}
+
+// offersEvery is how soon a key set that staff has brought is judged.
+const offersEvery = 250 * time.Millisecond
+
+// RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
+// feed takes a new set up by itself.
+func RunOffers(ctx context.Context, store *db.Store, root note.Verifier, log *slog.Logger) error {
+	ticker := time.NewTicker(offersEvery)
+	defer ticker.Stop()
+	var trouble trouble
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err := TakeOffers(call, store, root.Name(), root, log)
+		cancel()
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if ctx.Err() == nil && trouble.set(text) && err != nil {
+			log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
 // keySets remembers what was found in a database, so that the same notes are verified

@@ -201,6 +201,10 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })
+	ctx, cancel := context.WithCancel(context.Background())
+	var judging sync.WaitGroup
+	judging.Go(func() { _ = feed.RunOffers(ctx, m.sealer, rootVerifier(t), quiet) })
+	t.Cleanup(func() { cancel(); judging.Wait() })
 	m.issue(t, 1)
 	m.await(t, m.position(t))
 	ban := *m.keys

@@ -206,11 +206,6 @@ func (s *Sealer) look(ctx context.Context) error {
 
 // renew takes a newer key set.
 func (s *Sealer) renew(ctx context.Context, now time.Time) error {
-	if s.cfg.Root != nil && !now.Before(s.ring.due) {
-		if err := TakeOffers(ctx, s.cfg.Store, s.ring.set.Origin, s.cfg.Root, s.cfg.Log); err != nil {
-			return err
-		}
-	}
 	renewed, err := s.ring.renew(ctx, now)
 	if renewed {
 		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
