@@ -79,11 +79,11 @@ func TestHeartbeatMovesTheHorizonAlone(t *testing.T) {
 	if h := c.Horizon(); !h.Received.After(before.Received) || h.Position != before.Position {
 		t.Errorf("horizon %+v after %+v", h, before)
 	}
-	s.tx("update feed_head set as_of = as_of - interval '1 h'", `update certificate set reason = 4 where serial = '\x02'`,
+	s.tx("update feed_head set as_of = as_of - interval '1 h'", `update certificate set reason = 2 where serial = '\x02'`,
 		"update feed_head set position = position - 1", settle)
 	c.eventually("the change is in", func() bool {
 		st, _, _ := c.Lookup(t.Context(), 1, db.Serial{2})
-		return st.Reason == db.ReasonSuperseded
+		return st.Reason == db.ReasonCACompromise
 	})
 }
 
