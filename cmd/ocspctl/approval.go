@@ -17,6 +17,7 @@ type approvalView struct {
 	NotAfter     *string     `json:"not_after"` // of not_after: the right end
 	Certificates []takenView `json:"certificates"`
 	Count        int64       `json:"count"`
+	Forks        []int64     `json:"forks"` // of a fork settle
 	Remaining    int64       `json:"remaining"`
 	Why          string      `json:"why"`
 	RequestedBy  string      `json:"requested_by"`
@@ -37,7 +38,7 @@ type takenView struct {
 
 func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
 	v := approvalView{
-		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Remaining: a.Remaining, Why: a.Why,
+		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Forks: append([]int64{}, a.Forks...), Remaining: a.Remaining, Why: a.Why,
 		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
 		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
 		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
@@ -68,6 +69,8 @@ func (v approvalView) subject() string {
 		return fmt.Sprintf("%d revocations, %d left", v.Count, v.Remaining)
 	case v.Act == string(db.ApprovalBulk):
 		return fmt.Sprintf("%d revocations", v.Count)
+	case v.Act == string(db.ApprovalFork):
+		return fmt.Sprintf("forks %v of the feed", v.Forks)
 	case len(v.Certificates) == 1:
 		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
 	default:
