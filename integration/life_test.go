@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
-
 )
 
 // seenBy is what cert revoke --wait --output json says of the sites.

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -95,7 +96,7 @@ func OpenKeySet(signed []byte, origin string, root note.Verifier) (*KeySet, erro
 	if len(signed) > MaxNote {
 		return nil, fmt.Errorf("reading a key set: %w: %d octets", errNote, len(signed))
 	}
-	n, err := note.Open(signed, note.VerifierList(root))
+	n, err := openNote(signed, root)
 	if err != nil {
 		return nil, fmt.Errorf("reading a key set: %w: %w", ErrForged, err)
 	}
@@ -182,6 +183,21 @@ func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
 	return openBy(k.Keys, signed, limit)
 }
 
+// openNote opens a note whose signatures are written in their one form: base64 leaves
+// two spare bits, by which anybody could make another note of the same words.
+func openNote(signed []byte, verifiers ...note.Verifier) (*note.Note, error) {
+	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return nil, fmt.Errorf("the signature %s is written in another way than ours: %w", s.Base64, err)
+		}
+	}
+	return n, nil
+}
+
 // openBy returns the text of a note that one of the keys signed, and that key.
 func openBy(keys []FeedKey, signed []byte, limit int) (string, FeedKey, error) {
 	if len(signed) > limit {
@@ -195,7 +211,7 @@ func openBy(keys []FeedKey, signed []byte, limit int) (string, FeedKey, error) {
 		}
 		verifiers = append(verifiers, v)
 	}
-	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	n, err := openNote(signed, verifiers...)
 	if unknown := (*note.UnverifiedNoteError)(nil); errors.As(err, &unknown) {
 		return "", FeedKey{}, fmt.Errorf("%w: %w", ErrForged, ErrUnknownKey)
 	}
