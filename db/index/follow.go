@@ -251,8 +251,16 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	x.lists.Store(s.lists)
 	h := s.head
 	x.asOf = h.AsOf
-	if x.wantsCheckpoint() {
+	if h.Epoch != x.held.Epoch {
+		x.floor = 0
+	}
+	if !x.wantsCheckpoint() {
+		x.floor = h.Position
+	} else {
 		vouched := x.signed.vouched(h, s.received)
+		if !vouched.IsZero() {
+			x.floor = h.Position
+		}
 		if vouched.IsZero() && h.Epoch == x.held.Epoch {
 			vouched = x.held.AsOf // its key was banned: what was said stands, and ages
 		}
@@ -267,7 +275,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	default:
 		h.AsOf = x.held.AsOf // the clock of one position never goes back
 	}
-	x.held, x.floor, x.seq, x.started = h, h.Position, s.seq, s.started
+	x.held, x.seq, x.started = h, s.seq, s.started
 }
 
 // refuse publishes the horizon with what speaks against the latest snapshot,

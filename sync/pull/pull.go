@@ -233,7 +233,7 @@ func (p *Puller) load(ctx context.Context) error {
 			return err
 		}
 	}
-	if !p.copy.Anchored || p.cfg.Board.Newest().Note != nil {
+	if !p.copy.Anchored || p.stood != nil && p.cfg.Board.Newest().Note != nil {
 		return nil
 	}
 	if err := p.rejudge(ctx); err != nil || p.stood == nil {
