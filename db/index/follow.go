@@ -26,7 +26,6 @@ const (
 // follower is what the goroutine of Run knows of the database.
 type follower struct {
 	held    db.Head   // the adopted head
-	floor   int64     // the position that the next one must have reached
 	seq     uint64    // site_seq up to which changes were adopted
 	started time.Time // when the postmaster of the adopted snapshot started
 
@@ -251,16 +250,8 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	x.lists.Store(s.lists)
 	h := s.head
 	x.asOf = h.AsOf
-	if h.Epoch != x.held.Epoch {
-		x.floor = 0
-	}
-	if !x.wantsCheckpoint() {
-		x.floor = h.Position
-	} else {
+	if x.wantsCheckpoint() {
 		vouched := x.signed.vouched(h, s.received)
-		if !vouched.IsZero() {
-			x.floor = h.Position
-		}
 		if vouched.IsZero() && h.Epoch == x.held.Epoch {
 			vouched = x.held.AsOf // its key was banned: what was said stands, and ages
 		}

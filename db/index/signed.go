@@ -82,8 +82,7 @@ func (x *Index) faulty(ctx context.Context, err error) {
 }
 
 // judgeAgain forgets the checkpoints that the newest key set does not admit. What was
-// answered by them stands, and ages from now on, until there is another; but a position
-// that they alone vouched for is no measure for what comes.
+// answered by them stands, and ages from now on, until there is another.
 func (x *Index) judgeAgain() {
 	s := &x.signed
 	before := len(s.heads)
@@ -98,10 +97,25 @@ func (x *Index) judgeAgain() {
 	if len(s.heads) == before || stands {
 		return
 	}
-	x.floor, s.ahead = 0, 0
+	s.ahead = 0
 	if now := x.cfg.Now(); x.held.AsOf.After(now) { // what was said of a time to come
 		x.held.AsOf = now
 	}
+}
+
+// reached is the position that no later snapshot may fall behind: the adopted one, as far
+// as a checkpoint that the newest key set admits vouches for it.
+func (x *Index) reached() int64 {
+	if !x.wantsCheckpoint() {
+		return x.held.Position
+	}
+	var most int64
+	for _, v := range x.signed.heads {
+		if v.Epoch == x.held.Epoch {
+			most = max(most, min(v.Position, x.held.Position))
+		}
+	}
+	return most
 }
 
 // goesBack refuses a checkpoint with a shorter audit than one of its epoch had before.
