@@ -135,8 +135,8 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	switch {
 	case role == roleMaster && f.KeyFile == "":
 		report("feed.key_file", "is missing: ocspctl feed key generate makes it")
-	case role == roleMaster && !filepath.IsAbs(f.State):
-		report("feed.state", "is missing, or no absolute path: /var/lib/ocspsyncd/feed-last, in a folder that only ocspsyncd may write")
+	case role == roleMaster && f.State == "":
+		report("feed.state", "is missing: /var/lib/ocspsyncd/feed-last, in a folder that only ocspsyncd may write")
 	case role == roleSite && len(f.Sources) == 0:
 		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
 	}
