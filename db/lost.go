@@ -9,7 +9,8 @@ import (
 )
 
 // Lost returns those of the batch, permanent revocations that a site knows, that
-// this master does not have and did not correct: it was brought up from a backup.
+// this master does not have, or with another time, and did not correct: it was brought
+// up from a backup.
 func (s *Store) Lost(ctx context.Context, issuer IssuerID, batch []Row) ([]Row, error) {
 	serials, times := make([][]byte, len(batch)), make([]time.Time, len(batch))
 	for i, row := range batch {
@@ -19,7 +20,7 @@ func (s *Store) Lost(ctx context.Context, issuer IssuerID, batch []Row) ([]Row, 
 	rows, err := s.pool.Query(ctx, `select s.place
 		from unnest($2::bytea[], $3::timestamptz[]) with ordinality as s(serial, revoked_at, place)
 		left join lateral (select c.revoked_at, c.reason from certificate c where c.issuer_id = $1 and c.serial = s.serial offset 0) c on true
-		where (c.revoked_at is null or c.reason = 6)
+		where (c.revoked_at is distinct from s.revoked_at or c.reason = 6)
 		and not exists (select from correction k where k.issuer_id = $1 and (k.serial, k.revoked_at) = (s.serial, s.revoked_at))
 		order by s.place`, issuer, serials, times)
 	if err != nil {

@@ -87,7 +87,7 @@ func (c *Config) Check(report func(key, problem string)) {
 		report("master", "is for sync logical: the feed's sources stand in feed.sources")
 	}
 	switch {
-	case c.Role == roleSite && c.Sync == syncLogical && c.Feed.rootAlone():
+	case c.Sync == syncLogical && c.Feed.rootAlone():
 		if _, err := c.Feed.root(); err != nil {
 			report("feed.root", err.Error())
 		}

@@ -18,9 +18,9 @@ type Feed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
 	// origin. All that is believed of the feed, and that a permanent revocation was
-	// wrong, is believed for this key. A site by sync logical may have it alone: the key
-	// sets come from the master's database then, and no feed is fetched. A master that
-	// publishes no feed has it alone, too, and takes the key sets that staff brings.
+	// wrong, is believed for this key. Where there is no feed it stands alone: a site
+	// reads the key sets in the master's database then, and the master takes those that
+	// staff brings.
 	Root string `yaml:"root"`
 	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
 	KeyFile string `yaml:"key_file"`
@@ -91,8 +91,8 @@ type Peer struct {
 // given says whether the configuration has a feed at all.
 func (f *Feed) given() bool { return !reflect.ValueOf(*f).IsZero() }
 
-// rootAlone says whether it pins the root and nothing else: corrections are verified
-// under it, and no feed is fetched. For sync logical.
+// rootAlone says whether it pins the root and nothing else: a site verifies corrections
+// under it, and there is no feed.
 func (f *Feed) rootAlone() bool {
 	alone := Feed{Root: f.Root}
 	return f.Root != "" && reflect.DeepEqual(*f, alone)

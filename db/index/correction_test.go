@@ -171,7 +171,9 @@ func TestRowsTakeNoRevocationBack(t *testing.T) {
 			}
 			issuers := fmt.Sprint(c.Issuers())
 			s.tx(test.sql, settle)
-			c.eventually("doubt", func() bool { return len(c.Horizon().Doubt) >= len(test.want) && c.Horizon().Doubt[:len(test.want)] == test.want })
+			c.eventually("doubt", func() bool {
+				return len(c.Horizon().Doubt) >= len(test.want) && c.Horizon().Doubt[:len(test.want)] == test.want
+			})
 			c.expect(2, was)
 			if got := fmt.Sprint(c.Issuers()); got != issuers {
 				t.Errorf("the issuers are %s, were %s", got, issuers)

@@ -226,6 +226,13 @@ create function replicas_wrote() returns bigint language sql stable security def
     where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
 $$;
 
+-- What the sites that stream say of themselves, by slot: ocspfleet/FORM, the newest form
+-- of the signed notes that they read.
+create function ocsp_internal.slot_programs() returns table (slot text, program text) language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.slot_name::text, r.application_name from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+    where s.slot_type = 'logical' and s.database = current_database();
+$$;
+
 -- One batch of an import: serials, ends, revocations (null: none) by index.
 -- Inserts what is new, revokes what was good or on hold and is revoked in the
 -- source; never takes a revocation back and never touches what is equal.

@@ -1,12 +1,15 @@
 package logical_test
 
 import (
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
 )
 
@@ -30,7 +33,7 @@ func (p *pair) agree(request func(anna *db.Store) (int64, time.Time, error)) {
 	anna, bert := p.staff()
 	id, _, err := request(anna)
 	if err == nil {
-		err = bert.Approve(p.t.Context(), id, act)
+		err = p.second.Approve(p.t, bert, id, act)
 	}
 	if err != nil {
 		p.t.Fatal(err)
@@ -154,9 +157,10 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 	for _, row := range lost {
 		serials = append(serials, row.Serial.String())
 	}
-	if got := strings.Join(serials, " "); got != "0a 0d" {
+	if got := strings.Join(serials, " "); got != "0a 0b 0d" {
 		t.Errorf("lost are %s", got)
 	}
+	p.correct("0b") // the backup has the revocation that was taken back: it is, once more
 	if _, _, _, err := p.master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +181,8 @@ func dumpOf(t *testing.T, dsn string) string {
 func restore(t *testing.T, dsn, dump string) {
 	t.Helper()
 	const empty = `do $$ begin
-		execute 'truncate ' || (select string_agg(quote_ident(relname), ', ') from pg_class
-			where relkind = 'r' and relnamespace = 'public'::regnamespace and not starts_with(relname, 'schema_'));
+		execute 'truncate ' || (select string_agg(oid::regclass::text, ', ') from pg_class
+			where relkind = 'r' and relnamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and not starts_with(relname, 'schema_'));
 	end $$;`
 	runTool(t, dsn, "begin; set session_replication_role = replica; "+empty+"\n"+dump+"\ncommit;", "psql", "-Xq", "-v", "ON_ERROR_STOP=1")
 }
@@ -195,4 +199,39 @@ func runTool(t *testing.T, dsn, stdin, name string, args ...string) string {
 		t.Fatalf("%s: %v: %s", name, err, stderr.String())
 	}
 	return string(out)
+}
+
+// Key sets come from the master's database, verified under the pinned root; without one
+// no correction is believed, and the state says what is to be done.
+func TestWithoutARootNoRevocationIsTakenBack(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.issue("0a")
+	p.revoke("0a", db.ReasonKeyCompromise)
+	p.start(func(c *logical.Config) { c.Root = nil })
+	p.seenAtSite("0a", "revoked keyCompromise")
+	p.stopRun()
+	p.dropSlots()
+	p.correct("0a")
+	p.run(func(c *logical.Config) { c.Root = nil })
+	p.reaches(logical.RevocationsLost)
+	if detail := p.state().Detail; !strings.Contains(detail, "set feed.root in ocspsyncd.yaml and ocspd.yaml") {
+		t.Errorf("the state says %q", detail)
+	}
+	if got := p.siteSays("0a"); got != "revoked keyCompromise" {
+		t.Errorf("the site says %s", got)
+	}
+	if number, _, err := p.site.FeedKeys(t.Context()); !errors.Is(err, db.ErrNotSealed) {
+		t.Errorf("key set %d is here, %v", number, err)
+	}
+	p.stopRun()
+	p.start(nil)
+	p.seenAtSite("0a", "good")
+	_, signed, err := p.site.FeedKeys(t.Context())
+	if err == nil {
+		_, err = feed.OpenKeySet(signed, feedtest.Origin, p.second.Verifier(t))
+	}
+	if err != nil {
+		t.Errorf("the key set here: %v", err)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"ocspfleet/db/dbtest"
 	"ocspfleet/db/pgserver"
 	"ocspfleet/migrations"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
 )
 
@@ -63,6 +64,7 @@ type pair struct {
 	stopRun         func()
 	config          logical.Config
 	replicaPassword string
+	second          *feedtest.Corrector // the second person, with a key for corrections
 }
 
 // logBuffer is a log that a test reads while it is written.
@@ -110,6 +112,7 @@ func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *p
 	if _, err := p.master.AddIssuer(t.Context(), testIssuer(), act); err != nil {
 		t.Fatal(err)
 	}
+	p.second = feedtest.NewCorrector(t, p.master)
 	p.makeLogins()
 	t.Cleanup(p.cut)
 	p.beat()
@@ -174,7 +177,7 @@ func (p *pair) run(change func(*logical.Config)) {
 	}
 	p.local = openStore(p.t, login(p.t, p.siteDSN, "test_sync", syncPassword))
 	p.config = logical.Config{
-		Site: p.name, Local: p.local, Master: p.up,
+		Site: p.name, Local: p.local, Master: p.up, Root: p.second.Verifier(p.t),
 		Interval: 50 * time.Millisecond, ProbeInterval: 300 * time.Millisecond,
 		StallAfter: 3 * time.Second, LagAfter: 2 * time.Second, RecountInterval: time.Hour,
 		Log: slog.New(slog.NewTextHandler(p.log, nil)), Metrics: logical.NewMetrics(prometheus.NewRegistry()),

@@ -8,10 +8,12 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
 )
 
-// correct takes permanent revocations back, as two operators do.
+// correct takes permanent revocations back, as two operators do, by the key that the set
+// names for that.
 func (m *master) correct(tb testing.TB, n int) {
 	tb.Helper()
 	const password = "a password for tests"
@@ -29,7 +31,8 @@ func (m *master) correct(tb testing.TB, n int) {
 	}
 	id, _, err := persons[0].RequestCorrection(tb.Context(), 1, []db.Serial{serial(n)}, act)
 	if err == nil {
-		err = persons[1].Approve(tb.Context(), id, act)
+		second := feedtest.Corrector{Key: m.corrects, Set: m.keys}
+		err = second.Approve(tb, persons[1], id, act)
 	}
 	if err != nil {
 		tb.Fatal(err)

@@ -45,7 +45,7 @@ func (m *master) rotates(tb testing.TB, store *db.Store, board *feed.Board, next
 // publishes has the root sign the next key set, and stores it at a master.
 func (m *master) publishes(tb testing.TB, store *db.Store, change func(*feed.KeySet)) *feed.KeySet {
 	tb.Helper()
-	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...)}
+	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...), Correct: m.keys.Correct}
 	change(set)
 	signed, err := set.Sign(m.root)
 	if err != nil {

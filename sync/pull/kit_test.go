@@ -18,6 +18,7 @@ import (
 	"ocspfleet/db/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
 )
 
@@ -113,6 +114,21 @@ func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, 
 	if master {
 		cfg.Clock = store.Clock
 	}
+	return listenOn(tb, l, cfg, guests, id, guest, wrap, master)
+}
+
+// listensAs serves as the master does.
+func listensAs(tb testing.TB, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity) *feed.Client {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return listenOn(tb, l, cfg, guests, id, guest, nil, true)
+}
+
+func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+	tb.Helper()
 	server := feed.NewServer(cfg).HTTP()
 	if wrap != nil {
 		server.Handler = wrap(server.Handler)
@@ -137,6 +153,8 @@ type master struct {
 	root  *feed.Key
 	key   *feed.Key
 	keys  *feed.KeySet
+	// corrects is the second person's, for corrections.
+	corrects *feed.Key
 }
 
 func newMaster(tb testing.TB) *master {
@@ -151,7 +169,7 @@ func newMaster(tb testing.TB) *master {
 func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb)}
+	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
 	if err := m.store.InitHead(tb.Context(), time.Now()); err != nil {
 		tb.Fatal(err)
 	}
@@ -169,7 +187,7 @@ func prepare(tb testing.TB) *master {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch}
+	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch, Correct: []feed.FeedKey{feedtest.Named(m.corrects)}}
 	m.names(tb, m.key)
 	return m
 }

@@ -100,6 +100,18 @@ func (h *thief) key(r row) []byte {
 // certificate is the row of a certificate of issuer 1.
 func certificate(n int, s db.Status) []byte { return db.AppendCertificate(nil, 1, serial(n), s) }
 
+// correction is the row of one of a state, with its note by a key.
+func (h *thief) correction(was db.Status, made time.Time, key *feed.Key) []byte {
+	h.t.Helper()
+	made = made.UTC().Truncate(time.Second)
+	n := feed.CorrectionNote{Origin: origin, Issuer: feed.Hash(h.issuer().Key), Serial: serial(1), Was: was, Wrong: db.WrongRevoked, CorrectedAt: made}
+	signed, err := n.Sign(key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return db.AppendCorrection(nil, db.Correction{IssuerID: 1, Serial: serial(1), RevokedAt: was.RevokedAt, CorrectedAt: made, Note: signed})
+}
+
 // status is what the thief's copy of the master knows of a certificate.
 func (h *thief) status(n int) db.Status {
 	h.t.Helper()
@@ -130,8 +142,12 @@ func TestTheFeedKeyTakesNoRevocationBack(t *testing.T) {
 	for name, attack := range map[string]func(h *thief){
 		"a forged correction": func(h *thief) {
 			was := h.status(1)
-			k := db.AppendCorrection(nil, db.Correction{IssuerID: 1, Serial: serial(1), RevokedAt: was.RevokedAt, CorrectedAt: time.Now().Truncate(time.Second)})
-			h.shows(row{db.CorrectionTable, nil, k}, row{db.CertificateTable, certificate(1, was), certificate(1, good(was))})
+			h.shows(row{db.CorrectionTable, nil, h.correction(was, time.Now(), h.m.key)}, row{db.CertificateTable, certificate(1, was), certificate(1, good(was))})
+		},
+		"a correction of long ago, by a stolen key": func(h *thief) {
+			was := h.status(1)
+			made := time.Now().Add(-db.CorrectionLead - time.Minute)
+			h.shows(row{db.CorrectionTable, nil, h.correction(was, made, h.m.corrects)}, row{db.CertificateTable, certificate(1, was), certificate(1, good(was))})
 		},
 		"an end in the past, then one in the future": func(h *thief) {
 			was := h.status(1)
