@@ -134,15 +134,10 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	if got := verdicts(); len(got) != 0 {
 		t.Errorf("open at the master: %v", got)
 	}
-	p.Check()
-	forks, err := victim.store.Forks(t.Context())
-	if err != nil || len(forks) == 0 {
-		t.Fatalf("%d open forks at the site, %v", len(forks), err)
-	}
-	settled, err := client.Report(t.Context(), feed.ForkReport{Why: forks[0].Why, Ours: forks[0].Ours, Theirs: forks[0].Theirs})
-	if err != nil || !settled {
-		t.Errorf("the site is told: %t, %v", settled, err)
-	}
+	waits(t, "the site heard that it is settled", func() bool {
+		forks, err := victim.store.Forks(t.Context())
+		return err == nil && len(forks) == 0
+	})
 }
 
 // A key set that bans the key ends its forks, at the site and at the master.
