@@ -303,27 +303,3 @@ func (a Anchor) queue(write *trip) {
 	write.exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])
 }
-
-// keptForks bounds the evidence: the first contradictions tell the story, and a
-// source that invents more shall not fill the disk (16 KiB each).
-const keptForks = 64
-
-// KeepFork keeps two signed statements that contradict each other. Beyond 64 pairs
-// it keeps no more.
-func (s *Store) KeepFork(ctx context.Context, source, why string, ours, theirs []byte) error {
-	_, err := s.pool.Exec(ctx, `insert into feed_fork (source, why, ours, theirs) select $1, $2, $3, $4
-		where (select count(*) from feed_fork) < $5 on conflict do nothing`, source, why, ours, theirs, keptForks)
-	if err != nil {
-		return fmt.Errorf("keeping evidence: %w", plain(err))
-	}
-	return nil
-}
-
-// Forks counts the contradictions kept.
-func (s *Store) Forks(ctx context.Context) (int64, error) {
-	var n int64
-	if err := s.pool.QueryRow(ctx, "select count(*) from feed_fork").Scan(&n); err != nil {
-		return 0, fmt.Errorf("counting evidence: %w", plain(err))
-	}
-	return n, nil
-}

@@ -22,6 +22,7 @@ const (
 	ApprovalPurge   ApprovalAct = "db purge"     // certificates that ended may go
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
 	ApprovalCRLURL  ApprovalAct = "issuer crl_url"
+	ApprovalFork    ApprovalAct = "fork settle" // contradictions of the feed were looked into
 )
 
 // Wrong is what a correction finds wrong with certificates.
@@ -63,6 +64,7 @@ type Approval struct {
 	BeforeURL   string
 	EndedBefore time.Time // of a purge: which certificates may go
 	Count       int64     // of a bulk
+	Forks       []int64   // of a fork settle
 	For         string    // of a bulk: the login that may revoke
 	Remaining   int64     // of an approved bulk: revocations still allowed
 	Why         string
@@ -206,6 +208,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		EndedBefore  *time.Time `json:"ended_before"`
 		Login        string     `json:"login"`
 		Count        int64      `json:"count"`
+		Forks        []int64    `json:"forks"`
 		Certificates []struct {
 			Serial    string     `json:"serial"`
 			RevokedAt *time.Time `json:"revoked_at"`
@@ -217,7 +220,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 	}
 	a.CRLURL, a.BeforeURL, a.EndedBefore, a.For = details.CRLURL, details.Before, timeOrZero(details.EndedBefore), details.Login
-	a.Issuer, a.Count, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Wrong, timeOrZero(details.NotAfter)
+	a.Issuer, a.Count, a.Forks, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Forks, details.Wrong, timeOrZero(details.NotAfter)
 	a.CorrectedAt = timeOrZero(details.CorrectedAt)
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)

@@ -25,6 +25,11 @@ type chunk struct {
 func (s *seed) load(ctx context.Context, from FeedSeed, prefix string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ready := make(chan chunk, 1)
+	manifest, err := keepManifest(ctx, s.tx, from.Snapshot)
+	if err != nil {
+		cancel()
+		return err
+	}
 	var ahead sync.WaitGroup
 	defer ahead.Wait()
 	defer cancel()
@@ -51,7 +56,7 @@ func (s *seed) load(ctx context.Context, from FeedSeed, prefix string) error {
 		if err := s.write(ctx, c, prefix); err != nil {
 			return err
 		}
-		if err := keepChunk(ctx, s.tx, from.Snapshot, n, c.body); err != nil {
+		if err := keepChunk(ctx, s.tx, manifest, n, c.body); err != nil {
 			return err
 		}
 		n++

@@ -137,12 +137,9 @@ func (s *seed) finish(ctx context.Context, from FeedSeed) error {
 	var write trip
 	from.Head.queue(&write, from.PurgeBefore)
 	from.Anchor.queue(&write)
+	from.dropBeyond(&write)
 	if err := write.send(ctx, s.tx); err != nil {
 		return fmt.Errorf("writing the head: %w", err)
 	}
-	// What was kept beyond it led to the copy that is replaced: it comes again, if it is true.
-	if _, err := s.tx.Exec(ctx, "delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position); err != nil {
-		return fmt.Errorf("dropping segments after the snapshot: %w", err)
-	}
-	return keepSnapshot(ctx, s.tx, from.Snapshot)
+	return dropSnapshots(ctx, s.tx)
 }

@@ -52,16 +52,6 @@ func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
 	return pins, nil
 }
 
-// AddFeedKeys stores a key set of the feed root at the master, with its audit
-// entry; ocspsyncd takes it up by itself. It returns false when it was there already.
-func (s *Store) AddFeedKeys(ctx context.Context, number int64, note []byte, act Act) (bool, error) {
-	var changed bool
-	if err := s.pool.QueryRow(ctx, "select feed_keys_add($1, $2, $3, $4)", number, note, act.Why, act.User).Scan(&changed); err != nil {
-		return false, fmt.Errorf("storing key set %d: %w", number, plain(err))
-	}
-	return changed, nil
-}
-
 // SawFeedGuests notes when sites were last seen, and how far they were.
 func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
 	batch := &pgx.Batch{}

@@ -61,22 +61,16 @@ func (s *Store) Mirror(ctx context.Context, step FeedStep) error {
 // from its anchor.
 func (s *Store) MirrorSnapshot(ctx context.Context, from FeedSeed) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		n := from.Snapshot
-		for i := range from.Chunks {
-			body, _, err := from.Chunk(ctx, i)
-			if err != nil {
-				return err
-			}
-			if err := keepChunk(ctx, tx, n, i, body); err != nil {
-				return err
-			}
+		if err := from.keep(ctx, tx); err != nil {
+			return err
 		}
 		var write trip
 		from.Anchor.queue(&write)
+		from.dropBeyond(&write)
 		if err := write.send(ctx, tx); err != nil {
 			return fmt.Errorf("storing the feed's anchor: %w", err)
 		}
-		return keepSnapshot(ctx, tx, n)
+		return dropSnapshots(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("mirroring the snapshot of position %d: %w", from.Snapshot.Position, plain(err))
@@ -84,24 +78,59 @@ func (s *Store) MirrorSnapshot(ctx context.Context, from FeedSeed) error {
 	return nil
 }
 
-// keepChunk keeps one chunk, in the place of one of the same position that was made
-// anew, since its key is not believed any more.
-func keepChunk(ctx context.Context, tx pgx.Tx, n Snapshot, i int, body []byte) error {
-	var write trip
-	write.exec("delete from snapshot_chunk where epoch = $1 and position = $2 and i = $3", n.Epoch, n.Position, i)
-	write.exec("insert into snapshot_chunk values ($1, $2, $3, $4)", n.Epoch, n.Position, i, body)
-	if err := write.send(ctx, tx); err != nil {
+// keptSnapshots is how many stay: who began to fetch the last but one may end.
+const keptSnapshots = 2
+
+// keep keeps the files of a snapshot, its chunks included.
+func (from FeedSeed) keep(ctx context.Context, tx pgx.Tx) error {
+	id, err := keepManifest(ctx, tx, from.Snapshot)
+	if err != nil {
+		return err
+	}
+	for i := range from.Chunks {
+		body, _, err := from.Chunk(ctx, i)
+		if err != nil {
+			return err
+		}
+		if err := keepChunk(ctx, tx, id, i, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepManifest keeps the manifest of a snapshot; the chunks follow under its id. Of two
+// of one position the one that came last is the newer: its key is believed.
+func keepManifest(ctx context.Context, tx pgx.Tx, n Snapshot) (id int64, err error) {
+	err = tx.QueryRow(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4) returning id", n.Epoch, n.Position, n.Note, n.Octets).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("keeping the manifest: %w", err)
+	}
+	return id, nil
+}
+
+func keepChunk(ctx context.Context, tx pgx.Tx, snapshot int64, i int, body []byte) error {
+	if _, err := tx.Exec(ctx, "insert into snapshot_chunk (snapshot, i, body) values ($1, $2, $3)", snapshot, i, body); err != nil {
 		return fmt.Errorf("keeping chunk %d: %w", i, err)
 	}
 	return nil
 }
 
-func keepSnapshot(ctx context.Context, tx pgx.Tx, n Snapshot) error {
-	var write trip
-	write.exec("delete from snapshot where epoch = $1 and position = $2", n.Epoch, n.Position)
-	write.exec("insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4)", n.Epoch, n.Position, n.Note, n.Octets)
-	if err := write.send(ctx, tx); err != nil {
-		return fmt.Errorf("keeping the manifest: %w", err)
+// dropBeyond drops what was kept beyond a snapshot that the copy goes back to: it led
+// to the copy that is replaced, and comes again if it is true.
+func (from FeedSeed) dropBeyond(write *trip) {
+	write.exec("delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position)
+	write.exec(`with beyond as (delete from snapshot where epoch = $1 and position > $2 returning id)
+		delete from snapshot_chunk where snapshot in (select id from beyond)`, from.Anchor.Epoch, from.Snapshot.Position)
+}
+
+// dropSnapshots keeps the newest ones of a site.
+func dropSnapshots(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `with old as (
+		  delete from snapshot where id not in (select id from snapshot order by epoch desc, position desc, id desc limit $1) returning id)
+		delete from snapshot_chunk where snapshot in (select id from old)`, keptSnapshots)
+	if err != nil {
+		return fmt.Errorf("dropping old snapshots: %w", err)
 	}
-	return dropSnapshots(ctx, tx)
+	return nil
 }

@@ -52,16 +52,10 @@ func (s *Store) RelayNeed(ctx context.Context) (RelayNeed, error) {
 // anchor stay what they are. Of the older ones, one is kept.
 func (s *Store) KeepSnapshot(ctx context.Context, from FeedSeed) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		for i := range from.Chunks {
-			body, _, err := from.Chunk(ctx, i)
-			if err != nil {
-				return err
-			}
-			if err := keepChunk(ctx, tx, from.Snapshot, i, body); err != nil {
-				return err
-			}
+		if err := from.keep(ctx, tx); err != nil {
+			return err
 		}
-		return keepSnapshot(ctx, tx, from.Snapshot)
+		return dropSnapshots(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("keeping the snapshot of position %d: %w", from.Snapshot.Position, plain(err))

@@ -196,12 +196,15 @@ func scanSegment(row pgx.Row) (Segment, error) {
 	return g, nil
 }
 
+// queue hands what was signed to the master's doors: nothing is replaced there but the
+// newest checkpoint.
 func (d *Sealed) queue() *trip {
 	var t trip
-	if d.Segment != nil {
-		d.Segment.queue(&t, "")
+	if g := d.Segment; g != nil {
+		t.exec("select segment_append($1, $2, $3, $4, $5, $6, $7, $8, $9)", g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
 	}
-	d.Note.queue(&t)
+	n := d.Note
+	t.exec("select checkpoint_show($1, $2, $3, $4, $5)", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
 	return &t
 }
 
@@ -237,22 +240,7 @@ func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, 
 	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from segment where epoch = $1 and number = $2", epoch, number))
 }
 
-// KeepFeedKeys stores a key set that was verified.
-func (s *Store) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
-	if _, err := s.pool.Exec(ctx, "insert into feed_keys values ($1, $2) on conflict do nothing", number, note); err != nil {
-		return fmt.Errorf("storing key set %d: %w", number, plain(err))
-	}
-	return nil
-}
-
-// FeedKeys reads the key set of the highest number; ErrNotSealed when there is none.
-func (s *Store) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
-	err = s.pool.QueryRow(ctx, "select number, note from feed_keys order by number desc limit 1").Scan(&number, &note)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, nil, fmt.Errorf("reading the key set: %w", ErrNotSealed)
-	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("reading the key set: %w", plain(err))
-	}
-	return number, note, nil
+// FeedSeal is FeedSegment without the body.
+func (s *Store) FeedSeal(ctx context.Context, epoch, number int64) (Segment, error) {
+	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"null from segment where epoch = $1 and number = $2", epoch, number))
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// keptSnapshots is how many stay: who began to fetch the last but one may end.
-const keptSnapshots = 2
-
 // Snapshot is a stored snapshot, without its chunks.
 type Snapshot struct {
 	Epoch, Position int64
@@ -40,7 +37,8 @@ func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 }
 
 // MakeSnapshot gives f one snapshot of the master and a place to put chunks, and
-// stores what f returns. All or nothing; of the older ones, one is kept.
+// stores what f returns. All or nothing; of the older ones, one is kept. One of the same
+// position, signed anew since its key is not believed any more, is the newer one.
 func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
 		w := &Sealing{conn: read.Conn()}
@@ -51,22 +49,21 @@ func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w 
 		}
 		// The chunks go by a connection of their own: this one is busy with COPY.
 		return pgx.BeginFunc(ctx, s.pool, func(write pgx.Tx) error {
-			epoch, position := w.Head.Epoch, w.Head.Position
-			if err := forgetSnapshot(ctx, write, epoch, position); err != nil {
+			var id int64
+			if err := write.QueryRow(ctx, "select snapshot_begin($1, $2)", w.Head.Epoch, w.Head.Position).Scan(&id); err != nil {
 				return err
 			}
 			made, err := f(ctx, w, func(i int, body []byte) error {
-				_, err := write.Exec(ctx, "insert into snapshot_chunk values ($1, $2, $3, $4)", epoch, position, i, body)
+				_, err := write.Exec(ctx, "select snapshot_chunk_add($1, $2, $3)", id, i, body)
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			_, err = write.Exec(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4)", epoch, position, made.Note, made.Octets)
-			if err != nil {
+			if _, err = write.Exec(ctx, "select snapshot_end($1, $2, $3)", id, made.Note, made.Octets); err != nil {
 				return fmt.Errorf("storing the manifest: %w", err)
 			}
-			return dropSnapshots(ctx, write)
+			return nil
 		})
 	})
 	if err != nil {
@@ -75,39 +72,15 @@ func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w 
 	return nil
 }
 
-// forgetSnapshot makes room for another one of the same position: it was signed by
-// a key that is not believed any more.
-func forgetSnapshot(ctx context.Context, tx pgx.Tx, epoch, position int64) error {
-	for _, table := range []string{"snapshot_chunk", "snapshot"} {
-		if _, err := tx.Exec(ctx, "delete from "+table+" where epoch = $1 and position = $2", epoch, position); err != nil {
-			return fmt.Errorf("dropping an old snapshot: %w", err)
-		}
-	}
-	return nil
-}
-
 // TrimSegments drops segments that were sealed, or came here, longer ago than keep,
 // and that every kept snapshot of their epoch covers; those of earlier epochs go by
 // age alone. The newest one stays, since the next continues it.
 func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
-	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
-		and (g.number <= (select min(`+snapshotNumber+`) from snapshot s where s.epoch = g.epoch) and number < (select max(number) from segment n where n.epoch = g.epoch)
-		  or epoch < (select epoch from feed_head))`, keep.Seconds())
-	if err != nil {
+	var n int64
+	if err := s.pool.QueryRow(ctx, "select segment_trim(make_interval(secs => $1))", keep.Seconds()).Scan(&n); err != nil {
 		return 0, fmt.Errorf("trimming segments: %w", plain(err))
 	}
-	return tag.RowsAffected(), nil
-}
-
-func dropSnapshots(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `with old as (
-		  delete from snapshot where (epoch, position) not in (select epoch, position from snapshot order by epoch desc, position desc limit $1)
-		  returning epoch, position)
-		delete from snapshot_chunk where (epoch, position) in (select epoch, position from old)`, keptSnapshots)
-	if err != nil {
-		return fmt.Errorf("dropping old snapshots: %w", err)
-	}
-	return nil
+	return n, nil
 }
 
 // SnapshotNeed is what decides whether a new snapshot is due.
@@ -141,7 +114,7 @@ const selectSnapshot = "select epoch, position, octets, made_at, note from snaps
 
 // NewestSnapshot reads the newest manifest of an epoch; ErrNotSealed when there is none.
 func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, error) {
-	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc limit 1", epoch))
+	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc, id desc limit 1", epoch))
 }
 
 // tagged is what a tag says of snapshot s: the first 8 octets of its signed manifest's
@@ -168,7 +141,7 @@ func scanSnapshot(row pgx.Row) (Snapshot, error) {
 // FeedChunk reads one chunk of that snapshot; ErrNotSealed when it is not here.
 func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	var body []byte
-	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s using (epoch, position) where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
+	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s on s.id = c.snapshot where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
 		epoch, position, tag, i).Scan(&body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("reading a chunk: %w", ErrNotSealed)

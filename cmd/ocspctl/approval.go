@@ -21,6 +21,7 @@ type approvalView struct {
 	EndedBefore  *string     `json:"ended_before"` // of db purge
 	Count        int64       `json:"count"`
 	Login        *string     `json:"login"` // of bulk: who may revoke
+	Forks        []int64     `json:"forks"` // of a fork settle
 	Remaining    int64       `json:"remaining"`
 	Why          string      `json:"why"`
 	RequestedBy  string      `json:"requested_by"`
@@ -41,7 +42,7 @@ type takenView struct {
 
 func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
 	v := approvalView{
-		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Remaining: a.Remaining, Why: a.Why,
+		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Forks: append([]int64{}, a.Forks...), Remaining: a.Remaining, Why: a.Why,
 		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
 		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
 		EndedBefore: stampOrNil(a.EndedBefore), Login: textOrNil(a.For),
@@ -80,6 +81,8 @@ func (v approvalView) subject() string {
 		return fmt.Sprintf("%s certificates that ended before %s", orDash(v.Issuer), *v.EndedBefore)
 	case v.CRLURL != nil:
 		return fmt.Sprintf("%s crl_url %q instead of %q", orDash(v.Issuer), *v.CRLURL, *v.Before)
+	case v.Act == string(db.ApprovalFork):
+		return fmt.Sprintf("forks %v of the feed", v.Forks)
 	case len(v.Certificates) == 1:
 		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
 	default:

@@ -14,7 +14,7 @@ import (
 
 func (p *program) approvalCommand() *cobra.Command {
 	return noun("approval", "what one operator must not do alone",
-		noun("request", "ask for a second person's agreement", p.approvalBulkCommand()), p.approvalListCommand(), p.approvalRefuseCommand())
+		noun("request", "ask for a second person's agreement", p.approvalBulkCommand(), p.approvalForkCommand()), p.approvalListCommand(), p.approvalRefuseCommand())
 }
 
 func (p *program) approvalBulkCommand() *cobra.Command {

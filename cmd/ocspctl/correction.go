@@ -18,14 +18,11 @@ func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *confi
 	if err != nil {
 		return nil, err
 	}
-	_, signed, err := store.FeedKeys(ctx)
+	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
 	if errors.Is(err, db.ErrNotSealed) {
 		return nil, errors.New("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish): see docs/feed-keys.md")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return feed.OpenKeySet(signed, root.Name(), root)
+	return set, err
 }
 
 // signCorrection signs what the second person agrees to, with this person's key.

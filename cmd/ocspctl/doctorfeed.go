@@ -93,6 +93,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 	found.Pin = identity.Pin.String()
 	var set *feed.KeySet
 	found.Keys, set = keptKeys(ctx, store, root)
+	found.Forks, found.ForksErr = feed.SiteForks(ctx, store, root)
 	found.Sources = make([]doctor.FeedSource, len(c.Sources))
 	var asking sync.WaitGroup
 	for i, s := range c.Sources {
@@ -104,13 +105,9 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 
 // keptKeys opens the newest key set that is kept here.
 func keptKeys(ctx context.Context, store *db.Store, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
-	_, signed, err := store.FeedKeys(ctx)
+	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
 	if errors.Is(err, db.ErrNotSealed) {
 		return doctor.FeedKeys{}, nil
-	}
-	var set *feed.KeySet
-	if err == nil {
-		set, err = feed.OpenKeySet(signed, root.Name(), root)
 	}
 	if err != nil {
 		return doctor.FeedKeys{Err: err}, nil

@@ -228,24 +228,23 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 	if head.Epoch != set.Epoch {
 		return fmt.Errorf("key set %d is for epoch %d, this master's is %d: have the root sign one for it", set.Number, set.Epoch, head.Epoch)
 	}
-	number, inForce, err := store.FeedKeys(ctx)
-	if err != nil && !errors.Is(err, db.ErrNotSealed) {
-		return err
-	}
-	if err == nil {
-		// One that does not verify is no reason not to follow it.
-		if before, err := feed.OpenKeySet(inForce, root.Name(), root); err == nil {
-			if err := lostBy(ctx, store, before, set); err != nil {
-				return err
-			}
+	// One that does not verify is no reason not to follow it.
+	before, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
+	known := err == nil && before.Number == set.Number && before.Text() == set.Text()
+	if err == nil && !known {
+		if err := set.Follows(before); err != nil {
+			return fmt.Errorf("%w: have the feed root sign one with the next number", err)
+		}
+		if err := lostBy(ctx, store, before, set); err != nil {
+			return err
 		}
 	}
 	result := struct {
 		outcome
 		Set feedView `json:"set"`
-	}{outcome{"feed keys publish", c.apply, number < set.Number}, viewKeySet(set)}
-	if c.apply {
-		if result.Changed, err = store.AddFeedKeys(ctx, set.Number, signed, act); err != nil {
+	}{outcome{"feed keys publish", c.apply, !known}, viewKeySet(set)}
+	if c.apply && !known {
+		if result.Changed, err = store.OfferKeySet(ctx, signed, act); err != nil {
 			return err
 		}
 	}

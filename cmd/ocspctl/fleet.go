@@ -28,11 +28,11 @@ func (p *program) fleetCommand() *cobra.Command {
 			if timeout <= 0 {
 				return usagef("--timeout %s: want more than 0", timeout)
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error {
 				if follow {
-					return p.fleetFollow(ctx, store, timeout)
+					return p.fleetFollow(ctx, store, cfg, timeout)
 				}
-				return p.fleetStatus(ctx, store, timeout)
+				return p.fleetStatus(ctx, store, cfg, timeout)
 			})
 		})
 	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
@@ -43,6 +43,8 @@ HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go 
 saying good if nothing came any more (below that it stops by itself), CERTIFICATE
 the life left of the shortest-lived certificate it must renew. VERDICT is ok,
 unreachable, refused, wrong or no certificate; --output json has each issuer.
+A line FORK tells that keys of this master signed two histories, as a site has shown;
+a warning, that a site says so. Where the configuration has no feed.root, nobody can tell.
 With --follow it asks every 2 s until interrupted; the exit code is the last one's.`
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
@@ -88,13 +90,13 @@ type siteAnswer struct {
 func seconds(d time.Duration) *float64 { return new(d.Truncate(time.Second).Seconds()) }
 
 // fleetFollow asks until it is interrupted, which is no error.
-func (p *program) fleetFollow(ctx context.Context, store *db.Store, timeout time.Duration) error {
+func (p *program) fleetFollow(ctx context.Context, store *db.Store, cfg *config, timeout time.Duration) error {
 	var last error
 	for {
 		if p.output != "json" {
 			fmt.Fprintf(p.stdout, "%s\n", stamp(p.now()))
 		}
-		err := p.fleetStatus(ctx, store, timeout)
+		err := p.fleetStatus(ctx, store, cfg, timeout)
 		if ctx.Err() != nil {
 			return last
 		}
@@ -113,7 +115,7 @@ func (p *program) fleetFollow(ctx context.Context, store *db.Store, timeout time
 	}
 }
 
-func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time.Duration) error {
+func (p *program) fleetStatus(ctx context.Context, store *db.Store, cfg *config, timeout time.Duration) error {
 	sites, err := fleet.Surveyor{Timeout: timeout, Now: p.now}.Survey(ctx, store)
 	if err != nil {
 		return err
@@ -130,15 +132,33 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, timeout time
 			ill = append(ill, s.Name)
 		}
 	}
-	err = p.print(map[string]any{"sites": views}, func(t *table) {
+	forks, proven := []forkView{}, 0
+	if cfg.Feed.Root != "" {
+		found, err := masterForks(ctx, store, cfg)
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			forks = append(forks, viewFork(f))
+			if f.Proven {
+				proven++
+			}
+		}
+	}
+	err = p.print(map[string]any{"sites": views, "forks": forks}, func(t *table) {
 		t.row("SITE", "STATE", "MODE", "SOURCE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
 		for _, v := range views {
 			v.tell(t)
+		}
+		for _, v := range forks {
+			t.line(v.text())
 		}
 	})
 	switch {
 	case err != nil:
 		return err
+	case proven > 0:
+		return wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
 	case len(ill) > 0:
 		return wrongf("%s of %s sites not well: %s", strconv.Itoa(len(ill)), strconv.Itoa(len(sites)), strings.Join(ill, ", "))
 	}

@@ -83,7 +83,10 @@ the keys that may sign with their times, and the banned ones. For a change of ke
 name the old and the new one with times that overlap; for a stolen one ban it.
 --answer names a key that answers sites for single serials and signs nothing else.`,
 	"feed keys publish": `Checks that the pinned root (feed.root) signed the set and that it is for this
-master's epoch, and stores it with its audit entry. Sites fetch it by themselves.`,
+master's epoch, and that it follows the one in force, and offers it to the master's
+ocspsyncd, with its audit entry. That one verifies it once more and brings it into
+force within a second (its log and the audit say if not); sites fetch it by
+themselves.`,
 	"feed show": `Reads a file as it is served, or fetches it: /feed/checkpoint, /feed/keys,
 /feed/segment/N or /feed/snapshot. --entries prints a segment's changes or a
 snapshot's rows as NDJSON. docs/feed.md is the form.`,

@@ -127,6 +127,13 @@ type Feed struct {
 	// ocspd's to write, and closed to ocspsyncd. Default empty: the number is forgotten
 	// with the process, and ocspd writes no file at all.
 	State string `yaml:"state"`
+	// OnFork says what happens while two statements of the feed that contradict each other
+	// are known here, both by keys that the newest key set admits: a key of the master was
+	// stolen, or two masters publish. "age", the default: this site answers on by the
+	// history that it had first, which ages where nothing continues it; /readyz stays 200
+	// and names the fork, so that no balancer drops all sites for one forged note.
+	// "stop_good": good and unknown end, and /readyz says 503. Needs root.
+	OnFork string `yaml:"on_fork"`
 }
 
 // Token says where the key is.

@@ -54,8 +54,10 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 	switch { // a set that was replaced names keys that may be stolen by now
 	case set.Number < t.mark.kept:
 		return nil, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, t.mark.kept, feed.ErrForged)
+	case set.Epoch < t.mark.epoch:
+		return nil, fmt.Errorf("key set %d is of epoch %d, key set %d was of %d: %w: %w", set.Number, set.Epoch, t.mark.kept, t.mark.epoch, feed.ErrForged, feed.ErrOlderEpoch)
 	case set.Number > t.mark.kept:
-		if err := t.mark.keep(set.Number); err != nil {
+		if err := t.mark.keep(set.Number, set.Epoch); err != nil {
 			return nil, err
 		}
 	}
@@ -111,6 +113,12 @@ func (a ahead) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db
 }
 
 func (f Feed) check(report func(key, problem string)) {
+	switch {
+	case f.OnFork != "" && f.OnFork != forkAge && f.OnFork != forkStopGood:
+		report("feed.on_fork", fmt.Sprintf("is %q: want %s or %s", f.OnFork, forkAge, forkStopGood))
+	case f.OnFork != "" && f.Root == "":
+		report("feed.on_fork", "needs feed.root: whose a note is, it tells alone")
+	}
 	switch {
 	case f.AskSocket == "":
 	case f.Root == "":

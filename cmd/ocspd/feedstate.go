@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 )
 
-// keySetMark is the highest number of a key set that this site has seen, in memory
-// and, with a path, in a file: an old set may name a key that was stolen since, and
+// keySetMark is the highest number of a key set that this site has seen, and its epoch,
+// in memory and, with a path, in a file: an old set may name a key that was stolen since, and
 // whoever writes the database could show it again after a restart. The file names the
 // root; another root, newly pinned, begins anew. For one goroutine.
 type keySetMark struct {
 	path string // empty: in memory alone
 	root string // verifier key
 	kept int64
+	// epoch is that of the set: no later one goes back to an epoch that is over.
+	epoch int64
 }
 
 // openMark reads the file; one that is not there yet stands for no set.
@@ -32,26 +32,26 @@ func openMark(path, root string) (*keySetMark, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the highest key set seen: %w", err)
 	}
-	of, number, found := strings.Cut(strings.TrimSuffix(string(raw), "\n"), " ")
-	n, err := strconv.ParseInt(number, 10, 64)
-	if !found || err != nil || n < 0 {
+	var of string
+	var number, epoch int64
+	if n, err := fmt.Sscanf(string(raw), "%s %d %d\n", &of, &number, &epoch); n != 3 || err != nil || number < 0 || epoch < 0 {
 		return nil, fmt.Errorf("reading the highest key set seen: %s is not what ocspd wrote: compare ocspctl feed show with what the CA says, then remove the file", path)
 	}
 	if of == root {
-		m.kept = n
+		m.kept, m.epoch = number, epoch
 	}
 	return m, nil
 }
 
 // keep raises the mark. It is on disk before it counts, so that what was believed
 // once is never forgotten.
-func (m *keySetMark) keep(number int64) error {
+func (m *keySetMark) keep(number, epoch int64) error {
 	if m.path != "" {
-		if err := m.write(number); err != nil {
+		if err := m.write(number, epoch); err != nil {
 			return fmt.Errorf("keeping that key set %d was seen: %w", number, err)
 		}
 	}
-	m.kept = number
+	m.kept, m.epoch = number, epoch
 	return nil
 }
 
@@ -69,12 +69,12 @@ func (m *keySetMark) probe() error {
 }
 
 // write replaces the file whole: a crash leaves the old one or the new one.
-func (m *keySetMark) write(number int64) error {
+func (m *keySetMark) write(number, epoch int64) error {
 	file, err := os.CreateTemp(filepath.Dir(m.path), filepath.Base(m.path)+".*") // 0600
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(file, "%s %d\n", m.root, number)
+	_, err = fmt.Fprintf(file, "%s %d %d\n", m.root, number, epoch)
 	if err == nil {
 		err = file.Sync()
 	}

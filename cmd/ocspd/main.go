@@ -65,7 +65,10 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	copied, err := index.Open(ctx, store, index.Config{Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust()})
+	forks := cfg.Feed.forks(store, trusted, env.Log)
+	copied, err := index.Open(ctx, store, index.Config{
+		Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust(), Doubt: forks.Doubt,
+	})
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(ctx context.Context) []string {
+	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Forks: forks.Forks, Ready: func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
 		if err := tokens.Health(); err != nil {
 			reasons = append(reasons, err.Error())
@@ -102,6 +105,7 @@ func run(ctx context.Context, env boot.Env) error {
 	plan.AddWorker("token", tokens.Run)
 	plan.AddWorker("token watchdog", func(ctx context.Context) error { return tokens.Watch(ctx, cfg.ExitWhenStuck) })
 	plan.AddWorker("copy", copied.Run)
+	plan.AddWorker("forks", forks.Run)
 	plan.AddWorker("responder", responder.Run)
 	server := signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log)
 	plan.AddServer("ocsp", server, clients.Attach(server, public))

@@ -50,20 +50,21 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, signed, err := w.store.FeedKeys(ctx)
+	if !w.env.CheckOnly { // the first set of all has nobody else to take it
+		if err := feed.TakeOffers(ctx, w.store, root.Name(), root, w.env.Log); err != nil {
+			return nil, err
+		}
+	}
+	keys, _, err := feed.StoredKeySet(ctx, w.store, root.Name(), root)
 	if errors.Is(err, db.ErrNotSealed) {
 		return nil, fmt.Errorf("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish)")
 	}
 	if err != nil {
 		return nil, err
 	}
-	keys, err := feed.OpenKeySet(signed, root.Name(), root)
-	if err != nil {
-		return nil, err
-	}
 	board, guests := &feed.Board{}, &feed.Guests{}
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
+		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
@@ -77,10 +78,24 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("sealer", sealer.Run)
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
-	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Board: board, Desk: desk, Clock: w.store.Clock}, book.Watch); err != nil {
+	forks := feed.NewForkDesk(w.store, root, w.env.Log)
+	w.plan.AddWorker("forks", forks.Run)
+	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Root: root, Board: board, Desk: desk, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err
 	}
-	return func() []string { return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble()) }, nil
+	return func() []string {
+		return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble(), forks.Trouble())
+	}, nil
+}
+
+// offers has key sets that staff brings judged, in a fleet without a feed, too.
+func (w wiring) offers() error {
+	root, err := w.cfg.Feed.root()
+	if err != nil {
+		return fmt.Errorf("feed.root %w", err)
+	}
+	w.plan.AddWorker("key sets", func(ctx context.Context) error { return feed.RunOffers(ctx, w.store, root, w.env.Log) })
+	return nil
 }
 
 // feedKeys are the key that signs and, perhaps, the one that will.
@@ -144,7 +159,7 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	}
 	guests := &feed.Guests{}
 	w.plan.AddWorker("guestbook", feed.NewRelayGuestbook(w.store, peers, guests, w.env.Log).Run)
-	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Board: board, Desk: w.relayDesk(asker)}, func(h http.Handler) http.Handler { return h })
+	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Root: root, Board: board, Desk: w.relayDesk(asker)}, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.

@@ -66,7 +66,7 @@ func publishes(ts *testscript.TestScript, _ bool, _ []string) {
 		if err != nil {
 			return err
 		}
-		_, err = store.AddFeedKeys(context.Background(), 1, signed, db.Act{User: "test"})
+		_, err = store.OfferKeySet(context.Background(), signed, db.Act{User: "test"})
 		return err
 	})
 }

@@ -19,11 +19,17 @@ type Feed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
 	// origin. All that is believed of the feed, and that a permanent revocation was
-	// wrong, is believed for this key. Where there is
-	// no feed it stands alone: a site reads the key sets in the master's database then.
+	// wrong, is believed for this key. Where there is no feed it stands alone: a site
+	// reads the key sets in the master's database then, and the master takes those that
+	// staff brings.
 	Root string `yaml:"root"`
 	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
 	KeyFile string `yaml:"key_file"`
+	// State is a file that holds the checkpoint that was signed last: /var/lib/ocspsyncd/feed-last,
+	// in a folder that only ocspsyncd may write. What stands in the database and does not
+	// continue it is not signed on, so that nobody who writes there makes this master
+	// sign two histories. Required at the master; on a new machine it begins empty.
+	State string `yaml:"state"`
 	// NextKeyFile holds the key that takes over once the key set names it and its
 	// time has come. Role master only; empty: no rotation is prepared.
 	NextKeyFile string `yaml:"next_key_file"`
@@ -101,6 +107,9 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	if _, err := f.root(); err != nil {
 		report("feed.root", err.Error())
 	}
+	if role == roleMaster && f.rootAlone() {
+		return
+	}
 	if f.TLSKeyFile == "" {
 		report("feed.tls_key_file", "is missing: ocspctl key pin makes it")
 	}
@@ -122,6 +131,7 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 		}
 	}
 	only(roleMaster, "key_file", f.KeyFile != "")
+	only(roleMaster, "state", f.State != "")
 	only(roleMaster, "next_key_file", f.NextKeyFile != "")
 	only(roleMaster, "answer_key_file", f.AnswerKeyFile != "")
 	only(roleSite, "ask_socket", f.AskSocket != "")
@@ -136,6 +146,8 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 	switch {
 	case role == roleMaster && f.KeyFile == "":
 		report("feed.key_file", "is missing: ocspctl feed key generate makes it")
+	case role == roleMaster && f.State == "":
+		report("feed.state", "is missing: /var/lib/ocspsyncd/feed-last, in a folder that only ocspsyncd may write")
 	case role == roleSite && len(f.Sources) == 0:
 		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
 	}

@@ -33,6 +33,11 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 	watch := watchdog.New(watchdog.Config{Store: w.store, Log: w.env.Log, Metrics: watchdog.NewMetrics(w.registry)})
 	w.plan.AddWorker("watchdog", watch.Run)
 	troubles := func() []string { return nil }
+	if w.cfg.Feed.given() {
+		if err := w.offers(); err != nil {
+			return nil, err
+		}
+	}
 	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
 		var err error
 		if troubles, err = w.publish(ctx); err != nil {

@@ -186,6 +186,9 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 // meet takes up what a look says besides its rows.
 func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapshot, verdict) {
 	x.clock = clockDoubt(l)
+	if x.cfg.Doubt != nil && x.clock == "" {
+		x.clock = x.cfg.Doubt()
+	}
 	if l.Barred != "" {
 		x.clock = "barred: " + l.Barred
 	}

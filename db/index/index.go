@@ -55,6 +55,8 @@ type Config struct {
 	// root that this process pins. Nil: none is pinned. The head's word counts for its
 	// age then, and no correction is believed.
 	Trust func(keys []byte) (Trust, error)
+	// Doubt says what else speaks against the copy, at each look; empty: nothing. May be nil.
+	Doubt func() string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }

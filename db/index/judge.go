@@ -52,18 +52,18 @@ type snapshot struct {
 }
 
 // judgeEarly finds what speaks against a snapshot before its rows are read.
-func (f *follower) judgeEarly(l *db.Look) verdict {
+func (x *Index) judgeEarly(l *db.Look) verdict {
 	h := l.Head
 	switch {
-	case f.signed.differs(h):
+	case x.signed.differs(h):
 		return verdict{kind: forged, text: fmt.Sprintf("divergence: the head at position %d is not what was signed", h.Position)}
 	case l.SynchronousCommit == "off":
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
 	case l.Parallel:
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
-	case h.Epoch < f.held.Epoch || (h.Epoch == f.held.Epoch && h.Position < f.held.Position):
+	case h.Epoch < x.held.Epoch || (h.Epoch == x.held.Epoch && h.Position < x.reached()):
 		return verdict{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
-			h.Epoch, h.Position, f.held.Epoch, f.held.Position)}
+			h.Epoch, h.Position, x.held.Epoch, x.held.Position)}
 	}
 	return verdict{}
 }

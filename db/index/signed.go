@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -50,7 +51,7 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 			return
 		}
 		s.trust, s.fault = trust, ""
-		s.judgeAgain()
+		x.judgeAgain()
 		x.judged = nil
 	}
 	note := l.SignedNote
@@ -59,6 +60,9 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 	}
 	s.note = note
 	head, err := s.trust.Checkpoint(note)
+	if err == nil {
+		err = s.goesBack(head)
+	}
 	if err != nil {
 		x.faulty(ctx, err)
 		return
@@ -78,8 +82,10 @@ func (x *Index) faulty(ctx context.Context, err error) {
 }
 
 // judgeAgain forgets the checkpoints that the newest key set does not admit. What was
-// answered by them stands, and ages, until there is another.
-func (s *signed) judgeAgain() {
+// answered by them stands, and ages from now on, until there is another.
+func (x *Index) judgeAgain() {
+	s := &x.signed
+	before := len(s.heads)
 	s.heads = slices.DeleteFunc(s.heads, func(v vouch) bool {
 		if s.trust.Checkpoint == nil {
 			return true
@@ -87,6 +93,39 @@ func (s *signed) judgeAgain() {
 		_, err := s.trust.Checkpoint(v.note)
 		return err != nil
 	})
+	stands := slices.ContainsFunc(s.heads, func(v vouch) bool { return v.Epoch == x.held.Epoch && v.Position >= x.held.Position })
+	if len(s.heads) == before || stands {
+		return
+	}
+	s.ahead = 0
+	if now := x.cfg.Now(); x.held.AsOf.After(now) { // what was said of a time to come
+		x.held.AsOf = now
+	}
+}
+
+// reached is the position that no later snapshot may fall behind: the adopted one, as far
+// as a checkpoint that the newest key set admits vouches for it.
+func (x *Index) reached() int64 {
+	if !x.wantsCheckpoint() {
+		return x.held.Position
+	}
+	var most int64
+	for _, v := range x.signed.heads {
+		if v.Epoch == x.held.Epoch {
+			most = max(most, min(v.Position, x.held.Position))
+		}
+	}
+	return most
+}
+
+// goesBack refuses a checkpoint with a shorter audit than one of its epoch had before.
+func (s *signed) goesBack(h db.Head) error {
+	for _, v := range s.heads {
+		if v.Epoch == h.Epoch && v.Position <= h.Position && !h.AsOf.Before(v.AsOf) && h.AuditCount < v.AuditCount {
+			return fmt.Errorf("its audit has %d entries, it had %d", h.AuditCount, v.AuditCount)
+		}
+	}
+	return nil
 }
 
 // wantsCheckpoint says whether the copy is believed no fresher than a checkpoint says.

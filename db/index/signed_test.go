@@ -3,6 +3,7 @@ package index_test
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,14 @@ func trust(keys []byte) (index.Trust, error) {
 		believed.Checkpoint = func(signed []byte) (db.Head, error) {
 			h, err := openHead(signed)
 			if err == nil && h.AuditCount != 2 {
+				err = errors.New("the checkpoint is signed by a banned key")
+			}
+			return h, err
+		}
+	case "ban": // of a key that vouched for a far position
+		believed.Checkpoint = func(signed []byte) (db.Head, error) {
+			h, err := openHead(signed)
+			if err == nil && h.Position == far {
 				err = errors.New("the checkpoint is signed by a banned key")
 			}
 			return h, err
@@ -57,7 +66,7 @@ func (s *site) signs(keys string, how func(*db.Head)) db.Head {
 
 func (s *site) keeps(note, keys string) {
 	s.t.Helper()
-	const sql = `with k as (insert into feed_keys values (1, $2) on conflict (number) do update set note = excluded.note)
+	const sql = `with k as (insert into feed_keys (number, note) select coalesce(max(number), 0) + 1, $2 from feed_keys on conflict (hash) do update set number = excluded.number)
 		insert into feed_checkpoint values (1, 1, 1, 1, now(), $1) on conflict (id) do update set note = excluded.note`
 	if _, err := s.pool.Exec(s.t.Context(), sql, []byte(note), []byte(keys)); err != nil {
 		s.t.Fatal(err)
@@ -194,4 +203,40 @@ func TestANewKeySetJudgesCheckpointsAgain(t *testing.T) {
 	}
 	next := s.signs("next keys", func(h *db.Head) { h.AuditCount = 2 })
 	c.eventually("the next key's", func() bool { return c.Horizon().AsOf.Equal(next.AsOf) })
+}
+
+const far = int64(1) << 62
+
+// A thief's checkpoint vouched for a far position, with a time to come and a long audit.
+// Once a key set bans his key none of it counts: the copy ages from then on, answers on,
+// and goes back to where the master is.
+func TestBanTakesBackWhatIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.signs("good keys", as)
+	c := judging(t, s)
+	c.eventually("ready", func() bool { return c.Ready() == nil })
+	s.tx("update feed_head set position = " + strconv.FormatInt(far, 10) + ", audit_count = " + strconv.FormatInt(far, 10) + ", as_of = as_of + interval '4 minutes'")
+	s.signs("good keys", as)
+	c.eventually("led astray", func() bool { return c.Ready() == nil && c.Horizon().Position == far })
+	s.keeps("{}", "ban")
+	c.eventually("the ban", func() bool { return !c.Horizon().AsOf.After(time.Now()) })
+	frozen := c.Horizon()
+	if frozen.Doubt != "" {
+		t.Errorf("a ban ends the answers: %s", frozen.Doubt)
+	}
+	s.tx("update feed_head set as_of = as_of + interval '1 hour'")
+	s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle, "update feed_head set position = 7, audit_count = 9, as_of = now()")
+	c.eventually("the master's position", func() bool { return c.Horizon().Position == 7 })
+	if got := c.Horizon(); got.Doubt != "" || got.AsOf.After(frozen.AsOf) {
+		t.Errorf("the horizon is %+v, it was frozen at %v", got, frozen.AsOf)
+	}
+	signed := s.signs("ban", as)
+	c.eventually("vouched for again", func() bool { return c.Horizon().AsOf.Equal(signed.AsOf) && c.Ready() == nil })
+	// The next one may not be led back.
+	s.signs("ban", func(h *db.Head) { h.AuditCount--; h.AsOf = h.AsOf.Add(time.Minute) })
+	c.eventually("a shorter audit refused", func() bool { return strings.Contains(c.log.String(), "its audit has 8 entries, it had 9") })
+	if got := c.Horizon().AsOf; !got.Equal(signed.AsOf) {
+		t.Errorf("a checkpoint with a shorter audit counts: %v", got)
+	}
 }

@@ -100,6 +100,8 @@ admin: {{quote .Admin}}
 {{template "peer" .Feed}}
 {{- if .Feed.Listen}}
   key_file: {{quote .Feed.Key}}
+  # What was signed last, outside the database.
+  state: {{quote .Feed.State}}
 {{- with .Feed.Answer}}
   # Answers sites that ask for what was just issued.
   answer_key_file: {{quote .}}

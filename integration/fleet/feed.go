@@ -155,7 +155,7 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 type feedView struct {
 	Root, Key, TLSKey, Listen string
 	Answer, Ask               string // key file, socket; empty: none
-	State                     string // of a site's ocspd
+	State                     string // of a site's ocspd, or of the master's ocspsyncd
 	Sources                   []sourceView
 	Peers                     []peerView
 }
@@ -230,5 +230,5 @@ func (f *Fleet) masterFeed() *feedView {
 	if !o.hasFeed() {
 		return &feedView{Root: f.trust.root}
 	}
-	return &feedView{Root: f.trust.root, Key: f.trust.key, Answer: f.trust.answer, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
+	return &feedView{Root: f.trust.root, Key: f.trust.key, State: filepath.Join(o.etc("master"), "feed-last"), Answer: f.trust.answer, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
 }

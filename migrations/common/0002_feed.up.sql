@@ -28,27 +28,30 @@ create table ocsp_internal.feed_checkpoint (
   note     bytea not null
 );
 
--- Key sets as the root signed them.
+-- Key sets as the root signed them. The number is who stored it word for it: a reader
+-- takes the highest that the root vouches for, so that no other one is in the way.
 create table ocsp_internal.feed_keys (
-  number bigint primary key check (number > 0),
-  note   bytea not null
+  number bigint not null check (number > 0),
+  note   bytea not null,
+  hash   bytea primary key generated always as (sha256(note)) stored
 );
 
+-- Of two of one position the later one counts: its key is believed.
 create table ocsp_internal.snapshot (
+  id       bigint generated always as identity primary key,
   epoch    bigint not null,
   position bigint not null,
   note     bytea not null,  -- the manifest, signed
   octets   bigint not null,
-  made_at  timestamptz not null default clock_timestamp(),
-  primary key (epoch, position)
+  made_at  timestamptz not null default clock_timestamp()
 );
+create index snapshot_place on ocsp_internal.snapshot (epoch, position, id);
 
 create table ocsp_internal.snapshot_chunk (
-  epoch    bigint not null,
-  position bigint not null,
+  snapshot bigint not null,
   i        int not null,
   body     bytea not null,
-  primary key (epoch, position, i)
+  primary key (snapshot, i)
 );
 alter table ocsp_internal.snapshot_chunk alter body set storage external;
 

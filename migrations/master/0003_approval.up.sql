@@ -41,7 +41,7 @@ end $$;
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url', 'db purge')),
+  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url', 'db purge', 'fork settle')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -261,7 +261,8 @@ end $$;
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
 -- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); issuer crl_url:
--- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "ended_before": "2025-01-01T00:00:00Z"}.
+-- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "ended_before": "2025-01-01T00:00:00Z"};
+-- fork settle: {"forks": [3]}, or {} for all open ones.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -278,6 +279,8 @@ begin
     filed := ocsp_internal.crl_url_filed(p_what);
   elsif p_act = 'db purge' then
     filed := ocsp_internal.purge_filed(p_what);
+  elsif p_act = 'fork settle' then
+    filed := ocsp_internal.forks_filed(p_what);
   else
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
@@ -324,6 +327,9 @@ begin
   perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
+    return;
+  elsif a.act = 'fork settle' then
+    perform ocsp_internal.forks_settle(a.what);
     return;
   end if;
   if a.act = 'db purge' then

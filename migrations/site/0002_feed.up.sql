@@ -10,7 +10,8 @@ create table ocsp_internal.feed_anchor (
   note_hash bytea not null check (octet_length(note_hash) = 32)
 );
 
--- Two signed statements that contradict each other, for people to judge.
+-- Two signed statements that contradict each other, for people to judge. They count while
+-- the newest key set admits both.
 create table ocsp_internal.feed_fork (
   id     bigint generated always as identity primary key,
   at     timestamptz not null default clock_timestamp(),
@@ -18,8 +19,10 @@ create table ocsp_internal.feed_fork (
   why    text not null,
   ours   bytea not null,
   theirs bytea not null,
-  unique (ours, theirs)
+  settled timestamptz  -- the master said that two persons have looked into it
 );
+-- What is shown against this site's own history counts once, however that goes on.
+create unique index feed_fork_once on ocsp_internal.feed_fork (sha256(theirs));
 
 reset role;
 

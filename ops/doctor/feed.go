@@ -19,7 +19,11 @@ type Feed struct {
 	Faults []string // in what is configured: the root, the TLS key
 	Pin    string   // of this site's own TLS key
 	// Keys is the key set that is kept here, as the pinned root vouches for it.
-	Keys        FeedKeys
+	Keys FeedKeys
+	// Forks are the contradictions that were found here, that count by that set, and that
+	// nobody has settled.
+	Forks       []db.Fork
+	ForksErr    error
 	StaleAfter  time.Duration // how old a checkpoint may be
 	PreferPeers bool
 	Listens     bool // it relays
@@ -59,6 +63,7 @@ func (s Site) feed(ctx context.Context, f *findings) {
 		f.fail("feed config", "ocspctl config check --daemon ocspsyncd", "%s", fault)
 	}
 	s.feedKeys(f)
+	feedForks(f, s.Feed.Forks, s.Feed.ForksErr)
 	s.feedRows(ctx, f)
 	s.feedSources(f)
 	s.feedFiles(ctx, f)
@@ -88,6 +93,17 @@ func (s Site) feedKeys(f *findings) {
 		f.warn("feed keys", fix, "the last key of set %d ends in %s", k.Number, span(k.Until.Sub(s.Now())))
 	default:
 		f.ok("feed keys", "set %d is the pinned root's, its last key ends in %s", k.Number, span(k.Until.Sub(s.Now())))
+	}
+}
+
+// feedForks tells of contradictions: a key of the master was stolen, or two masters publish.
+func feedForks(f *findings, forks []db.Fork, err error) {
+	switch {
+	case err != nil:
+		f.warn("feed forks", "use a login of group ocsp_operator", "not looked at: %v", err)
+	case len(forks) > 0:
+		f.fail("feed forks", "ask the CA's staff: ocspctl fleet status at the master; docs/feed-keys.md says how one is settled",
+			"%d: the feed says two things, both signed by keys that are believed: %s, from %s at %s", len(forks), forks[0].Why, forks[0].From, forks[0].At.Format(time.RFC3339))
 	}
 }
 

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -107,13 +108,13 @@ func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait t
 }
 
 // News waits for what is newer than seen, the newest checkpoint that this site has
-// taken, at position after. It returns nil when nothing came in time. Without seen it
-// returns the newest checkpoint at once, or as soon as it is beyond after.
-func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.Duration) (*News, error) {
+// taken, at position after, under key set keys. It returns nil when nothing came in time.
+// Without seen it returns the newest checkpoint at once, or as soon as it is beyond after.
+func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64, wait time.Duration) (*News, error) {
 	wait = min(wait, maxWait)
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
-		path += "&seen=" + Tag(seen)
+		path += "&seen=" + Tag(seen) + "&keys=" + strconv.FormatInt(keys, 10)
 		if at := asOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
 			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
 		}
@@ -131,8 +132,7 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, wait time.D
 
 // asOf is the time of a checkpoint that was verified; zero: it is none.
 func asOf(signed []byte) time.Time {
-	text, _, _ := strings.Cut(string(signed), "\n\n")
-	c, err := ParseCheckpoint(text + "\n")
+	c, err := readCheckpoint(signed)
 	if err != nil {
 		return time.Time{}
 	}
@@ -186,6 +186,11 @@ func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 // get fetches at most limit octets, at no less than the slowest pace. With a tag
 // it returns nil where nothing is new.
 func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time.Duration) (body []byte, next string, err error) {
+	return c.do(ctx, http.MethodGet, path, tag, nil, limit, wait)
+}
+
+// do sends what is not nil, and fetches the answer.
+func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, limit int, wait time.Duration) (body []byte, next string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
@@ -194,7 +199,7 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { met.Store(err == nil) },
 	})
-	request, err := http.NewRequestWithContext(traced, http.MethodGet, c.base+path, nil)
+	request, err := http.NewRequestWithContext(traced, method, c.base+path, bytes.NewReader(send))
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,10 +22,11 @@ type keyring struct {
 	set   *KeySet
 	uses  func(*KeySet) []FeedKey // those of a set that sign what is signed here
 	due   time.Time               // when the set is looked for again
+	sets  keySets
 }
 
 // keysEvery is how often the master looks for a new key set.
-const keysEvery = time.Second
+const keysEvery = 500 * time.Millisecond
 
 func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) keyring {
 	r := keyring{store: store, root: root, set: set, uses: func(k *KeySet) []FeedKey { return k.Keys }}
@@ -36,25 +38,25 @@ func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) 
 	return r
 }
 
-// renew takes a newer key set that was stored and that the root signed. It says
+// renew takes a newer key set that was stored and that the root signed: the highest of
+// those that follow the one in force. What else is stored blocks nothing. It says
 // whether there was one.
 func (r *keyring) renew(ctx context.Context, now time.Time) (bool, error) {
 	if r.root == nil || now.Before(r.due) {
 		return false, nil
 	}
-	number, signed, err := r.store.FeedKeys(ctx)
-	if err != nil || number <= r.set.Number {
-		r.due = now.Add(keysEvery)
+	set, _, err := r.sets.newest(ctx, r.store, r.set.Origin, r.root)
+	if errors.Is(err, db.ErrNotSealed) || errors.Is(err, ErrForged) || errors.Is(err, ErrForm) {
+		err = nil // none that counts
+	}
+	if err != nil {
 		return false, err
 	}
-	set, err := OpenKeySet(signed, r.set.Origin, r.root)
-	if err != nil {
-		return false, fmt.Errorf("key set %d, which is stored here: %w", number, err)
+	r.due = now.Add(keysEvery)
+	if set == nil || set.Follows(r.set) != nil {
+		return false, nil
 	}
-	if set.Number != number {
-		return false, fmt.Errorf("key set %d is stored here as number %d: %w", set.Number, number, ErrForged)
-	}
-	r.set, r.due = set, now.Add(keysEvery)
+	r.set = set
 	return true, nil
 }
 
@@ -68,7 +70,7 @@ func (r *keyring) entry(key *Key) *FeedKey {
 		return nil
 	}
 	for _, named := range r.uses(r.set) {
-		if named.Verifier == key.Verifier() {
+		if named.Verifier == key.Verifier() && named.Retired == nil {
 			return &named
 		}
 	}

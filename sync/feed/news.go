@@ -162,7 +162,8 @@ func openNews(body, seen []byte) (*News, error) {
 
 // news is the long poll of a follower: it waits for a position beyond after=P, or a
 // checkpoint that came here after the one that seen=TAG names; where that is unknown,
-// for one that is newer than at=T.
+// for one that is newer than at=T. One under a newer key set than keys=N is news in any
+// case: what the guest has seen may count for nothing by it.
 func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	after, wait, ok := s.poll(w, r)
 	if !ok {
@@ -174,8 +175,14 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		at = math.MaxInt64
 	}
+	keys, err := strconv.ParseInt(r.URL.Query().Get("keys"), 10, 64)
+	if err != nil {
+		keys = math.MaxInt64
+	}
 	news := func(n db.FeedNote) bool {
 		switch {
+		case n.Note != nil && underKeys(n) > keys:
+			return true
 		case tag == "":
 			return n.Position > after
 		case known:
@@ -211,6 +218,15 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // a guest that leaves early asks again
 	}
+}
+
+// underKeys is the number of the key set that a checkpoint was signed under.
+func underKeys(n db.FeedNote) int64 {
+	c, err := readCheckpoint(n.Note)
+	if err != nil {
+		return 0
+	}
+	return c.KeySet
 }
 
 // packed is the answer for those who have seen one checkpoint and are to get another.

@@ -47,7 +47,7 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 			f.seen, f.after = recent, recentAt
 		}
 		go func() {
-			f.news, f.err = s.client.News(t.Context(), f.after, f.seen, 10*time.Second)
+			f.news, f.err = s.client.News(t.Context(), f.after, f.seen, 1, 10*time.Second)
 			done <- struct{}{}
 		}()
 	}
@@ -90,10 +90,10 @@ func TestNewsForWhoSawWhatWasPassedOver(t *testing.T) {
 		return db.FeedNote{Epoch: epoch, Position: 7, AsOf: c.AsOf, Note: signed}
 	}
 	s.board.Post(note(time.Minute))
-	if news, err := s.client.News(t.Context(), 7, note(0).Note, time.Minute); err != nil || news == nil || string(news.Note) != string(note(time.Minute).Note) {
+	if news, err := s.client.News(t.Context(), 7, note(0).Note, 1, time.Minute); err != nil || news == nil || string(news.Note) != string(note(time.Minute).Note) {
 		t.Errorf("who saw an older one gets %v, %v", news, err)
 	}
-	if news, err := s.client.News(t.Context(), 7, note(2*time.Minute).Note, 50*time.Millisecond); err != nil || news != nil {
+	if news, err := s.client.News(t.Context(), 7, note(2*time.Minute).Note, 1, 50*time.Millisecond); err != nil || news != nil {
 		t.Errorf("who saw a newer one gets %v, %v", news, err)
 	}
 }

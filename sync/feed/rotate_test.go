@@ -21,7 +21,7 @@ func (m *master) publishes(t *testing.T, set *feed.KeySet) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.sealer.KeepFeedKeys(t.Context(), set.Number, signed); err != nil {
+	if err := m.store.KeepFeedKeys(t.Context(), set.Number, signed); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -27,6 +27,10 @@ type SealerConfig struct {
 	// Root verifies newer key sets that are stored while this runs; they are taken
 	// within a second. Nil: Keys stays.
 	Root note.Verifier
+	// State is a file that holds the checkpoint that was signed last, outside the
+	// database: nothing is signed that does not continue it. Empty: that is known only
+	// while this runs.
+	State string
 	// Board is told of each checkpoint once it is stored.
 	Board *Board
 	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
@@ -65,6 +69,7 @@ type Sealer struct {
 
 	// What follows belongs to Run's goroutine.
 	ring     keyring
+	memory   *memory
 	epoch    int64
 	sealed   int64     // position of the last checkpoint
 	asOf     time.Time // of the last checkpoint
@@ -94,7 +99,11 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 		return nil, fmt.Errorf("key set %d of %s does not name the feed key %s: have the feed root sign one that does",
 			cfg.Keys.Number, cfg.Keys.Origin, cfg.Key.Verifier())
 	}
-	return &Sealer{cfg: cfg, ring: ring, trouble: trouble{text: "nothing was signed yet"}}, nil
+	memory, err := openMemory(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	return &Sealer{cfg: cfg, ring: ring, memory: memory, trouble: trouble{text: "nothing was signed yet"}}, nil
 }
 
 // Trouble says why nothing is signed; empty: all is well.
@@ -185,7 +194,9 @@ func (s *Sealer) seal(ctx context.Context) error {
 	var stored db.Sealed
 	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 		var err error
-		stored, err = s.sign(ctx, w)
+		if stored, err = s.sign(ctx, w); err == nil {
+			s.memory.tries(stored)
+		}
 		return stored, err
 	})
 	if err != nil {
@@ -196,10 +207,13 @@ func (s *Sealer) seal(ctx context.Context) error {
 	s.seen = max(s.seen, n.Position)
 	s.cfg.Metrics.signed(stored, s.cfg.Now().Sub(began))
 	s.cfg.Board.PostSegment(n, stored.Segment)
-	return nil
+	return s.memory.keep(n.Note) // a restart finds by itself what is missing there
 }
 
 func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
+	if err := s.memory.check(w.Head, w.Last, s.ring.set); err != nil {
+		return db.Sealed{}, err
+	}
 	if w.Head.Position < w.Last.Last {
 		return db.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
 			"begin a new epoch by a key set of the feed root", w.Head.Position, w.Last.Last)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/singleflight"
 
 	"ocspfleet/db"
@@ -24,6 +25,9 @@ import (
 type ServerConfig struct {
 	// Store holds the files: the master's signed ones, or those that a site verified.
 	Store *db.Store
+	// Root vouches for the key set that is shown: the one in force, whatever else is
+	// stored. Nil: the highest that is stored, in tests.
+	Root note.Verifier
 	// Board shows the newest checkpoint.
 	Board *Board
 	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
@@ -31,6 +35,9 @@ type ServerConfig struct {
 	Guests *Guests
 	// Desk answers questions for one serial; nil: nobody does here.
 	Desk *Desk
+	// Forks takes the evidence of contradictions that sites found; nil: this is not the
+	// master.
+	Forks *ForkDesk
 	// Clock is the master's, by which sites judge their own; nil: this is not the master.
 	Clock func(context.Context) (time.Time, error)
 	// Public lets shared caches (a CDN) keep segments and snapshots.
@@ -76,6 +83,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Desk != nil {
 		r.Get("/feed/ask", s.ask)
 	}
+	if cfg.Forks != nil {
+		r.Post("/feed/fork", s.fork)
+	}
 	if cfg.Clock != nil {
 		r.Get("/feed/clock", s.clock)
 	}
@@ -100,7 +110,7 @@ func (s *Server) HTTP() *http.Server {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && (s.cfg.Forks == nil || r.Method != http.MethodPost || r.URL.Path != "/feed/fork") {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "a request for the feed has no body", http.StatusBadRequest)
 		return
@@ -182,8 +192,14 @@ func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedN
 }
 
 func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
-	_, note, err := s.cfg.Store.FeedKeys(r.Context())
-	s.answer(w, r, file{body: note, text: true}, err)
+	var signed []byte
+	var err error
+	if s.cfg.Root == nil {
+		_, signed, err = s.cfg.Store.FeedKeys(r.Context())
+	} else {
+		_, signed, err = StoredKeySet(r.Context(), s.cfg.Store, s.cfg.Root.Name(), s.cfg.Root)
+	}
+	s.answer(w, r, file{body: signed, text: true}, err)
 }
 
 // checkpoint is a long poll: with after=P it waits for a position beyond P, with

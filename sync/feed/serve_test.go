@@ -65,7 +65,7 @@ func newServed(tb testing.TB) *served {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := s.sealer.KeepFeedKeys(tb.Context(), 1, note); err != nil {
+	if err := s.store.KeepFeedKeys(tb.Context(), 1, note); err != nil {
 		tb.Fatal(err)
 	}
 	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})

@@ -18,25 +18,22 @@ func (s *Subscription) takeKeys(ctx context.Context) {
 		return
 	}
 	for _, from := range []*db.Store{s.cfg.Local, s.cfg.Master.Store} {
-		number, signed, err := from.FeedKeys(ctx)
-		if errors.Is(err, db.ErrNotSealed) || err == nil && s.keys != nil && number <= s.keys.Number {
+		set, signed, err := feed.StoredKeySet(ctx, from, root.Name(), root)
+		if errors.Is(err, db.ErrNotSealed) || err == nil && errors.Is(set.Follows(s.keys), feed.ErrReplaced) {
 			continue
 		}
-		var set *feed.KeySet
 		if err == nil {
-			set, err = feed.OpenKeySet(signed, root.Name(), root)
+			err = set.Follows(s.keys)
 		}
 		if err == nil && from != s.cfg.Local {
 			err = s.cfg.Local.KeepFeedKeys(ctx, set.Number, signed)
 		}
 		if err != nil {
-			s.cfg.Log.ErrorContext(ctx, "key set not taken", slog.Int64("number", number), slog.String("error", err.Error()))
+			s.cfg.Log.ErrorContext(ctx, "key set not taken", slog.String("error", err.Error()))
 			continue
 		}
-		if s.keys == nil || set.Number > s.keys.Number {
-			s.keys = set
-			s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", set.Number), slog.Int("banned", len(set.Banned)))
-		}
+		s.keys = set
+		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", set.Number), slog.Int("banned", len(set.Banned)))
 	}
 }
 

@@ -78,11 +78,7 @@ type fetched struct {
 // fetch asks the sources in turn, the next one where one failed or is slow, and takes
 // the first answer that is verified.
 func (a *Asker) fetch(ctx context.Context, sources []*feed.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
-	_, keys, err := a.cfg.Store.FeedKeys(ctx)
-	if err != nil {
-		return nil, nil, local(err)
-	}
-	set, err := feed.OpenKeySet(keys, a.cfg.Origin, a.cfg.Root)
+	set, keys, err := feed.StoredKeySet(ctx, a.cfg.Store, a.cfg.Origin, a.cfg.Root)
 	if err != nil {
 		return nil, nil, local(err)
 	}

@@ -69,6 +69,7 @@ func FaultOf(err error) Fault {
 		{ErrGap, Gap},
 		{db.ErrNotSealed, Gap},
 		{db.ErrDiverged, Forged},
+		{feed.ErrOlderEpoch, Rollback},
 		{feed.ErrForged, Forged},
 		{feed.ErrNewerKeys, Forged},
 		{feed.ErrEpoch, Forged},

@@ -55,8 +55,27 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 	return nil
 }
 
+// goesBack says why a checkpoint cannot come after the one that was taken last: within
+// an epoch the audit grows, and what lies beyond a position was not there yet at its time.
+func (p *Puller) goesBack(c *feed.Checkpoint) error {
+	s := p.stood
+	switch {
+	case s == nil || s.Epoch != c.Epoch || c.Position < s.Position:
+	case c.Position > s.Position && c.AsOf.Before(s.AsOf):
+		return fmt.Errorf("%w: position %d is of %s, at %s there was nothing beyond %d", ErrRollback, c.Position, stamp(c.AsOf), stamp(s.AsOf), s.Position)
+	case !c.AsOf.Before(s.AsOf) && c.AuditCount < s.AuditCount:
+		return fmt.Errorf("%w: an audit of %d entries, it had %d", ErrRollback, c.AuditCount, s.AuditCount)
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
 // judge compares a checkpoint with what the copy stands on.
 func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+	if err := p.goesBack(c); err != nil {
+		return err
+	}
 	have := p.copy.Anchor
 	if !p.copy.Anchored || have.Epoch != c.Epoch {
 		if p.copy.Seeded && c.Epoch < p.copy.Head.Epoch {
@@ -66,7 +85,8 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 	}
 	switch {
 	case c.Number < have.Number:
-		if stored, err := p.cfg.Store.FeedSegment(ctx, c.Epoch, c.Number); err == nil && c.Segment != feed.Hash(stored.Hash) {
+		stored, err := p.cfg.Store.FeedSegment(ctx, c.Epoch, c.Number)
+		if err == nil && c.Segment != feed.Hash(stored.Hash) && p.admits(stored.Note) {
 			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
 		}
 		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
@@ -94,11 +114,23 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 	return nil
 }
 
-// fork keeps both statements and leaves the source; the copy stays.
+// admits says whether a note that is kept here counts by the newest key set.
+func (p *Puller) admits(signed []byte) bool {
+	_, err := p.keys.OpenCheckpoint(signed)
+	return err == nil
+}
+
+// fork keeps both statements and leaves the source; the copy stays. Where the newest key
+// set does not admit what the copy stands on, that is no fork: the copy is seeded anew.
 func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs []byte) error {
 	ours, err := p.cfg.Store.FeedNote(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, db.ErrNotSealed) {
 		return local(err)
+	}
+	if err != nil || !p.admits(ours.Note) {
+		p.cleansed = false
+		p.taint(ctx, why+", and no key that is believed signed the one here")
+		return fmt.Errorf("%w: %s", ErrGap, p.diverged)
 	}
 	return p.forkAt(ctx, from, why, ours.Note, theirs)
 }
@@ -107,6 +139,7 @@ func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours
 	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
 		return local(err)
 	}
+	p.wakeReport()
 	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
 }
 
@@ -141,6 +174,9 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 	if err != nil {
 		return false, err
 	}
+	if err := p.goesBack(c); err != nil {
+		return false, err
+	}
 	have := p.copy.Anchor
 	switch {
 	case segment.Number != number || c.Epoch != have.Epoch:
@@ -163,7 +199,7 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 			Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
 		},
 	}
-	if err := p.take(ctx, step); err != nil || p.reseed != "" {
+	if err := p.take(ctx, step, c); err != nil || p.reseed != "" {
 		return false, err
 	}
 	return true, nil
@@ -185,11 +221,11 @@ func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpo
 	return p.take(ctx, db.FeedStep{
 		Head: next, PurgeBefore: c.PurgeBefore,
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed},
-	})
+	}, c)
 }
 
 // take applies a step. A copy that is not what was signed is seeded anew.
-func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
+func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	p.current = false // it may fail and yet be persisted
@@ -206,6 +242,9 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep) error {
 		return local(err)
 	}
 	p.copy, p.current = stored, true
+	if p.stood == nil || p.stood.Epoch != c.Epoch || !c.AsOf.Before(p.stood.AsOf) {
+		p.stood = c
+	}
 	p.cfg.Metrics.took(step)
 	p.cfg.Metrics.stands(p.copy.Head)
 	p.cfg.Board.PostSegment(step.Note, step.Segment)
@@ -269,7 +308,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 	default:
 		return local(err)
 	}
-	p.reseed, p.diverged, p.tainted, p.cleansed = "", "", false, true
+	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, &s.Checkpoint
 	p.cfg.Metrics.seeded()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
 		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))

@@ -49,17 +49,15 @@ const (
 
 // loadKeys reads the newest key set that this site has verified.
 func (p *Puller) loadKeys(ctx context.Context) error {
-	_, signed, err := p.cfg.Store.FeedKeys(ctx)
-	if errors.Is(err, db.ErrNotSealed) {
+	k, _, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
+	switch {
+	case errors.Is(err, db.ErrNotSealed):
 		return nil // the first source brings one
-	}
-	if err != nil {
-		return err
-	}
-	k, err := feed.OpenKeySet(signed, p.cfg.Origin, p.cfg.Root)
-	if err != nil {
+	case errors.Is(err, feed.ErrForged), errors.Is(err, feed.ErrForm):
 		p.cfg.Log.ErrorContext(ctx, "stored key set is not believed", slog.String("error", err.Error()))
 		return nil
+	case err != nil:
+		return err
 	}
 	p.keys = k
 	p.cfg.Metrics.keys(k.Number)
@@ -91,11 +89,15 @@ func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	if p.keys != nil && k.Number <= p.keys.Number {
+	err = k.Follows(p.keys)
+	switch {
+	case errors.Is(err, feed.ErrReplaced):
 		if k.Number == p.keys.Number && k.Text() != p.keys.Text() {
 			return p.forkedKeys(ctx, from, signed)
 		}
 		return nil
+	case err != nil:
+		return err
 	}
 	if err := p.cfg.Store.KeepFeedKeys(ctx, k.Number, signed); err != nil {
 		return local(err)
@@ -104,15 +106,30 @@ func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
 	p.keys = k
 	p.cfg.Metrics.keys(k.Number)
 	p.cleansed = false
+	return local(p.rejudge(ctx))
+}
+
+// rejudge judges what this site remembers by the newest key set. A position, a time or
+// an audit count is a measure for what comes only while a key that the set admits has
+// signed it.
+func (p *Puller) rejudge(ctx context.Context) error {
+	p.stood = nil
 	n, err := p.cfg.Store.FeedNote(ctx)
 	if errors.Is(err, db.ErrNotSealed) {
 		return nil
 	}
 	if err != nil {
-		return local(err)
+		return err
 	}
-	if k.Bans(n.Note) {
-		p.taint(ctx)
+	c, err := p.keys.OpenCheckpoint(n.Note)
+	switch {
+	case err == nil:
+		p.stood = c
+	case errors.Is(err, feed.ErrEpoch): // a new history begins: all comes anew
+	case errors.Is(err, feed.ErrUnknownKey) && !p.keys.Bans(n.Note): // its key is not named any more
+		p.cfg.Board.Clear()
+	default:
+		p.taint(ctx, "what the copy stands on was signed by a key that is banned, or beyond what its key is believed for")
 	}
 	return nil
 }
@@ -120,25 +137,26 @@ func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
 // forkedKeys keeps two sets of one number, which the root alone can have signed.
 func (p *Puller) forkedKeys(ctx context.Context, from *feed.Client, theirs []byte) error {
 	why := fmt.Sprintf("two key sets of number %d", p.keys.Number)
-	_, ours, err := p.cfg.Store.FeedKeys(ctx)
+	_, ours, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
 	if err == nil {
 		err = p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs)
 	}
 	if err != nil {
 		return local(err)
 	}
+	p.wakeReport()
 	return fmt.Errorf("%w: %s", ErrFork, why)
 }
 
-// taint says that the copy stands on the word of a key that is banned now: it is
-// seeded anew from what another key signed, and answers on until then.
-func (p *Puller) taint(ctx context.Context) {
+// taint says that the copy stands on what the newest key set does not admit, as the
+// word of a key that is banned: it is seeded anew, and answers on until then.
+func (p *Puller) taint(ctx context.Context, why string) {
 	if p.cleansed {
 		return
 	}
 	told := p.tainted
-	p.tainted = true
-	p.diverged = "what the copy stands on was signed by a key that is banned"
+	p.tainted, p.stood = true, nil
+	p.diverged = why
 	p.cfg.Board.Clear()
 	p.forgetAll()
 	if told {

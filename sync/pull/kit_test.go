@@ -114,6 +114,21 @@ func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, 
 	if master {
 		cfg.Clock = store.Clock
 	}
+	return listenOn(tb, l, cfg, guests, id, guest, wrap, master)
+}
+
+// listensAs serves as the master does.
+func listensAs(tb testing.TB, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity) *feed.Client {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return listenOn(tb, l, cfg, guests, id, guest, nil, true)
+}
+
+func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+	tb.Helper()
 	server := feed.NewServer(cfg).HTTP()
 	if wrap != nil {
 		server.Handler = wrap(server.Handler)

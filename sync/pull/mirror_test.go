@@ -85,7 +85,7 @@ func TestMirrorKeepsEvidenceOfAFork(t *testing.T) {
 	board.Post(db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed})
 	p, _ := s.pulls(t, m, mirroring, serve(t, m.store, board, s.id, nil))
 	awaitTrouble(t, p, pull.ErrFork)
-	if n, err := s.store.Forks(t.Context()); err != nil || n != 1 {
-		t.Errorf("%d pieces of evidence, %v", n, err)
+	if n, err := s.store.Forks(t.Context()); err != nil || len(n) != 1 {
+		t.Errorf("%d pieces of evidence, %v", len(n), err)
 	}
 }

@@ -95,6 +95,7 @@ type Puller struct {
 	lookForKeys atomic.Int32 // and for a look for keys
 	near        atomic.Bool  // the master is being asked for news
 	bar         bar
+	forked      chan struct{} // there is new evidence for the master
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet
@@ -109,12 +110,15 @@ type Puller struct {
 	diverged   string
 	recountDue time.Time
 	keysDue    time.Time // when the key set is asked for though nothing needs it
-	tainted    bool      // what the copy stands on was signed by a banned key
-	cleansed   bool      // the copy was seeded since it stood on a banned key's word
-	sources    []source
-	pair       pair
-	seedBy     time.Time             // until when a copy is waited for, before the master is asked; zero: none is
-	sent       map[int64]feed.Sealed // segments that came with the news, by number
+	tainted    bool      // what the copy stands on is not admitted by the key set
+	// stood is the newest checkpoint, or the manifest of a seed, that was taken: what
+	// comes must not go back behind it. Nil: there is none that the newest key set admits.
+	stood    *feed.Checkpoint
+	cleansed bool // the copy was seeded since it stood on a banned key's word
+	sources  []source
+	pair     pair
+	seedBy   time.Time             // until when a copy is waited for, before the master is asked; zero: none is
+	sent     map[int64]feed.Sealed // segments that came with the news, by number
 }
 
 // State is what a Puller is doing, for /readyz.
@@ -147,7 +151,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Board == nil {
 		cfg.Board = &feed.Board{}
 	}
-	p := &Puller{cfg: cfg, state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{cfg: cfg, forked: make(chan struct{}, 1), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -166,6 +170,7 @@ func (p *Puller) State() State {
 func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.visits(ctx) })
+	visiting.Go(func() { p.reports(ctx) })
 	defer visiting.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -226,21 +231,17 @@ func (p *Puller) load(ctx context.Context) error {
 			return err
 		}
 	}
-	if !p.copy.Anchored || p.cfg.Board.Newest().Note != nil {
+	if !p.copy.Anchored || p.stood != nil && p.cfg.Board.Newest().Note != nil {
 		return nil
+	}
+	if err := p.rejudge(ctx); err != nil || p.stood == nil {
+		return err
 	}
 	n, err := p.cfg.Store.FeedNote(ctx)
-	switch {
-	case errors.Is(err, db.ErrNotSealed):
-		return nil
-	case err != nil:
-		return err
-	case p.keys.Bans(n.Note):
-		p.taint(ctx)
-	default:
+	if err == nil {
 		p.cfg.Board.Post(n)
 	}
-	return nil
+	return err
 }
 
 func (p *Puller) enter(source, trouble string) {

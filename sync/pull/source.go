@@ -152,8 +152,8 @@ func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.N
 	if seen == nil || !s.known && !paired || p.bar.is() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
-	client := s.client
-	return func(ctx context.Context) (*feed.News, error) { return client.News(ctx, after, seen, wait) }
+	client, keys := s.client, p.keys.Number
+	return func(ctx context.Context) (*feed.News, error) { return client.News(ctx, after, seen, keys, wait) }
 }
 
 // use verifies news and brings the copy there.

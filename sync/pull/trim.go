@@ -114,16 +114,20 @@ func (t *Trimmer) refresh(ctx context.Context) error {
 	if errors.Is(err, db.ErrNotSealed) {
 		return nil // nothing came yet
 	}
-	if err != nil || !need.Broken && need.Since <= max(outgrown*need.Newest.Octets, t.cfg.Least) {
-		return err
-	}
-	_, signed, err := t.cfg.Store.FeedKeys(ctx)
 	if err != nil {
 		return err
 	}
-	keys, err := feed.OpenKeySet(signed, t.cfg.Origin, t.cfg.Root)
+	keys, _, err := feed.StoredKeySet(ctx, t.cfg.Store, t.cfg.Origin, t.cfg.Root)
 	if err != nil {
 		return err
+	}
+	if need.Newest.Note != nil {
+		if _, err := keys.OpenSnapshot(need.Newest.Note); err != nil && keys.Epoch == need.Epoch {
+			need.Newest, need.Broken = db.Snapshot{}, true // nobody would take it from here
+		}
+	}
+	if !need.Broken && need.Since <= max(outgrown*need.Newest.Octets, t.cfg.Least) {
+		return nil
 	}
 	sources := slices.Clone(t.cfg.Sources)
 	if t.cfg.PreferPeers { // the master, the first, comes last

@@ -29,6 +29,9 @@ type Admin struct {
 	// Ready returns why the daemon should get no requests, nothing when it
 	// should. It does the real thing and is asked at each /readyz.
 	Ready func(context.Context) []string
+	// Forks are contradictions of the feed that stand; /readyz names them, and says 200 all
+	// the same. May be nil.
+	Forks func() []string
 	// Metrics is shown at /metrics.
 	Metrics prometheus.Gatherer
 	// Level is shown and set at /debug/loglevel.
@@ -97,6 +100,7 @@ func isLoopback(host string) bool {
 type readiness struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons,omitempty"`
+	Forks   []string `json:"forks,omitempty"`
 }
 
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +115,11 @@ func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(printable.Writer(w)).Encode(readiness{Ready: len(reasons) == 0, Reasons: reasons}) // the asker went away
+	body := readiness{Ready: len(reasons) == 0, Reasons: reasons}
+	if a.Forks != nil {
+		body.Forks = a.Forks()
+	}
+	_ = json.NewEncoder(printable.Writer(w)).Encode(body) // the asker went away
 }
 
 func (a *Admin) showLevel(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// What on_fork may say.
+const (
+	forkAge      = "age"
+	forkStopGood = "stop_good"
+)
+
+// forkEvery is how often the evidence is looked at.
+const forkEvery = 2 * time.Second
+
+// forkWatch knows which contradictions of the feed this site's ocspsyncd has found, that
+// count by the newest key set and that nobody has settled. Safe for concurrent use; a
+// nil one knows of none.
+type forkWatch struct {
+	store *db.Store
+	root  note.Verifier
+	stops bool // good and unknown end while there is one
+	log   *slog.Logger
+
+	mu    sync.Mutex // guards forks
+	forks []string
+}
+
+// forks is nil where no root is pinned: nobody can tell then what counts.
+func (f Feed) forks(store *db.Store, t *trusted, log *slog.Logger) *forkWatch {
+	if t == nil {
+		return nil
+	}
+	return &forkWatch{store: store, root: t.root, stops: f.OnFork == forkStopGood, log: log}
+}
+
+// Run looks until ctx ends; it returns nil then. While the database is away the last
+// look counts.
+func (w *forkWatch) Run(ctx context.Context) error {
+	if w == nil {
+		return nil
+	}
+	ticker := time.NewTicker(forkEvery)
+	defer ticker.Stop()
+	for {
+		w.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (w *forkWatch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	found, err := feed.SiteForks(ctx, w.store, w.root)
+	if err != nil {
+		return // the copy's follower tells of a database that is away
+	}
+	var forks []string
+	for _, f := range found {
+		forks = append(forks, fmt.Sprintf("%s from %s at %s", f.Why, f.From, f.At.Format(time.RFC3339)))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(forks) > len(w.forks) {
+		w.log.ErrorContext(ctx, "feed is forked: a key of the master was stolen, or two masters publish", slog.Any("forks", forks))
+	}
+	w.forks = forks
+}
+
+// Forks are the contradictions, for /readyz.
+func (w *forkWatch) Forks() []string {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.forks
+}
+
+// Doubt is what speaks against the copy, where the configuration says so.
+func (w *forkWatch) Doubt() string {
+	if forks := w.Forks(); len(forks) > 0 && w.stops {
+		return fmt.Sprintf("feed: %d forks (feed.on_fork is %s): %s", len(forks), forkStopGood, forks[0])
+	}
+	return ""
+}

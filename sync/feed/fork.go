@@ -1,0 +1,218 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// ForkVerdict is what the newest key set makes of two statements that a site found to
+// contradict each other.
+type ForkVerdict string
+
+const (
+	// ForkProven: keys of the set signed both, and they contradict each other, or the
+	// history of this master. A key was stolen, or two masters publish.
+	ForkProven ForkVerdict = "proven"
+	// ForkClaimed: the statements do not show it; it is the site's word.
+	ForkClaimed ForkVerdict = "claimed"
+	// ForkOver: a key that signed one of them is banned, or its epoch is over.
+	ForkOver ForkVerdict = "over"
+)
+
+// JudgedFork is a contradiction, and what it is by the newest key set.
+type JudgedFork struct {
+	db.Fork
+	Verdict ForkVerdict
+}
+
+// statement opens a checkpoint or a snapshot's manifest.
+func (k *KeySet) statement(signed []byte) (*Checkpoint, error) {
+	c, err := k.OpenCheckpoint(signed)
+	if err == nil {
+		return c, nil
+	}
+	if s, wrong := k.OpenSnapshot(signed); wrong == nil {
+		return &s.Checkpoint, nil
+	}
+	return nil, err
+}
+
+// twoSets says whether these are two key sets of the number in force, which the root
+// alone can have signed: a higher one ends that.
+func (k *KeySet) twoSets(root note.Verifier, ours, theirs []byte) bool {
+	a, err := OpenKeySet(ours, k.Origin, root)
+	b, err2 := OpenKeySet(theirs, k.Origin, root)
+	return err == nil && err2 == nil && a.Number == k.Number && b.Number == k.Number && a.Text() != b.Text()
+}
+
+// Forked says whether a contradiction that a site found counts: the set admits both
+// statements now.
+func (k *KeySet) Forked(root note.Verifier, f db.Fork) bool {
+	_, err := k.statement(f.Ours)
+	_, err2 := k.statement(f.Theirs)
+	return err == nil && err2 == nil || k.twoSets(root, f.Ours, f.Theirs)
+}
+
+// contradict says how two statements of one epoch cannot both be true; empty: they can.
+func contradict(a, b *Checkpoint) string {
+	if a.Position > b.Position || a.Position == b.Position && a.AsOf.After(b.AsOf) {
+		a, b = b, a
+	}
+	switch {
+	case a.Epoch != b.Epoch:
+	case a.Number == b.Number && a.Segment != b.Segment:
+		return "two segments of one number"
+	case a.Position == b.Position && !slices.Equal(a.Tallies, b.Tallies):
+		return "two contents of one position"
+	case a.AuditCount == b.AuditCount && a.AuditHash != b.AuditHash:
+		return "two audits of one length"
+	case b.AsOf.Before(a.AsOf):
+		return "a position that comes after another, and is older"
+	case b.AuditCount < a.AuditCount:
+		return "an audit that goes back"
+	}
+	return ""
+}
+
+// judgeFork is what the master makes of what a site hands in; foreign says that a
+// statement is surely not one of this master's history.
+func (k *KeySet) judgeFork(root note.Verifier, f db.Fork, foreign func(*Checkpoint) (bool, error)) (ForkVerdict, error) {
+	if k.twoSets(root, f.Ours, f.Theirs) {
+		return ForkProven, nil
+	}
+	ours, err := k.statement(f.Ours)
+	theirs, err2 := k.statement(f.Theirs)
+	switch {
+	case k.Bans(f.Ours), k.Bans(f.Theirs), errors.Is(err, ErrEpoch), errors.Is(err2, ErrEpoch):
+		return ForkOver, nil
+	case err != nil, err2 != nil:
+		return ForkClaimed, nil
+	case contradict(ours, theirs) != "":
+		return ForkProven, nil
+	}
+	for _, c := range []*Checkpoint{ours, theirs} {
+		if is, err := foreign(c); is || err != nil {
+			return ForkProven, err
+		}
+	}
+	return ForkClaimed, nil
+}
+
+// MasterForks judges what sites have handed to the master and nobody has settled.
+func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]JudgedFork, error) {
+	forks, err := store.ReportedForks(ctx)
+	if err != nil || len(forks) == 0 {
+		return nil, err
+	}
+	set, _, err := StoredKeySet(ctx, store, root.Name(), root)
+	if err != nil {
+		return nil, err
+	}
+	var judged []JudgedFork
+	for _, f := range forks {
+		verdict, err := set.judgeFork(root, f, func(c *Checkpoint) (bool, error) { return foreign(ctx, store, c) })
+		if err != nil {
+			return nil, err
+		}
+		judged = append(judged, JudgedFork{f, verdict})
+	}
+	return judged, nil
+}
+
+// foreign says whether a statement is surely not of the history that is kept here. What
+// was trimmed, nobody can tell.
+func foreign(ctx context.Context, store *db.Store, c *Checkpoint) (bool, error) {
+	if c.Number == 0 {
+		return false, nil
+	}
+	g, err := store.FeedSeal(ctx, c.Epoch, c.Number)
+	if errors.Is(err, db.ErrNotSealed) {
+		newest, err := store.FeedNote(ctx)
+		if errors.Is(err, db.ErrNotSealed) {
+			return false, nil
+		}
+		return err == nil && newest.Epoch == c.Epoch && c.Number > newest.Number, err
+	}
+	return err == nil && (Hash(g.Hash) != c.Segment || Hash(g.NoteHash) != c.Hash() && Hash(g.NoteHash) != c.Previous), err
+}
+
+// SiteForks are the contradictions that a site has found and that count now.
+func SiteForks(ctx context.Context, store *db.Store, root note.Verifier) ([]db.Fork, error) {
+	forks, err := store.Forks(ctx)
+	if err != nil || len(forks) == 0 {
+		return nil, err
+	}
+	set, _, err := StoredKeySet(ctx, store, root.Name(), root)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(forks, func(f db.Fork) bool { return !set.Forked(root, f) }), nil
+}
+
+// ForkDesk takes the evidence of sites at the master, and says while a proof stands.
+// Run is called once; the rest is safe for concurrent use.
+type ForkDesk struct {
+	store   *db.Store
+	root    note.Verifier
+	log     *slog.Logger
+	trouble trouble
+}
+
+// forksEvery is how often what sites handed in is judged anew.
+const forksEvery = 2 * time.Second
+
+// NewForkDesk takes it in by a login in ocsp_publisher.
+func NewForkDesk(store *db.Store, root note.Verifier, log *slog.Logger) *ForkDesk {
+	return &ForkDesk{store: store, root: root, log: log}
+}
+
+// Trouble says which forks are proven and open; empty: none is.
+func (d *ForkDesk) Trouble() string { return d.trouble.get() }
+
+// report keeps what a site has found, and says whether two persons have settled it.
+func (d *ForkDesk) report(ctx context.Context, site string, r ForkReport) (settled bool, err error) {
+	return d.store.ReportFork(ctx, site, r.Why, r.Ours, r.Theirs)
+}
+
+// Run judges until ctx ends; it returns nil then.
+func (d *ForkDesk) Run(ctx context.Context) error {
+	ticker := time.NewTicker(forksEvery)
+	defer ticker.Stop()
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		text, err := d.look(call)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil && d.trouble.set(text) && text != "" { // a database that is away others tell of
+			d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (d *ForkDesk) look(ctx context.Context) (string, error) {
+	forks, err := MasterForks(ctx, d.store, d.root)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range forks {
+		if f.Verdict == ForkProven {
+			return fmt.Sprintf("a key of this master signed two histories: site %s showed %s (fork %d); a key was stolen, or two masters publish: docs/feed-keys.md", f.From, f.Why, f.ID), nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,194 @@
+package pull_test
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
+)
+
+// takesForks serves a master that takes the evidence of sites, and knows one.
+func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *feed.ForkDesk) {
+	t.Helper()
+	root, err := note.NewVerifier(m.root.Verifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.store.AddResponder(t.Context(), name, "http://127.0.0.1:1/", nil, act); err != nil {
+		t.Fatal(err)
+	}
+	desk := feed.NewForkDesk(open(t, dbtest.As(m.dsn, "ocsp_publisher")), root, quiet)
+	runs(t, desk.Run)
+	guests, id := &feed.Guests{}, identity(t)
+	guests.Set(map[feed.Pin]string{s.id.Pin: name})
+	return listensAs(t, feed.ServerConfig{Store: m.store, Board: m.board, Guests: guests, Forks: desk, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), desk
+}
+
+// waits for what must come true.
+func waits(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for tries := 0; !is(); tries++ {
+		if tries == 3000 {
+			t.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Two masters publish, or the key is stolen: a site that finds it hands the evidence to
+// the master, which fails until two persons have settled it; the site hears of that. It
+// proves nothing to claim one.
+func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
+	m, thief, victim := newMaster(t), newSite(t), newSite(t)
+	m.issue(t, 1)
+	m.sealed(t)
+	client, desk := m.takesForks(t, victim, "site-a")
+	for _, s := range []*site{thief, victim} {
+		_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+		s.equals(t, m)
+		stop()
+	}
+	// One more segment of his own, while the master goes on.
+	forged(t, m, thief, true, func(*db.Head) {})
+	_, stop := victim.pulls(t, m, nil, client)
+	m.issue(t, 2)
+	m.sealed(t)
+	victim.equals(t, m)
+	stop()
+	before, err := victim.store.FeedCopy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := victim.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, thief.store, thief.board, victim.id, nil), client)
+	waits(t, "the evidence at the master", func() bool { return strings.Contains(desk.Trouble(), "site site-a showed") })
+	if head, err := victim.store.Head(t.Context()); err != nil || head.Position < before.Head.Position {
+		t.Errorf("the fork was followed: %+v, %v (%s)", head, err, p.State().Trouble)
+	}
+
+	// Whoever claims one shows nothing, whatever he signs or repeats.
+	c, err := m.keys.OpenCheckpoint(m.board.Newest().Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, claim := range []feed.ForkReport{
+		{Why: "made up", Ours: []byte("ours"), Theirs: []byte("theirs")},
+		{Why: "the same twice", Ours: m.board.Newest().Note, Theirs: m.board.Newest().Note},
+	} {
+		if settled, err := client.Report(t.Context(), claim); err != nil || settled {
+			t.Errorf("%s: %t, %v", claim.Why, settled, err)
+		}
+	}
+	root, err := note.NewVerifier(m.root.Verifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := func() map[feed.ForkVerdict]int {
+		t.Helper()
+		forks, err := feed.MasterForks(t.Context(), m.store, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[feed.ForkVerdict]int{}
+		for _, f := range forks {
+			got[f.Verdict]++
+		}
+		return got
+	}
+	if got := verdicts(); got[feed.ForkProven] == 0 || got[feed.ForkClaimed] != 2 {
+		t.Errorf("at the master: %v of epoch %d", got, c.Epoch)
+	}
+
+	// One person asks, another agrees.
+	as := func(login string) *db.Store {
+		t.Helper()
+		const password = "a password for tests"
+		if err := m.store.CreateLogin(t.Context(), login, db.RoleOperator, password, act); err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(m.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(login, password)
+		return open(t, u.String())
+	}
+	one, two := as("operator_one"), as("operator_two")
+	id, _, err := one.RequestForkSettle(t.Context(), nil, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Approve(t.Context(), id, act); err == nil {
+		t.Error("one person settled it")
+	}
+	if err := two.Approve(t.Context(), id, act); err != nil {
+		t.Fatal(err)
+	}
+	waits(t, "the master is well", func() bool { return desk.Trouble() == "" })
+	if got := verdicts(); len(got) != 0 {
+		t.Errorf("open at the master: %v", got)
+	}
+	waits(t, "the site heard that it is settled", func() bool {
+		forks, err := victim.store.Forks(t.Context())
+		return err == nil && len(forks) == 0
+	})
+}
+
+// A key set that bans the key ends its forks, at the site and at the master.
+func TestBanSettlesAForkOfItsKey(t *testing.T) {
+	m, next := rotating(t)
+	root, err := note.NewVerifier(m.root.Verifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.sealed(t)
+	c, err := m.keys.OpenCheckpoint(m.board.Newest().Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *c
+	other.Segment, other.Position = feed.Hash{7}, c.Position+1
+	his, err := other.Sign(m.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.store.AddResponder(t.Context(), "site-a", "http://127.0.0.1:1/", nil, act); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.store.ReportFork(t.Context(), "site-a", "two segments of one number", m.board.Newest().Note, his); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.equals(t, m)
+	if err := s.sync.KeepFork(t.Context(), "thief", "two segments of one number", m.board.Newest().Note, his); err != nil {
+		t.Fatal(err)
+	}
+	at := func() (master []feed.JudgedFork, site []db.Fork) {
+		t.Helper()
+		master, err := feed.MasterForks(t.Context(), m.store, root)
+		if err == nil {
+			site, err = feed.SiteForks(t.Context(), s.store, root)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return master, site
+	}
+	if master, site := at(); len(master) != 1 || master[0].Verdict != feed.ForkProven || len(site) != 1 {
+		t.Fatalf("before the ban: %+v, %+v", master, site)
+	}
+	clean := m.publishes(t, m.store, func(k *feed.KeySet) {
+		k.Keys, k.Banned = []feed.FeedKey{named(next)}, []string{m.key.Verifier()}
+	})
+	s.beats(t, m, m.store, clean)
+	if master, site := at(); len(master) != 1 || master[0].Verdict != feed.ForkOver || len(site) != 0 {
+		t.Errorf("after the ban: %+v, %+v", master, site)
+	}
+}

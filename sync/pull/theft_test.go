@@ -1,0 +1,198 @@
+package pull_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/pull"
+)
+
+// far is a position that no master ever reaches: whoever is led there waits for ever.
+const far = int64(1) << 62
+
+// leaps has a thief's relay show a leap to a far position, with a snapshot that holds
+// what the master has: all of it is signed with the stolen key.
+func leaps(t *testing.T, m *master, thief *site) {
+	t.Helper()
+	copied, err := thief.store.FeedCopy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := copied.Head
+	head.Position, head.AsOf, head.AuditCount = far, time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond), far
+	segment := &feed.Segment{
+		Epoch: head.Epoch, Number: copied.Anchor.Number + 1, First: copied.Head.Position + 1, Last: far, Previous: feed.Hash(copied.Anchor.Hash), Leap: true,
+	}
+	c := feed.NewCheckpoint(origin, head, time.Time{})
+	c.KeySet, c.Previous = m.keys.Number, feed.Hash(copied.Anchor.NoteHash)
+	sealed, err := feed.Seal(segment, &c, m.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bodies [][]byte
+	cut := feed.Chunker{Write: func(_ int, b []byte) error { bodies = append(bodies, append([]byte(nil), b...)); return nil }}
+	stop := errors.New("read only")
+	err = m.store.MakeSnapshot(t.Context(), func(ctx context.Context, w *db.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
+		return db.Snapshot{}, errors.Join(w.Rows(ctx, cut.Add), cut.Close(), stop)
+	})
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	s := feed.Snapshot{Checkpoint: c, Chunks: cut.Chunks}
+	s.Previous = c.Hash() // the anchor: of the newest seal
+	manifest, err := s.Sign(m.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = thief.store.MirrorSnapshot(t.Context(), db.FeedSeed{
+		Head: head, Anchor: db.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()},
+		Snapshot: db.Snapshot{Epoch: c.Epoch, Position: far, Octets: s.Size(), Note: manifest},
+		Chunk:    func(_ context.Context, i int) ([]byte, []db.Change, error) { return bodies[i], nil, nil }, Chunks: len(bodies),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
+	stored := &db.Segment{Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: far, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: true, Body: sealed.Body}
+	if err := thief.store.Mirror(t.Context(), db.FeedStep{Head: head, Note: signed, Segment: stored}); err != nil {
+		t.Fatal(err)
+	}
+	thief.board.PostSegment(signed, stored)
+}
+
+// A thief's note at a far position leads sites astray and is remembered there: in
+// their copy, on their board, in what they ask for. The runbook's ban takes all of it
+// back, without a new epoch, also where the site hears from peers and asks for what
+// lies beyond the far position.
+func TestBanTakesBackAFarPosition(t *testing.T) {
+	m, next := rotating(t)
+	thief, relay, victim := newSite(t), newSite(t), newSite(t)
+	m.issue(t, 1)
+	m.sealed(t)
+	_, stop := thief.pulls(t, m, nil, serve(t, m.store, m.board, thief.id, nil))
+	thief.equals(t, m)
+	stop()
+	relay.pulls(t, m, nil, serve(t, m.store, m.board, relay.id, nil))
+	relay.equals(t, m)
+	leaps(t, m, thief)
+	p, stop := victim.pulls(t, m, nil, serve(t, thief.store, thief.board, victim.id, nil))
+	for tries := 0; ; tries++ {
+		if head, err := victim.store.Head(t.Context()); err == nil && head.Position == far {
+			break
+		}
+		if tries == 1000 {
+			t.Fatalf("the thief did not lead the site astray, the test shows nothing: %s", p.State().Trouble)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	// From now on it hears from the master and an honest relay, and looks for key sets
+	// only where a poll makes it.
+	victim.pulls(t, m, func(c *pull.Config) { c.PreferPeers, c.KeysEvery = true, time.Hour },
+		serve(t, m.store, m.board, victim.id, nil), serve(t, relay.sync, relay.board, victim.id, nil))
+	clean := m.publishes(t, m.store, func(k *feed.KeySet) {
+		k.Keys, k.Banned = []feed.FeedKey{named(next)}, []string{m.key.Verifier()}
+	})
+	relay.beats(t, m, m.store, clean)
+	m.issue(t, 2)
+	victim.backTo(t, m)
+	// What it relays from now on is the master's, the snapshot too.
+	late := newSite(t)
+	late.pulls(t, m, nil, serve(t, victim.sync, victim.board, late.id, nil))
+	late.equals(t, m)
+}
+
+// backTo waits until the site stands where the master does, wherever it was.
+func (s *site) backTo(tb testing.TB, m *master) {
+	tb.Helper()
+	var got db.Head
+	for range 3000 {
+		want, err := m.store.Head(tb.Context())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if got, err = s.store.Head(tb.Context()); err == nil && got.Position == want.Position && got.Certificates == want.Certificates && s.verified(tb) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	tb.Fatalf("the site is still at position %d", got.Position)
+}
+
+// forged is a relay that shows one more checkpoint of the master's key, which change
+// makes wrong.
+func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.Head)) {
+	t.Helper()
+	copied, err := thief.store.FeedCopy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := copied.Head
+	if segment {
+		head.Position++
+	}
+	head.AsOf = time.Now().UTC().Truncate(time.Microsecond)
+	change(&head)
+	c := feed.NewCheckpoint(origin, head, time.Time{})
+	c.KeySet, c.Previous, c.Number, c.Segment = m.keys.Number, feed.Hash(copied.Anchor.NoteHash), copied.Anchor.Number, feed.Hash(copied.Anchor.Hash)
+	step := db.FeedStep{Head: head}
+	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
+	if segment {
+		content := db.AppendCertificate(nil, 1, serial(666), db.Status{NotAfter: time.Now().Add(time.Hour).Truncate(time.Second), Reason: db.ReasonNone})
+		head.Certificates.Add(content)
+		c = feed.NewCheckpoint(origin, head, time.Time{})
+		c.KeySet, c.Previous = m.keys.Number, feed.Hash(copied.Anchor.NoteHash)
+		s := &feed.Segment{
+			Epoch: head.Epoch, Number: copied.Anchor.Number + 1, First: head.Position, Last: head.Position, Previous: feed.Hash(copied.Anchor.Hash),
+			Changes: []db.Change{{Position: head.Position, Table: db.CertificateTable, Content: content}},
+		}
+		sealed, err := feed.Seal(s, &c, m.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed.Number, signed.Note = c.Number, sealed.Note
+		step.Segment = &db.Segment{Epoch: c.Epoch, Number: c.Number, First: s.First, Last: s.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body}
+	} else if signed.Note, err = c.Sign(m.key); err != nil {
+		t.Fatal(err)
+	}
+	step.Note = signed
+	if err := thief.store.Mirror(t.Context(), step); err != nil {
+		t.Fatal(err)
+	}
+	thief.board.Clear()
+	thief.board.PostSegment(signed, step.Segment)
+}
+
+// What one key has signed cannot go back in time: neither the audit's length, nor the
+// clock with the next change.
+func TestWhatGoesBackIsRefused(t *testing.T) {
+	for name, attack := range map[string]struct {
+		segment bool
+		change  func(*db.Head)
+	}{
+		"the audit is shorter in a confirmation": {false, func(h *db.Head) { h.AuditCount-- }},
+		"the audit is shorter in a segment":      {true, func(h *db.Head) { h.AuditCount-- }},
+		"a segment from before the copy":         {true, func(h *db.Head) { h.AsOf = h.AsOf.Add(-time.Hour / 2) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, thief, victim := newMaster(t), newSite(t), newSite(t)
+			m.issue(t, 1)
+			m.sealed(t)
+			for _, s := range []*site{thief, victim} {
+				_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+				s.equals(t, m)
+				stop()
+			}
+			forged(t, m, thief, attack.segment, attack.change)
+			p, _ := victim.pulls(t, m, nil, serve(t, thief.store, thief.board, victim.id, nil))
+			awaitTrouble(t, p, pull.ErrRollback)
+			if victim.knows(t, 666) {
+				t.Error("it was taken")
+			}
+		})
+	}
+}
