@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db"
 )
-
-// purgeMargin is how long before the head's as_of a purge ends at the latest: to a
-// site whose clock is behind, a revoked certificate would else be gone too early.
-const purgeMargin = time.Hour
 
 func (p *program) dbPurgeCommand() *cobra.Command {
 	var c change
@@ -60,7 +54,7 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	earlier, err := p.checkPurge(ctx, store, issuer, before)
+	earlier, err := store.PurgedBefore(ctx, issuer.ID)
 	if err != nil {
 		return err
 	}
@@ -68,11 +62,16 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	changed := n > 0 || !before.Equal(earlier)
-	if c.apply {
-		if _, err := store.MarkPurge(ctx, issuer.ID, before, act); err != nil {
-			return err
-		}
+	var marked bool
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		marked, err = store.MarkPurge(ctx, issuer.ID, before, act)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	changed := n > 0 || marked
+	if c.apply { // the deletions are too many for one transaction
 		if n, err = store.Purge(ctx, issuer.ID, act); err != nil {
 			return err
 		}
@@ -81,27 +80,6 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 		outcome{"db purge", c.apply, changed}, issuer.Name, stamp(before), stampOrNil(earlier), string(issuer.Policy.NeverIssued), n,
 	}
 	return p.print(result, result.tell)
-}
-
-// checkPurge finds what the master would refuse, so that the plan says so, too.
-func (p *program) checkPurge(ctx context.Context, store *db.Store, issuer db.Issuer, before time.Time) (earlier time.Time, err error) {
-	if issuer.Policy.NeverIssued == db.NeverIssuedRevoked {
-		return earlier, fmt.Errorf("issuer %q says revoked for serials that it never issued: it cannot be purged", issuer.Name)
-	}
-	head, err := store.Head(ctx)
-	if err != nil {
-		return earlier, err
-	}
-	if before.After(head.AsOf.Add(-purgeMargin)) {
-		return earlier, usagef("--before %s: want %s at the latest, an hour before the head's as_of", stamp(before), stamp(head.AsOf.Add(-purgeMargin)))
-	}
-	if earlier, err = store.PurgedBefore(ctx, issuer.ID); err != nil {
-		return earlier, err
-	}
-	if before.Before(earlier) {
-		return earlier, usagef("--before %s: issuer %s was purged up to %s already", stamp(before), issuer.Name, stamp(earlier))
-	}
-	return earlier, nil
 }
 
 func (r purge) tell(t *table) {
