@@ -159,7 +159,8 @@ func TestCorrectionIsRefusedWhereItMustNotBe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dbtest.Exec(t, dsn, `update certificate set revoked_at = '2026-02-02Z' where serial = '\x12'`)
+	// Only past the guard does its time move.
+	dbtest.Exec(t, dsn, `alter table certificate disable trigger guard; update certificate set revoked_at = '2026-02-02Z' where serial = '\x12'; alter table certificate enable trigger guard`)
 	wantError(t, "of another revocation", "at another time", bert.Approve(t.Context(), first, act))
 	dbtest.Exec(t, dsn, `update approval set expires_at = clock_timestamp() - interval '1 s'`)
 	wantError(t, "expired", "expired at", bert.Approve(t.Context(), first, act))

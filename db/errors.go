@@ -92,7 +92,7 @@ func stateSentence(pg *pgconn.PgError) sentence {
 
 // own are the tables that only our programs write, by the beginnings of their names: who
 // breaks a rule of theirs has found a fault, and can do nothing about it.
-var own = []string{"audit", "change", "crl_", "feed_", "heartbeat", "purge", "revocation_tally", "schema_", "segment", "site_", "snapshot"}
+var own = []string{"audit", "change", "crl_", "feed_", "heartbeat", "long_transaction", "purge", "revocation_tally", "schema_", "segment", "site_", "snapshot"}
 
 // sentenceOf finds the words for a constraint of a table.
 func sentenceOf(table, constraint string) (sentence, bool) {
