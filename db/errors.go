@@ -60,7 +60,7 @@ type sentence struct{ text, fix string }
 func stateSentence(pg *pgconn.PgError) sentence {
 	switch pg.Code {
 	case "42501":
-		return sentence{fmt.Sprintf("this login has not the right to do that (%s)", strings.TrimPrefix(pg.Message, "permission denied for ")),
+		return sentence{fmt.Sprintf("permission denied: this login may not use %s", strings.TrimPrefix(pg.Message, "permission denied for ")),
 			"Use a login of the right group: ocspctl db user says which there are."}
 	case "23502":
 		return sentence{fmt.Sprintf("%s must not be left out", strings.ReplaceAll(pg.ColumnName, "_", " ")), ""}
@@ -92,7 +92,7 @@ func stateSentence(pg *pgconn.PgError) sentence {
 
 // own are the tables that only our programs write, by the beginnings of their names: who
 // breaks a rule of theirs has found a fault, and can do nothing about it.
-var own = []string{"audit", "change", "crl_", "feed_", "heartbeat", "purge", "revocation_tally", "schema_", "segment", "site_", "snapshot"}
+var own = []string{"audit", "change", "crl_", "feed_", "heartbeat", "long_transaction", "purge", "revocation_tally", "schema_", "segment", "site_", "snapshot"}
 
 // sentenceOf finds the words for a constraint of a table.
 func sentenceOf(table, constraint string) (sentence, bool) {

@@ -111,9 +111,9 @@ func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_responder", "ocsp_sync"} {
 		for _, sql := range []string{
 			`insert into certificate values (1, '\x09', '2040-01-01Z')`, `update certificate set revoked_at = '2026-01-01Z'`, `delete from certificate`,
-			`truncate certificate`, `update feed_head set position = 9`, `update issuer set validity = 7200`, `insert into audit (os_user, act, what, why) values ('', '', '{}', '')`,
-			`delete from audit`, `insert into change_note (tbl, n, rows, digest) values ('c', 0, 1, 1)`, `select head_init(1)`, `select note('x', '{}', '', '')`,
-			`update heartbeat set confirmed_at = now()`, `create table x ()`, `insert into change_body (op, tbl, content) values ('U', 'c', '')`,
+			`truncate certificate`, `update feed_head set position = 9`, `update issuer set validity = 7200`, `insert into ocsp_internal.audit (os_user, act, what, why) values ('', '', '{}', '')`,
+			`delete from ocsp_internal.audit`, `insert into ocsp_internal.change_note (tbl, n, rows, digest) values ('c', 0, 1, 1)`, `select ocsp_internal.head_init(1)`, `select ocsp_internal.note('x', '{}', '', '')`,
+			`update ocsp_internal.heartbeat set confirmed_at = now()`, `create table x ()`, `insert into ocsp_internal.change_body (op, tbl, content) values ('U', 'c', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}

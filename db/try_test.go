@@ -2,10 +2,15 @@ package db_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
 )
 
 // What is tried leaves nothing: no row, no change, no audit entry, no position.
@@ -85,5 +90,77 @@ func TestTryHearsOfTheLimit(t *testing.T) {
 		if refusal := (*db.Refusal)(nil); !errors.As(err, &refusal) || refusal.Hint == "" {
 			t.Errorf("apply %t: %v is no refusal with a hint", apply, err)
 		}
+	}
+}
+
+// What reaches beyond a transaction refuses to be tried, and nothing else does: a body
+// that does such a thing without asking refuse_trying is found here.
+func TestTryReachesNothingOutside(t *testing.T) {
+	dsn, store := newMaster(t)
+	conn := dbtest.Connect(t, dsn)
+	rows, err := conn.Query(t.Context(), `select proname::text from pg_proc where pronamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace)
+		and prosrc ~* 'pg_(drop|create|copy)_\w*slot|pg_replication_slot_advance|pg_terminate_backend|pg_cancel_backend|alter (role|user|system)|pg_logical_emit|pg_reload_conf|dblink|copy .* program|pg_notify|nextval'
+		order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]string{
+		"responder_login_open": "responder_login_open('x', true, '', '')", "responder_cut": "responder_cut('x')", "responder_slots_drop": "responder_slots_drop('x')",
+	} {
+		if !slices.Contains(found, name) {
+			t.Errorf("%s is not among what reaches outside: %q", name, found)
+		}
+		_, err := conn.Exec(t.Context(), "begin; set local ocsp.trying = 'on'; select "+call)
+		wantError(t, name, "cannot be tried", err)
+		if _, err := conn.Exec(t.Context(), "rollback"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range found {
+		var asks bool
+		err := conn.QueryRow(t.Context(), `select bool_and(prosrc ~ 'refuse_trying') from pg_proc where proname = $1`, name).Scan(&asks)
+		if err != nil || !asks {
+			t.Errorf("%s reaches beyond its transaction, and does not ask refuse_trying first (%v)", name, err)
+		}
+	}
+	err = store.Try(t.Context(), false, func(s *db.Store) error {
+		_, err := s.CutSite(t.Context(), "x")
+		return err
+	})
+	wantError(t, "through Try", "cannot be tried", err)
+}
+
+// A plan keeps nobody from the head for long.
+func TestTryTakesAThousandRowsAtMost(t *testing.T) {
+	_, store := newMaster(t)
+	batch := make([]db.Row, 1001)
+	for i := range batch {
+		batch[i] = db.Row{Serial: db.Serial{1, byte(i >> 8), byte(i)}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
+	}
+	for n, want := range map[int]string{1000: "<nil>", 1001: "1,000 at most are tried"} {
+		err := store.Try(t.Context(), false, func(s *db.Store) error {
+			_, _, _, err := s.ImportBatch(t.Context(), 1, batch[:n], db.ImportSource{}, act)
+			return err
+		})
+		if want == "<nil>" && err != nil {
+			t.Errorf("%d rows: %v", n, err)
+		} else if want != "<nil>" {
+			wantError(t, fmt.Sprint(n), want, err)
+		}
+	}
+	// Nor does a plan count against the limit by itself.
+	if err := store.TryLimit(t.Context(), 100); err != nil {
+		t.Error(err)
+	}
+	err := store.TryLimit(t.Context(), 103)
+	if over := (*db.OverLimit)(nil); !errors.As(err, &over) || over.Missing != 3 {
+		t.Errorf("103 of 100: %v", err)
+	}
+	if _, used, err := store.Limit(t.Context()); err != nil || used != 0 {
+		t.Errorf("used %d, %v", used, err)
 	}
 }

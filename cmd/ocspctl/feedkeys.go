@@ -243,8 +243,12 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 		outcome
 		Set feedView `json:"set"`
 	}{outcome{"feed keys publish", c.apply, !known}, viewKeySet(set)}
-	if c.apply && !known {
-		if result.Changed, err = store.OfferKeySet(ctx, signed, act); err != nil {
+	if !known {
+		err := store.Try(ctx, c.apply, func(store *db.Store) error {
+			result.Changed, err = store.OfferKeySet(ctx, signed, act)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,7 @@ $$;
 create function watch_end(p_own int[], p_waiter int, p_wait interval, p_pid int, p_started timestamptz, p_tx text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  perform ocsp_internal.refuse_trying('watch_end');
   return exists (select from public.watch(p_own, p_waiter, p_wait) t
     where t.pid = p_pid and t.started = p_started and t.tx = p_tx and t.spared = '' and (t.waits or t.head or t.old)) and pg_terminate_backend(p_pid);
 end $$;
