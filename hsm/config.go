@@ -23,7 +23,7 @@ type Config struct {
 	PINFile string
 	// StateDir is a folder, of this program alone and made if it is not there, in which
 	// a PIN that the token refused is remembered for later processes, by inode, size and
-	// time of change of PINFile. Without it no PIN is offered if it cannot be written.
+	// modification time of PINFile. Without it no PIN is offered if it cannot be written.
 	// Empty: a refusal is remembered while the process lives.
 	StateDir string
 	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
