@@ -82,6 +82,9 @@ type File struct {
 	Skipped  map[string]int64 // entries passed over, by reason
 	Notes    []Note           // the first 20 of the pending and of the skipped
 	CRL      *CRL             // nil: it is no CRL
+	// Points are the URLs of distribution points that the CRL, or certificates that are
+	// no responder's, name: no CRL of responders may lie there. Sorted, the first 20.
+	Points []string
 
 	options Options
 	form    form
@@ -150,6 +153,15 @@ func (f *File) open(path string) error {
 		return nil
 	}
 	return errors.Join(err, file.Close())
+}
+
+// saw notes URLs of distribution points.
+func (f *File) saw(urls ...string) {
+	for _, url := range urls {
+		if at, there := slices.BinarySearch(f.Points, url); !there && len(f.Points) < firstFew {
+			f.Points = slices.Insert(f.Points, at, url)
+		}
+	}
 }
 
 // Close closes the file.

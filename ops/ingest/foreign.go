@@ -22,9 +22,10 @@ type cfsslForm struct {
 	key    []byte // the issuer's subjectKeyIdentifier
 	issuer *x509.Certificate
 	zone   *time.Location
+	file   *File
 }
 
-func newCFSSLForm(o *Options, _ *File) (form, error) {
+func newCFSSLForm(o *Options, f *File) (form, error) {
 	issuer, err := issuerCertificate(o.Issuer)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func newCFSSLForm(o *Options, _ *File) (form, error) {
 		sum := sha1.Sum(bits)
 		key = sum[:]
 	}
-	return cfsslForm{key, issuer, o.Location}, nil
+	return cfsslForm{key, issuer, o.Location, f}, nil
 }
 
 func (f cfsslForm) read(in io.Reader, emit func(entry) error) error {
@@ -83,7 +84,7 @@ func (f cfsslForm) prove(text string, row db.Row) entry {
 	if block == nil {
 		return entry{row: row}
 	}
-	proof := certificateForm{f.issuer}.judge(block.Bytes, Place{})
+	proof := certificateForm{f.issuer, f.file}.judge(block.Bytes, Place{})
 	switch {
 	case proof.problem != "":
 		return bad(Place{}, "pem %s", proof.problem)
