@@ -121,8 +121,8 @@ func (p *program) approveCommand() *cobra.Command {
 			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approve(ctx, store, c, id) })
 		})
-	cmd.Long = `Without --apply the request is shown. With it a correction is made in one
-transaction, and an allowance given to the login that asked. Your login must be
+	cmd.Long = `Without --apply the request is shown. With it a correction or another crl_url is
+made in one transaction, and an allowance given to the login that asked. Your login must be
 another one than the requester's, and an operator's; both stay in the audit.`
 	c.flags(cmd)
 	return cmd
