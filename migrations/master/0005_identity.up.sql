@@ -136,9 +136,9 @@ begin
         hint = 'Make more at the CA (ocspctl ca-sign serials) and take them here (ocspctl responder serials).';
     end if;
     -- One that is issued already comes from a pool that was restored with a backup.
-    exit when not exists (select from public.certificate c where c.issuer_id = p_issuer and c.serial = taken);
+    continue when exists (select from public.certificate c where c.issuer_id = p_issuer and c.serial = taken);
+    exit when public.certificate_issue(p_issuer, taken, p_not_after, p_why, p_os_user);  -- false: somebody else did, just now
   end loop;
-  perform public.certificate_issue(p_issuer, taken, p_not_after, p_why, p_os_user);
   insert into ocsp_internal.responder_planned values (p_issuer, taken, p_site, p_key_hash, p_not_before, p_not_after);
   return taken;
 end $$;
