@@ -18,6 +18,9 @@ import (
 
 const ahead = 60 * 24 * time.Hour
 
+// place has the CA's CRL lie there, as the master and its own rules say.
+func (a *Authority) place(url string) { a.Issuer.Policy.CRLURL, a.Rules.CRLURL = url, url }
+
 // series is a bundle of n certificates for a proof of site-a's key.
 func series(t *testing.T, a *Authority, proof []byte, serials []db.Serial) *Bundle {
 	t.Helper()

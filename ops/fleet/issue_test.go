@@ -62,9 +62,6 @@ func newCA(t *testing.T, key crypto.Signer, profile db.Profile, edit func(*x509.
 	return &Authority{issuer, certificate, Rules{Profile: profile, MaxLife: maxLifeOf(profile)}, OpenState(t.TempDir()), key}
 }
 
-// place has the CA's CRL lie there, as the master and its own rules say.
-func (a *Authority) place(url string) { a.Issuer.Policy.CRLURL, a.Rules.CRLURL = url, url }
-
 // csr makes a request in PEM.
 func csr(key crypto.Signer, cn string) []byte {
 	der := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: cn}}, key))
