@@ -99,6 +99,29 @@ func TestATamperedBundleWinsNothing(t *testing.T) {
 	}
 }
 
+// Who can write to the master does not choose the form of a certificate either where the
+// CA's key is beside it: not in the plan, not by a renewal, not with the signature.
+func TestTheMastersPolicyIsNotTheCAs(t *testing.T) {
+	for want, edit := range map[string]func(*db.Policy){
+		`its profile at the master is "br", in the CA's own configuration "revocable"`:               func(p *db.Policy) { p.Profile = db.ProfileBR },
+		`its crl_url at the master is "http://ca.example/all.crl", in the CA's own configuration ""`: func(p *db.Policy) { p.CRLURL = "http://ca.example/all.crl" },
+	} {
+		a := newCA(t, p256(), db.ProfileRevocable, nil)
+		row := rowAt(a, "site-a", p256(), 100*time.Hour, DefaultLife)
+		edit(&a.Issuer.Policy)
+		r := request(t, p256())
+		if _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the plan: %v, want %q", err, want)
+		}
+		if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
+			t.Errorf("the renewal: %d, want %q", len(list), want)
+		}
+		if _, err := a.Sign(must(a.Template(r, DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the signature: %v, want %q", err, want)
+		}
+	}
+}
+
 // Each serial is signed once, also by another process with the same memory; a bundle
 // adds to the deny list even if nothing else of it is done, and takes nothing off.
 func TestEachSerialIsSignedOnce(t *testing.T) {
