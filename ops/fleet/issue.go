@@ -213,7 +213,9 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 }
 
 // agrees says where the master wants other certificates than the CA's own rules allow.
-func (a *Authority) agrees() error { return a.Rules.agree(a.Issuer.Policy.Profile, a.Issuer.Policy.CRLURL) }
+func (a *Authority) agrees() error {
+	return a.Rules.agree(a.Issuer.Policy.Profile, a.Issuer.Policy.CRLURL)
+}
 
 // Sign signs the template for the request's key. What the CA's rules do not allow, or
 // its lint finds at fault, does not leave.
