@@ -5,7 +5,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -34,6 +36,23 @@ func (s *identities) policyChange() {
 	}
 }
 
+// caSays changes one line of a CA's own configuration.
+func (s *identities) caSays(issuer, old, line string) {
+	s.Helper()
+	path := s.f.Path(s.f.OcspctlConfig)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	head, tail, found := strings.Cut(string(text), "  "+issuer+":\n")
+	if !found || !strings.Contains(tail, old) {
+		s.Fatalf("%s says nothing of %s for %s", path, old, issuer)
+	}
+	if err := os.WriteFile(path, []byte(head+"  "+issuer+":\n"+strings.Replace(tail, old, line, 1)), 0o600); err != nil {
+		s.Fatal(err)
+	}
+}
+
 // withheld suspends site-b with an issuer that knows no hold. Its ocspsyncd is down
 // and its login open, so that nobody tells it that it is barred: that its certificate's
 // row is gone is the only news.
@@ -50,6 +69,11 @@ func (s *identities) withheld() {
 		s.ctl("cert", "release", "--issuer", issuer.Name, "--serial", c.Serial, "--why", "br", "--apply")
 	}
 	s.ctl("issuer", "set", issuer.Name, "--profile", "br", "--why", "public", "--apply")
+	// One operator does not decide that: the CA's own configuration says what it signs.
+	if out, err := s.f.Ctl(s.Context(), "responder", "renew", site.Name, "--issuer", issuer.Name, "--apply"); err == nil || !strings.Contains(err.Error(), `its profile at the master is "br"`) {
+		s.Errorf("the CA signed by the master's word: %v: %s", err, out)
+	}
+	s.caSays(issuer.Name, "profile: revocable", "profile: br")
 	s.ctl("responder", "renew", site.Name, "--issuer", issuer.Name, "--why", "nocheck", "--apply")
 	t := &identities{s.T, s.f, issuer, serial}
 	t.awaitSigner(site, "a certificate with nocheck", func(c *x509.Certificate) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,20 +90,23 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 		CRLs []listView `json:"crls"`
 	}{outcome: outcome{"crl issue", c.apply, true}}
 	return p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
+		var faults []error
 		for _, a := range authorities {
 			line, err := c.one(ctx, store, a, act)
 			if err != nil {
-				return err
+				faults = append(faults, err) // the others are issued all the same
+				continue
 			}
 			result.CRLs = append(result.CRLs, line)
 		}
-		return p.print(result, func(t *table) {
+		err := p.print(result, func(t *table) {
 			t.row(append([]string{}, crlColumns...)...)
 			for _, line := range result.CRLs {
 				line.tell(t)
 			}
 			result.outcome.tell(t)
 		})
+		return errors.Join(append(faults, err)...)
 	})
 }
 
@@ -166,14 +170,16 @@ func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config, sit
 		}
 		var issued []string
 		err := p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
+			var faults []error
 			for _, a := range authorities {
 				content, _, err := fleet.IssueCRL(ctx, store, a, fleet.CRLLife, rand.Reader, act)
 				if err != nil {
-					return err
+					faults = append(faults, err)
+					continue
 				}
 				issued = append(issued, fmt.Sprintf("%s number %d", a.Issuer.Name, content.Number))
 			}
-			return nil
+			return errors.Join(faults...)
 		})
 		return strings.Join(issued, ", "), err
 	}, nil

@@ -43,7 +43,9 @@ site answers alike. A site serves it once ocspd's configuration pins it, too.`,
 of it; what the rules forbid is refused: the bounds of issuer add, the Baseline
 Requirements for profile br (and certificates on hold beside it), another never-issued
 than unauthorized for an issuer that was purged. --apply does just that plan, or nothing
-if the policy was changed meanwhile. The change travels with the issuer's row: every
+if the policy was changed meanwhile. --crl-url stands alone and files a request: another
+operator approves it (ocspctl approve), and the CA signs for the new place only once its
+own configuration says so. The change travels with the issuer's row: every
 site follows within a second, without a restart, and signs each answer anew.`,
 	"issuer list": `Shows what the master says of each issuer: its profile, for how long answers
 hold, and what is said of serials that were never issued.`,
@@ -130,27 +132,38 @@ its access; its ocspsyncd comes back by itself, from where it was. Its addresses
 to the names in the DNS that they were taken from, as soon as it answers OCSP requests
 by them (a minute at most; if not, run it again). For a new site, too: it puts one that
 never stood in the DNS at every name that has addresses of the kind.`,
-	"responder bundle": `For a CA whose key has no network: registers the serials of a series of certificates
-that follow each other, and writes a file for ca-sign. The keys of a site are those
-of its last certificates, one of each kind, or of the request given with --csr. A site
-that is revoked loses the certificates of the series, too, signed or not.`,
+	"responder bundle": `For a CA whose key has no network: plans a series of certificates that follow each
+other, each with a serial of the CA's pool (responder serials), and writes a file for
+ca-sign. The keys of a site are those of its last certificates, one of each kind, or of
+the request given with --csr. The bundle tells the CA which keys and certificates are
+denied. A site that is revoked loses the certificates of the series, too, signed or not.`,
+	"responder serials": `Certificates are planned with these serials and no others, so that nobody at the
+master chooses what the CA signs. Serials that are in the pool, or issued, already are
+passed over. Needs no CA key.`,
 	"responder release": `Run from a timer at the master. Each certificate must be what was planned under its
 serial and bear the CA's signature. One that has not begun waits; nobody can use it
 before it is released, since sites take certificates from the rows alone.`,
 	"ca-sign": `The one piece that touches the CA's key: run it by a user of its own, at the machine
-that holds the key, and carry the files. It reads nothing but its configuration
-(issuers.NAME: certificate, and key or token) and the bundle, of which it believes
-nothing: each key must come with a request that it signed, or with a certificate
-that this CA signed; the certificate has one fixed form; longer lives, and such as
-begin far ahead, are refused. Compare the key fingerprints of new sites before
---apply. It signs CRLs for the crl_url of its own configuration alone (issuers.NAME.crl_url):
-with another one, a CRL of the responders could be taken for that of all certificates.`,
+that holds the key, and carry the files. Of the bundle it believes nothing. What it
+signs, its own configuration says (issuers.NAME: profile, max_life, crl_url): a bundle
+that wants otherwise is refused. Each key must come with a request that it signed, which
+is good for one max_life from when it was first shown here, or with a certificate that
+this CA signed; neither may be on the deny list, to which a bundle only adds. Each serial
+must be of the CA's own pool and is signed once. A CRL must name, for ever, what the
+last one named, until it has ended; only a hold may go. What the CA remembers lies in
+issuers.NAME.state. Compare the key fingerprints of new sites before --apply.`,
+	"ca-sign serials": `Carry the file to the master, as bundles are carried, and give it to responder serials
+there: certificates are planned with these serials alone. The CA signs each of them
+once, and no others. One for each certificate: eight a month for a site's key and issuer.`,
 	"crl issue": `The CRL speaks of the sites' responder certificates alone, and says so by a critical
 issuingDistributionPoint equal to the certificates' own. It is put into the issuer's
 row and travels with it; every site serves it at /crl/NAME. Its number comes from the
 database; an entry stays until one CRL after its certificate's end; nextUpdate lies
 beyond the longest outage budget. responder revoke issues it by itself; run this once
-a day besides. --full makes one of all the issuer's certificates.`,
+a day besides. The scope comes from this machine's own configuration (issuers.NAME:
+crl_url, or crl_scope: all for one of all the issuer's certificates), which the master's
+crl_url must equal. What the last CRL named for ever stays until it has ended: the CA
+remembers it beside its key (issuers.NAME.state).`,
 	"crl show": `Shows number, times and entries of the CRL that each issuer's row holds. Exit code 3
 when one is missing, past half of its life, or does not name what is revoked now.`,
 	"crl bundle": `For a CA whose key has no network: takes the numbers of a series of CRLs that follow

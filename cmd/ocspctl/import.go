@@ -125,6 +125,9 @@ nothing. The sum of the file stands in the audit.
 It ends with code 3 when the file and the master do not agree on some row, or
 when rows are pending: the source was asked to revoke them and has not.
 
+Distribution points that its certificates or the CRL name are shown: they belong
+into forbidden_urls of the CA's own configuration (docs/identities.md).
+
 docs/import.md tells how to get a file of each form.`
 	f.flags(cmd)
 	cmd.Flags().StringVar(&f.notAfter, "not-after", "", "the end (`TIME`) to register for revoked certificates that the master does not know and the file tells no end of (crl, step-ca); without it they are left out")
@@ -157,6 +160,8 @@ type fileView struct {
 	Pending  int64            `json:"pending"` // revocation asked for and not done there
 	Skipped  map[string]int64 `json:"skipped"`
 	Notes    []noteView       `json:"notes"` // the first 20 pending and skipped
+	// Points are proposed for forbidden_urls in the CA's own configuration.
+	Points []string `json:"distribution_points"`
 }
 
 type crlView struct {
@@ -233,7 +238,7 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 func viewFile(file *ingest.File, issuer string) fileView {
 	v := fileView{
 		Issuer: issuer, File: file.Name, SHA256: fmt.Sprintf("%x", file.SHA256), Rows: file.Rows, Repeated: file.Repeated,
-		Pending: file.Pending, Skipped: file.Skipped, Notes: []noteView{},
+		Pending: file.Pending, Skipped: file.Skipped, Notes: []noteView{}, Points: append([]string{}, file.Points...),
 	}
 	for _, n := range file.Notes {
 		v.Notes = append(v.Notes, noteView{string(n.Kind), n.Place.String(), n.Text})
@@ -282,6 +287,9 @@ func (v fileView) tell(t *table) {
 	}
 	if v.Pending > 0 {
 		t.row("PENDING: revocation asked for, not done there", strconv.FormatInt(v.Pending, 10))
+	}
+	for _, url := range v.Points {
+		t.row("forbidden_urls at the CA (issuers."+v.Issuer+")", url)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(v.Skipped)) {
 		t.row("skipped: "+reason, strconv.FormatInt(v.Skipped[reason], 10))

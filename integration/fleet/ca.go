@@ -113,6 +113,13 @@ func (a *authority) make(ctx context.Context, certs int) error {
 	if err != nil {
 		return fmt.Errorf("making the CA: %w", err)
 	}
+	var config strings.Builder
+	if err := configs.ExecuteTemplate(&config, "ca", a.view()); err != nil {
+		return fmt.Errorf("writing the CA's configuration: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(a.dir, "ca.yaml"), []byte(config.String()), 0o600); err != nil {
+		return fmt.Errorf("writing the CA's configuration: %w", err)
+	}
 	shared := newSerial(16)
 	group, ctx := errgroup.WithContext(ctx)
 	for n, i := range a.issuers {

@@ -72,15 +72,34 @@ feed:
 {{- end}}
 {{- end -}}
 
+{{- define "issuers" -}}
+issuers:
+{{- range .}}
+  {{.Name}}:
+    certificate: {{quote .Certificate}}
+    key: {{quote .Key}}
+    # What the CA agrees to sign, whatever the master wants, and what it remembers.
+    profile: {{.Profile}}
+    max_life: 168h
+    crl_url: {{quote .CRLURL}}
+    state: {{quote .State}}
+{{- end}}
+{{- end -}}
+
+{{- define "ca" -}}
+# The CA's own configuration, for ocspctl ca-sign: at a machine without a network. In
+# production the keys lie in a token.
+{{template "issuers" .}}
+{{end -}}
+
 {{- define "master/ocspctl" -}}
 # The staff's tool at the master: login in group ocsp_operator.
 role: master
 {{template "database" .Login}}
-# The CA's keys, to sign the sites' responder certificates. In production they lie in a token.
-issuers:
-{{- range .Issuers}}
-  {{.Name}}: {certificate: {{quote .Certificate}}, key: {{quote .Key}}}
-{{- end}}
+# The CA's keys, to sign the sites' responder certificates. In production they lie in a
+# token. The same as in ca/ca.yaml: here CA and master are one desk.
+{{template "issuers" .Issuers}}
+
 {{template "peer" .Feed}}
 {{end -}}
 
@@ -196,7 +215,7 @@ log_level: info
 type (
 	loginView  struct{ DSN, PasswordFile string }
 	tokenView  struct{ URI, Module, PINFile, Conf, StateDir string }
-	issuerView struct{ Name, Certificate, Key string }
+	issuerView struct{ Name, Certificate, Key, Profile, CRLURL, State string }
 )
 
 // view is what the templates may say.
@@ -219,7 +238,7 @@ func viewToken(t *softhsm.SoftToken) tokenView {
 func (a *authority) view() []issuerView {
 	var views []issuerView
 	for _, i := range a.issuers {
-		views = append(views, issuerView{i.name, i.file("ca.pem"), i.file("ca.key")})
+		views = append(views, issuerView{i.name, i.file("ca.pem"), i.file("ca.key"), policy.Profile, i.crlURL(), i.file("state")})
 	}
 	return views
 }

@@ -18,6 +18,9 @@ import (
 
 const ahead = 60 * 24 * time.Hour
 
+// place has the CA's CRL lie there, as the master and its own rules say.
+func (a *Authority) place(url string) { a.Issuer.Policy.CRLURL, a.Rules.CRLURL = url, url }
+
 // series is a bundle of n certificates for a proof of site-a's key.
 func series(t *testing.T, a *Authority, proof []byte, serials []db.Serial) *Bundle {
 	t.Helper()
@@ -93,6 +96,29 @@ func TestATamperedBundleWinsNothing(t *testing.T) {
 				t.Errorf("it was remembered: %s", after[len(before):])
 			}
 		})
+	}
+}
+
+// Who can write to the master does not choose the form of a certificate either where the
+// CA's key is beside it: not in the plan, not by a renewal, not with the signature.
+func TestTheMastersPolicyIsNotTheCAs(t *testing.T) {
+	for want, edit := range map[string]func(*db.Policy){
+		`its profile at the master is "br", in the CA's own configuration "revocable"`:               func(p *db.Policy) { p.Profile = db.ProfileBR },
+		`its crl_url at the master is "http://ca.example/all.crl", in the CA's own configuration ""`: func(p *db.Policy) { p.CRLURL = "http://ca.example/all.crl" },
+	} {
+		a := newCA(t, p256(), db.ProfileRevocable, nil)
+		row := rowAt(a, "site-a", p256(), 100*time.Hour, DefaultLife)
+		edit(&a.Issuer.Policy)
+		r := request(t, p256())
+		if _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the plan: %v, want %q", err, want)
+		}
+		if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
+			t.Errorf("the renewal: %d, want %q", len(list), want)
+		}
+		if _, err := a.Sign(must(a.Template(r, DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the signature: %v, want %q", err, want)
+		}
 	}
 }
 

@@ -125,6 +125,9 @@ func (a *Authority) SignBundle(b *Bundle, ahead time.Duration, now time.Time, ra
 
 // admit says whether a key and its proof may have a certificate of this CA.
 func (a *Authority) admit(r *Request, now time.Time) error {
+	if err := a.agrees(); err != nil {
+		return err
+	}
 	l, err := a.State.read()
 	if err != nil {
 		return err

@@ -62,8 +62,7 @@ type Authority struct {
 	key crypto.Signer
 }
 
-// NewAuthority checks that certificate and key are the issuer's and can sign now, and
-// that the master wants of it what its own rules say.
+// NewAuthority checks that certificate and key are the issuer's and can sign now.
 func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Signer, rules Rules, state *State, now time.Time) (*Authority, error) {
 	fail := func(problem string) (*Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %s", issuer.Name, problem)
@@ -77,9 +76,6 @@ func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Si
 		return fail("the certificate has another name or key than the issuer at the master")
 	case !ok || !public.Equal(key.Public()):
 		return fail("the private key is not the certificate's")
-	}
-	if err := rules.agree(issuer.Policy.Profile, issuer.Policy.CRLURL); err != nil {
-		return fail(err.Error())
 	}
 	return &Authority{issuer, certificate, rules, state, key}, nil
 }
@@ -215,9 +211,17 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 	return t, nil
 }
 
-// Sign signs the template for the request's key. What its lint finds at fault
-// does not leave.
+// agrees says where the master wants other certificates than the CA's own rules allow.
+func (a *Authority) agrees() error {
+	return a.Rules.agree(a.Issuer.Policy.Profile, a.Issuer.Policy.CRLURL)
+}
+
+// Sign signs the template for the request's key. What the CA's rules do not allow, or
+// its lint finds at fault, does not leave.
 func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random io.Reader) ([]byte, error) {
+	if err := a.agrees(); err != nil {
+		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)
+	}
 	der, err := x509.CreateCertificate(random, t, a.Certificate, r.PublicKey, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)

@@ -61,6 +61,11 @@ func Renewals(roster []db.Responder, authorities []*Authority, now time.Time) []
 			if r.Refused == "" && row.Status.Revoked() {
 				r.Refused = "its newest certificate is revoked: enrol the site anew (ocspctl responder add)"
 			}
+			if r.Refused == "" && a.State != nil { // where the key is
+				if err := a.agrees(); err != nil {
+					r.Refused = err.Error()
+				}
+			}
 			key := r.Site + " " + keyAlgorithm(r.Kind)
 			if old, there := newest[key]; !there || r.NotBefore.After(old.NotBefore) || r.NotBefore.Equal(old.NotBefore) && r.NotAfter.After(old.NotAfter) {
 				newest[key] = r

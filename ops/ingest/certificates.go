@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"ocspfleet/db"
 )
@@ -17,11 +18,14 @@ import (
 // compressed by gzip, or one file, each of PEM or DER. It proves that a
 // certificate was issued, by the issuer's signature, and says nothing of its
 // revocation.
-type certificateForm struct{ issuer *x509.Certificate }
+type certificateForm struct {
+	issuer *x509.Certificate
+	file   *File
+}
 
-func newCertificateForm(o *Options, _ *File) (form, error) {
+func newCertificateForm(o *Options, f *File) (form, error) {
 	issuer, err := issuerCertificate(o.Issuer)
-	return certificateForm{issuer}, err
+	return certificateForm{issuer, f}, err
 }
 
 // What the beginnings of files look like.
@@ -130,6 +134,9 @@ func (f certificateForm) judge(der []byte, place Place) entry {
 			return entry{place: place, skip: skipOtherIssuer}
 		}
 		return bad(place, "does not bear the issuer's signature: %v", err)
+	}
+	if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+		f.file.saw(c.CRLDistributionPoints...)
 	}
 	serial := db.SerialFromMagnitude(c.SerialNumber.Bytes(), c.SerialNumber.Sign() < 0)
 	return entry{place: place, row: db.Row{

@@ -58,6 +58,11 @@ func (f *crlForm) read(in io.Reader, emit func(entry) error) error {
 		if head.ThisUpdate.After(f.now.Add(db.MaxClockSkew)) {
 			return fmt.Errorf("it was made in the future (%s)", head.ThisUpdate.UTC().Format(time.RFC3339))
 		}
+		for _, extension := range head.Extensions {
+			if extension.Id.String() == "2.5.29.28" {
+				f.file.saw(pointsOfIDP(extension.Value)...)
+			}
+		}
 		f.file.CRL = &CRL{Number: head.Number, ThisUpdate: head.ThisUpdate.UTC(), NextUpdate: head.NextUpdate.UTC()}
 		if f.last != nil && head.Number != nil && head.Number.Cmp(f.last) < 0 {
 			return fmt.Errorf("its number is %d, and number %d was imported before: want the newest (--older-crl takes it)", head.Number, f.last)
@@ -219,6 +224,26 @@ func scopeOfIDP(value cryptobyte.String) error {
 		}
 	}
 	return nil
+}
+
+// pointsOfIDP are the URLs of the distribution point's full name.
+func pointsOfIDP(value cryptobyte.String) (urls []string) {
+	var idp, point, names cryptobyte.String
+	constructed := asn1.Tag(0).ContextSpecific().Constructed()
+	if !value.ReadASN1(&idp, asn1.SEQUENCE) || !idp.ReadASN1(&point, constructed) || !point.ReadASN1(&names, constructed) {
+		return nil
+	}
+	for !names.Empty() {
+		var name cryptobyte.String
+		var tag asn1.Tag
+		if !names.ReadAnyASN1(&name, &tag) {
+			return urls
+		}
+		if tag == asn1.Tag(6).ContextSpecific() {
+			urls = append(urls, string(name))
+		}
+	}
+	return urls
 }
 
 // parseRevoked reads one revoked certificate (RFC 5280 section 5.1.2.6).

@@ -75,6 +75,9 @@ type File struct {
 	Skipped  map[string]int64 // entries passed over, by reason
 	Notes    []Note           // the first 20 of the pending and of the skipped
 	CRL      *CRL             // nil: it is no CRL
+	// Points are the URLs of distribution points that the CRL, or certificates that are
+	// no responder's, name: no CRL of responders may lie there. Sorted, the first 20.
+	Points []string
 
 	options Options
 	size    int64 // of the file, in octets; 0: a directory
@@ -137,6 +140,15 @@ func (f *File) open(path string) (io.ReadCloser, error) {
 		return file, nil
 	}
 	return nil, errors.Join(err, file.Close())
+}
+
+// saw notes URLs of distribution points.
+func (f *File) saw(urls ...string) {
+	for _, url := range urls {
+		if at, there := slices.BinarySearch(f.Points, url); !there && len(f.Points) < firstFew {
+			f.Points = slices.Insert(f.Points, at, url)
+		}
+	}
 }
 
 // Close lets the staged rows go.

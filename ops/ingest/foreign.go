@@ -19,9 +19,10 @@ type cfsslForm struct {
 	key    []byte // the issuer's subjectKeyIdentifier
 	issuer *x509.Certificate
 	zone   *time.Location
+	file   *File
 }
 
-func newCFSSLForm(o *Options, _ *File) (form, error) {
+func newCFSSLForm(o *Options, f *File) (form, error) {
 	issuer, err := issuerCertificate(o.Issuer)
 	if err != nil {
 		return nil, err
@@ -34,7 +35,7 @@ func newCFSSLForm(o *Options, _ *File) (form, error) {
 		}
 		key = sum[:]
 	}
-	return cfsslForm{key, issuer, o.Location}, nil
+	return cfsslForm{key, issuer, o.Location, f}, nil
 }
 
 func (f cfsslForm) read(in io.Reader, emit func(entry) error) error {
@@ -78,7 +79,7 @@ func (f cfsslForm) prove(text string, row db.Row) entry {
 	if block == nil {
 		return entry{row: row}
 	}
-	proof := certificateForm{f.issuer}.judge(block.Bytes, Place{})
+	proof := certificateForm{f.issuer, f.file}.judge(block.Bytes, Place{})
 	switch {
 	case proof.problem != "":
 		return bad(Place{}, "pem %s", proof.problem)

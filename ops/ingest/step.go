@@ -20,9 +20,9 @@ import (
 // one row.
 type stepForm struct{ certificates certificateForm }
 
-func newStepForm(o *Options, _ *File) (form, error) {
+func newStepForm(o *Options, f *File) (form, error) {
 	issuer, err := issuerCertificate(o.Issuer)
-	return stepForm{certificateForm{issuer}}, err
+	return stepForm{certificateForm{issuer, f}}, err
 }
 
 func (f stepForm) read(in io.Reader, emit func(entry) error) error {
