@@ -65,6 +65,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 			master.Zone = func(ctx context.Context) (string, error) { return cfg.DNS.examineZone(ctx, p.now) }
 		}
 		if cfg.Feed.Root != "" {
+			master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
 			master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
 		}
 		return p.printFindings(master.Examine(ctx))

@@ -18,15 +18,12 @@ type Master struct {
 	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
 	// configured.
 	Zone func(context.Context) (string, error)
+	// Corrections counts those of the master, and those that no site believes. nil: no
+	// root is configured by which they are judged.
+	Corrections func(context.Context) (all, unbelieved int, err error)
 	// Forks are the contradictions of the feed that sites have handed in and nobody has
 	// settled. nil: no root is configured by which they are judged.
 	Forks func(context.Context) ([]Fork, error)
-}
-
-// Fork is a contradiction of the feed, as the master judges it.
-type Fork struct {
-	db.Fork
-	Proven bool // keys of this master signed both; else it is the site's word
 }
 
 // silence is how long a master may go without a heartbeat: three of the default.
@@ -61,28 +58,24 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)
+	m.corrections(ctx, f)
 	m.forks(ctx, f)
 	f.kernelClock()
 	return f.all
 }
 
-func (m Master) forks(ctx context.Context, f *findings) {
-	if m.Forks == nil {
+func (m Master) corrections(ctx context.Context, f *findings) {
+	if m.Corrections == nil {
 		return
 	}
-	forks, err := m.Forks(ctx)
-	if err != nil {
-		f.warn("feed forks", "use a login of group ocsp_operator", "not looked at: %v", err)
-		return
-	}
-	for _, fork := range forks {
-		const settle = "docs/feed-keys.md; then ocspctl approval request fork"
-		if fork.Proven {
-			f.fail("feed forks", settle, "fork %d: keys of this master signed two histories, site %s found: %s, at %s: a key was stolen, or two masters publish",
-				fork.ID, fork.From, fork.Why, fork.At.Format(time.RFC3339))
-		} else {
-			f.warn("feed forks", settle, "fork %d: site %s says that it found %s, at %s, and shows nothing that proves it", fork.ID, fork.From, fork.Why, fork.At.Format(time.RFC3339))
-		}
+	switch all, unbelieved, err := m.Corrections(ctx); {
+	case err != nil:
+		f.warn("corrections", "docs/feed-keys.md says how a key for them is made and named", "not looked at: %v", err)
+	case unbelieved > 0:
+		f.fail("corrections", "who wrote them? ocspctl audit verify; those that are right are requested anew: ocspctl cert correct",
+			"%d of %d do not verify under the key set in force: sites that know the revocation go on saying revoked", unbelieved, all)
+	default:
+		f.ok("corrections", "%d, and all verify", all)
 	}
 }
 
