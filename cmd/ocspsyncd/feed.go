@@ -50,12 +50,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !w.env.CheckOnly { // the first set of all has nobody else to take it
-		if err := feed.TakeOffers(ctx, w.store, root.Name(), root, w.env.Log); err != nil {
-			return nil, err
-		}
-	}
-	keys, _, err := feed.StoredKeySet(ctx, w.store, root.Name(), root)
+	keys, err := w.keySet(ctx, root)
 	if errors.Is(err, db.ErrNotSealed) {
 		return nil, fmt.Errorf("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish)")
 	}
@@ -86,6 +81,32 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	return func() []string {
 		return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble(), forks.Trouble())
 	}, nil
+}
+
+// keySet is the one in force. The first of all is taken here: nobody else would before
+// the feed is published. A check of the configuration takes nothing, and reads it among
+// what was brought.
+func (w wiring) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, error) {
+	if w.env.CheckOnly {
+		notes, err := w.store.FeedKeySets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		offers, err := w.store.KeySetOffers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range offers {
+			notes = append(notes, o.Note)
+		}
+		keys, _, err := feed.NewestKeySet(notes, root.Name(), root)
+		return keys, err
+	}
+	if err := feed.TakeOffers(ctx, w.store, root.Name(), root, w.env.Log); err != nil {
+		return nil, err
+	}
+	keys, _, err := feed.StoredKeySet(ctx, w.store, root.Name(), root)
+	return keys, err
 }
 
 // offers has key sets that staff brings judged, in a fleet without a feed, too.
