@@ -30,7 +30,8 @@ func (p *program) fleetLostCommand() *cobra.Command {
 and lists those that the master does not have, because it was restored from an
 older backup. What was corrected at the master is not lost. With --apply they are
 entered at the master as the site has them; do it for every site, then begin a
-new epoch (ocspctl db epoch). The site's configuration is one of ocspctl with
+new epoch (ocspctl db epoch). One that the master has as revoked at another time
+stays as it is: take that back first (ocspctl cert correct), then repeat this. The site's configuration is one of ocspctl with
 role: site and any login that may read its database.`
 	cmd.Flags().StringVar(&site, "site-config", "", "ocspctl's configuration for the site's database, in `FILE`")
 	c.flags(cmd)
@@ -75,6 +76,9 @@ func (p *program) fleetLost(ctx context.Context, master *db.Store, c change, sit
 			return
 		}
 		t.line(strconv.Itoa(len(views)) + " permanent revocations are at the site and not at the master.")
+		if c.apply && entered < len(views) {
+			t.line(strconv.Itoa(len(views)-entered) + " of them the master has as revoked at another time: ocspctl cert correct, then once more.")
+		}
 		result.tell(t)
 	})
 	if err == nil && !c.apply && len(views) > 0 {
