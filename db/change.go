@@ -42,6 +42,7 @@ type Head struct {
 	Issuers               Tally
 	ResponderCertificates Tally
 	Corrections           Tally
+	ClosedPins            Tally
 	AuditCount            int64
 	AuditHash             []byte
 }

@@ -46,6 +46,11 @@ var FeedTables = []FeedTable{
 		values: certificateValues, keyValues: certificateKeyValues,
 	},
 	{
+		Name: "closed_pin", Code: 'p', Tally: func(h *Head) *Tally { return &h.ClosedPins }, rows: "t.pin",
+		columns: []string{"pin"}, keys: 1,
+		values: pinValues, keyValues: pinValues,
+	},
+	{
 		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
 		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at"}, keys: 4,
 		values: correctionValues, keyValues: correctionValues,
@@ -127,9 +132,16 @@ func responderCertificateKeyValues(key []byte) ([]any, error) {
 	return []any{key}, nil
 }
 
+func pinValues(content []byte) ([]any, error) {
+	if len(content) != 32 {
+		return nil, fmt.Errorf("closed pin of %d octets: %w", len(content), errCanonical)
+	}
+	return []any{content}, nil
+}
+
 // keyOf is the part of canonical bytes that names the row.
 func (t FeedTable) keyOf(content []byte) (string, error) {
-	n := map[byte]int{'i': 4, 'r': 32}[t.Code]
+	n := map[byte]int{'i': 4, 'r': 32, 'p': 32}[t.Code]
 	if (t.Code == CertificateTable || t.Code == CorrectionTable) && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
 		if t.Code == CorrectionTable {

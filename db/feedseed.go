@@ -52,8 +52,10 @@ func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error)
 
 // empty says whether this site has no copy at all, and keeps other writers out if so.
 func (s *seed) empty(ctx context.Context) (bool, error) {
-	const look = `select not exists (select from feed_head) and not exists (select from issuer) and not exists (select from certificate)
-		and not exists (select from responder_certificate) and not exists (select from correction)`
+	look := "select not exists (select from feed_head)"
+	for _, t := range FeedTables {
+		look += " and not exists (select from " + t.Name + ")"
+	}
 	var empty bool
 	err := s.tx.QueryRow(ctx, look).Scan(&empty)
 	if err == nil && empty {

@@ -21,7 +21,7 @@ type querier interface {
 }
 
 const selectHead = `select epoch, position, as_of, certificate_count, certificate_digest::text, issuer_count, issuer_digest::text,
-  responder_certificate_count, responder_certificate_digest::text, correction_count, correction_digest::text, audit_count, audit_hash from `
+  responder_certificate_count, responder_certificate_digest::text, correction_count, correction_digest::text, closed_pin_count, closed_pin_digest::text, audit_count, audit_hash from `
 
 // Head reads the head row, or ErrNoHead.
 func (s *Store) Head(ctx context.Context) (Head, error) { return readHead(ctx, s.pool) }
@@ -35,17 +35,17 @@ func readHeadOf(ctx context.Context, q querier, table string) (Head, error) {
 
 func scanHead(row pgx.Row) (Head, error) {
 	var h Head
-	var digests [4]string
+	var digests [5]string
 	err := row.Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
 		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2],
-		&h.Corrections.Count, &digests[3], &h.AuditCount, &h.AuditHash)
+		&h.Corrections.Count, &digests[3], &h.ClosedPins.Count, &digests[4], &h.AuditCount, &h.AuditHash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Head{}, ErrNoHead
 	}
 	if err != nil {
 		return Head{}, fmt.Errorf("reading the head: %w", plain(err))
 	}
-	for i, t := range []*Tally{&h.Certificates, &h.Issuers, &h.ResponderCertificates, &h.Corrections} {
+	for i, t := range []*Tally{&h.Certificates, &h.Issuers, &h.ResponderCertificates, &h.Corrections, &h.ClosedPins} {
 		n, err := strconv.ParseUint(digests[i], 10, 64)
 		if err != nil {
 			return Head{}, fmt.Errorf("reading the head: %w", err)
@@ -117,7 +117,7 @@ type Count struct {
 
 // lockReaders keeps TRUNCATE and table swaps away while a snapshot is read: they
 // are not MVCC-safe. Always this order, feed_head first; LOCK takes no snapshot.
-const lockReaders = "lock table feed_head, issuer, certificate, responder_certificate, correction in access share mode"
+const lockReaders = "lock table feed_head, issuer, certificate, responder_certificate, correction, closed_pin in access share mode"
 
 // Verify recounts the replicated tables in one snapshot and compares them with
 // the head (1 M rows: about a second).
@@ -131,17 +131,9 @@ func (s *Store) Verify(ctx context.Context) ([]Count, error) {
 		if err != nil {
 			return err
 		}
-		for _, t := range []struct {
-			name, canonical string
-			head            Tally
-		}{
-			{"issuer", "issuer_canonical(t)", h.Issuers},
-			{"certificate", certificateCanonical, h.Certificates},
-			{"responder_certificate", "responder_certificate_canonical(t)", h.ResponderCertificates},
-			{"correction", correctionCanonical, h.Corrections},
-		} {
-			c := Count{Table: t.name, Head: t.head}
-			if c.Counted, err = tally(ctx, tx, t.name, t.canonical); err != nil {
+		for _, t := range FeedTables {
+			c := Count{Table: t.Name, Head: *t.Tally(&h)}
+			if c.Counted, err = tally(ctx, tx, t.Name, t.rows); err != nil {
 				return err
 			}
 			c.Identical = c.Counted == c.Head

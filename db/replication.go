@@ -17,7 +17,7 @@ import (
 const subscriptionName = "ocspfleet"
 
 // replicated are the published tables, in the order in which they are copied.
-var replicated = []string{"feed_head", "issuer", "responder_certificate", "correction", "certificate"}
+var replicated = []string{"feed_head", "issuer", "responder_certificate", "correction", "closed_pin", "certificate"}
 
 // Upstream is the master's database as a site sees it: a login in ocsp_replica
 // with the REPLICATION attribute. It is trusted with everything but its clock.
@@ -155,7 +155,7 @@ type Subscription struct {
 }
 
 // Tables is how many tables a subscription must feed.
-const Tables = 5
+const Tables = 6
 
 // Subscription reads the state of the subscription, as far as any role may.
 func (s *Store) Subscription(ctx context.Context) (Subscription, error) {

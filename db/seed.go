@@ -170,22 +170,14 @@ func (s *seed) stage(ctx context.Context) error {
 
 // verify refuses rows that are not what the master's own head says.
 func (s *seed) verify(ctx context.Context) error {
-	for _, t := range []struct {
-		table, canonical string
-		want             Tally
-	}{
-		{"seed_issuer", "issuer_canonical(row(t.*)::public.issuer)", s.head.Issuers},
-		{"seed_certificate", certificateCanonical, s.head.Certificates},
-		{"seed_responder_certificate", "responder_certificate_canonical(row(t.*)::public.responder_certificate)", s.head.ResponderCertificates},
-		{"seed_correction", correctionCanonical, s.head.Corrections},
-	} {
-		got, err := tally(ctx, s.tx, t.table, t.canonical)
+	for _, t := range FeedTables {
+		got, err := tally(ctx, s.tx, "seed_"+t.Name, t.rows)
 		if err != nil {
 			return err
 		}
-		if got != t.want {
+		if want := *t.Tally(&s.head); got != want {
 			return fmt.Errorf("the master's rows and its head disagree at position %d (%s: %d rows with digest %x, the head says %d with %x): run ocspctl db verify at the master",
-				s.head.Position, strings.TrimPrefix(t.table, "seed_"), got.Count, got.Digest, t.want.Count, t.want.Digest)
+				s.head.Position, t.Name, got.Count, got.Digest, want.Count, want.Digest)
 		}
 	}
 	return nil
@@ -201,13 +193,13 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 	if _, err := s.tx.Exec(ctx, "set local lock_timeout = '30s'"); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "lock table feed_head, issuer, certificate, responder_certificate, correction in access exclusive mode"); err != nil {
+	if _, err := s.tx.Exec(ctx, "lock table "+feedTableNames+" in access exclusive mode"); err != nil {
 		return fmt.Errorf("locking the site's tables: %w", err)
 	}
 	if err := s.guard(ctx); err != nil {
 		return err
 	}
-	if _, err := s.tx.Exec(ctx, "truncate feed_head, issuer, certificate, responder_certificate, correction"); err != nil {
+	if _, err := s.tx.Exec(ctx, "truncate "+feedTableNames); err != nil {
 		return fmt.Errorf("emptying the site's tables: %w", err)
 	}
 	for _, table := range replicated {

@@ -133,10 +133,12 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	if w.cfg.Feed.Listen == "" {
 		return puller, nil
 	}
-	guests, err := w.cfg.Feed.guests()
+	peers, err := w.cfg.Feed.peers()
 	if err != nil {
 		return nil, err
 	}
+	guests := &feed.Guests{}
+	w.plan.AddWorker("guestbook", feed.NewRelayGuestbook(w.store, peers, guests, w.env.Log).Run)
 	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Board: board, Desk: w.relayDesk(asker)}, func(h http.Handler) http.Handler { return h })
 }
 

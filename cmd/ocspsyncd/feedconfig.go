@@ -168,7 +168,8 @@ func (f *Feed) root() (note.Verifier, error) {
 	return root, nil
 }
 
-func (f *Feed) guests() (*feed.Guests, error) {
+// peers are those who may fetch from here, by pin.
+func (f *Feed) peers() (map[feed.Pin]string, error) {
 	sites := map[feed.Pin]string{}
 	for _, p := range f.Peers {
 		pin, err := feed.ParsePin(p.Pin)
@@ -177,7 +178,5 @@ func (f *Feed) guests() (*feed.Guests, error) {
 		}
 		sites[pin] = p.Name
 	}
-	guests := &feed.Guests{}
-	guests.Set(sites)
-	return guests, nil
+	return sites, nil
 }

@@ -166,7 +166,7 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 		return v, true, nil
 	}
 	held := x.lists.Load()
-	if held.issuerTally != l.Head.Issuers || held.responderTally != l.Head.ResponderCertificates || held.correctionTally != l.Head.Corrections ||
+	if held.issuerTally != l.Head.Issuers || held.responderTally != l.Head.ResponderCertificates || held.correctionTally != l.Head.Corrections || held.closedTally != l.Head.ClosedPins ||
 		x.needsAll(l) != "" {
 		return v, false, nil
 	}

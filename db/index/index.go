@@ -84,6 +84,7 @@ type lists struct {
 	issuerTally     db.Tally
 	responderTally  db.Tally
 	correctionTally db.Tally
+	closedTally     db.Tally
 }
 
 // State is how the copy stands, for people and for /readyz.

@@ -33,7 +33,7 @@ type verdict struct {
 // reading everything again would find the same.
 type sign struct {
 	needs string      // why the changes since could not be taken one by one
-	off   [4]db.Tally // certificate, issuer, responder_certificate, correction: found minus head
+	off   [5]db.Tally // certificate, issuer, responder_certificate, correction, closed_pin: found minus head
 }
 
 // snapshot is what was read from the database in one look, not yet believed.
@@ -84,6 +84,7 @@ func judge(s *snapshot, held *table, now time.Time) verdict {
 		{"issuer", s.lists.issuerTally, s.head.Issuers},
 		{"responder_certificate", s.lists.responderTally, s.head.ResponderCertificates},
 		{"correction", s.lists.correctionTally, s.head.Corrections},
+		{"closed_pin", s.lists.closedTally, s.head.ClosedPins},
 	} {
 		if t.have == t.want {
 			continue

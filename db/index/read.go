@@ -195,6 +195,11 @@ func readLists(ctx context.Context, l *db.Look, held *lists, all bool) (*lists, 
 			return nil, err
 		}
 	}
+	if all || held.closedTally != l.Head.ClosedPins {
+		if next.closedTally, err = l.ClosedPins(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return &next, nil
 }
 

@@ -56,7 +56,7 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 func (s *signed) differs(h db.Head) bool {
 	for _, c := range s.heads {
 		if c.Epoch == h.Epoch && c.Position == h.Position &&
-			(c.Certificates != h.Certificates || c.Issuers != h.Issuers || c.ResponderCertificates != h.ResponderCertificates || c.Corrections != h.Corrections) {
+			(c.Certificates != h.Certificates || c.Issuers != h.Issuers || c.ResponderCertificates != h.ResponderCertificates || c.Corrections != h.Corrections || c.ClosedPins != h.ClosedPins) {
 			return true
 		}
 	}

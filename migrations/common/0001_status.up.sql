@@ -91,6 +91,12 @@ create table correction (
   primary key (issuer_id, serial, revoked_at, corrected_at)
 );
 
+-- TLS keys of suspended and revoked sites, by their pins: what a relay lets in no more.
+-- A site without certificates has no other mark among the rows.
+create table closed_pin (
+  pin bytea primary key check (octet_length(pin) = 32)  -- SHA-256(SPKI DER); these are its canonical bytes
+);
+
 -- The one head: every change of a replicated row is counted here in its own
 -- transaction, so that any snapshot of any replica carries the digest it must have.
 create table feed_head (
@@ -106,6 +112,8 @@ create table feed_head (
   responder_certificate_digest numeric(20) not null,
   correction_count             bigint not null,
   correction_digest            numeric(20) not null,
+  closed_pin_count             bigint not null,
+  closed_pin_digest            numeric(20) not null,
   purge_before                 timestamptz,
   audit_count                  bigint not null,
   audit_hash                   bytea not null

@@ -10,7 +10,7 @@ create table ocsp_internal.change_body (
   id      bigint generated always as identity primary key,
   xid     xid8 not null default pg_current_xact_id(),
   op      "char" not null check (op in ('U', 'D', 'C')),
-  tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k')),  -- certificate, issuer, responder_certificate, correction
+  tbl     "char" not null check (tbl in ('c', 'i', 'r', 'k', 'p')),  -- certificate, issuer, responder_certificate, correction, closed_pin
   content bytea not null
 );
 create index change_body_xid on ocsp_internal.change_body (xid);
@@ -19,8 +19,8 @@ create index change_body_xid on ocsp_internal.change_body (xid);
 -- that there is one event per statement and not one per row.
 create table ocsp_internal.change_note (
   xid    xid8 not null default pg_current_xact_id(),
-  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'a', 'l')),  -- a: audit alone, l: revocations that the hourly limit counts
-  n      bigint not null,   -- changes noted; l: revocations
+  tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'p', 'a', 'l', 'o')),  -- a: audit alone, l, o: revocations (limit_note)
+  n      bigint not null,   -- changes noted; l, o: revocations
   rows   bigint not null,   -- change of count
   digest numeric not null   -- change of digest, not yet mod 2^64
 );
@@ -61,7 +61,7 @@ create table ocsp_internal.audit (
   position bigint,                -- head position at COMMIT
   hash     bytea                  -- SHA-256(hash before || audit_canonical)
 );
-create index audit_open on ocsp_internal.audit (xid) where n is null;
+create index audit_xid on ocsp_internal.audit (xid);
 create index audit_crl on ocsp_internal.audit (((what ->> 'issuer')::int)) where act = 'cert import' and what ? 'crl_number';
 
 create function ocsp_internal.audit_canonical(a ocsp_internal.audit) returns bytea language sql stable
@@ -112,7 +112,8 @@ begin
       ('responder_certificate', 'r', 'ocsp_internal.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
        'o.fingerprint', 'fingerprint', 'U'),
       ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
-       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C')
+       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C'),
+      ('closed_pin', 'p', '%1$s.pin', 'o.pin', 'pin', 'U')
     ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
       create function ocsp_internal.%1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -285,6 +286,7 @@ create trigger no_truncate before truncate on issuer for each statement execute 
 create trigger no_truncate before truncate on certificate for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on responder_certificate for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on correction for each statement execute function ocsp_internal.refuse_truncate();
+create trigger no_truncate before truncate on closed_pin for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on feed_head for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on ocsp_internal.change_body for each statement execute function ocsp_internal.refuse_truncate();
 create trigger no_truncate before truncate on ocsp_internal.change_tx for each statement execute function ocsp_internal.refuse_truncate();
@@ -342,14 +344,16 @@ begin
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
   end if;
   with gone as (delete from ocsp_internal.change_note where xid = me returning *)
-  select coalesce(sum(n) filter (where tbl <> 'l'), 0) as n, coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations,
+  select coalesce(sum(n) filter (where tbl not in ('l', 'o')), 0) as n,
+         coalesce(sum(n) filter (where tbl = 'l'), 0) as revocations, coalesce(sum(n) filter (where tbl = 'o'), 0) as own,
          coalesce(sum(rows) filter (where tbl = 'c'), 0) as c_rows, coalesce(sum(digest) filter (where tbl = 'c'), 0) as c_digest,
          coalesce(sum(rows) filter (where tbl = 'i'), 0) as i_rows, coalesce(sum(digest) filter (where tbl = 'i'), 0) as i_digest,
          coalesce(sum(rows) filter (where tbl = 'r'), 0) as r_rows, coalesce(sum(digest) filter (where tbl = 'r'), 0) as r_digest,
-         coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest
+         coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest,
+         coalesce(sum(rows) filter (where tbl = 'p'), 0) as p_rows, coalesce(sum(digest) filter (where tbl = 'p'), 0) as p_digest
     into s from gone;
-  if s.revocations > 0 then
-    perform ocsp_internal.limit_take(s.revocations::bigint);
+  if s.revocations + s.own > 0 then
+    perform ocsp_internal.limit_take(s.revocations::bigint, s.own::bigint);
   end if;
   if s.n > 0 then
     insert into ocsp_internal.change_tx (first, last, xid, at) values (h.position + 1, h.position + s.n, me, clock_timestamp());
@@ -376,6 +380,8 @@ begin
     responder_certificate_digest = ocsp_internal.mod64(h.responder_certificate_digest + s.r_digest),
     correction_count = h.correction_count + s.k_rows,
     correction_digest = ocsp_internal.mod64(h.correction_digest + s.k_digest),
+    closed_pin_count = h.closed_pin_count + s.p_rows,
+    closed_pin_digest = ocsp_internal.mod64(h.closed_pin_digest + s.p_digest),
     audit_count = h.audit_count,
     audit_hash = h.audit_hash;
   return null;

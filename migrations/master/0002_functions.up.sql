@@ -9,7 +9,7 @@ begin
   if exists (select from public.feed_head) then
     raise exception 'this master has a head already' using errcode = 'object_not_in_prerequisite_state';
   end if;
-  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
+  insert into public.feed_head values (1, p_epoch, 0, date_trunc('milliseconds', clock_timestamp()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, sha256(''));
 end $$;
 
 -- The master's clock is confirmed: p_elapsed is the caller's monotonic time since
@@ -107,6 +107,10 @@ create function certificate_issue(p_issuer int, p_serial bytea, p_not_after time
 declare
   there timestamptz;
 begin
+  if ocsp_internal.site_of(p_issuer, p_serial) is not null then
+    raise exception 'serial % of issuer % is site %''s own', encode(p_serial, 'hex'), p_issuer, ocsp_internal.site_of(p_issuer, p_serial) using errcode = 'unique_violation',
+      hint = 'Issue with another serial.';
+  end if;
   insert into public.certificate (issuer_id, serial, not_after) values (p_issuer, p_serial, p_not_after) on conflict do nothing;
   if not found then
     select not_after into there from public.certificate where issuer_id = p_issuer and serial = p_serial;
@@ -121,14 +125,15 @@ begin
 end $$;
 
 -- Revocations by this transaction that clients will see, for the hourly limit,
--- which is looked at under the head's lock at COMMIT.
-create function ocsp_internal.limit_note(p_n bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into ocsp_internal.change_note (tbl, n, rows, digest) select 'l', p_n, 0, 0 where p_n > 0;
+-- which is looked at under the head's lock at COMMIT: of certificates that the caller
+-- issued within the hour (p_own), and of others.
+create function ocsp_internal.limit_note(p_others bigint, p_own bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into ocsp_internal.change_note (tbl, n, rows, digest) select v.tbl, v.n, 0, 0 from (values ('l'::"char", p_others), ('o', p_own)) v(tbl, n) where v.n > 0;
 $$;
 
 -- The revocation itself, past the limit.
 create function ocsp_internal.certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
-  returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean)
+  returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean, own boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
@@ -141,6 +146,7 @@ begin
     raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
   end if;
   was_good := c.revoked_at is null;
+  own := (select ocsp_internal.issued_by_me(t.xmin) from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial);
   changed := was_good or (c.reason is not distinct from 6 and p_reason is distinct from 6);
   if changed then
     update public.certificate t
@@ -165,7 +171,7 @@ declare
   r record;
 begin
   select * into r from ocsp_internal.certificate_revoke_row('cert revoke', p_issuer, p_serial, p_reason, p_revoked_at, p_why, p_os_user);
-  perform ocsp_internal.limit_note(1) where r.changed and r.was_good;
+  perform ocsp_internal.limit_note((not r.own)::int, r.own::int) where r.changed and r.was_good;
   return query select r.revoked_at, r.reason, r.changed;
 end $$;
 
@@ -180,7 +186,7 @@ begin
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot be put on hold', encode(p_serial, 'hex'), p_issuer, r.revoked_at
       using errcode = 'integrity_constraint_violation';
   end if;
-  perform ocsp_internal.limit_note(1) where r.changed;
+  perform ocsp_internal.limit_note((not r.own)::int, r.own::int) where r.changed;
   return query select r.revoked_at, r.changed;
 end $$;
 
@@ -229,6 +235,7 @@ create function certificate_import(p_issuer int, p_serials bytea[], p_not_after 
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   seen bigint;  -- good until now: what comes in revoked changes nothing for clients
+  own bigint;   -- of those, what this login issued within the hour
 begin
   if 6 = any(p_reasons) and (select profile = 'br' from public.issuer where id = p_issuer) then
     raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
@@ -243,11 +250,12 @@ begin
           and (c.revoked_at is null or (c.reason = 6 and excluded.reason is distinct from 6))
       returning xmax = 0 as new),
   good as (  -- OFFSET 0: one index look-up per row, whatever their number
-    select from source s, lateral (select c.revoked_at from public.certificate c
+    select ocsp_internal.issued_by_me(c.made) as own from source s, lateral (select c.revoked_at, c.xmin as made from public.certificate c
       where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c
     where s.revoked_at is not null and c.revoked_at is null)
-  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good) into inserted, revoked, seen from written;
-  perform ocsp_internal.limit_note(seen);
+  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good), (select count(*) from good g where g.own)
+    into inserted, revoked, seen, own from written;
+  perform ocsp_internal.limit_note(seen - own, own);
   unchanged := cardinality(p_serials) - inserted - revoked;
   -- The number of a CRL is remembered even where it changed nothing.
   if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
@@ -260,6 +268,8 @@ end $$;
 -- Addresses of null are those that the site has.
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  changed boolean;
 begin
   if (select state = 'revoked' from ocsp_internal.responder where name = p_name) then
     raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
@@ -268,26 +278,22 @@ begin
   insert into ocsp_internal.responder (name, url, addresses) values (p_name, p_url, p_addresses)
     on conflict (name) do update set url = excluded.url, addresses = excluded.addresses
     where (responder.url, responder.addresses) is distinct from (excluded.url, excluded.addresses);
-  if found then
+  changed := found;
+  perform ocsp_internal.responder_claim('login', replace(p_name, '-', '_'), p_name);  -- its login, unless another is named
+  if changed then
     perform ocsp_internal.note('responder add', jsonb_build_object('site', p_name, 'url', p_url, 'addresses', p_addresses), p_why, p_os_user);
   end if;
-  return found;
+  return changed;
 end $$;
 
--- The serial must be in certificate already: it was registered before it was signed.
+-- Only what was planned, with this very key: so it is nobody else's serial.
 create function responder_certificate_add(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_der bytea, p_why text, p_os_user text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  k ocsp_internal.responder_key;
 begin
-  insert into ocsp_internal.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
-  select * into k from ocsp_internal.responder_key where key_hash = p_key_hash for share;
-  if k.banned then
-    raise exception 'key % belonged to a revoked site: it is never enrolled again', encode(p_key_hash, 'hex') using errcode = 'check_violation',
-      hint = 'Make a new key in the token: ocspctl key generate.';
-  elsif k.site <> p_site then
-    raise exception 'key % is enrolled by site % already', encode(p_key_hash, 'hex'), k.site using errcode = 'unique_violation',
-      hint = 'Every site has its own key: ocspctl key generate.';
+  perform from ocsp_internal.responder_planned p where (p.issuer_id, p.serial, p.site, p.key_hash) = (p_issuer, p_serial, p_site, p_key_hash) for update;
+  if not found then
+    raise exception 'certificate % of issuer % was not planned for site % and this key', encode(p_serial, 'hex'), p_issuer, p_site using errcode = 'check_violation',
+      hint = 'ocspctl responder add plans it before it is signed.';
   end if;
   insert into public.responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der)
     values (sha256(p_der), p_issuer, p_serial, p_site, p_key_hash, p_der);
@@ -316,8 +322,10 @@ create publication ocspfleet for table
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
   correction (issuer_id, serial, revoked_at, corrected_at),
+  closed_pin (pin),
   feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
-             responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, purge_before, audit_count, audit_hash)
+             responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, closed_pin_count, closed_pin_digest,
+             purge_before, audit_count, audit_hash)
   with (publish = 'insert, update, delete');
 
 -- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).

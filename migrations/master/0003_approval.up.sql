@@ -9,16 +9,37 @@ create table ocsp_internal.limits (
 );
 insert into ocsp_internal.limits values (1, 100);
 
--- Revocations per minute that took nobody's allowance; older hours are dropped.
+-- Revocations of each login per minute that took no allowance; older hours are dropped.
 create table ocsp_internal.revocation_tally (
-  minute timestamptz primary key,
-  n      bigint not null
+  minute timestamptz not null,
+  login  text not null,
+  others bigint not null,  -- of certificates that others issued, or that are older than an hour
+  own    bigint not null,  -- of those that this login issued within the hour
+  primary key (minute, login)
 ) with (fillfactor = 50);
+
+-- Logins of persons (ocspctl db user add --kind person); all others are programs'.
+create table ocsp_internal.person (
+  login text primary key
+);
+
+create function ocsp_internal.is_person(p_login text) returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$
+  select exists (select from ocsp_internal.person where login = p_login) or exists (select from pg_roles where rolname = p_login and rolsuper);
+$$;
+
+-- Requests and approvals are two persons' word. A program's password lies in a file.
+create function ocsp_internal.persons_only() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if not ocsp_internal.is_person(session_user) then
+    raise exception 'login % is a program''s: a person asks for an approval, and another one gives it', session_user using errcode = 'insufficient_privilege',
+      hint = 'Use your own login; a superuser marks it as a person''s: ocspctl db user add NAME --role ROLE --kind person.';
+  end if;
+end $$;
 
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk')),
+  act              text not null check (act in ('cert correct', 'bulk', 'db purge')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -35,25 +56,49 @@ create table ocsp_internal.approval (
   remaining        bigint check (remaining >= 0)  -- bulk, once approved: revocations still allowed
 );
 
--- At COMMIT, under the head's lock, so that the count is exact: p_n revocations
--- more than the hour has seen. What goes beyond the limit is taken from the
--- caller's approved allowances.
-create function ocsp_internal.limit_take(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Whether the caller issued or imported a row within the hour, by the transaction that
+-- wrote it last: its audit entry says whose it was.
+create function ocsp_internal.issued_by_me(p_xmin xid) returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$
+  select exists (
+    select from (select pg_current_xact_id()::text::bigint as now, p_xmin::text::bigint as low) x
+    join ocsp_internal.audit a on a.xid = (x.now - ((x.now - x.low) & 4294967295))::text::xid8
+    where a.db_role = session_user and a.at > clock_timestamp() - interval '1 h');
+$$;
+
+-- The hourly limit as it stands for the caller. Each login revokes up to the limit.
+-- Of certificates that it did not issue within the hour, all services together revoke
+-- twice the limit and all logins three times: so the persons' last share is their own,
+-- and no login uses up another's alone.
+create function ocsp_internal.limit_state(out per_hour bigint, out mine bigint, out services bigint, out everybody bigint, out room bigint, out room_others bigint)
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  since constant timestamptz := date_trunc('minute', clock_timestamp()) - interval '1 h';
+begin
+  select revocations_per_hour into per_hour from ocsp_internal.limits;
+  select coalesce(sum(others + own) filter (where login = session_user), 0), coalesce(sum(others) filter (where not ocsp_internal.is_person(login)), 0),
+      coalesce(sum(others), 0)
+    into mine, services, everybody from ocsp_internal.revocation_tally where minute > since;
+  room := greatest(0, per_hour - mine);
+  room_others := greatest(0, least(room, 3 * per_hour - everybody, case when not ocsp_internal.is_person(session_user) then 2 * per_hour - services end));
+end $$;
+
+-- At COMMIT, under the head's lock, so that the count is exact: revocations of others'
+-- certificates and of the caller's own, more than the hour has seen. What goes beyond
+-- the limit is taken from the allowances that name this login.
+create function ocsp_internal.limit_take(p_others bigint, p_own bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   this_minute constant timestamptz := date_trunc('minute', clock_timestamp());
-  most bigint;
-  used bigint;
+  l record;
   beyond bigint;
   needed bigint;
   a ocsp_internal.approval;
 begin
-  select revocations_per_hour into most from ocsp_internal.limits;
   delete from ocsp_internal.revocation_tally where minute <= this_minute - interval '1 h';
-  select coalesce(sum(n), 0) into used from ocsp_internal.revocation_tally;
-  beyond := greatest(0, least(p_n, used + p_n - most));
+  select * into l from ocsp_internal.limit_state();
+  beyond := greatest(0, p_others - l.room_others, p_others + p_own - l.room);
   needed := beyond;
   if needed > 0 then
-    for a in select * from ocsp_internal.approval where act = 'bulk' and db_role = session_user and remaining > 0 and expires_at > clock_timestamp()
+    for a in select * from ocsp_internal.approval where act = 'bulk' and what->>'login' = session_user and remaining > 0 and expires_at > clock_timestamp()
              order by id for update loop
       update ocsp_internal.approval set remaining = remaining - least(needed, a.remaining) where id = a.id;
       needed := needed - least(needed, a.remaining);
@@ -61,12 +106,14 @@ begin
     end loop;
   end if;
   if needed > 0 then
-    raise exception 'this fleet revokes at most % certificates an hour on one person''s word: % in the last hour, % more here', most, used, p_n
+    raise exception 'login % revokes at most % certificates an hour on one person''s word: % in the last hour, % more here (all services: % of %, all logins: % of %)',
+      session_user, l.per_hour, l.mine, p_others + p_own, l.services, 2 * l.per_hour, l.everybody, 3 * l.per_hour
       using errcode = 'program_limit_exceeded',
-            hint = format('Run ocspctl approval request bulk --count %s --why TEXT --apply; another operator approves it; then repeat this. responder revoke is never limited.', needed);
+            hint = format('A person runs ocspctl approval request bulk --count %s --login %s --why TEXT --apply; another one approves it; then repeat this. responder revoke is never limited.', needed, session_user);
   end if;
-  insert into ocsp_internal.revocation_tally (minute, n) select this_minute, p_n - beyond where p_n > beyond
-    on conflict (minute) do update set n = revocation_tally.n + excluded.n;
+  insert into ocsp_internal.revocation_tally as t (minute, login, others, own)
+    select this_minute, session_user, p_others - least(p_others, beyond), p_own - greatest(0, beyond - p_others) where p_others + p_own > beyond
+    on conflict (minute, login) do update set others = t.others + excluded.others, own = t.own + excluded.own;
 end $$;
 
 create function ocsp_internal.limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
@@ -148,19 +195,38 @@ begin
   end case;
 end $$;
 
+-- An allowance is for one login, which two persons name.
+create function ocsp_internal.bulk_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  for_login constant text := coalesce(p_what->>'login', session_user);
+begin
+  if coalesce((p_what->>'count')::bigint, 0) not between 1 and 1000000000 then
+    raise exception 'an allowance is of 1 to 1000000000 revocations, not %', p_what->>'count' using errcode = 'check_violation';
+  elsif not exists (select from pg_roles where rolname = for_login and rolcanlogin) then
+    raise exception 'there is no login %', for_login using errcode = 'no_data_found', hint = 'What the limit refused names the login that needs the allowance.';
+  end if;
+  return jsonb_build_object('count', (p_what->>'count')::bigint, 'login', for_login);
+end $$;
+
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
--- one}; bulk: {"count": 500}.
+-- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); db purge:
+-- {"issuer": 1, "before": "2025-01-01T00:00:00Z"}.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   filed jsonb := p_what;
 begin
+  perform ocsp_internal.persons_only();
   if btrim(p_why) = '' then
     raise exception 'a request for approval says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   elsif p_act = 'cert correct' then
     filed := ocsp_internal.correction_filed(p_what);
-  elsif p_act <> 'bulk' or (p_what->>'count')::bigint not between 1 and 1000000000 then
+  elsif p_act = 'bulk' then
+    filed := ocsp_internal.bulk_filed(p_what);
+  elsif p_act = 'db purge' then
+    filed := ocsp_internal.purge_filed(p_what);
+  else
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
   insert into ocsp_internal.approval as a (act, what, why, os_user) values (p_act, filed, p_why, p_os_user) returning a.id, a.expires_at into id, expires_at;
@@ -187,13 +253,14 @@ begin
 end $$;
 
 -- The second person agrees: a correction is made at once, in this transaction; a
--- bulk becomes the requester's allowance for 24 hours.
+-- bulk becomes the allowance of the login that it names for 24 hours, and a purge may begin.
 create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
   told jsonb;
 begin
+  perform ocsp_internal.persons_only();
   if a.db_role = session_user then
     raise exception 'request % is your own (login %): it needs a second person', p_id, a.db_role
       using errcode = 'insufficient_privilege', hint = 'Another operator, with another login, runs ocspctl approve.';
@@ -206,6 +273,11 @@ begin
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
     return;
   end if;
+  if a.act = 'db purge' then
+    perform ocsp_internal.purge_mark((a.what->>'issuer')::int, (a.what->>'before')::timestamptz);
+    perform ocsp_internal.note('db purge', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+    return;
+  end if;
   perform ocsp_internal.correction_make(a.what);
   perform ocsp_internal.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
 end $$;
@@ -216,6 +288,7 @@ create function approval_refuse(p_id bigint, p_why text, p_os_user text) returns
 declare
   a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
 begin
+  perform ocsp_internal.persons_only();
   if btrim(p_why) = '' then
     raise exception 'a refusal says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   end if;

@@ -43,11 +43,12 @@ begin
     return false;
   elsif r.state = 'revoked' then
     raise exception 'site % is revoked: it is not let in again', p_site using errcode = 'check_violation';
-  elsif exists (select from ocsp_internal.responder where feed_key_pin = p_pin) then
-    raise exception 'feed key % is another site''s', encode(p_pin, 'hex') using errcode = 'unique_violation',
-      hint = 'Every site has its own: ocspctl key pin.';
+  end if;
+  if p_pin is not null then
+    perform ocsp_internal.responder_claim('feed key', encode(p_pin, 'hex'), p_site);
   end if;
   update ocsp_internal.responder set feed_key_pin = p_pin where name = p_site;
+  perform ocsp_internal.responder_pins_close(p_site);
   perform ocsp_internal.note('responder feed pin', jsonb_build_object('site', p_site, 'pin', encode(p_pin, 'hex')), p_why, p_os_user);
   return true;
 end $$;

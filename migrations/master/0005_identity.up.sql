@@ -5,6 +5,62 @@ set role ocsp_owner;
 -- The login by which a site replicates from here; null: its name with _ for -.
 alter table ocsp_internal.responder add column login text unique check (login ~ '^[a-z][a-z0-9_]{0,62}$');
 
+-- Logins at the master and TLS keys that a site has, or had: they are that site's alone,
+-- and close with it. What an active site has given up may go to another.
+create table ocsp_internal.responder_mark (
+  kind  text not null check (kind in ('login', 'feed key')),
+  value text not null,  -- of a feed key: its pin in hex
+  site  text not null references ocsp_internal.responder,
+  primary key (kind, value)
+);
+
+create function ocsp_internal.responder_claim(p_kind text, p_value text, p_site text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  r ocsp_internal.responder;
+begin
+  insert into ocsp_internal.responder_mark values (p_kind, p_value, p_site) on conflict do nothing;
+  if found then
+    return;
+  end if;
+  select o.* into r from ocsp_internal.responder_mark m join ocsp_internal.responder o on o.name = m.site where (m.kind, m.value) = (p_kind, p_value) for update;
+  if r.name = p_site then
+    return;
+  elsif r.state <> 'active' or p_value in (r.login, replace(r.name, '-', '_'), encode(r.feed_key_pin, 'hex')) then
+    raise exception '% % is another site''s: %''s, which is %', p_kind, p_value, r.name, r.state using errcode = 'unique_violation',
+      hint = case p_kind when 'login' then 'Every site has its own: ocspctl db user add NAME --role replica.' else 'Every site has its own: ocspctl key pin.' end;
+  end if;
+  update ocsp_internal.responder_mark set site = p_site where (kind, value) = (p_kind, p_value);
+end $$;
+
+-- The TLS keys of a site are closed to all relays while it is not active.
+create function ocsp_internal.responder_pins_close(p_site text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if (select state = 'active' from ocsp_internal.responder where name = p_site) then
+    delete from public.closed_pin using ocsp_internal.responder_mark m where m.kind = 'feed key' and m.site = p_site and pin = decode(m.value, 'hex');
+  else
+    insert into public.closed_pin select decode(value, 'hex') from ocsp_internal.responder_mark where kind = 'feed key' and site = p_site on conflict do nothing;
+  end if;
+end $$;
+
+-- A login is made, or given a new password: by a superuser, for a person or a service.
+create function ocsp_internal.login_set(p_login text, p_kind text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  select o.name, o.state into r from ocsp_internal.responder_mark m join ocsp_internal.responder o on o.name = m.site
+    where m.kind = 'login' and m.value = p_login and o.state <> 'active';
+  if found then
+    raise exception 'login % was closed with site %, which is %', p_login, r.name, r.state using errcode = 'object_not_in_prerequisite_state',
+      hint = case r.state when 'suspended' then 'ocspctl responder restore opens it.' else 'Choose another name.' end;
+  elsif p_kind = 'person' then
+    insert into ocsp_internal.person values (p_login) on conflict do nothing;
+  elsif p_kind = 'service' then
+    delete from ocsp_internal.person where login = p_login;
+  else
+    raise exception 'a login is a person''s or a service''s, not a %''s', p_kind using errcode = 'check_violation';
+  end if;
+end $$;
+
 -- Certificates that an offline CA signs, or has signed, and that were not released
 -- yet. Their serials are registered: a site that is revoked loses these too.
 create table ocsp_internal.responder_planned (
@@ -27,6 +83,17 @@ create table ocsp_internal.responder_withheld (
   key_hash    bytea not null,
   der         bytea not null,
   unique (issuer_id, serial)
+);
+
+-- Slots that a site's login was seen to stream from, besides those that bear its name.
+create table ocsp_internal.responder_slot (
+  slot_name text primary key,
+  site      text not null references ocsp_internal.responder
+);
+
+-- Slots that are no site's, and that the DBA wants: of a standby, of backups.
+create table ocsp_internal.slot_allowed (
+  slot_name text primary key
 );
 
 -- The numbers of CRLs: the last one taken, the one that was published, and the
@@ -98,6 +165,30 @@ begin
   insert into ocsp_internal.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
 end $$;
 
+-- Whose own a certificate is; null: no site's.
+create function ocsp_internal.site_of(p_issuer int, p_serial bytea) returns text language sql stable set search_path = pg_catalog, pg_temp as $$
+  select site from public.responder_certificate where issuer_id = p_issuer and serial = p_serial
+  union all select site from ocsp_internal.responder_withheld where issuer_id = p_issuer and serial = p_serial
+  union all select site from ocsp_internal.responder_planned where issuer_id = p_issuer and serial = p_serial limit 1;
+$$;
+
+-- A site's own certificates are on hold while it is suspended, and never else: whoever
+-- writes. Revoked for ever they may be by anybody who may revoke: that is safe.
+create function ocsp_internal.site_hold_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  select name, state into r from ocsp_internal.responder where name = ocsp_internal.site_of(new.issuer_id, new.serial);
+  if r.state is null or new.revoked_at is not null and new.reason is distinct from 6 or (r.state = 'suspended') = (new.reason is not distinct from 6) then
+    return new;
+  end if;
+  raise exception 'certificate % of issuer % is site %''s own, which is %: it is not put on hold nor released by itself',
+    encode(new.serial, 'hex'), new.issuer_id, r.name, r.state using errcode = 'check_violation',
+    hint = format('ocspctl responder %s %s.', case r.state when 'suspended' then 'restore' else 'suspend' end, r.name);
+end $$;
+create trigger site_hold before update on certificate for each row
+  when ((old.reason is not distinct from 6) <> (new.reason is not distinct from 6)) execute function ocsp_internal.site_hold_guard();
+
 -- All unexpired certificates of a site, the superseded, unreleased and withheld included.
 create function ocsp_internal.responder_serials(p_site text) returns table (issuer_id int, serial bytea)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -125,6 +216,7 @@ begin
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   end if;
   update ocsp_internal.responder set state = 'revoked' where name = p_site;
+  perform ocsp_internal.responder_pins_close(p_site);
   update ocsp_internal.responder_key set banned = true where site = p_site;
   any_changed := was <> 'revoked';
   for r in select * from ocsp_internal.responder_serials(p_site) loop
@@ -155,6 +247,7 @@ begin
     raise exception 'site % is revoked for ever', p_site using errcode = 'check_violation';
   end if;
   update ocsp_internal.responder set state = 'suspended' where name = p_site;
+  perform ocsp_internal.responder_pins_close(p_site);
   any_changed := was <> 'suspended';
   for r in select s.*, i.profile from ocsp_internal.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
@@ -191,6 +284,7 @@ begin
       hint = 'Enrol it under a new name, with a new key.';
   end if;
   update ocsp_internal.responder set state = 'active' where name = p_site;
+  perform ocsp_internal.responder_pins_close(p_site);
   any_changed := was <> 'active';
   for r in select s.* from ocsp_internal.responder_serials(p_site) s join public.certificate c using (issuer_id, serial)
            where c.revoked_at is not null and c.reason = 6 order by 1, 2 loop
@@ -222,26 +316,79 @@ $$;
 create function responder_login_set(p_site text, p_login text, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  update ocsp_internal.responder set login = p_login where name = p_site and login is distinct from p_login;
+  perform ocsp_internal.responder_claim('login', p_login, p_site) from ocsp_internal.responder where name = p_site;
+  update ocsp_internal.responder set login = p_login where name = p_site and state = 'active' and login is distinct from p_login;
+  if (select state from ocsp_internal.responder where name = p_site) is distinct from 'active' then
+    raise exception 'site % is not active: it gets no login', p_site using errcode = 'check_violation', hint = 'ocspctl responder restore first; a revoked site never comes back.';
+  end if;
   if found then
     perform ocsp_internal.note('responder add', jsonb_build_object('site', p_site, 'login', p_login), p_why, p_os_user);
   end if;
   return found;
 end $$;
 
+-- The logins of a site that there are: the one that it has, and those that it had.
+create function ocsp_internal.responder_logins(p_site text) returns table (login text, now boolean, open boolean)
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select r.rolname::text, r.rolname = ocsp_internal.responder_login(p_site), r.rolcanlogin
+  from ocsp_internal.responder_mark k join pg_roles r on r.rolname = k.value
+  where k.kind = 'login' and k.site = p_site and not r.rolsuper
+    and exists (select from pg_auth_members m where m.member = r.oid and m.roleid = 'ocsp_replica'::regrole);
+$$;
+
+-- Whose a slot is, by its name or since it was seen; null: no site's.
+create function ocsp_internal.slot_site(p_slot text) returns text language sql stable set search_path = pg_catalog, pg_temp as $$
+  select coalesce((select name from ocsp_internal.responder where p_slot ~ ('^ocsp_' || replace(name, '-', '_') || '_[0-9]+$')),
+    (select site from ocsp_internal.responder_slot where slot_name = p_slot));
+$$;
+
+-- ocspsyncd at the master remembers which slots sites stream from now: a site may make
+-- one of any name.
+create function slots_seen() returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  insert into ocsp_internal.responder_slot
+    select distinct on (s.slot_name) s.slot_name::text, m.site from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+      join ocsp_internal.responder_mark m on m.kind = 'login' and m.value = r.usename
+    where not s.temporary and ocsp_internal.slot_site(s.slot_name::text) is null
+      and not exists (select from ocsp_internal.slot_allowed a where a.slot_name = s.slot_name)
+  on conflict do nothing;
+$$;
+
+-- Whose each slot is, for doctor: an active or suspended site's, allowed by the DBA, or
+-- nobody's (both null and false).
+create function slot_holders() returns table (slot_name text, site text, allowed boolean)
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.slot_name::text, r.name, exists (select from ocsp_internal.slot_allowed a where a.slot_name = s.slot_name)
+  from pg_replication_slots s left join ocsp_internal.responder r on r.name = ocsp_internal.slot_site(s.slot_name::text) and r.state <> 'revoked'
+  where not s.temporary order by 1;
+$$;
+
+-- The DBA's word that a slot is wanted, or is no more.
+create function ocsp_internal.slot_allow(p_slot text, p_allowed boolean, p_why text, p_os_user text) returns boolean
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_allowed then
+    insert into ocsp_internal.slot_allowed values (p_slot) on conflict do nothing;
+  else
+    delete from ocsp_internal.slot_allowed where slot_name = p_slot;
+  end if;
+  if found then
+    perform ocsp_internal.note('db slot', jsonb_build_object('slot', p_slot, 'allowed', p_allowed), p_why, p_os_user);
+    return true;
+  end if;
+  return false;
+end $$;
+
 -- How a site's native replication stands: its login (null: there is none), whether
--- it may log in, its sessions and its slots; how far the master's log goes and how
--- much of it a running stream has confirmed (null: none runs), in octets.
+-- one of those that it has or had may log in, their sessions and the site's slots; how far the master's
+-- log goes and how much of it a running stream has confirmed (null: none runs), in octets.
 create function responder_access(p_site text) returns table (login text, open boolean, sessions bigint, slots bigint, written bigint, confirmed bigint)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select r.rolname::text, coalesce(r.rolcanlogin, false),
-    (select count(*) from pg_stat_activity a where a.usename = r.rolname),
+  select l.login, l.open, (select count(*) from pg_stat_activity a where a.usename = any (l.logins)),
     count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active)
-  from (select ocsp_internal.responder_login(p_site) as name) n
-  left join pg_roles r on r.rolname = n.name and not r.rolsuper and exists (
-    select from pg_auth_members m where m.member = r.oid and m.roleid = 'ocsp_replica'::regrole)
-  left join pg_replication_slots s on s.slot_type = 'logical' and s.slot_name ~ ('^ocsp_' || replace(p_site, '-', '_') || '_[0-9]+$')
-  group by r.rolname, r.rolcanlogin;
+  from (select coalesce(min(login) filter (where now), min(login)) as login, coalesce(bool_or(open), false) as open, coalesce(array_agg(login), '{}') as logins
+    from ocsp_internal.responder_logins(p_site)) l
+  left join pg_replication_slots s on ocsp_internal.slot_site(s.slot_name::text) = p_site
+  group by l.login, l.open, l.logins;
 $$;
 
 -- Notes a change of the DNS: p_stage is begin (before it is asked for: broken off, it
@@ -311,47 +458,48 @@ reset role;
 -- What follows needs a superuser: its owner is who migrates. It touches a login
 -- only if that is a replica's and no superuser's, and a slot only by its site's name.
 
--- Closes (or opens) a site's login. Null: it has none.
+-- Closes a site's login, with those that it had before, or opens the one that it has.
+-- Null: it has none.
 create function responder_login_open(p_site text, p_open boolean, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  a record;
+  l record;
   is_state text;
+  changed boolean;
 begin
   select state into is_state from ocsp_internal.responder where name = p_site for share;
   if (is_state = 'active') is distinct from p_open then
     raise exception 'site % is %: its login is not to be %', p_site, is_state, case when p_open then 'opened' else 'closed' end
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  select * into a from public.responder_access(p_site);
-  if a.login is null then
-    return null;
-  elsif a.open = p_open then
-    return false;
-  end if;
-  execute format('alter role %I %s', a.login, case when p_open then 'login' else 'nologin' end);
-  perform ocsp_internal.note('responder access', jsonb_build_object('site', p_site, 'login', a.login, 'open', p_open), p_why, p_os_user);
-  return true;
+  for l in select * from ocsp_internal.responder_logins(p_site) where now or not p_open loop
+    changed := coalesce(changed, false) or l.open <> p_open;
+    if l.open <> p_open then
+      execute format('alter role %I %s', l.login, case when p_open then 'login' else 'nologin' end);
+      perform ocsp_internal.note('responder access', jsonb_build_object('site', p_site, 'login', l.login, 'open', p_open), p_why, p_os_user);
+    end if;
+  end loop;
+  return changed;
 end $$;
 
--- Ends the sessions of a closed login, running streams too, and returns how many
--- they were. The login must be closed, and that committed, or it would be back at once.
+-- Ends the sessions of a site's closed logins, running streams too, and returns how many
+-- they were. The logins must be closed, and that committed, or they would be back at once.
 create function responder_cut(p_site text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  a record;
+  open text;
   ended bigint := 0;
 begin
-  select * into a from public.responder_access(p_site);
-  if a.login is null then
-    return 0;
-  elsif a.open then
-    raise exception 'login % may still log in: close it first', a.login using errcode = 'object_not_in_prerequisite_state';
+  select login into open from ocsp_internal.responder_logins(p_site) l where l.open;
+  if found then
+    raise exception 'login % may still log in: close it first', open using errcode = 'object_not_in_prerequisite_state';
   end if;
-  select count(pg_terminate_backend(pid, 5000)) into ended from pg_stat_activity where usename = a.login and pid <> pg_backend_pid();
+  select count(pg_terminate_backend(pid, 5000)) into ended from pg_stat_activity
+    where usename in (select login from ocsp_internal.responder_logins(p_site)) and pid <> pg_backend_pid();
   return ended;
 end $$;
 
--- Drops the slots of a site that is revoked: nobody will read them any more.
+-- Drops the slots of a site that is revoked, those that it was seen to stream from too:
+-- nobody will read them any more.
 create function responder_slots_drop(p_site text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   s record;
@@ -360,8 +508,8 @@ begin
   if (select state from ocsp_internal.responder where name = p_site) is distinct from 'revoked' then
     raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
   end if;
-  for s in select slot_name from pg_replication_slots where slot_type = 'logical' and not active
-           and slot_name ~ ('^ocsp_' || replace(p_site, '-', '_') || '_[0-9]+$') loop
+  for s in select slot_name from public.slot_holders() h join pg_replication_slots r using (slot_name)
+           where ocsp_internal.slot_site(slot_name) = p_site and not h.allowed and not r.active loop
     perform pg_drop_replication_slot(s.slot_name);
     dropped := dropped + 1;
   end loop;

@@ -21,37 +21,38 @@ begin
 end $$;
 create trigger purge_guard before insert or update on issuer for each row execute function ocsp_internal.issuer_purge_guard();
 
--- Moves an issuer's mark; the head's says what is the latest of all. An hour is left
--- for clocks: to a site that is behind, a revoked certificate would else vanish before
--- its end. The issuer is locked first, the head last, as at COMMIT.
-create function purge_mark(p_issuer int, p_before timestamptz, p_why text, p_os_user text) returns boolean
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Whether an issuer's mark may be moved, with the issuer locked. An hour is left for
+-- clocks: to a site that is behind, a revoked certificate would else vanish before its end.
+create function ocsp_internal.purge_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+  ends constant timestamptz := (p_what->>'before')::timestamptz;
   i public.issuer;
   was timestamptz;
 begin
-  select * into i from public.issuer where id = p_issuer for no key update;
+  select * into i from public.issuer where id = (p_what->>'issuer')::int for no key update;
   if not found then
-    raise exception 'there is no issuer %', p_issuer using errcode = 'no_data_found';
-  elsif p_before > (select as_of - interval '1 h' from public.feed_head) then
-    raise exception 'a purge before % is too late: it must lie an hour before the head''s as_of', p_before using errcode = 'check_violation';
+    raise exception 'there is no issuer %', p_what->>'issuer' using errcode = 'no_data_found';
+  elsif ends is null or not isfinite(ends) or ends > (select as_of - interval '1 h' from public.feed_head) then
+    raise exception 'a purge before % is too late: it must lie an hour before the head''s as_of', ends using errcode = 'check_violation';
   elsif i.never_issued = 'revoked' then
     raise exception 'issuer % says revoked for serials that it never issued: it cannot be purged', i.name using errcode = 'check_violation',
       hint = 'Purged certificates would become revoked.';
   end if;
-  select before into was from ocsp_internal.purge where issuer_id = p_issuer;
-  if p_before < was then
+  select before into was from ocsp_internal.purge where issuer_id = i.id;
+  if ends <= was then
     raise exception 'issuer % was purged up to % already', i.name, was using errcode = 'check_violation';
-  elsif p_before = was then
-    return false;
   end if;
+  return jsonb_build_object('issuer', i.id, 'before', ends);
+end $$;
+
+-- Moves the mark, once two persons agree; the head's says what is the latest of all. The
+-- issuer is locked first, the head last, as at COMMIT.
+create function ocsp_internal.purge_mark(p_issuer int, p_before timestamptz) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  perform ocsp_internal.purge_filed(jsonb_build_object('issuer', p_issuer, 'before', p_before));
   insert into ocsp_internal.purge values (p_issuer, p_before) on conflict (issuer_id) do update set before = excluded.before;
-  if i.never_issued <> 'unauthorized' then
-    update public.issuer set never_issued = 'unauthorized', policy_version = policy_version + 1 where id = p_issuer;
-  end if;
-  perform ocsp_internal.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', p_before), p_why, p_os_user);
+  update public.issuer set never_issued = 'unauthorized', policy_version = policy_version + 1 where id = p_issuer and never_issued <> 'unauthorized';
   update public.feed_head set purge_before = greatest(purge_before, p_before);
-  return true;
 end $$;
 
 -- Deletes some of what an issuer's mark lets go, and says how many. Responder
@@ -64,7 +65,7 @@ declare
 begin
   select before into mark from ocsp_internal.purge where issuer_id = p_issuer;
   if mark is null then
-    raise exception 'issuer % is not to be purged', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'ocspctl db purge sets the time.';
+    raise exception 'issuer % is not to be purged', p_issuer using errcode = 'object_not_in_prerequisite_state', hint = 'ocspctl db purge asks for it; another person approves.';
   elsif p_limit is null or p_limit not between 1 and 10000 then
     raise exception 'a batch of % rows: want 1 to 10000', p_limit using errcode = 'invalid_parameter_value';
   end if;

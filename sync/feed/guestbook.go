@@ -11,10 +11,11 @@ import (
 	"ocspfleet/db"
 )
 
-// Guestbook keeps the master's guests as its roster says, and notes there who
-// came. Run is called once; Watch is safe for concurrent use.
+// Guestbook keeps the guests as the roster says, and notes at the master who came.
+// Run is called once; Watch is safe for concurrent use.
 type Guestbook struct {
 	store  *db.Store
+	roster func(context.Context) (map[[32]byte]db.FeedPin, error)
 	guests *Guests
 	log    *slog.Logger
 	every  time.Duration // between two looks at the roster
@@ -45,9 +46,34 @@ const (
 	noteGap = 20 * time.Millisecond
 )
 
-// NewGuestbook keeps guests by the roster in store, by a login in ocsp_publisher.
+// NewGuestbook keeps guests by the master's roster in store, by a login in ocsp_publisher.
 func NewGuestbook(store *db.Store, guests *Guests, log *slog.Logger) *Guestbook {
-	return &Guestbook{store: store, guests: guests, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedGuest{}, noted: map[string]int64{}}
+	return newGuestbook(store, store.FeedPins, guests, log)
+}
+
+// NewRelayGuestbook keeps the guests of a relay: the peers of its configuration, without
+// those whose keys the master has closed, as the rows here say. Until they can be read
+// first, nobody is let in.
+func NewRelayGuestbook(store *db.Store, peers map[Pin]string, guests *Guests, log *slog.Logger) *Guestbook {
+	return newGuestbook(store, func(ctx context.Context) (map[[32]byte]db.FeedPin, error) {
+		closed, err := store.ClosedPins(ctx)
+		if err != nil {
+			return nil, err
+		}
+		roster := map[[32]byte]db.FeedPin{}
+		for pin, site := range peers {
+			state := db.ResponderActive
+			if closed[pin] { // or revoked: all the same to a relay
+				state = db.ResponderSuspended
+			}
+			roster[pin] = db.FeedPin{Site: site, State: state}
+		}
+		return roster, nil
+	}, guests, log)
+}
+
+func newGuestbook(store *db.Store, roster func(context.Context) (map[[32]byte]db.FeedPin, error), guests *Guests, log *slog.Logger) *Guestbook {
+	return &Guestbook{store: store, roster: roster, guests: guests, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedGuest{}, noted: map[string]int64{}}
 }
 
 // Run reads the roster until ctx ends; it returns nil then. While the database is
@@ -90,7 +116,7 @@ func (b *Guestbook) Run(ctx context.Context) error {
 func (b *Guestbook) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	roster, err := b.store.FeedPins(ctx)
+	roster, err := b.roster(ctx)
 	if err != nil {
 		return err
 	}
