@@ -20,6 +20,7 @@ type ApprovalAct string
 const (
 	ApprovalCorrect ApprovalAct = "cert correct" // what the master says of certificates is wrong
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
+	ApprovalCRLURL  ApprovalAct = "issuer crl_url"
 )
 
 // Wrong is what a correction finds wrong with certificates.
@@ -44,10 +45,12 @@ type Taken struct {
 type Approval struct {
 	ID         int64
 	Act        ApprovalAct
-	Issuer     IssuerID // of a correction, as are the next three
+	Issuer     IssuerID // of a crl_url, or of a correction, as are the next three
 	Wrong      Wrong
 	NotAfter   time.Time // the right end, of WrongNotAfter
 	Taken      []Taken
+	CRLURL     string // of a crl_url: the new one, and the one before
+	BeforeURL  string
 	Count      int64 // of a bulk
 	Remaining  int64 // of an approved bulk: revocations still allowed
 	Why        string
@@ -92,6 +95,12 @@ func (s *Store) requestCorrection(ctx context.Context, details map[string]any, i
 // RequestBulk asks for an allowance of count revocations beyond the hourly limit.
 func (s *Store) RequestBulk(ctx context.Context, count int64, act Act) (id int64, expires time.Time, err error) {
 	return s.request(ctx, ApprovalBulk, map[string]any{"count": count}, act)
+}
+
+// RequestCRLURL asks for the agreement of a second person that an issuer's CRL lies
+// elsewhere: a CRL of the responders at the place of another would be taken for that.
+func (s *Store) RequestCRLURL(ctx context.Context, issuer IssuerID, url string, act Act) (id int64, expires time.Time, err error) {
+	return s.request(ctx, ApprovalCRLURL, map[string]any{"issuer": issuer, "crl_url": url}, act)
 }
 
 func (s *Store) request(ctx context.Context, what ApprovalAct, details map[string]any, act Act) (id int64, expires time.Time, err error) {
@@ -171,6 +180,8 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		Issuer       IssuerID   `json:"issuer"`
 		Wrong        Wrong      `json:"wrong"`
 		NotAfter     *time.Time `json:"not_after"`
+		CRLURL       string     `json:"crl_url"`
+		Before       string     `json:"before"`
 		Count        int64      `json:"count"`
 		Certificates []struct {
 			Serial    string     `json:"serial"`
@@ -181,6 +192,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	if err := json.Unmarshal(what, &details); err != nil {
 		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 	}
+	a.CRLURL, a.BeforeURL = details.CRLURL, details.Before
 	a.Issuer, a.Count, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Wrong, timeOrZero(details.NotAfter)
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)

@@ -120,16 +120,22 @@ type Planned struct {
 	NotBefore, NotAfter time.Time
 }
 
-// PlanResponderCertificates registers the serials of certificates that an offline
-// CA is asked to sign, all or none. A revoked or another site's key is refused.
-func (s *Store) PlanResponderCertificates(ctx context.Context, list []Planned, act Act) error {
+// PlanResponderCertificates registers certificates before they are signed, all or none.
+// Each has a serial of the issuer's pool: the one that it names, or, where it names
+// none, the oldest, which is filled in. keep, unless nil, is called before that is
+// committed. A revoked or another site's key is refused.
+func (s *Store) PlanResponderCertificates(ctx context.Context, list []Planned, keep func() error, act Act) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		for _, p := range list {
-			_, err := tx.Exec(ctx, "select responder_plan($1, $2, $3, $4, $5, $6, $7, $8)",
-				p.IssuerID, []byte(p.Serial), p.Site, p.KeyHash[:], p.NotBefore, p.NotAfter, act.Why, act.User)
+		for i := range list {
+			p := &list[i]
+			err := tx.QueryRow(ctx, "select responder_plan($1, $2, $3, $4, $5, $6, $7, $8)",
+				p.IssuerID, []byte(p.Serial), p.Site, p.KeyHash[:], p.NotBefore, p.NotAfter, act.Why, act.User).Scan((*[]byte)(&p.Serial))
 			if err != nil {
-				return fmt.Errorf("certificate %s of site %q: %w", p.Serial, p.Site, err)
+				return fmt.Errorf("a certificate of site %q: %w", p.Site, err)
 			}
+		}
+		if keep != nil {
+			return keep()
 		}
 		return nil
 	})
@@ -157,4 +163,46 @@ func (s *Store) PlannedCertificates(ctx context.Context) ([]Planned, error) {
 		return nil, fmt.Errorf("reading planned certificates: %w", plain(err))
 	}
 	return list, nil
+}
+
+// AddSerials takes serials that a CA made into the master's pool, from which
+// certificates are planned, and returns how many were new. Such as are issued already
+// are left out.
+func (s *Store) AddSerials(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (int64, error) {
+	list := make([][]byte, len(serials))
+	for i, serial := range serials {
+		list[i] = serial
+	}
+	var added int64
+	if err := s.pool.QueryRow(ctx, "select serial_pool_add($1, $2, $3, $4)", issuer, list, act.Why, act.User).Scan(&added); err != nil {
+		return 0, fmt.Errorf("adding serials to the pool: %w", plain(err))
+	}
+	return added, nil
+}
+
+// SpareSerials is how many certificates of an issuer can still be planned.
+func (s *Store) SpareSerials(ctx context.Context, issuer IssuerID) (n int64, err error) {
+	if err := s.pool.QueryRow(ctx, "select count(*) from serial_pool where issuer_id = $1", issuer).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting the serials of the pool: %w", plain(err))
+	}
+	return n, nil
+}
+
+// BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo):
+// nobody certifies them again.
+func (s *Store) BannedKeys(ctx context.Context) ([][32]byte, error) {
+	rows, err := s.pool.Query(ctx, "select key_hash from responder_key where banned order by key_hash")
+	if err != nil {
+		return nil, fmt.Errorf("reading the banned keys: %w", plain(err))
+	}
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key [32]byte, err error) {
+		var raw []byte
+		err = row.Scan(&raw)
+		copy(key[:], raw)
+		return key, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the banned keys: %w", plain(err))
+	}
+	return keys, nil
 }

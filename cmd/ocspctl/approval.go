@@ -16,6 +16,8 @@ type approvalView struct {
 	Wrong        *string     `json:"wrong"`     // of a correction: revoked, issued or not_after
 	NotAfter     *string     `json:"not_after"` // of not_after: the right end
 	Certificates []takenView `json:"certificates"`
+	CRLURL       *string     `json:"crl_url"` // of issuer crl_url: the new one
+	Before       *string     `json:"before"`  // and the one that it replaces
 	Count        int64       `json:"count"`
 	Remaining    int64       `json:"remaining"`
 	Why          string      `json:"why"`
@@ -41,6 +43,9 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
 		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
 		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
+	}
+	if a.Act == db.ApprovalCRLURL {
+		v.CRLURL, v.Before = &a.CRLURL, &a.BeforeURL
 	}
 	switch {
 	case a.ApprovedBy != "":
@@ -68,6 +73,8 @@ func (v approvalView) subject() string {
 		return fmt.Sprintf("%d revocations, %d left", v.Count, v.Remaining)
 	case v.Act == string(db.ApprovalBulk):
 		return fmt.Sprintf("%d revocations", v.Count)
+	case v.CRLURL != nil:
+		return fmt.Sprintf("%s crl_url %q instead of %q", orDash(v.Issuer), *v.CRLURL, *v.Before)
 	case len(v.Certificates) == 1:
 		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
 	default:

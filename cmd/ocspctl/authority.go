@@ -75,7 +75,7 @@ func (k *caKeys) close() error {
 }
 
 // authority takes up one CA.
-func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at issuerKey) (*fleet.Authority, error) {
+func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at caConfig) (*fleet.Authority, error) {
 	fail := func(err error) (*fleet.Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
 	}
@@ -93,12 +93,12 @@ func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at issuerKey) 
 	if err != nil {
 		return fail(err)
 	}
-	return fleet.NewAuthority(issuer, certificate, key, k.program.now())
+	return fleet.NewAuthority(issuer, certificate, key, at.rules(), at.state(), k.program.now())
 }
 
 // key finds the CA's private key: in a file, or in a token by the public key of
 // the certificate.
-func (k *caKeys) key(ctx context.Context, at issuerKey, certificate *x509.Certificate) (crypto.Signer, error) {
+func (k *caKeys) key(ctx context.Context, at caConfig, certificate *x509.Certificate) (crypto.Signer, error) {
 	if at.Token == (token{}) {
 		return readKey(at.Key)
 	}

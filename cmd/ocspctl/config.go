@@ -24,9 +24,9 @@ type config struct {
 	Role string `yaml:"role"`
 	// Database is the master's (or, for the db verbs at a site, the site's).
 	Database database `yaml:"database"`
-	// Issuers names the CA keys for signing responder certificates, by the
-	// issuers' names at the master. Empty: this machine enrols no site.
-	Issuers map[string]issuerKey `yaml:"issuers"`
+	// Issuers are the CAs whose keys are at hand here, with what each agrees to sign, by
+	// the issuers' names at the master. Empty: this machine enrols no site.
+	Issuers map[string]caConfig `yaml:"issuers"`
 	// Token is the site's PKCS#11 token, for the key verbs.
 	Token token `yaml:"token"`
 	// Feed is for the feed verbs and key pin.
@@ -43,20 +43,6 @@ type database struct {
 	DSN string `yaml:"dsn"`
 	// PasswordFile holds the password, so that DSN can do without. Readable by you only.
 	PasswordFile string `yaml:"password_file"`
-}
-
-type issuerKey struct {
-	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master.
-	Certificate string `yaml:"certificate"`
-	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
-	Token token `yaml:"token"`
-	// Key is the CA's private key, PEM without a passphrase: for tests and small
-	// CAs. Whoever reads it can issue anything.
-	Key string `yaml:"key"`
-	// CRLURL is the distribution point of the responder certificates, for ca-sign: it
-	// signs CRLs for no other, nor certificates that name another. Empty: no CRLs, and
-	// whatever the bundle says.
-	CRLURL string `yaml:"crl_url"`
 }
 
 type token struct {
@@ -83,15 +69,8 @@ func (c *config) Check(report func(key, problem string)) {
 			report("role", "is missing: master or site, whichever database.dsn is of")
 		}
 	}
-	for name, issuer := range c.Issuers {
-		switch {
-		case issuer.Key == "" && issuer.Token == (token{}):
-			report("issuers."+name+".key", "is missing, and token is, too: want one of them")
-		case issuer.Key != "" && issuer.Token != (token{}):
-			report("issuers."+name+".key", "stands beside token: want one of them")
-		case issuer.Token != (token{}) && issuer.Token.URI == "":
-			report("issuers."+name+".token.uri", "is missing: pkcs11:token=LABEL")
-		}
+	for name, ca := range c.Issuers {
+		ca.check(func(key, problem string) { report("issuers."+name+"."+key, problem) })
 	}
 	if c.Token != (token{}) && c.Token.URI == "" {
 		report("token.uri", "is missing: pkcs11:token=LABEL")

@@ -25,7 +25,6 @@ func (p *program) crlCommand() *cobra.Command {
 type crlIssue struct {
 	change
 	issuers []string
-	full    bool
 	life    time.Duration
 	out     string
 }
@@ -34,14 +33,12 @@ func (p *program) crlIssueCommand() *cobra.Command {
 	var c crlIssue
 	cmd := p.verb("issue", "sign the CRL of each issuer's responder certificates anew, for all sites to serve", `
 		ocspctl crl issue
-		ocspctl crl issue --issuer web-ca --out crls --why 'timer' --apply
-		ocspctl crl issue --issuer small-ca --full --apply`,
+		ocspctl crl issue --issuer web-ca --out crls --why 'timer' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.crlIssue(ctx, store, cfg, c) })
 		})
 	f := cmd.Flags()
-	f.StringArrayVar(&c.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all that have a crl_url)")
-	f.BoolVar(&c.full, "full", false, "of all certificates: only where the CA has no CRL of its own")
+	f.StringArrayVar(&c.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all with a crl_url or crl_scope in this configuration)")
 	f.DurationVar(&c.life, "life", fleet.CRLLife, "from thisUpdate to nextUpdate (max_staleness to 240h)")
 	f.StringVar(&c.out, "out", "", "write the CRLs to `DIR`, too, as NAME.crl (DER)")
 	c.flags(cmd)
@@ -74,9 +71,6 @@ func viewList(issuer string, c fleet.CRLContent) listView {
 }
 
 func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c crlIssue) error {
-	if c.full && len(c.issuers) == 0 {
-		return usagef("--full wants --issuer NAME: it is not for issuers whose CA has a CRL of its own")
-	}
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -87,7 +81,7 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 			return err
 		}
 		if len(names) == 0 {
-			return fmt.Errorf("no issuer has a crl_url and a CA key in this configuration: see ocspctl issuer list --output json")
+			return fmt.Errorf("no issuer has a crl_url (or crl_scope: all) and a CA key in this configuration: set issuers.NAME.crl_url")
 		}
 	}
 	result := struct {
@@ -115,10 +109,10 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 // one drafts or issues the CRL of one issuer.
 func (c *crlIssue) one(ctx context.Context, store *db.Store, a *fleet.Authority, act db.Act) (listView, error) {
 	if !c.apply {
-		content, _, err := fleet.DraftCRL(ctx, store, a.Issuer, c.full, c.life)
+		content, _, err := a.NextCRL(ctx, store, c.life)
 		return viewList(a.Issuer.Name, content), err
 	}
-	content, der, err := fleet.IssueCRL(ctx, store, a, c.full, c.life, rand.Reader, act)
+	content, der, err := fleet.IssueCRL(ctx, store, a, c.life, rand.Reader, act)
 	if err != nil {
 		return listView{}, err
 	}
@@ -130,15 +124,15 @@ func (c *crlIssue) one(ctx context.Context, store *db.Store, a *fleet.Authority,
 		return listView{}, fmt.Errorf("writing the CRL: %w", err)
 	}
 	path := filepath.Join(c.out, a.Issuer.Name+".crl")
-	if err := os.WriteFile(path, der, 0o644); err != nil {
+	if err := fleet.WritePrivate(path, der); err != nil {
 		return listView{}, fmt.Errorf("writing the CRL: %w", err)
 	}
 	line.File = &path
 	return line, nil
 }
 
-// issuersWithCRL are the names of those that have a crl_url, and whose CA key this
-// configuration names; of, unless nil, picks among them.
+// issuersWithCRL are the names of those whose CA signs CRLs by this configuration; of,
+// unless nil, picks among them.
 func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config, of func(db.Issuer) bool) ([]string, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
@@ -146,7 +140,7 @@ func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config, of func(d
 	}
 	var names []string
 	for _, issuer := range issuers {
-		if _, ours := cfg.Issuers[issuer.Name]; ours && issuer.Policy.CRLURL != "" && (of == nil || of(issuer)) {
+		if ca, ours := cfg.Issuers[issuer.Name]; ours && ca.signsCRLs() && (of == nil || of(issuer)) {
 			names = append(names, issuer.Name)
 		}
 	}
@@ -173,7 +167,7 @@ func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config, sit
 		var issued []string
 		err := p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
 			for _, a := range authorities {
-				content, _, err := fleet.IssueCRL(ctx, store, a, false, fleet.CRLLife, rand.Reader, act)
+				content, _, err := fleet.IssueCRL(ctx, store, a, fleet.CRLLife, rand.Reader, act)
 				if err != nil {
 					return err
 				}

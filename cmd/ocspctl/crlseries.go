@@ -108,6 +108,10 @@ func (p *program) crlBundle(ctx context.Context, store *db.Store, b crlBundle) e
 	if err != nil {
 		return err
 	}
+	denied, err := a.Denied(ctx, store)
+	if err != nil {
+		return err
+	}
 	if b.apply {
 		first, err := store.NextCRL(ctx, issuer.ID, len(list))
 		if err != nil {
@@ -117,10 +121,10 @@ func (p *program) crlBundle(ctx context.Context, store *db.Store, b crlBundle) e
 			list[i].Number = first + int64(i)
 		}
 	}
-	bundle, planned := a.BundleCRLs(list, position)
+	bundle, planned := a.BundleCRLs(list, position, denied)
 	if b.apply {
 		// The file first: what is not planned is refused when it comes back.
-		if err := writeJSON(b.out, bundle); err != nil {
+		if err := writeBundle(b.out, bundle); err != nil {
 			return err
 		}
 		if err := store.PlanCRLs(ctx, issuer.ID, planned, act); err != nil {

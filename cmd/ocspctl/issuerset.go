@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -93,6 +94,12 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 		return fmt.Errorf("setting issuer %q: %w", name, err)
 	}
 	differences := compareIssuers(old, next)
+	if next.Policy.CRLURL != old.Policy.CRLURL {
+		if len(differences) > 1 {
+			return usagef("--crl-url needs a second person: set it alone, the rest before or after")
+		}
+		return p.requestCRLURL(ctx, store, old, next.Policy.CRLURL, s, differences)
+	}
 	if s.apply {
 		if _, err := store.SetIssuer(ctx, next, act); err != nil {
 			return err
@@ -114,13 +121,44 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 		t.row("issuer", name)
 		t.row("policy version", fmt.Sprint(view.PolicyVersion))
 		t.line("")
-		t.row("WHAT", "OLD", "NEW", "WHAT WILL BE NOTICED")
-		for _, d := range differences {
-			t.row(d.What, d.Old, d.New, d.Notice)
-		}
-		t.line("")
+		tellChanges(t, differences)
 		result.tell(t)
 	})
+}
+
+// requestCRLURL files a request: what one person makes of the CRL's place decides which
+// certificates a CRL seems to speak of.
+func (p *program) requestCRLURL(ctx context.Context, store *db.Store, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
+	if s.apply && strings.TrimSpace(s.why) == "" {
+		return usagef("--why: a request for another crl_url says why")
+	}
+	act, err := s.act()
+	if err != nil {
+		return err
+	}
+	var id int64
+	var expires time.Time
+	if s.apply {
+		if id, expires, err = store.RequestCRLURL(ctx, issuer.ID, url, act); err != nil {
+			return err
+		}
+	}
+	result := struct {
+		requested
+		Changes []issuerChange `json:"changes"`
+	}{newRequested("issuer set", id, expires), differences}
+	return p.print(result, func(t *table) {
+		tellChanges(t, differences)
+		result.requested.tell(t)
+	})
+}
+
+func tellChanges(t *table, differences []issuerChange) {
+	t.row("WHAT", "OLD", "NEW", "WHAT WILL BE NOTICED")
+	for _, d := range differences {
+		t.row(d.What, d.Old, d.New, d.Notice)
+	}
+	t.line("")
 }
 
 // wanted is the issuer as it is to be. What is not allowed is refused.
@@ -175,11 +213,11 @@ func compareIssuers(was, is db.Issuer) []issuerChange {
 		{"http max age", a.HTTPMaxAge.String(), b.HTTPMaxAge.String(), "HTTP caches keep a good so long after a revocation; what they hold now for " + a.HTTPMaxAge.String() + " at most"},
 		{"never issued", string(a.NeverIssued), string(b.NeverIssued), neverIssuedNotice(b.NeverIssued)},
 		{"profile", string(a.Profile), string(b.Profile), profileNotice(b)},
-		{"crl url", a.CRLURL, b.CRLURL, "certificates of the sites name the old one until they are renewed: ocspctl responder renew, then crl issue (the CRL names one place)"},
+		{"crl url", a.CRLURL, b.CRLURL, "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url); certificates of the sites name the old one until they are renewed: ocspctl responder renew, then crl issue (the CRL names one place)"},
 		{"certificate", fingerprint(was.Certificate), fingerprint(is.Certificate), "sites that pin its fingerprint need the new one in ocspd.yaml before they start again; a pinned file goes on"},
 	}
 	if a.CRLURL == "" {
-		list[7].Notice = "certificates issued from now on name it: ocspctl crl issue first, then responder renew"
+		list[7].Notice = "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url): then ocspctl crl issue, then responder renew"
 	}
 	if len(was.CRL) > 0 && b.MaxStaleness > fleet.CRLLife {
 		list[2].Notice += "; a CRL must live longer than that: crl issue --life"

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db"
-	"ocspfleet/hsm"
 	"ocspfleet/ops/fleet"
 )
 
@@ -58,12 +55,15 @@ type bundleView struct {
 	Certificates []bundleCertView `json:"certificates"`
 	CRLs         []bundledList    `json:"crls"`
 	Revoked      []revokedView    `json:"revoked"` // what each of the CRLs names
+	// What ca-sign adds to its deny list.
+	DeniedKeys         []string `json:"denied_keys"`
+	DeniedCertificates []string `json:"denied_certificates"`
 }
 
 type bundleCertView struct {
 	Site      string  `json:"site"`
 	Key       *string `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo
-	Serial    string  `json:"serial"`
+	Serial    *string `json:"serial"`          // null: planned
 	NotBefore string  `json:"not_before"`
 	NotAfter  string  `json:"not_after"`
 	Action    *string `json:"action"` // of responder release: released, waiting, there or revoked
@@ -77,9 +77,15 @@ func (v bundleView) tell(t *table) {
 		t.row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
 	}
 	for _, c := range v.Certificates {
-		t.row(c.Site, c.Serial, c.NotBefore, c.NotAfter, orDash(c.Action), orDash(c.Key))
+		t.row(c.Site, orDash(c.Serial), c.NotBefore, c.NotAfter, orDash(c.Action), orDash(c.Key))
 	}
 	v.tellLists(t)
+	for _, key := range v.DeniedKeys {
+		t.row("to the deny list", "key "+key)
+	}
+	for _, serial := range v.DeniedCertificates {
+		t.row("to the deny list", "certificate "+serial)
+	}
 	v.outcome.tell(t)
 }
 
@@ -121,7 +127,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 			return fmt.Errorf("site %q has no certificate of issuer %q to go by, or is not active: give its request with --csr", site, b.issuer)
 		}
 		for _, proof := range proofs {
-			certs, planned, err := a.Plan(site, proof, b.series, p.now(), rand.Reader)
+			certs, planned, err := a.Plan(site, proof, b.series, p.now())
 			if err != nil {
 				return err
 			}
@@ -132,17 +138,24 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)
 	}
 	if b.apply {
-		// The file first: a bundle whose serials are not registered is refused when it
-		// comes back, a registered serial without a bundle is lost.
-		if err := writeJSON(b.out, a.Bundle(list)); err != nil {
-			return err
-		}
 		if b.url != "" {
 			if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
 				return err
 			}
 		}
-		if err := store.PlanResponderCertificates(ctx, rows, act); err != nil {
+		denied, err := a.Denied(ctx, store)
+		if err != nil {
+			return err
+		}
+		// The file before the plan is kept: a bundle that was not planned is refused when
+		// it comes back, a planned serial without a bundle is lost.
+		err = store.PlanResponderCertificates(ctx, rows, func() error {
+			for i := range list {
+				list[i].Serial = rows[i].Serial.String()
+			}
+			return writeBundle(b.out, a.Bundle(list, denied))
+		}, act)
+		if err != nil {
 			return err
 		}
 	}
@@ -168,13 +181,15 @@ func (b *bundle) wanted(roster []db.Responder, issuer db.IssuerID) []string {
 }
 
 func viewBundled(c fleet.BundledCert, key, action string) bundleCertView {
-	return bundleCertView{c.Site, textOrNil(key), c.Serial, stamp(c.NotBefore), stamp(c.NotAfter), textOrNil(action)}
+	return bundleCertView{c.Site, textOrNil(key), textOrNil(c.Serial), stamp(c.NotBefore), stamp(c.NotAfter), textOrNil(action)}
 }
 
-func writeJSON(path string, v any) error {
+// writeBundle writes what travels between CA and master. A signed series is worth
+// stealing until its last end, so its file is its owner's alone.
+func writeBundle(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		err = os.WriteFile(path, append(text, '\n'), 0o644)
+		err = fleet.WritePrivate(path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the bundle: %w", err)
@@ -185,94 +200,26 @@ func writeJSON(path string, v any) error {
 // maxBundle is room for the longest series of the longest CRLs.
 const maxBundle = 16 << 20
 
-func readBundle(path string) (*fleet.Bundle, error) {
+func (p *program) readBundle(path string) (*fleet.Bundle, error) {
+	var b fleet.Bundle
+	return &b, p.readTravelled(path, "bundle", &b)
+}
+
+// readTravelled reads what came from the CA, or goes there.
+func (p *program) readTravelled(path, what string, v any) error {
 	raw, err := readAtMost(path, maxBundle)
 	if err != nil {
-		return nil, fmt.Errorf("reading the bundle: %w", err)
+		return fmt.Errorf("reading the %s: %w", what, err)
 	}
-	var b fleet.Bundle
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(p.stderr, "ocspctl: others may read or write %s (%s): chmod 600 %s\n", path, info.Mode().Perm(), path)
+	}
 	decoder := json.NewDecoder(strings.NewReader(string(raw)))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&b); err != nil {
-		return nil, fmt.Errorf("reading the bundle %s: %w", path, err)
+	if err := decoder.Decode(v); err != nil {
+		return fmt.Errorf("reading the %s %s: %w", what, path, err)
 	}
-	return &b, nil
-}
-
-// caSign holds the flags of ca-sign.
-type caSign struct {
-	apply   bool
-	out     string
-	longest time.Duration
-	ahead   time.Duration
-}
-
-func (p *program) caSignCommand() *cobra.Command {
-	var c caSign
-	cmd := p.verb("ca-sign BUNDLE", "sign a bundle with the CA's key; needs no database and no network", `
-		ocspctl ca-sign bundle.json --out signed.json
-		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json --apply
-		ocspctl ca-sign crls.json --config ca.yaml --out crls-signed.json --apply`,
-		cobra.ExactArgs(1), func(ctx context.Context, args []string) error { return p.caSign(ctx, args[0], c) })
-	cmd.Flags().BoolVar(&c.apply, "apply", false, "do it; without it the plan is shown and nothing is done")
-	cmd.Flags().StringVar(&c.out, "out", "", "write the signed bundle to `FILE`")
-	cmd.Flags().DurationVar(&c.longest, "max-life", fleet.DefaultLife, "refuse longer lives")
-	cmd.Flags().DurationVar(&c.ahead, "max-ahead", 60*24*time.Hour, "refuse certificates and CRLs that begin later")
-	require(cmd, "out")
-	return cmd
-}
-
-func (p *program) caSign(ctx context.Context, path string, c caSign) error {
-	cfg, err := p.config()
-	if err != nil {
-		return err
-	}
-	b, err := readBundle(path)
-	if err != nil {
-		return err
-	}
-	at, ok := cfg.Issuers[b.Issuer]
-	if !ok || at.Certificate == "" {
-		return fmt.Errorf("the configuration names no CA of issuer %q: set issuers.%s.certificate, and key or token", b.Issuer, b.Issuer)
-	}
-	certificate, err := readCertificate(at.Certificate)
-	if err != nil {
-		return err
-	}
-	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
-	defer func() { _ = keys.close() }() // nothing is lost with it
-	key, err := keys.key(ctx, at, certificate)
-	if err != nil {
-		return err
-	}
-	a, err := fleet.Offline(b.Issuer, certificate, key, b, p.now())
-	if err != nil {
-		return err
-	}
-	if (at.CRLURL != "" || len(b.CRLs) > 0) && b.CRLURL != at.CRLURL {
-		return fmt.Errorf("the bundle's crl_url is %q, issuers.%s.crl_url is %q", b.CRLURL, b.Issuer, at.CRLURL)
-	}
-	view := bundleView{outcome: outcome{"ca-sign", c.apply, true}, Issuer: b.Issuer, CRLURL: b.CRLURL, File: &c.out, Certificates: []bundleCertView{}}
-	view.lists(b)
-	for _, one := range b.Certificates {
-		hash, _, err := a.Describe(one)
-		if err != nil {
-			return err
-		}
-		view.Certificates = append(view.Certificates, viewBundled(one, hex.EncodeToString(hash[:]), ""))
-	}
-	if c.apply {
-		if err := a.SignBundle(b, c.longest, c.ahead, p.now(), rand.Reader); err != nil {
-			return err
-		}
-		if err := a.SignCRLs(b, at.CRLURL, c.ahead, p.now(), rand.Reader); err != nil {
-			return err
-		}
-		if err := writeJSON(c.out, b); err != nil {
-			return err
-		}
-	}
-	return p.print(view, view.tell)
+	return nil
 }
 
 func (p *program) responderReleaseCommand() *cobra.Command {
@@ -301,7 +248,7 @@ func (p *program) releaseCommand(short, example string, do func(context.Context,
 			if r.act, err = c.act(); err != nil {
 				return err
 			}
-			if r.bundle, err = readBundle(r.path); err != nil {
+			if r.bundle, err = p.readBundle(r.path); err != nil {
 				return err
 			}
 			if r.issuer, err = issuerNamed(ctx, store, r.bundle.Issuer); err != nil {

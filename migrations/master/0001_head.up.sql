@@ -272,6 +272,11 @@ begin
     raise exception 'a responder certificate is never changed: add the new one' using errcode = 'integrity_constraint_violation';
   elsif (new.id, new.key_hash) is distinct from (old.id, old.key_hash) then
     raise exception 'the key of issuer % cannot be changed', old.name using errcode = 'integrity_constraint_violation';
+  elsif new.crl_url <> old.crl_url and not exists (
+      select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.act = 'issuer crl_url'
+        and (a.what->>'issuer')::int = old.id and a.what->>'crl_url' = new.crl_url) then
+    raise exception 'the crl_url of issuer % is changed by two persons alone', old.name using errcode = 'integrity_constraint_violation',
+      hint = format('ocspctl issuer set %s --crl-url URL --why TEXT --apply files the request; another operator approves it.', old.name);
   end if;
   return new;
 end $$;

@@ -39,7 +39,7 @@ end $$;
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk', 'db purge')),
+  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url', 'db purge')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -208,10 +208,37 @@ begin
   return jsonb_build_object('count', (p_what->>'count')::bigint, 'login', for_login);
 end $$;
 
+-- What a request for another crl_url names, with the one that it replaces.
+create function ocsp_internal.crl_url_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  url constant text := p_what->>'crl_url';
+  was public.issuer;
+begin
+  select * into was from public.issuer where id = (p_what->>'issuer')::int;
+  if not found then
+    raise exception 'there is no issuer %', p_what->>'issuer' using errcode = 'no_data_found';
+  elsif url is null or url !~ '^(http://[^/?#]+/[^?#]+)?$' or octet_length(url) > 255 then
+    raise exception 'crl_url %: want http://HOST/PATH of at most 255 octets, or nothing', left(url, 300) using errcode = 'check_violation';
+  elsif url = was.crl_url then
+    raise exception 'the crl_url of issuer % is that already', was.name using errcode = 'check_violation';
+  end if;
+  return jsonb_build_object('issuer', was.id, 'crl_url', url, 'before', was.crl_url);
+end $$;
+
+create function ocsp_internal.crl_url_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  update public.issuer set crl_url = p_what->>'crl_url', policy_version = policy_version + 1
+    where id = (p_what->>'issuer')::int and crl_url = p_what->>'before';
+  if not found then
+    raise exception 'issuer % has another crl_url now than the request says', p_what->>'issuer'
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Request it anew.';
+  end if;
+end $$;
+
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
--- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); db purge:
--- {"issuer": 1, "before": "2025-01-01T00:00:00Z"}.
+-- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); issuer crl_url:
+-- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "before": "2025-01-01T00:00:00Z"}.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -224,6 +251,8 @@ begin
     filed := ocsp_internal.correction_filed(p_what);
   elsif p_act = 'bulk' then
     filed := ocsp_internal.bulk_filed(p_what);
+  elsif p_act = 'issuer crl_url' then
+    filed := ocsp_internal.crl_url_filed(p_what);
   elsif p_act = 'db purge' then
     filed := ocsp_internal.purge_filed(p_what);
   else
@@ -252,8 +281,9 @@ begin
   return a;
 end $$;
 
--- The second person agrees: a correction is made at once, in this transaction; a
--- bulk becomes the allowance of the login that it names for 24 hours, and a purge may begin.
+-- The second person agrees: a correction, a crl_url or the mark of a purge is made at
+-- once, in this transaction; a bulk becomes the allowance of the login that it names for
+-- 24 hours.
 create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -276,6 +306,11 @@ begin
   if a.act = 'db purge' then
     perform ocsp_internal.purge_mark((a.what->>'issuer')::int, (a.what->>'before')::timestamptz);
     perform ocsp_internal.note('db purge', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+    return;
+  end if;
+  if a.act = 'issuer crl_url' then
+    perform ocsp_internal.crl_url_make(a.what);
+    perform ocsp_internal.note('issuer set', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
   perform ocsp_internal.correction_make(a.what);

@@ -61,8 +61,18 @@ begin
   end if;
 end $$;
 
--- Certificates that an offline CA signs, or has signed, and that were not released
--- yet. Their serials are registered: a site that is revoked loses these too.
+-- Serials that the CA made in advance: certificates are planned with nothing else, so
+-- that nobody here chooses what the CA signs. It knows its own and signs each once.
+create table ocsp_internal.serial_pool (
+  issuer_id int not null,
+  serial    bytea not null check (octet_length(serial) = 16 and get_byte(serial, 0) between 1 and 127),
+  n         bigint generated always as identity,
+  primary key (issuer_id, serial)
+);
+create index serial_pool_order on ocsp_internal.serial_pool (issuer_id, n);
+
+-- Certificates that the CA signs, or has signed, and that were not released yet.
+-- Their serials are registered: a site that is revoked loses these too.
 create table ocsp_internal.responder_planned (
   issuer_id  int not null,
   serial     bytea not null,
@@ -124,45 +134,80 @@ create table ocsp_internal.responder_dns (
   primary key (site, name, address)
 );
 
--- A suspended or revoked site gets no certificate; a released one is planned no more.
-create function ocsp_internal.responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- A suspended or revoked site gets no certificate.
+create function ocsp_internal.responder_admit(p_site text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   is_state text;
+begin
+  select state into is_state from ocsp_internal.responder where name = p_site for share;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  elsif is_state <> 'active' then
+    raise exception 'site % is %: it gets no certificate', p_site, is_state using errcode = 'check_violation',
+      hint = case is_state when 'suspended' then 'ocspctl responder restore first.' else 'Enrol it under a new name, with a new key.' end;
+  end if;
+end $$;
+
+-- A released certificate is planned no more.
+create function ocsp_internal.responder_certificate_admit() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_relid <> 'public.responder_certificate'::regclass then
     perform ocsp_internal.refuse_table(tg_relid);
   end if;
-  select state into is_state from ocsp_internal.responder where name = new.site for share;
-  if is_state in ('suspended', 'revoked') then
-    raise exception 'site % is %: it gets no certificate', new.site, is_state using errcode = 'check_violation',
-      hint = case is_state when 'suspended' then 'ocspctl responder restore first.' else 'Enrol it under a new name, with a new key.' end;
-  end if;
+  perform ocsp_internal.responder_admit(new.site);
   delete from ocsp_internal.responder_planned p where (p.issuer_id, p.serial) = (new.issuer_id, new.serial);
   return new;
 end $$;
 create trigger admit before insert on responder_certificate for each row execute function ocsp_internal.responder_certificate_admit();
 
--- Registers a certificate of a series, before the offline CA signs it.
+-- Takes serials that the CA made into the pool, and returns how many were new.
+create function serial_pool_add(p_issuer int, p_serials bytea[], p_why text, p_os_user text) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  added bigint;
+begin
+  if cardinality(p_serials) not between 1 and 10000 then
+    raise exception '% serials at once: want 1 to 10000', cardinality(p_serials) using errcode = 'invalid_parameter_value';
+  elsif not exists (select from public.issuer where id = p_issuer) then
+    raise exception 'there is no issuer %', p_issuer using errcode = 'no_data_found';
+  end if;
+  insert into ocsp_internal.serial_pool (issuer_id, serial)
+    select p_issuer, s from unnest(p_serials) with ordinality u (s, i)
+    where not exists (select from public.certificate c where c.issuer_id = p_issuer and c.serial = s) order by i on conflict do nothing;
+  get diagnostics added = row_count;
+  perform ocsp_internal.note('responder serials', jsonb_build_object('issuer', p_issuer, 'added', added), p_why, p_os_user);
+  return added;
+end $$;
+
+-- Registers a certificate before the CA signs it, with a serial of the pool: the one
+-- that is named, or the oldest. It returns the serial.
 create function responder_plan(p_issuer int, p_serial bytea, p_site text, p_key_hash bytea, p_not_before timestamptz, p_not_after timestamptz,
-    p_why text, p_os_user text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    p_why text, p_os_user text) returns bytea language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   k ocsp_internal.responder_key;
-  is_state text;
+  taken bytea;
 begin
-  select state into is_state from ocsp_internal.responder where name = p_site for share;
-  if is_state is distinct from 'active' then
-    raise exception 'site % is not active', p_site using errcode = 'check_violation';
-  end if;
+  perform ocsp_internal.responder_admit(p_site);
   insert into ocsp_internal.responder_key (key_hash, site) values (p_key_hash, p_site) on conflict do nothing;
   select * into k from ocsp_internal.responder_key where key_hash = p_key_hash for share;
   if k.banned or k.site <> p_site then
     raise exception 'key % is banned, or another site''s (%)', encode(p_key_hash, 'hex'), k.site using errcode = 'check_violation',
       hint = 'Every site has its own key: ocspctl key generate.';
   end if;
-  if not public.certificate_issue(p_issuer, p_serial, p_not_after, p_why, p_os_user) then
-    raise exception 'serial % was issued already', encode(p_serial, 'hex') using errcode = 'unique_violation';
-  end if;
-  insert into ocsp_internal.responder_planned values (p_issuer, p_serial, p_site, p_key_hash, p_not_before, p_not_after);
+  loop
+    delete from ocsp_internal.serial_pool p where p.issuer_id = p_issuer and p.serial = (
+      select o.serial from ocsp_internal.serial_pool o where o.issuer_id = p_issuer and (p_serial is null or o.serial = p_serial)
+      order by o.n limit 1 for update skip locked) returning p.serial into taken;
+    if taken is null then
+      raise exception 'the pool of issuer % has no serial %', p_issuer, coalesce(encode(p_serial, 'hex'), 'left') using errcode = 'object_not_in_prerequisite_state',
+        hint = 'Make more at the CA (ocspctl ca-sign serials) and take them here (ocspctl responder serials).';
+    end if;
+    -- One that is issued already comes from a pool that was restored with a backup.
+    continue when exists (select from public.certificate c where c.issuer_id = p_issuer and c.serial = taken);
+    exit when public.certificate_issue(p_issuer, taken, p_not_after, p_why, p_os_user);  -- false: somebody else did, just now
+  end loop;
+  insert into ocsp_internal.responder_planned values (p_issuer, taken, p_site, p_key_hash, p_not_before, p_not_after);
+  return taken;
 end $$;
 
 -- Whose own a certificate is; null: no site's.

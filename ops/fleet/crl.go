@@ -113,7 +113,7 @@ func crlScope(ctx context.Context, store *db.Store, issuer db.Issuer, full bool)
 	case full:
 		return "", nil
 	case issuer.Policy.CRLURL == "":
-		return "", errors.New("it has no crl_url, so no certificate names a CRL (--full issues one of all its certificates)")
+		return "", errors.New("it has no crl_url, so no certificate names a CRL (crl_scope: all in the CA's configuration makes one of all its certificates)")
 	}
 	return issuer.Policy.CRLURL, nil
 }
@@ -148,19 +148,35 @@ func DraftCRL(ctx context.Context, store *db.Store, issuer db.Issuer, full bool,
 	return CRLContent{ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(life), Entries: rows.Entries, URL: url}, rows.Position, nil
 }
 
+// NextCRL is what the CA would sign now: of the scope that its own configuration
+// says, and only if it takes nothing back that the CA remembers.
+func (a *Authority) NextCRL(ctx context.Context, store *db.Store, life time.Duration) (CRLContent, int64, error) {
+	content, position, err := DraftCRL(ctx, store, a.Issuer, a.Rules.AllCertificates, life)
+	if err == nil {
+		err = a.checkCRL(content)
+	}
+	if err != nil {
+		return CRLContent{}, 0, fmt.Errorf("judging the next CRL of issuer %q: %w", a.Issuer.Name, err)
+	}
+	return content, position, nil
+}
+
 // IssueCRL signs what the master says now, and publishes it. The number is taken
 // after the rows were read; of two at once, the one with older rows is refused.
-func IssueCRL(ctx context.Context, store *db.Store, a *Authority, full bool, life time.Duration, random io.Reader, act db.Act) (CRLContent, []byte, error) {
-	content, position, err := DraftCRL(ctx, store, a.Issuer, full, life)
+func IssueCRL(ctx context.Context, store *db.Store, a *Authority, life time.Duration, random io.Reader, act db.Act) (CRLContent, []byte, error) {
+	content, position, err := a.NextCRL(ctx, store, life)
 	if err != nil {
+		return CRLContent{}, nil, err
+	}
+	if err := a.learn(ctx, store); err != nil {
 		return CRLContent{}, nil, err
 	}
 	if content.Number, err = store.NextCRL(ctx, a.Issuer.ID, 1); err != nil {
 		return CRLContent{}, nil, err
 	}
-	der, err := a.SignCRL(content, random)
+	signed, err := a.signCRLs([]CRLContent{content}, random)
 	if err != nil {
-		return CRLContent{}, nil, err
+		return CRLContent{}, nil, fmt.Errorf("signing the CRL of issuer %q: %w", a.Issuer.Name, err)
 	}
-	return content, der, store.PutCRL(ctx, a.Issuer.ID, content.Number, position, der, len(content.Entries), act)
+	return content, signed[0], store.PutCRL(ctx, a.Issuer.ID, content.Number, position, signed[0], len(content.Entries), act)
 }

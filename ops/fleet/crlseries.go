@@ -29,7 +29,8 @@ type BundledCRL struct {
 type BundledEntry struct {
 	Serial    string    `json:"serial"` // hex
 	RevokedAt time.Time `json:"revoked_at"`
-	Reason    string    `json:"reason"` // a name of RFC 5280; empty: none was given
+	Reason    string    `json:"reason"`    // a name of RFC 5280; empty: none was given
+	NotAfter  time.Time `json:"not_after"` // until then it stays on the CA's CRLs
 }
 
 // CRLEvery is from one CRL of a series to the next by default: of CRLLife more than a
@@ -69,13 +70,13 @@ func DraftCRLs(ctx context.Context, store *db.Store, issuer db.Issuer, s Series)
 
 // BundleCRLs wraps numbered CRLs up for the CA, and says what the master has to
 // remember of them (db.Store.PlanCRLs).
-func (a *Authority) BundleCRLs(list []CRLContent, position int64) (Bundle, []db.PlannedCRL) {
-	b := a.Bundle([]BundledCert{})
+func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []db.PlannedCRL) {
+	b := a.Bundle([]BundledCert{}, denied)
 	var planned []db.PlannedCRL
 	for i, c := range list {
 		if i == 0 {
 			for _, e := range c.Entries {
-				b.Revoked = append(b.Revoked, BundledEntry{e.Serial.String(), e.Status.RevokedAt, e.Status.Reason.String()})
+				b.Revoked = append(b.Revoked, BundledEntry{e.Serial.String(), e.Status.RevokedAt, e.Status.Reason.String(), e.Status.NotAfter})
 			}
 		}
 		b.CRLs = append(b.CRLs, BundledCRL{Number: c.Number, ThisUpdate: c.ThisUpdate, NextUpdate: c.NextUpdate})
@@ -111,32 +112,25 @@ func (b *Bundle) entries() ([]db.CRLEntry, error) {
 				return nil, fmt.Errorf("certificate %s: %w", e.Serial, err)
 			}
 		}
-		list = append(list, db.CRLEntry{Serial: serial, Status: db.Status{RevokedAt: e.RevokedAt, Reason: reason}})
+		if e.NotAfter.IsZero() {
+			return nil, fmt.Errorf("certificate %s: not_after is missing", e.Serial)
+		}
+		list = append(list, db.CRLEntry{Serial: serial, Status: db.Status{RevokedAt: e.RevokedAt, Reason: reason, NotAfter: e.NotAfter}})
 	}
 	return list, nil
 }
 
-// SignCRLs signs the CRLs of a bundle: all or nothing. url is the distribution point
-// that the CA's own configuration names: for another one the CRL could be taken for
-// one of other certificates than the responders'. None may begin later than ahead
-// from now.
-func (a *Authority) SignCRLs(b *Bundle, url string, ahead time.Duration, now time.Time, random io.Reader) error {
-	if len(b.CRLs) == 0 {
-		return nil
-	}
+// crlsOf reads the CRLs that a bundle asks for. None may begin later than ahead from now.
+func (b *Bundle) crlsOf(ahead time.Duration, now time.Time) ([]CRLContent, error) {
 	entries, err := b.entries()
 	if err != nil {
-		return fmt.Errorf("reading the revoked certificates of the bundle: %w", err)
+		return nil, fmt.Errorf("reading the revoked certificates of the bundle: %w", err)
 	}
+	var list []CRLContent
 	var last BundledCRL
-	for i := range b.CRLs {
-		c := &b.CRLs[i]
-		fail := func(err error) error { return fmt.Errorf("signing CRL %d: %w", c.Number, err) }
+	for _, c := range b.CRLs {
+		fail := func(err error) ([]CRLContent, error) { return nil, fmt.Errorf("CRL %d: %w", c.Number, err) }
 		switch life := c.NextUpdate.Sub(c.ThisUpdate); {
-		case url == "":
-			return fail(fmt.Errorf("this CA's configuration names no crl_url: set issuers.%s.crl_url (the bundle says %q)", b.Issuer, b.CRLURL))
-		case b.CRLURL != url:
-			return fail(fmt.Errorf("the bundle's distribution point is %q, this CA signs for %q", b.CRLURL, url))
 		case c.Number <= last.Number || !c.ThisUpdate.After(last.ThisUpdate):
 			return fail(errors.New("the numbers or the times do not grow"))
 		case life <= 0 || life > MaxCRLLife:
@@ -146,12 +140,42 @@ func (a *Authority) SignCRLs(b *Bundle, url string, ahead time.Duration, now tim
 		case !c.NextUpdate.After(now):
 			return fail(fmt.Errorf("it ended at %s", c.NextUpdate.Format(time.RFC3339)))
 		}
-		der, err := a.SignCRL(CRLContent{c.Number, c.ThisUpdate, c.NextUpdate, entries, url}, random)
-		if err != nil {
-			return err
-		}
-		c.CRL = string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
-		last = *c
+		list = append(list, CRLContent{c.Number, c.ThisUpdate, c.NextUpdate, entries, b.CRLURL})
+		last = c
+	}
+	return list, nil
+}
+
+// CheckCRLs says what keeps the CA from signing the CRLs of a bundle.
+func (a *Authority) CheckCRLs(b *Bundle, ahead time.Duration, now time.Time) error {
+	if len(b.CRLs) == 0 {
+		return nil
+	}
+	list, err := b.crlsOf(ahead, now)
+	if err == nil {
+		err = a.checkCRL(list[0])
+	}
+	if err != nil {
+		return fmt.Errorf("judging the CRLs of the bundle: %w", err)
+	}
+	return nil
+}
+
+// SignCRLs signs the CRLs of a bundle: all or nothing.
+func (a *Authority) SignCRLs(b *Bundle, ahead time.Duration, now time.Time, random io.Reader) error {
+	if len(b.CRLs) == 0 {
+		return nil
+	}
+	list, err := b.crlsOf(ahead, now)
+	if err != nil {
+		return fmt.Errorf("judging the CRLs of the bundle: %w", err)
+	}
+	signed, err := a.signCRLs(list, random)
+	if err != nil {
+		return fmt.Errorf("signing the CRLs of the bundle: %w", err)
+	}
+	for i, der := range signed {
+		b.CRLs[i].CRL = string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func farCA(t *testing.T) (*db.Store, *Authority, db.ResponderCertificate) {
 	t.Helper()
 	store := master(t)
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
-	a.Issuer.Policy.CRLURL = crlPlace
+	a.place(crlPlace)
 	register(t, store, a)
 	enrol(t, store, a, "site-b", "http://b.example/")
 	_, c := enrol(t, store, a, "site-a", "http://a.example/")
@@ -40,14 +40,15 @@ func bundled(t *testing.T, store *db.Store, a *Authority, edit func(*Bundle)) *B
 	for i := range list {
 		list[i].Number = first + int64(i)
 	}
-	b, planned := a.BundleCRLs(list, position)
+	b, planned := a.BundleCRLs(list, position, Denied{})
 	if err := store.PlanCRLs(t.Context(), a.Issuer.ID, planned, act); err != nil {
 		t.Fatal(err)
 	}
 	if edit != nil {
 		edit(&b)
+		a.State = OpenState(t.TempDir()) // what it would remember is another test's
 	}
-	if err := a.SignCRLs(&b, crlPlace, 60*24*time.Hour, time.Now(), rand.Reader); err != nil {
+	if err := a.SignCRLs(&b, 60*24*time.Hour, time.Now(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
 	return &b
@@ -170,7 +171,8 @@ func TestTheCARefusesCRLsOfAnotherForm(t *testing.T) {
 		want string
 	}{
 		"no place configured": {func(*Bundle) {}, "", "names no crl_url"},
-		"another place":       {func(b *Bundle) { b.CRLURL = "http://ca.example/all.crl" }, crlPlace, "this CA signs for"},
+		"another place":       {func(b *Bundle) { b.CRLURL = "http://ca.example/all.crl" }, crlPlace, "this CA's configuration says"},
+		"no end":              {func(b *Bundle) { b.Revoked[0].NotAfter = time.Time{} }, crlPlace, "not_after is missing"},
 		"a long life":         {func(b *Bundle) { b.CRLs[1].NextUpdate = b.CRLs[1].ThisUpdate.Add(MaxCRLLife + time.Second) }, crlPlace, "want 240h0m0s at most"},
 		"no life":             {func(b *Bundle) { b.CRLs[1].NextUpdate = b.CRLs[1].ThisUpdate }, crlPlace, "want 240h0m0s at most"},
 		"far ahead": {func(b *Bundle) {
@@ -188,7 +190,9 @@ func TestTheCARefusesCRLsOfAnotherForm(t *testing.T) {
 	} {
 		b := bundled(t, store, a, nil)
 		one.edit(b)
-		if err := a.SignCRLs(b, one.url, 60*24*time.Hour, time.Now(), rand.Reader); err == nil || !strings.Contains(err.Error(), one.want) {
+		ca := *a
+		ca.Rules.CRLURL = one.url
+		if err := ca.SignCRLs(b, 60*24*time.Hour, time.Now(), rand.Reader); err == nil || !strings.Contains(err.Error(), one.want) {
 			t.Errorf("%s: %v, want %q", name, err, one.want)
 		}
 	}

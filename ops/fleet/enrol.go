@@ -10,10 +10,11 @@ import (
 	"ocspfleet/db"
 )
 
-// Enrol issues one responder certificate: the key is looked up among the
-// banned, the serial registered, then the certificate signed and put among the
-// replicated rows. The site must be on the roster. What breaks off in between
-// leaves a registered serial without a certificate, which harms nobody.
+// Enrol issues one responder certificate where CA key and master are both at hand.
+// It goes the way of a bundle: a serial is made and taken to the master, the
+// certificate planned with it, then signed, once, and put among the replicated rows.
+// The site must be on the roster. What breaks off in between leaves a registered
+// serial without a certificate, which harms nobody.
 func Enrol(ctx context.Context, store *db.Store, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	fail := func(err error) (db.ResponderCertificate, error) {
 		return db.ResponderCertificate{}, fmt.Errorf("enrolling site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)
@@ -21,24 +22,40 @@ func Enrol(ctx context.Context, store *db.Store, a *Authority, r *Request, life 
 	if err := store.CheckResponderKey(ctx, r.KeyHash, r.Site); err != nil {
 		return fail(err)
 	}
-	t, err := a.Template(r, life, now, random)
+	if err := a.learn(ctx, store); err != nil {
+		return fail(err)
+	}
+	if err := a.admit(r, now); err != nil {
+		return fail(err)
+	}
+	notBefore, notAfter, err := a.Span(life, now)
 	if err != nil {
 		return fail(err)
 	}
-	serial := db.SerialFromMagnitude(t.SerialNumber.Bytes(), false)
-	fresh, err := store.Issue(ctx, a.Issuer.ID, serial, t.NotAfter, act)
+	serials, err := a.State.makeSerials(1, random)
 	if err != nil {
 		return fail(err)
 	}
-	if !fresh { // 2^-127 by chance: the source of randomness is broken
-		return fail(fmt.Errorf("serial %s was drawn a second time", serial))
+	if _, err := store.AddSerials(ctx, a.Issuer.ID, serials, act); err != nil {
+		return fail(err)
+	}
+	plan := []db.Planned{{IssuerID: a.Issuer.ID, Serial: serials[0], Site: r.Site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter}}
+	if err := store.PlanResponderCertificates(ctx, plan, nil, act); err != nil {
+		return fail(err)
+	}
+	t, err := a.template(r, serials[0], notBefore, notAfter)
+	if err != nil {
+		return fail(err)
+	}
+	if err := a.State.take([]wish{{r, serials[0], notAfter}}, a.longest(), now); err != nil {
+		return fail(err)
 	}
 	der, err := a.Sign(t, r, now, random)
 	if err != nil {
 		return fail(err)
 	}
 	c := db.ResponderCertificate{
-		Fingerprint: sha256.Sum256(der), IssuerID: a.Issuer.ID, Serial: serial, Site: r.Site, KeyHash: r.KeyHash, DER: der,
+		Fingerprint: sha256.Sum256(der), IssuerID: a.Issuer.ID, Serial: serials[0], Site: r.Site, KeyHash: r.KeyHash, DER: der,
 	}
 	if err := store.AddResponderCertificate(ctx, c, act); err != nil {
 		return fail(err)

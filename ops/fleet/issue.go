@@ -57,12 +57,15 @@ func IssuerKey(certificate *x509.Certificate) [32]byte {
 type Authority struct {
 	Issuer      db.Issuer
 	Certificate *x509.Certificate
+	Rules       Rules  // the CA's own; empty where its key is not
+	State       *State // what it remembers; nil where its key is not
 
 	key crypto.Signer
 }
 
-// NewAuthority checks that certificate and key are the issuer's and can sign now.
-func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Signer, now time.Time) (*Authority, error) {
+// NewAuthority checks that certificate and key are the issuer's and can sign now, and
+// that the master wants of it what its own rules say.
+func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Signer, rules Rules, state *State, now time.Time) (*Authority, error) {
 	fail := func(problem string) (*Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %s", issuer.Name, problem)
 	}
@@ -76,7 +79,10 @@ func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Si
 	case !ok || !public.Equal(key.Public()):
 		return fail("the private key is not the certificate's")
 	}
-	return &Authority{Issuer: issuer, Certificate: certificate, key: key}, nil
+	if err := rules.agree(issuer.Policy.Profile, issuer.Policy.CRLURL); err != nil {
+		return fail(err.Error())
+	}
+	return &Authority{issuer, certificate, rules, state, key}, nil
 }
 
 // CheckCA says what keeps a certificate from being that of an issuer.
@@ -128,14 +134,26 @@ func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter 
 	if end := a.Certificate.NotAfter; notAfter.After(end) {
 		notAfter = end // RFC 5280 section 6.1: beyond it no path is valid
 	}
-	longest := maxLifeOf(a.Issuer.Policy.Profile)
+	longest := a.longest()
 	switch {
 	case life < minLife || life > longest:
 		err = fmt.Errorf("a life of %s: want %s to %s for issuer %q of profile %s", life, minLife, longest, a.Issuer.Name, a.Issuer.Policy.Profile)
+		if longest == a.Rules.MaxLife && longest < maxLifeOf(a.Issuer.Policy.Profile) {
+			err = fmt.Errorf("%w (max_life in the CA's own configuration)", err)
+		}
 	case notAfter.Before(at.Add(minLife)):
 		err = fmt.Errorf("the CA of issuer %q ends at %s: too soon for a responder certificate", a.Issuer.Name, notAfter.UTC().Format(time.RFC3339))
 	}
 	return notBefore, notAfter, err
+}
+
+// longest is the longest life that the CA signs.
+func (a *Authority) longest() time.Duration {
+	longest := maxLifeOf(a.Issuer.Policy.Profile)
+	if a.Rules.MaxLife > 0 {
+		longest = min(longest, a.Rules.MaxLife)
+	}
+	return longest
 }
 
 // maxLifeOf bounds a life. With nocheck nobody ever learns of a revocation: the
@@ -147,8 +165,8 @@ func maxLifeOf(profile db.Profile) time.Duration {
 	return MaxLife
 }
 
-// Template is the certificate to be issued: everything but the signature. Its
-// serial must be registered at the master before it is signed.
+// Template is a certificate for a rehearsal: everything but the signature. One that
+// is issued has a serial that was planned (Enrol).
 func (a *Authority) Template(r *Request, life time.Duration, now time.Time, random io.Reader) (*x509.Certificate, error) {
 	notBefore, notAfter, err := a.Span(life, now)
 	if err != nil {

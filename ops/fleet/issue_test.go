@@ -59,8 +59,11 @@ func newCA(t *testing.T, key crypto.Signer, profile db.Profile, edit func(*x509.
 		Validity: 72 * time.Hour, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
 		NeverIssued: db.NeverIssuedUnknown, Profile: profile,
 	}}
-	return &Authority{Issuer: issuer, Certificate: certificate, key: key}
+	return &Authority{issuer, certificate, Rules{Profile: profile, MaxLife: maxLifeOf(profile)}, OpenState(t.TempDir()), key}
 }
+
+// place has the CA's CRL lie there, as the master and its own rules say.
+func (a *Authority) place(url string) { a.Issuer.Policy.CRLURL, a.Rules.CRLURL = url, url }
 
 // csr makes a request in PEM.
 func csr(key crypto.Signer, cn string) []byte {
@@ -101,7 +104,7 @@ func TestIssuedCertificateIsADelegatedResponders(t *testing.T) {
 			for kind, key := range map[string]crypto.Signer{"P256": p256(), "P384": p384(), "RSA": rsa2048()} {
 				t.Run(name+"/"+string(profile)+"/"+kind, func(t *testing.T) {
 					a := newCA(t, caKey, profile, nil)
-					a.Issuer.Policy.CRLURL = "http://ocsp.example/crl/ca"
+					a.place("http://ocsp.example/crl/ca")
 					c := issue(t, a, request(t, key))
 					zlinted(t, c)
 					roots := x509.NewCertPool()
@@ -259,9 +262,11 @@ func csrWeak() []byte {
 func TestAuthorityMustBeTheIssuersCAAndValid(t *testing.T) {
 	key := p256()
 	good := newCA(t, key, db.ProfileRevocable, nil)
-	if _, err := NewAuthority(good.Issuer, good.Certificate, key, now); err != nil {
+	if _, err := NewAuthority(good.Issuer, good.Certificate, key, good.Rules, good.State, now); err != nil {
 		t.Fatal(err)
 	}
+	br, moved := good.Issuer, good.Issuer
+	br.Policy.Profile, moved.Policy.CRLURL = db.ProfileBR, "http://ca.example/all.crl"
 	other := newCA(t, p256(), db.ProfileRevocable, nil)
 	noCA := newCA(t, key, db.ProfileRevocable, func(c *x509.Certificate) { c.IsCA = false })
 	noSign := newCA(t, key, db.ProfileRevocable, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
@@ -278,8 +283,10 @@ func TestAuthorityMustBeTheIssuersCAAndValid(t *testing.T) {
 		"too late":       {good.Issuer, good.Certificate, key, good.Certificate.NotAfter.Add(time.Second), "ended at"},
 		"no CA":          {noCA.Issuer, noCA.Certificate, key, now, "no CA's"},
 		"no certSign":    {noSign.Issuer, noSign.Certificate, key, now, "may not sign certificates"},
+		"another form":   {br, good.Certificate, key, now, `its profile at the master is "br", in the CA's own configuration "revocable"`},
+		"another place":  {moved, good.Certificate, key, now, `its crl_url at the master is "http://ca.example/all.crl", in the CA's own configuration ""`},
 	} {
-		if _, err := NewAuthority(c.issuer, c.cert, c.key, c.at); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := NewAuthority(c.issuer, c.cert, c.key, good.Rules, good.State, c.at); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
 		}
 	}

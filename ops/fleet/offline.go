@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -19,25 +17,34 @@ import (
 	"ocspfleet/db"
 )
 
-// BundleForm is how a bundle says what it is.
-const BundleForm = "ocspfleet ca-sign 1"
+// BundleForm and SerialsForm are how a bundle and a pool of serials say what they are.
+const (
+	BundleForm  = "ocspfleet ca-sign 1"
+	SerialsForm = "ocspfleet serials 1"
+)
 
 // Bundle is what travels to a CA that has no network, and back with the
-// certificates filled in. It is no secret, and nothing in it is believed: the CA
-// sees to the keys and the form, the master to what it had planned.
+// certificates filled in. Nothing in it is believed: the CA sees to the keys, the
+// form and its own rules, the master to what it had planned. Once it is signed it is
+// kept like a key.
 type Bundle struct {
-	Form         string        `json:"form"`
-	Issuer       string        `json:"issuer"`
-	IssuerKey    string        `json:"issuer_key"` // hex of db.Issuer.Key
+	Form      string `json:"form"`
+	Issuer    string `json:"issuer"`
+	IssuerKey string `json:"issuer_key"` // hex of db.Issuer.Key
+	// Profile and CRLURL are what the master wants; the CA signs by its own and refuses others.
 	Profile      db.Profile    `json:"profile"`
 	CRLURL       string        `json:"crl_url"`
 	Certificates []BundledCert `json:"certificates"`
+	// DeniedKeys and DeniedCertificates are added to the CA's deny list.
+	DeniedKeys         []string `json:"denied_keys"`         // SHA-256 of SubjectPublicKeyInfo, hex
+	DeniedCertificates []string `json:"denied_certificates"` // serials, hex
 	// Revoked and CRLs are a series of CRLs, which all name what is revoked.
 	Revoked []BundledEntry `json:"revoked,omitempty"`
 	CRLs    []BundledCRL   `json:"crls,omitempty"`
 }
 
-// BundledCert is one certificate of a series. Its serial is registered already.
+// BundledCert is one certificate of a series. Its serial is of the CA's pool, and
+// registered already.
 type BundledCert struct {
 	Site      string    `json:"site"`
 	Serial    string    `json:"serial"` // hex
@@ -81,16 +88,16 @@ func (s Series) check() error {
 	return nil
 }
 
-// Plan draws up the series for one site. proof is a certificate request or the
-// site's last certificate, PEM or DER.
-func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time, random io.Reader) ([]BundledCert, []db.Planned, error) {
+// Plan draws up the series for one site; the serials come with the planning at the
+// master. proof is a certificate request or the site's last certificate, PEM or DER.
+func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]BundledCert, []db.Planned, error) {
 	fail := func(err error) ([]BundledCert, []db.Planned, error) {
 		return nil, nil, fmt.Errorf("planning certificates of site %q for issuer %q: %w", site, a.Issuer.Name, err)
 	}
 	if err := s.check(); err != nil {
 		return fail(err)
 	}
-	r, err := a.prove(site, proof)
+	r, err := a.prove(site, proof, now)
 	if err != nil {
 		return fail(err)
 	}
@@ -101,22 +108,20 @@ func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time, ran
 		if err != nil {
 			return fail(err)
 		}
-		serial, err := newSerial(random)
-		if err != nil {
-			return fail(err)
-		}
-		list = append(list, BundledCert{Site: site, Serial: serial.String(), NotBefore: notBefore, NotAfter: notAfter, Proof: string(asPEM(proof))})
-		rows = append(rows, db.Planned{IssuerID: a.Issuer.ID, Serial: serial, Site: site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter})
+		list = append(list, BundledCert{Site: site, NotBefore: notBefore, NotAfter: notAfter, Proof: string(asPEM(proof))})
+		rows = append(rows, db.Planned{IssuerID: a.Issuer.ID, Site: site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter})
 	}
 	return list, rows, nil
 }
 
 // Bundle wraps planned certificates up for the CA.
-func (a *Authority) Bundle(list []BundledCert) Bundle {
-	return Bundle{
+func (a *Authority) Bundle(list []BundledCert, denied Denied) Bundle {
+	b := Bundle{
 		Form: BundleForm, Issuer: a.Issuer.Name, IssuerKey: hex.EncodeToString(a.Issuer.Key[:]),
 		Profile: a.Issuer.Policy.Profile, CRLURL: a.Issuer.Policy.CRLURL, Certificates: list,
 	}
+	b.DeniedKeys, b.DeniedCertificates = denied.Texts()
+	return b
 }
 
 func asPEM(raw []byte) []byte {
@@ -132,7 +137,7 @@ func asPEM(raw []byte) []byte {
 
 // prove finds the key of a site: by its request, or by the last certificate that
 // this CA signed for it.
-func (a *Authority) prove(site string, proof []byte) (*Request, error) {
+func (a *Authority) prove(site string, proof []byte, now time.Time) (*Request, error) {
 	block, _ := pem.Decode(asPEM(proof))
 	if block == nil || block.Type != "CERTIFICATE" {
 		return ParseRequest(proof, site)
@@ -144,7 +149,11 @@ func (a *Authority) prove(site string, proof []byte) (*Request, error) {
 	if named != site {
 		return nil, fmt.Errorf("the last certificate is of site %q", named)
 	}
-	return &Request{Site: site, PublicKey: c.PublicKey, KeyHash: sha256.Sum256(c.RawSubjectPublicKeyInfo)}, nil
+	if err := provesStill(c, now); err != nil {
+		return nil, fmt.Errorf("the last certificate: %w", err)
+	}
+	serial := db.SerialFromMagnitude(c.SerialNumber.Bytes(), false)
+	return &Request{Site: site, PublicKey: c.PublicKey, KeyHash: sha256.Sum256(c.RawSubjectPublicKeyInfo), last: serial}, nil
 }
 
 // LastProofs are the newest certificates of an active site that this CA signed, one for
@@ -166,68 +175,6 @@ func (b *Bundle) check(a *Authority) error {
 		return fmt.Errorf("the bundle's form is %q: want %q", b.Form, BundleForm)
 	case b.IssuerKey != hex.EncodeToString(a.Issuer.Key[:]):
 		return fmt.Errorf("the bundle is for another CA (issuer %q)", b.Issuer)
-	case b.Profile != db.ProfileRevocable && b.Profile != db.ProfileBR:
-		return fmt.Errorf("the bundle's profile is %q", b.Profile)
-	}
-	return nil
-}
-
-// Offline is the CA at its own machine: certificate and key, no database.
-func Offline(name string, certificate *x509.Certificate, key crypto.Signer, b *Bundle, now time.Time) (*Authority, error) {
-	issuer := db.Issuer{Name: name, Key: IssuerKey(certificate), Certificate: certificate.Raw, Policy: db.Policy{Profile: b.Profile, CRLURL: b.CRLURL}}
-	a, err := NewAuthority(issuer, certificate, key, now)
-	if err != nil {
-		return nil, err
-	}
-	return a, b.check(a)
-}
-
-// Describe says of one certificate of a bundle what people compare: the SHA-256 of
-// the site's key, after the proof was checked.
-func (a *Authority) Describe(c BundledCert) (keyHash [32]byte, kind string, err error) {
-	r, err := a.prove(c.Site, []byte(c.Proof))
-	if err != nil {
-		return keyHash, "", fmt.Errorf("certificate %s of site %q: %w", c.Serial, c.Site, err)
-	}
-	return r.KeyHash, r.Kind(), nil
-}
-
-// SignBundle signs what is in the bundle, by the one fixed form: all or nothing.
-// No life may be above longest, none may begin later than ahead from now.
-func (a *Authority) SignBundle(b *Bundle, longest, ahead time.Duration, now time.Time, random io.Reader) error {
-	seen := map[string]bool{}
-	for i := range b.Certificates {
-		c := &b.Certificates[i]
-		fail := func(err error) error {
-			return fmt.Errorf("signing certificate %s of site %q: %w", c.Serial, c.Site, err)
-		}
-		serial, err := db.ParseSerial(c.Serial)
-		if err != nil {
-			return fail(err)
-		}
-		begin := c.NotBefore.Add(backdate)
-		switch life := c.NotAfter.Sub(begin); {
-		case len(serial) != serialLen || seen[c.Serial]:
-			return fail(errors.New("its serial is not of 16 octets, or stands twice"))
-		case life > min(longest, maxLifeOf(b.Profile)):
-			return fail(fmt.Errorf("a life of %s: this CA allows %s at most", life, min(longest, maxLifeOf(b.Profile))))
-		case begin.After(now.Add(ahead)):
-			return fail(fmt.Errorf("it begins at %s: this CA signs %s ahead at most", begin.Format(time.RFC3339), ahead))
-		}
-		seen[c.Serial] = true
-		r, err := a.prove(c.Site, []byte(c.Proof))
-		if err != nil {
-			return fail(err)
-		}
-		t, err := a.template(r, serial, c.NotBefore, c.NotAfter)
-		if err != nil {
-			return fail(err)
-		}
-		der, err := a.Sign(t, r, begin, random)
-		if err != nil {
-			return fail(err)
-		}
-		c.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	}
 	return nil
 }

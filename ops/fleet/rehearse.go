@@ -25,6 +25,9 @@ func (a *Authority) Rehearse(r *Request, life time.Duration, now time.Time, rand
 	fail := func(err error) (Rehearsal, error) {
 		return Rehearsal{}, fmt.Errorf("rehearsing a certificate of site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)
 	}
+	if err := a.admit(r, now); err != nil {
+		return fail(err)
+	}
 	t, err := a.Template(r, life, now, random)
 	if err != nil {
 		return fail(err)

@@ -121,13 +121,22 @@ func (a *Authority) renewal(row db.RosterCertificate, now time.Time) (Renewal, e
 	r := Renewal{
 		Site: site, Issuer: a.Issuer.Name, Kind: keyKind(c.PublicKey), Serial: row.Serial, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Left: float64(c.NotAfter.Sub(now)) / float64(whole), Due: now.Sub(c.NotBefore) >= whole/2,
-		request: &Request{Site: site, PublicKey: c.PublicKey, KeyHash: key}, authority: a,
-		life: min(max(life, minLife), maxLifeOf(a.Issuer.Policy.Profile)), der: row.DER,
+		request: &Request{Site: site, PublicKey: c.PublicKey, KeyHash: key, last: row.Serial}, authority: a,
+		life: min(max(life, minLife), a.longest()), der: row.DER,
 	}
-	if now.Sub(c.NotAfter) > whole {
-		r.Refused = fmt.Sprintf("it ended at %s, too long ago to go by it: enrol the site anew (ocspctl responder add)", c.NotAfter.UTC().Format(time.RFC3339))
+	if err := provesStill(c, now); err != nil {
+		r.Refused = err.Error()
 	}
 	return r, nil
+}
+
+// provesStill refuses a certificate as a proof of the site's key that ended longer ago
+// than it had lived.
+func provesStill(c *x509.Certificate, now time.Time) error {
+	if now.Sub(c.NotAfter) > c.NotAfter.Sub(c.NotBefore) {
+		return fmt.Errorf("it ended at %s, too long ago to go by it: enrol the site anew (ocspctl responder add)", c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // verify reads a responder certificate that this CA signed, and the site it names.

@@ -19,6 +19,9 @@ type Request struct {
 	Site      string
 	PublicKey any
 	KeyHash   [32]byte // SHA-256 of the SubjectPublicKeyInfo DER: what staff compare out of band
+
+	proof [32]byte  // SHA-256 of the request; zero: the key was proved by last
+	last  db.Serial // of the site's certificate that proved its key; nil: by a request
 }
 
 // Kind names the kind of the key: "p256", "rsa2048".
@@ -68,7 +71,7 @@ func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := checkKey(csr.PublicKey); err != nil {
 		return nil, fmt.Errorf("checking the key of %q: %w", site, err)
 	}
-	return &Request{Site: site, PublicKey: csr.PublicKey, KeyHash: sha256.Sum256(csr.RawSubjectPublicKeyInfo)}, nil
+	return &Request{Site: site, PublicKey: csr.PublicKey, KeyHash: sha256.Sum256(csr.RawSubjectPublicKeyInfo), proof: sha256.Sum256(csr.Raw)}, nil
 }
 
 var (

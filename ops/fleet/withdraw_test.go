@@ -50,7 +50,7 @@ func newWithdrawn(t *testing.T) *withdrawn {
 	t.Helper()
 	n := sitesMade.Add(1)
 	w := &withdrawn{super: dbtest.New(t, migrations.Master), site: fmt.Sprintf("site-w%d", n), a: newCA(t, p256(), db.ProfileRevocable, nil)}
-	w.a.Issuer.Policy.CRLURL = "http://ocsp.example/crl/ca"
+	w.a.place("http://ocsp.example/crl/ca")
 	super, err := db.Open(t.Context(), db.Config{DSN: w.super})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func (w *withdrawn) run(t *testing.T) Withdrawal {
 			return "", err
 		}
 		w.a.Issuer = issuers[0]
-		c, _, err := IssueCRL(ctx, w.store, w.a, false, CRLLife, rand.Reader, act)
+		c, _, err := IssueCRL(ctx, w.store, w.a, CRLLife, rand.Reader, act)
 		return fmt.Sprintf("number %d", c.Number), err
 	}}
 }

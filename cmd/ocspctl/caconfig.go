@@ -1,0 +1,80 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// caConfig is one CA: where its key is, and what it agrees to sign. It is the CA's own
+// word. What the master or a bundle wants otherwise is refused.
+type caConfig struct {
+	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master;
+	// ca-sign wants it.
+	Certificate string `yaml:"certificate"`
+	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
+	Token token `yaml:"token"`
+	// Key is the CA's private key, PEM without a passphrase: for tests and small
+	// CAs. Whoever reads it can issue anything.
+	Key string `yaml:"key"`
+	// State is the folder in which the CA remembers its serials, its deny list and its
+	// last CRLs, writable by its user alone and kept with the key: without it a serial
+	// could be signed twice. Empty: the key's path with .state behind it; with a token it
+	// must be set.
+	State string `yaml:"state"`
+	// Profile of the responder certificates: revocable (default) or br, which has nocheck.
+	Profile string `yaml:"profile"`
+	// MaxLife of a responder certificate, and how old a certificate request may become.
+	// Default and most for br 168h; at most 2160h.
+	MaxLife time.Duration `yaml:"max_life"`
+	// CRLURL is the distribution point that the responder certificates name, and for
+	// which the CA signs CRLs. Empty: none.
+	CRLURL string `yaml:"crl_url"`
+	// CRLScope says of what certificates the CRLs speak: responders (default), or all,
+	// where the CA has no other CRL.
+	CRLScope string `yaml:"crl_scope"`
+	// ForbiddenURLs are the distribution points that the CA's other certificates name:
+	// never a crl_url. cert import proposes what it sees.
+	ForbiddenURLs []string `yaml:"forbidden_urls"`
+}
+
+// The values of crl_scope.
+const (
+	scopeResponders = "responders"
+	scopeAll        = "all"
+)
+
+func (c *caConfig) rules() fleet.Rules {
+	return fleet.Rules{
+		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, fleet.DefaultLife),
+		CRLURL: c.CRLURL, AllCertificates: c.CRLScope == scopeAll, Forbidden: c.ForbiddenURLs,
+	}
+}
+
+func (c *caConfig) state() *fleet.State { return fleet.OpenState(cmp.Or(c.State, c.Key+".state")) }
+
+// signsCRLs says whether the CA has a CRL here.
+func (c *caConfig) signsCRLs() bool { return c.CRLURL != "" || c.CRLScope == scopeAll }
+
+func (c *caConfig) check(report func(key, problem string)) {
+	switch {
+	case c.Key == "" && c.Token == (token{}):
+		report("key", "is missing, and token is, too: want one of them")
+	case c.Key != "" && c.Token != (token{}):
+		report("key", "stands beside token: want one of them")
+	case c.Token != (token{}) && c.Token.URI == "":
+		report("token.uri", "is missing: pkcs11:token=LABEL")
+	case c.Token != (token{}) && c.State == "":
+		report("state", "is missing: want the folder in which the CA remembers what it signed")
+	}
+	if c.CRLScope != "" && c.CRLScope != scopeResponders && c.CRLScope != scopeAll {
+		report("crl_scope", fmt.Sprintf("%q: want %s or %s", c.CRLScope, scopeResponders, scopeAll))
+	}
+	if c.CRLURL != "" && !isCRLURL(c.CRLURL) {
+		report("crl_url", fmt.Sprintf("%q: want http://HOST/PATH (not https: RFC 5280 section 8)", c.CRLURL))
+	}
+	c.rules().Check(report)
+}
