@@ -38,34 +38,45 @@ const (
 type Taken struct {
 	Serial    Serial
 	RevokedAt time.Time // zero: good
+	Reason    Reason
 	NotAfter  time.Time
+}
+
+// Status is what it was.
+func (t Taken) Status() Status {
+	return Status{RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
 }
 
 // Approval is a request for a second person's agreement, and what became of it.
 type Approval struct {
-	ID         int64
-	Act        ApprovalAct
-	Issuer     IssuerID // of a crl_url, or of a correction, as are the next three
-	Wrong      Wrong
-	NotAfter   time.Time // the right end, of WrongNotAfter
-	Taken      []Taken
-	CRLURL     string // of a crl_url: the new one, and the one before
-	BeforeURL  string
-	Count      int64 // of a bulk
-	Remaining  int64 // of an approved bulk: revocations still allowed
-	Why        string
-	Login      string // who asked: the database login, which is proven
-	User       string // and the operating system's user, as the client says
-	At         time.Time
-	ExpiresAt  time.Time // until when it can be approved; of an approved bulk, used
-	ApprovedBy string    // the second login; empty: not yet
-	ApprovedAt time.Time
-	RefusedBy  string // the login that did not agree, or took it back; empty: nobody
-	RefusedAt  time.Time
+	ID       int64
+	Act      ApprovalAct
+	Issuer   IssuerID // of a purge, of a crl_url, or of a correction, as are the next three
+	Wrong    Wrong
+	NotAfter time.Time // the right end, of WrongNotAfter
+	Taken    []Taken
+	// CorrectedAt is when the correction was requested, by the master's clock: its
+	// signed notes bear it.
+	CorrectedAt time.Time
+	CRLURL      string // of a crl_url: the new one, and the one before
+	BeforeURL   string
+	EndedBefore time.Time // of a purge: which certificates may go
+	Count       int64     // of a bulk
+	For         string    // of a bulk: the login that may revoke
+	Remaining   int64     // of an approved bulk: revocations still allowed
+	Why         string
+	Login       string // who asked: the database login, which is proven
+	User        string // and the operating system's user, as the client says
+	At          time.Time
+	ExpiresAt   time.Time // until when it can be approved; of an approved bulk, used
+	ApprovedBy  string    // the second login; empty: not yet
+	ApprovedAt  time.Time
+	RefusedBy   string // the login that did not agree, or took it back; empty: nobody
+	RefusedAt   time.Time
 }
 
 // RequestCorrection asks for the agreement of a second person that permanent
-// revocations of at most 1,000 certificates were wrong. Nothing changes until
+// revocations of at most 100 certificates were wrong. Nothing changes until
 // another login approves. act.Why must say why.
 func (s *Store) RequestCorrection(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": WrongRevoked}, issuer, serials, act)
@@ -111,10 +122,22 @@ func (s *Store) request(ctx context.Context, what ApprovalAct, details map[strin
 	return id, expires.UTC(), nil
 }
 
+// SignedCorrection is the second person's signed word on one certificate of a
+// correction (feed.CorrectionNote).
+type SignedCorrection struct {
+	Serial Serial
+	Note   []byte
+}
+
 // Approve agrees to another login's request. A correction is made in the same
-// transaction; a bulk is the requester's allowance from now on, for 24 hours.
-func (s *Store) Approve(ctx context.Context, id int64, act Act) error {
-	if _, err := s.pool.Exec(ctx, "select approval_give($1, $2, $3)", id, act.Why, act.User); err != nil {
+// transaction, with a note for each certificate that is revoked for ever
+// (feed.CorrectionsOf); a bulk is the requester's allowance from now on, for 24 hours.
+func (s *Store) Approve(ctx context.Context, id int64, act Act, notes ...SignedCorrection) error {
+	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
+	for i, n := range notes {
+		serials[i], signed[i] = n.Serial, n.Note
+	}
+	if _, err := s.pool.Exec(ctx, "select approval_give($1, $2, $3, $4, $5)", id, act.Why, act.User, serials, signed); err != nil {
 		return fmt.Errorf("approving request %d: %w", id, plain(err))
 	}
 	return nil
@@ -182,24 +205,33 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		NotAfter     *time.Time `json:"not_after"`
 		CRLURL       string     `json:"crl_url"`
 		Before       string     `json:"before"`
+		CorrectedAt  *time.Time `json:"corrected_at"`
+		EndedBefore  *time.Time `json:"ended_before"`
+		Login        string     `json:"login"`
 		Count        int64      `json:"count"`
 		Certificates []struct {
 			Serial    string     `json:"serial"`
 			RevokedAt *time.Time `json:"revoked_at"`
+			Reason    *Reason    `json:"reason"`
 			NotAfter  time.Time  `json:"not_after"`
 		} `json:"certificates"`
 	}
 	if err := json.Unmarshal(what, &details); err != nil {
 		return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 	}
-	a.CRLURL, a.BeforeURL = details.CRLURL, details.Before
+	a.CRLURL, a.BeforeURL, a.EndedBefore, a.For = details.CRLURL, details.Before, timeOrZero(details.EndedBefore), details.Login
 	a.Issuer, a.Count, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Wrong, timeOrZero(details.NotAfter)
+	a.CorrectedAt = timeOrZero(details.CorrectedAt)
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)
 		if err != nil {
 			return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 		}
-		a.Taken = append(a.Taken, Taken{serial, timeOrZero(c.RevokedAt), c.NotAfter.UTC()})
+		taken := Taken{Serial: serial, RevokedAt: timeOrZero(c.RevokedAt), Reason: ReasonNone, NotAfter: c.NotAfter.UTC()}
+		if c.Reason != nil {
+			taken.Reason = *c.Reason
+		}
+		a.Taken = append(a.Taken, taken)
 	}
 	return a, nil
 }

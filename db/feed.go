@@ -52,7 +52,7 @@ var FeedTables = []FeedTable{
 	},
 	{
 		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
-		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at"}, keys: 4,
+		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at", "note"}, keys: 5,
 		values: correctionValues, keyValues: correctionValues,
 	},
 	{
@@ -99,7 +99,7 @@ func certificateKeyValues(key []byte) ([]any, error) {
 
 func correctionValues(content []byte) ([]any, error) {
 	c, err := ParseCorrection(content)
-	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt}, err
+	return []any{int32(c.IssuerID), []byte(c.Serial), c.RevokedAt, c.CorrectedAt, c.Note}, err
 }
 
 func issuerValues(content []byte) ([]any, error) {
@@ -141,12 +141,9 @@ func pinValues(content []byte) ([]any, error) {
 
 // keyOf is the part of canonical bytes that names the row.
 func (t FeedTable) keyOf(content []byte) (string, error) {
-	n := map[byte]int{'i': 4, 'r': 32, 'p': 32}[t.Code]
-	if (t.Code == CertificateTable || t.Code == CorrectionTable) && len(content) >= 6 {
+	n := map[byte]int{'i': 4, 'r': 32, 'p': 32, CorrectionTable: len(content)}[t.Code]
+	if t.Code == CertificateTable && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
-		if t.Code == CorrectionTable {
-			n += 16 // both times
-		}
 	}
 	if n == 0 || len(content) < n {
 		return "", fmt.Errorf("row of %s: %w", t.Name, errCanonical)

@@ -126,7 +126,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 	mustRevoke(t, store, db.ReasonNone, "01")
 	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_responder", "ocsp_sync"} {
 		for _, sql := range []string{
-			`insert into correction (issuer_id, serial, revoked_at, corrected_at) select 1, serial, revoked_at, now() from certificate`,
+			`insert into correction (issuer_id, serial, revoked_at, corrected_at, note) select 1, serial, revoked_at, now(), serial from certificate`,
 			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
 			`insert into ocsp_internal.approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update ocsp_internal.limits set revocations_per_hour = 1000`,
 			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000)`, `select ocsp_internal.limit_note(-5)`,

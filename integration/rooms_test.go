@@ -51,6 +51,7 @@ var rooms = []room{
 	{"signer/wire", nil, reasonFloor},
 	{"signer", []string{"db", "signer/wire"}, "the internet-facing part holds no operator code, no sync code and no key code: a key is a crypto.Signer"},
 	{"sync/feed", []string{"db"}, reasonCopy},
+	{"sync/feed/feedtest", []string{"db", "sync/feed"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/pull", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
 	{"sync/logical", []string{"db"}, reasonCopy},
@@ -111,7 +112,7 @@ var fences = []fence{
 	{"github.com/go-chi/chi", []string{"signer", "sync/feed", "cmd/internal/boot", "integration/bench"}, "only what listens routes"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "command lines belong to the programs"},
 	{"go.yaml.in/yaml", []string{"cmd/...", "integration/fleet"}, "configuration is read by the programs, strictly, through boot"},
-	{"testing", []string{"db/dbtest", "integration/..."}, "production code holds no test code"},
+	{"testing", []string{"db/dbtest", "sync/feed/feedtest", "integration/..."}, "production code holds no test code"},
 }
 
 // pkg is what `go list -json` says of a package.

@@ -111,25 +111,40 @@ func (p *program) approvalList(ctx context.Context, store *db.Store, all bool, l
 
 func (p *program) approveCommand() *cobra.Command {
 	var c change
+	var key string
 	cmd := p.verb("approve ID", "agree to another operator's request; it is carried out at once", `
 		ocspctl approve 7
-		ocspctl approve 7 --why 'checked with the holder by telephone' --apply`,
+		ocspctl approve 7 --key /media/bert/correct.key --why 'checked with the holder by telephone' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			id, err := requestID(args[0])
 			if err != nil {
 				return err
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approve(ctx, store, c, id) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.approve(ctx, store, cfg, c, id, key) })
 		})
 	cmd.Long = `Without --apply the request is shown. With it a correction is made in one
 transaction, and an allowance given to the login that asked. Your login must be
-another one than the requester's, and an operator's; both stay in the audit.`
+another one than the requester's, and an operator's; both stay in the audit.
+
+Where permanent revocations are taken back, --key signs that: sites believe it by this
+signature alone. The key is yours; the key set in force names it for corrections
+(ocspctl feed keys sign --correct). Keep it with you, not at the master.`
+	cmd.Flags().StringVar(&key, "key", "", "your key for corrections: a `FILE` that ocspctl feed key generate made")
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) approve(ctx context.Context, store *db.Store, c change, id int64) error {
-	return p.decide(ctx, store, c, id, "approve", store.Approve)
+func (p *program) approve(ctx context.Context, store *db.Store, cfg *config, c change, id int64, key string) error {
+	var notes []db.SignedCorrection
+	if key != "" {
+		var err error
+		if notes, err = p.signCorrection(ctx, store, cfg, id, key); err != nil {
+			return err
+		}
+	}
+	return p.decide(ctx, store, c, id, "approve", func(ctx context.Context, id int64, act db.Act) error {
+		return store.Approve(ctx, id, act, notes...)
+	})
 }
 
 func (p *program) approvalRefuseCommand() *cobra.Command {

@@ -16,7 +16,7 @@ import (
 )
 
 // maxCorrected is how many certificates one request may name (the master's rule).
-const maxCorrected = 1000
+const maxCorrected = 100
 
 // mistake holds the flags that say what is wrong with the certificates.
 type mistake struct {
@@ -66,10 +66,11 @@ This is the only way, for what was a mistake, be it typed or imported: a revocat
 becomes good; with --never-issued the master and the sites forget the certificate,
 good or revoked; with --not-after it ends then. With --apply a request is filed and
 nothing changes; another operator, with another database login, looks at it and
-runs ocspctl approve ID --apply within 24 hours, which makes the correction in one
-transaction (or approval refuse ID). Where a permanent revocation goes, the
-correction travels to the sites as a row of its own; both persons and the reason
-stay in the audit.
+runs ocspctl approve ID --key FILE --apply within 24 hours, which makes the correction
+in one transaction (or approval refuse ID). Where a permanent revocation is touched,
+the second person's key signs that, and the sites believe the signature alone: the key
+set in force must name such a key (docs/feed-keys.md). Both persons and the reason stay
+in the audit. A request names at most 100 certificates.
 
 Refused for issuers of profile br, for holds that were wrong (use cert release) and
 for the certificates of sites (enrol them anew). Clients and caches that have seen
@@ -142,7 +143,7 @@ func (r requested) tell(t *table) {
 		return
 	}
 	t.line(fmt.Sprintf("Request %d is filed; nothing has changed yet.", *r.Request))
-	t.line(fmt.Sprintf("It needs a second approver: another operator runs ocspctl approve %d --apply (until %s).", *r.Request, *r.ExpiresAt))
+	t.line(fmt.Sprintf("It needs a second approver: another operator runs ocspctl approve %d --key FILE --apply (until %s).", *r.Request, *r.ExpiresAt))
 }
 
 func newRequested(action string, id int64, expires time.Time) requested {

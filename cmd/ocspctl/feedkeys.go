@@ -19,7 +19,8 @@ import (
 func (p *program) feedCommand() *cobra.Command {
 	return noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(),
 		noun("key", "a key of the feed", p.feedKeyGenerateCommand()),
-		noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand()))
+		noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand(), p.feedKeysRetireCommand()),
+		noun("corrections", "the signed notes that took revocations back", p.correctionsResignCommand()))
 }
 
 func (p *program) keyPinCommand() *cobra.Command {
@@ -69,9 +70,10 @@ func (p *program) keyPin(file string) error {
 
 func (p *program) feedKeyGenerateCommand() *cobra.Command {
 	var origin, out string
-	cmd := p.verb("generate", "make a key of the feed: its root's, or one that signs", `
+	cmd := p.verb("generate", "make a key of the feed: its root's, one that signs, or a person's for corrections", `
 		ocspctl feed key generate --origin ca.example/status --out feed-root.key
-		ocspctl feed key generate --origin ca.example/status --out feed.key`,
+		ocspctl feed key generate --origin ca.example/status --out feed.key
+		ocspctl feed key generate --origin ca.example/status --out /media/anna/correct.key`,
 		cobra.NoArgs, func(context.Context, []string) error {
 			if err := feed.CheckOrigin(origin); err != nil {
 				return usagef("--origin: %v", err)
@@ -103,44 +105,50 @@ type keySetFlags struct {
 	number, epoch int64
 	keys, bans    []string
 	answers       []string
+	correct       []string
 }
 
 func (p *program) feedKeysSignCommand() *cobra.Command {
 	var f keySetFlags
 	cmd := p.verb("sign", "have the feed's root say which keys sign, from when until when", `
-		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --out keys-1.note
-		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --ban OLD --out keys-2.note
+		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --correct ca.example/status+5e6f7a8b+DeF... --out keys-1.note
+		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --correct CORRECTKEY --ban OLD --out keys-2.note
 		ocspctl feed keys sign --root-key feed-root.key --number 3 --epoch 1790000000 --key KEY --answer ANSWERKEY --out keys-3.note`,
 		cobra.NoArgs, func(context.Context, []string) error { return p.feedKeysSign(f) })
+	cmd.Long = `A key is of one kind: --key signs the feed, --answer answers for single serials,
+--correct the notes that take permanent revocations back (ocspctl approve --key). A
+fleet without a feed needs --correct alone. Name every key that sites still meet: a
+retired one with the fourth part that ocspctl feed keys retire prints at the master.`
 	fs := cmd.Flags()
 	fs.StringVar(&f.root, "root-key", "", "the root's key `FILE`; it stays offline")
 	fs.Int64Var(&f.number, "number", 0, "the set's `NUMBER`, from 1; a higher one replaces a lower one")
 	fs.Int64Var(&f.epoch, "epoch", 0, "the master's `EPOCH` (ocspctl db status)")
-	fs.StringArrayVar(&f.keys, "key", nil, "a key that signs, `VERIFIER[,FROM[,UNTIL]]`; may stand several times (default: from an hour ago for 400 days)")
+	fs.StringArrayVar(&f.keys, "key", nil, "a key that signs the feed, `VERIFIER[,FROM[,UNTIL[,RETIRED]]]`; may stand several times (default: from an hour ago for 400 days)")
 	fs.StringArrayVar(&f.answers, "answer", nil, "a key that signs answers for single serials alone, `VERIFIER[,FROM[,UNTIL]]`; may stand several times")
+	fs.StringArrayVar(&f.correct, "correct", nil, "a key that signs corrections alone, `VERIFIER[,FROM[,UNTIL[,RETIRED]]]`; may stand several times")
 	fs.StringArrayVar(&f.bans, "ban", nil, "a stolen key's `VERIFIER`: nothing that it signed is believed; may stand several times")
 	fs.StringVar(&f.out, "out", "", "write the signed set to `FILE`")
-	require(cmd, "root-key", "number", "epoch", "key", "out")
+	require(cmd, "root-key", "number", "epoch", "out")
+	cmd.MarkFlagsOneRequired("key", "correct")
 	return atOnce(cmd)
 }
 
 func (p *program) feedKeysSign(f keySetFlags) error {
 	set := feed.KeySet{Number: f.number, Epoch: f.epoch, Banned: f.bans}
-	for _, text := range f.keys {
-		key, err := p.feedKey("key", text)
-		if err != nil {
-			return err
+	for _, kind := range []struct {
+		flag  string
+		texts []string
+		into  *[]feed.FeedKey
+	}{{"key", f.keys, &set.Keys}, {"answer", f.answers, &set.Answers}, {"correct", f.correct, &set.Correct}} {
+		for _, text := range kind.texts {
+			key, err := p.feedKey(kind.flag, text)
+			if err != nil {
+				return err
+			}
+			*kind.into = append(*kind.into, key)
+			set.Origin, _, _ = strings.Cut(key.Verifier, "+")
 		}
-		set.Keys = append(set.Keys, key)
 	}
-	for _, text := range f.answers {
-		key, err := p.feedKey("answer", text)
-		if err != nil {
-			return err
-		}
-		set.Answers = append(set.Answers, key)
-	}
-	set.Origin, _, _ = strings.Cut(set.Keys[0].Verifier, "+")
 	root, err := feed.LoadKey(f.root, set.Origin)
 	if err != nil {
 		return err
@@ -157,11 +165,11 @@ func (p *program) feedKeysSign(f keySetFlags) error {
 	return p.print(view, view.tell)
 }
 
-// feedKey reads VERIFIER[,FROM[,UNTIL]], the value of --flag.
+// feedKey reads VERIFIER[,FROM[,UNTIL[,RETIRED]]], the value of --flag.
 func (p *program) feedKey(flag, text string) (feed.FeedKey, error) {
 	parts := strings.Split(text, ",")
 	key := feed.FeedKey{Verifier: parts[0], From: p.now().UTC().Truncate(time.Second).Add(-time.Hour)}
-	if _, err := note.NewVerifier(key.Verifier); err != nil || len(parts) > 3 {
+	if _, err := note.NewVerifier(key.Verifier); err != nil || len(parts) > 4 || len(parts) > 3 && flag == "answer" {
 		return key, usagef("--%s %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", flag, text)
 	}
 	var err error
@@ -174,6 +182,11 @@ func (p *program) feedKey(flag, text string) (feed.FeedKey, error) {
 	if len(parts) > 2 {
 		if key.Until, err = time.Parse(time.RFC3339, parts[2]); err != nil {
 			return key, usagef("--%s: until %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[2])
+		}
+	}
+	if len(parts) > 3 {
+		if key.Retired, err = parseRetired(flag, parts[3]); err != nil {
+			return key, usagef("--%s: retired %q: want what ocspctl feed keys retire printed at the master", flag, parts[3])
 		}
 	}
 	return key, nil
@@ -215,9 +228,17 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 	if head.Epoch != set.Epoch {
 		return fmt.Errorf("key set %d is for epoch %d, this master's is %d: have the root sign one for it", set.Number, set.Epoch, head.Epoch)
 	}
-	number, _, err := store.FeedKeys(ctx)
+	number, inForce, err := store.FeedKeys(ctx)
 	if err != nil && !errors.Is(err, db.ErrNotSealed) {
 		return err
+	}
+	if err == nil {
+		// One that does not verify is no reason not to follow it.
+		if before, err := feed.OpenKeySet(inForce, root.Name(), root); err == nil {
+			if err := lostBy(ctx, store, before, set); err != nil {
+				return err
+			}
+		}
 	}
 	result := struct {
 		outcome

@@ -31,7 +31,8 @@ type feedView struct {
 	Chunks      *int          `json:"chunks,omitempty"`
 	Root        string        `json:"root,omitempty"`
 	Signers     []feedKeyView `json:"signers,omitempty"`
-	Answerers   []feedKeyView `json:"answerers,omitempty"` // keys that sign answers for single serials
+	Answerers   []feedKeyView `json:"answerers,omitempty"`  // keys that sign answers for single serials
+	Correctors  []feedKeyView `json:"correctors,omitempty"` // keys that sign corrections
 	Banned      []string      `json:"banned,omitempty"`
 }
 
@@ -45,6 +46,7 @@ type feedKeyView struct {
 	From     string `json:"from"`
 	Until    string `json:"until"`
 	Verifier string `json:"verifier"`
+	Retired  string `json:"retired,omitempty"` // all that it signed, as feed keys sign takes it
 }
 
 func viewCheckpoint(kind string, c *feed.Checkpoint, now time.Time) feedView {
@@ -72,13 +74,24 @@ func viewSnapshot(s *feed.Snapshot, now time.Time) feedView {
 
 func viewKeySet(k *feed.KeySet) feedView {
 	v := feedView{Kind: "keys", Origin: k.Origin, Epoch: k.Epoch, KeySet: k.Number, Banned: k.Banned}
-	for _, key := range k.Keys {
-		v.Signers = append(v.Signers, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier})
-	}
-	for _, key := range k.Answers {
-		v.Answerers = append(v.Answerers, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier})
-	}
+	v.Signers, v.Answerers, v.Correctors = viewKeys(k.Keys), viewKeys(k.Answers), viewKeys(k.Correct)
 	return v
+}
+
+func viewKeys(keys []feed.FeedKey) []feedKeyView {
+	var views []feedKeyView
+	for _, key := range keys {
+		views = append(views, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier, showRetired(key.Retired)})
+	}
+	return views
+}
+
+func (k feedKeyView) String() string {
+	text := fmt.Sprintf("%s to %s %s", k.From, k.Until, k.Verifier)
+	if k.Retired != "" {
+		text += ", retired: " + k.Retired
+	}
+	return text
 }
 
 func (v feedView) tell(t *table) {
@@ -114,10 +127,13 @@ func (v feedView) tell(t *table) {
 		t.row("root", v.Root)
 	}
 	for _, key := range v.Signers {
-		t.row("signs", fmt.Sprintf("%s to %s %s", key.From, key.Until, key.Verifier))
+		t.row("signs", key.String())
 	}
 	for _, key := range v.Answerers {
-		t.row("answers", fmt.Sprintf("%s to %s %s", key.From, key.Until, key.Verifier))
+		t.row("answers", key.String())
+	}
+	for _, key := range v.Correctors {
+		t.row("corrects", key.String())
 	}
 	for _, key := range v.Banned {
 		t.row("banned", key)

@@ -5,7 +5,7 @@ import (
 )
 
 // correct is the correction of the revocation of 02.
-const correct = `insert into correction values (1, '\x02', '2026-01-01', '2026-06-01');`
+const correct = `insert into correction values (1, '\x02', '2026-01-01', '2026-06-01', '\x00');`
 
 // The one thing that lets a permanent revocation go: a correction of that very
 // revocation in the same snapshot.
@@ -19,10 +19,10 @@ func TestACorrectionTakesAPermanentRevocationBack(t *testing.T) {
 		{"good", correct + good, true},
 		{"good after a re-seed", correct + `truncate certificate; insert into certificate (issuer_id, serial, not_after) values (1, '\x02', '2099-01-01')`, true},
 		{"in a new epoch", correct + good + "; update feed_head set epoch = epoch + 1, position = 60", true},
-		{"of another revocation", `insert into correction values (1, '\x02', '2026-01-02', '2026-06-01');` + good, false},
-		{"of another serial", `insert into correction values (1, '\x03', '2026-01-01', '2026-06-01');` + good, false},
-		{"of another issuer", `insert into correction values (2, '\x02', '2026-01-01', '2026-06-01');` + good, false},
-		{"of a serial that only begins so", `insert into correction values (1, '\x0200', '2026-01-01', '2026-06-01');` + good, false},
+		{"of another revocation", `insert into correction values (1, '\x02', '2026-01-02', '2026-06-01', '\x00');` + good, false},
+		{"of another serial", `insert into correction values (1, '\x03', '2026-01-01', '2026-06-01', '\x00');` + good, false},
+		{"of another issuer", `insert into correction values (2, '\x02', '2026-01-01', '2026-06-01', '\x00');` + good, false},
+		{"of a serial that only begins so", `insert into correction values (1, '\x0200', '2026-01-01', '2026-06-01', '\x00');` + good, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

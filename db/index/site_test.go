@@ -37,7 +37,7 @@ const settle = `
 	  (certificate_count, certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason))), 0)) from certificate),
 	  (issuer_count, issuer_digest) = (select count(*), mod64(coalesce(sum(row_digest(issuer_canonical(i))), 0)) from issuer i),
 	  (responder_certificate_count, responder_certificate_digest) = (select count(*), mod64(coalesce(sum(row_digest(responder_certificate_canonical(r))), 0)) from responder_certificate r),
-	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at))), 0)) from correction);`
+	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at, note))), 0)) from correction);`
 
 // firstHead makes the head of a seed.
 const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');`

@@ -65,7 +65,9 @@ token: {uri: {{quote .URI}}, module: {{quote .Module}}, pin_file: {{quote .PINFi
 {{- define "peer" -}}
 feed:
   root: {{quote .Root}}
-  tls_key_file: {{quote .TLSKey}}
+{{- with .TLSKey}}
+  tls_key_file: {{quote .}}
+{{- end}}
 {{- end -}}
 
 {{- define "master/ocspctl" -}}
@@ -77,9 +79,7 @@ issuers:
 {{- range .Issuers}}
   {{.Name}}: {certificate: {{quote .Certificate}}, key: {{quote .Key}}}
 {{- end}}
-{{- with .Feed}}
-{{template "peer" .}}
-{{- end}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "master/admin" -}}
@@ -94,9 +94,9 @@ role: master
 # Production wants 5s; here the copies' age is to be seen at once.
 heartbeat: {{.Heartbeat}}
 admin: {{quote .Admin}}
-{{- if .Feed}}
-# The signed feed. The root's key is offline, at the CA; it names the key that signs.
+# The root's key is offline, at the CA; it names the keys that sign.
 {{template "peer" .Feed}}
+{{- if .Feed.Listen}}
   key_file: {{quote .Feed.Key}}
 {{- with .Feed.Answer}}
   # Answers sites that ask for what was just issued.
@@ -106,6 +106,13 @@ admin: {{quote .Admin}}
   # Production wants 60s.
   confirm: {{.Confirm}}
 {{- end}}
+{{end -}}
+
+{{- define "master/approver" -}}
+# The second person's: approves what another operator asked for.
+role: master
+{{template "database" .Login}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "site/admin" -}}
@@ -119,9 +126,7 @@ role: site
 role: site
 {{template "database" .Login}}
 {{template "token" .Token}}
-{{- with .Feed}}
-{{template "peer" .}}
-{{- end}}
+{{template "peer" .Feed}}
 {{end -}}
 
 {{- define "site/ocspsyncd" -}}
@@ -136,9 +141,9 @@ master: {dsn: {{quote .Master.DSN}}, password_file: {{quote .Master.PasswordFile
 # Production wants 1m; here a damaged copy is to be seen to heal.
 recount: 5s
 admin: {{quote .Admin}}
-{{- if .Feed}}
-# The signed feed: whom to ask, in this order, and who may ask here.
 {{template "peer" .Feed}}
+{{- if .Feed.Listen}}
+  # The signed feed: whom to ask, in this order, and who may ask here.
   sources:
 {{- range .Feed.Sources}}
     - {url: {{quote .URL}}, pin: {{quote .Pin}}{{if .Master}}, master: true{{end}}}
@@ -170,7 +175,7 @@ issuers:
   - {certificate: {{quote .Certificate}}}
 {{- end}}
 {{- with .Feed}}
-# How fresh the copy is, only what was signed under this key says.
+# What takes a revocation back, and how fresh a feed's copy is, only signatures under this key say.
 feed: {root: {{quote .Root}}, state: {{quote .State}}{{with .Ask}}, ask_socket: {{quote .}}{{end}}}
 {{- end}}
 # Production: the load balancer's check interval times its failure count, plus one.
@@ -190,7 +195,7 @@ type view struct {
 	Site, Listen, Admin string
 	Sync                string
 	Heartbeat, Confirm  time.Duration
-	Feed                *feedView // nil: there is no feed
+	Feed                *feedView
 	Login, Master       loginView
 	Token               tokenView
 	Issuers             []issuerView

@@ -21,9 +21,12 @@ type Fleet struct {
 	Issuers       []Issuer `json:"issuers"`
 	Ocspctl       string   `json:"ocspctl"`
 	OcspctlConfig string   `json:"ocspctl_config"`
+	// ApproverConfig is the second person's, CorrectKey that person's key.
+	ApproverConfig string `json:"approver_config"`
+	CorrectKey     string `json:"correct_key"`
 
 	opts  Options
-	trust *trust     // while it is built, if it has a feed
+	trust *trust     // while it is built
 	mu    sync.Mutex // guards the pids above, which Start and a restart change
 }
 

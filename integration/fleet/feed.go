@@ -38,9 +38,12 @@ const origin = "ocspfleet.example/status"
 // Production wants 60s; here the copies' age is to be seen at once.
 const confirm = heartbeat
 
-// trust is what the parts of a feed know of each other.
+// trust is what the parts of a fleet know of each other. Without a feed there are the
+// root and the key for corrections alone.
 type trust struct {
 	root     string   // the root's verifier key
+	correct  string   // the file of the second person's key for corrections
+	corrects string   // its verifier key
 	key      string   // the file of the key that signs
 	signer   string   // its verifier key
 	answer   string   // the file of the key that signs answers; empty: there is none
@@ -50,20 +53,27 @@ type trust struct {
 	sites    []string // the pins of the sites' TLS keys
 }
 
-// makeFeed makes the feed's keys, the root's at the CA, and all TLS keys.
+// makeFeed makes the keys of the root, at the CA, and of the second person; with a feed
+// also those that sign it, and all TLS keys.
 func (f *Fleet) makeFeed(ctx context.Context, a *authority) error {
 	o := &f.opts
-	if !o.hasFeed() {
-		return nil
-	}
-	t := &trust{key: filepath.Join(o.etc("master"), "feed.key"), keys: filepath.Join(a.dir, "feed-keys.note"), sites: make([]string, o.Sites)}
+	t := &trust{correct: filepath.Join(o.etc("master"), "approver-correct.key"), keys: filepath.Join(a.dir, "feed-keys.note"), sites: make([]string, o.Sites)}
 	if err := os.MkdirAll(o.etc("master"), 0o700); err != nil {
 		return fmt.Errorf("making the configuration's folder: %w", err)
 	}
 	var err error
 	if t.root, err = o.feedKey(ctx, feedRootKey(a)); err == nil {
-		t.signer, err = o.feedKey(ctx, t.key)
+		t.corrects, err = o.feedKey(ctx, t.correct)
 	}
+	if err != nil {
+		return fmt.Errorf("making the root's keys: %w", err)
+	}
+	f.trust, f.CorrectKey = t, f.Rel(t.correct)
+	if !o.hasFeed() {
+		return nil
+	}
+	t.key = filepath.Join(o.etc("master"), "feed.key")
+	t.signer, err = o.feedKey(ctx, t.key)
 	if err == nil {
 		t.pin, err = o.pin(ctx, "master")
 	}
@@ -79,7 +89,6 @@ func (f *Fleet) makeFeed(ctx context.Context, a *authority) error {
 	if err != nil {
 		return fmt.Errorf("making the feed's keys: %w", err)
 	}
-	f.trust = t
 	f.Master.FeedURL = feedURL(Ports(o.BasePort).masterFeed())
 	return nil
 }
@@ -118,16 +127,16 @@ func (o *Options) tlsKey(owner string) string { return filepath.Join(o.etc(owner
 // publishKeys has the root sign who signs, and brings it to the master.
 func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) error {
 	o := &f.opts
-	if f.trust == nil {
-		return nil
-	}
 	var status struct{ Head struct{ Epoch int64 } }
 	if err := o.ctlJSON(ctx, &status, "--config", config, "db", "status"); err != nil {
 		return err
 	}
 	sign := []string{
 		"feed", "keys", "sign", "--root-key", feedRootKey(a), "--number", "1",
-		"--epoch", strconv.FormatInt(status.Head.Epoch, 10), "--key", f.trust.signer, "--out", f.trust.keys,
+		"--epoch", strconv.FormatInt(status.Head.Epoch, 10), "--correct", f.trust.corrects, "--out", f.trust.keys,
+	}
+	if f.trust.signer != "" {
+		sign = append(sign, "--key", f.trust.signer)
 	}
 	if f.trust.answerer != "" {
 		sign = append(sign, "--answer", f.trust.answerer)
@@ -180,13 +189,14 @@ func (o *Options) sources(i int) []int {
 	return []int{-1, peer}
 }
 
-// siteFeed is the feed's part of a site's configuration; nil: there is no feed.
+// siteFeed is the feed's part of a site's configuration; without a feed the root alone.
 func (f *Fleet) siteFeed(i int) *feedView {
 	o, ports := &f.opts, Ports(f.opts.BasePort)
-	if f.trust == nil {
-		return nil
+	v := &feedView{Root: f.trust.root, State: filepath.Join(o.etc(siteName(i)), "feed-state")}
+	if !o.hasFeed() {
+		return v
 	}
-	v := &feedView{Root: f.trust.root, TLSKey: o.tlsKey(siteName(i)), State: filepath.Join(o.etc(siteName(i)), "feed-state"), Listen: address(ports.feed(i))}
+	v.TLSKey, v.Listen = o.tlsKey(siteName(i)), address(ports.feed(i))
 	if f.trust.answer != "" && o.mode(i) == syncFeed {
 		v.Ask = filepath.Join(o.etc(siteName(i)), "ask.sock")
 	}
@@ -213,11 +223,12 @@ func (f *Fleet) RelayURL(i int) string {
 	return feedURL(Ports(f.opts.BasePort).feed(i))
 }
 
-// masterFeed is the feed's part of the master's configuration; nil: there is no feed.
+// masterFeed is the feed's part of the master's configuration; without a feed the root
+// alone.
 func (f *Fleet) masterFeed() *feedView {
-	if f.trust == nil {
-		return nil
-	}
 	o := &f.opts
+	if !o.hasFeed() {
+		return &feedView{Root: f.trust.root}
+	}
 	return &feedView{Root: f.trust.root, Key: f.trust.key, Answer: f.trust.answer, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
 }

@@ -92,7 +92,11 @@ func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
 	if err != nil {
 		return err
 	}
-	logins := []login{staff, publisher}
+	approver, err := o.newLogin("master", "approver", "approver", "operator", port)
+	if err != nil {
+		return err
+	}
+	logins := []login{staff, publisher, approver}
 	for i := range o.Sites {
 		if o.mode(i) != syncLogical {
 			continue
@@ -121,7 +125,11 @@ func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
 	if _, err := o.writeConfig("master", "ocspsyncd", syncView); err != nil {
 		return err
 	}
-	f.OcspctlConfig = f.Rel(config)
+	second, err := o.writeConfig("master", "approver", view{Login: approver.view(), Feed: f.masterFeed()})
+	if err != nil {
+		return err
+	}
+	f.OcspctlConfig, f.ApproverConfig = f.Rel(config), f.Rel(second)
 	f.Master.DSN, f.Master.SuperuserDSN = staff.fullDSN(), dsn
 	return f.publishKeys(ctx, a, config)
 }

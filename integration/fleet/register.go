@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"ocspfleet/db"
@@ -104,4 +105,11 @@ func (f *Fleet) importAll(ctx context.Context, a *authority) error {
 func (f *Fleet) Ctl(ctx context.Context, args ...string) (string, error) {
 	out, err := run(ctx, nil, f.Path(f.Ocspctl), append([]string{"--config", f.Path(f.OcspctlConfig)}, args...)...)
 	return strings.TrimRight(out, "\n"), err
+}
+
+// Approve has the second person agree to a request, and sign its corrections.
+func (f *Fleet) Approve(ctx context.Context, id int64, why string) error {
+	_, err := run(ctx, nil, f.Path(f.Ocspctl), "--config", f.Path(f.ApproverConfig), "approve", strconv.FormatInt(id, 10),
+		"--key", f.Path(f.CorrectKey), "--why", why, "--apply")
+	return err
 }

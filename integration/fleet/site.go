@@ -104,7 +104,7 @@ func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *s
 // enrol is what the staff does with the site's request.
 func (s *siteBuild) enrol(ctx context.Context) error {
 	args := []string{"responder", "add", s.name, "--csr", s.csr, "--url", s.fleet.Sites[s.index].URL, "--apply"}
-	if s.fleet.trust != nil {
+	if s.fleet.opts.hasFeed() {
 		args = append(args, "--feed-pin", s.fleet.trust.sites[s.index])
 	}
 	_, err := s.fleet.Ctl(ctx, args...)

@@ -87,8 +87,9 @@ create table correction (
   issuer_id    int not null,
   serial       bytea not null check (octet_length(serial) between 1 and 20),
   revoked_at   timestamptz not null check (isfinite(revoked_at) and extract(microseconds from revoked_at)::int % 1000000 = 0),  -- the one taken back
-  corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),
-  primary key (issuer_id, serial, revoked_at, corrected_at)
+  corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),  -- requested
+  note         bytea not null check (octet_length(note) between 1 and 1024),  -- the second person's signed word (docs/feed.md): a site believes that alone
+  primary key (issuer_id, serial, revoked_at, corrected_at, note)
 );
 
 -- TLS keys of suspended and revoked sites, by their pins: what a relay lets in no more.
@@ -140,8 +141,10 @@ create function ocsp_internal.issuer_canonical(i issuer) returns bytea language 
 create function ocsp_internal.responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
   return r.fingerprint || int4send(r.issuer_id) || ocsp_internal.lp(r.serial) || ocsp_internal.lp(convert_to(r.site, 'UTF8')) || r.key_hash || ocsp_internal.lp(r.der);
 
-create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz) returns bytea language sql stable
-  return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at);
+create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz, note bytea)
+  returns bytea language sql stable
+  return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at)
+         || ocsp_internal.lp(note);
 
 -- The row digest: the first 8 octets of SHA-256, as a signed 64-bit number. It
 -- finds accidents, never an adversary: authenticity comes from signatures alone.

@@ -111,8 +111,8 @@ begin
       ('issuer', 'i', 'ocsp_internal.issuer_canonical(row(%1$s.*)::public.issuer)', 'int4send(o.id)', 'id', 'U'),
       ('responder_certificate', 'r', 'ocsp_internal.responder_certificate_canonical(row(%1$s.*)::public.responder_certificate)',
        'o.fingerprint', 'fingerprint', 'U'),
-      ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at)',
-       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at)', 'issuer_id, serial, revoked_at, corrected_at', 'C'),
+      ('correction', 'k', 'ocsp_internal.correction_canonical(%1$s.issuer_id, %1$s.serial, %1$s.revoked_at, %1$s.corrected_at, %1$s.note)',
+       'ocsp_internal.correction_canonical(o.issuer_id, o.serial, o.revoked_at, o.corrected_at, o.note)', 'issuer_id, serial, revoked_at, corrected_at, note', 'C'),
       ('closed_pin', 'p', '%1$s.pin', 'o.pin', 'pin', 'U')
     ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
@@ -179,16 +179,23 @@ end $do$;
 -- It is the master's own; the publication names its columns.
 alter table correction add column xid xid8 not null default pg_current_xact_id();
 
--- A permanent revocation never becomes good or absent before not_after, and an end
--- never moves back, unless it is corrected in this very transaction (approval_give).
+-- Whether this very transaction, by two persons' word, corrects a permanent revocation.
+create function ocsp_internal.corrected_now(p_issuer int, p_serial bytea, p_revoked_at timestamptz) returns boolean
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  return exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at, k.xid) = (p_issuer, p_serial, p_revoked_at, pg_current_xact_id()))
+    and exists (select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.act = 'cert correct');
+end $$;
+
+-- A permanent revocation never becomes good or absent before not_after, its time never
+-- changes, and an end never moves back, unless it is corrected in this very transaction
+-- (approval_give).
 create function ocsp_internal.certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
 begin
   if tg_op = 'DELETE' then
-    if permanent and old.not_after > clock_timestamp() and not exists (
-        select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
-          and k.xid = pg_current_xact_id()) then
+    if permanent and old.not_after > clock_timestamp() and not ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at) then
       raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before it expires at %',
         encode(old.serial, 'hex'), old.issuer_id, old.not_after using errcode = 'integrity_constraint_violation';
     end if;
@@ -198,22 +205,37 @@ begin
     raise exception 'the key of a certificate (%, %) cannot be changed', old.issuer_id, encode(old.serial, 'hex')
       using errcode = 'integrity_constraint_violation', hint = 'Issue the other serial as a certificate of its own.';
   end if;
-  if permanent and (new.revoked_at is null or new.reason is not distinct from 6) and not exists (
-      select from public.correction k where k.issuer_id = old.issuer_id and k.serial = old.serial and k.revoked_at = old.revoked_at
-        and k.xid = pg_current_xact_id() and new.revoked_at is null) then
-    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
+  if permanent and (new.revoked_at is distinct from old.revoked_at or new.reason is not distinct from 6)
+     and not (new.revoked_at is null and ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at)) then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good, be put on hold or be revoked at another time',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
   if new.not_after < old.not_after and not exists (
       select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.what->>'wrong' = 'not_after'
         and (a.what->>'issuer')::int = old.issuer_id and (a.what->>'not_after')::timestamptz = new.not_after
-        and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))) then
+        and a.what->'certificates' @> jsonb_build_array(jsonb_build_object('serial', encode(old.serial, 'hex')))
+        and (not permanent or ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at))) then
     raise exception 'certificate % of issuer % expires at %: its end cannot be moved back to %',
       encode(old.serial, 'hex'), old.issuer_id, old.not_after, new.not_after using errcode = 'integrity_constraint_violation';
   end if;
   return new;
 end $$;
 create trigger guard before update or delete on certificate for each row execute function ocsp_internal.certificate_guard();
+
+-- A revocation that was taken back never comes again: sites would refuse it. Whoever
+-- revokes the certificate anew, for that very second, does so for the next free one.
+create function ocsp_internal.revocation_time() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'UPDATE' and new.revoked_at is not distinct from old.revoked_at then
+    return new;
+  end if;
+  while exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (new.issuer_id, new.serial, new.revoked_at)) loop
+    new.revoked_at := new.revoked_at + interval '1 s';
+  end loop;
+  return new;
+end $$;
+create trigger revocation_time before insert or update on certificate for each row when (new.revoked_at is not null)
+  execute function ocsp_internal.revocation_time();
 
 -- A certificate that may be corrected, locked; others are refused. A site's own
 -- may not be: its key was banned with it, and a new one costs one command.
@@ -256,7 +278,9 @@ begin
   if new.xid <> pg_current_xact_id() then
     raise exception 'a correction belongs to the transaction that makes it' using errcode = 'integrity_constraint_violation';
   end if;
-  if ocsp_internal.correctable(new.issuer_id, new.serial) <> new.revoked_at then
+  if exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (new.issuer_id, new.serial, new.revoked_at)) then
+    return new;  -- signed anew (correction_resign): it takes nothing back here
+  elsif ocsp_internal.correctable(new.issuer_id, new.serial) <> new.revoked_at then
     raise exception 'certificate % of issuer % was revoked at another time than %', encode(new.serial, 'hex'), new.issuer_id, new.revoked_at
       using errcode = 'check_violation', hint = 'It was revoked again meanwhile: look at it, and request the correction anew.';
   end if;

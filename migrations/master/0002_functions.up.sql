@@ -321,7 +321,7 @@ create publication ocspfleet for table
   issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version, crl),
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
-  correction (issuer_id, serial, revoked_at, corrected_at),
+  correction (issuer_id, serial, revoked_at, corrected_at, note),
   closed_pin (pin),
   feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
              responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, closed_pin_count, closed_pin_digest,

@@ -140,8 +140,13 @@ declare
   s text;
   c public.certificate;
 begin
-  if coalesce(jsonb_array_length(p_what->'serials'), 0) not between 1 and 1000 then
-    raise exception 'a correction names 1 to 1000 certificates, not %', jsonb_array_length(p_what->'serials') using errcode = 'check_violation';
+  if not exists (select from ocsp_internal.feed_keys k where number = (select max(number) from ocsp_internal.feed_keys)
+      and convert_from(k.note, 'UTF8') ~ E'\ncorrect [^ \n]+ [^ \n]+ [^ \n]+\n') then  -- a retired key's line says more
+    raise exception 'no key for corrections is in force here: no site would believe one' using errcode = 'object_not_in_prerequisite_state',
+      hint = 'ocspctl feed key generate makes one for the second person, ocspctl feed keys sign --correct has the feed root name it, ocspctl feed keys publish brings that in (docs/feed-keys.md).';
+  elsif coalesce(jsonb_array_length(p_what->'serials'), 0) not between 1 and 100 then
+    raise exception 'a correction names 1 to 100 certificates, not %', jsonb_array_length(p_what->'serials') using errcode = 'check_violation',
+      hint = 'Make several requests of it.';
   elsif wrong not in ('revoked', 'issued', 'not_after') or (wrong = 'not_after') <> (ends is not null) then
     raise exception 'a correction of % is none of revoked, issued and not_after (with the right one)', wrong using errcode = 'check_violation';
   elsif not isfinite(ends) or date_trunc('second', ends) <> ends then
@@ -156,17 +161,20 @@ begin
     end if;
     list := list || jsonb_build_object('serial', s, 'revoked_at', c.revoked_at, 'reason', c.reason, 'not_after', c.not_after);
   end loop;
-  return jsonb_strip_nulls(jsonb_build_object('issuer', issuer, 'wrong', wrong, 'not_after', ends)) || jsonb_build_object('certificates', list);
+  return jsonb_strip_nulls(jsonb_build_object('issuer', issuer, 'wrong', wrong, 'not_after', ends, 'corrected_at', date_trunc('second', clock_timestamp())))
+    || jsonb_build_object('certificates', list);
 end $$;
 
--- Carries an approved correction out. Sites believe that a permanent revocation is
--- gone by its row in correction; the loss of a good row and another end they take
--- as any change.
-create function ocsp_internal.correction_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- Carries an approved correction out. What it changes of a permanent revocation sites
+-- believe by its row in correction, with the second person's signed note, which they
+-- verify and this does not; the loss of a good row and another end of one they take as
+-- any change.
+create function ocsp_internal.correction_make(p_what jsonb, p_serials bytea[], p_notes bytea[]) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   issuer constant int := (p_what->>'issuer')::int;
   r record;
   c public.certificate;
+  permanent bytea[];
 begin
   for r in select decode(e->>'serial', 'hex') as serial, (e->>'revoked_at')::timestamptz as revoked_at, (e->>'reason')::smallint as reason,
              (e->>'not_after')::timestamptz as not_after from jsonb_array_elements(p_what->'certificates') e order by 1 loop
@@ -176,12 +184,15 @@ begin
         using errcode = 'object_not_in_prerequisite_state', hint = 'Look at it (ocspctl cert show), and request the correction anew.';
     end if;
   end loop;
-  if p_what->>'wrong' in ('revoked', 'issued') then
-    insert into public.correction (issuer_id, serial, revoked_at, corrected_at)
-      select issuer, decode(e->>'serial', 'hex'), (e->>'revoked_at')::timestamptz, date_trunc('second', clock_timestamp())
-      from jsonb_array_elements(p_what->'certificates') e
-      where e->>'revoked_at' is not null and (e->>'reason')::int is distinct from 6 order by 2;
+  select array_agg(decode(e->>'serial', 'hex') order by 1) into permanent from jsonb_array_elements(p_what->'certificates') e
+    where e->>'revoked_at' is not null and (e->>'reason')::int is distinct from 6;
+  if permanent is distinct from (select array_agg(s order by s) from unnest(p_serials) s) or cardinality(p_serials) <> cardinality(p_notes) then
+    raise exception '% certificates of this request are revoked for ever: it wants a signed note of each, and of no other', coalesce(cardinality(permanent), 0)
+      using errcode = 'check_violation', hint = 'Run ocspctl approve with --key FILE, your own key for corrections: it signs them.';
   end if;
+  insert into public.correction (issuer_id, serial, revoked_at, corrected_at, note)
+    select issuer, n.serial, (e->>'revoked_at')::timestamptz, (p_what->>'corrected_at')::timestamptz, n.note
+    from unnest(p_serials, p_notes) n(serial, note) join jsonb_array_elements(p_what->'certificates') e on decode(e->>'serial', 'hex') = n.serial order by 2;
   case p_what->>'wrong'
     when 'revoked' then
       update public.certificate t set revoked_at = null, reason = null from public.correction k
@@ -238,7 +249,7 @@ end $$;
 -- Files a request. cert correct: {"issuer": 1, "serials": ["5f03a1", ...], "wrong":
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
 -- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); issuer crl_url:
--- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "before": "2025-01-01T00:00:00Z"}.
+-- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "ended_before": "2025-01-01T00:00:00Z"}.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -281,10 +292,10 @@ begin
   return a;
 end $$;
 
--- The second person agrees: a correction, a crl_url or the mark of a purge is made at
--- once, in this transaction; a bulk becomes the allowance of the login that it names for
--- 24 hours.
-create function approval_give(p_id bigint, p_why text, p_os_user text) returns void
+-- The second person agrees: a correction, with the notes that this person has signed, a
+-- crl_url or the mark of a purge is made at once, in this transaction; a bulk becomes the
+-- allowance of the login that it names for 24 hours.
+create function approval_give(p_id bigint, p_why text, p_os_user text, p_serials bytea[] default '{}', p_notes bytea[] default '{}') returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
@@ -304,7 +315,7 @@ begin
     return;
   end if;
   if a.act = 'db purge' then
-    perform ocsp_internal.purge_mark((a.what->>'issuer')::int, (a.what->>'before')::timestamptz);
+    perform ocsp_internal.purge_mark((a.what->>'issuer')::int, (a.what->>'ended_before')::timestamptz);
     perform ocsp_internal.note('db purge', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
@@ -313,8 +324,34 @@ begin
     perform ocsp_internal.note('issuer set', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
-  perform ocsp_internal.correction_make(a.what);
+  perform ocsp_internal.correction_make(a.what, p_serials, p_notes);
   perform ocsp_internal.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+end $$;
+
+-- Corrections whose key will be banned, signed anew by the one that follows: rows beside
+-- those of the same revocations. Nothing else changes.
+create function correction_resign(p_issuers int[], p_serials bytea[], p_revoked_at timestamptz[], p_corrected_at timestamptz[], p_notes bytea[], p_why text, p_os_user text)
+  returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  r record;
+begin
+  if btrim(p_why) = '' then
+    raise exception 'who signs corrections anew says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
+  elsif cardinality(p_notes) not between 1 and 100 then
+    raise exception '1 to 100 corrections are signed anew at once, not %', cardinality(p_notes) using errcode = 'check_violation';
+  end if;
+  for r in select * from unnest(p_issuers, p_serials, p_revoked_at, p_corrected_at, p_notes) as n(issuer_id, serial, revoked_at, corrected_at, note) loop
+    if not exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (r.issuer_id, r.serial, r.revoked_at)) then
+      raise exception 'the revocation of certificate % of issuer % at % was never corrected', encode(r.serial, 'hex'), r.issuer_id, r.revoked_at
+        using errcode = 'no_data_found', hint = 'Two operators correct it: ocspctl cert correct.';
+    elsif r.corrected_at not between clock_timestamp() - interval '1 h' and clock_timestamp() then
+      raise exception 'a correction that is signed anew bears the time at which it is, not %', r.corrected_at using errcode = 'check_violation';
+    end if;
+    insert into public.correction (issuer_id, serial, revoked_at, corrected_at, note) values (r.issuer_id, r.serial, r.revoked_at, r.corrected_at, r.note);
+  end loop;
+  perform ocsp_internal.note('correction resign', jsonb_build_object('certificates', (
+    select jsonb_agg(jsonb_build_object('issuer', n.issuer_id, 'serial', encode(n.serial, 'hex'), 'revoked_at', n.revoked_at))
+    from unnest(p_issuers, p_serials, p_revoked_at) as n(issuer_id, serial, revoked_at))), p_why, p_os_user);
 end $$;
 
 -- An operator does not agree, or the requester takes the request back.

@@ -25,7 +25,7 @@ create trigger purge_guard before insert or update on issuer for each row execut
 -- clocks: to a site that is behind, a revoked certificate would else vanish before its end.
 create function ocsp_internal.purge_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  ends constant timestamptz := (p_what->>'before')::timestamptz;
+  ends constant timestamptz := (p_what->>'ended_before')::timestamptz;
   i public.issuer;
   was timestamptz;
 begin
@@ -42,14 +42,14 @@ begin
   if ends <= was then
     raise exception 'issuer % was purged up to % already', i.name, was using errcode = 'check_violation';
   end if;
-  return jsonb_build_object('issuer', i.id, 'before', ends);
+  return jsonb_build_object('issuer', i.id, 'ended_before', ends);
 end $$;
 
 -- Moves the mark, once two persons agree; the head's says what is the latest of all. The
 -- issuer is locked first, the head last, as at COMMIT.
 create function ocsp_internal.purge_mark(p_issuer int, p_before timestamptz) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  perform ocsp_internal.purge_filed(jsonb_build_object('issuer', p_issuer, 'before', p_before));
+  perform ocsp_internal.purge_filed(jsonb_build_object('issuer', p_issuer, 'ended_before', p_before));
   insert into ocsp_internal.purge values (p_issuer, p_before) on conflict (issuer_id) do update set before = excluded.before;
   update public.issuer set never_issued = 'unauthorized', policy_version = policy_version + 1 where id = p_issuer and never_issued <> 'unauthorized';
   update public.feed_head set purge_before = greatest(purge_before, p_before);

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -59,11 +58,7 @@ func (a *Answer) Text() string {
 	case !a.Issued:
 		b.WriteString("status absent\n")
 	case a.Status.Revoked():
-		reason := a.Status.Reason.String()
-		if reason == "" {
-			reason = "unspecified"
-		}
-		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", stamp(a.Status.RevokedAt), reason, stamp(a.Status.NotAfter))
+		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", stamp(a.Status.RevokedAt), reasonName(a.Status.Reason), stamp(a.Status.NotAfter))
 	default:
 		fmt.Fprintf(&b, "status good\nnot_after %s\n", stamp(a.Status.NotAfter))
 	}
@@ -86,11 +81,7 @@ func ParseAnswer(text string) (*Answer, error) {
 	a.Origin = l.suffixed(answerSuffix)
 	a.KeySet, a.Epoch, a.Position = l.number(l.value("keys")), l.number(l.value("epoch")), l.number(l.value("position"))
 	a.Issuer = l.hash(l.value("issuer"))
-	serial, err := hex.DecodeString(l.value("serial"))
-	if err != nil || !AskableSerial(serial) {
-		l.fail("a serial", "")
-	}
-	a.Serial = serial
+	a.Serial = l.serial(l.value("serial"))
 	a.status(l)
 	a.AsOf, a.Until = l.time(l.value("as_of")), l.time(l.value("until"))
 	if l.err == nil && (a.Text() != text || l.rest != "") {
@@ -116,14 +107,7 @@ func (a *Answer) status(l *lines) {
 		return
 	case value == "good":
 	case word == "revoked":
-		at, reason, _ := strings.Cut(rest, " ")
-		var err error
-		if a.Status.RevokedAt = l.time(at); a.Status.RevokedAt.IsZero() || reason == "" {
-			l.fail("status", value)
-		}
-		if a.Status.Reason, err = db.ParseReason(reason); err != nil {
-			l.fail("a reason", reason)
-		}
+		a.Status.RevokedAt, a.Status.Reason = l.revocation(rest)
 	default:
 		l.fail("status", value)
 	}

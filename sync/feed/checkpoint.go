@@ -62,7 +62,7 @@ const (
 
 // CheckOrigin says whether a feed may bear this name.
 func CheckOrigin(origin string) error {
-	if !originPattern.MatchString(origin) || strings.HasSuffix(origin, keysSuffix) || strings.HasSuffix(origin, snapshotSuffix) || strings.HasSuffix(origin, answerSuffix) {
+	if !originPattern.MatchString(origin) || strings.HasSuffix(origin, keysSuffix) || strings.HasSuffix(origin, snapshotSuffix) || strings.HasSuffix(origin, answerSuffix) || strings.HasSuffix(origin, correctionSuffix) {
 		return fmt.Errorf("origin %q: %w", origin, errOrigin)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,13 +21,23 @@ type KeySet struct {
 	// Answers are the keys that sign answers to questions for one serial, and nothing
 	// else: what they sign enters no copy. None: nobody is asked.
 	Answers []FeedKey
+	// Correct are the keys that sign corrections, and nothing else (CorrectionNote).
+	Correct []FeedKey
 	Banned  []string // verifier keys of stolen keys: nothing they signed is believed
 }
 
 // FeedKey is one key of a set.
 type FeedKey struct {
-	From, Until time.Time // of the as_of that it may sign, whole seconds
+	From, Until time.Time // of the as_of (of a correction: corrected_at) that it may sign
 	Verifier    string    // C2SP verifier key: NAME+HASH+BASE64
+	Retired     *Retired  // all that it ever signed; nil: it is in use
+}
+
+// Retired is the root's word on all that a key signed before it retired.
+type Retired struct {
+	Epoch  int64 // of the last segment that the key sealed; 0 of a `correct` key
+	Number int64 // that segment's; of a `correct` key how many corrections it made
+	Hash   Hash  // of that segment's body; of a `correct` key SumCorrections
 }
 
 // maxKeys bounds the keys, and the banned ones, of a set.
@@ -50,10 +61,21 @@ func (k *KeySet) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\n%d\nepoch %d\n", k.Origin, keysSuffix, k.Number, k.Epoch)
 	for _, key := range k.Keys {
-		fmt.Fprintf(&b, "key %s %s %s\n", stamp(key.From), stamp(key.Until), key.Verifier)
+		fmt.Fprintf(&b, "key %s %s %s", stamp(key.From), stamp(key.Until), key.Verifier)
+		if r := key.Retired; r != nil {
+			fmt.Fprintf(&b, " last %d %d %s", r.Epoch, r.Number, b64(r.Hash))
+		}
+		b.WriteString("\n")
 	}
 	for _, key := range k.Answers {
 		fmt.Fprintf(&b, "answer %s %s %s\n", stamp(key.From), stamp(key.Until), key.Verifier)
+	}
+	for _, key := range k.Correct {
+		fmt.Fprintf(&b, "correct %s %s %s", stamp(key.From), stamp(key.Until), key.Verifier)
+		if r := key.Retired; r != nil {
+			fmt.Fprintf(&b, " made %d %s", r.Number, b64(r.Hash))
+		}
+		b.WriteString("\n")
 	}
 	for _, key := range k.Banned {
 		fmt.Fprintf(&b, "ban %s\n", key)
@@ -74,7 +96,7 @@ func OpenKeySet(signed []byte, origin string, root note.Verifier) (*KeySet, erro
 	if len(signed) > MaxNote {
 		return nil, fmt.Errorf("reading a key set: %w: %d octets", errNote, len(signed))
 	}
-	n, err := note.Open(signed, note.VerifierList(root))
+	n, err := openNote(signed, root)
 	if err != nil {
 		return nil, fmt.Errorf("reading a key set: %w: %w", ErrForged, err)
 	}
@@ -104,12 +126,13 @@ func parseKeySet(text string) (*KeySet, error) {
 	k.Number = l.number(l.line())
 	k.Epoch = l.number(l.value("epoch"))
 	for l.next("key") && len(k.Keys) < maxKeys {
-		f := l.fields("key", 3)
-		k.Keys = append(k.Keys, FeedKey{l.time(f[0]), l.time(f[1]), f[2]})
+		k.Keys = append(k.Keys, l.feedKey("key"))
 	}
 	for l.next("answer") && len(k.Answers) < maxKeys {
-		f := l.fields("answer", 3)
-		k.Answers = append(k.Answers, FeedKey{l.time(f[0]), l.time(f[1]), f[2]})
+		k.Answers = append(k.Answers, l.feedKey("answer"))
+	}
+	for l.next("correct") && len(k.Correct) < maxKeys {
+		k.Correct = append(k.Correct, l.feedKey("correct"))
 	}
 	for l.next("ban") && len(k.Banned) < maxKeys {
 		k.Banned = append(k.Banned, l.value("ban"))
@@ -120,11 +143,11 @@ func parseKeySet(text string) (*KeySet, error) {
 	if err := CheckOrigin(k.Origin); err != nil {
 		return nil, err
 	}
-	if k.Number < 1 || k.Epoch < 1 || len(k.Keys) == 0 || l.rest != "" || k.Text() != text {
-		return nil, fmt.Errorf("%w: a key set has a number and an epoch from 1 on, 1 to %d keys, at most %d for answers and %d banned ones", errNote, maxKeys, maxKeys, maxKeys)
+	if k.Number < 1 || k.Epoch < 1 || len(k.Keys)+len(k.Correct) == 0 || l.rest != "" || k.Text() != text {
+		return nil, fmt.Errorf("%w: a key set has a number and an epoch from 1 on, a key for the feed or for corrections, and at most %d of each kind and %d banned ones", errNote, maxKeys, maxKeys)
 	}
 	seen := map[uint32]bool{}
-	for _, key := range slices.Concat(k.Keys, k.Answers) {
+	for _, key := range slices.Concat(k.Keys, k.Answers, k.Correct) {
 		v, err := note.NewVerifier(key.Verifier)
 		if err != nil || v.Name() != k.Origin || seen[v.KeyHash()] || !key.From.Before(key.Until) || slices.Contains(k.Banned, key.Verifier) {
 			return nil, fmt.Errorf("%w: key %q: each bears the origin's name, once, with a begin before its end, and is not banned", errNote, key.Verifier)
@@ -134,9 +157,45 @@ func parseKeySet(text string) (*KeySet, error) {
 	return k, nil
 }
 
+// feedKey reads the line of one key.
+func (l *lines) feedKey(kind string) FeedKey {
+	value := l.value(kind)
+	f := strings.Split(value, " ")
+	if len(f) < 3 {
+		l.fail(kind, value)
+		return FeedKey{}
+	}
+	key := FeedKey{From: l.time(f[0]), Until: l.time(f[1]), Verifier: f[2]}
+	switch f = f[3:]; {
+	case len(f) == 0:
+	case kind == "key" && len(f) == 4 && f[0] == "last":
+		key.Retired = &Retired{Epoch: l.number(f[1]), Number: l.number(f[2]), Hash: l.hash(f[3])}
+	case kind == "correct" && len(f) == 3 && f[0] == "made":
+		key.Retired = &Retired{Number: l.number(f[1]), Hash: l.hash(f[2])}
+	default:
+		l.fail(kind, value)
+	}
+	return key
+}
+
 // open returns the text of a note that a key of the set signed, and that key.
 func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
 	return openBy(k.Keys, signed, limit)
+}
+
+// openNote opens a note whose signatures are written in their one form: base64 leaves
+// two spare bits, by which anybody could make another note of the same words.
+func openNote(signed []byte, verifiers ...note.Verifier) (*note.Note, error) {
+	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return nil, fmt.Errorf("the signature %s is written in another way than ours: %w", s.Base64, err)
+		}
+	}
+	return n, nil
 }
 
 // openBy returns the text of a note that one of the keys signed, and that key.
@@ -152,7 +211,7 @@ func openBy(keys []FeedKey, signed []byte, limit int) (string, FeedKey, error) {
 		}
 		verifiers = append(verifiers, v)
 	}
-	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	n, err := openNote(signed, verifiers...)
 	if unknown := (*note.UnverifiedNoteError)(nil); errors.As(err, &unknown) {
 		return "", FeedKey{}, fmt.Errorf("%w: %w", ErrForged, ErrUnknownKey)
 	}
@@ -194,10 +253,22 @@ func (k *KeySet) OpenCheckpoint(signed []byte) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.admit(c.Origin, c.KeySet, c.Epoch, c.AsOf, key); err != nil {
+	if err := k.admitCheckpoint(c, key); err != nil {
 		return nil, fmt.Errorf("reading a checkpoint: %w", err)
 	}
 	return c, nil
+}
+
+// admitCheckpoint judges a checkpoint or manifest that key signed. A key that has
+// retired speaks of nothing beyond its last segment.
+func (k *KeySet) admitCheckpoint(c *Checkpoint, key FeedKey) error {
+	if err := k.admit(c.Origin, c.KeySet, c.Epoch, c.AsOf, key); err != nil {
+		return err
+	}
+	if r := key.Retired; r != nil && (c.Epoch != r.Epoch || c.Number > r.Number || c.Number == r.Number && c.Segment != r.Hash) {
+		return fmt.Errorf("%w: the key has retired, its last segment is %d of epoch %d, this is of %d", ErrForged, r.Number, r.Epoch, c.Number)
+	}
+	return nil
 }
 
 // Bans says whether a key that this set bans has signed a note.

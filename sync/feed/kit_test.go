@@ -110,7 +110,7 @@ func everyKind(first int64) []db.Change {
 		{Table: 'c', Deleted: true, Content: db.AppendCertificateKey(nil, 1, db.Serial{0x01})},
 		{Table: 'r', Deleted: true, Content: bytes.Repeat([]byte{0x05}, 32)},
 		{Table: 'k', Content: db.AppendCorrection(nil, db.Correction{
-			IssuerID: 1, Serial: db.Serial{0x00, 0xff}, RevokedAt: at("2026-11-22T15:04:06Z"), CorrectedAt: at("2026-11-23T09:00:00Z"),
+			IssuerID: 1, Serial: db.Serial{0x00, 0xff}, RevokedAt: at("2026-11-22T15:04:06Z"), CorrectedAt: at("2026-11-23T09:00:00Z"), Note: []byte("the second person's note\n"),
 		})},
 	}
 	for i := range changes {

@@ -89,7 +89,7 @@ func (k *KeySet) OpenSnapshot(signed []byte) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.admit(s.Origin, s.KeySet, s.Epoch, s.AsOf, key); err != nil {
+	if err := k.admitCheckpoint(&s.Checkpoint, key); err != nil {
 		return nil, fmt.Errorf("reading a snapshot: %w", err)
 	}
 	return s, nil

@@ -1,0 +1,31 @@
+package db
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// SegmentNotes hands the seals that are kept here to each, the newest first, until it
+// returns false.
+func (s *Store) SegmentNotes(ctx context.Context, each func(note []byte) (more bool)) error {
+	rows, err := s.pool.Query(ctx, "select note from segment order by epoch desc, number desc")
+	if err != nil {
+		return fmt.Errorf("reading the seals: %w", plain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		note, err := pgx.RowTo[[]byte](rows)
+		if err != nil {
+			return fmt.Errorf("reading the seals: %w", plain(err))
+		}
+		if !each(note) {
+			return nil
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading the seals: %w", plain(err))
+	}
+	return nil
+}

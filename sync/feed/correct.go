@@ -1,0 +1,124 @@
+package feed
+
+import (
+	"fmt"
+	"slices"
+
+	"ocspfleet/db"
+)
+
+// CorrectionsOf is what the second person signs of a request for a correction: a note
+// for each certificate that is revoked for ever. The others need none.
+func CorrectionsOf(origin string, issuer [32]byte, a db.Approval) []CorrectionNote {
+	var notes []CorrectionNote
+	for _, c := range a.Taken {
+		if was := c.Status(); was.Permanent() {
+			notes = append(notes, CorrectionNote{
+				Origin: origin, Issuer: issuer, Serial: c.Serial, Was: was, Wrong: a.Wrong, NotAfter: a.NotAfter, CorrectedAt: a.CorrectedAt,
+			})
+		}
+	}
+	return notes
+}
+
+// SignCorrections signs notes with a key that the set names as `correct`, and verifies
+// each as a site will.
+func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedCorrection, error) {
+	if err := k.corrects(key); err != nil {
+		return nil, err
+	}
+	signed := make([]db.SignedCorrection, len(notes))
+	for i, n := range notes {
+		note, err := n.Sign(key)
+		if err == nil {
+			_, err = k.OpenCorrection(note)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signing the correction of serial %s: %w", n.Serial, err)
+		}
+		signed[i] = db.SignedCorrection{Serial: n.Serial, Note: note}
+	}
+	return signed, nil
+}
+
+// corrects says why a key signs no corrections, or nil.
+func (k *KeySet) corrects(key *Key) error {
+	for _, named := range k.Correct {
+		if named.Verifier != key.Verifier() {
+			continue
+		}
+		if named.Retired != nil {
+			return fmt.Errorf("key set %d says that key %s has retired: use the one that has followed", k.Number, key.Verifier())
+		}
+		return nil
+	}
+	return fmt.Errorf("key set %d does not name key %s for corrections: have the feed root sign one that does (ocspctl feed keys sign --correct)", k.Number, key.Verifier())
+}
+
+// CanCorrect says whether a set names a key for corrections that is in use.
+func (k *KeySet) CanCorrect() bool {
+	for _, named := range k.Correct {
+		if named.Retired == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Lost are the corrections that verify under this set and would be lost under next:
+// no note of next's keys says the same. They are signed anew before next is published.
+func (k *KeySet) Lost(notes [][]byte, next *KeySet) []CorrectionNote {
+	kept := map[Hash]bool{}
+	for _, n := range next.CheckCorrections(notes) {
+		if n != nil {
+			kept[n.what()] = true
+		}
+	}
+	var lost []CorrectionNote
+	for _, n := range k.CheckCorrections(notes) {
+		if n != nil && !kept[n.what()] {
+			kept[n.what()] = true
+			lost = append(lost, *n)
+		}
+	}
+	return lost
+}
+
+// what names all that a correction says but when it was said.
+func (n *CorrectionNote) what() Hash {
+	at := *n
+	at.CorrectedAt = at.Was.RevokedAt
+	return at.Hash()
+}
+
+// Without is the set without a key for corrections, as it would be after its ban.
+func (k *KeySet) Without(verifier string) *KeySet {
+	next := *k
+	next.Correct = slices.DeleteFunc(slices.Clone(k.Correct), func(key FeedKey) bool { return key.Verifier == verifier })
+	return &next
+}
+
+// SealedBy is what the line of a retired feed key says if this is its last segment's
+// note; nil: another key sealed it.
+func SealedBy(verifier string, signed []byte) *Retired {
+	text, _, err := openBy([]FeedKey{{Verifier: verifier}}, signed, MaxNote)
+	if err != nil {
+		return nil
+	}
+	c, err := ParseCheckpoint(text)
+	if err != nil {
+		return nil
+	}
+	return &Retired{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment}
+}
+
+// MadeBy is what the line of a retired `correct` key says, by all corrections.
+func (k *KeySet) MadeBy(verifier string, notes [][]byte) Retired {
+	var made []*CorrectionNote
+	for _, signed := range notes {
+		if n, key, err := k.openCorrection(signed); err == nil && key.Verifier == verifier {
+			made = append(made, n)
+		}
+	}
+	return SumCorrections(made)
+}

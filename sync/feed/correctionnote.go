@@ -1,0 +1,226 @@
+package feed
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
+)
+
+// CorrectionNote takes one state of a permanently revoked certificate back. It is
+// signed by the second of two persons, with a key that the key set names for
+// corrections alone: neither the master nor a feed key can make one. The note lies in
+// the row of correction (db.Correction) and travels with it.
+type CorrectionNote struct {
+	Origin   string
+	Issuer   Hash // db.Issuer.Key: SHA-256 of the subject and SubjectPublicKeyInfo
+	Serial   db.Serial
+	Was      db.Status // the state that it takes back, and no other; whole seconds
+	Wrong    db.Wrong
+	NotAfter time.Time // the right end, of db.WrongNotAfter; else zero
+	// CorrectedAt is when the correction was requested, by the master's clock.
+	CorrectedAt time.Time
+}
+
+const (
+	// MaxCorrectionNote bounds a correction's note in the table and on the wire: about
+	// 700 octets are the most that the form needs.
+	MaxCorrectionNote = 1024
+
+	correctionSuffix = "/correction"
+)
+
+// Text is what is signed.
+func (n *CorrectionNote) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s%s\nissuer %s\nserial %s\n", n.Origin, correctionSuffix, b64(n.Issuer), n.Serial)
+	fmt.Fprintf(&b, "revoked %s %s\nnot_after %s\n", stamp(n.Was.RevokedAt), reasonName(n.Was.Reason), stamp(n.Was.NotAfter))
+	if n.Wrong == db.WrongNotAfter {
+		fmt.Fprintf(&b, "wrong %s %s\n", n.Wrong, stamp(n.NotAfter))
+	} else {
+		fmt.Fprintf(&b, "wrong %s\n", n.Wrong)
+	}
+	fmt.Fprintf(&b, "corrected_at %s\n", stamp(n.CorrectedAt))
+	return b.String()
+}
+
+// Hash is the hash of the text: the signature is not in it.
+func (n *CorrectionNote) Hash() Hash { return HashOf([]byte(n.Text())) }
+
+// Sign makes the note; the signer is a key that the key set names as `correct`.
+func (n *CorrectionNote) Sign(signer note.Signer) ([]byte, error) {
+	if _, err := ParseCorrectionNote(n.Text()); err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	return sign(n.Text(), signer)
+}
+
+// ParseCorrectionNote reads a text, without judging who signed it.
+func ParseCorrectionNote(text string) (*CorrectionNote, error) {
+	l := &lines{rest: text}
+	n := &CorrectionNote{}
+	n.Origin = l.suffixed(correctionSuffix)
+	n.Issuer, n.Serial = l.hash(l.value("issuer")), l.serial(l.value("serial"))
+	n.Was.RevokedAt, n.Was.Reason = l.revocation(l.value("revoked"))
+	n.Was.NotAfter = l.time(l.value("not_after"))
+	wrong, end, _ := strings.Cut(l.value("wrong"), " ")
+	n.Wrong = db.Wrong(wrong)
+	if n.Wrong == db.WrongNotAfter {
+		n.NotAfter = l.time(end)
+	}
+	n.CorrectedAt = l.time(l.value("corrected_at"))
+	if l.err == nil && (n.Text() != text || l.rest != "") {
+		l.err = fmt.Errorf("%w: it is written in another way than ours", errNote)
+	}
+	if l.err == nil {
+		l.err = CheckOrigin(n.Origin)
+	}
+	if l.err == nil {
+		l.err = n.check()
+	}
+	if l.err != nil {
+		return nil, fmt.Errorf("reading a correction: %w", l.err)
+	}
+	return n, nil
+}
+
+// check judges what a correction says.
+func (n *CorrectionNote) check() error {
+	for _, t := range []time.Time{n.Was.RevokedAt, n.Was.NotAfter, n.NotAfter, n.CorrectedAt} {
+		if t.Nanosecond() != 0 {
+			return fmt.Errorf("%w: %s is no whole second", errNote, stamp(t))
+		}
+	}
+	switch {
+	case n.Wrong != db.WrongRevoked && n.Wrong != db.WrongIssued && n.Wrong != db.WrongNotAfter:
+		return fmt.Errorf("%w: %q is none of revoked, issued and not_after", errNote, n.Wrong)
+	case !n.Was.Permanent():
+		return fmt.Errorf("%w: a revocation of reason %s is no permanent one", errNote, reasonName(n.Was.Reason))
+	case n.Wrong == db.WrongNotAfter && n.NotAfter.Equal(n.Was.NotAfter):
+		return fmt.Errorf("%w: it ends at %s already", errNote, stamp(n.NotAfter))
+	}
+	return nil
+}
+
+// OpenCorrection reads a correction that a key which the set names as `correct` has
+// signed, within the key's time. What a retired key signed, CheckCorrections judges.
+func (k *KeySet) OpenCorrection(signed []byte) (*CorrectionNote, error) {
+	n, _, err := k.openCorrection(signed)
+	return n, err
+}
+
+func (k *KeySet) openCorrection(signed []byte) (*CorrectionNote, FeedKey, error) {
+	fail := func(err error) (*CorrectionNote, FeedKey, error) {
+		return nil, FeedKey{}, fmt.Errorf("reading a correction: %w", err)
+	}
+	text, key, err := openBy(k.Correct, signed, MaxCorrectionNote)
+	if err != nil {
+		return fail(err)
+	}
+	n, err := ParseCorrectionNote(text)
+	switch {
+	case err != nil:
+		return nil, FeedKey{}, err
+	case n.Origin != k.Origin:
+		return fail(fmt.Errorf("%w: its origin is %q, this feed is %q", ErrForged, n.Origin, k.Origin))
+	case bytes.Count(signed[len(text):], []byte("\n")) != 2: // else anybody could make another row that means the same
+		return fail(fmt.Errorf("%w: a correction bears one signature", ErrForged))
+	case n.CorrectedAt.Before(key.From) || !n.CorrectedAt.Before(key.Until):
+		return fail(fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, stamp(key.From), stamp(key.Until), stamp(n.CorrectedAt)))
+	}
+	return n, key, nil
+}
+
+// Row says whether this is the note of a row of correction of an issuer with this key
+// hash: the same serial and times.
+func (n *CorrectionNote) Row(c db.Correction, issuer [32]byte) bool {
+	return n.Issuer == issuer && bytes.Equal(n.Serial, c.Serial) && n.Was.RevokedAt.Equal(c.RevokedAt) && n.CorrectedAt.Equal(c.CorrectedAt)
+}
+
+// CheckCorrections judges all corrections of a copy: the result has one entry for each
+// note, nil where it does not verify. Those of a retired key count only if they are
+// those that its line names; a copy that has fewer is on its way to them, and each
+// counts as if the key were in use.
+func (k *KeySet) CheckCorrections(notes [][]byte) []*CorrectionNote {
+	opened := make([]*CorrectionNote, len(notes))
+	by := map[string][]int{}
+	for i, signed := range notes {
+		n, key, err := k.openCorrection(signed)
+		if err != nil {
+			continue
+		}
+		opened[i] = n
+		by[key.Verifier] = append(by[key.Verifier], i)
+	}
+	for _, key := range k.Correct {
+		made := by[key.Verifier]
+		if key.Retired == nil || len(made) == 0 {
+			continue
+		}
+		var texts []*CorrectionNote
+		for _, i := range made {
+			texts = append(texts, opened[i])
+		}
+		if got := SumCorrections(texts); got.Number >= key.Retired.Number && got != *key.Retired {
+			for _, i := range made {
+				opened[i] = nil
+			}
+		}
+	}
+	return opened
+}
+
+// SumCorrections is what the line of a retired `correct` key says: how many corrections
+// it made, and SHA-256 over the hashes of their texts, which are sorted; a text that
+// stands twice counts once.
+func SumCorrections(made []*CorrectionNote) Retired {
+	hashes := make([]Hash, len(made))
+	for i, n := range made {
+		hashes[i] = n.Hash()
+	}
+	slices.SortFunc(hashes, func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
+	hashes = slices.Compact(hashes)
+	sum := sha256.New()
+	for _, h := range hashes {
+		sum.Write(h[:])
+	}
+	return Retired{Number: int64(len(hashes)), Hash: Hash(sum.Sum(nil))}
+}
+
+// reasonName is RFC 5280's name, or `unspecified`.
+func reasonName(r db.Reason) string {
+	if name := r.String(); name != "" {
+		return name
+	}
+	return "unspecified"
+}
+
+// serial reads a serial in lower-case hex.
+func (l *lines) serial(text string) db.Serial {
+	serial, err := hex.DecodeString(text)
+	if err != nil || !AskableSerial(serial) {
+		l.fail("a serial", text)
+	}
+	return serial
+}
+
+// revocation reads a time and a reason.
+func (l *lines) revocation(value string) (time.Time, db.Reason) {
+	text, name, _ := strings.Cut(value, " ")
+	at := l.time(text)
+	if at.IsZero() || name == "" {
+		l.fail("a revocation", value)
+	}
+	reason, err := db.ParseReason(name)
+	if err != nil {
+		l.fail("a reason", name)
+	}
+	return at, reason
+}
