@@ -19,6 +19,7 @@ type ApprovalAct string
 // The acts that need two persons.
 const (
 	ApprovalCorrect ApprovalAct = "cert correct" // what the master says of certificates is wrong
+	ApprovalPurge   ApprovalAct = "db purge"     // certificates that ended may go
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
 	ApprovalCRLURL  ApprovalAct = "issuer crl_url"
 )
@@ -103,11 +104,6 @@ func (s *Store) requestCorrection(ctx context.Context, details map[string]any, i
 	return s.request(ctx, ApprovalCorrect, details, act)
 }
 
-// RequestBulk asks for an allowance of count revocations beyond the hourly limit.
-func (s *Store) RequestBulk(ctx context.Context, count int64, act Act) (id int64, expires time.Time, err error) {
-	return s.request(ctx, ApprovalBulk, map[string]any{"count": count}, act)
-}
-
 // RequestCRLURL asks for the agreement of a second person that an issuer's CRL lies
 // elsewhere: a CRL of the responders at the place of another would be taken for that.
 func (s *Store) RequestCRLURL(ctx context.Context, issuer IssuerID, url string, act Act) (id int64, expires time.Time, err error) {
@@ -131,7 +127,8 @@ type SignedCorrection struct {
 
 // Approve agrees to another login's request. A correction is made in the same
 // transaction, with a note for each certificate that is revoked for ever
-// (feed.CorrectionsOf); a bulk is the requester's allowance from now on, for 24 hours.
+// (feed.CorrectionsOf); a bulk is an allowance from now on, for 24 hours, and a purge
+// may begin.
 func (s *Store) Approve(ctx context.Context, id int64, act Act, notes ...SignedCorrection) error {
 	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
 	for i, n := range notes {
@@ -242,37 +239,6 @@ func timeOrZero(t *time.Time) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
-}
-
-// Limit is how many revocations an hour need no second person, and how many the
-// last hour saw (allowances apart).
-func (s *Store) Limit(ctx context.Context) (perHour, used int64, err error) {
-	err = s.pool.QueryRow(ctx, `select revocations_per_hour, (select coalesce(sum(n), 0)::bigint from revocation_tally
-		where minute > date_trunc('minute', clock_timestamp()) - interval '1 h') from limits`).Scan(&perHour, &used)
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading the limit: %w", plain(err))
-	}
-	return perHour, used, nil
-}
-
-// Allowance is how many revocations beyond the limit this login may still make,
-// by what was approved for it.
-func (s *Store) Allowance(ctx context.Context) (left int64, err error) {
-	err = s.pool.QueryRow(ctx, `select coalesce(sum(remaining), 0)::bigint from approval
-		where act = 'bulk' and db_role = session_user and expires_at > clock_timestamp()`).Scan(&left)
-	if err != nil {
-		return 0, fmt.Errorf("reading the allowance: %w", plain(err))
-	}
-	return left, nil
-}
-
-// SetLimit sets the limit and returns the one before. The store's login must be
-// a superuser.
-func (s *Store) SetLimit(ctx context.Context, perHour int64, act Act) (before int64, err error) {
-	if err := s.pool.QueryRow(ctx, "select limit_set($1, $2, $3)", perHour, act.Why, act.User).Scan(&before); err != nil {
-		return 0, fmt.Errorf("setting the limit: %w", plain(err))
-	}
-	return before, nil
 }
 
 // NewEpoch begins a new history on a master that was brought up from a backup.

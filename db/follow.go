@@ -316,14 +316,13 @@ func eachChange(rows pgx.Rows, limit int, each func(CertificateChange) error) (m
 // until the connection, its own, is lost or ctx ends. A notification may be
 // lost with the connection: who needs every change asks by the clock as well.
 func (s *Store) ListenHead(ctx context.Context, wake func()) error {
-	if err := s.listen(ctx, "ocsp_head", wake, wake); err != nil {
+	if err := s.listenHead(ctx, wake); err != nil {
 		return fmt.Errorf("listening to the local database: %w", err)
 	}
 	return nil
 }
 
-// listen calls begun once it listens, and wake at each notification.
-func (s *Store) listen(ctx context.Context, channel string, begun, wake func()) error {
+func (s *Store) listenHead(ctx context.Context, wake func()) error {
 	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
 		return err
@@ -333,15 +332,14 @@ func (s *Store) listen(ctx context.Context, channel string, begun, wake func()) 
 		defer cancel()
 		_ = conn.Close(closing) // it may be lost already
 	}()
-	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
+	if _, err := conn.Exec(ctx, "listen ocsp_head"); err != nil {
 		return err
 	}
-	begun()
 	for {
+		wake()
 		if err := listenOnce(ctx, conn); err != nil {
 			return err
 		}
-		wake()
 	}
 }
 

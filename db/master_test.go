@@ -154,14 +154,11 @@ func assertVerified(t *testing.T, store *db.Store) {
 // refused runs SQL that must fail, with want in the error's text.
 func refused(t *testing.T, dsn, want, sql string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
+	conn, err := dbtest.Dial(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), "set search_path = public, ocsp_internal, pg_temp"); err != nil {
-		t.Fatal(err)
-	}
 	if _, err = conn.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%s\n got error %v\nwant one with %q", sql, err, want)
 	}

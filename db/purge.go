@@ -36,16 +36,13 @@ func (s *Store) Purgeable(ctx context.Context, issuer IssuerID, before time.Time
 	return n, nil
 }
 
-// MarkPurge says that certificates of an issuer which ended before a time may go, and
-// has its absent serials answered with unauthorized. The time lies an hour before the
-// head's as_of at least, and never goes back. It returns false when it was so already.
-// An issuer that says revoked for never issued serials is refused.
-func (s *Store) MarkPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (bool, error) {
-	var changed bool
-	if err := s.pool.QueryRow(ctx, "select purge_mark($1, $2, $3, $4)", issuer, before, act.Why, act.User).Scan(&changed); err != nil {
-		return false, fmt.Errorf("marking issuer %d to be purged: %w", issuer, plain(err))
-	}
-	return changed, nil
+// RequestPurge asks for the agreement of a second person that certificates of an issuer
+// which ended before a time may go. Once it is given, the issuer's absent serials are
+// answered with unauthorized, and Purge deletes. The time lies an hour before the head's
+// as_of at least, and after the last one. An issuer that says revoked for never issued
+// serials is refused.
+func (s *Store) RequestPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (id int64, expires time.Time, err error) {
+	return s.request(ctx, ApprovalPurge, map[string]any{"issuer": issuer, "ended_before": before.UTC()}, act)
 }
 
 // Purge deletes what the mark lets go, batch by batch, each with its audit entry, and

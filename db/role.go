@@ -28,6 +28,24 @@ const (
 	RoleReplica   Role = "ocsp_replica"   // a site at the master: reads the published tables, replicates
 )
 
+// LoginKind says whether a login is a person's or a program's. Requests and approvals
+// are persons' alone, and programs never use up the persons' share of the hourly limit.
+type LoginKind string
+
+// The kinds of logins.
+const (
+	KindPerson  LoginKind = "person"
+	KindService LoginKind = "service"
+)
+
+// KindOf is what the members of a group usually are.
+func KindOf(group Role) LoginKind {
+	if group == RoleOperator {
+		return KindPerson
+	}
+	return KindService
+}
+
 var roles = []Role{RoleResponder, RoleSync, RoleCA, RoleOperator, RolePublisher, RoleReplica}
 
 var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
@@ -36,8 +54,15 @@ var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 // this group and of no other of ours, with this password, no superuser. A
 // replica may replicate besides, which lets it read the whole cluster. The
 // password leaves this process only as its SCRAM-SHA-256 verifier. The store's
-// own login must be a superuser. At the master it stands in the audit.
+// own login must be a superuser. At the master it stands in the audit, and is a
+// person's or a service's by its group (KindOf); one that was closed with its site is
+// refused.
 func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
+	return s.CreateLoginOf(ctx, KindOf(group), name, group, password, act)
+}
+
+// CreateLoginOf does it for a login of that kind.
+func (s *Store) CreateLoginOf(ctx context.Context, kind LoginKind, name string, group Role, password string, act Act) error {
 	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
 		return fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
 	}
@@ -52,7 +77,10 @@ func (s *Store) CreateLogin(ctx context.Context, name string, group Role, passwo
 		if err := putLogin(ctx, tx, name, group, verifier); err != nil {
 			return err
 		}
-		_, err := note(ctx, tx, "db user add", map[string]any{"login": name, "group": group}, act)
+		master, err := note(ctx, tx, "db user add", map[string]any{"login": name, "group": group, "kind": kind}, act)
+		if err == nil && master {
+			_, err = tx.Exec(ctx, "select ocsp_internal.login_set($1, $2)", name, kind)
+		}
 		return err
 	})
 	if err != nil {

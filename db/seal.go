@@ -63,15 +63,6 @@ func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	return p, nil
 }
 
-// ListenUrgent calls wake whenever rows were committed that must be sealed at once,
-// until the connection is lost or ctx ends. It is a hint: Pending knows.
-func (s *Store) ListenUrgent(ctx context.Context, wake func()) error {
-	if err := s.listen(ctx, "ocsp_urgent", func() {}, wake); err != nil {
-		return fmt.Errorf("listening to the master's database: %w", err)
-	}
-	return nil
-}
-
 // Sealing is one snapshot of the master in which changes are sealed or confirmed.
 type Sealing struct {
 	Head        Head

@@ -31,7 +31,7 @@ func TestHeadUnderEightWriters(t *testing.T) {
 	committed, aborted := 0, map[string]int{}
 	for w := range 8 {
 		group.Go(func() error {
-			conn, err := pgx.Connect(t.Context(), dsn)
+			conn, err := dbtest.Dial(t.Context(), dsn)
 			if err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ func randomStatement(ctx context.Context, tx pgx.Tx, r *rand.Rand) error {
 
 // pollForGaps asks for position > last again and again; the next one must be last + 1.
 func pollForGaps(ctx context.Context, t *testing.T, dsn string) error {
-	conn, err := pgx.Connect(t.Context(), dsn)
+	conn, err := dbtest.Dial(t.Context(), dsn)
 	if err != nil {
 		return err
 	}

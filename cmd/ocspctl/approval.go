@@ -18,7 +18,9 @@ type approvalView struct {
 	Certificates []takenView `json:"certificates"`
 	CRLURL       *string     `json:"crl_url"` // of issuer crl_url: the new one
 	Before       *string     `json:"before"`  // and the one that it replaces
+	EndedBefore  *string     `json:"ended_before"` // of db purge
 	Count        int64       `json:"count"`
+	Login        *string     `json:"login"` // of bulk: who may revoke
 	Remaining    int64       `json:"remaining"`
 	Why          string      `json:"why"`
 	RequestedBy  string      `json:"requested_by"`
@@ -42,6 +44,7 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Remaining: a.Remaining, Why: a.Why,
 		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
 		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
+		EndedBefore: stampOrNil(a.EndedBefore), Login: textOrNil(a.For),
 		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
 	}
 	if a.Act == db.ApprovalCRLURL {
@@ -70,9 +73,11 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 func (v approvalView) subject() string {
 	switch {
 	case v.Act == string(db.ApprovalBulk) && v.State == "approved":
-		return fmt.Sprintf("%d revocations, %d left", v.Count, v.Remaining)
+		return fmt.Sprintf("%d revocations by %s, %d left", v.Count, orDash(v.Login), v.Remaining)
 	case v.Act == string(db.ApprovalBulk):
-		return fmt.Sprintf("%d revocations", v.Count)
+		return fmt.Sprintf("%d revocations by %s", v.Count, orDash(v.Login))
+	case v.EndedBefore != nil:
+		return fmt.Sprintf("%s certificates that ended before %s", orDash(v.Issuer), *v.EndedBefore)
 	case v.CRLURL != nil:
 		return fmt.Sprintf("%s crl_url %q instead of %q", orDash(v.Issuer), *v.CRLURL, *v.Before)
 	case len(v.Certificates) == 1:

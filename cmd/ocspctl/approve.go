@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -19,22 +20,25 @@ func (p *program) approvalCommand() *cobra.Command {
 func (p *program) approvalBulkCommand() *cobra.Command {
 	var c change
 	var count int64
+	var login string
 	cmd := p.verb("bulk", "ask for an allowance of revocations beyond the hourly limit", `
-		ocspctl approval request bulk --count 500 --why 'incident 12: the keys of branch 7 leaked' --apply`,
+		ocspctl approval request bulk --count 500 --login ca_software --why 'incident 12: the keys of branch 7 leaked' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalBulk(ctx, store, c, count) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalBulk(ctx, store, c, count, login) })
 		})
-	cmd.Long = `All logins together revoke at most 100 certificates an hour (or what db limit
-says) on one person's word. Once another operator has approved, the login that
-asked may revoke COUNT more, by cert revoke, cert hold or cert import, for 24
-hours. Certificates that come in revoked and responder revoke need no allowance.`
+	cmd.Long = `A login revokes at most 100 certificates an hour (or what db limit says) on one
+person's word. Once another person has approved, the login that the request names
+may revoke COUNT more, by cert revoke, cert hold or cert import, for 24 hours.
+A program, as the CA's software, asks for nothing itself: two persons name its
+login. Certificates that come in revoked and responder revoke need no allowance.`
 	cmd.Flags().Int64Var(&count, "count", 0, "how many revocations (`N`)")
+	cmd.Flags().StringVar(&login, "login", "", "who may revoke them: the `LOGIN` of a person or a program (default: yours)")
 	c.flags(cmd)
 	require(cmd, "count")
 	return cmd
 }
 
-func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, count int64) error {
+func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, count int64, login string) error {
 	if count < 1 || count > 1_000_000_000 {
 		return usagef("--count %d: want 1 to 1000000000", count)
 	}
@@ -45,27 +49,29 @@ func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, c
 	if err != nil {
 		return err
 	}
-	perHour, used, err := store.Limit(ctx)
+	l, err := store.Limit(ctx)
 	if err != nil {
 		return err
 	}
 	var id int64
 	var expires time.Time
 	if c.apply {
-		if id, expires, err = store.RequestBulk(ctx, count, act); err != nil {
+		if id, expires, err = store.RequestBulk(ctx, count, login, act); err != nil {
 			return err
 		}
 	}
 	result := struct {
 		requested
-		Count   int64 `json:"count"`
-		PerHour int64 `json:"revocations_per_hour"`
-		Used    int64 `json:"used_in_the_last_hour"`
-	}{newRequested("approval request bulk", id, expires), count, perHour, used}
+		Count   int64   `json:"count"`
+		Login   *string `json:"login"` // null: one's own
+		PerHour int64   `json:"revocations_per_hour"`
+		Used    int64   `json:"used_in_the_last_hour"` // by one's own login
+	}{newRequested("approval request bulk", id, expires), count, textOrNil(login), l.PerHour, l.Mine}
 	return p.print(result, func(t *table) {
 		t.row("revocations asked for", strconv.FormatInt(count, 10))
-		t.row("allowed an hour without", strconv.FormatInt(perHour, 10))
-		t.row("used in the last hour", strconv.FormatInt(used, 10))
+		t.row("by login", cmp.Or(login, "your own"))
+		t.row("allowed an hour without", strconv.FormatInt(l.PerHour, 10))
+		t.row("used in the last hour", strconv.FormatInt(l.Mine, 10)+" by your own")
 		result.requested.tell(t)
 	})
 }

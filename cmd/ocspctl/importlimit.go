@@ -9,8 +9,8 @@ import (
 
 // limitView is what the fleet's hourly limit says to an import.
 type limitView struct {
-	Counted   int64 `json:"counted"` // revocations of certificates that are good at the master
-	PerHour   int64 `json:"revocations_per_hour"`
+	Counted   int64 `json:"counted"`              // revocations of certificates that are good at the master
+	PerHour   int64 `json:"revocations_per_hour"` // of one login
 	Used      int64 `json:"used_in_the_last_hour"`
 	Allowance int64 `json:"allowance"` // what this login was approved beyond it
 	Missing   int64 `json:"missing"`   // revocations that need an approval first; 0: none
@@ -18,17 +18,11 @@ type limitView struct {
 
 // limitOf compares with the limit as it is now. Only the master, when it commits, is exact.
 func limitOf(ctx context.Context, store *db.Store, counted int64) (limitView, error) {
-	v := limitView{Counted: counted}
-	var err error
-	if v.PerHour, v.Used, err = store.Limit(ctx); err != nil {
-		return v, err
+	l, err := store.Limit(ctx)
+	if err != nil {
+		return limitView{}, err
 	}
-	if v.Allowance, err = store.Allowance(ctx); err != nil {
-		return v, err
-	}
-	beyond := max(0, min(counted, v.Used+counted-v.PerHour))
-	v.Missing = max(0, beyond-v.Allowance)
-	return v, nil
+	return limitView{counted, l.PerHour, l.Mine, l.Allowance, max(0, counted-l.RoomOthers-l.Allowance)}, nil
 }
 
 // warning is for the plan; "": all is well.
@@ -36,8 +30,8 @@ func (v limitView) warning() string {
 	if v.Missing == 0 {
 		return ""
 	}
-	return fmt.Sprintf("OVER THE LIMIT: it revokes %d that are good, and this fleet revokes at most %d certificates an hour on one person's word (%d in the last hour, %d more allowed to you).\n"+
-		"First ask another operator: ocspctl approval request bulk --count %d --why TEXT --apply", v.Counted, v.PerHour, v.Used, v.Allowance, v.Missing)
+	return fmt.Sprintf("OVER THE LIMIT: it revokes %d that are good, and a login revokes at most %d certificates an hour on one person's word (this one %d in the last hour, and %d more are allowed to it).\n"+
+		"First two persons agree: ocspctl approval request bulk --count %d --why TEXT --apply", v.Counted, v.PerHour, v.Used, v.Allowance, v.Missing)
 }
 
 // refusal keeps an import from breaking off in its midst.
@@ -45,6 +39,6 @@ func (v limitView) refusal(file string) error {
 	if v.Missing == 0 {
 		return nil
 	}
-	return fmt.Errorf("importing %s: it revokes %d that are good, and this fleet revokes at most %d certificates an hour on one person's word: %d in the last hour, %d more allowed to you; nothing was done: run ocspctl approval request bulk --count %d --why TEXT --apply first",
+	return fmt.Errorf("importing %s: it revokes %d that are good, and a login revokes at most %d certificates an hour on one person's word: this one %d in the last hour, and %d more are allowed to it; nothing was done: run ocspctl approval request bulk --count %d --why TEXT --apply first",
 		file, v.Counted, v.PerHour, v.Used, v.Allowance, v.Missing)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -26,11 +27,14 @@ func (p *program) dbLimitCommand() *cobra.Command {
 		}
 		return p.atMaster(cmd.Context(), func(store *db.Store, _ *config) error { return p.dbLimit(cmd.Context(), store, c, perHour, set) })
 	}
-	cmd.Long = `Counts, over all logins, certificates that were good and are revoked or put on
-hold: by cert revoke, cert hold and cert import. Beyond the limit (100 an hour
-unless set) the master refuses them until another operator approves: see
-ocspctl approval request bulk. Not counted: certificates that come in revoked,
-holds that become permanent, and responder revoke.
+	cmd.Long = `Counts certificates that were good and are revoked or put on hold by a login: by
+cert revoke, cert hold and cert import. Beyond the limit (100 an hour of one login
+unless set) the master refuses them until two persons allow more: see ocspctl
+approval request bulk. All services together revoke twice the limit, and all
+logins three times: so a person's share is always left. What a login issued
+within the hour and takes back counts against its own limit alone. Not counted:
+certificates that come in revoked, holds that become permanent, and responder
+revoke and suspend.
 Showing it needs any login at the master, setting it a superuser.`
 	cmd.Flags().Int64Var(&perHour, "revocations-per-hour", 0, "the new limit `N`; 0: every revocation needs two persons")
 	c.flags(cmd)
@@ -42,10 +46,11 @@ func (p *program) dbLimit(ctx context.Context, store *db.Store, c change, perHou
 	if err != nil {
 		return err
 	}
-	before, used, err := store.Limit(ctx)
+	l, err := store.Limit(ctx)
 	if err != nil {
 		return err
 	}
+	before := l.PerHour
 	if !set {
 		perHour = before
 	} else if c.apply {
@@ -55,16 +60,20 @@ func (p *program) dbLimit(ctx context.Context, store *db.Store, c change, perHou
 	}
 	result := struct {
 		outcome
-		PerHour int64 `json:"revocations_per_hour"`
-		Before  int64 `json:"before"`
-		Used    int64 `json:"used_in_the_last_hour"`
-	}{outcome{"db limit", c.apply, perHour != before}, perHour, before, used}
+		PerHour  int64 `json:"revocations_per_hour"` // of one login
+		Before   int64 `json:"before"`
+		Used     int64 `json:"used_in_the_last_hour"` // by this login
+		Services int64 `json:"used_by_services"`      // what they issued themselves within the hour apart, as in the next
+		All      int64 `json:"used_by_all"`
+	}{outcome{"db limit", c.apply, perHour != before}, perHour, before, l.Mine, l.Services, l.All}
 	return p.print(result, func(t *table) {
-		t.row("revocations an hour", strconv.FormatInt(perHour, 10))
+		t.row("revocations an hour", strconv.FormatInt(perHour, 10)+" of one login")
 		if set {
 			t.row("before", strconv.FormatInt(before, 10))
 		}
-		t.row("used in the last hour", strconv.FormatInt(used, 10))
+		t.row("used in the last hour", fmt.Sprintf("%d by this login", l.Mine))
+		t.row("by all services", fmt.Sprintf("%d of %d", l.Services, 2*perHour))
+		t.row("by all logins", fmt.Sprintf("%d of %d", l.All, 3*perHour))
 		if set {
 			result.tell(t)
 		}

@@ -8,6 +8,7 @@ package dbtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -126,13 +127,23 @@ func As(dsn, role string) string {
 	return dsn + "&options=" + url.QueryEscape("-crole="+role)
 }
 
-// searchPath finds the internals as well, as the sessions of package db do.
-const searchPath = "set search_path = public, ocsp_internal, pg_temp"
+// Dial connects; the session finds the internals without their schema's name, as those
+// of package db do.
+func Dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "set search_path = public, ocsp_internal, pg_temp"); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return conn, nil
+}
 
 // Connect opens a connection that is closed when the test ends.
 func Connect(tb testing.TB, dsn string) *pgx.Conn {
 	tb.Helper()
-	conn, err := pgx.Connect(tb.Context(), dsn)
+	conn, err := Dial(tb.Context(), dsn)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -141,9 +152,6 @@ func Connect(tb testing.TB, dsn string) *pgx.Conn {
 		defer cancel()
 		_ = conn.Close(ctx) // the server may be dead by the test's own doing
 	})
-	if _, err := conn.Exec(tb.Context(), searchPath); err != nil {
-		tb.Fatal(err)
-	}
 	return conn
 }
 
@@ -179,14 +187,11 @@ func makeDatabase(s *pgserver.Server, name string, role migrations.Role) error {
 func exec(dsn, sql string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, dsn)
+	conn, err := Dial(ctx, dsn)
 	if err != nil {
 		return fmt.Errorf("connecting for %q: %w", sql, err)
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, searchPath); err != nil {
-		return fmt.Errorf("preparing the session: %w", err)
-	}
 	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 		return fmt.Errorf("running %q: %w", sql, err)
 	}

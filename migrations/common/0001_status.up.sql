@@ -42,7 +42,7 @@ create table issuer (
   http_max_age      int not null check (http_max_age between 0 and validity / 2),
   never_issued      text not null check (never_issued in ('unknown', 'revoked', 'unauthorized')),
   profile           text not null check (profile in ('revocable', 'br')),
-  crl_url           text not null,
+  crl_url           text not null constraint issuer_crl_url_long check (octet_length(crl_url) <= 1024),
   policy_version    bigint not null check (policy_version > 0),
   -- The newest CRL of its responder certificates, DER; empty: none yet. One per
   -- issuer, so it travels with the issuer's row and stands in the same digest.

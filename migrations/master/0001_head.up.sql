@@ -18,13 +18,26 @@ create index change_body_xid on ocsp_internal.change_body (xid);
 -- One row per statement, gone at COMMIT: the deferred trigger hangs on it, so
 -- that there is one event per statement and not one per row.
 create table ocsp_internal.change_note (
+  id     bigint generated always as identity,
   xid    xid8 not null default pg_current_xact_id(),
   tbl    "char" not null check (tbl in ('c', 'i', 'r', 'k', 'p', 'a', 'l', 'o')),  -- a: audit alone, l, o: revocations (limit_note)
   n      bigint not null,   -- changes noted; l, o: revocations
   rows   bigint not null,   -- change of count
-  digest numeric not null   -- change of digest, not yet mod 2^64
+  digest numeric not null,  -- change of digest, not yet mod 2^64
+  -- Of this transaction, with this statement: one that is larger would keep everybody
+  -- from the head for too long, and it is refused here, before it has the head.
+  total  bigint not null constraint change_note_too_many check (total <= 300000)
 );
-create index change_note_xid on ocsp_internal.change_note (xid);
+create index change_note_xid on ocsp_internal.change_note (xid, id);
+
+-- Notes what one statement did.
+create function ocsp_internal.change_noted(p_tbl "char", p_n bigint, p_rows bigint, p_digest numeric) returns void
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into ocsp_internal.change_note (tbl, n, rows, digest, total)
+    select p_tbl, p_n, p_rows, p_digest, case when p_tbl in ('l', 'o') then 0 else p_n end + coalesce(
+      (select total from ocsp_internal.change_note where xid = pg_current_xact_id() order by id desc limit 1), 0);
+end $$;
 
 create table ocsp_internal.change_tx (
   first bigint not null,
@@ -54,10 +67,12 @@ create table ocsp_internal.audit (
   n        bigint unique,         -- place in the chain, dense from 1; null until COMMIT
   at       timestamptz not null default clock_timestamp(),
   db_role  text not null default session_user,
-  os_user  text not null,
-  act      text not null,
-  what     jsonb not null,
-  why      text not null,
+  os_user  text not null constraint audit_os_user_long check (octet_length(os_user) <= 1024),
+  act      text not null constraint audit_act_long check (octet_length(act) <= 100),
+  what     jsonb not null constraint audit_what_form check (jsonb_typeof(what) = 'object')
+                          constraint audit_what_long check (octet_length(what::text) <= 16384)
+                          constraint audit_crl_number check (coalesce(what ->> 'crl_number' ~ '^[0-9]{1,49}$', true)),
+  why      text not null constraint audit_why_long check (octet_length(why) <= 1024),
   position bigint,                -- head position at COMMIT
   hash     bytea                  -- SHA-256(hash before || audit_canonical)
 );
@@ -71,8 +86,8 @@ create function ocsp_internal.audit_canonical(a ocsp_internal.audit) returns byt
 -- The staff's roster of sites, not replicated.
 create table ocsp_internal.responder (
   name         text primary key check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  url          text not null,
-  addresses    text[] not null default '{}',
+  url          text not null constraint responder_url_long check (octet_length(url) <= 1024),
+  addresses    text[] not null default '{}' constraint responder_addresses_long check (octet_length(addresses::text) <= 1024),
   state        text not null default 'active' check (state in ('active', 'suspended', 'revoked')),
   feed_key_pin bytea,
   created_at   timestamptz not null default clock_timestamp()
@@ -98,9 +113,8 @@ end $$;
 
 -- The same three statement triggers for each replicated table. Transition tables
 -- are never joined with each other (EXCEPT): a plan cached for one row takes
--- seconds for ten thousand. What must be sealed at once wakes the sealer: a row that
--- is updated (revoked, held, released), or that is no certificate. COMMITs with a
--- NOTIFY wait for each other, but for the head they do so anyway.
+-- seconds for ten thousand. They notify nobody: any login can fill the queue of
+-- notifications, and then every COMMIT with one fails, a revocation's too.
 do $do$
 declare
   t record;
@@ -117,6 +131,8 @@ begin
     ) as v(name, tbl, canonical, key, pk, op) loop
     execute format($f$
       create function ocsp_internal.%1$s_inserted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      declare
+        done text;
       begin
         if tg_relid <> 'public.%1$s'::regclass then
           perform ocsp_internal.refuse_table(tg_relid);
@@ -124,14 +140,12 @@ begin
         perform ocsp_internal.refuse_isolation();
         with b as (
           insert into ocsp_internal.change_body (op, tbl, content) select %7$L, %2$L, %3$s from newt n returning content)
-        insert into ocsp_internal.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), count(*), sum(ocsp_internal.row_digest(content)) from b having count(*) > 0;
-        if found and %2$L <> 'c' then
-          perform pg_notify('ocsp_urgent', '');
-        end if;
+        select ocsp_internal.change_noted(%2$L, count(*), count(*), sum(ocsp_internal.row_digest(content))) into done from b having count(*) > 0;
         return null;
       end $$;
       create function ocsp_internal.%1$s_updated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+      declare
+        done text;
       begin
         if tg_relid <> 'public.%1$s'::regclass then
           perform ocsp_internal.refuse_table(tg_relid);
@@ -141,11 +155,7 @@ begin
           insert into ocsp_internal.change_body (op, tbl, content)
             select 'U', %2$L, %3$s from (select * from newt except select * from oldt) n returning content),
         o as (select sum(ocsp_internal.row_digest(%4$s)) as digest from (select * from oldt except select * from newt) o)
-        insert into ocsp_internal.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), 0, sum(ocsp_internal.row_digest(content)) - (select digest from o) from b having count(*) > 0;
-        if found then
-          perform pg_notify('ocsp_urgent', '');
-        end if;
+        select ocsp_internal.change_noted(%2$L, count(*), 0, sum(ocsp_internal.row_digest(content)) - (select digest from o)) into done from b having count(*) > 0;
         return null;
       end $$;
       create function ocsp_internal.%1$s_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -158,11 +168,7 @@ begin
         insert into ocsp_internal.change_body (op, tbl, content)
           select case when n is null then 'D' else 'U' end::"char", %2$L, case when n is null then %5$s else %3$s end
           from oldt o left join public.%1$s n using (%6$s);
-        insert into ocsp_internal.change_note (tbl, n, rows, digest)
-          select %2$L, count(*), -count(*), -sum(ocsp_internal.row_digest(%4$s)) from oldt o having count(*) > 0;
-        if found and %2$L <> 'c' then
-          perform pg_notify('ocsp_urgent', '');
-        end if;
+        perform ocsp_internal.change_noted(%2$L, count(*), -count(*), -sum(ocsp_internal.row_digest(%4$s))) from oldt o having count(*) > 0;
         return null;
       end $$;
       create trigger inserted after insert on public.%1$s referencing new table as newt
@@ -288,6 +294,7 @@ begin
 end $$;
 create trigger guard before insert or update or delete on correction for each row execute function ocsp_internal.correction_guard();
 
+alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
 alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
 
 create function ocsp_internal.refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -342,7 +349,11 @@ begin
     perform ocsp_internal.refuse_table(tg_relid);
   end if;
   perform ocsp_internal.refuse_isolation();
-  insert into ocsp_internal.change_note (tbl, n, rows, digest) values ('a', 0, 0, 0);
+  if (select count(*) from (select from ocsp_internal.audit where xid = pg_current_xact_id() and n is null limit 1001) e) > 1000 then
+    raise exception 'a transaction writes at most 1000 audit entries' using errcode = 'program_limit_exceeded',
+      hint = 'Commit after each call, or hand many certificates to certificate_import at once.';
+  end if;
+  perform ocsp_internal.change_noted('a', 0, 0, 0);
   return null;
 end $$;
 create trigger noted after insert on ocsp_internal.audit for each statement execute function ocsp_internal.audit_noted();

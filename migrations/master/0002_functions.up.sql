@@ -13,8 +13,8 @@ begin
 end $$;
 
 -- The master's clock is confirmed: p_elapsed is the caller's monotonic time since
--- its last call (null: first call). The clock may run ahead of that by 10 s at
--- most; capped says that it did. as_of never goes back.
+-- its last call (null, or over a day: as its first call). The clock may run ahead of
+-- that by 10 s at most; capped says that it did. as_of never goes back.
 create function heartbeat(p_elapsed interval) returns table (as_of timestamptz, capped boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s' as $$
 declare
@@ -22,6 +22,11 @@ declare
   limit_at timestamptz;
   now_at timestamptz;
 begin
+  if p_elapsed < interval '0' then
+    raise exception 'time does not run backwards (elapsed %)', p_elapsed using errcode = 'check_violation';
+  elsif p_elapsed > interval '1 day' then
+    p_elapsed := null;
+  end if;
   perform from public.feed_head for no key update;  -- the head's lock is the heartbeat's, too
   now_at := clock_timestamp();
   select confirmed_at + p_elapsed + interval '10 s' into limit_at from ocsp_internal.heartbeat;
@@ -46,7 +51,7 @@ create function issuer_add(p_key_hash bytea, p_name text, p_certificate bytea, p
 declare
   new_id int;
 begin
-  perform pg_advisory_xact_lock(hashtext('issuer_add'));
+  lock table public.issuer in share row exclusive mode;
   select coalesce(max(id), 0) + 1 into new_id from public.issuer;
   insert into public.issuer values (new_id, p_key_hash, p_name, p_certificate, p_validity, p_backdate, p_max_staleness,
     p_fresh_for_unknown, p_http_max_age, p_never_issued, p_profile, p_crl_url, 1);
@@ -128,7 +133,8 @@ end $$;
 -- which is looked at under the head's lock at COMMIT: of certificates that the caller
 -- issued within the hour (p_own), and of others.
 create function ocsp_internal.limit_note(p_others bigint, p_own bigint) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
-  insert into ocsp_internal.change_note (tbl, n, rows, digest) select v.tbl, v.n, 0, 0 from (values ('l'::"char", p_others), ('o', p_own)) v(tbl, n) where v.n > 0;
+  select ocsp_internal.change_noted('l', p_others, 0, 0) where p_others > 0;
+  select ocsp_internal.change_noted('o', p_own, 0, 0) where p_own > 0;
 $$;
 
 -- The revocation itself, past the limit.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -104,39 +103,14 @@ func (s *Sealer) Trouble() string { return s.trouble.get() }
 // Run seals until ctx ends; it returns nil then. A database that is away is
 // waited for.
 func (s *Sealer) Run(ctx context.Context) error {
-	urgent := make(chan struct{}, 1)
-	var listener sync.WaitGroup
-	listener.Go(func() { s.listen(ctx, urgent) })
-	defer listener.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		look := s.look
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-		case <-urgent:
-			if s.epoch != 0 { // else nothing was signed yet, or something is wrong
-				look = s.hurry
-			}
-		}
-		timer.Reset(s.step(ctx, look))
-	}
-}
-
-// listen hears of what is urgent. While its connection is lost, Poll has to do.
-func (s *Sealer) listen(ctx context.Context, urgent chan<- struct{}) {
-	for ctx.Err() == nil {
-		_ = s.cfg.Store.ListenUrgent(ctx, func() { // that the database is away, the looks tell
-			select {
-			case urgent <- struct{}{}:
-			default: // it is told already
-			}
-		})
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryPause):
+			timer.Reset(s.step(ctx))
 		}
 	}
 }
@@ -145,10 +119,10 @@ func (s *Sealer) listen(ctx context.Context, urgent chan<- struct{}) {
 const retryPause = time.Second
 
 // step looks once, and signs if it is time. It returns how long to pause then.
-func (s *Sealer) step(ctx context.Context, look func(context.Context) error) time.Duration {
+func (s *Sealer) step(ctx context.Context) time.Duration {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := look(call)
+	err := s.look(call)
 	if ctx.Err() != nil {
 		return s.cfg.Poll // a stop is no trouble
 	}
@@ -205,33 +179,11 @@ func (s *Sealer) renew(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// errIdle says that there is nothing to hurry for.
-var errIdle = errors.New("all is sealed")
-
-// hurry seals what the database announced, unless a look was faster.
-func (s *Sealer) hurry(ctx context.Context) error {
-	if err := s.renew(ctx, s.cfg.Now()); err != nil { // looks may not come while much is urgent
-		return err
-	}
-	err := s.sealUnless(ctx, func(w *db.Sealing) bool { return w.Head.Epoch == s.epoch && w.Head.Position == s.sealed })
-	if errors.Is(err, errIdle) {
-		return nil
-	}
-	return err
-}
-
 // seal signs all that is committed, or confirms that nothing is new.
 func (s *Sealer) seal(ctx context.Context) error {
-	return s.sealUnless(ctx, func(*db.Sealing) bool { return false })
-}
-
-func (s *Sealer) sealUnless(ctx context.Context, idle func(*db.Sealing) bool) error {
 	began := s.cfg.Now()
 	var stored db.Sealed
 	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
-		if idle(w) {
-			return db.Sealed{}, errIdle
-		}
 		var err error
 		stored, err = s.sign(ctx, w)
 		return stored, err

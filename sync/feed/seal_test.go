@@ -396,25 +396,6 @@ func BenchmarkSealTenThousand(b *testing.B) {
 	}
 }
 
-// What is urgent is announced by the database: the sealer's own look may come late.
-func TestSealsWhatTheDatabaseAnnounces(t *testing.T) {
-	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Poll = 10*time.Minute, 10*time.Minute })
-	m.board.Await(t.Context(), time.Minute, func(db.FeedNote) bool { return true })
-	for n := uint64(1); n <= 60; n++ { // until it listens
-		serial := m.issue(t, n)
-		if _, _, err := m.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
-			t.Fatal(err)
-		}
-		position := m.position(t)
-		if got := m.board.Await(t.Context(), time.Second, func(n db.FeedNote) bool { return n.Position >= position }); got.Position >= position {
-			m.history(t)
-			return
-		}
-	}
-	t.Fatal("no announced revocation was sealed")
-}
-
 // Many changes wait a tenth as long as few: a revocation takes along what waits.
 func TestManyChangesWaitLess(t *testing.T) {
 	m := newMaster(t)

@@ -1,0 +1,51 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Limit is the hourly limit of revocations, as it stands for this login.
+type Limit struct {
+	PerHour int64 // of one login; services together may revoke twice, all logins three times as many
+	// Mine is what this login has revoked within the last hour, Services what all logins
+	// of programs have, and All what all logins have, both without what a login had
+	// issued itself within the hour. Allowances are not in it.
+	Mine, Services, All int64
+	// Room is how many more this login may revoke without an allowance, of which
+	// RoomOthers may be certificates that it did not issue within the hour.
+	Room, RoomOthers int64
+	Allowance        int64 // beyond that, as two persons have agreed
+}
+
+// Limit reads it.
+func (s *Store) Limit(ctx context.Context) (Limit, error) {
+	var l Limit
+	err := s.pool.QueryRow(ctx, `select l.per_hour, l.mine, l.services, l.everybody, l.room, l.room_others, (select coalesce(sum(remaining), 0)::bigint from approval
+		where act = 'bulk' and what->>'login' = session_user and expires_at > clock_timestamp()) from ocsp_internal.limit_state() l`).
+		Scan(&l.PerHour, &l.Mine, &l.Services, &l.All, &l.Room, &l.RoomOthers, &l.Allowance)
+	if err != nil {
+		return Limit{}, fmt.Errorf("reading the limit: %w", plain(err))
+	}
+	return l, nil
+}
+
+// SetLimit sets the limit of one login and returns the one before. The store's login
+// must be a superuser.
+func (s *Store) SetLimit(ctx context.Context, perHour int64, act Act) (before int64, err error) {
+	if err := s.pool.QueryRow(ctx, "select limit_set($1, $2, $3)", perHour, act.Why, act.User).Scan(&before); err != nil {
+		return 0, fmt.Errorf("setting the limit: %w", plain(err))
+	}
+	return before, nil
+}
+
+// RequestBulk asks for an allowance of count revocations beyond the hourly limit for
+// one login; an empty one is the caller's own.
+func (s *Store) RequestBulk(ctx context.Context, count int64, login string, act Act) (id int64, expires time.Time, err error) {
+	details := map[string]any{"count": count}
+	if login != "" {
+		details["login"] = login
+	}
+	return s.request(ctx, ApprovalBulk, details, act)
+}
