@@ -34,6 +34,31 @@ type Serial []byte
 // String returns the octets as lower-case hex, a leading 00 kept.
 func (s Serial) String() string { return hex.EncodeToString(s) }
 
+// Check says why no certificate can have the serial: RFC 5280 section 4.1.2.2 wants 1 to
+// 20 octets, not negative, and X.690 section 8.3.2 the shortest form. The SQL function
+// is_serial is the same rule for the tables.
+func (s Serial) Check() error {
+	switch {
+	case len(s) == 0:
+		return errors.New("there is no serial")
+	case s[0] >= 0x80:
+		return fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", s.brief())
+	case len(s) > MaxSerialLen:
+		return fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", s.brief(), len(s), MaxSerialLen)
+	case len(s) > 1 && s[0] == 0 && s[1] < 0x80:
+		return fmt.Errorf("serial %s: is not in its shortest form (X.690 section 8.3.2)", s.brief())
+	}
+	return nil
+}
+
+// brief is the serial for an error, cut short: one of a file can have any length.
+func (s Serial) brief() string {
+	if len(s) > MaxSerialLen+4 {
+		return s[:MaxSerialLen+4].String() + "..."
+	}
+	return s.String()
+}
+
 // ParseSerial reads a serial as people write it: hex as openssl prints it, in
 // either case, with or without colons, leading zeros or an odd number of
 // digits, and a leading minus sign for a negative one. The result is the
@@ -193,6 +218,10 @@ type Policy struct {
 	Profile         Profile       // default revocable
 	CRLURL          string        // CRL distribution point for responder certificates; may be empty
 }
+
+// KnowsHold says whether certificates may be put on hold: profile br forbids
+// certificateHold (BR section 4.9.13). The SQL function knows_hold is the same rule.
+func (p Policy) KnowsHold() bool { return p.Profile != ProfileBR }
 
 // Issuer is one CA key under one name.
 type Issuer struct {

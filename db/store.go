@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // Store speaks to one database of the fleet, a site's or the master's. Safe for
 // concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
+	pool conns
 }
 
 // Config says how to reach a database.
@@ -96,42 +95,4 @@ func (s *Store) Ping(ctx context.Context) error {
 		return fmt.Errorf("reaching the database: %w", plain(err))
 	}
 	return nil
-}
-
-func isCode(err error, codes ...string) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		for _, code := range codes {
-			if pg.Code == code {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Refusal is an error that the database raised on purpose: a rule was broken.
-// Its text is for people and holds the hint.
-type Refusal struct {
-	Message, Hint string
-	cause         error
-}
-
-func (r *Refusal) Error() string {
-	if r.Hint != "" {
-		return r.Message + " (" + r.Hint + ")"
-	}
-	return r.Message
-}
-
-func (r *Refusal) Unwrap() error { return r.cause }
-
-// plain turns an error that a function or trigger of ours raised into a Refusal,
-// without PostgreSQL's envelope; others pass.
-func plain(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Hint != "" || pg.Routine == "exec_stmt_raise") {
-		return &Refusal{Message: pg.Message, Hint: pg.Hint, cause: err}
-	}
-	return err
 }

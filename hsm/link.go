@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // names a key (CKA_ID), protects nothing
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -15,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/ThalesIgnite/crypto11"
+
+	"ocspfleet/db"
 )
 
 // link is one life of the connection: a crypto11 Context and the keys found
@@ -38,22 +39,16 @@ type keyName [sha256.Size]byte
 // String returns enough of the name to tell keys apart in a log.
 func (n keyName) String() string { return hex.EncodeToString(n[:8]) }
 
-// nameOf returns the name of a public key, and its CKA_ID as we set it: SHA-1
-// of the content of the BIT STRING subjectPublicKey, which is also the key
-// hash of RFC 6960 section 4.1.1 and the usual subject key identifier.
+// nameOf returns the name of a public key, and its CKA_ID as we set it: db.KeyID.
 func nameOf(pub crypto.PublicKey) (keyName, []byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return keyName{}, nil, fmt.Errorf("encoding the public key: %w", err)
 	}
-	var info struct {
-		Algorithm asn1.RawValue
-		PublicKey asn1.BitString
+	id, err := db.KeyID(der)
+	if err != nil {
+		return keyName{}, nil, err
 	}
-	if _, err := asn1.Unmarshal(der, &info); err != nil {
-		return keyName{}, nil, fmt.Errorf("decoding the public key: %w", err)
-	}
-	id := sha1.Sum(info.PublicKey.Bytes) //nolint:gosec // see above
 	return sha256.Sum256(der), id[:], nil
 }
 

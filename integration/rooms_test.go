@@ -41,7 +41,7 @@ const (
 // in the house yet.
 var rooms = []room{
 	{"migrations", nil, reasonFloor},
-	{"hsm", nil, "the token is met as crypto.Signer; it knows no OCSP"},
+	{"hsm", []string{"db"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
 	{"hsm/softhsm", nil, reasonFloor},
 	{"hsm/shim", nil, reasonFloor},
 	{"db", nil, reasonFloor},

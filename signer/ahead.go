@@ -36,7 +36,7 @@ const aheadTime = time.Second
 func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f finding, signerEnd, now time.Time) decision {
 	d := decide(issuer.policy, f, signerEnd, now)
 	h := f.horizon
-	if r.ahead == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || !issuable(serial) {
+	if r.ahead == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || serial.Check() != nil {
 		return d
 	}
 	if w.askBy.IsZero() {
@@ -45,7 +45,7 @@ func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial 
 	ctx, cancel := context.WithDeadline(ctx, w.askBy)
 	defer cancel()
 	word, err := r.ahead.Ask(ctx, issuer.authority.key, serial, h)
-	if err == nil && word.AsOf.After(now.Add(maxSkew)) {
+	if err == nil && word.AsOf.After(now.Add(db.MaxClockSkew)) {
 		err = errFuture
 	}
 	switch {
@@ -75,12 +75,6 @@ func (p policy) told(word Word, signerEnd, now time.Time) decision {
 	d.maxAge = min(d.maxAge, absentMaxAge)
 	d.told = true
 	return d
-}
-
-// issuable says whether a certificate can have that serial (RFC 5280 section
-// 4.1.2.2): then somebody may know it.
-func issuable(s db.Serial) bool {
-	return len(s) > 0 && len(s) <= db.MaxSerialLen && s[0] < 0x80
 }
 
 // What became of a question: the labels of ocspd_ahead_questions_total.

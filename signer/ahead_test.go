@@ -118,7 +118,7 @@ func TestAheadSilentOrAbsent(t *testing.T) {
 	ended := good()
 	ended.AsOf, ended.Until = noon.Add(-10*time.Minute), noon
 	future := good()
-	future.AsOf = noon.Add(maxSkew + time.Second)
+	future.AsOf = noon.Add(db.MaxClockSkew + time.Second)
 	for name, w := range map[string]Word{"ended": ended, "of the future": future} {
 		h.says(w, nil)
 		if a := r.ask(absentSerial); a.Class != Unauthorized {

@@ -11,27 +11,14 @@ import (
 const (
 	// The validity interval is nextUpdate - thisUpdate "inclusive": both seconds
 	// count. The bounds hold however one counts.
-	minValidityBR = 8 * time.Hour
+	minValidityBR = db.SignerMargin
 	maxValidityBR = 10*24*time.Hour - time.Second
-
-	shortBR    = 16 * time.Hour     // below it: renewed before half of it is left
-	headroomBR = 8 * time.Hour      // from it on: renewed so long before nextUpdate
-	maxAgeBR   = 4 * 24 * time.Hour // and so long after thisUpdate at the latest
 )
-
-// renewalBR is the age at which an answer of this validity must have been replaced
-// by a newer one.
-func renewalBR(validity time.Duration) time.Duration {
-	if validity < shortBR {
-		return validity / 2
-	}
-	return min(validity-headroomBR, maxAgeBR)
-}
 
 // sendableBR says whether an answer with these times may be sent at now.
 func sendableBR(thisUpdate, nextUpdate, now time.Time) bool {
 	validity := nextUpdate.Sub(thisUpdate)
-	return validity >= minValidityBR && validity <= maxValidityBR && now.Sub(thisUpdate) <= renewalBR(validity)
+	return validity >= minValidityBR && validity <= maxValidityBR && now.Sub(thisUpdate) <= db.RenewalBR(validity)
 }
 
 // signerMargin is for how long a certificate must still be good to be preferred to

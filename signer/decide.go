@@ -57,10 +57,6 @@ const (
 	defaultValidity = 72 * time.Hour
 	maxBackdate     = time.Hour
 
-	// maxSkew is how far the master's clock may be ahead of ours before good and
-	// unknown end: then one of the two clocks is wrong, and we cannot say which.
-	maxSkew = 5 * time.Minute
-
 	// A serial that was never issued may be issued at any moment: the answer is
 	// short-lived. BR 4.9.10 wants at least 8 h from every answer.
 	absentLife   = 15 * time.Minute
@@ -88,7 +84,7 @@ func capped(p db.Policy) policy {
 	p.MaxStaleness = min(p.MaxStaleness, p.Validity)
 	if p.Profile == db.ProfileBR {
 		p.Validity = min(max(p.Validity, minValidityBR), maxValidityBR)
-		p.MaxStaleness = min(p.MaxStaleness, renewalBR(p.Validity)-p.Backdate)
+		p.MaxStaleness = min(p.MaxStaleness, db.RenewalBR(p.Validity)-p.Backdate)
 	}
 	p.FreshForUnknown = max(0, min(p.FreshForUnknown, p.MaxStaleness))
 	p.HTTPMaxAge = max(0, min(p.HTTPMaxAge, p.Validity/2)).Truncate(time.Second)
@@ -137,12 +133,12 @@ func decide(p policy, f finding, signerEnd, now time.Time) decision {
 	case f.issued && f.status.Revoked():
 		// On hold. The release may be what an old or doubtful copy has missed, but
 		// saying revoked is the safe side; it lasts as long as it was promised.
-		if p.Profile == db.ProfileBR { // BR 4.9.13: no certificate is ever on hold
+		if !p.KnowsHold() {
 			return decision{class: Unauthorized, badHold: true}
 		}
 		return p.signed(revoked(f.status, now), known, p.Validity, signerEnd, now)
 
-	case h.Doubt != "" || h.AsOf.After(now.Add(maxSkew)):
+	case h.Doubt != "" || h.AsOf.After(now.Add(db.MaxClockSkew)):
 		return decision{class: TryLater} // a fault of this site, which may pass
 
 	case age > p.MaxStaleness:
@@ -166,7 +162,7 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 	case db.NeverIssuedUnknown:
 		d = decision{class: Unknown}
 	case db.NeverIssuedRevoked:
-		if p.Profile == db.ProfileBR { // BR 4.9.13 knows no certificateHold
+		if !p.KnowsHold() {
 			return d
 		}
 		// RFC 6960 section 2.2: certificateHold, since 1970, and the extension.

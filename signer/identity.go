@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // RFC 6960 section 4.2.1: KeyHash is SHA-1, and no secret hangs on it
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -63,12 +62,16 @@ func newIdentity(c *candidate, issuer string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyAlg, bits, err := publicKeyParts(c.cert)
+	keyAlg, _, err := publicKeyParts(c.cert)
+	if err != nil {
+		return nil, err
+	}
+	keyHash, err := db.KeyID(c.cert.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
 	}
 	return &Identity{
-		cert: c.cert, fingerprint: c.fingerprint, keyHash: sha1.Sum(bits), spki: c.spki, issuer: issuer,
+		cert: c.cert, fingerprint: c.fingerprint, keyHash: keyHash, spki: c.spki, issuer: issuer,
 		row: c.row, end: c.cert.NotAfter, key: c.key, hash: hash, algorithm: algorithm, keyAlg: keyAlg,
 	}, nil
 }

@@ -12,10 +12,6 @@ const (
 	refreshInterval = time.Second
 	testInterval    = time.Minute
 	maxTestAge      = 2 * time.Minute // one self-test may be missed
-
-	// budgetMargin is the part of a signer's life that does not count into the
-	// outage budget: answers must be good for at least 8 h (BR 4.9.10).
-	budgetMargin = 8 * time.Hour
 )
 
 // Run keeps the identities current until ctx ends: it looks at the rows and at
@@ -77,7 +73,7 @@ func (r *Responder) Ready(context.Context) []string {
 	if h.Doubt != "" {
 		reasons = append(reasons, "the copy is in doubt: "+h.Doubt)
 	}
-	if ahead := h.AsOf.Sub(now); ahead > maxSkew {
+	if ahead := h.AsOf.Sub(now); ahead > db.MaxClockSkew {
 		reasons = append(reasons, fmt.Sprintf("the master's clock is %s ahead of ours: check both", ahead.Round(time.Second)))
 	}
 	for _, s := range r.site.Load().served {
@@ -131,7 +127,7 @@ func (r *Responder) OutageBudget() time.Duration {
 		var signer time.Duration
 		for _, id := range s.identities {
 			if !id.stopped.Load() {
-				signer = max(signer, id.end.Sub(now)-budgetMargin)
+				signer = max(signer, id.end.Sub(now)-db.SignerMargin)
 			}
 		}
 		budget = min(budget, s.policy.MaxStaleness-age, signer)

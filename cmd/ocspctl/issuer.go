@@ -76,7 +76,7 @@ func (a *issuerAdd) settle() (db.Policy, error) {
 	if p.MaxStaleness == 0 {
 		p.MaxStaleness = p.Validity / 2
 		if p.Profile == db.ProfileBR {
-			p.MaxStaleness = min(p.MaxStaleness, renewalBR(p.Validity)-p.Backdate)
+			p.MaxStaleness = min(p.MaxStaleness, db.RenewalBR(p.Validity)-p.Backdate)
 		}
 	}
 	if p.HTTPMaxAge == 0 {
@@ -120,9 +120,9 @@ func checkPolicyBR(p db.Policy, between func(d, low, high time.Duration) bool) e
 		return usagef("--profile br goes with --never-issued unknown or unauthorized only (BR section 4.9.10)")
 	case !between(p.Validity, 8*time.Hour, 240*time.Hour-time.Second):
 		return usagef("--profile br wants --validity 8h to 239h59m59s (BR section 4.9.10: 8 hours to 10 days, both ends counted)")
-	case p.Backdate+p.MaxStaleness > renewalBR(p.Validity):
+	case p.Backdate+p.MaxStaleness > db.RenewalBR(p.Validity):
 		return usagef("--profile br with --validity %s wants --max-staleness and --backdate of at most %s together, not %s (BR section 4.9.10: renewed in time)",
-			p.Validity, renewalBR(p.Validity), p.Backdate+p.MaxStaleness)
+			p.Validity, db.RenewalBR(p.Validity), p.Backdate+p.MaxStaleness)
 	}
 	return nil
 }
@@ -131,16 +131,6 @@ func checkPolicyBR(p db.Policy, between func(d, low, high time.Duration) bool) e
 func isCRLURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Scheme == "http" && u.Host != "" && len(u.Path) > 1 && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(text) <= 255
-}
-
-// renewalBR is the age at which BR section 4.9.10 wants an answer of this validity
-// renewed: below 16 hours before half of it is left, else 8 hours before its end
-// and at most 4 days after its begin. The table's own CHECK says the same.
-func renewalBR(validity time.Duration) time.Duration {
-	if validity < 16*time.Hour {
-		return validity / 2
-	}
-	return min(validity-8*time.Hour, 96*time.Hour)
 }
 
 // issuerView is an issuer as ocspctl shows it.

@@ -1,19 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db"
 )
-
-// purgeMargin is how long before the head's as_of a purge ends at the latest: to a
-// site whose clock is behind, a revoked certificate would else be gone too early.
-const purgeMargin = time.Hour
 
 func (p *program) dbPurgeCommand() *cobra.Command {
 	var c change
@@ -24,12 +21,14 @@ func (p *program) dbPurgeCommand() *cobra.Command {
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.dbPurge(ctx, store, c, issuer, before) })
 		})
-	cmd.Long = `Nothing is purged unless this is run. It has no way back: a site cannot tell a
-purged serial from one that was never issued, so that the issuer's policy becomes
-never_issued: unauthorized with the first purge, for ever (RFC 9919 section
-3.2.3). An issuer that says revoked for such serials is refused. Certificates of
-responders stay. Deletes in batches, each with its entry in the audit; broken off,
-run it again. Serials must never be used twice: a purged revocation is forgotten.`
+	cmd.Long = `Nothing is purged unless two persons agree: --apply files a request, another
+person approves it (ocspctl approve), and then the same command deletes. It has
+no way back: a site cannot tell a purged serial from one that was never issued, so
+that the issuer's policy becomes never_issued: unauthorized with the first purge,
+for ever (RFC 9919 section 3.2.3). An issuer that says revoked for such serials is
+refused. Certificates of responders stay. Deletes in batches, each with its entry
+in the audit; broken off, run it again. Serials must never be used twice: a purged
+revocation is forgotten.`
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's `NAME`")
 	cmd.Flags().StringVar(&before, "before", "", "certificates whose validity ended before `TIME` go; an hour ago at the latest")
 	c.flags(cmd)
@@ -39,10 +38,10 @@ run it again. Serials must never be used twice: a purged revocation is forgotten
 
 // purge is what db purge prints.
 type purge struct {
-	outcome
+	requested
 	Issuer       string  `json:"issuer"`
 	Before       string  `json:"before"`
-	PurgedBefore *string `json:"purged_before"` // by an earlier purge
+	PurgedBefore *string `json:"purged_before"` // what two persons agreed to
 	NeverIssued  string  `json:"never_issued"`  // before
 	Certificates int64   `json:"certificates"`  // that go, or went
 }
@@ -60,7 +59,7 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	earlier, err := p.checkPurge(ctx, store, issuer, before)
+	agreed, err := store.PurgedBefore(ctx, issuer.ID)
 	if err != nil {
 		return err
 	}
@@ -68,40 +67,43 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	changed := n > 0 || !before.Equal(earlier)
-	if c.apply {
-		if _, err := store.MarkPurge(ctx, issuer.ID, before, act); err != nil {
-			return err
+	result := purge{Issuer: issuer.Name, Before: stamp(before), PurgedBefore: stampOrNil(agreed), NeverIssued: string(issuer.Policy.NeverIssued)}
+	if before.Equal(agreed) {
+		if c.apply {
+			if n, err = store.Purge(ctx, issuer.ID, act); err != nil {
+				return err
+			}
 		}
-		if n, err = store.Purge(ctx, issuer.ID, act); err != nil {
-			return err
-		}
+		result.outcome = outcome{"db purge", c.apply, n > 0}
+	} else if result.requested, err = p.askPurge(ctx, store, c, issuer, before); err != nil {
+		return err
 	}
-	result := purge{
-		outcome{"db purge", c.apply, changed}, issuer.Name, stamp(before), stampOrNil(earlier), string(issuer.Policy.NeverIssued), n,
-	}
+	result.Certificates = n
 	return p.print(result, result.tell)
 }
 
-// checkPurge finds what the master would refuse, so that the plan says so, too.
-func (p *program) checkPurge(ctx context.Context, store *db.Store, issuer db.Issuer, before time.Time) (earlier time.Time, err error) {
-	if issuer.Policy.NeverIssued == db.NeverIssuedRevoked {
-		return earlier, fmt.Errorf("issuer %q says revoked for serials that it never issued: it cannot be purged", issuer.Name)
+// askPurge files the request, or tries to.
+func (p *program) askPurge(ctx context.Context, store *db.Store, c change, issuer db.Issuer, before time.Time) (requested, error) {
+	if c.apply && strings.TrimSpace(c.why) == "" {
+		return requested{}, usagef("--why: a request for approval says why")
 	}
-	head, err := store.Head(ctx)
+	if !c.apply {
+		c.why = cmp.Or(c.why, "a plan")
+	}
+	act, err := c.act()
 	if err != nil {
-		return earlier, err
+		return requested{}, err
 	}
-	if before.After(head.AsOf.Add(-purgeMargin)) {
-		return earlier, usagef("--before %s: want %s at the latest, an hour before the head's as_of", stamp(before), stamp(head.AsOf.Add(-purgeMargin)))
+	var id int64
+	var expires time.Time
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		id, expires, err = store.RequestPurge(ctx, issuer.ID, before, act)
+		return err
+	})
+	if !c.apply {
+		id = 0
 	}
-	if earlier, err = store.PurgedBefore(ctx, issuer.ID); err != nil {
-		return earlier, err
-	}
-	if before.Before(earlier) {
-		return earlier, usagef("--before %s: issuer %s was purged up to %s already", stamp(before), issuer.Name, stamp(earlier))
-	}
-	return earlier, nil
+	return newRequested("db purge", id, expires), err
 }
 
 func (r purge) tell(t *table) {
@@ -112,5 +114,9 @@ func (r purge) tell(t *table) {
 	if r.NeverIssued != string(db.NeverIssuedUnauthorized) {
 		t.row("never issued", r.NeverIssued+" becomes unauthorized, for ever")
 	}
-	r.outcome.tell(t)
+	if r.PurgedBefore != nil && *r.PurgedBefore == r.Before {
+		r.outcome.tell(t)
+		return
+	}
+	r.requested.tell(t)
 }

@@ -66,10 +66,6 @@ func (p *program) awaitRevoked(ctx context.Context, store *db.Store, issuer db.I
 	return s, nil
 }
 
-// clockMargin is how far a site's clock may be behind the master's unnoticed (the
-// bound that ocspd itself keeps).
-const clockMargin = 5 * time.Minute
-
 // goodUntil bounds what was said before now. thisUpdate comes from the horizon, so
 // that no answer without the revocation ends later than validity - backdate from
 // now, whoever gives it. HTTP caches keep what they got for http_max_age; a silent
@@ -78,7 +74,7 @@ func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached ti
 	good = now.Add(policy.Validity - policy.Backdate)
 	cached = now.Add(policy.HTTPMaxAge)
 	if !everySite {
-		cached = cached.Add(policy.MaxStaleness + clockMargin)
+		cached = cached.Add(policy.MaxStaleness + db.MaxClockSkew)
 	}
 	if cached.After(good) { // max-age ends before nextUpdate
 		cached = good

@@ -142,8 +142,6 @@ func lostRevocations(s *snapshot, held *table, now time.Time) (int, []string) {
 }
 
 const (
-	// maxSkew is how far the site's clock may be from the master's.
-	maxSkew = 5 * time.Minute
 	// skewLife is how long a measurement counts. ocspsyncd measures each 30 s while
 	// it reaches the master; without the master there is no verdict.
 	skewLife = 10 * time.Minute
@@ -151,7 +149,7 @@ const (
 
 // clockDoubt says what is wrong with this site's clock, as far as it was measured.
 func clockDoubt(l *db.Look) string {
-	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= maxSkew {
+	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= db.MaxClockSkew {
 		return ""
 	}
 	return fmt.Sprintf("clock: this site's clock is %s off the master's", l.Skew.Round(time.Second))

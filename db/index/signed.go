@@ -78,7 +78,7 @@ func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 		case c.Epoch < h.Epoch:
 		case c.Epoch > h.Epoch || c.Position > h.Position:
 			kept = append(kept, c)
-		case c.Position < h.Position && s.ahead != 0 && c.AsOf.After(s.since.Add(maxSkew)):
+		case c.Position < h.Position && s.ahead != 0 && c.AsOf.After(s.since.Add(db.MaxClockSkew)):
 		case best == nil || c.AsOf.After(best.AsOf):
 			best = &c
 		}

@@ -29,6 +29,24 @@ create schema ocsp_internal authorization ocsp_owner;
 
 set role ocsp_owner;
 
+-- The rules of a status, each said once. db.Serial.Check and db.Status.Permanent are the
+-- same in Go.
+
+-- A serial that a certificate can have: the DER INTEGER content octets, minimal, not
+-- negative, at most 20 (RFC 5280 section 4.1.2.2).
+create function ocsp_internal.is_serial(serial bytea) returns boolean language sql immutable parallel safe
+  return octet_length(serial) between 1 and 20 and get_byte(serial, 0) < 128
+         and (octet_length(serial) = 1 or get_byte(serial, 0) <> 0 or get_byte(serial, 1) >= 128);
+
+-- A time that a certificate has: zero dates are never real.
+create function ocsp_internal.is_time(t timestamptz) returns boolean language sql stable parallel safe
+  return isfinite(t) and t > '1971-01-01 00:00Z' and extract(microseconds from t)::int % 1000000 = 0;
+
+-- A revocation that never becomes good or absent: all but certificateHold (RFC 5280
+-- section 5.3.1).
+create function ocsp_internal.is_permanent(revoked_at timestamptz, reason smallint) returns boolean language sql immutable parallel safe
+  return revoked_at is not null and reason is distinct from 6;
+
 -- One CA key under one name. Policy is data: every site answers alike.
 create table issuer (
   id                int primary key check (id > 0),
@@ -53,17 +71,12 @@ create table issuer (
     and backdate + max_staleness <= case when validity < 57600 then validity / 2 else least(validity - 28800, 345600) end))
 );
 
--- One issued certificate. No personal data, ever. The serial is the DER INTEGER
--- content octets: minimal, not negative, at most 20 (RFC 5280 section 4.1.2.2).
+-- One issued certificate. No personal data, ever.
 create table certificate (
   issuer_id  int not null references issuer,
-  serial     bytea not null check (
-               octet_length(serial) between 1 and 20 and get_byte(serial, 0) < 128
-               and (octet_length(serial) = 1 or get_byte(serial, 0) <> 0 or get_byte(serial, 1) >= 128)),
-  not_after  timestamptz not null check (isfinite(not_after) and not_after > '1971-01-01 00:00Z'
-               and extract(microseconds from not_after)::int % 1000000 = 0),
-  revoked_at timestamptz check (isfinite(revoked_at) and revoked_at > '1971-01-01 00:00Z'
-               and extract(microseconds from revoked_at)::int % 1000000 = 0),
+  serial     bytea not null check (ocsp_internal.is_serial(serial)),
+  not_after  timestamptz not null check (ocsp_internal.is_time(not_after)),
+  revoked_at timestamptz check (ocsp_internal.is_time(revoked_at)),
   reason     smallint check (reason in (1, 2, 3, 4, 5, 6, 9, 10)),
   primary key (issuer_id, serial),
   check (reason is null or revoked_at is not null)

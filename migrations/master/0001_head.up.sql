@@ -193,12 +193,31 @@ begin
     and exists (select from ocsp_internal.approval a where a.xid = pg_current_xact_id() and a.act = 'cert correct');
 end $$;
 
--- A permanent revocation never becomes good or absent before not_after, its time never
--- changes, and an end never moves back, unless it is corrected in this very transaction
--- (approval_give).
+-- Two clocks of the fleet may differ by so much (db.MaxClockSkew).
+create function ocsp_internal.max_clock_skew() returns interval language sql immutable parallel safe return interval '5 min';
+
+alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + ocsp_internal.max_clock_skew());
+
+-- Profile br knows no hold (BR section 4.9.13), whoever writes the row.
+create function ocsp_internal.knows_hold(p_issuer int) returns boolean language sql stable
+  return (select profile <> 'br' from public.issuer where id = p_issuer);
+
+create function ocsp_internal.certificate_hold_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if not ocsp_internal.knows_hold(new.issuer_id) then
+    raise exception 'issuer % has profile br, which forbids certificateHold (BR section 4.9.13): certificate %', new.issuer_id, encode(new.serial, 'hex')
+      using errcode = 'check_violation';
+  end if;
+  return new;
+end $$;
+create trigger hold before insert or update on certificate for each row when (new.reason = 6) execute function ocsp_internal.certificate_hold_guard();
+
+-- A permanent revocation never becomes good or absent before not_after, keeps its time,
+-- and its reason becomes keyCompromise at most; an end never moves back. Except that it
+-- is corrected in this very transaction (approval_give).
 create function ocsp_internal.certificate_guard() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  permanent constant boolean := old.revoked_at is not null and old.reason is distinct from 6;
+  permanent constant boolean := ocsp_internal.is_permanent(old.revoked_at, old.reason);
 begin
   if tg_op = 'DELETE' then
     if permanent and old.not_after > clock_timestamp() and not ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at) then
@@ -211,9 +230,13 @@ begin
     raise exception 'the key of a certificate (%, %) cannot be changed', old.issuer_id, encode(old.serial, 'hex')
       using errcode = 'integrity_constraint_violation', hint = 'Issue the other serial as a certificate of its own.';
   end if;
-  if permanent and (new.revoked_at is distinct from old.revoked_at or new.reason is not distinct from 6)
+  if permanent and not ocsp_internal.is_permanent(new.revoked_at, new.reason)
      and not (new.revoked_at is null and ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at)) then
-    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good, be put on hold or be revoked at another time',
+    raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
+      encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
+  end if;
+  if permanent and new.revoked_at is not null and (new.revoked_at <> old.revoked_at or new.reason is distinct from old.reason and new.reason is distinct from 1) then
+    raise exception 'certificate % of issuer % is revoked for ever (since %): its time stays, and its reason, which only keyCompromise replaces',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
   if new.not_after < old.not_after and not exists (
@@ -269,7 +292,7 @@ create function ocsp_internal.correctable(p_issuer int, p_serial bytea) returns 
 declare
   c constant public.certificate := ocsp_internal.correctable_row(p_issuer, p_serial);
 begin
-  if c.revoked_at is null or c.reason is not distinct from 6 then
+  if not ocsp_internal.is_permanent(c.revoked_at, c.reason) then
     raise exception 'certificate % of issuer % is not revoked for ever: there is nothing to correct', encode(p_serial, 'hex'), p_issuer
       using errcode = 'check_violation', hint = 'ocspctl cert show says what it is; a hold ends with ocspctl cert release.';
   end if;
@@ -295,7 +318,6 @@ end $$;
 create trigger guard before insert or update or delete on correction for each row execute function ocsp_internal.correction_guard();
 
 alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
-alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + interval '5 min');
 
 create function ocsp_internal.refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -358,6 +380,19 @@ begin
 end $$;
 create trigger noted after insert on ocsp_internal.audit for each statement execute function ocsp_internal.audit_noted();
 
+-- Whether this transaction is one that db.Store.Try rolls back.
+create function ocsp_internal.trying() returns boolean language sql stable return coalesce(current_setting('ocsp.trying', true), '') = 'on';
+
+-- Called first by each function whose effects reach beyond the transaction: rolled back,
+-- they would be real nevertheless.
+create function ocsp_internal.refuse_trying(p_what text) returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if ocsp_internal.trying() then
+    raise exception '% cannot be tried: what it does is not rolled back', p_what using errcode = 'feature_not_supported',
+      hint = 'A plan shows what its read-only twin says.';
+  end if;
+end $$;
+
 -- At COMMIT, once per transaction that noted anything: take the head, count,
 -- give positions, chain the audit. The head is the last lock of a transaction
 -- (z_): no other deferred trigger may write after it.
@@ -392,6 +427,9 @@ begin
          coalesce(sum(rows) filter (where tbl = 'k'), 0) as k_rows, coalesce(sum(digest) filter (where tbl = 'k'), 0) as k_digest,
          coalesce(sum(rows) filter (where tbl = 'p'), 0) as p_rows, coalesce(sum(digest) filter (where tbl = 'p'), 0) as p_digest
     into s from gone;
+  if s.n > 1000 and ocsp_internal.trying() then
+    raise exception 'a plan of % rows would keep every other writer waiting: 1,000 at most are tried', s.n using errcode = 'program_limit_exceeded';
+  end if;
   if s.revocations + s.own > 0 then
     perform ocsp_internal.limit_take(s.revocations::bigint, s.own::bigint);
   end if;

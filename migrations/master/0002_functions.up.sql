@@ -137,39 +137,62 @@ create function ocsp_internal.limit_note(p_others bigint, p_own bigint) returns 
   select ocsp_internal.change_noted('o', p_own, 0, 0) where p_own > 0;
 $$;
 
+-- What a statement about a certificate does to what is said here; here_not_after null:
+-- nothing is said. Every change of a status asks this one, and it never takes a
+-- revocation back. Silent: the statement proves that it was issued, and says no more.
+-- The words are db.Effect's, and those of ocspctl's JSON.
+create function ocsp_internal.certificate_effect(here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint,
+    not_after timestamptz, revoked_at timestamptz, reason smallint, silent boolean) returns text language sql immutable parallel safe
+  return case
+    when here_not_after is null then case when not_after is null then 'no_not_after' else 'new' end
+    when not_after <> here_not_after then 'other_not_after'
+    when silent or (revoked_at is null and here_revoked_at is null) then 'same'
+    when here_revoked_at is null then 'revoke'
+    when not ocsp_internal.is_permanent(here_revoked_at, here_reason) and ocsp_internal.is_permanent(revoked_at, reason) then 'hold_to_permanent'
+    when ocsp_internal.is_permanent(here_revoked_at, here_reason) and not ocsp_internal.is_permanent(revoked_at, reason) or revoked_at is null then 'kept_revoked'
+    when reason = 1 and here_reason is distinct from 1 then 'reason_to_key_compromise'
+    when revoked_at <> here_revoked_at or reason is distinct from here_reason then 'other_time_or_reason'
+    else 'same' end;
+
+-- The effects that write.
+create function ocsp_internal.writes(effect text) returns boolean language sql immutable parallel safe
+  return effect in ('new', 'revoke', 'hold_to_permanent', 'reason_to_key_compromise');
+
 -- The revocation itself, past the limit.
 create function ocsp_internal.certificate_revoke_row(p_act text, p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
   returns table (revoked_at timestamptz, reason smallint, changed boolean, was_good boolean, own boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   c public.certificate;
+  effect text;
 begin
   select * into c from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial for no key update;
   if not found then
     raise exception 'serial % of issuer % was never issued', encode(p_serial, 'hex'), p_issuer using errcode = 'no_data_found';
   end if;
-  if p_reason = 6 and (select profile = 'br' from public.issuer where id = p_issuer) then
-    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
-  end if;
-  was_good := c.revoked_at is null;
   own := (select ocsp_internal.issued_by_me(t.xmin) from public.certificate t where t.issuer_id = p_issuer and t.serial = p_serial);
-  changed := was_good or (c.reason is not distinct from 6 and p_reason is distinct from 6);
-  if changed then
-    update public.certificate t
-      set revoked_at = coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp())), reason = p_reason
-      where t.issuer_id = p_issuer and t.serial = p_serial
-      returning t.revoked_at, t.reason into revoked_at, reason;
-    perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
-      'revoked_at', revoked_at, 'reason', p_reason), p_why, p_os_user);
-  else
+  revoked_at := coalesce(date_trunc('second', p_revoked_at), c.revoked_at, date_trunc('second', clock_timestamp()));
+  reason := p_reason;
+  effect := ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, c.not_after, revoked_at, reason, false);
+  was_good := effect = 'revoke';
+  changed := ocsp_internal.writes(effect);
+  if not changed or effect = 'reason_to_key_compromise' then
     revoked_at := c.revoked_at;
+  end if;
+  if changed then
+    update public.certificate t set revoked_at = certificate_revoke_row.revoked_at, reason = p_reason where t.issuer_id = p_issuer and t.serial = p_serial;
+    perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
+      'revoked_at', revoked_at, 'reason', p_reason) || case effect when 'reason_to_key_compromise' then jsonb_build_object('reason_before', c.reason) else '{}' end,
+      p_why, p_os_user);
+  else
     reason := c.reason;
   end if;
   return next;
 end $$;
 
 -- Revokes; reason null: none given. Revoking what is revoked changes nothing
--- (changed = false), except that a hold becomes permanent.
+-- (changed = false: the row says since when and why), except that a hold becomes
+-- permanent, and that keyCompromise replaces another reason; the time stays.
 create function certificate_revoke(p_issuer int, p_serial bytea, p_reason smallint, p_revoked_at timestamptz, p_why text, p_os_user text)
   returns table (revoked_at timestamptz, reason smallint, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -188,7 +211,7 @@ declare
   r record;
 begin
   select * into r from ocsp_internal.certificate_revoke_row('cert hold', p_issuer, p_serial, 6::smallint, null, p_why, p_os_user);
-  if r.reason is distinct from 6 then
+  if ocsp_internal.is_permanent(r.revoked_at, r.reason) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot be put on hold', encode(p_serial, 'hex'), p_issuer, r.revoked_at
       using errcode = 'integrity_constraint_violation';
   end if;
@@ -209,7 +232,7 @@ begin
   if c.revoked_at is null then
     return false;
   end if;
-  if c.reason is distinct from 6 then
+  if ocsp_internal.is_permanent(c.revoked_at, c.reason) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): only a hold is released', encode(p_serial, 'hex'), p_issuer, c.revoked_at
       using errcode = 'integrity_constraint_violation', hint = 'A revocation that was wrong is taken back by two operators: ocspctl cert correct.';
   end if;
@@ -218,58 +241,12 @@ begin
   return true;
 end $$;
 
--- The number of the newest CRL of the issuer that was imported, in decimal
--- digits; null: none.
-create function certificate_crl_number(p_issuer int) returns text
-  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
-    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
-$$;
-
 -- How far (in octets of WAL) every site that follows has applied what happened
 -- here; null: none follows. A site that catches up after an outage is left out.
 create function replicas_wrote() returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select min(r.write_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
     where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
 $$;
-
--- One batch of an import: serials, ends, revocations (null: none) by index.
--- Inserts what is new, revokes what was good or on hold and is revoked in the
--- source; never takes a revocation back and never touches what is equal.
-create function certificate_import(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
-    p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  seen bigint;  -- good until now: what comes in revoked changes nothing for clients
-  own bigint;   -- of those, what this login issued within the hour
-begin
-  if 6 = any(p_reasons) and (select profile = 'br' from public.issuer where id = p_issuer) then
-    raise exception 'issuer % has profile br: certificateHold is forbidden (BR 4.9.13)', p_issuer using errcode = 'check_violation';
-  end if;
-  with source as (
-    select * from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) as s(serial, not_after, revoked_at, reason)),
-  written as (
-    insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
-      select p_issuer, s.serial, s.not_after, s.revoked_at, s.reason from source s
-      on conflict (issuer_id, serial) do update set revoked_at = excluded.revoked_at, reason = excluded.reason
-        where excluded.revoked_at is not null
-          and (c.revoked_at is null or (c.reason = 6 and excluded.reason is distinct from 6))
-      returning xmax = 0 as new),
-  good as (  -- OFFSET 0: one index look-up per row, whatever their number
-    select ocsp_internal.issued_by_me(c.made) as own from source s, lateral (select c.revoked_at, c.xmin as made from public.certificate c
-      where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c
-    where s.revoked_at is not null and c.revoked_at is null)
-  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from good), (select count(*) from good g where g.own)
-    into inserted, revoked, seen, own from written;
-  perform ocsp_internal.limit_note(seen - own, own);
-  unchanged := cardinality(p_serials) - inserted - revoked;
-  -- The number of a CRL is remembered even where it changed nothing.
-  if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
-    perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
-      'unchanged', unchanged), p_why, p_os_user);
-  end if;
-  return next;
-end $$;
 
 -- Addresses of null are those that the site has.
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean

@@ -297,7 +297,7 @@ begin
   for r in select s.*, i.profile from ocsp_internal.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
-    if r.profile = 'br' then
+    if not ocsp_internal.knows_hold(r.issuer_id) then
       with gone as (
         delete from public.responder_certificate c where (c.issuer_id, c.serial) = (r.issuer_id, r.serial)
           returning c.fingerprint, c.issuer_id, c.serial, c.site, c.key_hash, c.der)
@@ -512,6 +512,7 @@ declare
   is_state text;
   changed boolean;
 begin
+  perform ocsp_internal.refuse_trying('responder_login_open');
   select state into is_state from ocsp_internal.responder where name = p_site for share;
   if (is_state = 'active') is distinct from p_open then
     raise exception 'site % is %: its login is not to be %', p_site, is_state, case when p_open then 'opened' else 'closed' end
@@ -534,6 +535,7 @@ declare
   open text;
   ended bigint := 0;
 begin
+  perform ocsp_internal.refuse_trying('responder_cut');
   select login into open from ocsp_internal.responder_logins(p_site) l where l.open;
   if found then
     raise exception 'login % may still log in: close it first', open using errcode = 'object_not_in_prerequisite_state';
@@ -550,6 +552,7 @@ declare
   s record;
   dropped bigint := 0;
 begin
+  perform ocsp_internal.refuse_trying('responder_slots_drop');
   if (select state from ocsp_internal.responder where name = p_site) is distinct from 'revoked' then
     raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
   end if;

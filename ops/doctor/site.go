@@ -58,9 +58,6 @@ type Site struct {
 	Now    func() time.Time
 }
 
-// maxSkew is how far a site's clock may be from the master's before good ends.
-const maxSkew = 5 * time.Minute
-
 // Examine looks at everything.
 func (s Site) Examine(ctx context.Context) []Finding {
 	f := &findings{}
@@ -168,12 +165,12 @@ func (s Site) clock(f *findings, l *db.Look) {
 	case !l.HasSkew && !asks: // the check of the sources says so
 	case !l.HasSkew:
 		f.warn("clock", "start ocspsyncd: it asks the master", "was never compared with the master's")
-	case skew > maxSkew:
-		f.fail("clock", mend, "is %s from the master's: good ends at %s", l.Skew, maxSkew)
+	case skew > db.MaxClockSkew:
+		f.fail("clock", mend, "is %s from the master's: good ends at %s", l.Skew, db.MaxClockSkew)
 	case l.SkewAge > 10*time.Minute:
 		f.warn("clock", "start ocspsyncd; is the master up?", "was compared with the master's %s ago, the last time", span(l.SkewAge))
-	case skew > maxSkew/5:
-		f.warn("clock", mend, "is %s from the master's: good ends at %s", l.Skew, maxSkew)
+	case skew > db.MaxClockSkew/5:
+		f.warn("clock", mend, "is %s from the master's: good ends at %s", l.Skew, db.MaxClockSkew)
 	default:
 		f.ok("clock", "is %s from the master's", l.Skew)
 	}
@@ -195,7 +192,7 @@ func (s Site) age(f *findings, asOf time.Time, issuers []db.Issuer) {
 		f.fail("age", fix, "the copy is %s old: good has ended at %s", span(age), span(limit))
 	case age > time.Minute:
 		f.warn("age", fix, "the copy is %s old: good ends at %s", span(age), span(limit))
-	case age < -maxSkew:
+	case age < -db.MaxClockSkew:
 		f.fail("age", "mend the clocks", "the copy is of a time %s ahead of this machine", span(-age))
 	default:
 		f.ok("age", "the copy is %s old: without the master, good ends in %s", span(max(0, age)), span(limit-age))

@@ -3,7 +3,7 @@ package fleet
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha1" //nolint:gosec // RFC 6960 section 4.2.1 names keys by it
+	_ "crypto/sha1" // CertIDs (RFC 6960 section 4.1.1)
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"crypto/x509"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/db"
 )
 
 // Verify reads an answer with one status and decides whether a client whose issuer
@@ -47,7 +49,7 @@ func Verify(raw []byte, ca *x509.Certificate, now time.Time) (*ocsp.Response, er
 		return answer, fmt.Errorf("the signer's certificate begins at %s", signer.NotBefore.UTC().Format(time.RFC3339))
 	case !namedBy(answer, signer):
 		return answer, errors.New("the responder ID is not the signer's")
-	case answer.ThisUpdate.After(now.Add(futureSkew)):
+	case answer.ThisUpdate.After(now.Add(db.MaxClockSkew)):
 		return answer, fmt.Errorf("thisUpdate %s lies in the future", answer.ThisUpdate.UTC().Format(time.RFC3339))
 	case answer.NextUpdate.IsZero():
 		return answer, errors.New("it has no nextUpdate (RFC 9919 section 3.2.4 wants one)")
@@ -63,8 +65,8 @@ func namedBy(answer *ocsp.Response, signer *x509.Certificate) bool {
 	if answer.RawResponderName != nil {
 		return bytes.Equal(answer.RawResponderName, signer.RawSubject)
 	}
-	sum := sha1.Sum(keyBits(signer))
-	return bytes.Equal(answer.ResponderKeyHash, sum[:])
+	id, err := db.KeyID(signer.RawSubjectPublicKeyInfo)
+	return err == nil && bytes.Equal(answer.ResponderKeyHash, id[:])
 }
 
 // aboutIssuer refuses an answer whose CertID names another issuer (RFC 6960

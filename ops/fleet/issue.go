@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // a name for a key (RFC 5280 section 4.2.1.2), no protection
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -254,15 +253,8 @@ func keyID(public any) ([]byte, error) {
 }
 
 func keyIDOf(spki []byte) ([]byte, error) {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
-		return nil, fmt.Errorf("reading the public key: %w", err)
-	}
-	sum := sha1.Sum(info.Key.RightAlign()) //nolint:gosec // see the import
-	return sum[:], nil
+	id, err := db.KeyID(spki)
+	return id[:], err
 }
 
 // authorityKeyID is the CA's own key identifier, or what it would be.

@@ -25,8 +25,6 @@ import (
 const (
 	// maxAnswer bounds what is read of an answer: certificate included it has 2 KiB.
 	maxAnswer = 64 << 10
-	// futureSkew is how far a site's thisUpdate may lie ahead of our clock.
-	futureSkew = 5 * time.Minute
 )
 
 // ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the

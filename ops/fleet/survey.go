@@ -113,10 +113,6 @@ type Surveyor struct {
 // probesAtOnce bounds how many sites are asked at a time.
 const probesAtOnce = 16
 
-// signerMargin is how long before the end of its certificate a site is taken to
-// be out of time: a working day to renew it (the outage budget's definition).
-const signerMargin = 8 * time.Hour
-
 // Survey reads the roster and asks each active site, for each issuer that it
 // has a certificate of, about that very certificate.
 func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, error) {
@@ -255,7 +251,7 @@ func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Iss
 		f.Age = max(0, now.Sub(f.ThisUpdate.Add(policy.Backdate)))
 		f.Budget = policy.MaxStaleness - f.Age
 		if answer.Certificate != nil {
-			f.Budget = min(f.Budget, answer.Certificate.NotAfter.Sub(now)-signerMargin)
+			f.Budget = min(f.Budget, answer.Certificate.NotAfter.Sub(now)-db.SignerMargin)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (f *crlForm) read(in io.Reader, emit func(entry) error) error {
 		if err != nil {
 			return err
 		}
-		if head.ThisUpdate.After(f.now.Add(clockSkew)) {
+		if head.ThisUpdate.After(f.now.Add(db.MaxClockSkew)) {
 			return fmt.Errorf("it was made in the future (%s)", head.ThisUpdate.UTC().Format(time.RFC3339))
 		}
 		f.file.CRL = &CRL{Number: head.Number, ThisUpdate: head.ThisUpdate.UTC(), NextUpdate: head.NextUpdate.UTC()}

@@ -2,7 +2,7 @@ package ingest
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // what EJBCA and RFC 5280 section 4.2.1.2 name certificates and keys by
+	"crypto/sha1" //nolint:gosec // what EJBCA names certificates by
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -10,9 +10,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"ocspfleet/db"
 )
@@ -31,12 +28,10 @@ func newCFSSLForm(o *Options, _ *File) (form, error) {
 	}
 	key := issuer.SubjectKeyId
 	if len(key) == 0 {
-		// RFC 5280 section 4.2.1.2, method 1: of the BIT STRING's content.
-		spki, algorithm, bits := cryptobyte.String(issuer.RawSubjectPublicKeyInfo), cryptobyte.String(nil), []byte(nil)
-		if !spki.ReadASN1(&spki, asn1.SEQUENCE) || !spki.ReadASN1(&algorithm, asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes(&bits) {
-			return nil, fmt.Errorf("reading the key of issuer %q: it is no SubjectPublicKeyInfo", o.Issuer.Name)
+		sum, err := db.KeyID(issuer.RawSubjectPublicKeyInfo)
+		if err != nil {
+			return nil, fmt.Errorf("issuer %q: %w", o.Issuer.Name, err)
 		}
-		sum := sha1.Sum(bits)
 		key = sum[:]
 	}
 	return cfsslForm{key, issuer, o.Location}, nil

@@ -45,7 +45,7 @@ var texts = []struct {
 		ownHead + strings.Join([]string{
 			"0a,2030-12-31T23:59:59Z,good,,", "0a,2031-12-31T23:59:59Z,good,,", "0b,2030-12-31,good,,", "0c,2030-12-31T23:59:59.5Z,good,,",
 			"0d,2030-12-31T23:59:59Z,bad,,", "0e,2030-12-31T23:59:59Z,good,2026-01-01T12:00:00Z,", "0f,2030-12-31T23:59:59Z,revoked,,",
-			"10,2030-12-31T23:59:59Z,revoked,2027-01-01T12:00:00Z,", "11,2030-12-31T23:59:59Z,revoked,2026-01-01T12:00:00Z,boredom",
+			"10,2030-12-31T23:59:59Z,revoked,2999-01-01T12:00:00Z,", "11,2030-12-31T23:59:59Z,revoked,2026-01-01T12:00:00Z,boredom",
 			"-12,2030-12-31T23:59:59Z,good,,", "008000000000000000000000000000000000000000,2030-12-31T23:59:59Z,good,,", "1\x003,2030-12-31T23:59:59Z,good,,",
 			"14,2030-12-31T23:59:59Z,good,", "\xff\xfe,2030-12-31T23:59:59Z,good,,", "15,1970-01-01T00:00:00Z,good,,", "1\"\"6,2030-12-31T23:59:59Z,good,,",
 			"\"17\"x,2030-12-31T23:59:59Z,good,,", strings.Repeat("8", 70000) + ",2030-12-31T23:59:59Z,good,,", "18,2030-12-31T23:59:59Z,good,,",
@@ -58,10 +58,10 @@ var texts = []struct {
 			`6: status "bad": want good or revoked`,
 			`7: is good and has a revocation time or reason`,
 			`8: revoked_at "": want a time in whole seconds such as 2026-11-22T15:04:05Z`,
-			`9: revocation time 2027-01-01T12:00:00Z lies in the future`,
+			`9: revocation time 2999-01-01T12:00:00Z lies in the future`,
 			`10: reason "boredom": is none of RFC 5280's`,
 			`11: serial "-12": is negative (RFC 5280 section 4.1.2.2)`,
-			`12: serial "008000000000000000000000000000000000000000": has 21 octets, more than 20 (RFC 5280 section 4.1.2.2)`,
+			`12: serial 008000000000000000000000000000000000000000: has 21 octets, more than 20 (RFC 5280 section 4.1.2.2)`,
 			`13: has a NUL octet`,
 			`14: has 4 fields, want 5 as in the first line`,
 			`15: serial "\xff\xfe": want hexadecimal digits`,
@@ -167,7 +167,7 @@ var texts = []struct {
 			"-10,KEY,good,0,2030-12-31 23:59:59,\n10,KEY,revoked,8,2030-12-31 23:59:59,2026-01-01 12:00:00\n",
 		nil,
 		[]string{
-			`2: serial "` + two159 + `": has 21 octets, more than 20 (RFC 5280 section 4.1.2.2)`,
+			`2: serial 008000000000000000000000000000000000000000: has 21 octets, more than 20 (RFC 5280 section 4.1.2.2)`,
 			`3: serial "0a": want at most 64 decimal digits`, `4: authority_key_identifier "xx": want hexadecimal digits`,
 			`5: status "expired": want good or revoked`, `6: reason "7": is none of RFC 5280's numbers`,
 			`7: serial "-10": is negative (RFC 5280 section 4.1.2.2)`, `8: reason "8" (removeFromCRL): is no revocation (RFC 5280 section 5.3.1)`,
@@ -227,7 +227,7 @@ func zone(name string) *time.Location {
 // Every form is read as its program means it, and every bad row is named by its
 // place and the exact reason.
 func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
-	ca := newAuthority(t, "CA one")
+	ca, store := newAuthority(t, "CA one"), master(t)
 	for _, c := range texts {
 		t.Run(c.name, func(t *testing.T) {
 			o := ca.options(c.form)
@@ -235,7 +235,7 @@ func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
 				c.adjust(&o)
 			}
 			text := strings.ReplaceAll(c.text, "KEY", hex.EncodeToString(ca.cert.SubjectKeyId))
-			got := say(t, keep(t, "file", []byte(text)), o)
+			got := say(t, store, keep(t, "file", []byte(text)), o)
 			for i := range got { // the path differs from run to run
 				if _, after, found := strings.Cut(got[i], " as "+c.form+": "); found {
 					got[i] = after
@@ -250,7 +250,7 @@ func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
 
 // A certificate and its revocation become one row, in either order.
 func TestStepCertificateAndRevocationAreOneRow(t *testing.T) {
-	ca := newAuthority(t, "CA one")
+	ca, store := newAuthority(t, "CA one"), master(t)
 	b64 := base64.StdEncoding.EncodeToString
 	revoked := func(serial int) string {
 		return fmt.Sprintf(`{"Serial":"%d","ReasonCode":4,"RevokedAt":"2026-01-01T12:00:00Z","ExpiresAt":"0001-01-01T00:00:00Z"}`, serial)
@@ -268,10 +268,10 @@ func TestStepCertificateAndRevocationAreOneRow(t *testing.T) {
 		"2: 0a until " + end + " revoked 2026-01-01T12:00:00Z superseded", "3: 0b until " + end + " revoked 2026-01-01T12:00:00Z superseded",
 		"5: 0c until " + end, "skipped 6: another issuer's",
 	}
-	if diff := cmp.Diff(want, say(t, keep(t, "step.json", []byte(strings.Join(objects, "\n")+"\n")), ca.options("step-ca"))); diff != "" {
+	if diff := cmp.Diff(want, say(t, store, keep(t, "step.json", []byte(strings.Join(objects, "\n")+"\n")), ca.options("step-ca"))); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
-	got := say(t, keep(t, "step.json", []byte("["+strings.Join(objects, ",\n")+"]")), ca.options("step-ca"))
+	got := say(t, store, keep(t, "step.json", []byte("["+strings.Join(objects, ",\n")+"]")), ca.options("step-ca"))
 	if len(got) != len(want) || !strings.HasPrefix(got[0], "row 2: 0a") {
 		t.Errorf("array: %q", got)
 	}
@@ -279,7 +279,7 @@ func TestStepCertificateAndRevocationAreOneRow(t *testing.T) {
 
 // A row of CFSSL that has its certificate beside it must agree with it.
 func TestCFSSLRowIsProvenByItsCertificate(t *testing.T) {
-	ca, other := newAuthority(t, "CA one"), newAuthority(t, "CA two")
+	ca, other, store := newAuthority(t, "CA one"), newAuthority(t, "CA two"), master(t)
 	row := func(serial, expiry string, der []byte) string {
 		return fmt.Sprintf("%s,%x,good,0,%s,,\"%s\"\n", serial, ca.cert.SubjectKeyId, expiry, asPEM("CERTIFICATE", der))
 	}
@@ -287,7 +287,7 @@ func TestCFSSLRowIsProvenByItsCertificate(t *testing.T) {
 	text := "serial_number,authority_key_identifier,status,reason,expiry,revoked_at,pem\n" +
 		row("10", "2026-11-23 12:00:00+00", leaf) + row("11", "2026-11-23 12:00:00+00", leaf) + row("10", "2026-11-23 13:00:00", leaf) +
 		row("10", "2026-11-23 12:00:00+00", other.leaf(t, big.NewInt(10)))
-	got := say(t, keep(t, "cfssl.csv", []byte(text)), ca.options("cfssl"))
+	got := say(t, store, keep(t, "cfssl.csv", []byte(text)), ca.options("cfssl"))
 	for i := range got {
 		_, got[i], _ = strings.Cut(got[i], ": ")
 	}

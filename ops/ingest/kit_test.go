@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,9 +95,9 @@ func keep(tb testing.TB, name string, text []byte) string {
 }
 
 // say reads a file and tells line by line what was understood, or why not.
-func say(tb testing.TB, path string, o Options) []string {
+func say(tb testing.TB, store *db.Store, path string, o Options) []string {
 	tb.Helper()
-	f, err := Open(tb.Context(), path, o)
+	f, err := Open(tb.Context(), store, path, o)
 	if faults := (*Faults)(nil); errors.As(err, &faults) {
 		lines := []string{}
 		for _, n := range faults.First {
@@ -108,24 +110,33 @@ func say(tb testing.TB, path string, o Options) []string {
 	}
 	defer f.Close()
 	lines := []string{}
-	err = f.batches(tb.Context(), func(_ int64, batch []located) error {
-		for _, l := range batch {
-			line := l.place.String() + ": " + l.row.Serial.String()
-			if s := l.row.Status; !s.NotAfter.IsZero() {
-				line += " until " + s.NotAfter.Format(time.RFC3339)
-			}
-			if s := l.row.Status; s.Revoked() {
-				line += " revoked " + s.RevokedAt.Format(time.RFC3339) + " " + s.Reason.String()
-			}
-			lines = append(lines, line)
+	for _, r := range staged(tb, f) {
+		line := placeOf(r).String() + ": " + r.Serial.String()
+		if s := r.Status; !s.NotAfter.IsZero() {
+			line += " until " + s.NotAfter.Format(time.RFC3339)
 		}
-		return nil
-	})
-	if err != nil {
-		tb.Fatal(err)
+		if s := r.Status; s.Revoked() {
+			line += " revoked " + s.RevokedAt.Format(time.RFC3339) + " " + s.Reason.String()
+		}
+		lines = append(lines, line)
 	}
 	for _, n := range f.Notes {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", n.Kind, n.Place, n.Text))
 	}
 	return lines
+}
+
+// staged are the rows of a file, none of which the master has yet.
+func staged(tb testing.TB, f *File) []db.StagedRow {
+	tb.Helper()
+	_, found, err := f.rows.Plan(tb.Context(), db.Part{Last: f.last}, 1000)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	rows := make([]db.StagedRow, len(found))
+	for i, one := range found {
+		rows[i] = one.StagedRow
+	}
+	slices.SortFunc(rows, func(a, b db.StagedRow) int { return cmp.Compare(a.Number, b.Number) })
+	return rows
 }

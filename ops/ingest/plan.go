@@ -31,13 +31,13 @@ type Plan struct {
 
 	file   *File
 	issuer db.Issuer
-	idle   map[int64]bool // batches in which nothing is to be written
-	fresh  map[int64]bool // batches of which every row is new
+	rows   map[int64]int64 // of each batch
+	idle   map[int64]bool  // batches in which nothing is to be written
 }
 
 // Writes is how many rows of the master would be written.
 func (p *Plan) Writes() int64 {
-	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent]
+	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent] + p.Counts[db.ImportReason]
 }
 
 // Limited is how many of them the fleet's hourly limit counts: what is good at the
@@ -60,36 +60,35 @@ func (p *Plan) Refusal() error {
 
 // Plan compares the file with what the master says of the issuer's
 // certificates. It only reads.
-func (f *File) Plan(ctx context.Context, store *db.Store, progress func(Progress)) (*Plan, error) {
+func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error) {
 	issuer := f.options.Issuer
-	p := &Plan{Counts: map[db.Effect]int64{}, file: f, issuer: issuer, idle: map[int64]bool{}, fresh: map[int64]bool{}}
+	p := &Plan{Counts: map[db.Effect]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
 	var fresh []Difference
 	watch := watch("rows", f.Rows, progress)
-	err := f.batches(ctx, func(number int64, batch []located) error {
-		before, news := p.Writes(), p.Counts[db.ImportNew]
-		findings, err := p.find(ctx, store, rowsOf(batch))
+	err := f.parts(func(number int64, part db.Part) error {
+		before := p.Writes()
+		counts, found, err := f.rows.Plan(ctx, part, firstFew-len(fresh))
 		if err != nil {
 			return err
 		}
-		for i, found := range findings {
-			p.Counts[found.Effect]++
-			if found.Effect == db.ImportSame {
-				continue
-			}
-			d := Difference{batch[i].place, batch[i].row.Serial, found.Effect, batch[i].row.Status, found.Here}
+		for effect, n := range counts {
+			p.Counts[effect] += n
+			p.rows[number] += n
+		}
+		for _, one := range found {
+			d := Difference{placeOf(one.StagedRow), one.Serial, one.Effect, one.Status, one.Here}
 			switch {
-			case found.Effect == db.ImportNew && len(fresh) < firstFew:
+			case d.Effect == db.ImportNew:
 				fresh = append(fresh, d)
-			case found.Effect != db.ImportNew && len(p.First) < firstFew:
+			case len(p.First) < firstFew:
 				p.First = append(p.First, d)
 			}
-			if text := conflict(found.Effect); text != "" {
+			if text := conflict(d.Effect); text != "" {
 				f.tell(Note{KindConflict, d.Place, fmt.Sprintf("serial %s: %s", d.Serial, text)})
 			}
 		}
 		p.idle[number] = p.Writes() == before
-		p.fresh[number] = p.Counts[db.ImportNew]-news == int64(len(batch))
-		watch(len(batch))
+		watch(int(p.rows[number]))
 		return nil
 	})
 	if err != nil {
@@ -114,24 +113,6 @@ func conflict(e db.Effect) string {
 	return ""
 }
 
-// find compares rows with the master and gives ends to those that have none:
-// the master's, or for new ones the one that the caller chose.
-func (p *Plan) find(ctx context.Context, store *db.Store, rows []db.Row) ([]db.Finding, error) {
-	findings, err := store.PlanImport(ctx, p.issuer.ID, rows)
-	if err != nil {
-		return nil, err
-	}
-	for i := range findings {
-		found, row := &findings[i], &rows[i]
-		if found.Effect == db.ImportNoEnd && !p.file.options.NotAfter.IsZero() {
-			found.Effect, row.Status.NotAfter = db.ImportNew, p.file.options.NotAfter
-		} else if row.Status.NotAfter.IsZero() {
-			row.Status.NotAfter = found.Here.NotAfter
-		}
-	}
-	return findings, nil
-}
-
 // Result is what an import wrote.
 type Result struct {
 	Inserted  int64
@@ -149,37 +130,27 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 	}
 	watch := watch("rows", p.file.Rows, progress)
 	pace := store.NewPace()
-	err := p.file.batches(ctx, func(number int64, batch []located) error {
-		var rows []db.Row
-		var err error
-		switch {
-		case p.idle[number]:
-		case p.fresh[number]: // what was registered meanwhile is as safe: the master decides
-			rows = p.ended(rowsOf(batch))
-		default:
-			if rows, err = p.pending(ctx, store, rowsOf(batch)); err != nil {
-				return err
-			}
-		}
-		done.Unchanged += int64(len(batch) - len(rows))
-		if len(rows) > 0 {
+	write := func(number int64, part db.Part) error {
+		inserted, revoked, unchanged, err := p.file.rows.Apply(ctx, part, p.source(number), act)
+		done.Inserted, done.Revoked, done.Unchanged = done.Inserted+inserted, done.Revoked+revoked, done.Unchanged+unchanged
+		return err
+	}
+	err := p.file.parts(func(number int64, part db.Part) error {
+		if p.idle[number] {
+			done.Unchanged += p.rows[number]
+		} else {
 			if err := pace.Wait(ctx); err != nil {
 				return err
 			}
-			inserted, revoked, unchanged, err := store.ImportBatch(ctx, p.issuer.ID, rows, p.source(number), act)
-			if err != nil {
+			if err := write(number, part); err != nil {
 				return err
 			}
-			done.Inserted += inserted
-			done.Revoked += revoked
-			done.Unchanged += unchanged
 		}
-		watch(len(batch))
+		watch(int(p.rows[number]))
 		return nil
 	})
 	if err == nil && p.file.CRL != nil {
-		// The number of a CRL is remembered even where it changed nothing.
-		_, _, _, err = store.ImportBatch(ctx, p.issuer.ID, nil, p.source(0), act)
+		err = write(0, db.Part{}) // the number of a CRL is remembered even where it changed nothing
 	}
 	if err != nil {
 		return done, fmt.Errorf("importing %s for issuer %q, %d rows done (run it again to go on): %w",
@@ -195,38 +166,4 @@ func (p *Plan) source(batch int64) db.ImportSource {
 		source.CRLNumber = crl.Number.String()
 	}
 	return source
-}
-
-// pending returns the rows that would write something now. The others are not
-// even offered: ON CONFLICT locks each row, which is a write like any other.
-func (p *Plan) pending(ctx context.Context, store *db.Store, rows []db.Row) ([]db.Row, error) {
-	findings, err := p.find(ctx, store, rows)
-	if err != nil {
-		return nil, err
-	}
-	pending := rows[:0]
-	for i, f := range findings {
-		if f.Effect == db.ImportNew || f.Effect == db.ImportRevoke || f.Effect == db.ImportPermanent {
-			pending = append(pending, rows[i])
-		}
-	}
-	return pending, nil
-}
-
-// ended gives new rows without an end the one that the caller chose.
-func (p *Plan) ended(rows []db.Row) []db.Row {
-	for i := range rows {
-		if rows[i].Status.NotAfter.IsZero() {
-			rows[i].Status.NotAfter = p.file.options.NotAfter
-		}
-	}
-	return rows
-}
-
-func rowsOf(batch []located) []db.Row {
-	rows := make([]db.Row, len(batch))
-	for i, l := range batch {
-		rows[i] = l.row
-	}
-	return rows
 }

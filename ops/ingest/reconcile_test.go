@@ -1,11 +1,8 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"math/big"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +33,7 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), db.ImportSource{}, act); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(t.Context(), keep(t, "one.crl", ca.crl(t, 1, entries(5))), o) // 10 to 14, revoked when it was made
+	f, err := Open(t.Context(), store, keep(t, "one.crl", ca.crl(t, 1, entries(5))), o) // 10 to 14, revoked when it was made
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +42,11 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := f.Reconcile(t.Context(), store, nil)
+	c, err := f.Reconcile(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintln(c.OnlyHere, c.FirstHere[0].Serial, c.Expired, c.Newer, c.Sites, c.Same, c.Counts[db.ImportRevoke],
+	got := fmt.Sprintln(c.Missing.Rows, c.FirstHere[0].Serial, c.Expired, c.Newer, c.Own, c.Counts[db.ImportSame], c.Counts[db.ImportRevoke],
 		c.Counts[db.ImportDetail], c.Counts[db.ImportPermanent], c.Counts[db.ImportNoEnd], c.Different())
 	if want := fmt.Sprintln(1, "04", 1, 1, 0, 1, 1, 1, 1, 1, 5); got != want {
 		t.Errorf("%s, want %s", got, want)
@@ -63,7 +60,7 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 	store := master(t)
 	rows := rapid.MapOfN(rapid.IntRange(1, 40), rapid.Map(rapid.Bool(), func(revoked bool) db.Status {
-		s := db.Status{NotAfter: now.Add(time.Hour), Reason: db.ReasonNone}
+		s := db.Status{NotAfter: now.AddDate(900, 0, 0), Reason: db.ReasonNone}
 		if revoked {
 			s.RevokedAt = now.Add(-time.Hour)
 		}
@@ -79,12 +76,12 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 		if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(here), db.ImportSource{}, act); err != nil {
 			r.Fatal(err)
 		}
-		f, err := Open(t.Context(), write(t, linesFrom(there)...), o)
+		f, err := Open(t.Context(), store, write(t, linesFrom(there)...), o)
 		if err != nil {
 			r.Fatal(err)
 		}
 		defer f.Close()
-		c, err := f.Reconcile(t.Context(), store, nil)
+		c, err := f.Reconcile(t.Context(), nil)
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -99,55 +96,10 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 				want++
 			}
 		}
-		if c.Different() != want || c.OnlyHere != onlyHere {
-			r.Fatalf("%d differ, %d only here; want %d and %d", c.Different(), c.OnlyHere, want, onlyHere)
+		if c.Different() != want || c.Missing.Rows != onlyHere {
+			r.Fatalf("%d differ, %d only here; want %d and %d", c.Different(), c.Missing.Rows, want, onlyHere)
 		}
 	})
-}
-
-// Marks are looked at window by window; every one comes into exactly one.
-func TestWindowsCoverAllMarks(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		marks := rapid.SliceOfNDistinct(rapid.Uint64(), 0, 60, rapid.ID).Draw(r, "marks")
-		twice := rapid.SliceOfN(rapid.IntRange(0, max(0, len(marks)-1)), 0, 3).Draw(r, "twice")
-		all := slices.Clone(marks)
-		want := map[uint64]struct{}{}
-		if len(marks) > 0 {
-			for _, i := range twice {
-				all = append(all, marks[i])
-				want[marks[i]] = struct{}{}
-			}
-		}
-		got, seen := map[uint64]struct{}{}, 0
-		for w := (window{limit: 10, high: math.MaxUint64}); ; {
-			for _, mark := range all {
-				if err := w.add(mark); err != nil {
-					r.Fatal(err)
-				}
-			}
-			seen += len(w.marks)
-			for mark := range repeats(w.marks) {
-				got[mark] = struct{}{}
-			}
-			if w.high == math.MaxUint64 {
-				break
-			}
-			w = window{limit: 10, low: w.high + 1, high: math.MaxUint64, marks: w.marks[:0]}
-		}
-		if seen != len(all) || len(got) != len(want) {
-			r.Fatalf("%d of %d marks seen, %d of %d repeats found", seen, len(all), len(got), len(want))
-		}
-	})
-	w := window{limit: 10, high: math.MaxUint64}
-	var err error
-	for range 20 {
-		if err = w.add(0); err != nil {
-			break
-		}
-	}
-	if !errors.Is(err, errRepeated) {
-		t.Errorf("one mark for ever: %v", err)
-	}
 }
 
 // Rows come in pages, whatever the serials.
@@ -160,20 +112,27 @@ func TestEveryRowOfTheMasterIsSeenOnce(t *testing.T) {
 		for i := from; i < from+5000; i++ {
 			rows = append(rows, db.Row{
 				Serial: db.SerialFromMagnitude(big.NewInt(int64(i)).Bytes(), false),
-				Status: db.Status{NotAfter: now, Reason: db.ReasonNone},
+				Status: db.Status{NotAfter: now.AddDate(900, 0, 0), Reason: db.ReasonNone},
 			})
 		}
 		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rows, db.ImportSource{}, act); err != nil {
 			t.Fatal(err)
 		}
 	}
+	o := options(db.ProfileRevocable)
+	o.Issuer = issuer
+	f, err := Open(t.Context(), store, write(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
 	seen := map[string]bool{}
-	err := store.EachCertificate(t.Context(), issuer.ID, func(m db.MasterRow) error {
-		seen[string(m.Serial)] = true
+	missing, err := f.rows.Missing(t.Context(), time.Time{}, func(serial db.Serial, _ db.Status) error {
+		seen[string(serial)] = true
 		return nil
 	})
-	if err != nil || len(seen) != n {
-		t.Errorf("%d rows seen, %v", len(seen), err)
+	if err != nil || len(seen) != n || missing.Rows != n {
+		t.Errorf("%d rows seen, %+v, %v", len(seen), missing, err)
 	}
 	var out strings.Builder
 	if rows, err := store.Export(t.Context(), issuer.ID, db.ExportCSV, &out); err != nil || rows != n || strings.Count(out.String(), "\n") != n+1 {

@@ -42,6 +42,7 @@ func idp(tag int, value ...byte) pkix.Extension {
 }
 
 func TestCRLIsCheckedAsAWhole(t *testing.T) {
+	store := master(t)
 	ca, other := newAuthority(t, "CA one"), newAuthority(t, "CA two")
 	namesake := newAuthority(t, "CA one")
 	good := ca.crl(t, 7, entries(1))
@@ -86,7 +87,7 @@ func TestCRLIsCheckedAsAWhole(t *testing.T) {
 		{"nothing revoked", ca.crl(t, 7, nil), ca.options("crl"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := say(t, keep(t, "file", c.text), c.o)
+			got := say(t, store, keep(t, "file", c.text), c.o)
 			line := strings.Join(got, "\n")
 			if _, after, found := strings.Cut(line, " as crl: "); found {
 				line = after
@@ -99,20 +100,21 @@ func TestCRLIsCheckedAsAWhole(t *testing.T) {
 }
 
 func TestBadCRLEntriesAreNamed(t *testing.T) {
+	store := master(t)
 	ca := newAuthority(t, "CA one")
 	all := entries(8)
 	all[1].ReasonCode = 8 // removeFromCRL
 	all[2].ReasonCode = 7
-	all[3].RevocationTime = now.Add(time.Hour)
+	all[3].RevocationTime = now.AddDate(900, 0, 0)
 	all[4].ExtraExtensions = []pkix.Extension{extension(29, []int{})}
 	all[5].ExtraExtensions = []pkix.Extension{extension(98, 1)}
 	all[6].SerialNumber = new(big.Int).Lsh(big.NewInt(1), 159)
 	all[7].SerialNumber = big.NewInt(10) // once more, otherwise
 	all[7].ReasonCode = 1
-	got := say(t, keep(t, "bad.crl", ca.crl(t, 7, all)), ca.options("crl"))
+	got := say(t, store, keep(t, "bad.crl", ca.crl(t, 7, all)), ca.options("crl"))
 	want := []string{
 		`row 2: reason "8" (removeFromCRL): is no revocation (RFC 5280 section 5.3.1)`, `row 3: reason "7": is none of RFC 5280's numbers`,
-		"row 4: revocation time 2026-11-22T13:00:00Z lies in the future", "row 5: names its issuer: the CRL is an indirect one (RFC 5280 section 5.3.3)",
+		"row 4: revocation time 2926-11-22T12:00:00Z lies in the future", "row 5: names its issuer: the CRL is an indirect one (RFC 5280 section 5.3.3)",
 		"row 6: has a critical extension (551d62) that this program does not know (RFC 5280 section 5.3)",
 		"row 7: serial 008000000000000000000000000000000000000000: has 21 octets, more than 20 (RFC 5280 section 4.1.2.2)",
 		"row 8: serial 0a stands in row 1 already, and says something else",
@@ -179,6 +181,7 @@ func TestCRLRevokesAndRegistersNothingByItself(t *testing.T) {
 
 // A directory, a tar, a compressed tar and one file of PEM say the same.
 func TestCertificatesAreReadFromDirectoryTarAndPEM(t *testing.T) {
+	store := master(t)
 	ca, other := newAuthority(t, "CA one"), newAuthority(t, "CA two")
 	files := map[string][]byte{
 		"a.der":     ca.leaf(t, big.NewInt(10)),
@@ -240,19 +243,20 @@ func TestCertificatesAreReadFromDirectoryTarAndPEM(t *testing.T) {
 	want = blank(want)
 	o := ca.options("certificates")
 	for name, path := range map[string]string{"tar": keep(t, "x.tar", packed.Bytes()), "tar.gz": keep(t, "x.tgz", zipped.Bytes())} {
-		if diff := cmp.Diff(want, blank(say(t, path, o))); diff != "" {
+		if diff := cmp.Diff(want, blank(say(t, store, path, o))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if diff := cmp.Diff(append(want, "skipped e.0: no regular file"), blank(say(t, dir, o))); diff != "" {
+	if diff := cmp.Diff(append(want, "skipped e.0: no regular file"), blank(say(t, store, dir, o))); diff != "" {
 		t.Errorf("directory (-want +got):\n%s", diff)
 	}
-	if got := say(t, keep(t, "all.pem", all), o); len(got) != 4 || !strings.HasPrefix(got[0], "1: 0a until") {
+	if got := say(t, store, keep(t, "all.pem", all), o); len(got) != 4 || !strings.HasPrefix(got[0], "1: 0a until") {
 		t.Errorf("PEM: %q", got)
 	}
 }
 
 func TestBadCertificatesAreNamed(t *testing.T) {
+	store := master(t)
 	ca, other := newAuthority(t, "CA one"), newAuthority(t, "CA two")
 	o := ca.options("certificates")
 	leaf := ca.leaf(t, big.NewInt(10))
@@ -276,7 +280,7 @@ func TestBadCertificatesAreNamed(t *testing.T) {
 		"others alone":       {asPEM("CERTIFICATE", other.leaf(t, big.NewInt(12))), `none of its certificates is of issuer "one"`},
 		"a cut tar":          {packed.Bytes()[:700], errCut.Error()},
 	} {
-		got := strings.Join(say(t, keep(t, "file", c.text), o), "\n")
+		got := strings.Join(say(t, store, keep(t, "file", c.text), o), "\n")
 		if !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -338,13 +342,10 @@ func FuzzTextForm(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = reader.read(bytes.NewReader(text), func(e entry) error {
-			if e.problem == "" && e.skip == "" {
-				e.problem = o.problemOf(e.row)
-			}
 			if strings.ContainsAny(e.problem, "\x00") || len(e.problem) > 500 {
 				t.Errorf("problem %q", e.problem)
 			}
-			if e.problem == "" && e.skip == "" && (len(e.row.Serial) == 0 || len(e.row.Serial) > db.MaxSerialLen) {
+			if e.problem == "" && e.skip == "" && name != "certificates" && name != "step-ca" && name != "cfssl" && e.row.Serial.Check() != nil {
 				t.Errorf("row %+v", e.row)
 			}
 			return nil

@@ -15,8 +15,7 @@ import (
 // form reads one kind of file.
 type form interface {
 	// read hands on, in order and from the beginning, all that the file states.
-	// An error of its own means that the file cannot be read as a whole. It is
-	// called several times and must say the same of the same octets.
+	// An error of its own means that the file cannot be read as a whole.
 	read(in io.Reader, emit func(entry) error) error
 }
 
@@ -88,7 +87,7 @@ type Note struct {
 type Options struct {
 	Form   string // one of Forms
 	Issuer db.Issuer
-	Now    time.Time // revocations over 5 min after it are refused
+	Now    time.Time // a CRL that was made over db.MaxClockSkew after it is refused
 	// NotAfter is the end given to certificates that the master does not know
 	// and whose end the source does not tell (a CRL). Zero: they are left out.
 	NotAfter time.Time
@@ -130,28 +129,4 @@ func Forms() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// problemOf judges a row beyond its form.
-func (o *Options) problemOf(row db.Row) string {
-	s := row.Status
-	switch {
-	case len(row.Serial) == 0:
-		return "has no serial"
-	case row.Serial[0] >= 0x80:
-		return fmt.Sprintf("serial %s: is negative (RFC 5280 section 4.1.2.2)", row.Serial)
-	case len(row.Serial) > db.MaxSerialLen:
-		return fmt.Sprintf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", short(row.Serial.String()), len(row.Serial), db.MaxSerialLen)
-	case !s.NotAfter.IsZero() && !s.NotAfter.After(earliest):
-		return fmt.Sprintf("expiry %s lies before %d", s.NotAfter.Format(time.RFC3339), earliest.Year())
-	case !s.Revoked():
-		return ""
-	case !s.RevokedAt.After(earliest):
-		return fmt.Sprintf("revocation time %s lies before %d", s.RevokedAt.Format(time.RFC3339), earliest.Year())
-	case s.RevokedAt.After(o.Now.Add(clockSkew)):
-		return fmt.Sprintf("revocation time %s lies in the future", s.RevokedAt.Format(time.RFC3339))
-	case o.Issuer.Policy.Profile == db.ProfileBR && s.Reason == db.ReasonCertificateHold:
-		return "is on hold: the profile br forbids certificateHold (BR section 4.9.13)"
-	}
-	return ""
 }

@@ -27,10 +27,7 @@ func parseSerial(text string) (db.Serial, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(serial) > db.MaxSerialLen {
-		return nil, fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", quote([]byte(text)), len(serial), db.MaxSerialLen)
-	}
-	return serial, nil
+	return serial, serial.Check()
 }
 
 // maxDecimal is more digits than any serial of 20 octets has: 2^159 has 48.
@@ -50,10 +47,7 @@ func parseDecimal(text string) (db.Serial, error) {
 		return nil, fmt.Errorf("serial %s: want decimal digits", quote([]byte(text)))
 	}
 	serial := db.SerialFromMagnitude(n.Bytes(), false)
-	if len(serial) > db.MaxSerialLen {
-		return nil, fmt.Errorf("serial %s: has %d octets, more than %d (RFC 5280 section 4.1.2.2)", quote([]byte(text)), len(serial), db.MaxSerialLen)
-	}
-	return serial, nil
+	return serial, serial.Check()
 }
 
 // parseStamp reads a time as databases write it: with its zone, or in zone.

@@ -114,12 +114,6 @@ func (a *Answer) status(l *lines) {
 	a.Issued, a.Status.NotAfter = true, l.time(l.value("not_after"))
 }
 
-// AskableSerial says whether a serial can have been issued at all: 1 to 20 octets in
-// their shortest form, not negative (RFC 5280 section 4.1.2.2).
-func AskableSerial(s db.Serial) bool {
-	return len(s) > 0 && len(s) <= db.MaxSerialLen && s[0] < 0x80 && (len(s) == 1 || s[0] != 0 || s[1] >= 0x80)
-}
-
 // OpenAnswer reads an answer that a key which the set names for answers has signed.
 // Whether it answers the question at hand is the caller's to judge.
 func (k *KeySet) OpenAnswer(signed []byte) (*Answer, error) {

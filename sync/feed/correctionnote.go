@@ -205,7 +205,7 @@ func reasonName(r db.Reason) string {
 // serial reads a serial in lower-case hex.
 func (l *lines) serial(text string) db.Serial {
 	serial, err := hex.DecodeString(text)
-	if err != nil || !AskableSerial(serial) {
+	if err != nil || db.Serial(serial).Check() != nil {
 		l.fail("a serial", text)
 	}
 	return serial

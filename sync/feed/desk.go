@@ -116,7 +116,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	issuer, err := hex.DecodeString(query.Get("issuer"))
 	serial, err2 := hex.DecodeString(query.Get("serial"))
-	if err != nil || err2 != nil || len(issuer) != len(Hash{}) || !AskableSerial(serial) {
+	if err != nil || err2 != nil || len(issuer) != len(Hash{}) || db.Serial(serial).Check() != nil {
 		http.Error(w, "issuer wants 64 hex digits, serial 1 to 20 octets in hex", http.StatusBadRequest)
 		return
 	}

@@ -135,8 +135,7 @@ func readKey(in *cryptobyte.String) (db.IssuerID, db.Serial, bool) {
 	if !in.ReadASN1(&serial, asn1.INTEGER) || !in.ReadASN1Integer(&issuer) || issuer < 1 {
 		return 0, nil, false
 	}
-	n := len(serial)
-	if n < 1 || n > db.MaxSerialLen || serial[0] >= 0x80 || n > 1 && serial[0] == 0 && serial[1] < 0x80 {
+	if db.Serial(serial).Check() != nil {
 		return 0, nil, false
 	}
 	return db.IssuerID(issuer), db.Serial(serial), true

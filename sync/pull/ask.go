@@ -102,7 +102,7 @@ func (a *Asker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	issuer, err := hex.DecodeString(query.Get("issuer"))
 	serial, err2 := hex.DecodeString(query.Get("serial"))
 	position, err3 := strconv.ParseInt(query.Get("position"), 10, 64)
-	if r.Method != http.MethodGet || r.URL.Path != "/ask" || errors.Join(err, err2, err3) != nil || len(issuer) != 32 || !feed.AskableSerial(serial) {
+	if r.Method != http.MethodGet || r.URL.Path != "/ask" || errors.Join(err, err2, err3) != nil || len(issuer) != 32 || db.Serial(serial).Check() != nil {
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 		return
 	}

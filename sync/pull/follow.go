@@ -14,7 +14,7 @@ import (
 // follow brings the copy to a verified checkpoint.
 func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
 	now := p.cfg.Now()
-	if c.AsOf.After(now.Add(maxAhead)) {
+	if c.AsOf.After(now.Add(db.MaxClockSkew)) {
 		return fmt.Errorf("%w: %v ahead of this site's clock", ErrFuture, c.AsOf.Sub(now).Round(time.Second))
 	}
 	if !p.tainted { // else what is here is no measure

@@ -76,8 +76,6 @@ type Config struct {
 
 // Bounds.
 const (
-	// maxAhead is how far a checkpoint may lie in this site's future.
-	maxAhead = 5 * time.Minute
 	// maxBehind is how many segments are fetched one by one; who is further
 	// behind takes a snapshot.
 	maxBehind = 20_000

@@ -1,0 +1,28 @@
+package db
+
+import (
+	"crypto/sha1" //nolint:gosec // names a key, protects nothing
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+)
+
+// KeyID returns the name of a public key that four standards share: SHA-1 of the content
+// of the BIT STRING in a SubjectPublicKeyInfo (DER). It is the subject key identifier of
+// RFC 5280 section 4.2.1.2 (method 1), the KeyHash of a ResponderID (RFC 6960 section
+// 4.2.1) and the CKA_ID that our keys have in a token.
+func KeyID(spki []byte) ([20]byte, error) {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	rest, err := asn1.Unmarshal(spki, &info)
+	if err == nil && len(rest) > 0 {
+		err = errors.New("something follows it")
+	}
+	if err != nil {
+		return [20]byte{}, fmt.Errorf("reading the public key: %w", err)
+	}
+	return sha1.Sum(info.Key.RightAlign()), nil //nolint:gosec // see the import
+}

@@ -1,0 +1,227 @@
+-- Imports. The rows of a file come once into a temporary table of the caller's session,
+-- which goes with it. A plan is a query over them, an import the same query in batches,
+-- each a transaction of its own. What a row does says certificate_effect alone.
+set role ocsp_owner;
+
+-- The number of the newest CRL of the issuer that was imported, in decimal
+-- digits; null: none.
+create function certificate_crl_number(p_issuer int) returns text
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
+    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
+$$;
+
+-- Brings some rows to the master: what is new is inserted, what was good or on hold and
+-- is revoked in the source is revoked, keyCompromise replaces another reason. An end
+-- that is null is the master's own, else p_end; what has none is left out.
+create function ocsp_internal.import_write(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
+    p_reasons smallint[], p_silent boolean[], p_end timestamptz, p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  seen bigint;  -- good until now: what comes in revoked changes nothing for clients
+  own bigint;   -- of those, what this login issued within the hour
+  other bytea;
+begin
+  with judged as (  -- OFFSET 0: one index look-up per row, whatever their number
+    select s.serial, s.revoked_at, s.reason, coalesce(s.not_after, c.not_after, p_end) as ends,
+      ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, coalesce(s.not_after, c.not_after, p_end), s.revoked_at, s.reason,
+        coalesce(s.silent, false)) as effect, c.made
+    from unnest(p_serials, p_not_after, p_revoked_at, p_reasons, p_silent) as s(serial, not_after, revoked_at, reason, silent)
+    left join lateral (select c.*, c.xmin as made from public.certificate c where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c on true),
+  written as (
+    insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
+      select p_issuer, j.serial, j.ends, j.revoked_at, j.reason from judged j where ocsp_internal.writes(j.effect)
+      on conflict (issuer_id, serial) do update set reason = excluded.reason,
+          revoked_at = case when ocsp_internal.is_permanent(c.revoked_at, c.reason) then c.revoked_at else excluded.revoked_at end
+        where ocsp_internal.writes(ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, c.not_after, excluded.revoked_at, excluded.reason, false))
+      returning xmax = 0 as new)
+  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from judged where effect = 'revoke'),
+      (select count(*) from judged where effect = 'revoke' and ocsp_internal.issued_by_me(made)),
+      (select serial from judged where effect = 'other_not_after' limit 1)
+    into inserted, revoked, seen, own, other from written;
+  if other is not null then
+    raise exception 'serial % of issuer % is issued already, with another end of validity', encode(other, 'hex'), p_issuer using errcode = 'unique_violation',
+      hint = 'Is it the file of that issuer? A wrong end is mended by ocspctl cert correct --not-after.';
+  end if;
+  perform ocsp_internal.limit_note(seen - own, own);
+  unchanged := cardinality(p_serials) - inserted - revoked;
+  -- The number of a CRL is remembered even where it changed nothing.
+  if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
+    perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
+      'unchanged', unchanged), p_why, p_os_user);
+  end if;
+  return next;
+end $$;
+
+-- One batch, for the CA's software: serials, ends, revocations (null: none) by index.
+create function certificate_import(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
+    p_reasons smallint[], p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if cardinality(p_not_after) <> cardinality(p_serials) or array_position(p_not_after, null) is not null then
+    raise exception 'each certificate of a batch has its end' using errcode = 'not_null_violation', hint = 'p_not_after has one time for each serial.';
+  end if;
+  return query select * from ocsp_internal.import_write(p_issuer, p_serials, p_not_after, p_revoked_at, p_reasons, null, null, p_source, p_why, p_os_user);
+end $$;
+
+-- Makes the table of this session's import; the one before goes. The caller may fill
+-- it and nothing else: a temporary table of its own, it cannot make.
+create function import_begin() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  drop table if exists pg_temp.import_row;
+  create temporary table import_row (
+    n          bigint not null,  -- place among the rows of the file, from 1
+    name       text,             -- of a file in a directory or tar; null: none
+    line       bigint,
+    item       bigint,           -- of an entry that lines do not tell apart
+    serial     bytea not null,
+    not_after  timestamptz,      -- null: the source does not tell it
+    revoked_at timestamptz,
+    reason     smallint,
+    silent     boolean not null  -- it proves the certificate, and says nothing of its revocation
+  );
+  grant insert on pg_temp.import_row to ocsp_ca, ocsp_operator;
+end $$;
+
+-- The table must be import_begin's: a superuser could put another in its place, with
+-- triggers that would run with our rights.
+create function ocsp_internal.import_begun() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from pg_class where relnamespace = pg_my_temp_schema() and relname = 'import_row' and relkind = 'r'
+      and relowner = 'ocsp_owner'::regrole) then
+    raise exception 'no import was begun in this session' using errcode = 'object_not_in_prerequisite_state', hint = 'import_begin() begins one.';
+  end if;
+end $$;
+
+-- What is wrong with the rows, beyond their form. Fault repeated: the serial stands in
+-- another place (o_...) already, and that says something else.
+create function import_faults(p_issuer int) returns table (n bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz,
+    revoked_at timestamptz, fault text, o_name text, o_line bigint, o_item bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  hold constant boolean := ocsp_internal.knows_hold(p_issuer);
+begin
+  perform ocsp_internal.import_begun();
+  create index import_row_n on pg_temp.import_row (n);
+  create index import_row_serial on pg_temp.import_row (serial);
+  analyze pg_temp.import_row;
+  return query
+    select f.* from (
+      select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at,
+        ocsp_internal.import_fault(r.serial, r.not_after, r.revoked_at, r.reason, hold, clock_timestamp()) as fault,
+        null::text, null::bigint, null::bigint
+      from pg_temp.import_row r) f where f.fault is not null
+    union all
+    select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at, 'repeated', o.name, o.line, o.item
+    from (select t.serial from pg_temp.import_row t group by t.serial having count(*) > 1) twice
+    join pg_temp.import_row r on r.serial = twice.serial
+    join lateral (
+      select b.* from pg_temp.import_row b where b.serial = r.serial and b.n < r.n
+        and (b.not_after <> r.not_after or b.silent = r.silent and (b.not_after, b.revoked_at, b.reason) is distinct from (r.not_after, r.revoked_at, r.reason))
+      order by b.n limit 1) o on true
+    order by 1;
+end $$;
+
+-- What the tables would refuse of one row.
+create function ocsp_internal.import_fault(serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint, knows_hold boolean, at timestamptz)
+  returns text language sql stable parallel safe
+  return case
+    when not ocsp_internal.is_serial(serial) then 'serial'
+    when not ocsp_internal.is_time(not_after) then 'not_after'
+    when not ocsp_internal.is_time(revoked_at) then 'revoked_at'
+    when revoked_at > at + ocsp_internal.max_clock_skew() then 'future'
+    when reason = 6 and not knows_hold then 'hold' end;
+
+-- Rows of one serial that do not contradict each other become one: the one that speaks
+-- of the revocation, with the end that any of them tells. Returns how many went.
+create function import_merge() returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  n_gone bigint;
+begin
+  perform ocsp_internal.import_begun();
+  with ranked as (
+    select r.n, row_number() over (partition by r.serial order by r.silent, r.n) as place, max(r.not_after) over (partition by r.serial) as known_end
+    from pg_temp.import_row r
+    where r.serial in (select t.serial from pg_temp.import_row t group by t.serial having count(*) > 1)),
+  kept as (update pg_temp.import_row r set not_after = k.known_end from ranked k where k.place = 1 and k.n = r.n and r.not_after is null)
+  delete from pg_temp.import_row r using ranked k where k.place > 1 and k.n = r.n;
+  get diagnostics n_gone = row_count;
+  return n_gone;
+end $$;
+
+-- What would become of the rows with numbers from p_after to p_last (the first left
+-- out), beside what is said here: how many have each effect (n null), then all whose
+-- effect is neither same nor new, and the first p_new new ones.
+create function import_plan(p_issuer int, p_after bigint, p_last bigint, p_end timestamptz, p_new int)
+  returns table (effect text, n bigint, rows bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz, revoked_at timestamptz,
+    reason smallint, here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform ocsp_internal.import_begun();
+  return query
+    with judged as materialized (
+      select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at, r.reason, c.not_after as here_end, c.revoked_at as here_at, c.reason as here_why,
+        ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, coalesce(r.not_after, c.not_after, p_end), r.revoked_at, r.reason, r.silent) as becomes
+      from (select * from pg_temp.import_row t where t.n > p_after and t.n <= p_last) r
+      left join lateral (select * from public.certificate c where c.issuer_id = p_issuer and c.serial = r.serial offset 0) c on true)
+    select j.becomes, null::bigint, count(*), null::text, null::bigint, null::bigint, null::bytea, null::timestamptz, null::timestamptz, null::smallint,
+        null::timestamptz, null::timestamptz, null::smallint
+      from judged j group by j.becomes
+    union all (select j.becomes, j.n, 1, j.name, j.line, j.item, j.serial, j.not_after, j.revoked_at, j.reason, j.here_end, j.here_at, j.here_why
+      from judged j where j.becomes not in ('same', 'new') order by j.n)
+    union all (select j.becomes, j.n, 1, j.name, j.line, j.item, j.serial, coalesce(j.not_after, p_end), j.revoked_at, j.reason, null, null, null
+      from judged j where j.becomes = 'new' order by j.n limit p_new);
+end $$;
+
+-- Brings these rows to the master.
+create function import_apply(p_issuer int, p_after bigint, p_last bigint, p_end timestamptz, p_source jsonb, p_why text, p_os_user text)
+  returns table (inserted bigint, revoked bigint, unchanged bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform ocsp_internal.import_begun();
+  if p_last - p_after > 10000 then
+    raise exception 'a batch of % rows: want 10,000 at most, or others wait for it', p_last - p_after using errcode = 'program_limit_exceeded';
+  end if;
+  return query select w.* from (
+      select array_agg(r.serial) as serials, array_agg(r.not_after) as ends, array_agg(r.revoked_at) as times, array_agg(r.reason) as reasons, array_agg(r.silent) as silent
+      from pg_temp.import_row r where r.n > p_after and r.n <= p_last) a,
+    ocsp_internal.import_write(p_issuer, coalesce(a.serials, '{}'), a.ends, a.times, a.reasons, a.silent, p_end, p_source, p_why, p_os_user) w;
+end $$;
+
+-- The other way round: of the next p_limit certificates that are here, by serial after
+-- p_after, those that the file has not. Kind page counts what was looked at, and has the
+-- last serial; missing are those that the file should have, one by one. A CRL (made at
+-- p_crl_at; null: it is none) has the revoked ones alone.
+create function import_missing(p_issuer int, p_after bytea, p_limit int, p_crl_at timestamptz)
+  returns table (kind text, rows bigint, serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  at constant timestamptz := coalesce(p_crl_at, clock_timestamp());
+begin
+  perform ocsp_internal.import_begun();
+  return query
+    with page as materialized (  -- cut before the join: the table is read in the order of its key
+      select c.serial, c.not_after, c.revoked_at, c.reason from public.certificate c where c.issuer_id = p_issuer and c.serial > p_after
+        order by c.serial limit p_limit),
+    missing as materialized (
+      select p.*, case
+          when p_crl_at is null and exists (
+            select from public.responder_certificate r where r.issuer_id = p_issuer and r.serial = p.serial
+            union all select from ocsp_internal.responder_withheld r where r.issuer_id = p_issuer and r.serial = p.serial
+            union all select from ocsp_internal.responder_planned r where r.issuer_id = p_issuer and r.serial = p.serial) then 'own'
+          when p.not_after < at then 'expired'
+          when p_crl_at is not null and p.revoked_at > date_trunc('second', at) then 'newer'
+          else 'missing' end as is_kind
+      from page p where (p_crl_at is null or p.revoked_at is not null)
+        and not exists (select from pg_temp.import_row r where r.serial = p.serial))
+    select 'page', count(*), (select p.serial from page p order by p.serial desc limit 1), null::timestamptz, null::timestamptz, null::smallint from page
+    union all select m.is_kind, count(*), null, null, null, null from missing m where m.is_kind <> 'missing' group by m.is_kind
+    union all (select m.is_kind, 1, m.serial, m.not_after, m.revoked_at, m.reason from missing m where m.is_kind = 'missing' order by m.serial);
+end $$;
+
+reset role;
+
+-- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+revoke all on all functions in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all sequences in schema public, ocsp_internal from public;
