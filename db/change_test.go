@@ -102,6 +102,9 @@ func TestIssuerAndResponderDigestsInSQLEqualGo(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `select responder_add('site-a', 'http://a', '{}', '', ''); `); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := conn.Exec(t.Context(), `insert into responder_planned values (1, $1, $2, $3, '2020-01-01Z', '2099-01-01Z')`, []byte(rc.Serial), rc.Site, rc.KeyHash[:]); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := conn.Exec(t.Context(), `select responder_certificate_add(1, $1, $2, $3, $4, '', '')`, []byte(rc.Serial), rc.Site, rc.KeyHash[:], rc.DER); err != nil {
 		t.Fatal(err)
 	}

@@ -15,19 +15,24 @@ func TestNobodyMakesACustomersCertificateASitesOwn(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, _, software := staff(t, dsn, store)
 	setLimit(t, store, 3)
-	dbtest.Exec(t, dsn, `insert into certificate select 1, '\x01' || int2send(i::int2), '2099-01-01Z' from generate_series(1, 300) i`)
+	dbtest.Exec(t, dsn, `insert into certificate select 1, '\x0100000000000000000000000000' || int2send(i::int2), '2099-01-01Z' from generate_series(1, 300) i`)
 	if _, err := anna.AddResponder(t.Context(), "site-a", "http://a", nil, act); err != nil {
+		t.Fatal(err)
+	}
+	// Nor by the pool of serials.
+	pool := `select serial_pool_add(1, array(select serial from certificate), '', '')`
+	if err := run(t, dsn, "test_anna", pool); err != nil {
 		t.Fatal(err)
 	}
 	named := 0
 	for i := range 300 {
-		serial := db.Serial{1, byte((i + 1) >> 8), byte(i + 1)}
+		serial := db.Serial{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte((i + 1) >> 8), byte(i + 1)}
 		c := db.ResponderCertificate{IssuerID: 1, Serial: serial, Site: "site-a", KeyHash: [32]byte{1}, DER: []byte{0x30, 2, byte(i >> 8), byte(i)}}
 		if err := anna.AddResponderCertificate(t.Context(), c, act); err == nil {
 			named++
 		}
 		plan := db.Planned{IssuerID: 1, Serial: serial, Site: "site-a", KeyHash: [32]byte{1}, NotBefore: time.Now(), NotAfter: year}
-		if err := anna.PlanResponderCertificates(t.Context(), []db.Planned{plan}, act); err == nil {
+		if err := anna.PlanResponderCertificates(t.Context(), []db.Planned{plan}, nil, act); err == nil {
 			named++
 		}
 	}
@@ -44,9 +49,15 @@ func TestNobodyMakesACustomersCertificateASitesOwn(t *testing.T) {
 	if _, err := anna.AddResponder(t.Context(), "site-b", "http://b", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	plan := db.Planned{IssuerID: 1, Serial: db.Serial{0x77}, Site: "site-b", KeyHash: [32]byte{2}, NotBefore: time.Now(), NotAfter: year}
-	if err := anna.PlanResponderCertificates(t.Context(), []db.Planned{plan}, act); err != nil {
-		t.Fatal(err)
+	conn := dbtest.Connect(t, dsn)
+	for _, sql := range []string{
+		`insert into certificate values (1, '\x77', '2099-01-01Z')`,
+		`insert into responder_key values (decode(rpad('02', 64, '0'), 'hex'), 'site-b')`,
+		`insert into responder_planned values (1, '\x77', 'site-b', decode(rpad('02', 64, '0'), 'hex'), now(), '2099-01-01Z')`,
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, err = software.Issue(t.Context(), 1, db.Serial{0x77}, year, act)
 	wantError(t, "a planned serial issued to a customer", "site-b's own", err)
@@ -63,8 +74,8 @@ func TestNobodyMakesACustomersCertificateASitesOwn(t *testing.T) {
 	assertConsistent(t, dsn)
 }
 
-// exec runs a statement as a person does, and returns what was wrong.
-func exec(t *testing.T, dsn, login, sql string) error {
+// run runs a statement as a person does, and returns what was wrong.
+func run(t *testing.T, dsn, login, sql string) error {
 	t.Helper()
 	_, err := dbtest.Connect(t, as(t, dsn, login)).Exec(t.Context(), sql)
 	return err
@@ -173,7 +184,7 @@ func TestAClosedTLSKeyIsLetInForNoOtherSite(t *testing.T) {
 	if _, err := anna.SuspendResponder(ctx, "site-a", act); err != nil {
 		t.Fatal(err)
 	}
-	if err := exec(t, dsn, "test_anna", `select responder_feed_pin('site-a', null, '', '')`); err != nil {
+	if err := run(t, dsn, "test_anna", `select responder_feed_pin('site-a', null, '', '')`); err != nil {
 		t.Logf("taking the pin of a suspended site away: %v", err)
 	}
 	for _, p := range [][32]byte{former, pin} {
@@ -226,7 +237,7 @@ func TestHoldsOfASitesOwnAreNobodyElses(t *testing.T) {
 		_, _, err = login.Revoke(ctx, 1, db.Serial{0x21}, db.ReasonCertificateHold, time.Time{}, act)
 		wantError(t, who+" revokes with certificateHold", "site-a's own", err)
 		hold := rows(true, 0x21)
-		hold[0].Status.Reason = db.ReasonCertificateHold
+		hold[0].Status.Reason, hold[0].Status.NotAfter = db.ReasonCertificateHold, time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 		_, _, _, err = login.ImportBatch(ctx, 1, hold, db.ImportSource{Form: "test"}, act)
 		wantError(t, who+" imports a hold", "site-a's own", err)
 	}
@@ -253,6 +264,7 @@ func TestHoldsOfASitesOwnAreNobodyElses(t *testing.T) {
 // ownCertificate gives a site a certificate with a serial of one octet.
 func ownCertificate(t *testing.T, dsn, site string, serial byte, key string) {
 	t.Helper()
-	dbtest.Exec(t, dsn, fmt.Sprintf(`select responder_plan(1, '\x%02[1]x', '%[2]s', sha256('%[3]s'), now(), '2099-01-01Z', '', '');
+	dbtest.Exec(t, dsn, fmt.Sprintf(`insert into certificate values (1, '\x%02[1]x', '2099-01-01Z');
+		insert into responder_planned values (1, '\x%02[1]x', '%[2]s', sha256('%[3]s'), now(), '2099-01-01Z');
 		select responder_certificate_add(1, '\x%02[1]x', '%[2]s', sha256('%[3]s'), '\x3000%02[1]x', '', '')`, serial, site, key))
 }

@@ -159,7 +159,8 @@ func TestCorrectionIsRefusedWhereItMustNotBe(t *testing.T) {
 
 	// A site's own certificate.
 	mustIssue(t, store, "11")
-	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
+	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); insert into responder_planned values (1, '\x11', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
+		select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
 	if _, err := store.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, act); err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,10 @@ type SlotState struct {
 	Active bool
 	Status string // reserved, extended, unreserved or lost
 	Lag    int64  // octets of WAL kept for it
+	// Site is whose it is; empty: no site's on the roster that is not revoked. Allowed
+	// says that the DBA wants it (AllowSlot).
+	Site    string
+	Allowed bool
 }
 
 // MasterState is how the master's database stands, beside its head.
@@ -81,9 +85,10 @@ func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
 		if m.Confirmed, err = confirmedAt(ctx, tx); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select slot_name::text, active, coalesce(wal_status, 'lost'),
-			coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint
-			from pg_replication_slots where not temporary and (database is null or database = current_database()) order by 1`)
+		rows, err := tx.Query(ctx, `select s.slot_name::text, active, coalesce(wal_status, 'lost'),
+			coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint,
+			coalesce(h.site, ''), h.allowed
+			from pg_replication_slots s join slot_holders() h using (slot_name) where not temporary order by 1`)
 		if err != nil {
 			return err
 		}

@@ -33,10 +33,10 @@ func TestRevocationsOverTheLimitNeedASecondPerson(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	ctx := t.Context()
-	if n, used, err := anna.Limit(ctx); err != nil || n != 100 || used != 0 {
-		t.Errorf("the limit at first: %d, used %d, %v", n, used, err)
+	if l, err := anna.Limit(ctx); err != nil || l != (db.Limit{PerHour: 100, Room: 100, RoomOthers: 100}) {
+		t.Errorf("the limit at first: %+v, %v", l, err)
 	}
-	setLimit(t, store, 3)
+	setLimit(t, store, 2)
 	mustIssue(t, store, "01", "02", "03", "04", "05", "06", "07", "08")
 	source := db.ImportSource{Form: "test", File: "f"}
 
@@ -50,38 +50,40 @@ func TestRevocationsOverTheLimitNeedASecondPerson(t *testing.T) {
 	}
 	mustRevoke(t, anna, db.ReasonNone, "02", "01") // hold becomes permanent, and nothing: neither counts
 	_, _, _, err := software.ImportBatch(ctx, 1, rows(true, 3, 4), source, act)
-	wantError(t, "an import of two", "at most 3 certificates an hour on one person's word: 2 in the last hour, 2 more here", err)
+	wantError(t, "an import of two", "at most 2 certificates an hour on one person's word: 1 in the last hour, 2 more here", err)
 	wantError(t, "the hint", "--count 1 ", err)
 	if s, _ := store.Certificate(ctx, 1, db.Serial{3}); s.Revoked() {
 		t.Error("half of a refused batch was done")
 	}
 	mustRevoke(t, software, db.ReasonNone, "03")
 	_, _, err = software.Revoke(ctx, 1, db.Serial{4}, db.ReasonNone, time.Time{}, act)
-	wantError(t, "the fourth", "at most 3", err)
+	wantError(t, "the third", "at most 2", err)
+	mustRevoke(t, anna, db.ReasonNone, "07")
 	_, _, err = anna.Hold(ctx, 1, db.Serial{4}, act)
-	wantError(t, "a hold", "at most 3", err)
+	wantError(t, "a hold", "at most 2", err)
 
 	// A site that was broken into goes at any time.
-	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); select responder_certificate_add(1, '\x08', 'site-a', sha256('k'), '\x3000', '', '')`)
+	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); insert into responder_planned values (1, '\x08', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
+		select responder_certificate_add(1, '\x08', 'site-a', sha256('k'), '\x3000', '', '')`)
 	if gone, err := anna.RevokeResponder(ctx, "site-a", db.ReasonKeyCompromise, act); err != nil || len(gone) != 1 {
 		t.Errorf("responder revoke over the limit: %v, %v", gone, err)
 	}
 
-	// An allowance is the requester's, and is used up.
-	id, _, err := software.RequestBulk(ctx, 2, act)
+	// An allowance is for the login that it names, and is used up.
+	id, _, err := anna.RequestBulk(ctx, 2, "test_software", act)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = software.Revoke(ctx, 1, db.Serial{4}, db.ReasonNone, time.Time{}, act)
-	wantError(t, "before it is approved", "at most 3", err)
+	wantError(t, "before it is approved", "at most 2", err)
 	if err := bert.Approve(ctx, id, act); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = bert.Revoke(ctx, 1, db.Serial{4}, db.ReasonNone, time.Time{}, act)
-	wantError(t, "the approver's own", "at most 3", err)
+	_, _, err = anna.Revoke(ctx, 1, db.Serial{4}, db.ReasonNone, time.Time{}, act)
+	wantError(t, "the requester's own", "at most 2", err)
 	mustRevoke(t, software, db.ReasonNone, "04", "05")
 	_, _, err = software.Revoke(ctx, 1, db.Serial{6}, db.ReasonNone, time.Time{}, act)
-	wantError(t, "when it is used up", "at most 3", err)
+	wantError(t, "when it is used up", "at most 2", err)
 	if a, err := anna.Approval(ctx, id); err != nil || a.Remaining != 0 || a.Count != 2 {
 		t.Errorf("the allowance: %+v, %v", a, err)
 	}
@@ -89,8 +91,8 @@ func TestRevocationsOverTheLimitNeedASecondPerson(t *testing.T) {
 	// An hour later.
 	dbtest.Exec(t, dsn, `update revocation_tally set minute = minute - interval '1 h'`)
 	mustRevoke(t, software, db.ReasonNone, "06")
-	if _, used, err := anna.Limit(ctx); err != nil || used != 1 {
-		t.Errorf("used in the last hour: %d, %v", used, err)
+	if l, err := software.Limit(ctx); err != nil || l.Mine != 1 || l.Services != 1 || l.All != 1 || l.Room != 1 {
+		t.Errorf("the limit then: %+v, %v", l, err)
 	}
 	assertConsistent(t, dsn)
 }
@@ -129,7 +131,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 			`insert into correction (issuer_id, serial, revoked_at, corrected_at, note) select 1, serial, revoked_at, now(), serial from certificate`,
 			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
 			`insert into ocsp_internal.approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update ocsp_internal.limits set revocations_per_hour = 1000`,
-			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000)`, `select ocsp_internal.limit_note(-5)`,
+			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000, 0)`, `select ocsp_internal.limit_note(-5, 0)`,
 			`select * from ocsp_internal.certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select ocsp_internal.epoch_new(99999999999, '', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)

@@ -132,7 +132,8 @@ func TestCorrectionsOfMistakesAreRefusedWhereTheyMustNotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustIssue(t, store, "01", "02", "11")
-	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
+	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); insert into responder_planned values (1, '\x11', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
+		select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
 	later := year.Add(time.Hour)
 	requests := map[string]func(issuer db.IssuerID, serial db.Serial) (int64, error){
 		"never issued": func(issuer db.IssuerID, serial db.Serial) (int64, error) {
@@ -171,7 +172,7 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 	anna, bert, software := staff(t, dsn, store)
 	ctx := t.Context()
 	for refuser, who := range map[*db.Store]string{bert: "test_bert", anna: "test_anna"} {
-		id, _, err := anna.RequestBulk(ctx, 5, act)
+		id, _, err := anna.RequestBulk(ctx, 5, "", act)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,8 +196,8 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 	if open, err := anna.Approvals(ctx, true, 10); err != nil || len(open) != 0 {
 		t.Errorf("still open: %+v, %v", open, err)
 	}
-	if left, err := anna.Allowance(ctx); err != nil || left != 0 {
-		t.Errorf("a refused allowance of %d, %v", left, err)
+	if l, err := anna.Limit(ctx); err != nil || l.Allowance != 0 {
+		t.Errorf("a refused allowance of %d, %v", l.Allowance, err)
 	}
 	wantError(t, "of nothing", "there is no request", bert.Refuse(ctx, 99, act))
 	assertVerified(t, store)
@@ -206,7 +207,8 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 func TestTheAuditOfAnEnrolmentNamesTheKey(t *testing.T) {
 	dsn, store := newMaster(t)
 	mustIssue(t, store, "11")
-	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
+	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', ''); insert into responder_planned values (1, '\x11', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
+		select responder_certificate_add(1, '\x11', 'site-a', sha256('k'), '\x3000', '', '')`)
 	var hash string
 	err := dbtest.Connect(t, dsn).QueryRow(t.Context(), `select what->>'key_hash' from audit where act = 'responder certificate add'`).Scan(&hash)
 	if want := "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"; err != nil || hash != want || len(hash) != hex.EncodedLen(32) {

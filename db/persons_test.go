@@ -118,11 +118,11 @@ func TestApprovalsArePersons(t *testing.T) {
 	setLimit(t, store, 0)
 	issued(t, dsn, 1, 10)
 	for _, login := range []string{"test_software", "test_robot"} {
-		if err := exec(t, dsn, login, `select approval_request('bulk', '{"count": 2, "login": "test_software"}', 'x', '')`); err == nil {
+		if err := run(t, dsn, login, `select approval_request('bulk', '{"count": 2, "login": "test_software"}', 'x', '')`); err == nil {
 			t.Errorf("%s may ask for an approval", login)
 		}
 	}
-	if err := exec(t, dsn, "test_anna", `select approval_request('bulk', '{"count": 2, "login": "test_software"}', 'x', '')`); err != nil {
+	if err := run(t, dsn, "test_anna", `select approval_request('bulk', '{"count": 2, "login": "test_software"}', 'x', '')`); err != nil {
 		t.Fatal(err)
 	}
 	list, err := anna.Approvals(t.Context(), true, 10)
@@ -140,7 +140,7 @@ func TestApprovalsArePersons(t *testing.T) {
 	if n := revokeMany(t, software, 1, 10); n != 2 {
 		t.Errorf("the login that two persons named revoked %d, want 2", n)
 	}
-	if err := exec(t, dsn, "test_anna", `select approval_request('bulk', '{"count": 2, "login": "nobody_such"}', 'x', '')`); err == nil {
+	if err := run(t, dsn, "test_anna", `select approval_request('bulk', '{"count": 2, "login": "nobody_such"}', 'x', '')`); err == nil {
 		t.Error("an allowance for a login that does not exist")
 	}
 	assertConsistent(t, dsn)

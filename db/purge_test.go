@@ -22,6 +22,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	mustRevoke(t, store, db.ReasonKeyCompromise, "02")
 	dbtest.Exec(t, dsn, fmt.Sprintf(`insert into certificate (issuer_id, serial, not_after) values (1, '\x50', '%s');
 		select responder_add('site-a', 'http://a', '{}', '', '');
+		insert into responder_planned values (1, '\x50', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
 		select responder_certificate_add(1, '\x50', 'site-a', sha256('k'), '\x3000', '', '')`, ended.UTC().Format(time.RFC3339)))
 	before := ended.Add(time.Second)
 	if n, err := store.Purgeable(ctx, 1, before); err != nil || n != db.PurgeBatch+7 {
@@ -33,12 +34,10 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	if _, err := store.Purge(ctx, 1, act); err == nil {
 		t.Error("purged without a mark")
 	}
-	if changed, err := store.MarkPurge(ctx, 1, before, act); err != nil || !changed {
-		t.Fatalf("marking: %t, %v", changed, err)
-	}
-	if changed, err := store.MarkPurge(ctx, 1, before, act); err != nil || changed {
-		t.Errorf("marking again: %t, %v", changed, err)
-	}
+	anna, bert, _ := staff(t, dsn, store)
+	agreePurge(t, anna, bert, before)
+	_, _, err := anna.RequestPurge(ctx, 1, before, act)
+	wantError(t, "the same once more", "purged up to", err)
 	issuers, err := store.Issuers(ctx)
 	if err != nil || issuers[0].Policy.NeverIssued != db.NeverIssuedUnauthorized {
 		t.Errorf("the issuer: %+v, %v", issuers[0].Policy, err)
@@ -68,32 +67,58 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	}
 }
 
+// agreePurge has two persons let certificates go that ended before a time.
+func agreePurge(t *testing.T, first, second *db.Store, before time.Time) {
+	t.Helper()
+	id, _, err := first.RequestPurge(t.Context(), 1, before, act)
+	if err == nil {
+		err = second.Approve(t.Context(), id, act)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A mark that is too late or goes back, an issuer that would say revoked, and a policy
 // that would contradict the purge, are refused.
 func TestPurgeIsRefusedWhereItWouldLie(t *testing.T) {
 	dsn, store := newMaster(t)
 	ctx := t.Context()
-	anna, _, software := staff(t, dsn, store)
+	anna, bert, software := staff(t, dsn, store)
 	past := time.Now().Add(-24 * time.Hour).Truncate(time.Second)
 	if _, _, err := store.Heartbeat(ctx, -1); err != nil {
 		t.Fatal(err)
 	}
 	for name, at := range map[string]time.Time{"the future": time.Now().Add(time.Hour), "half an hour ago": time.Now().Add(-30 * time.Minute)} {
-		_, err := anna.MarkPurge(ctx, 1, at, act)
+		_, _, err := anna.RequestPurge(ctx, 1, at, act)
 		wantError(t, name, "too late", err)
 	}
-	_, err := anna.MarkPurge(ctx, 99, past, act)
+	_, _, err := anna.RequestPurge(ctx, 99, past, act)
 	wantError(t, "no such issuer", "there is no issuer", err)
-	_, err = software.MarkPurge(ctx, 1, past, act)
-	wantError(t, "the CA's software", "permission denied", err)
+	_, _, err = software.RequestPurge(ctx, 1, past, act)
+	wantError(t, "the CA's software", "a person asks", err)
+	refused(t, dbtest.As(dsn, "ocsp_operator"), "permission denied", `select ocsp_internal.purge_mark(1, '2020-01-01Z')`)
 	dbtest.Exec(t, dsn, "update issuer set never_issued = 'revoked', policy_version = 2 where id = 1")
-	_, err = anna.MarkPurge(ctx, 1, past, act)
+	_, _, err = anna.RequestPurge(ctx, 1, past, act)
 	wantError(t, "never_issued: revoked", "cannot be purged", err)
 	dbtest.Exec(t, dsn, "update issuer set never_issued = 'unknown', policy_version = 3 where id = 1")
-	if changed, err := anna.MarkPurge(ctx, 1, past, act); err != nil || !changed {
-		t.Fatalf("marking: %t, %v", changed, err)
+	early, _, err := anna.RequestPurge(ctx, 1, past.Add(-time.Hour), act)
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err = anna.MarkPurge(ctx, 1, past.Add(-time.Hour), act)
+	id, _, err := anna.RequestPurge(ctx, 1, past, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "one person alone", "second person", anna.Approve(ctx, id, act))
+	if at, err := store.PurgedBefore(ctx, 1); err != nil || !at.IsZero() {
+		t.Errorf("by one person's word the mark is %v, %v", at, err)
+	}
+	if err := bert.Approve(ctx, id, act); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "an older request, approved late", "purged up to", bert.Approve(ctx, early, act))
+	_, _, err = anna.RequestPurge(ctx, 1, past.Add(-time.Hour), act)
 	wantError(t, "back", "purged up to", err)
 	for _, word := range []string{"revoked", "unknown"} {
 		_, err := dbtest.Connect(t, dsn).Exec(ctx, "update issuer set never_issued = $1 where id = 1", word)

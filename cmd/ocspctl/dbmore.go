@@ -129,7 +129,7 @@ var groups = map[string]db.Role{
 }
 
 func (p *program) dbUserCommand() *cobra.Command {
-	var role, passwordFile string
+	var role, kind, passwordFile string
 	names := slices.Sorted(maps.Keys(groups))
 	add := p.verb("add NAME", "make a login, or set right its role and password", `
 		ocspctl db user add alice --role operator --password-file alice.pw
@@ -139,15 +139,23 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if !ok {
 				return usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
 			}
-			return p.dbUserAdd(ctx, args[0], role, group, passwordFile)
+			as := cmp.Or(db.LoginKind(kind), db.KindOf(group))
+			if as != db.KindPerson && as != db.KindService {
+				return usagef("--kind %q: want person or service", kind)
+			}
+			return p.dbUserAdd(ctx, args[0], role, group, as, passwordFile)
 		})
+	add.Long = `A login is a person's or a program's (a service's): requests and approvals are
+persons' alone, and services never use up the persons' share of the hourly limit
+(db limit). A login that was closed with its site is refused.`
 	add.Flags().StringVar(&role, "role", "", "what the login may do: `"+strings.Join(names, "|")+"`")
+	add.Flags().StringVar(&kind, "kind", "", "whose it is: `person|service` (default: a person's for operator, else a service's)")
 	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
 	require(add, "role", "password-file")
 	return noun("user", "logins of the daemons and of people", atOnce(add))
 }
 
-func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string) error {
+func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, kind db.LoginKind, passwordFile string) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)
@@ -169,17 +177,19 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 		return err
 	}
 	defer store.Close()
-	if err := store.CreateLogin(ctx, name, group, password, act); err != nil {
+	if err := store.CreateLoginOf(ctx, kind, name, group, password, act); err != nil {
 		return err
 	}
 	result := struct {
 		outcome
 		Name string `json:"name"`
 		Role string `json:"role"`
-	}{outcome{"db user add", true, true}, name, role}
+		Kind string `json:"kind"` // person or service
+	}{outcome{"db user add", true, true}, name, role, string(kind)}
 	return p.print(result, func(t *table) {
 		t.row("login", name)
 		t.row("role", string(group))
+		t.row("kind", string(kind))
 		result.tell(t)
 	})
 }

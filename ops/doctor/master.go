@@ -127,6 +127,9 @@ func slots(f *findings, m db.MasterState) {
 	for _, s := range m.Slots {
 		check := "slot " + s.Name
 		switch half := m.MaxSlotKeep / 2; {
+		case s.Site == "" && !s.Allowed:
+			f.fail(check, "select pg_drop_replication_slot(NAME), or ocspctl db slot NAME --allow --apply by the DBA, if it is a standby's",
+				"is neither a site's nor allowed by the DBA: whoever made it reads the whole cluster, and keeps %d MiB", s.Lag>>20)
 		case s.Status == "lost":
 			f.fail(check, "the site's ocspsyncd seeds anew by itself; else select pg_drop_replication_slot(NAME)", "is lost: the site was away for too long")
 		case m.MaxSlotKeep > 0 && s.Lag > half:

@@ -29,6 +29,7 @@ func TestSiteFollowsTheFeedThroughEveryKindOfChange(t *testing.T) {
 	m.revoke(t, 2, db.ReasonCertificateHold)
 	dbtest.Exec(t, m.dsn, "delete from certificate where serial = '\\x400000000000000003'")
 	dbtest.Exec(t, m.dsn, `select responder_add('site-a', 'http://a', '{}', '', '');
+		insert into responder_planned values (1, '\x400000000000000004', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
 		select responder_certificate_add(1, '\x400000000000000004', 'site-a', sha256('k'), '\x3000', '', '');
 		update issuer set max_staleness = 7200`)
 	s.equals(t, m)
