@@ -114,7 +114,12 @@ func TestApprovalsArePersons(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	robot := person(t, dsn, store, "test_robot", db.RoleOperator)
-	dbtest.Exec(t, dsn, "select ocsp_internal.login_set('test_robot', 'service')")
+	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", db.LoginOptions{Kind: db.KindService}, act); err != nil || is.Kind != db.KindService {
+		t.Fatal(is, err)
+	}
+	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", db.LoginOptions{}, act); err != nil || is.Kind != db.KindService {
+		t.Error("with its password its kind was changed", is, err)
+	}
 	setLimit(t, store, 0)
 	issued(t, dsn, 1, 10)
 	for _, login := range []string{"test_software", "test_robot"} {

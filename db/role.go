@@ -38,8 +38,8 @@ const (
 	KindService LoginKind = "service"
 )
 
-// KindOf is what the members of a group usually are.
-func KindOf(group Role) LoginKind {
+// kindOf is what the members of a group usually are.
+func kindOf(group Role) LoginKind {
 	if group == RoleOperator {
 		return KindPerson
 	}
@@ -50,60 +50,96 @@ var roles = []Role{RoleResponder, RoleSync, RoleCA, RoleOperator, RolePublisher,
 
 var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
-// CreateLogin makes the login name, or sets right one that exists: a member of
+// LoginOptions is what a login has besides its group's rights. Zero fields are what it
+// has in this group already, or, for a new one, what is usual for the group.
+type LoginOptions struct {
+	Kind        LoginKind // at the master
+	Connections int       // at most, at a time
+}
+
+// CreateLogin is CreateLoginWith without options.
+func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
+	_, err := s.CreateLoginWith(ctx, name, group, password, LoginOptions{}, act)
+	return err
+}
+
+// CreateLoginWith makes the login name, or sets right one that exists: a member of
 // this group and of no other of ours, with this password, no superuser. A
 // replica may replicate besides, which lets it read the whole cluster. The
 // password leaves this process only as its SCRAM-SHA-256 verifier. The store's
-// own login must be a superuser. At the master it stands in the audit, and is a
-// person's or a service's by its group (KindOf); one that was closed with its site is
-// refused.
-func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
-	return s.CreateLoginOf(ctx, KindOf(group), name, group, password, act)
-}
-
-// CreateLoginOf does it for a login of that kind.
-func (s *Store) CreateLoginOf(ctx context.Context, kind LoginKind, name string, group Role, password string, act Act) error {
+// own login must be a superuser. At the master it stands in the audit, and a login that
+// was closed with its site is refused. It returns what the login has then.
+func (s *Store) CreateLoginWith(ctx context.Context, name string, group Role, password string, options LoginOptions, act Act) (LoginOptions, error) {
 	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
-		return fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
+		return options, fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
 	}
 	if !slices.Contains(roles, group) {
-		return fmt.Errorf("login %q: %q is no group role", name, group)
+		return options, fmt.Errorf("login %q: %q is no group role", name, group)
+	}
+	if options.Connections < 0 || options.Connections > maxConnections {
+		return options, fmt.Errorf("login %q: %d connections: want 1 to %d", name, options.Connections, maxConnections)
 	}
 	verifier, err := scramVerifier(password)
 	if err != nil {
-		return fmt.Errorf("login %q: %w", name, err)
+		return options, fmt.Errorf("login %q: %w", name, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := putLogin(ctx, tx, name, group, verifier); err != nil {
+		member, err := putLogin(ctx, tx, name, group, verifier, &options.Connections)
+		if err != nil {
 			return err
 		}
-		master, err := note(ctx, tx, "db user add", map[string]any{"login": name, "group": group, "kind": kind}, act)
-		if err == nil && master {
-			_, err = tx.Exec(ctx, "select ocsp_internal.login_set($1, $2)", name, kind)
+		if options.Kind, err = setKind(ctx, tx, name, options.Kind, group, member); err != nil {
+			return err
 		}
+		_, err = note(ctx, tx, "db user add", map[string]any{"login": name, "group": group, "kind": options.Kind, "connections": options.Connections}, act)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("making login %q: %w", name, plain(err))
+		return options, fmt.Errorf("making login %q: %w", name, plain(err))
 	}
-	return nil
+	return options, nil
 }
 
-func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string) error {
+// setKind marks a login as a person's or a service's, at the master; who changes a
+// password changes nothing else. It refuses a login that was closed.
+func setKind(ctx context.Context, tx pgx.Tx, name string, kind LoginKind, group Role, member bool) (LoginKind, error) {
+	var master bool
+	if err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.login_set(text, text)') is not null").Scan(&master); err != nil || !master {
+		return kind, err
+	}
+	if kind == "" && !member {
+		kind = kindOf(group)
+	}
+	err := tx.QueryRow(ctx, "select ocsp_internal.login_set($1, nullif($2, ''))", name, kind).Scan(&kind)
+	return kind, err
+}
+
+// putLogin makes the role, with as many connections as are asked for, and says whether
+// it was a member of the group before.
+func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string, connections *int) (member bool, err error) {
 	// Roles belong to the cluster and their rows know no wait: one at a time.
 	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
-		return err
+		return false, err
 	}
 	var superuser bool
-	err := tx.QueryRow(ctx, "select rolsuper from pg_roles where rolname = $1", name).Scan(&superuser)
+	var had int
+	err = tx.QueryRow(ctx, `select rolsuper, case when exists (select from pg_auth_members m where m.member = r.oid and m.roleid = to_regrole($2)) then rolconnlimit else 0 end
+		from pg_roles r where rolname = $1`, name, group).Scan(&superuser, &had)
 	verb := "alter"
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		verb = "create"
 	case err != nil:
-		return err
+		return false, err
 	case superuser:
-		return errors.New("it is a superuser: choose another name")
+		return false, errors.New("it is a superuser: choose another name")
+	}
+	switch {
+	case *connections > 0:
+	case had > 0:
+		*connections = had // who changes a password changes nothing else
+	default:
+		*connections = group.Connections()
 	}
 	login := pgx.Identifier{name}.Sanitize()
 	replication := "noreplication"
@@ -111,15 +147,15 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 		replication = "replication"
 	}
 	// A verifier is made of base64, $, : and - alone: no quote can be in it.
-	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s password '%s'", verb, login, replication, verifier)}
+	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s connection limit %d password '%s'", verb, login, replication, *connections, verifier)}
 	rows, err := tx.Query(ctx, `select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
 		where r.rolname = $1 and g.rolname = any ($2) and g.rolname <> $3`, name, roles, group)
 	if err != nil {
-		return err
+		return false, err
 	}
 	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, other := range others {
 		statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
@@ -127,10 +163,10 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	statements = append(statements, fmt.Sprintf("grant %s to %s", group, login))
 	for _, sql := range statements {
 		if _, err := tx.Exec(ctx, sql); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return had != 0, nil
 }
 
 // scramIterations is PostgreSQL's own default (scram_iterations). The work

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +86,80 @@ func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != "42501" {
 		t.Errorf("a responder's DELETE: want permission denied, got %v", err)
+	}
+}
+
+// A login that opens one connection after the other keeps nobody else out.
+func TestLoginCannotTakeAllConnections(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	store := open(t, dsn)
+	const password = "a-good-password"
+	for _, c := range []struct {
+		name        string
+		group       db.Role
+		connections int // asked for
+		want        int
+	}{
+		{"limit_person", db.RoleOperator, 0, 4},
+		{"limit_site", db.RoleReplica, 0, 8},
+		{"limit_daemon", db.RolePublisher, 0, 16},
+		{"limit_sync", db.RoleSync, 0, 16},
+		{"limit_responder", db.RoleResponder, 0, 16},
+		{"limit_ca", db.RoleCA, 0, 32},
+		{"limit_ca", db.RoleCA, 3, 3},
+		{"limit_ca", db.RoleCA, 0, 3},       // the password alone is changed
+		{"limit_ca", db.RoleOperator, 0, 4}, // another group, another limit
+	} {
+		if _, err := store.CreateLoginWith(t.Context(), c.name, c.group, password, db.LoginOptions{Connections: c.connections}, db.Act{}); err != nil {
+			t.Fatal(err)
+		}
+		var limit int
+		if err := dbtest.Connect(t, dsn).QueryRow(t.Context(), "select rolconnlimit from pg_roles where rolname = $1", c.name).Scan(&limit); err != nil || limit != c.want {
+			t.Errorf("%s as %s, %d asked for: limit %d, want %d, %v", c.name, c.group, c.connections, limit, c.want, err)
+		}
+	}
+	var err error
+	opened := 0
+	for ; opened < 40 && err == nil; opened++ {
+		var conn *pgx.Conn
+		if conn, err = pgx.Connect(t.Context(), loginDSN(t, dsn, "limit_person", password)); err == nil {
+			defer conn.Close(t.Context())
+		}
+	}
+	var pg *pgconn.PgError
+	if opened != 5 || !errors.As(err, &pg) || pg.Code != "53300" {
+		t.Errorf("connection %d: %v, want the fifth refused", opened, err)
+	}
+	for _, n := range []int{-1, 262144} {
+		if _, err := store.CreateLoginWith(t.Context(), "limit_person", db.RoleOperator, password, db.LoginOptions{Connections: n}, db.Act{}); err == nil {
+			t.Errorf("%d connections were taken", n)
+		}
+	}
+}
+
+// Logins belong to the cluster, and other tests make theirs: the sums are compared.
+func TestConnectionLimitsAddUp(t *testing.T) {
+	dsn := dbtest.New(t, migrations.Master)
+	store := open(t, dsn)
+	if err := store.CreateLogin(t.Context(), "adds_up", db.RoleOperator, "a-good-password", db.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := store.ConnectionLimits(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Max < 10 || before.Reserved < 1 || before.Logins < 1 || before.Sum < 4 {
+		t.Errorf("%+v", before)
+	}
+	dbtest.Exec(t, dsn, "alter role adds_up connection limit 100000")
+	after, err := store.ConnectionLimits(t.Context())
+	if err != nil || after.Sum != before.Sum-4+100000 || after.Logins != before.Logins || after.Fit() {
+		t.Errorf("%+v after %+v, %v", after, before, err)
+	}
+	dbtest.Exec(t, dsn, "alter role adds_up connection limit -1")
+	after, err = store.ConnectionLimits(t.Context())
+	if err != nil || after.Sum != before.Sum-4 || !slices.Contains(after.Unlimited, "adds_up") || after.Fit() {
+		t.Errorf("%+v after %+v, %v", after, before, err)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 )
 
@@ -22,6 +21,11 @@ type Config struct {
 	// PINFile is the file with the user PIN; blanks and newlines at its end are
 	// dropped. Empty: the URI's pin-source. Must be readable by this user only.
 	PINFile string
+	// StateDir is a folder, of this program alone and made if it is not there, in which
+	// a PIN that the token refused is remembered for later processes, by inode, size and
+	// time of change of PINFile. Without it no PIN is offered if it cannot be written.
+	// Empty: a refusal is remembered while the process lives.
+	StateDir string
 	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
 	// environment as SOFTHSM2_CONF before the library is loaded, since SoftHSM
 	// takes its configuration from nowhere else. Empty: the environment stays as it
@@ -50,10 +54,6 @@ type Config struct {
 
 // DefaultSignTimeout is Config.SignTimeout when it is 0.
 const DefaultSignTimeout = 2 * time.Second
-
-const (
-	maxPINLen = 4096 // octets; a longer file is not a PIN file
-)
 
 // settings is a Config with every default filled in and the URI parsed.
 type settings struct {
@@ -134,33 +134,4 @@ func (s settings) environment(inUse bool) error {
 		return fmt.Errorf("setting SOFTHSM2_CONF: %w", err)
 	}
 	return nil
-}
-
-// pin reads the PIN anew: it may have been rotated while we ran.
-func (s settings) pin() (string, error) {
-	info, err := os.Stat(s.PINFile)
-	if err != nil {
-		return "", fmt.Errorf("reading the PIN file: %w", err)
-	}
-	if info.Size() > maxPINLen {
-		return "", fmt.Errorf("reading the PIN file %s: %d octets are too many for a PIN", s.PINFile, info.Size())
-	}
-	raw, err := os.ReadFile(s.PINFile)
-	if err != nil {
-		return "", fmt.Errorf("reading the PIN file: %w", err)
-	}
-	pin := strings.TrimRight(string(raw), " \t\r\n")
-	if pin == "" {
-		return "", fmt.Errorf("reading the PIN file %s: it is empty", s.PINFile) // not offered: an empty PIN counts as a wrong one
-	}
-	return pin, nil
-}
-
-// pinFileOpen says whether others than its owner may read the PIN file.
-func (s settings) pinFileOpen() (mode fs.FileMode, open bool) {
-	info, err := os.Stat(s.PINFile)
-	if err != nil {
-		return 0, false
-	}
-	return info.Mode().Perm(), info.Mode().Perm()&0o077 != 0
 }

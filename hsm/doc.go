@@ -5,8 +5,9 @@
 // that holds the PIN. It does not trust the token to be there, to be quick or
 // to compute rightly: every signature has a deadline, every signature is
 // verified before it leaves, and a lost session, a reloaded token or a token
-// that was away heals without a restart. A wrong PIN is tried once and never
-// again, since real tokens lock.
+// that was away heals without a restart. A wrong PIN is offered once per state of its
+// file, across restarts (pin.go), since real tokens lock; and none to a token that is
+// not the only one that the URI means.
 //
 // It promises: a private key never leaves the token; the PIN is in no error,
 // log or command line; a signer stays valid across rebuilds; a signature is

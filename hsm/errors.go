@@ -106,11 +106,11 @@ func pinRefused(err error) (fix string, refused bool) {
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE:
 		return "put the right PIN into the file; it is not offered again before the file changes", true
 	case pkcs11.CKR_PIN_LOCKED:
-		return "the PIN is locked after too many wrong ones: reset it with the security officer's PIN", true
+		return "the PIN is locked after too many wrong ones: reset it with the security officer's PIN, then touch the file", true
 	case pkcs11.CKR_PIN_EXPIRED:
-		return "the PIN has expired: set a new one at the token", true
+		return "the PIN has expired: set a new one at the token and put it into the file", true
 	case pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
-		return "the token has no user PIN yet: initialise it", true
+		return "the token has no user PIN yet: initialise it, then touch the file", true
 	}
 	return "", false
 }

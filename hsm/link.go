@@ -52,18 +52,19 @@ func nameOf(pub crypto.PublicKey) (keyName, []byte, error) {
 	return sha256.Sum256(der), id[:], nil
 }
 
-// dial loads the library, finds the token and logs in, once.
-func dial(module string, s settings, pin string) (*link, error) {
+// dial loads the library and logs in to the token at that place, once.
+func dial(module string, s settings, at place, pin string) (*link, error) {
 	config := &crypto11.Config{
 		Path:            module,
 		Pin:             pin,
 		MaxSessions:     s.MaxSessions,
 		PoolWaitTimeout: s.SignTimeout, // 0 would wait for ever
 	}
-	if s.uri.Serial != "" {
-		config.TokenSerial = s.uri.Serial
+	if at.only {
+		config.TokenSerial = at.info.SerialNumber
 	} else {
-		config.TokenLabel = s.uri.Token
+		slot := int(at.slot)
+		config.SlotNumber = &slot
 	}
 	ctx, err := crypto11.Configure(config)
 	if err != nil {

@@ -108,37 +108,85 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 // token but the one that is meant. And a token of SoftHSM whose folder cannot be
 // written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
 // signs: C_Login notes in the token's file that the PIN was right. building is held.
-func (m *module) look(uri URI) (slot uint, info pkcs11.TokenInfo, mechanisms []string, err error) {
+func (m *module) look(uri URI, had string) (at place, mechanisms []string, err error) {
 	switch err := m.ctx.Initialize(); {
 	case err == nil:
 		defer func() { _ = m.ctx.Finalize() }()
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)): // by a link of another Token
 	default:
-		return 0, info, nil, fmt.Errorf("initialising the PKCS#11 library: %w", err)
+		return at, nil, fmt.Errorf("initialising the PKCS#11 library: %w", err)
 	}
-	if slot, info, err = m.slot(uri); err != nil {
-		return 0, info, nil, fmt.Errorf("%w%s", err, m.labels())
+	if at, err = m.find(uri, had); err != nil {
+		return at, nil, err
 	}
-	mechanisms, err = m.mechanisms(slot)
-	return slot, info, mechanisms, err
+	mechanisms, err = m.mechanisms(at.slot)
+	return at, mechanisms, err
 }
 
-// slot returns the token's slot while the library is initialised.
-func (m *module) slot(uri URI) (uint, pkcs11.TokenInfo, error) {
+// place is where a token was found.
+type place struct {
+	slot uint
+	info pkcs11.TokenInfo
+	only bool // no other token has its serial number: it is found by that, if slots are renumbered
+}
+
+// find returns where the one token is that the URI means, while the library is
+// initialised. Of two that it may mean none is opened: the PIN of one, offered to the
+// other, is a wrong one there. had is the serial number of the one that this process
+// had open, "" at the start: a twin that came since does not keep it from healing.
+func (m *module) find(uri URI, had string) (place, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
-		return 0, pkcs11.TokenInfo{}, fmt.Errorf("listing slots: %w", err)
+		return place{}, fmt.Errorf("listing slots: %w", err)
 	}
+	var found []place
+	var other error
+	serials := map[string]int{}
 	for _, slot := range slots {
 		info, err := m.ctx.GetTokenInfo(slot)
 		if err != nil {
 			continue // the slot of another token
 		}
-		if (uri.Serial == "" || uri.Serial == info.SerialNumber) && (uri.Token == "" || uri.Token == info.Label) {
-			return slot, info, nil
+		serials[info.SerialNumber]++
+		if uri.Serial != "" && uri.Serial != info.SerialNumber || uri.Token != "" && uri.Token != info.Label {
+			continue
+		}
+		if err := uri.check(info); err != nil {
+			other = err
+			continue
+		}
+		found = append(found, place{slot: slot, info: info})
+	}
+	if mine := func(at place) bool { return had != "" && at.info.SerialNumber == had }; slices.ContainsFunc(found, mine) {
+		found = slices.DeleteFunc(found, func(at place) bool { return !mine(at) })
+	}
+	switch {
+	case len(found) == 0 && other != nil:
+		return place{}, fmt.Errorf("listing slots: %w%s", other, m.labels())
+	case len(found) == 0:
+		return place{}, fmt.Errorf("listing slots: the token is in none%s", m.labels())
+	case len(found) > 1:
+		wishes := make([]string, len(found))
+		for i, at := range found {
+			wishes[i] = "serial=" + escape(at.info.SerialNumber)
+		}
+		return place{}, fmt.Errorf("the PKCS#11 URI means %d tokens, and no PIN was offered to any: add one of %s to it", len(found), strings.Join(wishes, ", "))
+	}
+	found[0].only = found[0].info.SerialNumber != "" && serials[found[0].info.SerialNumber] == 1
+	return found[0], nil
+}
+
+// check compares what the URI says beyond label and serial number with the token.
+func (u URI) check(info pkcs11.TokenInfo) error {
+	for _, c := range []struct{ name, want, got string }{
+		{"manufacturer", u.Manufacturer, info.ManufacturerID},
+		{"model", u.Model, info.Model},
+	} {
+		if c.want != "" && c.want != c.got {
+			return fmt.Errorf("the URI wants %s %q, the token has %q", c.name, c.want, c.got)
 		}
 	}
-	return 0, pkcs11.TokenInfo{}, errors.New("listing slots: the token is in none")
+	return nil
 }
 
 // needed are the mechanisms that we use, in the order of their list.

@@ -148,30 +148,25 @@ func (t *Token) rebuild() (err error) {
 
 // connect makes a link and finds and tests every key that was handed out.
 func (t *Token) connect() (l *link, slot uint, gone map[keyName]bool, err error) {
-	pin, err := t.freshPIN()
+	pin, err := t.readPIN()
 	if err != nil {
 		return nil, 0, nil, err
 	}
 	if err := t.room(); err != nil {
 		return nil, 0, nil, err
 	}
-	if l, err = t.dial(t.module.path, t.settings, pin); err != nil {
-		t.noteRefusal(pin, err)
-		return nil, 0, nil, err
-	}
-	// The login saw the token. What it does not tell of itself any more (see look)
-	// is in the slot where it was.
-	slot, _, err = t.module.slot(t.uri)
+	at, _, err := t.module.look(t.uri, t.info.Serial)
 	if err != nil {
-		t.mu.Lock()
-		slot = t.slot
-		t.mu.Unlock()
+		return nil, 0, nil, fmt.Errorf("opening token %s: %w", t.name(), err)
+	}
+	if l, err = t.login(at, pin); err != nil {
+		return nil, 0, nil, err
 	}
 	if gone, err = t.findAll(l); err != nil {
 		l.close()
 		return nil, 0, nil, err
 	}
-	return l, slot, gone, nil
+	return l, at.slot, gone, nil
 }
 
 // retire closes a lost link. A call that hangs inside it is waited for no
@@ -190,30 +185,6 @@ func (t *Token) retire(l *link) {
 	case <-finished:
 	case <-timer.C:
 	}
-}
-
-// freshPIN reads the PIN file, and refuses to offer a PIN that the token has
-// refused: real tokens lock after a few wrong ones.
-func (t *Token) freshPIN() (string, error) {
-	pin, err := t.pin()
-	if err != nil {
-		return "", err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.refusal != nil && pin == t.refused {
-		return "", t.refusal
-	}
-	return pin, nil
-}
-
-func (t *Token) noteRefusal(pin string, err error) {
-	if !errors.Is(err, ErrPIN) {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.refused, t.refusal = pin, err
 }
 
 // findAll finds every wanted key through a new link, and returns which are not
@@ -259,7 +230,6 @@ func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
 		return ErrClosed
 	}
 	t.current, t.slot, t.reason = l, slot, nil
-	t.refused, t.refusal = "", nil
 	close(t.healed)
 	t.healed = nil
 	t.Metrics.stands(t.label(), !t.gate.stuck())

@@ -135,7 +135,7 @@ func TestTokenGoneAndBackHealsWithoutAnOperator(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "Health saying what is the matter", func() error {
-			if err := token.Health(); err == nil || !strings.Contains(err.Error(), "could not find") {
+			if err := token.Health(); err == nil || !strings.Contains(err.Error(), "the token is in none") {
 				return errors.New(errorText(err))
 			}
 			return nil
@@ -236,9 +236,9 @@ func TestWrongPINIsTriedOnceUntilTheFileChanges(t *testing.T) {
 	key := makeKey(t, token, P256, "a")
 	hurried(token, time.Second)
 	var dials atomic.Int32
-	token.dial = func(module string, s settings, pin string) (*link, error) {
+	token.dial = func(module string, s settings, at place, pin string) (*link, error) {
 		dials.Add(1)
-		return dial(module, s, pin)
+		return dial(module, s, at, pin)
 	}
 	stop := supervise(t, token)
 	defer stop()
@@ -282,7 +282,7 @@ func TestRebuildsBackOff(t *testing.T) {
 	token.times.firstDelay, token.times.maxDelay = 20*time.Millisecond, 80*time.Millisecond
 	var mu sync.Mutex
 	var at []time.Time
-	token.dial = func(string, settings, string) (*link, error) {
+	token.dial = func(string, settings, place, string) (*link, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		at = append(at, time.Now())

@@ -26,7 +26,7 @@ type Token struct {
 	done   chan struct{} // closed by Close
 	broken chan struct{} // capacity 1: wakes Run
 	times  timings
-	dial   func(module string, s settings, pin string) (*link, error) // dial; tests count and break it
+	dial   func(module string, s settings, at place, pin string) (*link, error) // dial; tests count and break it
 
 	mu      sync.Mutex            // guards what follows
 	current *link                 // nil while the breaker is open
@@ -36,7 +36,8 @@ type Token struct {
 	trying  time.Time             // when the attempt to heal that runs now began; zero: none runs
 	healed  chan struct{}         // closed when current is set again; nil while it is set
 	wanted  map[keyName]wantedKey // every key that Signer handed out
-	refused string                // the PIN that the token refused; not offered again
+	taken   string                // mark of the PIN file that the token took last
+	refused string                // mark of the one that it refused; not offered again
 	refusal error                 // what the token said to it
 	closed  bool
 }
@@ -82,7 +83,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	pin, err := s.pin()
+	pin, err := s.readPIN()
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 // openWithin makes the first link, unless ctx ends or the library hangs before:
 // a daemon must be able to say so and to end. What hangs keeps the library until
 // it returns, and is closed then.
-func (t *Token) openWithin(ctx context.Context, pin string) error {
+func (t *Token) openWithin(ctx context.Context, pin offer) error {
 	outcome, givenUp := make(chan error), make(chan struct{})
 	go func() {
 		err := t.open(pin)
@@ -140,17 +141,15 @@ func (t *Token) openWithin(ctx context.Context, pin string) error {
 }
 
 // open makes the first link.
-func (t *Token) open(pin string) error {
+func (t *Token) open(pin offer) error {
 	t.module.building.Lock()
 	defer t.module.building.Unlock()
 	others := t.module.others(t)
 	if err := t.environment(len(others) > 0); err != nil {
 		return err
 	}
-	slot, info, mechanisms, err := t.module.look(t.uri)
-	if err == nil {
-		err = t.check(info)
-	}
+	at, mechanisms, err := t.module.look(t.uri, "")
+	info := at.info
 	for _, other := range others {
 		if err == nil && other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
 			err = errors.New("it is open in this process already, close that one first")
@@ -162,7 +161,7 @@ func (t *Token) open(pin string) error {
 	if err := t.room(); err != nil {
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
-	l, err := t.dial(t.module.path, t.settings, pin)
+	l, err := t.login(at, pin)
 	if err != nil {
 		return err
 	}
@@ -172,7 +171,7 @@ func (t *Token) open(pin string) error {
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		sessions, mostOpen = int(min(uint(sessions), most)), int(most)
 	}
-	t.slot, t.current = slot, l
+	t.slot, t.current = at.slot, l
 	t.info = TokenInfo{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
 		Module: t.module.path, Sessions: sessions - 1, // one holds the login
@@ -183,19 +182,6 @@ func (t *Token) open(pin string) error {
 	}
 	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
 	t.Metrics.stands(t.label(), true)
-	return nil
-}
-
-// check compares what the URI says with what the token says.
-func (t *Token) check(info pkcs11.TokenInfo) error {
-	for _, c := range []struct{ name, want, got string }{
-		{"manufacturer", t.uri.Manufacturer, info.ManufacturerID},
-		{"model", t.uri.Model, info.Model},
-	} {
-		if c.want != "" && c.want != c.got {
-			return fmt.Errorf("the URI wants %s %q, the token has %q", c.name, c.want, c.got)
-		}
-	}
 	return nil
 }
 

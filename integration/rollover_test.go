@@ -172,7 +172,7 @@ func (s *tokenSite) secondToken() {
 	said(s.t, "env", "SOFTHSM2_CONF="+s.site.Token.SoftHSM2Conf, "softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", pin, "--pin", pin)
 	pinFile := put(s.t, filepath.Join(dir, "pin"), pin+"\n")
 	token := fmt.Sprintf("{uri: 'pkcs11:token=%s', module: %q, pin_file: %q, softhsm2_conf: %q}", label, s.site.Token.Module, pinFile, s.site.Token.SoftHSM2Conf)
-	config := put(s.t, filepath.Join(dir, "ocspctl.yaml"), "token: "+token+"\n")
+	config := put(s.t, filepath.Join(dir, "ocspctl.yaml"), fmt.Sprintf("token: %s\nstate_dir: %q\n", token, filepath.Join(dir, "state")))
 	before := s.configure(func(text string) string {
 		return text + "more_tokens: [" + strings.Replace(token, "{", "{sign_timeout: 20s, ", 1) + "]\n"
 	})

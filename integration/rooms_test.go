@@ -61,7 +61,8 @@ var rooms = []room{
 	{"ops/doctor", []string{"db", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "ops/fleet", "signer/wire"}, reasonOps},
-	{"cmd/internal/boot", nil, "it starts and stops any daemon and knows no domain word"},
+	{"cmd/internal/printable", nil, reasonFloor},
+	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
 	{"cmd/internal/manual", nil, "it writes pages and knows no domain word"},
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
@@ -76,12 +77,12 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
 		"the staff's tool wires anything but what starts servers and tokens for tests",
 	},
 	{
 		"cmd/ocspfleet",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "db", "hsm", "integration/fleet", "migrations", "ops/...", "signer/wire", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm", "integration/fleet", "migrations", "ops/...", "signer/wire", "sync/..."},
 		"it is a front to integration/fleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/db"
 )
 
@@ -160,7 +161,7 @@ func (p *program) auditVerify(ctx context.Context, store *db.Store, marks []db.A
 	begun := p.now()
 	var progress func(int64)
 	if p.tty {
-		progress = func(rows int64) { fmt.Fprintf(p.stderr, "\r%d entries ", rows) }
+		progress = func(rows int64) { fmt.Fprintf(p.meter, "\r%d entries ", rows) }
 	}
 	report, err := store.VerifyAudit(ctx, marks, progress)
 	if p.tty && report.Entries >= 100_000 {
@@ -237,7 +238,7 @@ func (p *program) auditExport(ctx context.Context, store *db.Store, c auditChoic
 		return err
 	}
 	if out == "" {
-		return writeEntries(ctx, store, filter, form, p.stdout, new(int64))
+		return writeEntries(ctx, store, filter, form, p.data, new(int64))
 	}
 	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -266,9 +267,13 @@ func writeEntries(ctx context.Context, store *db.Store, filter db.AuditFilter, f
 			return fmt.Errorf("exporting the audit: %w", err)
 		}
 		write = func(v auditEntry) error {
-			return c.Write([]string{
+			cells := []string{
 				strconv.FormatInt(v.N, 10), v.At, v.DBRole, v.OSUser, v.Act, string(v.What), v.Why, strconv.FormatInt(v.Position, 10), v.Hash,
-			})
+			}
+			for i, text := range cells {
+				cells[i] = printable.Cell(text)
+			}
+			return c.Write(cells)
 		}
 		flush = func() error {
 			c.Flush()

@@ -24,7 +24,7 @@ func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *con
 	if err != nil {
 		return err
 	}
-	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
+	keys := newCAKeys(p, cfg)
 	authorities := make([]*fleet.Authority, len(issuers))
 	for i, issuer := range issuers {
 		at, ok := cfg.Issuers[issuer.Name]
@@ -63,7 +63,12 @@ func issuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Is
 // caKeys opens each token once, however many issuers' keys lie in it.
 type caKeys struct {
 	program *program
+	cfg     *config
 	tokens  map[token]*hsm.Token
+}
+
+func newCAKeys(p *program, cfg *config) *caKeys {
+	return &caKeys{program: p, cfg: cfg, tokens: map[token]*hsm.Token{}}
 }
 
 func (k *caKeys) close() error {
@@ -104,7 +109,11 @@ func (k *caKeys) key(ctx context.Context, at caConfig, certificate *x509.Certifi
 	}
 	opened := k.tokens[at.Token]
 	if opened == nil {
-		settings, err := at.Token.settings()
+		stateDir, err := k.cfg.stateDir()
+		if err != nil {
+			return nil, err
+		}
+		settings, err := at.Token.settings(stateDir)
 		if err != nil {
 			return nil, err
 		}

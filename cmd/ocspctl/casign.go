@@ -61,7 +61,7 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 	if err != nil {
 		return err
 	}
-	keys := &caKeys{program: p, tokens: map[token]*hsm.Token{}}
+	keys := newCAKeys(p, cfg)
 	defer func() { _ = keys.close() }() // nothing is lost with it
 	key, err := keys.key(ctx, at, certificate)
 	if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,6 +31,12 @@ type config struct {
 	Issuers map[string]caConfig `yaml:"issuers"`
 	// Token is the site's PKCS#11 token, for the key verbs.
 	Token token `yaml:"token"`
+	// StateDir is a folder of yours, made if it is not there, in which it is remembered
+	// that a token refused the PIN of a PIN file: it is not offered again, by any verb,
+	// until the file was touched. At a site name ocspd's own, if you may write there, so
+	// that both count together. Empty: the unit's StateDirectory= ($STATE_DIRECTORY), else
+	// ocspfleet in $XDG_STATE_HOME, by default ~/.local/state.
+	StateDir string `yaml:"state_dir"`
 	// Feed is for the feed verbs and key pin.
 	Feed feedPart `yaml:"feed"`
 	// DNS is the zone in which the sites' addresses stand. Empty: they are named for
@@ -124,11 +132,28 @@ func (d database) settings() db.Config {
 	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, MaxConns: 2, Application: "ocspctl"}
 }
 
-func (t token) settings() (hsm.Config, error) {
+// stateDir is where refused PINs are remembered.
+func (c *config) stateDir() (string, error) {
+	if dir := cmp.Or(c.StateDir, boot.StateDirectory()); dir != "" {
+		return dir, nil
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(base) { // XDG Base Directory Specification: a relative one is to be ignored
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("looking for a folder to remember a refused PIN in: set state_dir: %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "ocspfleet"), nil
+}
+
+// settings are for opening the token, with a folder to remember a refused PIN in.
+func (t token) settings(stateDir string) (hsm.Config, error) {
 	if t.URI == "" {
 		return hsm.Config{}, errors.New("the configuration has no token: set token.uri")
 	}
-	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, MaxSessions: 2}, nil
+	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, StateDir: stateDir, MaxSessions: 2}, nil
 }
 
 // sudoUser is who became root by sudo; the variable is a hint, not a proof.

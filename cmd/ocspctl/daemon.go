@@ -18,7 +18,7 @@ var daemons = []string{"ocspd", "ocspsyncd"}
 
 // peekDaemon reads of ocspd's configuration what doctor asks for.
 func peekDaemon(file string) (daemonPlace, error) {
-	place := daemonPlace{Admin: "127.0.0.1:9080"} // ocspd's own default
+	place := daemonPlace{Admin: "127.0.0.1:9080", StateDir: "/var/lib/ocspd"} // ocspd's own defaults
 	text, err := os.ReadFile(file)
 	if err == nil {
 		err = yaml.Unmarshal(text, &place)

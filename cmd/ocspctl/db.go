@@ -19,7 +19,7 @@ import (
 func (p *program) dbCommand() *cobra.Command {
 	return noun("db", "set up and look at a database (as its superuser)",
 		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand(),
-		p.dbLimitCommand(), p.dbEpochCommand(), p.dbPurgeCommand())
+		p.dbLimitCommand(), p.dbSlotCommand(), p.dbEpochCommand(), p.dbPurgeCommand())
 }
 
 // roleFlag adds --role, whose default is the configuration's.
@@ -238,9 +238,18 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 	result := struct {
 		outcome
 		dbState
-	}{outcome{action, true, changed}, after}
+		Connections *connections `json:"connections,omitempty"`
+	}{outcome: outcome{action, true, changed}, dbState: after}
+	if makeHead {
+		if result.Connections, err = connectionsOf(ctx, settings); err != nil {
+			return err
+		}
+	}
 	return p.print(result, func(t *table) {
 		after.tell(t)
+		if result.Connections != nil {
+			result.Connections.tell(t)
+		}
 		result.outcome.tell(t)
 	})
 }

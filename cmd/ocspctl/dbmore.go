@@ -130,8 +130,10 @@ var groups = map[string]db.Role{
 
 func (p *program) dbUserCommand() *cobra.Command {
 	var role, kind, passwordFile string
+	var connections int
 	names := slices.Sorted(maps.Keys(groups))
-	add := p.verb("add NAME", "make a login, or set right its role and password", `
+	var add *cobra.Command
+	add = p.verb("add NAME", "make a login, or set right its role and password", `
 		ocspctl db user add alice --role operator --password-file alice.pw
 		ocspctl db user add site_a --role replica --password-file site_a.pw`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -139,23 +141,26 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if !ok {
 				return usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
 			}
-			as := cmp.Or(db.LoginKind(kind), db.KindOf(group))
-			if as != db.KindPerson && as != db.KindService {
+			if kind != "" && db.LoginKind(kind) != db.KindPerson && db.LoginKind(kind) != db.KindService {
 				return usagef("--kind %q: want person or service", kind)
 			}
-			return p.dbUserAdd(ctx, args[0], role, group, as, passwordFile)
+			if add.Flags().Changed("connections") && connections < 1 {
+				return usagef("--connections %d: want 1 or more", connections)
+			}
+			return p.dbUserAdd(ctx, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
 		})
 	add.Long = `A login is a person's or a program's (a service's): requests and approvals are
 persons' alone, and services never use up the persons' share of the hourly limit
 (db limit). A login that was closed with its site is refused.`
 	add.Flags().StringVar(&role, "role", "", "what the login may do: `"+strings.Join(names, "|")+"`")
-	add.Flags().StringVar(&kind, "kind", "", "whose it is: `person|service` (default: a person's for operator, else a service's)")
+	add.Flags().StringVar(&kind, "kind", "", "whose it is: `person|service` (default: what it has, for a new one person for operator, else service)")
 	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
+	add.Flags().IntVar(&connections, "connections", 0, "at most `N` connections at a time (default: what it has, for a new one that of its role)")
 	require(add, "role", "password-file")
 	return noun("user", "logins of the daemons and of people", atOnce(add))
 }
 
-func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, kind db.LoginKind, passwordFile string) error {
+func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)
@@ -177,7 +182,8 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 		return err
 	}
 	defer store.Close()
-	if err := store.CreateLoginOf(ctx, kind, name, group, password, act); err != nil {
+	is, err := store.CreateLoginWith(ctx, name, group, password, options, act)
+	if err != nil {
 		return err
 	}
 	result := struct {
@@ -185,11 +191,14 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 		Name string `json:"name"`
 		Role string `json:"role"`
 		Kind string `json:"kind"` // person or service
-	}{outcome{"db user add", true, true}, name, role, string(kind)}
+
+		Connections int `json:"connections"` // at most, at a time
+	}{outcome{"db user add", true, true}, name, role, string(is.Kind), is.Connections}
 	return p.print(result, func(t *table) {
 		t.row("login", name)
 		t.row("role", string(group))
-		t.row("kind", string(kind))
+		t.row("kind", string(is.Kind))
+		t.row("connections", strconv.Itoa(is.Connections))
 		result.tell(t)
 	})
 }

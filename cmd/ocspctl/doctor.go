@@ -85,21 +85,25 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: place.pins()}
 	}
 	at := []token{cfg.Token}
+	stateDir, err := cfg.stateDir()
+	if err != nil {
+		return err
+	}
 	if site.Daemon != nil && (cfg.Token == token{} || len(place.MoreTokens) > 0) {
-		at = append([]token{place.Token}, place.MoreTokens...)
+		at, stateDir = append([]token{place.Token}, place.MoreTokens...), place.StateDir
 	}
 	if at[0] != (token{}) {
-		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return p.tokens(ctx, at) }
+		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return p.tokens(ctx, at, stateDir) }
 	}
 	return p.printFindings(site.Examine(ctx))
 }
 
 // tokens looks at each token in turn. An error of one does not hide the others.
-func (p *program) tokens(ctx context.Context, at []token) ([]doctor.Token, error) {
+func (p *program) tokens(ctx context.Context, at []token, stateDir string) ([]doctor.Token, error) {
 	var all []doctor.Token
 	var faults []error
 	for _, place := range at {
-		seen, err := p.lookAt(ctx, place)
+		seen, err := p.lookAt(ctx, place, stateDir)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -110,8 +114,8 @@ func (p *program) tokens(ctx context.Context, at []token) ([]doctor.Token, error
 }
 
 // lookAt opens a token, lists its keys and closes it.
-func (p *program) lookAt(ctx context.Context, at token) (doctor.Token, error) {
-	settings, err := at.settings()
+func (p *program) lookAt(ctx context.Context, at token, stateDir string) (doctor.Token, error) {
+	settings, err := at.settings(stateDir)
 	if err != nil {
 		return doctor.Token{}, err
 	}
@@ -164,6 +168,7 @@ type daemonPlace struct {
 	Admin    string   `yaml:"admin"`
 	Database database `yaml:"database"`
 	Token    token    `yaml:"token"`
+	StateDir string   `yaml:"state_dir"`
 
 	MoreTokens []token `yaml:"more_tokens"`
 

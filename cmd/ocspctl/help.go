@@ -13,7 +13,8 @@ import (
 var longs = map[string]string{
 	"db init": `Brings the schema to this program's version and, at the master, makes the one
 head row that every change is counted into. What is there already stays. The
-login must be a superuser. A site needs no head: its ocspsyncd seeds it.`,
+login must be a superuser. A site needs no head: its ocspsyncd seeds it. It says what
+max_connections is to be set to: each login has a limit (db user add).`,
 	"db migrate": `Brings the schema to this program's version. Logical replication copies no
 schema, so migrate every site first and the master last. Daemons never migrate;
 they refuse a schema that they do not know. At the master it stands in the audit.`,
@@ -31,7 +32,11 @@ process only as its SCRAM verifier. At the master it stands in the audit.
 
 operator: staff. ca: the CA's software, which may issue, revoke and import.
 publisher: ocspsyncd at the master. replica: a site at the master. sync:
-ocspsyncd at a site. responder: ocspd at a site, which can only read.`,
+ocspsyncd at a site. responder: ocspd at a site, which can only read.
+
+A login may have so many connections at a time, so that none can keep the others out:
+operator 4, ca 32, replica 8, the daemons 16 each. --connections sets another number,
+which stays when the password is changed.`,
 	"issuer add": `An issuer is one CA key under one name. Its policy travels with it, so that every
 site answers alike. A site serves it once ocspd's configuration pins it, too.`,
 	"issuer set": `Shows what would change, old beside new, and what clients, sites and staff will notice
@@ -63,7 +68,10 @@ way; they answer with responder add.`,
 needed, its keys, and the certificates of each key in the site's copy, if the
 configuration names the site's database. The fingerprint is the SHA-256 of the
 public key, as responder list shows it at the master. A key without a good
-certificate is not used.`,
+certificate is not used.
+
+A PIN that the token refuses is offered once, by whatever verb, until its file is
+changed or touched: exit code 4, which says that trying again does harm.`,
 	"key pin": `Master and sites know each other's TLS keys by the SHA-256 of their public keys, and
 by nothing else. Read the pin to whoever runs the other side by another way than
 the network. The key stays in its file, readable by its owner alone.`,

@@ -359,7 +359,7 @@ func (p *program) progress(what string) func(ingest.Progress) {
 		if p.tty {
 			if g.Elapsed > firstAfter || shown {
 				shown = true
-				fmt.Fprintf(p.stderr, "\r%s: %d of %d %s, %.0f/s, %s left   ", what, g.Done, g.Total, g.Unit, g.Rate(), g.Left().Round(time.Second))
+				fmt.Fprintf(p.meter, "\r%s: %d of %d %s, %.0f/s, %s left   ", what, g.Done, g.Total, g.Unit, g.Rate(), g.Left().Round(time.Second))
 			}
 			if finished && shown {
 				fmt.Fprintln(p.stderr)

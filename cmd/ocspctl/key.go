@@ -26,7 +26,11 @@ func (p *program) atToken(ctx context.Context, do func(*hsm.Token) error) error 
 	if err != nil {
 		return err
 	}
-	settings, err := cfg.Token.settings()
+	stateDir, err := cfg.stateDir()
+	if err != nil {
+		return err
+	}
+	settings, err := cfg.Token.settings(stateDir)
 	if err != nil {
 		return err
 	}
@@ -135,7 +139,7 @@ func (p *program) keyCSR(token *hsm.Token, site, label, out string) error {
 	}{site, viewKey(key), textOrNil(out), string(csr)}
 	return p.print(result, func(t *table) {
 		if out == "" {
-			t.line(strings.TrimSuffix(result.Request, "\n"))
+			t.block(strings.TrimSuffix(result.Request, "\n"))
 			return
 		}
 		t.row("site", site)

@@ -4,7 +4,8 @@
 // and stands in the audit with the name of who did it.
 //
 // Verbs that change what is answered show their plan and do it with --apply.
-// Exit codes: 0 done, 1 error, 2 usage, 3 checked and found wrong.
+// Exit codes: 0 done, 1 error, 2 usage, 3 checked and found wrong, 4 the token refused
+// the PIN, which is not offered again.
 package main
 
 import (
@@ -19,6 +20,8 @@ import (
 	"golang.org/x/term"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/printable"
+	"ocspfleet/hsm"
 )
 
 // exitWrong: the work was done, and what it looked at is not as it must be.
@@ -30,10 +33,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	p := &program{
-		stdout: os.Stdout,
-		stderr: os.Stderr,
+		stdout: printable.Writer(os.Stdout),
+		stderr: printable.Writer(os.Stderr),
+		data:   os.Stdout,
+		meter:  os.Stderr,
 		tty:    term.IsTerminal(int(os.Stderr.Fd())),
 		now:    time.Now,
+	}
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		p.data = p.stdout
 	}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
@@ -51,6 +59,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	case errors.As(err, &wrong):
 		fmt.Fprintf(p.stderr, "ocspctl: %v\n", err)
 		return exitWrong
+	case errors.Is(err, hsm.ErrPIN):
+		fmt.Fprintf(p.stderr, "ocspctl: %v\n", err)
+		return boot.ExitNoRestart
 	case errors.As(err, &usage) || !p.started: // cobra found it in the command line
 		fmt.Fprintf(p.stderr, "ocspctl: %v (--help shows how)\n", err)
 		return boot.ExitUsage

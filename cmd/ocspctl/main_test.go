@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 				}
 				env.Setenv("AUDITED", self.Username)
 			}
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each run of ocspctl under -race ends with a second of sleep
 			return nil
 		},

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/db"
 )
 
@@ -14,24 +16,19 @@ import (
 type table struct{ w *tabwriter.Writer }
 
 // row writes one line of cells. A tab or line end inside a cell would break the
-// table, so it is shown as a blank.
+// table, so they are escaped as all else is that is not for eyes.
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {
-		if cell == "" {
-			cell = "-"
-		}
-		cells[i] = strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f {
-				return ' '
-			}
-			return r
-		}, cell)
+		cells[i] = printable.Text(cmp.Or(cell, "-"))
 	}
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }
 
-// line writes free text, which ends the columns above it.
-func (t *table) line(text string) { fmt.Fprintln(t.w, text) }
+// line writes a line of free text, which ends the columns above it.
+func (t *table) line(text string) { fmt.Fprintln(t.w, printable.Text(text)) }
+
+// block writes lines of our own making, such as PEM.
+func (t *table) block(text string) { fmt.Fprintln(t.w, text) }
 
 // print writes v as JSON, or what asTable makes of it.
 func (p *program) print(v any, asTable func(*table)) error {

@@ -18,9 +18,11 @@ import (
 
 // program is one run of ocspctl.
 type program struct {
-	stdout io.Writer
+	stdout io.Writer // through printable.Writer, as stderr: for eyes, or JSON
 	stderr io.Writer
-	tty    bool // stderr is a terminal
+	data   io.Writer // standard output as it is, for exports; printable on a terminal
+	meter  io.Writer // standard error as it is, for progress of our own words; a terminal
+	tty    bool      // stderr is a terminal
 	now    func() time.Time
 
 	configPath string

@@ -63,7 +63,7 @@ func (p *program) dbSlots(ctx context.Context, store *db.Store) error {
 			case v.Allowed:
 				whose = "allowed"
 			}
-			t.row(v.Name, whose, yesNo(v.Active))
+			t.row(v.Name, whose, yes(v.Active))
 		}
 	})
 }
@@ -90,7 +90,7 @@ func (p *program) dbSlotAllow(ctx context.Context, store *db.Store, c change, na
 	}{outcome{"db slot", c.apply, changed}, name, allow}
 	return p.print(result, func(t *table) {
 		t.row("slot", name)
-		t.row("allowed", yesNo(allow))
+		t.row("allowed", yes(allow))
 		result.tell(t)
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/signer"
@@ -40,6 +42,13 @@ type Config struct {
 	// issuers, after which nothing of that is left. Default 1h, as http_max_age. 0s:
 	// never, somebody looks at /readyz. At least the longest sign_timeout.
 	ExitWhenStuck time.Duration `yaml:"exit_when_stuck"`
+	// StateDir is a folder of ocspd's own, made if it is not there. When a token refuses
+	// the PIN, ocspd remembers in it the inode, size and modification time of the PIN file,
+	// nothing of the PIN, and does not offer it again, after a restart either, until the
+	// file was touched: real tokens lock after a few wrong PINs. Where it cannot be
+	// written no PIN is offered at the start. Default: the unit's StateDirectory=
+	// ($STATE_DIRECTORY), else /var/lib/ocspd.
+	StateDir string `yaml:"state_dir"`
 	// Issuers are the CA keys this site answers for, and no others, whatever
 	// its database says. At least one.
 	Issuers []Issuer `yaml:"issuers"`
@@ -119,7 +128,7 @@ type Issuer struct {
 }
 
 func defaults() Config {
-	return Config{Admin: "127.0.0.1:9080", ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
+	return Config{Admin: "127.0.0.1:9080", StateDir: cmp.Or(boot.StateDirectory(), "/var/lib/ocspd"), ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
 }
 
 // Check judges what strict reading cannot.
@@ -189,7 +198,7 @@ func (c *Config) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
 	for _, token := range c.tokens() {
 		all = append(all, hsm.Config{
 			URI: token.URI, Module: token.Module, PINFile: token.PINFile, SoftHSM2Conf: token.SoftHSM2Conf,
-			MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout, Logger: log, Metrics: metrics,
+			StateDir: c.StateDir, MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout, Logger: log, Metrics: metrics,
 		})
 	}
 	return all

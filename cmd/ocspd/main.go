@@ -21,6 +21,8 @@ var program = boot.Program{
 	Summary: "Answers OCSP requests from this site's copy of certificate status, signed with this site's own key.",
 	Example: "ocspd --config /etc/ocspfleet/ocspd.yaml\nocspd --config ./ocspd.yaml --check-config",
 	Config:  "/etc/ocspfleet/ocspd.yaml",
+
+	NoRestart: hsm.ErrPIN, // each start would offer it, until the token locks
 }
 
 func main() {

@@ -5,13 +5,18 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
+	"ocspfleet/hsm"
+	"ocspfleet/hsm/shim"
 	"ocspfleet/hsm/softhsm"
 	"ocspfleet/migrations"
 )
@@ -45,13 +50,14 @@ func TestScripts(t *testing.T) {
 			}
 			for variable, value := range map[string]string{
 				"SITE": as(dsn, login), "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
-				"GORACE": "atexit_sleep_ms=0",
+				"STATE_DIRECTORY": filepath.Join(env.WorkDir, "state"),
+				"GORACE":          "atexit_sleep_ms=0",
 			} {
 				env.Setenv(variable, value)
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "shim": putShim, "noted": noted},
 	})
 }
 
@@ -70,5 +76,48 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		text := os.Expand(ts.ReadFile(name), ts.Getenv)
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}
+
+// shims are those of the scripts, by their folders.
+var shims sync.Map
+
+// shim: has $SHIMMED be the token's URI by a library that counts the logins.
+func putShim(ts *testscript.TestScript, _ bool, _ []string) {
+	uri, err := hsm.ParseURI(ts.Getenv("TOKEN"))
+	ts.Check(err)
+	s, err := shim.Build(ts.MkAbs("."), uri.ModulePath)
+	ts.Check(err)
+	shims.Store(ts.MkAbs("."), s)
+	uri.ModulePath = s.Module
+	ts.Setenv("SHIMMED", uri.String())
+}
+
+// noted N WHAT: the library must have noted so many.
+func noted(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	s, ok := shims.Load(ts.MkAbs("."))
+	if !ok {
+		ts.Fatalf("there is no shim")
+	}
+	if n, err := s.(*shim.Shim).Noted(args[1]); err != nil || n != want {
+		ts.Fatalf("%d times %q, want %d; %v", n, args[1], want, err)
+	}
+}
+
+// The unit must know the code that ocspd ends with, or systemd offers the PIN on and on.
+func TestUnitDoesNotRestartAfterAWrongPIN(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/ocspd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{fmt.Sprintf("RestartPreventExitStatus=%d", boot.ExitNoRestart), "StateDirectory=ocspd", "Restart=on-failure"} {
+		if !strings.Contains(string(unit), "\n"+line+"\n") {
+			t.Errorf("ocspd.service has no line %s", line)
+		}
+	}
+	if program.NoRestart != hsm.ErrPIN {
+		t.Errorf("ocspd ends with %d for %v", boot.ExitNoRestart, program.NoRestart)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/cmd/internal/manual"
+	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/integration/fleet"
 )
 
@@ -62,6 +63,8 @@ func run(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 	}
 	root.SetArgs(args)
+	root.SetOut(printable.Writer(os.Stdout))
+	root.SetErr(printable.Writer(os.Stderr))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(upCommand(), downCommand(), statusCommand(), logsCommand(), demoCommand(), manCommand())
 	err := root.ExecuteContext(ctx)
@@ -73,7 +76,7 @@ func run(ctx context.Context, args []string) int {
 	case errors.Is(err, errWrong):
 		return exitWrong
 	}
-	fmt.Fprintf(os.Stderr, "ocspfleet: %v\n", err)
+	fmt.Fprintf(root.ErrOrStderr(), "ocspfleet: %v\n", err)
 	if errors.As(err, &wish) || errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
 		return exitUsage
 	}

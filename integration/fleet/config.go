@@ -60,6 +60,8 @@ database: {dsn: {{quote .DSN}}, password_file: {{quote .PasswordFile}}}
 
 {{- define "token" -}}
 token: {uri: {{quote .URI}}, module: {{quote .Module}}, pin_file: {{quote .PINFile}}, softhsm2_conf: {{quote .Conf}}}
+# Where a PIN that the token refused is remembered; in production /var/lib/ocspd.
+state_dir: {{quote .StateDir}}
 {{- end -}}
 
 {{- define "peer" -}}
@@ -186,7 +188,7 @@ log_level: info
 
 type (
 	loginView  struct{ DSN, PasswordFile string }
-	tokenView  struct{ URI, Module, PINFile, Conf string }
+	tokenView  struct{ URI, Module, PINFile, Conf, StateDir string }
 	issuerView struct{ Name, Certificate, Key string }
 )
 
@@ -204,7 +206,7 @@ type view struct {
 func (l login) view() loginView { return loginView{l.dsn(), l.passwordFile} }
 
 func viewToken(t *softhsm.SoftToken) tokenView {
-	return tokenView{"pkcs11:token=" + t.Label, t.Module, t.PINFile, t.Conf}
+	return tokenView{"pkcs11:token=" + t.Label, t.Module, t.PINFile, t.Conf, filepath.Join(t.Dir, "state")}
 }
 
 func (a *authority) view() []issuerView {

@@ -42,8 +42,9 @@ begin
   end if;
 end $$;
 
--- A login is made, or given a new password: by a superuser, for a person or a service.
-create function ocsp_internal.login_set(p_login text, p_kind text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- A login is made, or given a new password, by a superuser: for a person or a service;
+-- null: as it is. Returns what it is then.
+create function ocsp_internal.login_set(p_login text, p_kind text) returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
 begin
@@ -56,9 +57,8 @@ begin
     insert into ocsp_internal.person values (p_login) on conflict do nothing;
   elsif p_kind = 'service' then
     delete from ocsp_internal.person where login = p_login;
-  else
-    raise exception 'a login is a person''s or a service''s, not a %''s', p_kind using errcode = 'check_violation';
   end if;
+  return case when exists (select from ocsp_internal.person where login = p_login) then 'person' else 'service' end;
 end $$;
 
 -- Serials that the CA made in advance: certificates are planned with nothing else, so

@@ -49,6 +49,7 @@ func (m Master) Examine(ctx context.Context) []Finding {
 		settings(f, state)
 		slots(f, state)
 	}
+	f.connections(ctx, m.Store)
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)

@@ -64,6 +64,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 	keys, known := s.token(ctx, f)
 	var issuers []db.Issuer
 	if f.database(ctx, s.Store, "site") {
+		f.connections(ctx, s.Store)
 		if s.Feed == nil || s.Feed.Mirror {
 			s.subscription(ctx, f)
 		}

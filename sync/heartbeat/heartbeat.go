@@ -149,6 +149,9 @@ func (h *Heartbeat) beat(ctx context.Context) {
 		return
 	}
 	h.last = began
+	if err := h.cfg.Store.SawSlots(call); err != nil && ctx.Err() == nil {
+		h.cfg.Log.WarnContext(ctx, "the sites' slots are not noted", slog.String("error", err.Error()))
+	}
 	if m := h.cfg.Metrics; m != nil {
 		m.beats.Inc()
 		m.asOf.Set(float64(asOf.UnixMilli()) / 1000)

@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ocspfleet/cmd/internal/printable"
 )
 
 // Admin answers the staff's and the monitors' questions about one process.
@@ -80,7 +82,7 @@ func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(readiness{Ready: len(reasons) == 0, Reasons: reasons}) // the asker went away
+	_ = json.NewEncoder(printable.Writer(w)).Encode(readiness{Ready: len(reasons) == 0, Reasons: reasons}) // the asker went away
 }
 
 func (a *Admin) showLevel(w http.ResponseWriter, _ *http.Request) {

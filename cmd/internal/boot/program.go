@@ -11,10 +11,13 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/term"
+
+	"ocspfleet/cmd/internal/printable"
 )
 
 // Exit codes, the same for every program.
@@ -22,6 +25,9 @@ const (
 	ExitDone  = 0
 	ExitError = 1
 	ExitUsage = 2
+	// ExitNoRestart: starting again does harm, a person must act first (systemd:
+	// RestartPreventExitStatus=4). 3 is ocspctl's "checked and found wrong".
+	ExitNoRestart = 4
 )
 
 // Program is what --help says about a daemon.
@@ -30,6 +36,8 @@ type Program struct {
 	Summary string // one sentence
 	Example string // one or more full command lines
 	Config  string // default of --config
+	// NoRestart is the error that ends it with ExitNoRestart; may be nil.
+	NoRestart error
 }
 
 // Env is what a daemon gets to run with.
@@ -49,6 +57,8 @@ const checkPatience = 30 * time.Second
 // signal then ends the process at once. Requests must not live by that context:
 // they are to be finished, not cut, when it ends.
 func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(context.Context, Env) error) int {
+	tty := term.IsTerminal(int(stderr.Fd()))
+	out, said := printable.Writer(stdout), printable.Writer(stderr)
 	var env Env
 	var version bool
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
@@ -59,17 +69,17 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		help(p, flags, stdout)
+		help(p, flags, out)
 		return ExitDone
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", p.Name, err, p.Name)
+		fmt.Fprintf(said, "%s: %v (see %s --help)\n", p.Name, err, p.Name)
 		return ExitUsage
 	}
 	if version {
-		fmt.Fprintf(stdout, "%s %s\n", p.Name, Version())
+		fmt.Fprintf(out, "%s %s\n", p.Name, Version())
 		return ExitDone
 	}
 
@@ -84,15 +94,25 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 		defer cancel()
 	}
 	env.Level = new(slog.LevelVar)
-	env.Log = NewLogger(stderr, term.IsTerminal(int(stderr.Fd())), env.Level)
+	env.Log = NewLogger(stderr, tty, env.Level)
 	if err := run(ctx, env); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		fmt.Fprintf(said, "%s: %v\n", p.Name, err)
+		if p.NoRestart != nil && errors.Is(err, p.NoRestart) {
+			return ExitNoRestart
+		}
 		return ExitError
 	}
 	if env.CheckOnly {
-		fmt.Fprintf(stdout, "%s: %s is in order\n", p.Name, env.Config)
+		fmt.Fprintf(out, "%s: %s is in order\n", p.Name, env.Config)
 	}
 	return ExitDone
+}
+
+// StateDirectory is what the unit's StateDirectory= made for this program
+// (systemd.exec(5)), "" without.
+func StateDirectory() string {
+	first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	return first
 }
 
 func help(p Program, flags *flag.FlagSet, out io.Writer) {
@@ -111,7 +131,8 @@ func help(p Program, flags *flag.FlagSet, out io.Writer) {
 	fmt.Fprintf(out, "\nExample:\n  %s\n", p.Example)
 }
 
-// NewLogger logs to w with times in UTC: text for eyes, else JSON.
+// NewLogger logs to w with times in UTC: text for eyes, else JSON. Neither holds what
+// a terminal obeys, whoever's words are logged.
 func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
@@ -119,6 +140,7 @@ func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 		}
 		return a
 	}}
+	w = printable.Writer(w) // JSON leaves C1 and bidirectional controls as they are
 	if text {
 		return slog.New(slog.NewTextHandler(w, options))
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,10 @@ import (
 
 var program = boot.Program{
 	Name: "shopd", Summary: "Keeps a shop.", Example: "shopd --config /etc/shop.yaml", Config: "/etc/shop/shopd.yaml",
+	NoRestart: errRobbed,
 }
+
+var errRobbed = errors.New("the till is empty")
 
 // runMain returns exit code, standard output and standard error.
 func runMain(t *testing.T, run func(context.Context, boot.Env) error, args ...string) (int, string, string) {
@@ -37,7 +41,10 @@ func runMain(t *testing.T, run func(context.Context, boot.Env) error, args ...st
 
 func TestMainFlags(t *testing.T) {
 	fine := func(_ context.Context, env boot.Env) error {
-		if env.Config == "bad.yaml" {
+		switch env.Config {
+		case "robbed.yaml":
+			return fmt.Errorf("opening: %w", errRobbed)
+		case "bad.yaml":
 			return errors.New("bad.yaml:1: nonsense")
 		}
 		return nil
@@ -50,6 +57,7 @@ func TestMainFlags(t *testing.T) {
 		{nil, 0, "", ""},
 		{[]string{"--check-config"}, 0, "shopd: /etc/shop/shopd.yaml is in order\n", ""},
 		{[]string{"--config", "bad.yaml", "--check-config"}, 1, "", "shopd: bad.yaml:1: nonsense\n"},
+		{[]string{"--config", "robbed.yaml"}, boot.ExitNoRestart, "", "shopd: opening: the till is empty\n"},
 		{[]string{"--version"}, 0, "shopd (devel)", ""},
 		{[]string{"--help"}, 0, "Example:\n  shopd --config /etc/shop.yaml\n", ""},
 		{[]string{"-h"}, 0, "--config FILE", ""},
