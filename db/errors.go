@@ -131,6 +131,19 @@ var sentences = map[string]sentence{
 	"approval_remaining_check": {"an allowance cannot be less than nothing", noBug},
 	"approval_why_check":       {"a request for approval says why", "Add --why TEXT."},
 
+	"audit_act_long":     {"the name of an act has 100 octets at most", ""},
+	"audit_crl_number":   {"the number of a CRL has 1 to 49 decimal digits (RFC 5280 section 5.2.3)", ""},
+	"audit_os_user_long": {"the name of the operating system's user has 1,024 octets at most", ""},
+	"audit_what_form":    {"what an audit entry says is a JSON object", ""},
+	"audit_what_long":    {"what an audit entry says has 16,384 octets at most", "Name fewer certificates at once, or a shorter source."},
+	"audit_why_long":     {"a reason has 1,024 octets at most", "Say it shorter in --why."},
+
+	"change_note_too_many": {"one transaction changes 300,000 rows at most", "Make several of it: others wait while one commits."},
+
+	"certificate_ends_too_late":         {"a certificate ends before the year 10000", ""},
+	"issuer_crl_url_long":               {"the URL of a CRL has 1,024 octets at most", "Give a shorter --crl-url."},
+	"responder_url_long":                {"the URL of a site has 1,024 octets at most", "Give a shorter --url."},
+	"responder_addresses_long":          {"a site has so many addresses that they take over 1,024 octets", "Give fewer."},
 	"certificate_check":                 {"a certificate that is not revoked has no reason", "Give the time of the revocation, too."},
 	"certificate_issuer_id_fkey":        {"there is no issuer of that number", "ocspctl issuer list shows the issuers."},
 	"certificate_not_after_check":       {"the end of a certificate " + wantTime, ""},

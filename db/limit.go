@@ -2,8 +2,12 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Limit is the hourly limit of revocations, as it stands for this login.
@@ -29,6 +33,32 @@ func (s *Store) Limit(ctx context.Context) (Limit, error) {
 		return Limit{}, fmt.Errorf("reading the limit: %w", plain(err))
 	}
 	return l, nil
+}
+
+// OverLimit says that more revocations were asked for than the hourly limit lets pass.
+type OverLimit struct {
+	Missing int64 // how many need an approval first
+	*Refusal
+}
+
+// TryLimit has the limit judge n revocations of certificates that are good, of which
+// none is made. Where they are too many the error is an *OverLimit.
+func (s *Store) TryLimit(ctx context.Context, n int64) error {
+	err := s.Try(ctx, false, func(s *Store) error {
+		_, err := s.pool.Exec(ctx, "select limit_try($1)", n)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	var refusal *Refusal
+	var pg *pgconn.PgError
+	if errors.As(err, &refusal) && errors.As(err, &pg) && pg.Code == "54000" {
+		if missing, bad := strconv.ParseInt(pg.Detail, 10, 64); bad == nil {
+			return &OverLimit{missing, refusal}
+		}
+	}
+	return fmt.Errorf("asking the limit: %w", err)
 }
 
 // SetLimit sets the limit of one login and returns the one before. The store's login

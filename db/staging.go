@@ -80,7 +80,7 @@ type RowFault string
 // The faults of rows: what the tables would refuse, and what contradicts another row.
 const (
 	FaultSerial    RowFault = "serial"     // no certificate can have it (Serial.Check)
-	FaultNotAfter  RowFault = "not_after"  // it lies before 1971
+	FaultNotAfter  RowFault = "not_after"  // it lies before 1971, or after 9999
 	FaultRevokedAt RowFault = "revoked_at" // it lies before 1971
 	FaultFuture    RowFault = "future"     // it is revoked later than now and MaxClockSkew
 	FaultHold      RowFault = "hold"       // it is on hold, and the issuer knows none

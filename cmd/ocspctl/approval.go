@@ -16,8 +16,8 @@ type approvalView struct {
 	Wrong        *string     `json:"wrong"`     // of a correction: revoked, issued or not_after
 	NotAfter     *string     `json:"not_after"` // of not_after: the right end
 	Certificates []takenView `json:"certificates"`
-	CRLURL       *string     `json:"crl_url"` // of issuer crl_url: the new one
-	Before       *string     `json:"before"`  // and the one that it replaces
+	CRLURL       *string     `json:"crl_url"`      // of issuer crl_url: the new one
+	Before       *string     `json:"before"`       // and the one that it replaces
 	EndedBefore  *string     `json:"ended_before"` // of db purge
 	Count        int64       `json:"count"`
 	Login        *string     `json:"login"` // of bulk: who may revoke

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db"
-	"ocspfleet/hsm"
 	"ocspfleet/ops/fleet"
 )
 
@@ -39,17 +38,17 @@ func (p *program) caSignCommand() *cobra.Command {
 }
 
 // caNamed is the CA of this name in the configuration, and its certificate.
-func (p *program) caNamed(name string) (caConfig, *x509.Certificate, error) {
+func (p *program) caNamed(name string) (*config, caConfig, *x509.Certificate, error) {
 	cfg, err := p.config()
 	if err != nil {
-		return caConfig{}, nil, err
+		return nil, caConfig{}, nil, err
 	}
 	at, ok := cfg.Issuers[name]
 	if !ok || at.Certificate == "" {
-		return at, nil, fmt.Errorf("the configuration names no CA of issuer %q: set issuers.%s.certificate, and key or token", name, name)
+		return nil, at, nil, fmt.Errorf("the configuration names no CA of issuer %q: set issuers.%s.certificate, and key or token", name, name)
 	}
 	certificate, err := readCertificate(at.Certificate)
-	return at, certificate, err
+	return cfg, at, certificate, err
 }
 
 func (p *program) caSign(ctx context.Context, path string, c caSign) error {
@@ -57,7 +56,7 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 	if err != nil {
 		return err
 	}
-	at, certificate, err := p.caNamed(b.Issuer)
+	cfg, at, certificate, err := p.caNamed(b.Issuer)
 	if err != nil {
 		return err
 	}
@@ -131,7 +130,7 @@ func (p *program) caSerials(issuer, out string, count int, apply bool) error {
 	if count < 1 || count > fleet.MaxSerials {
 		return usagef("--count %d: want 1 to %d", count, fleet.MaxSerials)
 	}
-	at, certificate, err := p.caNamed(issuer)
+	_, at, certificate, err := p.caNamed(issuer)
 	if err != nil {
 		return err
 	}

@@ -36,14 +36,6 @@ func (n *named) find(ctx context.Context, store *db.Store) (db.Issuer, db.Serial
 	return issuer, serial, err
 }
 
-// registrable says why a serial cannot be in the table.
-func registrable(serial db.Serial) error {
-	if len(serial) > db.MaxSerialLen || serial[0] >= 0x80 {
-		return fmt.Errorf("serial %s: want one that is not negative and has at most %d octets (RFC 5280 section 4.1.2.2)", serial, db.MaxSerialLen)
-	}
-	return nil
-}
-
 func (p *program) certIssueCommand() *cobra.Command {
 	var c change
 	var n named
@@ -94,28 +86,21 @@ func (p *program) certIssue(ctx context.Context, store *db.Store, c change, n na
 	} else if until, err = parseTime(notAfter); err == nil {
 		issuer, serial, err = n.find(ctx, store)
 	}
-	if err == nil {
-		err = registrable(serial)
-	}
 	if err != nil {
 		return err
 	}
-	there, err := store.Certificate(ctx, issuer.ID, serial)
-	switch {
-	case errors.Is(err, db.ErrNotIssued):
-		there = db.Status{NotAfter: until, Reason: db.ReasonNone}
-		if c.apply {
-			if _, err := store.Issue(ctx, issuer.ID, serial, until, act); err != nil {
-				return err
-			}
+	status, changed := db.Status{NotAfter: until, Reason: db.ReasonNone}, false
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		if changed, err = store.Issue(ctx, issuer.ID, serial, until, act); err != nil || changed {
+			return err
 		}
-		return p.printChange("cert issue", c.apply, true, showStatus(issuer.Name, serial, there))
-	case err != nil:
+		status, err = store.Certificate(ctx, issuer.ID, serial)
 		return err
-	case !there.NotAfter.Equal(until):
-		return fmt.Errorf("serial %s of issuer %q is registered already, with another end of validity (%s)", serial, issuer.Name, stamp(there.NotAfter))
+	})
+	if err != nil {
+		return err
 	}
-	return p.printChange("cert issue", c.apply, false, showStatus(issuer.Name, serial, there))
+	return p.printChange("cert issue", c.apply, changed, showStatus(issuer.Name, serial, status))
 }
 
 // fromCertificate takes serial and end from a certificate of the issuer.
@@ -153,10 +138,11 @@ func (p *program) certRevokeCommand() *cobra.Command {
 			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certRevoke(ctx, store, c, n, w, reason, at) })
 		})
-	cmd.Long = `A hold may become permanent; nothing else changes a revocation. With --wait it
-returns when every active site answers revoked to a real request, says how long
-that took and until when caches may still hold a good; after --timeout it ends
-with exit code 3 and names the silent site. The revocation stays in any case.
+	cmd.Long = `A hold may become permanent, and keyCompromise replaces another reason; nothing
+else changes a revocation: who asks for another time or reason is told so. With
+--wait it returns when every active site answers revoked to a real request, says
+how long that took and until when caches may still hold a good; after --timeout it
+ends with exit code 3 and names the silent site. The revocation stays in any case.
 
 Over 100 revocations an hour, by all logins together, need a second person (the
 number is the fleet's: ocspctl db limit; see ocspctl approval request bulk).`
@@ -169,9 +155,6 @@ number is the fleet's: ocspctl db limit; see ocspctl approval request bulk).`
 	return cmd
 }
 
-// clockSkew is how far in the future a revocation may lie (a CHECK of the table).
-const clockSkew = 5 * time.Minute
-
 func (p *program) certRevoke(ctx context.Context, store *db.Store, c change, n named, w waiting, reasonName, at string) error {
 	reason, err := db.ParseReason(reasonName)
 	if err != nil {
@@ -182,9 +165,6 @@ func (p *program) certRevoke(ctx context.Context, store *db.Store, c change, n n
 		if when, err = parseTime(at); err != nil {
 			return err
 		}
-		if when.After(p.now().Add(clockSkew)) {
-			return usagef("--at %s lies in the future", at)
-		}
 	}
 	act, err := c.act()
 	if err != nil {
@@ -194,35 +174,42 @@ func (p *program) certRevoke(ctx context.Context, store *db.Store, c change, n n
 	if err != nil {
 		return err
 	}
-	status, err := store.Certificate(ctx, issuer.ID, serial)
-	if err != nil {
-		return fmt.Errorf("revoking serial %s of issuer %q: %w", serial, issuer.Name, err)
-	}
-	if reason == db.ReasonCertificateHold && issuer.Policy.Profile == db.ProfileBR {
-		return fmt.Errorf("revoking serial %s: issuer %q has profile br, which forbids certificateHold (BR section 4.9.13)", serial, issuer.Name)
-	}
-	// What the master's function will do: holds become permanent, all else stays.
-	changed := !status.Revoked() || !status.Permanent() && reason != db.ReasonCertificateHold
-	if c.apply {
-		notAfter := status.NotAfter
-		if status, changed, err = store.Revoke(ctx, issuer.ID, serial, reason, when, act); err != nil {
+	var status db.Status
+	var changed bool
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		if _, changed, err = store.Revoke(ctx, issuer.ID, serial, reason, when, act); err != nil {
 			return err
 		}
-		status.NotAfter = notAfter
-	} else if changed {
-		if when.IsZero() {
-			when = p.now()
-			if status.Revoked() {
-				when = status.RevokedAt
-			}
+		if status, err = store.Certificate(ctx, issuer.ID, serial); err != nil {
+			return err
 		}
-		status.RevokedAt, status.Reason = when, reason
+		return asAsked(status, reason, when)
+	})
+	if err != nil {
+		return fmt.Errorf("revoking serial %s of issuer %q: %w", serial, issuer.Name, err)
 	}
 	shown := showStatus(issuer.Name, serial, status)
 	if w.wait && c.apply {
 		return p.revokeAndWait(ctx, store, issuer, serial, certificateChange{outcome{"cert revoke", true, changed}, shown}, w)
 	}
 	return p.printChange("cert revoke", c.apply, changed, shown)
+}
+
+// asAsked says why a revocation is not the one that was asked for: it was made before,
+// and nothing takes it back. No reason and no time ask for none.
+func asAsked(status db.Status, reason db.Reason, at time.Time) error {
+	is := "no reason"
+	if status.Reason != db.ReasonNone {
+		is = status.Reason.String()
+	}
+	switch {
+	case reason != db.ReasonNone && reason != status.Reason:
+		return fmt.Errorf("it is revoked since %s, for %s: that stays (only keyCompromise replaces another reason; a revocation that was wrong: ocspctl cert correct)",
+			stamp(status.RevokedAt), is)
+	case !at.IsZero() && !at.Truncate(time.Second).Equal(status.RevokedAt):
+		return fmt.Errorf("it is revoked since %s, for %s: the time stays (a revocation that was wrong: ocspctl cert correct)", stamp(status.RevokedAt), is)
+	}
+	return nil
 }
 
 func (p *program) certShowCommand() *cobra.Command {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -37,23 +36,16 @@ func (p *program) certHold(ctx context.Context, store *db.Store, c change, n nam
 	if err != nil {
 		return err
 	}
-	status, err := store.Certificate(ctx, issuer.ID, serial)
-	switch {
-	case err != nil:
-		return fmt.Errorf("holding serial %s of issuer %q: %w", serial, issuer.Name, err)
-	case issuer.Policy.Profile == db.ProfileBR:
-		return fmt.Errorf("holding serial %s: issuer %q has profile br, which forbids certificateHold (BR section 4.9.13)", serial, issuer.Name)
-	case status.Permanent():
-		return fmt.Errorf("holding serial %s: it is revoked for ever since %s", serial, stamp(status.RevokedAt))
-	}
-	changed := !status.Revoked()
-	if changed {
-		status.RevokedAt, status.Reason = p.now(), db.ReasonCertificateHold
-	}
-	if c.apply {
-		if status.RevokedAt, changed, err = store.Hold(ctx, issuer.ID, serial, act); err != nil {
-			return err
+	var status db.Status
+	var changed bool
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		if _, changed, err = store.Hold(ctx, issuer.ID, serial, act); err == nil {
+			status, err = store.Certificate(ctx, issuer.ID, serial)
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return p.printChange("cert hold", c.apply, changed, showStatus(issuer.Name, serial, status))
 }
@@ -84,19 +76,16 @@ func (p *program) certRelease(ctx context.Context, store *db.Store, c change, n 
 	if err != nil {
 		return err
 	}
-	status, err := store.Certificate(ctx, issuer.ID, serial)
-	switch {
-	case err != nil:
-		return fmt.Errorf("releasing serial %s of issuer %q: %w", serial, issuer.Name, err)
-	case status.Permanent():
-		return fmt.Errorf("releasing serial %s: it is revoked for ever since %s, only a hold is released (a wrong revocation: ocspctl cert correct)",
-			serial, stamp(status.RevokedAt))
-	}
-	changed := status.Revoked()
-	if c.apply {
-		if changed, err = store.Release(ctx, issuer.ID, serial, act); err != nil {
-			return err
+	var status db.Status
+	var changed bool
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		if changed, err = store.Release(ctx, issuer.ID, serial, act); err == nil {
+			status, err = store.Certificate(ctx, issuer.ID, serial)
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	return p.printChange("cert release", c.apply, changed, showStatus(issuer.Name, serial, db.Status{NotAfter: status.NotAfter, Reason: db.ReasonNone}))
+	return p.printChange("cert release", c.apply, changed, showStatus(issuer.Name, serial, status))
 }

@@ -95,11 +95,12 @@ func (p *program) judged(ctx context.Context, store *db.Store, f source, path st
 		}()
 	}
 	o.Progress = p.progress("reading")
-	file, err := ingest.Open(ctx, path, o)
+	file, err := ingest.Open(ctx, store, path, o)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(file, o.Issuer), file.Close())
+	defer file.Close()
+	return do(file, o.Issuer)
 }
 
 func (p *program) certImportCommand() *cobra.Command {
@@ -114,8 +115,8 @@ func (p *program) certImportCommand() *cobra.Command {
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certImport(ctx, store, c, f, args[0]) })
 		})
-	cmd.Long = `The whole file is judged first: one bad row, and nothing is done. Then the plan is
-shown: what is new, what becomes revoked, and what the master knows otherwise and
+	cmd.Long = `The whole file is read once and judged first: one bad row, and nothing is done. Then
+the plan is shown: what is new, what becomes revoked, and what the master knows otherwise and
 keeps, since an import never takes a revocation back and never changes the end of
 a certificate. --apply does it, in transactions of 5,000 rows; broken off at any
 point, it is resumed by running it again, and a rerun of a finished one does
@@ -132,18 +133,16 @@ docs/import.md tells how to get a file of each form.`
 	return cmd
 }
 
-// effectNames are what the JSON says; effectTexts what people read.
+// effectTexts are what people read of the effects; the JSON has their own words.
 var (
-	effects     = []db.Effect{db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportNoEnd}
-	effectNames = map[db.Effect]string{
-		db.ImportNew: "new", db.ImportRevoke: "revoke", db.ImportPermanent: "hold_to_permanent", db.ImportSame: "same",
-		db.ImportKept: "kept_revoked", db.ImportDetail: "other_time_or_reason", db.ImportOtherEnd: "other_not_after", db.ImportNoEnd: "no_not_after",
+	effects = []db.Effect{
+		db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportReason, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportNoEnd,
 	}
 	effectTexts = map[db.Effect]string{
 		db.ImportNew: "new: inserted", db.ImportRevoke: "good here, revoked there: revoked", db.ImportPermanent: "on hold here, revoked there: revoked for ever",
-		db.ImportSame: "the same", db.ImportKept: "revoked here, not so there: LEFT REVOKED",
-		db.ImportDetail: "revoked in both, other time or reason: LEFT", db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported",
-		db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
+		db.ImportReason: "keyCompromise there, another reason here: becomes keyCompromise", db.ImportSame: "the same",
+		db.ImportKept: "revoked here, not so there: LEFT REVOKED", db.ImportDetail: "revoked in both, other time or reason: LEFT",
+		db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported", db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
 	}
 )
 
@@ -195,7 +194,7 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 		return err
 	}
 	return p.judged(ctx, store, f, path, func(file *ingest.File, issuer db.Issuer) error {
-		plan, err := file.Plan(ctx, store, p.progress("comparing"))
+		plan, err := file.Plan(ctx, p.progress("comparing"))
 		if err != nil {
 			return err
 		}
@@ -206,8 +205,8 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 		if view.Limit, err = limitOf(ctx, store, plan.Limited()); err != nil {
 			return err
 		}
-		if err := view.Limit.refusal(file.Name); c.apply && plan.Refusal() == nil && err != nil {
-			return err
+		if c.apply && plan.Refusal() == nil && view.Limit.refused != nil {
+			return fmt.Errorf("importing %s, nothing was done: %w", file.Name, view.Limit.refused)
 		}
 		if c.apply && plan.Refusal() == nil {
 			done, err := plan.Apply(ctx, store, act, p.progress("importing"))
@@ -251,7 +250,7 @@ func viewFile(file *ingest.File, issuer string) fileView {
 func countsOf(plan *ingest.Plan) map[string]int64 {
 	counts := map[string]int64{}
 	for _, effect := range effects {
-		counts[effectNames[effect]] = plan.Counts[effect]
+		counts[string(effect)] = plan.Counts[effect]
 	}
 	return counts
 }
@@ -263,7 +262,7 @@ func viewDifferences(plan *ingest.Plan, issuer string) []difference {
 		if d.Effect != db.ImportNew && d.Effect != db.ImportNoEnd {
 			here = showStatus(issuer, d.Serial, d.Here)
 		}
-		all = append(all, difference{d.Place.String(), effectNames[d.Effect], showStatus(issuer, d.Serial, d.Source), here})
+		all = append(all, difference{d.Place.String(), string(d.Effect), showStatus(issuer, d.Serial, d.Source), here})
 	}
 	return all
 }
@@ -322,8 +321,8 @@ func (v importView) tell(t *table, plan *ingest.Plan) {
 	}
 	v.tellNotes(t)
 	tellDifferences(t, v.Differences, plan)
-	if text := v.Limit.warning(); text != "" && plan.Refusal() == nil {
-		t.line(text)
+	if v.Limit.refused != nil && plan.Refusal() == nil {
+		t.line("OVER THE LIMIT: " + v.Limit.refused.Error())
 	}
 	if v.Applied {
 		t.row("inserted", strconv.FormatInt(v.Inserted, 10))

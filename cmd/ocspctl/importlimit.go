@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"ocspfleet/db"
 )
@@ -14,31 +14,22 @@ type limitView struct {
 	Used      int64 `json:"used_in_the_last_hour"`
 	Allowance int64 `json:"allowance"` // what this login was approved beyond it
 	Missing   int64 `json:"missing"`   // revocations that need an approval first; 0: none
+
+	refused error // what the master says then
 }
 
-// limitOf compares with the limit as it is now. Only the master, when it commits, is exact.
+// limitOf has the master judge all of an import's revocations as if they were one
+// transaction, so that it does not break off in its midst.
 func limitOf(ctx context.Context, store *db.Store, counted int64) (limitView, error) {
 	l, err := store.Limit(ctx)
 	if err != nil {
 		return limitView{}, err
 	}
-	return limitView{counted, l.PerHour, l.Mine, l.Allowance, max(0, counted-l.RoomOthers-l.Allowance)}, nil
-}
-
-// warning is for the plan; "": all is well.
-func (v limitView) warning() string {
-	if v.Missing == 0 {
-		return ""
+	v := limitView{Counted: counted, PerHour: l.PerHour, Used: l.Mine, Allowance: l.Allowance}
+	err = store.TryLimit(ctx, counted)
+	if over := (*db.OverLimit)(nil); errors.As(err, &over) {
+		v.Missing, v.refused = over.Missing, err
+		return v, nil
 	}
-	return fmt.Sprintf("OVER THE LIMIT: it revokes %d that are good, and a login revokes at most %d certificates an hour on one person's word (this one %d in the last hour, and %d more are allowed to it).\n"+
-		"First two persons agree: ocspctl approval request bulk --count %d --why TEXT --apply", v.Counted, v.PerHour, v.Used, v.Allowance, v.Missing)
-}
-
-// refusal keeps an import from breaking off in its midst.
-func (v limitView) refusal(file string) error {
-	if v.Missing == 0 {
-		return nil
-	}
-	return fmt.Errorf("importing %s: it revokes %d that are good, and a login revokes at most %d certificates an hour on one person's word: this one %d in the last hour, and %d more are allowed to it; nothing was done: run ocspctl approval request bulk --count %d --why TEXT --apply first",
-		file, v.Counted, v.PerHour, v.Used, v.Allowance, v.Missing)
+	return v, err
 }

@@ -48,18 +48,18 @@ var reconcileTexts = map[db.Effect]string{
 	db.ImportNew: "in the file, NOT AT THE MASTER", db.ImportNoEnd: "revoked in the file, NOT AT THE MASTER",
 	db.ImportRevoke: "revoked in the file, GOOD AT THE MASTER", db.ImportPermanent: "revoked in the file, on hold at the master",
 	db.ImportKept: "revoked at the master, not so in the file", db.ImportDetail: "revoked in both, other time or reason",
-	db.ImportOtherEnd: "another end of validity", db.ImportSame: "the same",
+	db.ImportReason: "keyCompromise in the file, another reason at the master", db.ImportOtherEnd: "another end of validity", db.ImportSame: "the same",
 }
 
 func (p *program) certReconcile(ctx context.Context, store *db.Store, f source, path string) error {
 	return p.judged(ctx, store, f, path, func(file *ingest.File, issuer db.Issuer) error {
-		c, err := file.Reconcile(ctx, store, p.progress("comparing"))
+		c, err := file.Reconcile(ctx, p.progress("comparing"))
 		if err != nil {
 			return err
 		}
 		v := reconcileView{
 			fileView: viewFile(file, issuer.Name), Identical: c.Different() == 0, Counts: countsOf(c.Plan),
-			OnlyMaster: c.OnlyHere, Expired: c.Expired, Newer: c.Newer, Sites: c.Sites,
+			OnlyMaster: c.Missing.Rows, Expired: c.Expired, Newer: c.Newer, Sites: c.Own,
 			Differences: viewDifferences(c.Plan, issuer.Name), AtMaster: []certificate{},
 		}
 		for _, m := range c.FirstHere {

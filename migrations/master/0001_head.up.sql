@@ -196,6 +196,7 @@ end $$;
 -- Two clocks of the fleet may differ by so much (db.MaxClockSkew).
 create function ocsp_internal.max_clock_skew() returns interval language sql immutable parallel safe return interval '5 min';
 
+alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
 alter table certificate add constraint certificate_revoked_in_future check (revoked_at <= clock_timestamp() + ocsp_internal.max_clock_skew());
 
 -- Profile br knows no hold (BR section 4.9.13), whoever writes the row.
@@ -316,8 +317,6 @@ begin
   return new;
 end $$;
 create trigger guard before insert or update or delete on correction for each row execute function ocsp_internal.correction_guard();
-
-alter table certificate add constraint certificate_ends_too_late check (not_after < '10000-01-01 00:00Z');
 
 create function ocsp_internal.refuse_key_update() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

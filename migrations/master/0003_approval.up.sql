@@ -108,12 +108,22 @@ begin
   if needed > 0 then
     raise exception 'login % revokes at most % certificates an hour on one person''s word: % in the last hour, % more here (all services: % of %, all logins: % of %)',
       session_user, l.per_hour, l.mine, p_others + p_own, l.services, 2 * l.per_hour, l.everybody, 3 * l.per_hour
-      using errcode = 'program_limit_exceeded',
+      using errcode = 'program_limit_exceeded', detail = needed,
             hint = format('A person runs ocspctl approval request bulk --count %s --login %s --why TEXT --apply; another one approves it; then repeat this. responder revoke is never limited.', needed, session_user);
   end if;
   insert into ocsp_internal.revocation_tally as t (minute, login, others, own)
     select this_minute, session_user, p_others - least(p_others, beyond), p_own - greatest(0, beyond - p_others) where p_others + p_own > beyond
     on conflict (minute, login) do update set others = t.others + excluded.others, own = t.own + excluded.own;
+end $$;
+
+-- For a plan that is not made of the changes themselves (an import): as if p_n
+-- certificates that are good were revoked. Only db.Store.Try may ask, which rolls it back.
+create function limit_try(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not ocsp_internal.trying() then
+    raise exception 'revocations that are not made are only tried' using errcode = 'feature_not_supported';
+  end if;
+  perform ocsp_internal.limit_note(p_n, 0);
 end $$;
 
 create function ocsp_internal.limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
@@ -185,7 +195,7 @@ begin
     end if;
   end loop;
   select array_agg(decode(e->>'serial', 'hex') order by 1) into permanent from jsonb_array_elements(p_what->'certificates') e
-    where e->>'revoked_at' is not null and (e->>'reason')::int is distinct from 6;
+    where ocsp_internal.is_permanent((e->>'revoked_at')::timestamptz, (e->>'reason')::smallint);
   if permanent is distinct from (select array_agg(s order by s) from unnest(p_serials) s) or cardinality(p_serials) <> cardinality(p_notes) then
     raise exception '% certificates of this request are revoked for ever: it wants a signed note of each, and of no other', coalesce(cardinality(permanent), 0)
       using errcode = 'check_violation', hint = 'Run ocspctl approve with --key FILE, your own key for corrections: it signs them.';

@@ -127,7 +127,7 @@ create function ocsp_internal.import_fault(serial bytea, not_after timestamptz, 
   returns text language sql stable parallel safe
   return case
     when not ocsp_internal.is_serial(serial) then 'serial'
-    when not ocsp_internal.is_time(not_after) then 'not_after'
+    when not ocsp_internal.is_time(not_after) or not_after >= '10000-01-01 00:00Z' then 'not_after'
     when not ocsp_internal.is_time(revoked_at) then 'revoked_at'
     when revoked_at > at + ocsp_internal.max_clock_skew() then 'future'
     when reason = 6 and not knows_hold then 'hold' end;

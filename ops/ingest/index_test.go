@@ -186,7 +186,7 @@ func TestHoldIsRefusedForProfileBR(t *testing.T) {
 	open(t, store, path)
 	o := options(db.ProfileBR)
 	o.Issuer = oneIssuer(t, store)
-	o.Issuer.Policy.Profile = db.ProfileBR
+	o.Issuer.Policy.Profile, o.Issuer.Policy.Version = db.ProfileBR, 1
 	if _, err := store.SetIssuer(t.Context(), o.Issuer, act); err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,9 @@ func placeOf(r db.StagedRow) Place { return Place{Name: r.Name, Line: r.Line, Ro
 func textOf(bad db.FaultyRow) string {
 	switch bad.Fault {
 	case db.FaultNotAfter:
+		if bad.Status.NotAfter.After(earliest) {
+			return "expiry lies after 9999"
+		}
 		return fmt.Sprintf("expiry %s lies before %d", bad.Status.NotAfter.Format(time.RFC3339), earliest.Year())
 	case db.FaultRevokedAt:
 		return fmt.Sprintf("revocation time %s lies before %d", bad.Status.RevokedAt.Format(time.RFC3339), earliest.Year())
