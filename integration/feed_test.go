@@ -215,7 +215,7 @@ func sameRows(ctx context.Context, master, site *db.Store) error {
 		return err
 	}
 	if got.Position != want.Position || got.Certificates != want.Certificates || got.Issuers != want.Issuers ||
-		got.ResponderCertificates != want.ResponderCertificates || got.Corrections != want.Corrections {
+		got.ResponderCertificates != want.ResponderCertificates || got.Corrections != want.Corrections || got.ClosedPins != want.ClosedPins {
 		return fmt.Errorf("the site has %+v, the master %+v", got, want)
 	}
 	counts, err := site.Verify(ctx)

@@ -262,7 +262,7 @@ func (s *site) equals(tb testing.TB, m *master) {
 		got, err = s.store.Head(tb.Context())
 		if err == nil && got.Position >= want.Position && s.verified(tb) {
 			if got.Certificates != want.Certificates || got.Issuers != want.Issuers || got.ResponderCertificates != want.ResponderCertificates ||
-				got.Corrections != want.Corrections {
+				got.Corrections != want.Corrections || got.ClosedPins != want.ClosedPins {
 				tb.Fatalf("the site has %+v, the master %+v", got, want)
 			}
 			return
