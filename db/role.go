@@ -84,11 +84,11 @@ func (s *Store) CreateLoginWith(ctx context.Context, name string, group Role, pa
 		return options, fmt.Errorf("login %q: %w", name, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		member, err := putLogin(ctx, tx, name, group, verifier, &options.Connections)
-		if err != nil {
+		if err := putLogin(ctx, tx, name, group, verifier, &options.Connections); err != nil {
 			return err
 		}
-		if options.Kind, err = setKind(ctx, tx, name, options.Kind, group, member); err != nil {
+		var err error
+		if options.Kind, err = setKind(ctx, tx, name, options.Kind, group); err != nil {
 			return err
 		}
 		_, err = note(ctx, tx, "db user add", map[string]any{"login": name, "group": group, "kind": options.Kind, "connections": options.Connections}, act)
@@ -102,37 +102,33 @@ func (s *Store) CreateLoginWith(ctx context.Context, name string, group Role, pa
 
 // setKind marks a login as a person's or a service's, at the master; who changes a
 // password changes nothing else. It refuses a login that was closed.
-func setKind(ctx context.Context, tx pgx.Tx, name string, kind LoginKind, group Role, member bool) (LoginKind, error) {
+func setKind(ctx context.Context, tx pgx.Tx, name string, kind LoginKind, group Role) (LoginKind, error) {
 	var master bool
-	if err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.login_set(text, text)') is not null").Scan(&master); err != nil || !master {
+	if err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.login_set(text, text, text)') is not null").Scan(&master); err != nil || !master {
 		return kind, err
 	}
-	if kind == "" && !member {
-		kind = kindOf(group)
-	}
-	err := tx.QueryRow(ctx, "select ocsp_internal.login_set($1, nullif($2, ''))", name, kind).Scan(&kind)
+	err := tx.QueryRow(ctx, "select ocsp_internal.login_set($1, nullif($2, ''), $3)", name, kind, kindOf(group)).Scan(&kind)
 	return kind, err
 }
 
-// putLogin makes the role, with as many connections as are asked for, and says whether
-// it was a member of the group before.
-func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string, connections *int) (member bool, err error) {
+// putLogin makes the role, with as many connections as are asked for, and says how many.
+func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier string, connections *int) error {
 	// Roles belong to the cluster and their rows know no wait: one at a time.
 	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
-		return false, err
+		return err
 	}
 	var superuser bool
 	var had int
-	err = tx.QueryRow(ctx, `select rolsuper, case when exists (select from pg_auth_members m where m.member = r.oid and m.roleid = to_regrole($2)) then rolconnlimit else 0 end
+	err := tx.QueryRow(ctx, `select rolsuper, case when exists (select from pg_auth_members m where m.member = r.oid and m.roleid = to_regrole($2)) then rolconnlimit else 0 end
 		from pg_roles r where rolname = $1`, name, group).Scan(&superuser, &had)
 	verb := "alter"
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		verb = "create"
 	case err != nil:
-		return false, err
+		return err
 	case superuser:
-		return false, errors.New("it is a superuser: choose another name")
+		return errors.New("it is a superuser: choose another name")
 	}
 	switch {
 	case *connections > 0:
@@ -151,11 +147,11 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	rows, err := tx.Query(ctx, `select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
 		where r.rolname = $1 and g.rolname = any ($2) and g.rolname <> $3`, name, roles, group)
 	if err != nil {
-		return false, err
+		return err
 	}
 	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, other := range others {
 		statements = append(statements, fmt.Sprintf("revoke %s from %s", other, login))
@@ -163,10 +159,10 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	statements = append(statements, fmt.Sprintf("grant %s to %s", group, login))
 	for _, sql := range statements {
 		if _, err := tx.Exec(ctx, sql); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return had != 0, nil
+	return nil
 }
 
 // scramIterations is PostgreSQL's own default (scram_iterations). The work

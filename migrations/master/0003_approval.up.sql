@@ -18,13 +18,15 @@ create table ocsp_internal.revocation_tally (
   primary key (minute, login)
 ) with (fillfactor = 50);
 
--- Logins of persons (ocspctl db user add --kind person); all others are programs'.
-create table ocsp_internal.person (
-  login text primary key
+-- Whether a login is a person's or a program's (ocspctl db user add --kind); one that
+-- is not here is a program's.
+create table ocsp_internal.login_kind (
+  login text primary key,
+  kind  text not null check (kind in ('person', 'service'))
 );
 
 create function ocsp_internal.is_person(p_login text) returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$
-  select exists (select from ocsp_internal.person where login = p_login) or exists (select from pg_roles where rolname = p_login and rolsuper);
+  select exists (select from ocsp_internal.login_kind where login = p_login and kind = 'person') or exists (select from pg_roles where rolname = p_login and rolsuper);
 $$;
 
 -- Requests and approvals are two persons' word. A program's password lies in a file.

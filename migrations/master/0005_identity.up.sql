@@ -43,8 +43,8 @@ begin
 end $$;
 
 -- A login is made, or given a new password, by a superuser: for a person or a service;
--- null: as it is. Returns what it is then.
-create function ocsp_internal.login_set(p_login text, p_kind text) returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- null: as it is here, or p_usual if it is new here. Returns what it is then.
+create function ocsp_internal.login_set(p_login text, p_kind text, p_usual text) returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
 begin
@@ -53,12 +53,10 @@ begin
   if found then
     raise exception 'login % was closed with site %, which is %', p_login, r.name, r.state using errcode = 'object_not_in_prerequisite_state',
       hint = case r.state when 'suspended' then 'ocspctl responder restore opens it.' else 'Choose another name.' end;
-  elsif p_kind = 'person' then
-    insert into ocsp_internal.person values (p_login) on conflict do nothing;
-  elsif p_kind = 'service' then
-    delete from ocsp_internal.person where login = p_login;
   end if;
-  return case when exists (select from ocsp_internal.person where login = p_login) then 'person' else 'service' end;
+  insert into ocsp_internal.login_kind as k values (p_login, coalesce(p_kind, p_usual)) on conflict (login) do update set kind = coalesce(p_kind, k.kind)
+    returning kind into p_kind;
+  return p_kind;
 end $$;
 
 -- Serials that the CA made in advance: certificates are planned with nothing else, so
