@@ -24,7 +24,7 @@ func (s *Store) Login(ctx context.Context) (Login, error) {
 	var groups []string
 	err := s.pool.QueryRow(ctx, `select session_user, r.rolsuper,
 		array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = any ($1) order by 1),
-		array(select c.relname::text from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+		array(select c.relname::text from pg_class c where c.relnamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and c.relkind = 'r'
 		      and (has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') or has_any_column_privilege(c.oid, 'INSERT, UPDATE')) order by 1),
 		pg_has_role('pg_read_all_stats', 'usage')
 		from pg_roles r where r.rolname = session_user`, roles).Scan(&l.Name, &l.Superuser, &groups, &l.Writes, &l.SeesAll)
@@ -65,6 +65,8 @@ type MasterState struct {
 	Idle          []string // sessions idle in a transaction for over 5 s, as far as the login is shown them
 	TriggersOff   []string // triggers of ours that somebody switched off
 	ReplicasSlack int      // walsenders and slots still free, the lesser
+	Queue         float64  // how full the queue of notifications is, 0 to 1
+	OldSnapshots  []string // sessions and slots that keep dead rows from being cleared, for over 10 minutes or 1 M transactions
 }
 
 // MasterState reads it; any group of ours may.
@@ -101,7 +103,17 @@ func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
 			return err
 		}
 		m.TriggersOff, err = texts(ctx, tx, `select format('%s on %s', t.tgname, c.relname) from pg_trigger t join pg_class c on c.oid = t.tgrelid
-			where c.relnamespace = 'public'::regnamespace and t.tgenabled = 'D' order by 1`)
+			where c.relnamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and t.tgenabled = 'D' order by 1`)
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, "select pg_notification_queue_usage()").Scan(&m.Queue); err != nil {
+			return err
+		}
+		m.OldSnapshots, err = texts(ctx, tx, `select format('pid %s user %s application %s since %s', pid, usename, coalesce(nullif(application_name, ''), '-'), date_trunc('second', xact_start))
+			from pg_stat_activity where backend_xmin is not null and xact_start < clock_timestamp() - interval '10 min'
+			union all select format('slot %s, %s transactions behind', slot_name, greatest(age(xmin), age(catalog_xmin)))
+			from pg_replication_slots where greatest(age(xmin), age(catalog_xmin)) > 1000000 order by 1`)
 		return err
 	})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 type Range struct{ Min, Max int64 }
 
 // The versions this program understands.
-var schemaRanges = map[string]Range{"common": {2, 2}, "master": {7, 7}, "site": {3, 3}}
+var schemaRanges = map[string]Range{"common": {2, 2}, "master": {8, 8}, "site": {3, 3}}
 
 // CheckSchema refuses a database whose schema is missing, half migrated, too old
 // or too new for this program; the error names the fix. role is master or site.

@@ -3,8 +3,10 @@ package db
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -13,6 +15,9 @@ import (
 // concurrent use.
 type Store struct {
 	pool conns
+
+	mu       sync.Mutex          // guards backends
+	backends map[uint32]struct{} // the PostgreSQL processes that serve this pool
 }
 
 // Config says how to reach a database.
@@ -55,16 +60,28 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		pc.ConnConfig.RuntimeParams["application_name"] = cfg.Application
 	}
 	pc.ConnConfig.AfterConnect = setSession // of the listening and the replication connections, too
+	s := &Store{backends: map[uint32]struct{}{}}
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error { s.serves(conn, true); return nil }
+	pc.BeforeClose = func(conn *pgx.Conn) { s.serves(conn, false) }
 	// A connection is asked whether it lives before each use: a write that breaks
 	// on the corpse of one, after PostgreSQL was restarted, cannot be tried again
 	// blindly. It costs 50 us, and no look-up comes here. Store.open does without.
 	pc.ShouldPing = func(ctx context.Context, _ pgxpool.ShouldPingParams) bool { return ctx.Value(unasked{}) == nil }
 	// NewWithConfig connects in the background only when MinConns asks for it.
-	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
-	if err != nil {
+	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pc); err != nil {
 		return nil, fmt.Errorf("preparing the database pool: %w", err)
 	}
-	return &Store{pool: pool}, nil
+	return s, nil
+}
+
+func (s *Store) serves(conn *pgx.Conn, serves bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if serves {
+		s.backends[conn.PgConn().PID()] = struct{}{}
+	} else {
+		delete(s.backends, conn.PgConn().PID())
+	}
 }
 
 // sessionSettings is what our sessions rely on, whatever a DBA has set for a database or

@@ -55,6 +55,7 @@ var rooms = []room{
 	{"sync/pull", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
 	{"sync/logical", []string{"db"}, reasonCopy},
+	{"sync/watchdog", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
 	{"ops/zone/nameserver", nil, reasonFloor},
 	{"ops/ingest", []string{"db"}, "an import writes rows through db alone, so that each has its audit entry"},

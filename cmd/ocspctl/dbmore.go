@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
@@ -16,7 +17,7 @@ import (
 )
 
 func (p *program) dbVerifyCommand() *cobra.Command {
-	return p.verb("verify", "recount every replicated row and compare with the head; exit code 3 when unequal",
+	return p.verb("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
 		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbVerify(ctx) })
 }
 
@@ -27,6 +28,13 @@ type tally struct {
 	Head      int64  `json:"head_count"`
 	HeadSum   string `json:"head_digest"`
 	Identical bool   `json:"identical"`
+}
+
+// logFault is a row that is not what the log of changes says last of it.
+type logFault struct {
+	Table string `json:"table"`
+	Key   string `json:"key"` // hex: issuer, then length and octets of the serial
+	Why   string `json:"why"`
 }
 
 func (p *program) dbVerify(ctx context.Context) error {
@@ -53,14 +61,30 @@ func (p *program) dbVerify(ctx context.Context) error {
 			unequal = append(unequal, c.Table)
 		}
 	}
-	err = p.print(map[string]any{"tables": tallies}, func(t *table) {
+	var faults []db.LogFault
+	if migrations.Role(cfg.Role) == migrations.Master {
+		if faults, err = store.VerifyLog(ctx); err != nil {
+			return err
+		}
+	}
+	found := make([]logFault, len(faults))
+	for i, f := range faults {
+		found[i] = logFault{f.Table, hex.EncodeToString(f.Key), f.Why}
+	}
+	err = p.print(map[string]any{"tables": tallies, "log_faults": found}, func(t *table) {
 		t.row("TABLE", "ROWS", "DIGEST", "HEAD ROWS", "HEAD DIGEST", "EQUAL")
 		for _, c := range tallies {
 			t.row(c.Table, strconv.FormatInt(c.Counted, 10), c.Digest, strconv.FormatInt(c.Head, 10), c.HeadSum, yes(c.Identical))
 		}
+		for _, f := range found {
+			t.row(f.Table, f.Key, f.Why)
+		}
 	})
-	if err == nil && len(unequal) > 0 {
+	switch {
+	case err == nil && len(unequal) > 0:
 		err = wrongf("the rows of %s are not what the head says", strings.Join(unequal, ", "))
+	case err == nil && len(found) > 0:
+		err = wrongf("rows are not what the log of changes says: somebody wrote past the triggers (docs/operations.md, The master was poisoned)")
 	}
 	return err
 }

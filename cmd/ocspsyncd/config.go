@@ -104,5 +104,6 @@ func (c *Config) Check(report func(key, problem string)) {
 }
 
 func (d Database) config() db.Config {
-	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd"}
+	// The watchdog and the sealer keep three; the rest serve heartbeat and feed.
+	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd", MaxConns: 8}
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ocspfleet/db"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
+	"ocspfleet/sync/watchdog"
 )
 
 // wire adds to the plan what the role and the way of syncing want, and returns
@@ -26,6 +28,8 @@ func (w wiring) wire(ctx context.Context) (func() []string, error) {
 func (w wiring) master(ctx context.Context) (func() []string, error) {
 	beat := heartbeat.New(heartbeat.Config{Store: w.store, Interval: w.cfg.Heartbeat, Log: w.env.Log, Metrics: heartbeat.NewMetrics(w.registry)})
 	w.plan.AddWorker("heartbeat", beat.Run)
+	watch := watchdog.New(watchdog.Config{Store: w.store, Log: w.env.Log, Metrics: watchdog.NewMetrics(w.registry)})
+	w.plan.AddWorker("watchdog", watch.Run)
 	troubles := func() []string { return nil }
 	if w.cfg.Feed.given() {
 		var err error
@@ -33,7 +37,7 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 			return nil, err
 		}
 	}
-	return func() []string { return append(present(beat.Trouble()), troubles()...) }, nil
+	return func() []string { return slices.Concat(present(beat.Trouble()), present(watch.Trouble()), troubles()) }, nil
 }
 
 // feedSite has its rows by the feed.

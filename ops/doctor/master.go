@@ -93,6 +93,9 @@ func heartbeat(f *findings, m db.MasterState) {
 	}
 }
 
+// queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
+const queueHalf = 0.5
+
 func settings(f *findings, m db.MasterState) {
 	before := len(f.all)
 	if m.Standby {
@@ -112,6 +115,12 @@ func settings(f *findings, m db.MasterState) {
 	}
 	if !m.Durable {
 		f.warn("settings", "alter system set fsync = on, full_page_writes = on", "fsync or full_page_writes is off: a crash of this machine may lose revocations")
+	}
+	if m.Queue > queueHalf {
+		f.fail("notifications", "end who listens and stays in a transaction: select pid from pg_stat_activity order by xact_start", "their queue is %.0f %% full: once it is, no COMMIT that notifies succeeds", m.Queue*100)
+	}
+	if len(m.OldSnapshots) > 0 {
+		f.warn("snapshots", "end them, or have a superuser allow that login: insert into ocsp_internal.long_transaction values (LOGIN)", "dead rows cannot be cleared because of %s", strings.Join(m.OldSnapshots, "; "))
 	}
 	if m.Published < db.Tables {
 		f.fail("settings", "ocspctl db migrate --role master", "the publication has %d of %d tables", m.Published, db.Tables)
