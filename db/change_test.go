@@ -156,8 +156,8 @@ func TestDigestAfterTenThousandOperations(t *testing.T) {
 				batch.Queue("insert into certificate values (1, $1, $2)", []byte(serial), s.NotAfter)
 				set(serial, s)
 			case old.Permanent():
-				batch.Queue("update certificate set revoked_at = revoked_at + interval '1 s' where serial = $1", []byte(serial))
-				old.RevokedAt = old.RevokedAt.Add(time.Second)
+				batch.Queue("update certificate set not_after = not_after + interval '1 s' where serial = $1", []byte(serial))
+				old.NotAfter = old.NotAfter.Add(time.Second)
 				set(serial, old)
 			case random.IntN(3) == 0:
 				batch.Queue("delete from certificate where serial = $1", []byte(serial))
