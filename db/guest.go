@@ -13,6 +13,7 @@ type FeedGuest struct {
 	Site     string
 	Position int64 // that it said it has
 	SeenAt   time.Time
+	Form     int // the newest form of the feed's notes that it reads (feed.Form); 0: it told none
 }
 
 // SetFeedPin lets a site fetch the feed by the SHA-256 of its TLS key's
@@ -66,8 +67,8 @@ func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
 	batch := &pgx.Batch{}
 	for _, g := range guests {
 		// A site that was taken off the roster meanwhile is nobody.
-		batch.Queue(`insert into feed_guest select name, $2, $3 from responder where name = $1
-			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at`, g.Site, g.Position, g.SeenAt)
+		batch.Queue(`insert into feed_guest (site, position, seen_at, form) select name, $2, $3, $4 from responder where name = $1
+			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at, form = excluded.form`, g.Site, g.Position, g.SeenAt, g.Form)
 	}
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("noting who fetched the feed: %w", plain(err))
@@ -77,7 +78,7 @@ func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
 
 // FeedGuests reads who was seen, by site.
 func (s *Store) FeedGuests(ctx context.Context) (map[string]FeedGuest, error) {
-	rows, err := s.pool.Query(ctx, "select site, position, seen_at from feed_guest")
+	rows, err := s.pool.Query(ctx, "select site, position, seen_at, form from feed_guest")
 	if err != nil {
 		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
 	}

@@ -69,6 +69,7 @@ type Slot struct {
 	Active   bool   // somebody streams from it
 	Status   string // wal_status: reserved, extended, unreserved (about to be lost), lost
 	LagBytes int64  // WAL that the master keeps for it
+	Form     int    // of SiteSlots: the newest form of signed notes that the site reads; 0: it told none
 }
 
 // MaxSiteLen bounds a site's name, so that its slots' names fit into 63 octets:
@@ -83,7 +84,7 @@ func SlotPrefix(site string) string { return "ocsp_" + strings.ReplaceAll(site, 
 // Slots lists the site's own slots, never another site's.
 func (u *Upstream) Slots(ctx context.Context, site string) ([]Slot, error) {
 	rows, err := u.pool.Query(ctx, `select slot_name, active, coalesce(wal_status, ''),
-		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint
+		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint, 0
 		from pg_replication_slots where slot_type = 'logical' and slot_name ~ ('^' || $1 || '[0-9]+$') order by 1`, SlotPrefix(site))
 	if err != nil {
 		return nil, fmt.Errorf("listing the master's slots: %w", plain(err))
@@ -99,8 +100,8 @@ func (u *Upstream) Slots(ctx context.Context, site string) ([]Slot, error) {
 // LagBytes is what the site has not confirmed yet.
 func (s *Store) SiteSlots(ctx context.Context) ([]Slot, error) {
 	rows, err := s.pool.Query(ctx, `select slot_name, active, coalesce(wal_status, ''),
-		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, confirmed_flush_lsn), 0)::bigint
-		from pg_replication_slots where slot_type = 'logical' and database = current_database() and slot_name ~ '^ocsp_.*_[0-9]+$' order by 1`)
+		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, confirmed_flush_lsn), 0)::bigint, coalesce(substring(p.program from '^ocspfleet/([0-9]{1,4})$')::int, 0)
+		from pg_replication_slots left join slot_programs() p on p.slot = slot_name where slot_type = 'logical' and database = current_database() and slot_name ~ '^ocsp_.*_[0-9]+$' order by 1`)
 	if err != nil {
 		return nil, fmt.Errorf("listing the sites' slots: %w", plain(err))
 	}

@@ -67,6 +67,16 @@ func correctionNotes(ctx context.Context, store *db.Store) ([][]byte, error) {
 	return notes, err
 }
 
+// unbelieved counts the master's corrections, and those that no site believes.
+func (p *program) unbelieved(ctx context.Context, store *db.Store, cfg *config) (all, unbelieved int, err error) {
+	set, err := p.keySetInForce(ctx, store, cfg)
+	if err != nil {
+		return 0, 0, err
+	}
+	notes, err := correctionNotes(ctx, store)
+	return len(notes), set.Unbelieved(notes), err
+}
+
 // lostBy refuses a key set under which corrections would not verify any more.
 func lostBy(ctx context.Context, store *db.Store, inForce, next *feed.KeySet) error {
 	notes, err := correctionNotes(ctx, store)

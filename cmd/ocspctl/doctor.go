@@ -64,6 +64,9 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		if cfg.DNS.set() {
 			master.Zone = func(ctx context.Context) (string, error) { return cfg.DNS.examineZone(ctx, p.now) }
 		}
+		if cfg.Feed.Root != "" {
+			master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
+		}
 		return p.printFindings(master.Examine(ctx))
 	}
 	site := doctor.Site{Store: store, Now: p.now}

@@ -69,7 +69,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 		return nil, file + " is not there", nil
 	case err != nil:
 		return nil, "", err
-	case place.Feed == nil:
+	case place.Feed == nil || place.Feed.TLSKeyFile == "" && len(place.Feed.Sources) == 0: // the root alone: there is no feed
 		return nil, "", nil
 	}
 	c := place.Feed

@@ -60,6 +60,7 @@ type fleetSite struct {
 	FeedSeen  *string      `json:"feed_seen_at"` // when it asked the master for the feed last
 	Streaming *bool        `json:"streaming"`    // the site reads its slot now
 	Behind    *uint64      `json:"behind_bytes"`
+	Outdated  bool         `json:"outdated"` // it cannot read key sets with keys for corrections
 	Position  *int64       `json:"position"` // the last change it surely holds; null: no answer
 	Horizon   *float64     `json:"horizon_age_seconds"`
 	Budget    *float64     `json:"outage_budget_seconds"`
@@ -168,6 +169,9 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 		v.Horizon = worse(v.Horizon, a.Horizon, false)
 		v.Budget = worse(v.Budget, a.Budget, true)
 		v.Left = worse(v.Left, a.Left, true)
+	}
+	if v.Outdated = s.Outdated(); v.Outdated && v.Detail == nil {
+		v.Detail = new("it cannot read keys for corrections yet: upgrade it before the root names the first")
 	}
 	if v.Detail == nil && s.Link != nil {
 		switch {

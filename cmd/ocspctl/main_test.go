@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere,
+			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere, "inforce": inForce,
 			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile, "port": freePort,
 			"nameserver": startNameserver, "names": names,
 		},
@@ -113,6 +113,11 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 func psql(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"),
 		"-c", "set search_path = public, ocsp_internal, pg_temp", "-c", args[0]))
+}
+
+// inforce NUMBER FILE: brings a signed key set into force, as the master's ocspsyncd does.
+func inForce(ts *testscript.TestScript, _ bool, args []string) {
+	psql(ts, false, []string{fmt.Sprintf(`insert into feed_keys (number, note) values (%s, '\x%x')`, args[0], ts.ReadFile(args[1]))})
 }
 
 // openssl ARGS...: runs openssl, which must succeed.

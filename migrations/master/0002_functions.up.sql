@@ -248,6 +248,13 @@ create function replicas_wrote() returns bigint language sql stable security def
     where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
 $$;
 
+-- What the sites that stream say of themselves, by slot: ocspfleet/FORM, the newest form
+-- of the signed notes that they read.
+create function ocsp_internal.slot_programs() returns table (slot text, program text) language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select s.slot_name::text, r.application_name from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+    where s.slot_type = 'logical' and s.database = current_database();
+$$;
+
 -- Addresses of null are those that the site has.
 create function responder_add(p_name text, p_url text, p_addresses text[], p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

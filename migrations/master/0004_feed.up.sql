@@ -27,7 +27,8 @@ create unique index responder_feed_key_pin_key on ocsp_internal.responder (feed_
 create table ocsp_internal.feed_guest (
   site     text primary key references ocsp_internal.responder,
   position bigint not null,     -- that the site said it has
-  seen_at  timestamptz not null
+  seen_at  timestamptz not null,
+  form     int not null         -- the newest form of the notes that it reads (feed.Form)
 );
 
 -- A site's TLS key, by the SHA-256 of its SubjectPublicKeyInfo; null: it may not fetch.

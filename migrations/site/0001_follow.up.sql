@@ -83,7 +83,7 @@ declare
 begin
   -- A master that is frozen or cut off without a reset must be noticed.
   for part in select * from (values ('host', host), ('port', port::text), ('dbname', dbname), ('user', username),
-      ('password', password), ('sslmode', sslmode), ('connect_timeout', '10'), ('keepalives_idle', '30'),
+      ('password', password), ('sslmode', sslmode), ('application_name', 'ocspfleet/2'), ('connect_timeout', '10'), ('keepalives_idle', '30'),
       ('keepalives_interval', '10'), ('keepalives_count', '3'), ('tcp_user_timeout', '60000')) as p(key, value) loop
     conninfo := conninfo || format('%s=''%s'' ', part.key, replace(replace(part.value, '\', '\\'), '''', '\'''));
   end loop;

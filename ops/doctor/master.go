@@ -18,6 +18,9 @@ type Master struct {
 	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
 	// configured.
 	Zone func(context.Context) (string, error)
+	// Corrections counts those of the master, and those that no site believes. nil: no
+	// root is configured by which they are judged.
+	Corrections func(context.Context) (all, unbelieved int, err error)
 }
 
 // silence is how long a master may go without a heartbeat: three of the default.
@@ -53,8 +56,24 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)
+	m.corrections(ctx, f)
 	f.kernelClock()
 	return f.all
+}
+
+func (m Master) corrections(ctx context.Context, f *findings) {
+	if m.Corrections == nil {
+		return
+	}
+	switch all, unbelieved, err := m.Corrections(ctx); {
+	case err != nil:
+		f.warn("corrections", "docs/feed-keys.md says how a key for them is made and named", "not looked at: %v", err)
+	case unbelieved > 0:
+		f.fail("corrections", "who wrote them? ocspctl audit verify; those that are right are requested anew: ocspctl cert correct",
+			"%d of %d do not verify under the key set in force: sites that know the revocation go on saying revoked", unbelieved, all)
+	default:
+		f.ok("corrections", "%d, and all verify", all)
+	}
 }
 
 func (m Master) login(ctx context.Context, f *findings) {

@@ -53,6 +53,7 @@ type Link struct {
 	Streaming bool   // somebody reads the slot now
 	Lost      bool   // the master gave the slot up: the site will be seeded anew
 	Behind    uint64 // octets of WAL that the site has not confirmed
+	Form      int    // while it streams: the newest form of signed notes that it reads; 0: it told none
 }
 
 // FeedLink is what the master knows of a site that may fetch the signed feed.
@@ -60,6 +61,7 @@ type FeedLink struct {
 	Direct   bool      // it asked the master itself within the last minutes
 	SeenAt   time.Time // when it did so last; zero: never
 	Position int64     // that it said it has then
+	Form     int       // and the newest form of signed notes that it reads; 0: it told none
 }
 
 // directFor is how long a question counts: three long polls.
@@ -76,6 +78,23 @@ func (s SiteStatus) Mode() string {
 	}
 	return ""
 }
+
+// Outdated says that the site cannot read key sets with keys for corrections: until it
+// is upgraded the root does not sign the first one. A site that is not heard of is not
+// known to be.
+func (s SiteStatus) Outdated() bool {
+	switch {
+	case s.Link != nil && s.Link.Streaming:
+		return s.Link.Form < formCorrections
+	case s.Link == nil && s.Feed != nil && !s.Feed.SeenAt.IsZero():
+		return s.Feed.Form < formCorrections
+	}
+	return false
+}
+
+// formCorrections is the form of the signed notes that has keys for corrections
+// (feed.Form).
+const formCorrections = 2
 
 // Source is where they come from: master, or peers where the master does not see
 // the site; empty where nothing comes.
@@ -147,7 +166,7 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 		sites[i].Responder, sites[i].Link = responder, linkOf(responder.Name, slots)
 		if responder.FeedPin != nil {
 			guest := guests[responder.Name]
-			sites[i].Feed = &FeedLink{Direct: v.Now().Sub(guest.SeenAt) < directFor, SeenAt: guest.SeenAt, Position: guest.Position}
+			sites[i].Feed = &FeedLink{Direct: v.Now().Sub(guest.SeenAt) < directFor, SeenAt: guest.SeenAt, Position: guest.Position, Form: guest.Form}
 		}
 		if responder.State != db.ResponderActive {
 			continue
@@ -218,7 +237,7 @@ func linkOf(site string, slots []db.Slot) *Link {
 		if !ours || strings.Trim(number, "0123456789") != "" || link != nil && link.Streaming {
 			continue
 		}
-		link = &Link{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes))}
+		link = &Link{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes)), Form: slot.Form}
 	}
 	return link
 }

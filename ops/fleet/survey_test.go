@@ -293,3 +293,24 @@ func TestJudgeRefusesOtherSigners(t *testing.T) {
 		}
 	}
 }
+
+// The root signs the first set with keys for corrections when every site reads it: one
+// that says that it does not, or says nothing, is shown.
+func TestOutdatedSiteIsTold(t *testing.T) {
+	for name, test := range map[string]struct {
+		site SiteStatus
+		want bool
+	}{
+		"a feed site that reads it":     {SiteStatus{Feed: &FeedLink{SeenAt: time.Unix(1, 0), Form: 2}}, false},
+		"a feed site that does not":     {SiteStatus{Feed: &FeedLink{SeenAt: time.Unix(1, 0), Form: 1}}, true},
+		"a feed site that says nothing": {SiteStatus{Feed: &FeedLink{SeenAt: time.Unix(1, 0)}}, true},
+		"a feed site never heard of":    {SiteStatus{Feed: &FeedLink{}}, false},
+		"a native site that reads it":   {SiteStatus{Link: &Link{Streaming: true, Form: 2}, Feed: &FeedLink{SeenAt: time.Unix(1, 0)}}, false},
+		"a native site that does not":   {SiteStatus{Link: &Link{Streaming: true}}, true},
+		"a native site that is away":    {SiteStatus{Link: &Link{}}, false},
+	} {
+		if got := test.site.Outdated(); got != test.want {
+			t.Errorf("%s: outdated %v, want %v", name, got, test.want)
+		}
+	}
+}

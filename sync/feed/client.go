@@ -198,7 +198,7 @@ func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}
-	request.Header.Set("User-Agent", "") // its pin says who this is
+	request.Header.Set("User-Agent", userAgent+strconv.Itoa(Form)) // its pin says who this is
 	if tag != "" {
 		request.Header.Set("If-None-Match", tag)
 	}

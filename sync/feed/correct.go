@@ -3,6 +3,7 @@ package feed
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"ocspfleet/db"
 )
@@ -82,6 +83,29 @@ func (k *KeySet) Lost(notes [][]byte, next *KeySet) []CorrectionNote {
 		}
 	}
 	return lost
+}
+
+// Unbelieved counts the corrections that no site believes: neither they nor one that
+// says the same verify under the set.
+func (k *KeySet) Unbelieved(notes [][]byte) int {
+	believed := map[Hash]bool{}
+	opened := k.CheckCorrections(notes)
+	for _, n := range opened {
+		if n != nil {
+			believed[n.what()] = true
+		}
+	}
+	count := 0
+	for i, n := range opened {
+		if n != nil {
+			continue
+		}
+		text, _, _ := strings.Cut(string(notes[i]), "\n\n")
+		if said, err := ParseCorrectionNote(text + "\n"); err != nil || !believed[said.what()] {
+			count++
+		}
+	}
+	return count
 }
 
 // what names all that a correction says but when it was said.

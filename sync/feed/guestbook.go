@@ -191,17 +191,17 @@ func (b *Guestbook) Watch(h http.Handler) http.Handler {
 		if pin, ok := peerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
 			position, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 			if site, known := b.guests.Site(pin); known && err == nil && position >= 0 {
-				b.came(site, position)
+				b.came(site, position, formOf(r.UserAgent()))
 			}
 		}
 		h.ServeHTTP(w, r)
 	})
 }
 
-func (b *Guestbook) came(site string, position int64) {
+func (b *Guestbook) came(site string, position int64, form int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.seen[site] = db.FeedGuest{Site: site, Position: position, SeenAt: time.Now()}
+	b.seen[site] = db.FeedGuest{Site: site, Position: position, SeenAt: time.Now(), Form: form}
 	if noted, known := b.noted[site]; !known || position-noted >= manyChanges {
 		select {
 		case b.moved <- struct{}{}:

@@ -69,7 +69,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen, err := staff.FeedGuests(t.Context())
-		return err == nil && seen["site-a"].Position == 17 && time.Since(seen["site-a"].SeenAt) < time.Hour
+		return err == nil && seen["site-a"].Position == 17 && seen["site-a"].Form == 0 && time.Since(seen["site-a"].SeenAt) < time.Hour
 	})
 
 	client, err := feed.NewClient(feed.ClientConfig{URL: server.URL, Pin: master.Pin, Identity: id})
@@ -77,6 +77,13 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	eventually(t, "it is noted what a site's program reads", func() bool {
+		if _, _, err := client.Checkpoint(t.Context(), 18, "", 0); err != nil && !errors.Is(err, db.ErrNotSealed) {
+			t.Fatal(err)
+		}
+		seen, err := staff.FeedGuests(t.Context())
+		return err == nil && seen["site-a"].Form == feed.Form
+	})
 	if _, err := staff.SuspendResponder(t.Context(), "site-a", who); err != nil {
 		t.Fatal(err)
 	}

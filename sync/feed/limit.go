@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 )
 
 // Bounds of what is sealed, and of what is read from anybody.
@@ -32,6 +34,22 @@ const (
 	// helps, so that a body is never longer than its DER.
 	MaxSealed = MaxSegment + MaxNote + 16
 )
+
+// Form is the newest form of the notes that this program reads: 2 has key sets that name
+// keys for corrections, and retired ones. A site tells it to whom it asks.
+const Form = 2
+
+const userAgent = "ocspfleet/"
+
+// formOf is the form that a site told; 0: none.
+func formOf(agent string) int {
+	number, ours := strings.CutPrefix(agent, userAgent)
+	form, err := strconv.ParseUint(number, 10, 15)
+	if !ours || err != nil {
+		return 0
+	}
+	return int(form)
+}
 
 // ErrForm says that something is not of the form, whoever sent or signed it.
 var ErrForm = errors.New("it is not of the form")

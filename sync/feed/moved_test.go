@@ -16,16 +16,16 @@ func TestGuestbookHurriesForManyChanges(t *testing.T) {
 			return false
 		}
 	}
-	book.came("site-a", 17)
+	book.came("site-a", 17, Form)
 	if !hurries() {
 		t.Error("a site that comes for the first time is not written down")
 	}
 	book.noted["site-a"] = 17
-	if book.came("site-a", 16+manyChanges); hurries() {
+	if book.came("site-a", 16+manyChanges, Form); hurries() {
 		t.Error("hurries for few changes")
 	}
-	book.came("site-a", 17+manyChanges)
-	if book.came("site-a", 18+manyChanges); !hurries() {
+	book.came("site-a", 17+manyChanges, Form)
+	if book.came("site-a", 18+manyChanges, Form); !hurries() {
 		t.Error("does not hurry for many changes")
 	}
 }
