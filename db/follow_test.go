@@ -19,7 +19,7 @@ func siteStore(t *testing.T) *db.Store {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Site)
 	dbtest.Exec(t, dsn, `
-		insert into feed_head values (1, 1000, 7, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');
+		insert into feed_head values (1, 1000, 7, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');
 		insert into certificate (issuer_id, serial, not_after) values (1, '\x01', '2099-01-01'), (1, '\x02', '2099-01-01');
 		delete from certificate where serial = '\x01'`)
 	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})

@@ -244,7 +244,7 @@ func TestANewSiteSeedsFromAPeerWithTheMasterDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dbtest.Exec(t, c.SuperuserDSN, `truncate feed_head, issuer, certificate, responder_certificate, correction, segment,
+	dbtest.Exec(t, c.SuperuserDSN, `truncate feed_head, issuer, certificate, responder_certificate, correction, closed_pin, segment,
 		feed_checkpoint, feed_keys, snapshot, snapshot_chunk, feed_anchor`)
 	if err := f.Start(t.Context(), "site-c/ocspsyncd"); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ const settle = `
 	  (correction_count, correction_digest) = (select count(*), mod64(coalesce(sum(row_digest(correction_canonical(issuer_id, serial, revoked_at, corrected_at, note))), 0)) from correction);`
 
 // firstHead makes the head of a seed.
-const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');`
+const firstHead = `insert into feed_head values (1, 1000, 1, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');`
 
 // An issuer, a responder certificate and three certificates: 01 good, 02 revoked
 // for ever, 03 on hold.

@@ -79,10 +79,10 @@ func newSite(t *testing.T, change func(*x509.Certificate)) *site {
 func (s *site) head(t *testing.T) {
 	t.Helper()
 	s.exec(t, `insert into feed_head (id, epoch, position, as_of, certificate_count, certificate_digest, issuer_count, issuer_digest,
-		responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, audit_count, audit_hash) values (1, 1, 1, clock_timestamp(),
+		responder_certificate_count, responder_certificate_digest, correction_count, correction_digest, closed_pin_count, closed_pin_digest, audit_count, audit_hash) values (1, 1, 1, clock_timestamp(),
 		1, (select mod64(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason)))) from certificate),
 		1, (select mod64(sum(row_digest(issuer_canonical(i)))) from issuer i),
-		1, (select mod64(sum(row_digest(responder_certificate_canonical(r)))) from responder_certificate r), 0, 0, 0, sha256(''))
+		1, (select mod64(sum(row_digest(responder_certificate_canonical(r)))) from responder_certificate r), 0, 0, 0, 0, 0, sha256(''))
 		on conflict (id) do update set certificate_digest = excluded.certificate_digest`)
 }
 

@@ -279,7 +279,7 @@ func TestSchemaDriftIsNamedUntilTheSiteIsMigrated(t *testing.T) {
 	p := newPair(t)
 	p.start(nil)
 	dbtest.Exec(t, p.masterDSN, `alter table issuer add column extra int;
-		alter publication ocspfleet set table issuer, certificate, responder_certificate, correction (issuer_id, serial, revoked_at, corrected_at, note), feed_head`)
+		alter publication ocspfleet set table issuer, certificate, responder_certificate, correction (issuer_id, serial, revoked_at, corrected_at, note), closed_pin, feed_head`)
 	p.reaches(logical.SchemaDrift)
 	if !strings.Contains(p.state().Detail, "issuer.extra") || !strings.Contains(p.state().Detail, "migrate the site") {
 		t.Errorf("column and fix are not named: %s", p.state().Detail)
