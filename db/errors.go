@@ -60,7 +60,7 @@ type sentence struct{ text, fix string }
 func stateSentence(pg *pgconn.PgError) sentence {
 	switch pg.Code {
 	case "42501":
-		return sentence{fmt.Sprintf("this login has not the right to do that (%s)", strings.TrimPrefix(pg.Message, "permission denied for ")),
+		return sentence{fmt.Sprintf("permission denied: this login may not use %s", strings.TrimPrefix(pg.Message, "permission denied for ")),
 			"Use a login of the right group: ocspctl db user says which there are."}
 	case "23502":
 		return sentence{fmt.Sprintf("%s must not be left out", strings.ReplaceAll(pg.ColumnName, "_", " ")), ""}

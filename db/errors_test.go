@@ -100,7 +100,7 @@ func TestRefusalsAreSentences(t *testing.T) {
 			t.Errorf("%s: %v is no refusal", name, err)
 			continue
 		}
-		for _, raw := range []string{"SQLSTATE", "violates", "constraint", "relation", "_check", "_key", "_fkey", "permission denied"} {
+		for _, raw := range []string{"SQLSTATE", "violates", "constraint", "relation", "_check", "_key", "_fkey", "permission denied for"} {
 			if strings.Contains(err.Error(), raw) {
 				t.Errorf("%s: %v: %q is PostgreSQL's", name, err, raw)
 			}

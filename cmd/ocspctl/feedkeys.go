@@ -228,7 +228,7 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 	if head.Epoch != set.Epoch {
 		return fmt.Errorf("key set %d is for epoch %d, this master's is %d: have the root sign one for it", set.Number, set.Epoch, head.Epoch)
 	}
-	number, inForce, err := store.FeedKeys(ctx)
+	_, inForce, err := store.FeedKeys(ctx)
 	if err != nil && !errors.Is(err, db.ErrNotSealed) {
 		return err
 	}
@@ -243,11 +243,13 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 	result := struct {
 		outcome
 		Set feedView `json:"set"`
-	}{outcome{"feed keys publish", c.apply, number < set.Number}, viewKeySet(set)}
-	if c.apply {
-		if result.Changed, err = store.AddFeedKeys(ctx, set.Number, signed, act); err != nil {
-			return err
-		}
+	}{outcome{"feed keys publish", c.apply, false}, viewKeySet(set)}
+	err = store.Try(ctx, c.apply, func(store *db.Store) error {
+		result.Changed, err = store.AddFeedKeys(ctx, set.Number, signed, act)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return p.print(result, func(t *table) {
 		result.Set.tell(t)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,10 +66,7 @@ func (p *policyFlags) policy() db.Policy {
 	}
 }
 
-var issuerName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-
-// settle fills the defaults that depend on others, and refuses what the master
-// would refuse, in words.
+// settle fills the defaults that depend on others.
 func (a *issuerAdd) settle() (db.Policy, error) {
 	p := a.policy.policy()
 	if p.MaxStaleness == 0 {
@@ -82,47 +78,19 @@ func (a *issuerAdd) settle() (db.Policy, error) {
 	if p.HTTPMaxAge == 0 {
 		p.HTTPMaxAge = min(time.Hour, p.Validity/2)
 	}
-	if !issuerName.MatchString(a.name) {
-		return p, usagef("--name %q: want 1 to 63 lower-case letters, digits, dots, dashes and underscores", a.name)
-	}
 	return p, checkPolicy(p)
 }
 
-// checkPolicy refuses what the master would refuse of a policy, in words.
+// checkPolicy refuses what the master does not see of a policy: its bounds are the
+// master's own, and a plan hears of them there.
 func checkPolicy(p db.Policy) error {
-	between := func(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
-	switch {
-	case p.CRLURL != "" && !isCRLURL(p.CRLURL):
+	if p.CRLURL != "" && !isCRLURL(p.CRLURL) {
 		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)
-	case !between(p.Validity, time.Hour, 240*time.Hour):
-		return usagef("--validity %s: want 1h to 240h, in whole seconds", p.Validity)
-	case !between(p.Backdate, 0, time.Hour):
-		return usagef("--backdate %s: want 0 to 1h, in whole seconds", p.Backdate)
-	case !between(p.MaxStaleness, time.Minute, p.Validity):
-		return usagef("--max-staleness %s: want 1m to the validity (%s), in whole seconds", p.MaxStaleness, p.Validity)
-	case !between(p.FreshForUnknown, 10*time.Second, p.MaxStaleness):
-		return usagef("--fresh-for-unknown %s: want 10s to max-staleness (%s), in whole seconds", p.FreshForUnknown, p.MaxStaleness)
-	case !between(p.HTTPMaxAge, 0, p.Validity/2):
-		return usagef("--http-max-age %s: want at most half of the validity (%s), in whole seconds", p.HTTPMaxAge, p.Validity/2)
-	case p.NeverIssued != db.NeverIssuedUnknown && p.NeverIssued != db.NeverIssuedRevoked && p.NeverIssued != db.NeverIssuedUnauthorized:
-		return usagef("--never-issued %q: want unknown, revoked or unauthorized", p.NeverIssued)
-	case p.Profile != db.ProfileRevocable && p.Profile != db.ProfileBR:
-		return usagef("--profile %q: want revocable or br", p.Profile)
-	case p.Profile == db.ProfileBR:
-		return checkPolicyBR(p, between)
 	}
-	return nil
-}
-
-func checkPolicyBR(p db.Policy, between func(d, low, high time.Duration) bool) error {
-	switch {
-	case p.NeverIssued == db.NeverIssuedRevoked:
-		return usagef("--profile br goes with --never-issued unknown or unauthorized only (BR section 4.9.10)")
-	case !between(p.Validity, 8*time.Hour, 240*time.Hour-time.Second):
-		return usagef("--profile br wants --validity 8h to 239h59m59s (BR section 4.9.10: 8 hours to 10 days, both ends counted)")
-	case p.Backdate+p.MaxStaleness > db.RenewalBR(p.Validity):
-		return usagef("--profile br with --validity %s wants --max-staleness and --backdate of at most %s together, not %s (BR section 4.9.10: renewed in time)",
-			p.Validity, db.RenewalBR(p.Validity), p.Backdate+p.MaxStaleness)
+	for _, d := range []time.Duration{p.Validity, p.Backdate, p.MaxStaleness, p.FreshForUnknown, p.HTTPMaxAge} {
+		if d%time.Second != 0 {
+			return usagef("%s: want whole seconds", d)
+		}
 	}
 	return nil
 }
@@ -189,11 +157,15 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 		}
 		if there != nil {
 			issuer = *there
-		} else if a.apply {
-			if issuer.ID, err = store.AddIssuer(ctx, issuer, act); err != nil {
-				return err
-			}
+		} else if err := store.Try(ctx, a.apply, func(store *db.Store) error {
 			issuer.Policy.Version = 1
+			id, err := store.AddIssuer(ctx, issuer, act)
+			if a.apply { // in a plan it is not known yet
+				issuer.ID = id
+			}
+			return err
+		}); err != nil {
+			return err
 		}
 		view, err := viewIssuer(issuer)
 		if err != nil {
@@ -210,8 +182,8 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 	})
 }
 
-// findIssuer returns the issuer if it is on the master just so. The same key, or
-// the same name, with anything else is refused.
+// findIssuer returns the issuer if it is on the master just so. That it is there
+// otherwise says the master.
 func findIssuer(ctx context.Context, store *db.Store, issuer db.Issuer) (*db.Issuer, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
@@ -220,17 +192,9 @@ func findIssuer(ctx context.Context, store *db.Store, issuer db.Issuer) (*db.Iss
 	for _, there := range issuers {
 		policy := there.Policy
 		policy.Version = issuer.Policy.Version
-		switch {
-		case there.Key != issuer.Key && there.Name != issuer.Name:
-			continue
-		case there.Key != issuer.Key:
-			return nil, fmt.Errorf("adding issuer %q: another key has this name already", issuer.Name)
-		case there.Name != issuer.Name:
-			return nil, fmt.Errorf("adding issuer %q: this key under this subject is issuer %q already", issuer.Name, there.Name)
-		case policy != issuer.Policy:
-			return nil, fmt.Errorf("adding issuer %q: it is there with another policy (ocspctl issuer set changes it)", issuer.Name)
+		if there.Key == issuer.Key && there.Name == issuer.Name && policy == issuer.Policy {
+			return &there, nil
 		}
-		return &there, nil
 	}
 	return nil, nil
 }

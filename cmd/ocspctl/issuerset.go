@@ -89,7 +89,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	if err != nil {
 		return err
 	}
-	next, err := p.wanted(ctx, store, old, s)
+	next, err := p.wanted(old, s)
 	if err != nil {
 		return fmt.Errorf("setting issuer %q: %w", name, err)
 	}
@@ -100,13 +100,14 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 		}
 		return p.requestCRLURL(ctx, store, old, next.Policy.CRLURL, s, differences)
 	}
-	if s.apply {
-		if _, err := store.SetIssuer(ctx, next, act); err != nil {
-			return err
-		}
-		if len(differences) > 0 {
-			next.Policy.Version++
-		}
+	if err := store.Try(ctx, s.apply, func(store *db.Store) error {
+		_, err := store.SetIssuer(ctx, next, act)
+		return err
+	}); err != nil {
+		return err
+	}
+	if s.apply && len(differences) > 0 {
+		next.Policy.Version++
 	}
 	view, err := viewIssuer(next)
 	if err != nil {
@@ -162,7 +163,7 @@ func tellChanges(t *table, differences []issuerChange) {
 }
 
 // wanted is the issuer as it is to be. What is not allowed is refused.
-func (p *program) wanted(ctx context.Context, store *db.Store, old db.Issuer, s issuerSet) (db.Issuer, error) {
+func (p *program) wanted(old db.Issuer, s issuerSet) (db.Issuer, error) {
 	next := old
 	next.Policy = s.onto(old.Policy)
 	if s.cert != "" {
@@ -178,28 +179,7 @@ func (p *program) wanted(ctx context.Context, store *db.Store, old db.Issuer, s 
 		}
 		next.Certificate = certificate.Raw
 	}
-	if err := checkPolicy(next.Policy); err != nil {
-		return next, err
-	}
-	return next, p.permitted(ctx, store, old, next)
-}
-
-// permitted refuses what the master would, before it is tried, and what neither of
-// them alone can see.
-func (p *program) permitted(ctx context.Context, store *db.Store, old, next db.Issuer) error {
-	before, err := store.PurgedBefore(ctx, old.ID)
-	if err != nil {
-		return err
-	}
-	if !before.IsZero() && next.Policy.NeverIssued != db.NeverIssuedUnauthorized {
-		return fmt.Errorf("it was purged up to %s: --never-issued stays unauthorized, or purged serials would be taken for never issued ones", stamp(before))
-	}
-	if next.Policy.Profile != db.ProfileBR || old.Policy.Profile == db.ProfileBR {
-		return nil
-	}
-	return store.List(ctx, db.Choice{Issuer: old.ID, Kind: db.KindHold, Limit: 1}, func(_ db.IssuerID, serial db.Serial, _ db.Status) error {
-		return fmt.Errorf("certificate %s is on hold, which profile br forbids (BR 4.9.13): release or revoke it first (ocspctl cert list --status hold; a suspended site: responder restore)", serial)
-	})
+	return next, checkPolicy(next.Policy)
 }
 
 // compareIssuers lists what differs, with what follows from it.

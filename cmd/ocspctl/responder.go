@@ -150,8 +150,15 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 			refused = cmp.Or(refused, lintError(line.Issuer, line.Lint))
 			result.Certificates = append(result.Certificates, line)
 		}
+		act, err := a.act()
+		if err != nil {
+			return err
+		}
+		if err := store.Try(ctx, a.apply && refused == nil, func(store *db.Store) error { return a.enlist(ctx, store, act) }); err != nil {
+			return err
+		}
 		if refused == nil && a.apply {
-			if err := p.enrol(ctx, store, authorities, request, a, &result); err != nil {
+			if err := p.enrol(ctx, store, authorities, request, a, act, &result); err != nil {
 				return err
 			}
 		}
@@ -174,12 +181,8 @@ func (p *program) rehearse(authority *fleet.Authority, request *fleet.Request, l
 	}, nil
 }
 
-// enrol does what was rehearsed.
-func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, result *responderAdded) error {
-	act, err := a.act()
-	if err != nil {
-		return err
-	}
+// enlist puts the site on the roster, as it was asked for.
+func (a responderAdd) enlist(ctx context.Context, store *db.Store, act db.Act) error {
 	if _, err := store.AddResponder(ctx, a.site, a.url, a.addresses, act); err != nil {
 		return err
 	}
@@ -197,6 +200,12 @@ func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fle
 			return err
 		}
 	}
+	return nil
+}
+
+// enrol has the certificates made that were rehearsed. A CA's signature cannot be taken
+// back: it is no part of what is tried.
+func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, act db.Act, result *responderAdded) error {
 	for i, authority := range authorities {
 		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.now(), rand.Reader, act)
 		if err != nil {

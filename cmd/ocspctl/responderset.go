@@ -75,9 +75,6 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", s.site, db.ErrNoResponder)
 	}
 	site := roster[at]
-	if site.State == db.ResponderRevoked {
-		return fmt.Errorf("site %q is revoked for ever: enrol it under a new name, with a new key", s.site)
-	}
 	if s.url == "" {
 		s.url = site.URL
 	}
@@ -87,7 +84,14 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 	run := fleet.Withdrawal{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
 	steps := run.Move(site, s.url, addresses)
 	var failed error
-	if s.apply {
+	if !s.apply {
+		if err := store.Try(ctx, false, func(store *db.Store) error {
+			_, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act)
+			return err
+		}); err != nil {
+			return err
+		}
+	} else {
 		failed = run.Run(ctx, steps, func(fleet.Step) {})
 	}
 	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}}

@@ -109,13 +109,31 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 		return err
 	}
 	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force)}
-	if !w.apply { // doing it must not wait for a zone that does not answer
+	if !w.apply {
+		if err := store.Try(ctx, false, func(store *db.Store) error { return w.rows(ctx, store, reason, act) }); err != nil {
+			return err
+		}
+		// Doing it must not wait for a zone that does not answer.
 		if run, err = run.Preview(ctx, w.action == "restore"); err != nil {
 			return err
 		}
 	}
 	steps := map[string][]fleet.Step{"revoke": run.Revoke(reason), "suspend": run.Suspend(), "restore": run.Restore()}[w.action]
 	return p.runWithdrawal(ctx, store, w, run, steps, reason)
+}
+
+// rows does what the verb does to the master's rows: the one step that can be tried.
+func (w withdraw) rows(ctx context.Context, store *db.Store, reason db.Reason, act db.Act) error {
+	var err error
+	switch w.action {
+	case "revoke":
+		_, err = store.RevokeResponder(ctx, w.site, reason, act)
+	case "suspend":
+		_, err = store.SuspendResponder(ctx, w.site, act)
+	default:
+		_, err = store.RestoreResponder(ctx, w.site, act)
+	}
+	return err
 }
 
 // runWithdrawal does the steps, or only shows them. A step that fails leaves the

@@ -236,7 +236,7 @@ begin
     raise exception 'certificate % of issuer % is revoked for ever (since %): it cannot become good or be put on hold',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
-  if permanent and new.revoked_at is not null and (new.revoked_at <> old.revoked_at or new.reason is distinct from old.reason and new.reason is distinct from 1) then
+  if permanent and ocsp_internal.is_permanent(new.revoked_at, new.reason) and (new.revoked_at <> old.revoked_at or new.reason is distinct from old.reason and new.reason is distinct from 1) then
     raise exception 'certificate % of issuer % is revoked for ever (since %): its time stays, and its reason, which only keyCompromise replaces',
       encode(old.serial, 'hex'), old.issuer_id, old.revoked_at using errcode = 'integrity_constraint_violation';
   end if;
