@@ -24,6 +24,7 @@ var keySQL = map[byte]string{
 	CorrectionTable:  "x",
 	'i':              "substring(x for 4)",
 	'r':              "substring(x for 32)",
+	'p':              "x",
 }
 
 // VerifyLog compares the replicated rows of the master with the last change of each key:

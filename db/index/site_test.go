@@ -61,7 +61,12 @@ type site struct {
 
 func newSite(t testing.TB, dsn string) *site {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), dsn)
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.RuntimeParams["search_path"] = "public, ocsp_internal, pg_temp"
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

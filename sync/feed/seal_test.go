@@ -125,7 +125,7 @@ func (m *master) history(tb testing.TB) []*feed.Segment {
 	var all []*feed.Segment
 	var before feed.Checkpoint
 	rows, leapt := map[string][]byte{}, false
-	tallies := map[byte]*db.Tally{'c': {}, 'k': {}, 'i': {}, 'r': {}}
+	tallies := map[byte]*db.Tally{'c': {}, 'k': {}, 'i': {}, 'r': {}, 'p': {}}
 	for n := int64(1); ; n++ {
 		stored, err := m.sealer.FeedSegment(tb.Context(), m.keys.Epoch, n)
 		if err != nil {
