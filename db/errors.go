@@ -60,8 +60,10 @@ type sentence struct{ text, fix string }
 func stateSentence(pg *pgconn.PgError) sentence {
 	switch pg.Code {
 	case "42501":
-		return sentence{fmt.Sprintf("permission denied: this login may not use %s", strings.TrimPrefix(pg.Message, "permission denied for ")),
-			"Use a login of the right group: ocspctl db user says which there are."}
+		return sentence{
+			fmt.Sprintf("permission denied: this login may not use %s", strings.TrimPrefix(pg.Message, "permission denied for ")),
+			"Use a login of the right group: ocspctl db user says which there are.",
+		}
 	case "23502":
 		return sentence{fmt.Sprintf("%s must not be left out", strings.ReplaceAll(pg.ColumnName, "_", " ")), ""}
 	case "21000":
@@ -104,8 +106,10 @@ func sentenceOf(table, constraint string) (sentence, bool) {
 	}
 	for _, name := range own {
 		if strings.HasPrefix(table, name) {
-			return sentence{fmt.Sprintf("the table %s does not take that (rule %s): this is a fault of the program, or of who wrote by hand", table, constraint),
-				"Nothing was done; please report it."}, true
+			return sentence{
+				fmt.Sprintf("the table %s does not take that (rule %s): this is a fault of the program, or of who wrote by hand", table, constraint),
+				"Nothing was done; please report it.",
+			}, true
 		}
 	}
 	return sentence{}, false

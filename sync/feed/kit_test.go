@@ -60,7 +60,7 @@ func testHead(position int64) db.Head {
 		Epoch: epoch, Position: position, AsOf: noon, Certificates: db.Tally{Count: 1000, Digest: 0x0123456789abcdef},
 		Issuers: db.Tally{Count: 2, Digest: 1}, ResponderCertificates: db.Tally{Count: 4, Digest: 1<<64 - 1},
 		Corrections: db.Tally{Count: 3, Digest: 2}, ClosedPins: db.Tally{Count: 1, Digest: 5},
-		AuditCount:  35, AuditHash: bytes.Repeat([]byte{0xaa}, 32),
+		AuditCount: 35, AuditHash: bytes.Repeat([]byte{0xaa}, 32),
 	}
 }
 
