@@ -94,7 +94,10 @@ func stateSentence(pg *pgconn.PgError) sentence {
 
 // own are the tables that only our programs write, by the beginnings of their names: who
 // breaks a rule of theirs has found a fault, and can do nothing about it.
-var own = []string{"audit", "change", "crl_", "feed_", "heartbeat", "long_transaction", "purge", "revocation_tally", "schema_", "segment", "site_", "snapshot"}
+var own = []string{
+	"audit", "change", "closed_pin", "crl_", "feed_", "heartbeat", "login_kind", "long_transaction", "purge", "responder_mark", "responder_slot", "revocation_tally",
+	"schema_", "segment", "serial_pool", "site_", "slot_allowed", "snapshot",
+}
 
 // sentenceOf finds the words for a constraint of a table.
 func sentenceOf(table, constraint string) (sentence, bool) {
@@ -177,6 +180,7 @@ var sentences = map[string]sentence{
 	"issuer_policy_version_check":       {"the version of a policy is 1 or more", noBug},
 	"issuer_profile_check":              {"the profile is revocable or br", ""},
 	"issuer_validity_check":             {"the validity of an issuer's answers is 1h to 240h", "Give another --validity."},
+	"correction_note_check":             {"the signed note of a correction has 1 to 1,024 octets", noBug},
 	"limits_id_check":                   {"there is one row of limits", noBug},
 	"limits_pkey":                       {"there is one row of limits", noBug},
 	"limits_revocations_per_hour_check": {"the limit is 0 to 1,000,000,000 revocations an hour", ""},
