@@ -100,6 +100,7 @@ create function import_faults(p_issuer int) returns table (n bigint, name text, 
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   hold constant boolean := ocsp_internal.knows_hold(p_issuer);
+  now_at constant timestamptz := clock_timestamp();
 begin
   perform ocsp_internal.import_begun();
   create index import_row_n on pg_temp.import_row (n);
@@ -108,7 +109,7 @@ begin
   return query
     select f.* from (
       select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at,
-        ocsp_internal.import_fault(r.serial, r.not_after, r.revoked_at, r.reason, hold, clock_timestamp()) as fault,
+        ocsp_internal.import_fault(r.serial, r.not_after, r.revoked_at, r.reason, hold, now_at) as fault,
         null::text, null::bigint, null::bigint
       from pg_temp.import_row r) f where f.fault is not null
     union all
