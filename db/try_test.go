@@ -160,7 +160,7 @@ func TestTryTakesAThousandRowsAtMost(t *testing.T) {
 	if over := (*db.OverLimit)(nil); !errors.As(err, &over) || over.Missing != 3 {
 		t.Errorf("103 of 100: %v", err)
 	}
-	if _, used, err := store.Limit(t.Context()); err != nil || used != 0 {
-		t.Errorf("used %d, %v", used, err)
+	if limit, err := store.Limit(t.Context()); err != nil || limit.All != 0 {
+		t.Errorf("used %+v, %v", limit, err)
 	}
 }
