@@ -226,7 +226,7 @@ func TestMakingALoginStandsInTheAudit(t *testing.T) {
 	}
 	found := false
 	if err := store.AuditEntries(t.Context(), db.AuditFilter{Act: "db user add"}, func(e db.AuditEntry) error {
-		found = e.What == `{"group": "ocsp_ca", "login": "audited_login", "connections": 32}` && e.OSUser == "root" && e.Why == "new CA"
+		found = e.What == `{"kind": "service", "group": "ocsp_ca", "login": "audited_login", "connections": 32}` && e.OSUser == "root" && e.Why == "new CA"
 		return nil
 	}); err != nil || !found {
 		t.Errorf("no entry says so: %v", err)

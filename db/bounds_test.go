@@ -25,7 +25,7 @@ func TestTextsAndNumbersAreBounded(t *testing.T) {
 		refused(t, dbtest.As(dsn, c.role), c.want, c.sql)
 	}
 	// A crl_url of 1.2 MB made an entry that no segment could hold.
-	refused(t, dsn, "issuer_crl_url_long", `update issuer set crl_url = repeat('x', 1200000)`)
+	refused(t, dsn, "issuer_crl_url_long", `insert into issuer select 9, sha256('9'), 'nine', certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, repeat('x', 1200000), 1 from issuer`)
 	assertConsistent(t, dsn)
 }
 

@@ -82,7 +82,7 @@ func TestCorrectionNeedsTwoPersonsAndTravels(t *testing.T) {
 		t.Errorf("a request changed the certificate: %+v, %v", s, err)
 	}
 	wantError(t, "one's own", "is your own (login test_anna)", anna.Approve(ctx, id, act))
-	wantError(t, "the CA's software", "has not the right", software.Approve(ctx, id, act))
+	wantError(t, "the CA's software", "permission denied", software.Approve(ctx, id, act))
 	wantError(t, "another number", "there is no request", bert.Approve(ctx, id+1, act))
 	wantError(t, "without a note", "wants a signed note of each, and of no other", bert.Approve(ctx, id, act))
 	notes := key.Sign(t, bert, id)
@@ -304,7 +304,7 @@ func TestCorrectionsAreSignedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	anew := db.Correction{IssuerID: 1, Serial: db.Serial{1}, RevokedAt: all[0].RevokedAt, CorrectedAt: lost[0].CorrectedAt, Note: signed[0].Note}
-	wantError(t, "the CA's software", "has not the right", software.ResignCorrections(ctx, []db.Correction{anew}, act))
+	wantError(t, "the CA's software", "permission denied", software.ResignCorrections(ctx, []db.Correction{anew}, act))
 	wantError(t, "without a reason", "says why", anna.ResignCorrections(ctx, []db.Correction{anew}, db.Act{User: "anna"}))
 	other, late := anew, anew
 	other.Serial, late.CorrectedAt = db.Serial{2}, anew.CorrectedAt.Add(-2*time.Hour)

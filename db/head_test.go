@@ -38,7 +38,8 @@ func TestBreak1bKeyUpdateRefused(t *testing.T) {
 	mustIssue(t, store, "0a")
 	refused(t, dsn, "cannot be changed", `update certificate set serial = '\x0b'`)
 	refused(t, dsn, "cannot be changed", `update issuer set id = 2`)
-	dbtest.Exec(t, dsn, `insert into responder_certificate values (sha256('\x30'), 1, '\x0a', 'site-a', sha256('\x31'), '\x30')`)
+	dbtest.Exec(t, dsn, `insert into responder (name, url) values ('site-a', 'http://a.example');
+		insert into responder_certificate values (sha256('\x30'), 1, '\x0a', 'site-a', sha256('\x31'), '\x30')`)
 	refused(t, dsn, "never changed: add the new one", `update responder_certificate set site = 'site-b'`)
 	assertConsistent(t, dsn)
 }

@@ -177,7 +177,7 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantError(t, "without a reason", "says why", refuser.Refuse(ctx, id, db.Act{User: "x"}))
-		wantError(t, "by the CA's software", "has not the right", software.Refuse(ctx, id, act))
+		wantError(t, "by the CA's software", "permission denied", software.Refuse(ctx, id, act))
 		if err := refuser.Refuse(ctx, id, db.Act{User: "x", Why: "no need"}); err != nil {
 			t.Fatal(err)
 		}

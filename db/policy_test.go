@@ -75,7 +75,7 @@ func TestIssuerIsSetAsPlanned(t *testing.T) {
 	for why, set := range map[string]func(*db.Issuer){
 		"on hold":            func(i *db.Issuer) { *i = br },
 		"there is no issuer": func(i *db.Issuer) { i.ID = 7 },
-		"violates check":     func(i *db.Issuer) { i.Policy.Validity = 11 * 24 * time.Hour },
+		"is 1h to 240h":      func(i *db.Issuer) { i.Policy.Validity = 11 * 24 * time.Hour },
 	} {
 		next := issuers[0]
 		set(&next)

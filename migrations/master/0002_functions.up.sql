@@ -180,7 +180,8 @@ begin
     revoked_at := c.revoked_at;
   end if;
   if changed then
-    update public.certificate t set revoked_at = certificate_revoke_row.revoked_at, reason = p_reason where t.issuer_id = p_issuer and t.serial = p_serial;
+    update public.certificate t set revoked_at = certificate_revoke_row.revoked_at, reason = p_reason where t.issuer_id = p_issuer and t.serial = p_serial
+      returning t.revoked_at into revoked_at;  -- a time that was taken back before is another second
     perform ocsp_internal.note(p_act, jsonb_build_object('issuer', p_issuer, 'serial', encode(p_serial, 'hex'),
       'revoked_at', revoked_at, 'reason', p_reason) || case effect when 'reason_to_key_compromise' then jsonb_build_object('reason_before', c.reason) else '{}' end,
       p_why, p_os_user);
