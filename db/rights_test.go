@@ -2,11 +2,13 @@ package db_test
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
 	"ocspfleet/migrations"
 )
@@ -95,6 +97,44 @@ func TestNoLoginMakesTablesAtTheMaster(t *testing.T) {
 			var pg *pgconn.PgError
 			if !errors.As(err, &pg) || (pg.Code != "42501" && pg.Code != "42883") {
 				t.Errorf("%s: %s: want permission denied, got %v", role, sql, err)
+			}
+		}
+	}
+}
+
+// Recounts, exports and looks, by the rights of each role alone. That the others work so,
+// too, show the kits: index (ocsp_responder follows), pull and logical (ocsp_sync and
+// ocsp_replica seed and apply), feed (ocsp_publisher seals and makes snapshots).
+func TestEachRoleDoesItsWork(t *testing.T) {
+	dsn, store := newMaster(t)
+	mustIssue(t, store, "01", "02")
+	mustRevoke(t, store, db.ReasonKeyCompromise, "01")
+	ctx := t.Context()
+	work := map[string]func(*db.Store) error{
+		"recount":      func(s *db.Store) error { _, err := s.Verify(ctx); return err },
+		"rights":       func(s *db.Store) error { _, err := s.Rights(ctx); return err },
+		"log":          func(s *db.Store) error { _, err := s.VerifyLog(ctx); return err },
+		"audit":        func(s *db.Store) error { _, err := s.VerifyAudit(ctx, nil, func(int64) {}); return err },
+		"export":       func(s *db.Store) error { _, err := s.Export(ctx, 1, db.ExportCSV, io.Discard); return err },
+		"state":        func(s *db.Store) error { _, err := s.MasterState(ctx); return err },
+		"schema":       func(s *db.Store) error { return s.CheckSchema(ctx, "master") },
+		"schema, site": func(s *db.Store) error { return s.CheckSchema(ctx, "site") },
+	}
+	for database, roles := range map[string]map[string][]string{
+		dsn: {
+			"ocsp_operator": {"recount", "rights", "log", "audit", "export", "state", "schema"}, "ocsp_publisher": {"recount", "rights", "schema"},
+			"ocsp_ca": {"export", "rights", "schema"},
+		},
+		dbtest.New(t, migrations.Site): {
+			"ocsp_sync": {"rights", "schema, site"}, "ocsp_responder": {"rights", "schema, site"}, "ocsp_operator": {"rights", "schema, site"},
+		},
+	} {
+		for role, all := range roles {
+			s := open(t, dbtest.As(database, role))
+			for _, what := range all {
+				if err := work[what](s); err != nil {
+					t.Errorf("%s: %s: %v", role, what, err)
+				}
 			}
 		}
 	}

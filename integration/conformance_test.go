@@ -13,11 +13,14 @@ var (
 	testExists = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 )
 
-// Every test that docs/conformance.md, token.md or clients.md names exists, and every test that is named
-// after a clause stands there.
+// Every test that docs/conformance.md, security.md, design.md, token.md or clients.md
+// names exists, and every test that is named after a clause stands in the first.
 func TestConformanceNamesRealTests(t *testing.T) {
 	page := contents(t, filepath.Join("..", "docs", "conformance.md"))
-	others := contents(t, filepath.Join("..", "docs", "token.md"), filepath.Join("..", "docs", "clients.md"))
+	var others []string
+	for _, name := range []string{"security.md", "design.md", "token.md", "clients.md"} {
+		others = append(others, filepath.Join("..", "docs", name))
+	}
 	exists := make(map[string]bool)
 	err := filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
@@ -43,9 +46,11 @@ func TestConformanceNamesRealTests(t *testing.T) {
 			t.Errorf("docs/conformance.md names %s, which does not exist", found[1])
 		}
 	}
-	for _, found := range testNamed.FindAllStringSubmatch(others, -1) {
-		if !exists[found[1]] {
-			t.Errorf("docs/token.md or docs/clients.md names %s, which does not exist", found[1])
+	for _, other := range others {
+		for _, found := range testNamed.FindAllStringSubmatch(contents(t, other), -1) {
+			if !exists[found[1]] {
+				t.Errorf("%s names %s, which does not exist", other, found[1])
+			}
 		}
 	}
 	clause := regexp.MustCompile(`^Test(RFC|X690|BR)_?[0-9]`)
