@@ -347,7 +347,14 @@ func TestSeedNeverTakesAPermanentRevocationBack(t *testing.T) {
 	if !strings.Contains(p.state().Detail, "1/0a") {
 		t.Errorf("the serial is not named: %s", p.state().Detail)
 	}
-	p.revoke("0a", db.ReasonKeyCompromise)
+	// Entered again with its time, as fleet lost says.
+	known, err := p.site.Certificate(t.Context(), 1, serial("0a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.master.Revoke(t.Context(), 1, serial("0a"), db.ReasonKeyCompromise, known.RevokedAt, act); err != nil {
+		t.Fatal(err)
+	}
 	p.heals()
 }
 
