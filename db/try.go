@@ -1,9 +1,12 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,11 +38,21 @@ type conns interface {
 // signature) is real whatever becomes of it: the SQL functions that do such refuse to be
 // tried, and have a twin that only says what they would do.
 func (s *Store) Try(ctx context.Context, apply bool, f func(*Store) error) error {
+	holders, done := make(chan string, 1), make(chan struct{})
+	go func() {
+		select {
+		case <-done:
+		case <-time.After(lockWait - time.Second): // while we still wait, the waits can be followed
+			holders <- s.holders(ctx)
+		}
+	}()
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+		settings := fmt.Sprintf("set local lock_timeout = %d", lockWait.Milliseconds())
 		if !apply {
-			if _, err := tx.Exec(ctx, "set local ocsp.trying = 'on'"); err != nil {
-				return err
-			}
+			settings += "; set local ocsp.trying = 'on'"
+		}
+		if _, err := tx.Exec(ctx, settings); err != nil {
+			return err
 		}
 		if err := f(&Store{pool: within{tx}}); err != nil {
 			return err
@@ -53,10 +66,45 @@ func (s *Store) Try(ctx context.Context, apply bool, f func(*Store) error) error
 		}
 		return errTried
 	})
-	if errors.Is(err, errTried) {
+	close(done)
+	switch {
+	case errors.Is(err, errTried):
 		return nil
+	case isCode(err, "55P03"):
+		held := "somebody else"
+		select {
+		case who := <-holders:
+			held = cmp.Or(who, held)
+		default:
+		}
+		return &Refusal{
+			Message: fmt.Sprintf("nothing was done: what it needs was held for %s by %s", lockWait, held),
+			Hint:    "Run it again: ocspsyncd at the master ends who holds it for long, and its /readyz names whom it may not.", cause: err,
+		}
 	}
 	return plain(err)
+}
+
+// lockWait is how long a person's act waits for the head or for a row.
+const lockWait = 5 * time.Second
+
+// holders names whom others wait for now; empty: nobody, or it cannot be seen.
+func (s *Store) holders(ctx context.Context) string {
+	rows, err := s.pool.Query(ctx, "select * from watch('{}', 0, interval '1 s')")
+	if err != nil {
+		return ""
+	}
+	blockers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Blocker])
+	if err != nil {
+		return ""
+	}
+	var all []string
+	for _, b := range blockers {
+		if b.Waits {
+			all = append(all, b.String())
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 var errTried = errors.New("tried, and rolled back")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -163,4 +164,25 @@ func TestTryTakesAThousandRowsAtMost(t *testing.T) {
 	if limit, err := store.Limit(t.Context()); err != nil || limit.All != 0 {
 		t.Errorf("used %+v, %v", limit, err)
 	}
+}
+
+// A person is not left waiting, and hears whom for.
+func TestTryNamesWhoHoldsTheHead(t *testing.T) {
+	dsn, store := newMaster(t)
+	mustIssue(t, store, "01")
+	holder := dbtest.Connect(t, dsn)
+	if _, err := holder.Exec(t.Context(), `set application_name = 'forgotten psql'; begin; select certificate_issue(1, '\x02', '2099-01-01Z', '', ''); set constraints all immediate`); err != nil {
+		t.Fatal(err)
+	}
+	err := open(t, dbtest.As(dsn, "ocsp_operator")).Try(t.Context(), true, func(store *db.Store) error {
+		_, _, err := store.Revoke(t.Context(), 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "forgotten psql") {
+		t.Errorf("while another has the head: %v", err)
+	}
+	if _, err := holder.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	assertConsistent(t, dsn)
 }

@@ -119,18 +119,20 @@ type issuerView struct {
 	PolicyVersion   int64  `json:"policy_version"`
 }
 
-func viewIssuer(i db.Issuer) (issuerView, error) {
-	certificate, err := x509.ParseCertificate(i.Certificate)
-	if err != nil {
-		return issuerView{}, fmt.Errorf("reading the certificate of issuer %q: %w", i.Name, err)
+func viewIssuer(i db.Issuer) issuerView {
+	subject, notAfter := "", ""
+	if certificate, err := x509.ParseCertificate(i.Certificate); err == nil {
+		subject, notAfter = certificate.Subject.String(), stamp(certificate.NotAfter)
+	} else { // one bad row hides no other; sites go by the file that they pin
+		subject = fmt.Sprintf("UNREADABLE (%v): ocspctl issuer set --cert FILE", err)
 	}
 	p := i.Policy
 	return issuerView{
-		ID: int32(i.ID), Name: i.Name, Subject: certificate.Subject.String(), NotAfter: stamp(certificate.NotAfter),
+		ID: int32(i.ID), Name: i.Name, Subject: subject, NotAfter: notAfter,
 		KeyHash: hex.EncodeToString(i.Key[:]), Validity: p.Validity.String(), Backdate: p.Backdate.String(),
 		MaxStaleness: p.MaxStaleness.String(), FreshForUnknown: p.FreshForUnknown.String(), HTTPMaxAge: p.HTTPMaxAge.String(),
 		NeverIssued: string(p.NeverIssued), Profile: string(p.Profile), CRLURL: p.CRLURL, PolicyVersion: p.Version,
-	}, nil
+	}
 }
 
 func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
@@ -167,10 +169,7 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 		}); err != nil {
 			return err
 		}
-		view, err := viewIssuer(issuer)
-		if err != nil {
-			return err
-		}
+		view := viewIssuer(issuer)
 		result := struct {
 			outcome
 			Issuer issuerView `json:"issuer"`
@@ -232,9 +231,7 @@ func (p *program) issuerList(ctx context.Context, store *db.Store) error {
 	}
 	views := make([]issuerView, len(issuers))
 	for i, issuer := range issuers {
-		if views[i], err = viewIssuer(issuer); err != nil {
-			return err
-		}
+		views[i] = viewIssuer(issuer)
 	}
 	return p.print(map[string]any{"issuers": views}, func(t *table) {
 		t.row("NAME", "PROFILE", "VALIDITY", "NEVER ISSUED", "CA UNTIL", "SUBJECT")

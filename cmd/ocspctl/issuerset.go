@@ -110,10 +110,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	if s.apply && len(differences) > 0 {
 		next.Policy.Version++
 	}
-	view, err := viewIssuer(next)
-	if err != nil {
-		return err
-	}
+	view := viewIssuer(next)
 	result := struct {
 		outcome
 		Issuer  issuerView     `json:"issuer"`

@@ -285,7 +285,7 @@ begin
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
   insert into ocsp_internal.approval as a (act, what, why, os_user) values (p_act, filed, p_why, p_os_user) returning a.id, a.expires_at into id, expires_at;
-  perform ocsp_internal.note('approval request', jsonb_build_object('approval', id, 'act', p_act) || filed, p_why, p_os_user);
+  perform ocsp_internal.note('approval request', filed || jsonb_build_object('approval', id, 'act', p_act), p_why, p_os_user);
 end $$;
 
 -- A request that is still open, locked.
@@ -323,7 +323,7 @@ begin
   end if;
   update ocsp_internal.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp(), xid = pg_current_xact_id()
     where id = p_id;
-  told := jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what;
+  told := a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why);
   perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
@@ -383,7 +383,7 @@ begin
     raise exception 'a refusal says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   end if;
   update ocsp_internal.approval set refused_by = session_user, refused_os_user = p_os_user, refused_at = clock_timestamp() where id = p_id;
-  perform ocsp_internal.note('approval refuse', jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why) || a.what,
+  perform ocsp_internal.note('approval refuse', a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why),
     p_why, p_os_user);
 end $$;
 
