@@ -39,10 +39,14 @@ func (s *Store) Stage(ctx context.Context, issuer IssuerID) (*Staging, error) {
 	return &Staging{conn, issuer}, nil
 }
 
-// Close ends the session, and with it the rows.
+// Close ends the session, and with it the rows; once more, it does nothing.
 func (g *Staging) Close(ctx context.Context) {
+	if g.conn == nil {
+		return
+	}
 	_ = g.conn.Conn().Close(ctx)
 	g.conn.Release()
+	g.conn = nil
 }
 
 // Add appends rows.

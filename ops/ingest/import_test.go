@@ -23,7 +23,7 @@ var act = db.Act{User: "tester", Why: "test"}
 // master returns a fresh master.
 func master(t *testing.T) *db.Store {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
+	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master), MaxConns: 20}) // each open File holds one
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +256,7 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 			r.Fatal(err)
 		}
 		p := plan(t, write(t, linesFrom(source)...), store, issuer)
+		defer p.file.Close() // each holds a connection
 		done, err := p.Apply(t.Context(), store, act, nil)
 		if n := p.Counts[db.ImportOtherEnd]; n > 0 {
 			if !errors.Is(err, ErrOtherCertificates) {
