@@ -98,7 +98,8 @@ type FaultyRow struct {
 	Other StagedRow // of FaultRepeated: where alone
 }
 
-// Faults judges the rows that were added, and hands what is wrong to each, in order.
+// Faults judges the rows that were added, and hands what is wrong to each: what the tables
+// would refuse, then what contradicts another row.
 // It is called once.
 func (g *Staging) Faults(ctx context.Context, each func(FaultyRow) error) error {
 	rows, err := g.conn.Query(ctx, `select n, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial, not_after, revoked_at, fault,

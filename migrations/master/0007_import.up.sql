@@ -68,6 +68,9 @@ end $$;
 -- it and nothing else: a temporary table of its own, it cannot make.
 create function import_begin() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  if pg_my_temp_schema() = 0 then  -- it can be set no later
+    perform set_config('temp_buffers', '64MB', false);
+  end if;
   drop table if exists pg_temp.import_row;
   create temporary table import_row (
     n          bigint not null,  -- place among the rows of the file, from 1
@@ -105,14 +108,16 @@ begin
   perform ocsp_internal.import_begun();
   create index import_row_n on pg_temp.import_row (n);
   create index import_row_serial on pg_temp.import_row (serial);
-  analyze pg_temp.import_row;
   return query
     select f.* from (
       select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at,
         ocsp_internal.import_fault(r.serial, r.not_after, r.revoked_at, r.reason, hold, now_at) as fault,
         null::text, null::bigint, null::bigint
-      from pg_temp.import_row r) f where f.fault is not null
-    union all
+      from pg_temp.import_row r) f where f.fault is not null order by f.n;
+  if not exists (select from pg_temp.import_row t group by t.serial having count(*) > 1) then
+    return;
+  end if;
+  return query
     select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at, 'repeated', o.name, o.line, o.item
     from (select t.serial from pg_temp.import_row t group by t.serial having count(*) > 1) twice
     join pg_temp.import_row r on r.serial = twice.serial
@@ -120,7 +125,7 @@ begin
       select b.* from pg_temp.import_row b where b.serial = r.serial and b.n < r.n
         and (b.not_after <> r.not_after or b.silent = r.silent and (b.not_after, b.revoked_at, b.reason) is distinct from (r.not_after, r.revoked_at, r.reason))
       order by b.n limit 1) o on true
-    order by 1;
+    order by r.n;
 end $$;
 
 -- What the tables would refuse of one row.
@@ -140,6 +145,9 @@ declare
   n_gone bigint;
 begin
   perform ocsp_internal.import_begun();
+  if not exists (select from pg_temp.import_row t group by t.serial having count(*) > 1) then
+    return 0;
+  end if;
   with ranked as (
     select r.n, row_number() over (partition by r.serial order by r.silent, r.n) as place, max(r.not_after) over (partition by r.serial) as known_end
     from pg_temp.import_row r
@@ -214,7 +222,7 @@ begin
           when p_crl_at is not null and p.revoked_at > date_trunc('second', at) then 'newer'
           else 'missing' end as is_kind
       from page p where (p_crl_at is null or p.revoked_at is not null)
-        and not exists (select from pg_temp.import_row r where r.serial = p.serial))
+        and not exists (select from pg_temp.import_row r where r.serial = p.serial offset 0))  -- one index look-up per row
     select 'page', count(*), (select p.serial from page p order by p.serial desc limit 1), null::timestamptz, null::timestamptz, null::smallint from page
     union all select m.is_kind, count(*), null, null, null, null from missing m where m.is_kind <> 'missing' group by m.is_kind
     union all (select m.is_kind, 1, m.serial, m.not_after, m.revoked_at, m.reason from missing m where m.is_kind = 'missing' order by m.serial);
