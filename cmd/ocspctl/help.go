@@ -22,8 +22,9 @@ they refuse a schema that they do not know. At the master it stands in the audit
 where this database is in the fleet's history. The audit mark of a site, noted
 there, proves the master's audit: audit verify --mark.`,
 	"db verify": `Reads every row of the replicated tables in one snapshot, counts and digests it,
-and compares that with the head of the same snapshot (1,000,000 rows: about a
-second). It finds accidents and rows written past the triggers. Run it nightly.`,
+and compares that with the head of the same snapshot; at the master it compares each
+row with the last change of its key, too. It finds accidents and rows written past the
+triggers. Run it nightly.`,
 	"db force": `For after a migration that broke off and was repaired by hand: it writes the
 version down and changes nothing else. At the master it stands in the audit.`,
 	"db user add": `Makes a login of the database that is a member of one group, or sets right an
@@ -84,6 +85,10 @@ root's verifier key (feed.root) and believe nothing else.`,
 the keys that may sign with their times, and the banned ones. For a change of keys
 name the old and the new one with times that overlap; for a stolen one ban it.
 --answer names a key that answers sites for single serials and signs nothing else.`,
+	"feed keys retire": `Shows the line by which the next key set names a feed key or a correction key that
+signs no more: its last segment, or the count and hash of its corrections. Give that
+line to feed keys sign. What the key signs afterwards, sites refuse. A stolen key is not
+retired but banned (docs/feed-keys.md).`,
 	"feed keys publish": `Checks that the pinned root (feed.root) signed the set and that it is for this
 master's epoch, and that it follows the one in force, and offers it to the master's
 ocspsyncd, with its audit entry. That one verifies it once more and brings it into

@@ -83,15 +83,15 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 	}
 	run := fleet.Withdrawal{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
 	steps := run.Move(site, s.url, addresses)
+	// Tried first, with apply as well: what the master refuses must not be in the DNS.
+	if err := store.Try(ctx, false, func(store *db.Store) error {
+		_, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act)
+		return err
+	}); err != nil {
+		return err
+	}
 	var failed error
-	if !s.apply {
-		if err := store.Try(ctx, false, func(store *db.Store) error {
-			_, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act)
-			return err
-		}); err != nil {
-			return err
-		}
-	} else {
+	if s.apply {
 		failed = run.Run(ctx, steps, func(fleet.Step) {})
 	}
 	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}}

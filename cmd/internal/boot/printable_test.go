@@ -52,7 +52,7 @@ func TestErrorsOfADaemonAreForEyes(t *testing.T) {
 func TestReadyzIsForEyes(t *testing.T) {
 	admin := boot.Admin{Metrics: prometheus.NewRegistry(), Ready: func(context.Context) []string { return []string{evil} }}
 	answer := httptest.NewRecorder()
-	admin.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	admin.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/readyz", nil))
 	var body struct{ Reasons []string }
 	if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || len(body.Reasons) != 1 || body.Reasons[0] != evil || strings.ContainsAny(answer.Body.String(), obeyed) {
 		t.Errorf("%v, %q", err, answer.Body)
