@@ -34,8 +34,7 @@ type SealerConfig struct {
 	// Board is told of each checkpoint once it is stored.
 	Board *Board
 	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
-	// the way of what the database does not announce, such as a certificate that is
-	// revoked when it is registered. One look costs about 0.3 ms of processor time.
+	// the way of a revocation. One look costs about 0.3 ms of processor time.
 	Poll time.Duration
 	// Wait is how long changes that are no revocations are gathered. Default 1 s. Where
 	// they are many, a tenth of it: a revocation takes along what waits, and every
