@@ -50,8 +50,8 @@ down: ## stop the fleet in .run
 demo: build ## tell the story with a transcript, in a fleet of its own
 	bin/ocspfleet demo --sync $(SYNC)
 
-test: deps-test ## run every test, as on a fresh machine (at most 15 minutes on 2 cores)
-	go test -race -count=1 -timeout 15m ./...
+test: deps-test ## run every test, as on a fresh machine (about 25 minutes on 2 cores)
+	go test -race -count=1 -timeout 30m ./...
 
 test-short: deps ## run the quick tests
 	go test -short -timeout 5m ./...

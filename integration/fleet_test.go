@@ -31,7 +31,7 @@ const described = `{
   "policy": {"never_issued": "", "profile": "", "validity": ""},
   "serials": {"good": [""], "revoked": [{"serial": "", "revoked_at": "", "reason": ""}], "never_issued": [""]},
   "leaf": {"good": {"certificate": "", "key": "", "host": ""}, "revoked": {"certificate": "", "key": ""}}}],
-"ocspctl": "", "ocspctl_config": ""}`
+"ocspctl": "", "ocspctl_config": "", "approver_config": "", "correct_key": ""}`
 
 // shape reduces JSON to its keys: of a list the first element, of a value its kind.
 func shape(v any) any {

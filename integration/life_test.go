@@ -123,7 +123,7 @@ func TestHoldReleaseAndCorrectReachEverySite(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &open); err != nil || len(open.Requests) != 1 {
 		t.Fatalf("open requests: %s, %v", out, err)
 	}
-	if err := f.Approve(t.Context(), open.Requests[0].ID, "checked"); err != nil {
+	if err := f.Approve(t.Context(), open.Requests[0].ID, true, "checked"); err != nil {
 		t.Fatal(err)
 	}
 	everywhere(ocsp.Good)

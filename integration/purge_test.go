@@ -43,7 +43,7 @@ func TestAPurgeReachesBothWays(t *testing.T) {
 		await(t, f, site, issuer, never, ocsp.Unknown, 2*patience)
 	}
 	ctl.ctl("db", "purge", "--before", "2021-01-01", "--why", "as decided")
-	if err := f.Approve(t.Context(), 1, "checked"); err != nil {
+	if err := f.Approve(t.Context(), 1, false, "checked"); err != nil {
 		t.Fatal(err)
 	}
 	ctl.ctl("db", "purge", "--before", "2021-01-01", "--why", "as decided")

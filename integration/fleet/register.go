@@ -107,9 +107,12 @@ func (f *Fleet) Ctl(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimRight(out, "\n"), err
 }
 
-// Approve has the second person agree to a request, and sign its corrections.
-func (f *Fleet) Approve(ctx context.Context, id int64, why string) error {
-	_, err := run(ctx, nil, f.Path(f.Ocspctl), "--config", f.Path(f.ApproverConfig), "approve", strconv.FormatInt(id, 10),
-		"--key", f.Path(f.CorrectKey), "--why", why, "--apply")
+// Approve has the second person agree to a request, and sign it if it is a correction.
+func (f *Fleet) Approve(ctx context.Context, id int64, correction bool, why string) error {
+	args := []string{"--config", f.Path(f.ApproverConfig), "approve", strconv.FormatInt(id, 10), "--why", why, "--apply"}
+	if correction {
+		args = append(args, "--key", f.Path(f.CorrectKey))
+	}
+	_, err := run(ctx, nil, f.Path(f.Ocspctl), args...)
 	return err
 }
