@@ -88,7 +88,7 @@ func (h *handler) get(w http.ResponseWriter, req *http.Request) {
 }
 
 func (h *handler) post(w http.ResponseWriter, req *http.Request) {
-	if !isRequestType(req.Header.Get("Content-Type")) {
+	if isOtherType(req.Header.Get("Content-Type")) {
 		h.reject(w, http.StatusUnsupportedMediaType, "want Content-Type "+requestType)
 		return
 	}
@@ -134,13 +134,21 @@ func readBody(body io.Reader, buf []byte) (int, error) {
 	return n, nil
 }
 
-// isRequestType compares a Content-Type; parameters are let pass.
-func isRequestType(value string) bool {
+// isOtherType says whether a Content-Type names something else than a request on
+// purpose. RFC 6960 appendix A.1 wants application/ocsp-request, but many clients set
+// nothing (MongoDB's driver, okhttp) or what their library does by itself (curl, wget,
+// urllib, java.net.http), and take a 415 for a responder that is away. What is no media
+// type names none; parameters are let pass.
+func isOtherType(value string) bool {
 	if value == requestType {
-		return true
+		return false
 	}
 	kind, _, err := mime.ParseMediaType(value)
-	return err == nil && kind == requestType
+	switch kind {
+	case requestType, "application/x-www-form-urlencoded", "application/octet-stream", "*/*":
+		return false
+	}
+	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && strings.Contains(kind, "/")
 }
 
 // tooLarge rejects a body; what is left of it is not worth reading.

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ocsp"
 
+	"ocspfleet/db"
 	"ocspfleet/signer/wire"
 )
 
@@ -176,8 +178,8 @@ func TestBadHTTP(t *testing.T) {
 		"DELETE":              {"DELETE", "/a", nil, plain, 405},
 		"OPTIONS":             {"OPTIONS", "/", nil, plain, 405},
 		"invented method":     {"OCSP", "/", nil, plain, 405},
-		"no type":             {"POST", "/", der, func(q *http.Request) { q.Header.Del("Content-Type") }, 415},
 		"wrong type":          {"POST", "/", der, typed("application/json"), 415},
+		"wrong, parameters":   {"POST", "/", der, typed("text/html; charset=utf-8"), 415},
 		"response type":       {"POST", "/", der, typed(responseType), 415},
 		"type in capitals":    {"POST", "/", der, typed("Application/OCSP-Request"), 200},
 		"type with parameter": {"POST", "/", der, typed("application/ocsp-request; charset=binary"), 200},
@@ -214,6 +216,39 @@ func TestBadHTTP(t *testing.T) {
 	resp, body := get(t, site+"/")
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") || !strings.Contains(string(body), "OCSP responder") {
 		t.Errorf("the root page: %v %s", resp.Header, body)
+	}
+}
+
+// A POST whose client set no Content-Type, as MongoDB's driver, or left its library's
+// own, as curl, wget, urllib and java.net.http do: such a client took the 415 for a
+// responder that is away, and went on with a revoked certificate.
+func TestAPOSTWithoutTypeOrWithAGenericOneIsAnswered(t *testing.T) {
+	r, site := startSite(t)
+	r.source.change(r.time(), r.ca.id, serialOf(goodSerial), r.revokedRow(r.time(), db.ReasonKeyCompromise))
+	der := r.request(goodSerial)
+	for name, values := range map[string][]string{
+		"none":                   nil,
+		"empty":                  {""},
+		"blank":                  {"  "},
+		"curl, wget, urllib":     {"application/x-www-form-urlencoded"},
+		"the same and a charset": {"application/x-www-form-urlencoded; charset=UTF-8"},
+		"octets":                 {"application/octet-stream"},
+		"octets in capitals":     {"Application/Octet-Stream"},
+		"none in particular":     {"*/*"},
+		"no media type":          {"ocsp"},
+		"no type at all":         {";;"},
+		"broken parameter":       {"application/ocsp-request; charset"},
+	} {
+		req := newRequest(t, http.MethodPost, site, der)
+		req.Header["Content-Type"] = values
+		if values == nil {
+			req.Header.Del("Content-Type")
+		}
+		resp, body := do(t, req)
+		got, err := ocsp.ParseResponse(body, nil)
+		if err != nil || got.Status != ocsp.Revoked {
+			t.Errorf("%s: status %d, %v: %x", name, resp.StatusCode, err, body)
+		}
 	}
 }
 
