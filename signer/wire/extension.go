@@ -14,8 +14,8 @@ import (
 //
 // RFC 6960 section 4.1.2: what is unknown is ignored, unless critical; then the
 // request is malformed, since RFC 6960 names no error of its own for it. An
-// extension may stand once in a list (RFC 5280 section 4.2), and a list that is
-// there holds at least one.
+// extension may stand once in a list (RFC 5280 section 4.2). An empty list, which RFC
+// 5280 forbids and Bouncy Castle writes, says what none says.
 func readExtensions(in *cryptobyte.String, tag asn1.Tag, req *Request) error {
 	var explicit, list cryptobyte.String
 	var present bool
@@ -25,8 +25,8 @@ func readExtensions(in *cryptobyte.String, tag asn1.Tag, req *Request) error {
 	if !present {
 		return nil
 	}
-	if !explicit.ReadASN1(&list, asn1.SEQUENCE) || !explicit.Empty() || list.Empty() {
-		return malformed("want one SEQUENCE of at least one extension")
+	if !explicit.ReadASN1(&list, asn1.SEQUENCE) || !explicit.Empty() {
+		return malformed("want one SEQUENCE of extensions")
 	}
 	var seen [MaxExtensions][]byte
 	for n := 0; !list.Empty(); n++ {

@@ -82,8 +82,6 @@ func TestRFC6960_4_1_2_UnknownExtensions(t *testing.T) {
 		"single, critical":            single(critical),
 		"service locator, critical":   single(seq(pkixOCSP(7), boolTrue, octets(seq()))),
 		"preferred algs, single, cr.": single(seq(pkixOCSP(8), boolTrue, octets(seq()))),
-		"empty list":                  withExtensions(),
-		"empty single list":           single(),
 		"empty tag":                   request(list, explicit(2)),
 		"no SEQUENCE":                 request(list, explicit(2, null)),
 		"data after the SEQUENCE":     request(list, explicit(2, seq(extension(unknown, nil)), null)),
@@ -96,6 +94,24 @@ func TestRFC6960_4_1_2_UnknownExtensions(t *testing.T) {
 		"data after the value":        withExtensions(seq(unknown, octets(nil), null)),
 		"requestExtensions tagged 1":  request(list, explicit(1, seq(extension(unknown, nil)))),
 	})
+}
+
+// Bouncy Castle's OCSPReqBuilder writes the list also where nobody put anything in it.
+// RFC 5280 section 4.1 wants at least one extension: what is empty says what is absent.
+func TestAnEmptyListOfExtensionsIsReadAsAbsent(t *testing.T) {
+	for name, der := range map[string][]byte{
+		"requestExtensions":       withExtensions(),
+		"singleRequestExtensions": request(seq(seq(plainID, explicit(0, seq())))),
+		"both":                    request(seq(seq(plainID, explicit(0, seq()))), explicit(2, seq())),
+		"one of two Requests":     request(seq(seq(plainID), seq(plainID, explicit(0, seq())))),
+	} {
+		req, err := wire.ParseRequest(der)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if req.Nonce != nil || len(req.PreferredSigAlgs) != 0 {
+			t.Errorf("%s: read %+v", name, req)
+		}
+	}
 }
 
 func TestRFC5280_4_2_ExtensionStandsOnce(t *testing.T) {
