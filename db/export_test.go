@@ -1,5 +1,7 @@
 package db
 
+import "context"
+
 // HasSentence says whether a person is told of a constraint in words.
 func HasSentence(table, constraint string) bool {
 	s, known := sentenceOf(table, constraint)
@@ -13,4 +15,10 @@ func ConstraintsWithSentences() []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// Setting reads a setting of a session of s.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.pool.QueryRow(ctx, "select current_setting($1)", name).Scan(&value)
+	return value, err
 }

@@ -86,12 +86,13 @@ func (s *Store) serves(conn *pgx.Conn, serves bool) {
 
 // sessionSettings is what our sessions rely on, whatever a DBA has set for a database or
 // a login. Set after connect: pgbouncer refuses most of them in the startup packet.
-const sessionSettings = `set session characteristics as transaction isolation level read committed, read write;
+// The timeout first: the rest must have no part of it.
+const sessionSettings = `set statement_timeout = 0;
+set session characteristics as transaction isolation level read committed, read write;
 set search_path = public, ocsp_internal, pg_temp;
 set client_encoding = 'UTF8';
 set timezone = 'UTC';
 set standard_conforming_strings = on;
-set statement_timeout = 0;
 set lock_timeout = 0;
 set idle_session_timeout = 0;
 set idle_in_transaction_session_timeout = 0`

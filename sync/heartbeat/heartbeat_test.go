@@ -90,10 +90,11 @@ func TestHeartbeatMovesAsOfWithoutAPosition(t *testing.T) {
 		if later, err = admin.Head(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return later.AsOf.Sub(first.AsOf) > 200*time.Millisecond
+		// What a beat wrote is seen before Run hears of it: the trouble ends a moment later.
+		return later.AsOf.Sub(first.AsOf) > 200*time.Millisecond && h.Trouble() == ""
 	})
-	if later.Position != first.Position || h.Trouble() != "" {
-		t.Errorf("position went from %d to %d, trouble %q", first.Position, later.Position, h.Trouble())
+	if later.Position != first.Position {
+		t.Errorf("position went from %d to %d", first.Position, later.Position)
 	}
 }
 
