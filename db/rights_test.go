@@ -2,7 +2,9 @@ package db_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -29,10 +31,10 @@ func TestRightsAreThoseOfTheMatrix(t *testing.T) {
 			t.Errorf("%s: beyond the matrix %q, missing %q", role, extra, missing)
 		}
 		dbtest.Exec(t, dsn, `grant execute on function ocsp_internal.lp to public; grant select on public.certificate to ocsp_owner, public;
-			grant update (serial) on certificate to ocsp_ca; revoke select on public.issuer from ocsp_responder`)
+			grant update (serial) on certificate to ocsp_ca; revoke select on public.issuer from ocsp_operator`)
 		extra, missing := drift()
 		want := "function ocsp_internal.lp execute PUBLIC,table public.certificate select PUBLIC,table public.certificate update(serial) ocsp_ca"
-		if strings.Join(extra, ",") != want || strings.Join(missing, ",") != "table public.issuer select ocsp_responder" {
+		if strings.Join(extra, ",") != want || strings.Join(missing, ",") != "table public.issuer select ocsp_operator" {
 			t.Errorf("%s: after a superuser's grants: beyond %q, missing %q", role, extra, missing)
 		}
 		if err := migrations.SetRights(t.Context(), dsn, role); err != nil {
@@ -81,11 +83,53 @@ func TestTriggerFunctionsServeTheirTablesAlone(t *testing.T) {
 	}
 }
 
+// No login of a site's groups belongs at the master, and none of the master's at a site:
+// they have no right there, not even to connect.
+func TestGroupsOfTheOtherEndHaveNothing(t *testing.T) {
+	dsn := map[migrations.Role]string{migrations.Master: dbtest.New(t, migrations.Master), migrations.Site: dbtest.New(t, migrations.Site)}
+	for there, groups := range map[migrations.Role][]db.Role{
+		migrations.Master: {db.RoleResponder, db.RoleSync, "ocsp_subscriber"},
+		migrations.Site:   {db.RoleCA, db.RolePublisher, db.RoleReplica},
+	} {
+		for _, group := range groups {
+			var may []string
+			if err := dbtest.Connect(t, dsn[there]).QueryRow(t.Context(), `with n as (select oid from pg_namespace where nspname in ('public', 'ocsp_internal')),
+				  c as materialized (select c.oid, relkind from pg_class c join n on n.oid = relnamespace where relkind in ('r', 'v', 'S'))
+				select array(select 'database' where has_database_privilege($1, current_database(), 'connect, create, temporary')
+				  union all select 'schema '||oid::regnamespace from n where has_schema_privilege($1, oid, 'usage, create')
+				  union all select 'relation '||oid::regclass from c where case relkind
+				    when 'S' then has_sequence_privilege($1, oid, 'usage, select, update')
+				    else has_table_privilege($1, oid, 'select, insert, update, delete, truncate, references, trigger') or has_any_column_privilege($1, oid, 'select, insert, update, references') end
+				  union all select 'function '||p.oid::regprocedure from pg_proc p join n on n.oid = pronamespace where has_function_privilege($1, p.oid, 'execute'))`, group).Scan(&may); err != nil {
+				t.Fatal(err)
+			}
+			if len(may) > 0 {
+				t.Errorf("%s, at the %s, has rights on %q", group, there, may)
+			}
+			if group == "ocsp_subscriber" {
+				continue // nobody logs in with it
+			}
+			err := open(t, dsn[there]).CreateLogin(t.Context(), "wrong_end", group, "a-good-password", db.Act{})
+			if err == nil || !strings.Contains(err.Error(), "may not even connect") {
+				t.Errorf("%s, at the %s: a login is made: %v", group, there, err)
+			}
+			dbtest.Exec(t, dsn[there], fmt.Sprintf("create role wrong_end login password 'a-good-password' in role %s", group))
+			store := open(t, loginDSN(t, dsn[there], "wrong_end", "a-good-password"))
+			err = store.AwaitSchema(t.Context(), string(there), slog.New(slog.DiscardHandler)) // a daemon gives up at once
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || pg.Code != "42501" || !strings.Contains(err.Error(), "permission denied for database") {
+				t.Errorf("%s, at the %s: a login connects: %v", group, there, err)
+			}
+			dbtest.Exec(t, dsn[there], "drop role wrong_end")
+		}
+	}
+}
+
 // Whoever may log in has no table of its own to hang a trigger on, and may call no
 // trigger function.
 func TestNoLoginMakesTablesAtTheMaster(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	for _, role := range []string{"ocsp_responder", "ocsp_sync", "ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_subscriber"} {
+	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica"} {
 		conn := dbtest.Connect(t, dbtest.As(dsn, role))
 		for _, sql := range []string{
 			"create temp table c (like public.certificate)",

@@ -117,8 +117,14 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group Role, verifier 
 	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
 		return err
 	}
-	var superuser bool
+	var superuser, here bool
 	var had int
+	if err := tx.QueryRow(ctx, "select has_database_privilege($1, current_database(), 'connect')", group).Scan(&here); err != nil {
+		return err
+	}
+	if !here {
+		return fmt.Errorf("group %s may not even connect to this database: it is for the other end (a site, or the master)", group)
+	}
 	err := tx.QueryRow(ctx, `select rolsuper, case when exists (select from pg_auth_members m where m.member = r.oid and m.roleid = to_regrole($2)) then rolconnlimit else 0 end
 		from pg_roles r where rolname = $1`, name, group).Scan(&superuser, &had)
 	verb := "alter"

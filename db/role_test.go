@@ -73,7 +73,7 @@ func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
 	for _, c := range []struct {
 		group       db.Role
 		replication bool
-	}{{db.RoleReplica, true}, {db.RoleResponder, false}} {
+	}{{db.RoleReplica, true}, {db.RoleCA, false}} {
 		if err := store.CreateLogin(t.Context(), name, c.group, password, db.Act{}); err != nil {
 			t.Fatal(err)
 		}
@@ -85,32 +85,33 @@ func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
 	_, err := dbtest.Connect(t, loginDSN(t, dsn, name, password)).Exec(t.Context(), "delete from certificate")
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != "42501" {
-		t.Errorf("a responder's DELETE: want permission denied, got %v", err)
+		t.Errorf("a DELETE by the CA's software: want permission denied, got %v", err)
 	}
 }
 
 // A login that opens one connection after the other keeps nobody else out.
 func TestLoginCannotTakeAllConnections(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	store := open(t, dsn)
+	master, site := open(t, dsn), open(t, dbtest.New(t, migrations.Site))
 	const password = "a-good-password"
 	for _, c := range []struct {
+		store       *db.Store
 		name        string
 		group       db.Role
 		connections int // asked for
 		want        int
 	}{
-		{"limit_person", db.RoleOperator, 0, 4},
-		{"limit_site", db.RoleReplica, 0, 8},
-		{"limit_daemon", db.RolePublisher, 0, 16},
-		{"limit_sync", db.RoleSync, 0, 16},
-		{"limit_responder", db.RoleResponder, 0, 16},
-		{"limit_ca", db.RoleCA, 0, 32},
-		{"limit_ca", db.RoleCA, 3, 3},
-		{"limit_ca", db.RoleCA, 0, 3},       // the password alone is changed
-		{"limit_ca", db.RoleOperator, 0, 4}, // another group, another limit
+		{master, "limit_person", db.RoleOperator, 0, 4},
+		{master, "limit_site", db.RoleReplica, 0, 8},
+		{master, "limit_daemon", db.RolePublisher, 0, 16},
+		{site, "limit_sync", db.RoleSync, 0, 16},
+		{site, "limit_responder", db.RoleResponder, 0, 16},
+		{master, "limit_ca", db.RoleCA, 0, 32},
+		{master, "limit_ca", db.RoleCA, 3, 3},
+		{master, "limit_ca", db.RoleCA, 0, 3},       // the password alone is changed
+		{master, "limit_ca", db.RoleOperator, 0, 4}, // another group, another limit
 	} {
-		if _, err := store.CreateLoginWith(t.Context(), c.name, c.group, password, db.LoginOptions{Connections: c.connections}, db.Act{}); err != nil {
+		if _, err := c.store.CreateLoginWith(t.Context(), c.name, c.group, password, db.LoginOptions{Connections: c.connections}, db.Act{}); err != nil {
 			t.Fatal(err)
 		}
 		var limit int
@@ -131,7 +132,7 @@ func TestLoginCannotTakeAllConnections(t *testing.T) {
 		t.Errorf("connection %d: %v, want the fifth refused", opened, err)
 	}
 	for _, n := range []int{-1, 262144} {
-		if _, err := store.CreateLoginWith(t.Context(), "limit_person", db.RoleOperator, password, db.LoginOptions{Connections: n}, db.Act{}); err == nil {
+		if _, err := master.CreateLoginWith(t.Context(), "limit_person", db.RoleOperator, password, db.LoginOptions{Connections: n}, db.Act{}); err == nil {
 			t.Errorf("%d connections were taken", n)
 		}
 	}

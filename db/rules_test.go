@@ -108,7 +108,7 @@ func sqlStateOrNil(err error) string {
 func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 	dsn, store := newMaster(t)
 	mustIssue(t, store, "01")
-	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica", "ocsp_responder", "ocsp_sync"} {
+	for _, role := range []string{"ocsp_ca", "ocsp_operator", "ocsp_publisher", "ocsp_replica"} {
 		for _, sql := range []string{
 			`insert into certificate values (1, '\x09', '2040-01-01Z')`, `update certificate set revoked_at = '2026-01-01Z'`, `delete from certificate`,
 			`truncate certificate`, `update feed_head set position = 9`, `update issuer set validity = 7200`, `insert into ocsp_internal.audit (os_user, act, what, why) values ('', '', '{}', '')`,
@@ -118,7 +118,7 @@ func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}
 	}
-	for _, role := range []string{"ocsp_responder", "ocsp_publisher", "ocsp_replica", "ocsp_sync"} {
+	for _, role := range []string{"ocsp_publisher", "ocsp_replica"} {
 		refused(t, dbtest.As(dsn, role), "permission denied", `select certificate_revoke(1, '\x01', null, null, '', '')`)
 	}
 	refused(t, dbtest.As(dsn, "ocsp_ca"), "permission denied", `select * from heartbeat(null)`)
@@ -135,7 +135,7 @@ func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 
 func TestSiteRolesAreReadersButSync(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	for _, role := range []string{"ocsp_responder", "ocsp_operator", "ocsp_ca", "ocsp_publisher"} {
+	for _, role := range []string{"ocsp_responder", "ocsp_operator"} {
 		for _, sql := range []string{
 			`insert into issuer select * from issuer`, `update certificate set revoked_at = null`, `delete from certificate`, `truncate feed_head`,
 			`update site_state set skew_ms = 0`, `delete from site_tombstone`, `select subscription_drop()`, `select subscription_enable(false)`,

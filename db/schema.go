@@ -51,8 +51,8 @@ func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger) 
 	for waited := false; ; waited = true {
 		err := s.CheckSchema(ctx, role)
 		var connect *pgconn.ConnectError
-		if err == nil || !errors.As(err, &connect) || isCode(err, "28P01", "28000", "3D000") {
-			return err // a wrong password or name does not heal by waiting
+		if err == nil || !errors.As(err, &connect) || isCode(err, "28P01", "28000", "3D000", "42501") {
+			return err // a wrong password, name or group does not heal by waiting
 		}
 		if !waited {
 			log.WarnContext(ctx, "database unreachable at start, trying again", slog.String("error", err.Error()))

@@ -40,7 +40,7 @@ type Version struct {
 }
 
 // Up brings the database at url to the newest schema of the role, and the rights in it
-// to those of the rights.txt files, also where the schema is there already. The login
+// to those of its rights.txt, also where the schema is there already. The login
 // must be a superuser.
 func Up(ctx context.Context, url string, role Role) error {
 	err := each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {

@@ -11,22 +11,20 @@ import (
 // Rights returns all that anybody but an owner may do in a database of the role, one
 // right a line as the SQL function ocsp_internal.rights() reports it: kind (database,
 // schema, table, sequence or function), object, privilege and grantee. Sorted.
-// The files FOLDER/rights.txt are the only place where a right is given.
+// The files ROLE/rights.txt are the only place where a right is given.
 func Rights(role Role) []string {
+	text, err := files.ReadFile(string(role) + "/rights.txt")
+	if err != nil {
+		panic(err) // it is embedded
+	}
 	var all []string
-	for _, folder := range role.Folders() {
-		text, err := files.ReadFile(folder + "/rights.txt")
-		if err != nil {
-			panic(err) // it is embedded
+	for line := range strings.Lines(string(text)) {
+		right, roles, found := strings.Cut(strings.TrimSpace(line), ":")
+		if !found || strings.HasPrefix(line, "#") {
+			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			right, roles, found := strings.Cut(strings.TrimSpace(line), ":")
-			if !found || strings.HasPrefix(line, "#") {
-				continue
-			}
-			for grantee := range strings.FieldsSeq(roles) {
-				all = append(all, right+" "+grantee)
-			}
+		for grantee := range strings.FieldsSeq(roles) {
+			all = append(all, right+" "+grantee)
 		}
 	}
 	slices.Sort(all)

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // own, with the logins of their daemons in master.yaml and site.yaml.
 func TestScripts(t *testing.T) {
 	masterServer, siteServer := dbtest.Server(t), dbtest.Cluster(t, map[string]string{"wal_retrieve_retry_interval": "200ms"})
-	logins := map[string]db.Role{"script_publisher": db.RolePublisher, "script_replica": db.RoleReplica, "script_sync": db.RoleSync}
+	atMaster, atSite := map[string]db.Role{"script_publisher": db.RolePublisher, "script_replica": db.RoleReplica}, map[string]db.Role{"script_sync": db.RoleSync}
 	const password = "a password of scripts"
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 			dbtest.Exec(t, siteServer.DSN("postgres"), "create database empty_"+name)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			for _, dsn := range []string{masterDSN, siteDSN} {
+			for dsn, logins := range map[string]map[string]db.Role{masterDSN: atMaster, siteDSN: atSite} {
 				store, err := db.Open(ctx, db.Config{DSN: dsn})
 				if err != nil {
 					return err
