@@ -46,8 +46,8 @@ func (s *Store) CheckSchema(ctx context.Context, role string) error {
 const schemaRetry = time.Second
 
 // AwaitSchema is CheckSchema for a daemon's start: while the database cannot be
-// reached it tries again, until ctx ends; a database that answers is judged.
-func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger) error {
+// reached it tells why and tries again, until ctx ends; a database that answers is judged.
+func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tell func(why string)) error {
 	for waited := false; ; waited = true {
 		err := s.CheckSchema(ctx, role)
 		var connect *pgconn.ConnectError
@@ -57,9 +57,10 @@ func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger) 
 		if !waited {
 			log.WarnContext(ctx, "database unreachable at start, trying again", slog.String("error", err.Error()))
 		}
+		tell("waiting for the database: " + err.Error())
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the database: %w", err)
+			return fmt.Errorf("waiting for the database: %w: %w", ctx.Err(), err)
 		case <-time.After(schemaRetry):
 		}
 	}

@@ -47,15 +47,22 @@ func run(ctx context.Context, env boot.Env) error {
 	registry := boot.NewRegistry()
 	plan := &boot.Plan{Log: env.Log, DrainDelay: cfg.DrainDelay}
 	defer plan.Close()
+	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level}
+	if !env.CheckOnly {
+		if err := plan.StartAdmin(ctx, cfg.Admin); err != nil {
+			return err
+		}
+	}
 
 	store, err := db.Open(ctx, cfg.database())
 	if err != nil {
 		return err
 	}
 	plan.AddCloser("database", func() error { store.Close(); return nil })
-	if err := store.AwaitSchema(ctx, "site", env.Log); err != nil {
+	if err := store.AwaitSchema(ctx, "site", env.Log, plan.Admin.Starting); err != nil {
 		return err
 	}
+	plan.Admin.Starting("opening the token")
 	tokens, err := hsm.OpenRing(ctx, cfg.hsm(env.Log, hsm.NewMetrics(registry)))
 	if err != nil {
 		return err
@@ -92,15 +99,12 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Forks: forks.Forks, Ready: func(ctx context.Context) []string {
+	plan.Admin.Forks, plan.Admin.Ready = forks.Forks, func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
 		if err := tokens.Health(); err != nil {
 			reasons = append(reasons, err.Error())
 		}
 		return reasons
-	}}
-	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin); err != nil {
-		return fmt.Errorf("admin: %w", err)
 	}
 	plan.AddWorker("token", tokens.Run)
 	plan.AddWorker("token watchdog", func(ctx context.Context) error { return tokens.Watch(ctx, cfg.ExitWhenStuck) })

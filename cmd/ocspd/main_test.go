@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -51,13 +55,14 @@ func TestScripts(t *testing.T) {
 			for variable, value := range map[string]string{
 				"SITE": as(dsn, login), "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
 				"STATE_DIRECTORY": filepath.Join(env.WorkDir, "state"),
+				"ADMIN":           freeAddr(),
 				"GORACE":          "atexit_sleep_ms=0",
 			} {
 				env.Setenv(variable, value)
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "shim": putShim, "noted": noted},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "awaits": awaits, "shim": putShim, "noted": noted},
 	})
 }
 
@@ -69,6 +74,36 @@ func as(dsn, user string) string {
 	}
 	u.User = url.User(user)
 	return u.String()
+}
+
+func freeAddr() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// awaits URL TEXT: polls URL until its status and body hold TEXT.
+func awaits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: awaits URL TEXT")
+	}
+	var last string
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		response, err := http.Get(args[0])
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if last = fmt.Sprintf("%s %s", response.Status, body); err == nil && strings.Contains(last, args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("%s never held %q; last: %s", args[0], args[1], last)
 }
 
 // expand FILE...: puts the environment into files.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -34,13 +33,19 @@ func run(ctx context.Context, env boot.Env) error {
 	registry := boot.NewRegistry()
 	plan := &boot.Plan{Log: env.Log}
 	defer plan.Close()
+	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level}
+	if !env.CheckOnly {
+		if err := plan.StartAdmin(ctx, cfg.Admin); err != nil {
+			return err
+		}
+	}
 
 	store, err := db.Open(ctx, cfg.Database.config())
 	if err != nil {
 		return err
 	}
 	plan.AddCloser("database", func() error { store.Close(); return nil })
-	if err := store.AwaitSchema(ctx, cfg.Role, env.Log); err != nil {
+	if err := store.AwaitSchema(ctx, cfg.Role, env.Log, plan.Admin.Starting); err != nil {
 		return err
 	}
 	ready, err := wiring{cfg, env, store, plan, registry}.wire(ctx)
@@ -50,10 +55,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if env.CheckOnly {
 		return nil
 	}
-	plan.Admin = &boot.Admin{Metrics: registry, Level: env.Level, Ready: func(context.Context) []string { return ready() }}
-	if plan.AdminListener, err = boot.ListenAdmin(ctx, cfg.Admin); err != nil {
-		return fmt.Errorf("admin: %w", err)
-	}
+	plan.Admin.Ready = func(context.Context) []string { return ready() }
 	env.Log.InfoContext(ctx, "ocspsyncd started")
 	return plan.Run(ctx)
 }

@@ -37,8 +37,13 @@ type Admin struct {
 	// Level is shown and set at /debug/loglevel.
 	Level *slog.LevelVar
 
-	stopping atomic.Bool // set by Plan.Run
+	starting atomic.Pointer[string] // why it is not ready yet; nil from Plan.Run on
+	stopping atomic.Bool            // set by Plan.Run
 }
+
+// Starting has /readyz say what the start waits for, until Plan.Run; before it neither
+// Ready nor Forks is asked.
+func (a *Admin) Starting(why string) { a.starting.Store(&why) }
 
 // NewRegistry returns a registry that already tells of Go, process and build.
 func NewRegistry() *prometheus.Registry {
@@ -104,22 +109,25 @@ type readiness struct {
 }
 
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
-	var reasons []string
-	if a.stopping.Load() {
+	var reasons, forks []string
+	why := a.starting.Load()
+	switch {
+	case a.stopping.Load():
 		reasons = []string{"stopping"}
-	} else if a.Ready != nil {
+	case why != nil:
+		reasons = []string{*why}
+	case a.Ready != nil:
 		reasons = a.Ready(r.Context())
+	}
+	if why == nil && a.Forks != nil {
+		forks = a.Forks()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	body := readiness{Ready: len(reasons) == 0, Reasons: reasons}
-	if a.Forks != nil {
-		body.Forks = a.Forks()
-	}
-	_ = json.NewEncoder(printable.Writer(w)).Encode(body) // the asker went away
+	_ = json.NewEncoder(printable.Writer(w)).Encode(readiness{len(reasons) == 0, reasons, forks}) // the asker went away
 }
 
 func (a *Admin) showLevel(w http.ResponseWriter, _ *http.Request) {

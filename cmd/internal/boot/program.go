@@ -95,7 +95,11 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	}
 	env.Level = new(slog.LevelVar)
 	env.Log = NewLogger(stderr, tty, env.Level)
-	if err := run(ctx, env); err != nil {
+	err = run(ctx, env)
+	if !env.CheckOnly && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return ExitDone // a stop was wished while the start waited
+	}
+	if err != nil {
 		fmt.Fprintf(said, "%s: %v\n", p.Name, err)
 		if p.NoRestart != nil && errors.Is(err, p.NoRestart) {
 			return ExitNoRestart

@@ -17,8 +17,6 @@ type Plan struct {
 	Log *slog.Logger
 	// Admin says "not ready" from the first moment of the stop; may be nil.
 	Admin *Admin
-	// AdminListener is served by Admin until everything else has ended.
-	AdminListener net.Listener
 	// DrainDelay is how long the servers go on accepting after /readyz turned
 	// 503, so that a load balancer sees it: its interval times its failure
 	// count, plus one. 0: stop accepting at once.
@@ -30,6 +28,9 @@ type Plan struct {
 	servers []server
 	workers []worker
 	closers []closer
+
+	admin       *http.Server // nil: not served
+	adminFailed chan error
 }
 
 type server struct {
@@ -66,10 +67,36 @@ func (p *Plan) AddCloser(name string, closeIt func() error) {
 	p.closers = append(p.closers, closer{name, closeIt})
 }
 
-// Close runs the closers, once. Run ends with it; a main that fails before Run
-// defers it.
+// StartAdmin serves Admin on addr from now on until Close, so that /readyz says from the
+// first moment why the daemon is not ready: its database may be long in coming.
+func (p *Plan) StartAdmin(ctx context.Context, addr string) error {
+	l, err := ListenAdmin(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	p.Admin.Starting("starting")
+	p.ServeAdmin(l)
+	return nil
+}
+
+// ServeAdmin serves Admin on l until Close.
+func (p *Plan) ServeAdmin(l net.Listener) {
+	p.admin = &http.Server{Handler: p.Admin.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	p.adminFailed = make(chan error, 1)
+	go func() {
+		if err := p.admin.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			p.adminFailed <- fmt.Errorf("serving admin: %w", err)
+		}
+	}()
+}
+
+// Close closes the admin listener, for whose answers nobody waits, and runs the
+// closers, once. Run ends with it; a main that fails before Run defers it.
 func (p *Plan) Close() error {
 	var all error
+	if p.admin != nil {
+		_ = p.admin.Close()
+	}
 	for _, c := range slices.Backward(p.closers) {
 		if err := c.close(); err != nil {
 			all = errors.Join(all, fmt.Errorf("closing %s: %w", c.name, err))
@@ -86,8 +113,10 @@ func (p *Plan) Run(ctx context.Context) error {
 	if p.Grace == 0 {
 		p.Grace = 30 * time.Second
 	}
-	failed := make(chan error, len(p.servers)+len(p.workers)+1)
-	admin := p.serveAdmin(failed)
+	failed := make(chan error, len(p.servers)+len(p.workers))
+	if p.Admin != nil {
+		p.Admin.starting.Store(nil)
+	}
 	for _, s := range p.servers {
 		go func() {
 			if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -109,6 +138,9 @@ func (p *Plan) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		p.Log.Info("stop wished", slog.Duration("drain", p.DrainDelay))
 	case cause = <-failed:
+	case cause = <-p.adminFailed:
+	}
+	if cause != nil {
 		p.Log.Info("stopping after a failure", slog.Duration("drain", p.DrainDelay))
 	}
 	if p.Admin != nil {
@@ -125,23 +157,7 @@ func (p *Plan) Run(ctx context.Context) error {
 	case <-time.After(p.Grace):
 		err = errors.Join(err, fmt.Errorf("waiting for the workers to end: still at it after %v", p.Grace))
 	}
-	if admin != nil {
-		_ = admin.Close() // nobody waits for an answer of the admin listener
-	}
 	return errors.Join(err, p.Close())
-}
-
-func (p *Plan) serveAdmin(failed chan<- error) *http.Server {
-	if p.Admin == nil || p.AdminListener == nil {
-		return nil
-	}
-	admin := &http.Server{Handler: p.Admin.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	go func() {
-		if err := admin.Serve(p.AdminListener); !errors.Is(err, http.ErrServerClosed) {
-			failed <- fmt.Errorf("serving admin: %w", err)
-		}
-	}()
-	return admin
 }
 
 // work runs the workers and returns when all have ended.

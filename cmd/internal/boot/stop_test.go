@@ -84,9 +84,10 @@ func TestStopInOrderBreaksNoRequest(t *testing.T) {
 	public, adminListener := listen(t), listen(t)
 	ctx, wishStop := context.WithCancel(t.Context())
 	plan := &boot.Plan{
-		Log: slog.New(slog.DiscardHandler), DrainDelay: 300 * time.Millisecond, AdminListener: adminListener,
+		Log: slog.New(slog.DiscardHandler), DrainDelay: 300 * time.Millisecond,
 		Admin: &boot.Admin{Metrics: boot.NewRegistry(), Level: new(slog.LevelVar)},
 	}
+	plan.ServeAdmin(adminListener)
 	plan.AddServer("public", &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(entered)
@@ -195,6 +196,42 @@ func TestFailureStopsTheRest(t *testing.T) {
 	}
 }
 
+// While a daemon starts, /readyz says what it waits for, and asks nothing that is not
+// there yet.
+func TestReadyzTellsOfTheStart(t *testing.T) {
+	plan := &boot.Plan{Log: slog.New(slog.DiscardHandler), Admin: &boot.Admin{Metrics: boot.NewRegistry(), Level: new(slog.LevelVar)}}
+	l := listen(t)
+	url := "http://" + l.Addr().String() + "/readyz"
+	plan.Admin.Starting("starting")
+	plan.ServeAdmin(l)
+	plan.Admin.Starting("waiting for the database: it sleeps")
+	if code, body := get(t, url); code != http.StatusServiceUnavailable || !strings.Contains(body, `["waiting for the database: it sleeps"]`) {
+		t.Errorf("starting: %d %s", code, body)
+	}
+	plan.Admin.Ready = func(context.Context) []string { return nil }
+	plan.Admin.Forks = func() []string { return []string{"a fork"} }
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- plan.Run(ctx) }()
+	eventually(t, "/readyz 200", func() bool {
+		code, body := get(t, url)
+		return code == http.StatusOK && strings.Contains(body, `"forks":["a fork"]`)
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	// A start that fails leaves no listener behind.
+	failed := &boot.Plan{Log: slog.New(slog.DiscardHandler), Admin: &boot.Admin{Metrics: boot.NewRegistry(), Level: new(slog.LevelVar)}}
+	if err := failed.StartAdmin(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := failed.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAdminEndpoints(t *testing.T) {
 	level := new(slog.LevelVar)
 	var reasons []string
@@ -203,7 +240,8 @@ func TestAdminEndpoints(t *testing.T) {
 		Ready: func(context.Context) []string { return reasons },
 	}
 	l := listen(t)
-	plan := &boot.Plan{Log: slog.New(slog.DiscardHandler), Admin: admin, AdminListener: l}
+	plan := &boot.Plan{Log: slog.New(slog.DiscardHandler), Admin: admin}
+	plan.ServeAdmin(l)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- plan.Run(ctx) }()
