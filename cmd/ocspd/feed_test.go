@@ -93,6 +93,9 @@ func TestReplacedKeySetIsNotBelievedAgain(t *testing.T) {
 		if _, err = restarted(oldNote, oldKeys); (err == nil) != (f.State == "") {
 			t.Errorf("state %q, after a restart: %v", f.State, err)
 		}
+		if _, err = restarted(newNote, newKeys); err != nil {
+			t.Errorf("state %q, after a restart the set that was kept: %v", f.State, err)
+		}
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the state file: %v, %v", info, err)

@@ -90,7 +90,14 @@ func (m *memory) check(head db.Head, last db.Segment, set *KeySet) error {
 	case m.trying != nil && *m.trying == Hash(last.NoteHash):
 		return nil // it did come in
 	case !m.mine && last.Number == mine.Number+1 && m.leadsTo(last, set):
-		return nil // the process before this one ended between the commit and the file
+		// The process before this one ended between the commit and the file. The file has
+		// it first, so that it is never two seals behind.
+		c, err := readCheckpoint(last.Note)
+		if err != nil {
+			return err
+		}
+		m.note, m.last, m.pending = last.Note, c, true
+		return m.write()
 	case last.Number > mine.Number && set.Bans(last.Note):
 		// Who stole the key put it there. No site believes it any more, but its number
 		// is taken.

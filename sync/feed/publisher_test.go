@@ -73,23 +73,35 @@ func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// keeping configures a sealer that keeps what it signed in a file.
+func (m *master) keeping(t *testing.T, state string) feed.SealerConfig {
+	t.Helper()
+	return feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, State: state, Wait: time.Millisecond, Log: quiet}
+}
+
 // starts runs a sealer whose trouble is of interest.
 func (m *master) starts(t *testing.T, state string) (*feed.Sealer, func()) {
 	t.Helper()
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, State: state, Wait: time.Millisecond, Log: quiet})
+	sealer, err := feed.NewSealer(m.keeping(t, state))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sealer, running(t, sealer)
+}
+
+// running runs a sealer until the test ends or stop is called.
+func running(t *testing.T, sealer *feed.Sealer) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
+	var group sync.WaitGroup
+	group.Go(func() {
 		if err := sealer.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	stop := sync.OnceFunc(func() { cancel(); running.Wait() })
+	stop = sync.OnceFunc(func() { cancel(); group.Wait() })
 	t.Cleanup(stop)
-	return sealer, stop
+	return stop
 }
 
 // awaitTrouble waits until a sealer says so.
@@ -172,7 +184,7 @@ func TestSealerKeepsWhatItSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{state, filepath.Join(state, "no", "folder")} {
-		_, err = feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, State: path, Log: quiet})
+		_, err = feed.NewSealer(m.keeping(t, path))
 		if err == nil || !strings.Contains(err.Error(), "feed.state") {
 			t.Errorf("%s: %v", path, err)
 		}
