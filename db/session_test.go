@@ -27,6 +27,7 @@ const hostile = `do $$ begin execute format($f$
 	alter database %1$I set idle_in_transaction_session_timeout = '1min';
 	alter database %1$I set idle_session_timeout = '1min';
 	alter database %1$I set standard_conforming_strings = off;
+	alter database %1$I set jit = on;
 	alter database %1$I set timezone = 'Asia/Tokyo';
 	alter database %1$I set search_path = pg_catalog$f$, current_database()); end $$`
 
@@ -47,7 +48,7 @@ func worksWhateverIsSet(t *testing.T, store *db.Store) {
 	}
 	for name, want := range map[string]string{
 		"transaction_isolation": "read committed", "transaction_read_only": "off", "TimeZone": "UTC",
-		"search_path": "public, ocsp_internal, pg_temp", "standard_conforming_strings": "on",
+		"search_path": "public, ocsp_internal, pg_temp", "standard_conforming_strings": "on", "jit": "off",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
 	} {
 		if got, err := store.Setting(t.Context(), name); err != nil || got != want {

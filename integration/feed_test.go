@@ -214,20 +214,10 @@ func sameRows(ctx context.Context, master, site *db.Store) error {
 	if err != nil {
 		return err
 	}
-	if got.Position != want.Position || got.Certificates != want.Certificates || got.Issuers != want.Issuers ||
-		got.ResponderCertificates != want.ResponderCertificates || got.Corrections != want.Corrections || got.ClosedPins != want.ClosedPins {
-		return fmt.Errorf("the site has %+v, the master %+v", got, want)
+	if got.Position != want.Position {
+		return fmt.Errorf("the site is at position %d, the master at %d", got.Position, want.Position)
 	}
-	counts, err := site.Verify(ctx)
-	if err != nil {
-		return err
-	}
-	for _, count := range counts {
-		if !count.Identical {
-			return fmt.Errorf("%s: %+v", count.Table, count)
-		}
-	}
-	return nil
+	return dbtest.Same(ctx, master, site)
 }
 
 // A site without anything seeds wholly from a peer while the master is dead.

@@ -240,20 +240,24 @@ func (p *pair) names(name logical.Name) {
 // heals waits until site and master agree, row by row, and the site streams.
 func (p *pair) heals() {
 	p.t.Helper()
+	diff := ""
+	defer func() { // until ends the test
+		if diff != "" {
+			p.t.Errorf("rows (-master +site):\n%s", diff)
+		}
+	}()
 	p.until("site and master agree", func() bool {
 		if p.state().Name != logical.Streaming {
 			return false
 		}
 		head, err := p.site.Head(p.t.Context())
 		want, masterErr := p.master.Head(p.t.Context())
-		if err != nil || masterErr != nil || head.Position != want.Position {
+		if err != nil || masterErr != nil || head.Position != want.Position || dbtest.Same(p.t.Context(), p.master, p.site) != nil {
 			return false
 		}
-		return p.verified()
+		diff = cmp.Diff(rowsOf(p.t, p.masterDSN), rowsOf(p.t, p.siteDSN))
+		return diff == ""
 	})
-	if diff := cmp.Diff(rowsOf(p.t, p.masterDSN), rowsOf(p.t, p.siteDSN)); diff != "" {
-		p.t.Errorf("rows (-master +site):\n%s", diff)
-	}
 }
 
 func (p *pair) verified() bool {
