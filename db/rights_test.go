@@ -115,7 +115,7 @@ func TestGroupsOfTheOtherEndHaveNothing(t *testing.T) {
 			}
 			dbtest.Exec(t, dsn[there], fmt.Sprintf("create role wrong_end login password 'a-good-password' in role %s", group))
 			store := open(t, loginDSN(t, dsn[there], "wrong_end", "a-good-password"))
-			err = store.AwaitSchema(t.Context(), string(there), slog.New(slog.DiscardHandler)) // a daemon gives up at once
+			err = store.AwaitSchema(t.Context(), string(there), slog.New(slog.DiscardHandler), func(string) {}) // a daemon gives up at once
 			var pg *pgconn.PgError
 			if !errors.As(err, &pg) || pg.Code != "42501" || !strings.Contains(err.Error(), "permission denied for database") {
 				t.Errorf("%s, at the %s: a login connects: %v", group, there, err)
