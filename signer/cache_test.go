@@ -42,16 +42,26 @@ func TestCacheFollowsTheHorizon(t *testing.T) {
 	wantClass(t, r.ask(goodSerial), Unauthorized) // cached or not: the table decides
 }
 
-// A permanent revocation is known now, so its signature ages by our clock.
-func TestCacheOfRevokedFollowsTheClock(t *testing.T) {
+// A permanent revocation that the copy knew is dated by the horizon, as good is, and by
+// our clock once the copy is too old for good: then its signature ages by the clock.
+func TestCacheOfRevokedFollowsTheHorizonThenTheClock(t *testing.T) {
 	r := newRig(t)
 	first := r.ask(revokedSerial)
-	r.setTime(noon.Add(time.Hour))
+	r.setTime(noon.Add(36 * time.Hour))
 	if !bytes.Equal(r.ask(revokedSerial).Body, first.Body) {
+		t.Error("signed anew although nothing new is known")
+	}
+	r.setTime(noon.Add(36*time.Hour + time.Second))
+	second := r.ask(revokedSerial)
+	if !second.ThisUpdate.Equal(r.time().Add(-5 * time.Minute)) {
+		t.Errorf("thisUpdate %s with the master long dead", second.ThisUpdate)
+	}
+	r.setTime(r.time().Add(time.Hour))
+	if !bytes.Equal(r.ask(revokedSerial).Body, second.Body) {
 		t.Error("signed anew within http_max_age")
 	}
-	r.setTime(noon.Add(time.Hour + time.Second))
-	if bytes.Equal(r.ask(revokedSerial).Body, first.Body) {
+	r.setTime(r.time().Add(time.Second))
+	if bytes.Equal(r.ask(revokedSerial).Body, second.Body) {
 		t.Error("an old signature is used although the master is only dead")
 	}
 }

@@ -53,10 +53,11 @@ func TestDecisionTable(t *testing.T) {
 		{"no signer, old", usual, forever, late, "", time.Time{}, Unauthorized, 0, 0},
 		{"signer ends now", usual, forever, fresh, "", noon, Unauthorized, 0, 0},
 
-		{"revoked for ever, fresh", usual, forever, fresh, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, fresh", usual, forever, fresh, "", end, Revoked, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
+		{"revoked for ever, at the limit", usual, forever, nearlate, "", end, Revoked, -nearlate - 5*time.Minute, 72*time.Hour - 5*time.Minute - nearlate},
 		{"revoked for ever, old", usual, forever, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
 		{"revoked for ever, very old", usual, forever, overlate, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
-		{"revoked for ever, doubt", usual, forever, fresh, "diverged", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
+		{"revoked for ever, doubt", usual, forever, fresh, "diverged", end, Revoked, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
 		{"revoked without reason, old", usual, bare, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
 		{"revoked for ever, br", br, forever, late, "", end, Revoked, -5 * time.Minute, 72*time.Hour - 5*time.Minute},
 
@@ -175,8 +176,52 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 			t.Fatalf("unknown after %s: %s", age, unknown.class)
 		}
 		gone := decide(p, finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
-		if gone.class != Revoked || !gone.thisUpdate.Equal(now.Add(-5*time.Minute)) {
+		want := noon.Add(-5 * time.Minute)
+		if age > 36*time.Hour { // what cannot change is known now, too
+			want = now.Add(-5 * time.Minute)
+		}
+		if gone.class != Revoked || !gone.thisUpdate.Equal(want) {
 			t.Fatalf("revoked after %s: %+v", age, gone)
+		}
+	}
+}
+
+// What was revoked for ever is revoked in each minute of 30 days without the master,
+// whatever the policy: at no age is there a gap between the two ways to date it.
+func TestRevokedForEverNeverEnds(t *testing.T) {
+	h := db.Horizon{AsOf: noon, Received: noon}
+	gone := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
+	for name, p := range map[string]policy{
+		"usual":                        capped(testPolicy()),
+		"br":                           changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR }),
+		"br, shortest":                 changed(testPolicy(), func(p *db.Policy) { p.Profile, p.Validity = db.ProfileBR, 8*time.Hour }),
+		"stale as long as valid":       changed(testPolicy(), func(p *db.Policy) { p.MaxStaleness = p.Validity }),
+		"short, backdated by the half": changed(testPolicy(), func(p *db.Policy) { p.Validity, p.MaxStaleness, p.Backdate = 2*time.Hour, 2*time.Hour, time.Hour }),
+		"not backdated":                changed(testPolicy(), func(p *db.Policy) { p.Backdate = 0 }),
+	} {
+		for minutes := range 30 * 24 * 60 {
+			now := noon.Add(time.Duration(minutes) * time.Minute)
+			if d := decide(p, gone, now.AddDate(0, 0, 6), now); d.class != Revoked || !d.nextUpdate.After(now) {
+				t.Fatalf("%s, after %s: %+v", name, now.Sub(noon), d)
+			}
+		}
+	}
+}
+
+// This machine's clock is an hour ahead: no answer claims to know a time that the
+// master did not confirm.
+func TestClockAheadClaimsNothingOfTheFuture(t *testing.T) {
+	p := capped(testPolicy())
+	now, horizon := noon.Add(time.Hour), db.Horizon{AsOf: noon, Received: noon}
+	for name, f := range map[string]finding{
+		"good":             {issued: true},
+		"on hold":          {issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}},
+		"revoked for ever": {issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}},
+	} {
+		f.horizon = horizon
+		d := decide(p, f, noon.AddDate(0, 0, 6), now)
+		if !d.class.Signed() || d.thisUpdate.After(noon) {
+			t.Errorf("%s: %s with thisUpdate %s", name, d.class, d.thisUpdate)
 		}
 	}
 }

@@ -4,10 +4,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
@@ -72,9 +74,9 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	forks := cfg.Feed.forks(store, trusted, env.Log)
+	forks, clock := cfg.Feed.forks(store, trusted, env.Log), &clockWatch{store: store, now: time.Now}
 	copied, err := index.Open(ctx, store, index.Config{
-		Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust(), Doubt: forks.Doubt,
+		Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust(), Doubt: func() string { return cmp.Or(clock.Doubt(), forks.Doubt()) },
 	})
 	if err != nil {
 		return err
@@ -110,6 +112,7 @@ func run(ctx context.Context, env boot.Env) error {
 	plan.AddWorker("token watchdog", func(ctx context.Context) error { return tokens.Watch(ctx, cfg.ExitWhenStuck) })
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("forks", forks.Run)
+	plan.AddWorker("clock", clock.Run)
 	plan.AddWorker("responder", responder.Run)
 	server := signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log)
 	plan.AddServer("ocsp", server, clients.Attach(server, public))

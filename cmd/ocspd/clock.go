@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// clockEvery is how often the two clocks are compared.
+const clockEvery = 10 * time.Second
+
+// clockWatch compares this process's clock, which dates the answers, with its database's:
+// ocspsyncd compares its own with the master's, and ocspd may run on another machine. Safe
+// for concurrent use.
+type clockWatch struct {
+	store *db.Store
+	now   func() time.Time
+	doubt atomic.Pointer[string]
+}
+
+// Run compares until ctx ends; it returns nil then. While the database is away the last
+// comparison counts.
+func (w *clockWatch) Run(ctx context.Context) error {
+	ticker := time.NewTicker(clockEvery)
+	defer ticker.Stop()
+	for {
+		w.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (w *clockWatch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, clockEvery)
+	defer cancel()
+	began := w.now()
+	database, err := w.store.Clock(ctx)
+	if err != nil {
+		return // the copy's follower tells of a database that is away
+	}
+	doubt := ""
+	if ahead, behind := began.Sub(database), database.Sub(w.now()); max(ahead, behind) > db.MaxClockSkew {
+		doubt = fmt.Sprintf("clock: ocspd's clock is %s off its database's: mend the one that is wrong", ahead.Round(time.Second))
+	}
+	w.doubt.Store(&doubt)
+}
+
+// Doubt is what speaks against the clock.
+func (w *clockWatch) Doubt() string {
+	if doubt := w.doubt.Load(); doubt != nil {
+		return *doubt
+	}
+	return ""
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+)
+
+// ocspd's clock was an hour ahead, its revoked answers lay 55 minutes in the future, and
+// /readyz said 200.
+func TestOwnClockOffTheDatabasesIsADoubt(t *testing.T) {
+	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.Server(t).DSN("postgres")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	var off time.Duration
+	w := &clockWatch{store: store, now: func() time.Time { return time.Now().Add(off) }}
+	for _, test := range []struct {
+		off  time.Duration
+		want string
+	}{
+		{time.Hour, "clock: ocspd's clock is 1h0m0s off its database's"},
+		{4 * time.Minute, ""},
+		{-time.Hour, "clock: ocspd's clock is -1h0m0s off its database's"},
+		{0, ""},
+	} {
+		off = test.off
+		w.look(t.Context())
+		if doubt := w.Doubt(); !strings.HasPrefix(doubt, test.want) || (doubt == "") != (test.want == "") {
+			t.Errorf("%s off: %q", test.off, doubt)
+		}
+	}
+	store.Close()
+	off = time.Hour
+	w.look(t.Context())
+	if w.Doubt() != "" {
+		t.Error("a database that is away is no clock that is wrong")
+	}
+}
