@@ -19,7 +19,7 @@ var (
 )
 
 func status(revokedAt time.Time, reason db.Reason, end time.Time) *db.Status {
-	return &db.Status{NotAfter: end, RevokedAt: revokedAt, Reason: reason}
+	return &db.Status{NotAfter: end, Revoked: revokedAt != time.Time{}, RevokedAt: revokedAt, Reason: reason}
 }
 
 // undoing is one of the certificate 1/05, changed by how.

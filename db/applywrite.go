@@ -41,7 +41,7 @@ func (r *certificateRows) add(content []byte) error {
 		return err
 	}
 	r.issuers, r.serials = append(r.issuers, int32(issuer)), append(r.serials, []byte(serial))
-	r.notAfter, r.revokedAt = append(r.notAfter, status.NotAfter), append(r.revokedAt, timeArg(status.RevokedAt))
-	r.reasons = append(r.reasons, reasonArg(status.Reason))
+	revokedAt, reason := revocationArg(status)
+	r.notAfter, r.revokedAt, r.reasons = append(r.notAfter, status.NotAfter), append(r.revokedAt, revokedAt), append(r.reasons, reason)
 	return nil
 }

@@ -39,14 +39,15 @@ const (
 // filed: if it is otherwise when it is approved, nothing is done.
 type Taken struct {
 	Serial    Serial
-	RevokedAt time.Time // zero: good
+	Revoked   bool
+	RevokedAt time.Time
 	Reason    Reason
 	NotAfter  time.Time
 }
 
 // Status is what it was.
 func (t Taken) Status() Status {
-	return Status{RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
+	return Status{Revoked: t.Revoked, RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
 }
 
 // Approval is a request for a second person's agreement, and what became of it.
@@ -227,7 +228,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		if err != nil {
 			return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 		}
-		taken := Taken{Serial: serial, RevokedAt: timeOrZero(c.RevokedAt), Reason: ReasonNone, NotAfter: c.NotAfter.UTC()}
+		taken := Taken{Serial: serial, Revoked: c.RevokedAt != nil, RevokedAt: timeOrZero(c.RevokedAt), Reason: ReasonNone, NotAfter: c.NotAfter.UTC()}
 		if c.Reason != nil {
 			taken.Reason = *c.Reason
 		}

@@ -40,9 +40,6 @@ func (s *Store) Asked(ctx context.Context, key [32]byte, serial Serial) (Asked, 
 	if notAfter == nil {
 		return a, nil
 	}
-	a.Issued, a.Status = true, Status{NotAfter: notAfter.UTC(), Reason: reasonOf(reason)}
-	if revokedAt != nil {
-		a.Status.RevokedAt = revokedAt.UTC()
-	}
+	a.Issued, a.Status = true, rowStatus(*notAfter, revokedAt, reason)
 	return a, nil
 }

@@ -98,7 +98,7 @@ func (s *Store) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reas
 	if err != nil {
 		return Status{}, false, fmt.Errorf("revoking serial %s: %w", serial, plain(err))
 	}
-	status.RevokedAt, status.Reason = status.RevokedAt.UTC(), reasonOf(stored)
+	status.Revoked, status.RevokedAt, status.Reason = true, status.RevokedAt.UTC(), reasonOf(stored)
 	return status, changed, nil
 }
 
@@ -143,11 +143,22 @@ func (s *Store) Certificate(ctx context.Context, issuer IssuerID, serial Serial)
 	if err != nil {
 		return Status{}, fmt.Errorf("reading serial %s: %w", serial, plain(err))
 	}
-	status.NotAfter, status.Reason = status.NotAfter.UTC(), reasonOf(reason)
-	if revokedAt != nil {
-		status.RevokedAt = revokedAt.UTC()
+	return rowStatus(status.NotAfter, revokedAt, reason), nil
+}
+
+// rowStatus is the status of a row: revoked where it has a time of revocation, whatever
+// that is.
+func rowStatus(notAfter time.Time, revokedAt *time.Time, reason *int16) Status {
+	return Status{NotAfter: notAfter.UTC(), Revoked: revokedAt != nil, RevokedAt: timeOrZero(revokedAt), Reason: reasonOf(reason)}
+}
+
+// revocationArg is the time and the reason of a row: null of what is not revoked.
+func revocationArg(s Status) (revokedAt *time.Time, reason *int16) {
+	if !s.Revoked {
+		return nil, nil
 	}
-	return status, nil
+	at := s.RevokedAt.UTC().Truncate(time.Second)
+	return &at, reasonArg(s.Reason)
 }
 
 func reasonArg(r Reason) *int16 {

@@ -48,23 +48,18 @@ type Head struct {
 }
 
 // The canonical encoding of times: microseconds since 2000-01-01 UTC, as
-// PostgreSQL sends them; the smallest int64 stands for null.
+// PostgreSQL sends them. The smallest int64 stands for null: revoked_at of what is not
+// revoked, and nothing else.
 const nullTime = math.MinInt64
 
 // pgEpochUnix is 2000-01-01 UTC in seconds since 1970.
 const pgEpochUnix = 946684800
 
 func pgMicros(t time.Time) int64 {
-	if t.IsZero() {
-		return nullTime
-	}
 	return (t.Unix()-pgEpochUnix)*1_000_000 + int64(t.Nanosecond())/1000
 }
 
 func fromPGMicros(us int64) time.Time {
-	if us == nullTime {
-		return time.Time{}
-	}
 	sec, rest := us/1_000_000, us%1_000_000
 	if rest < 0 {
 		sec, rest = sec-1, rest+1_000_000
@@ -78,11 +73,11 @@ func fromPGMicros(us int64) time.Time {
 func AppendCertificate(dst []byte, issuer IssuerID, serial Serial, s Status) []byte {
 	dst = AppendCertificateKey(dst, issuer, serial)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(pgMicros(s.NotAfter)))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(pgMicros(s.RevokedAt)))
-	reason := s.Reason
-	if !s.Revoked() {
-		reason = ReasonNone
+	revokedAt, reason := int64(nullTime), ReasonNone
+	if s.Revoked {
+		revokedAt, reason = pgMicros(s.RevokedAt), s.Reason
 	}
+	dst = binary.BigEndian.AppendUint64(dst, uint64(revokedAt))
 	return binary.BigEndian.AppendUint16(dst, uint16(int16(reason)))
 }
 
@@ -105,11 +100,14 @@ func ParseCertificate(b []byte) (IssuerID, Serial, Status, error) {
 		return 0, nil, Status{}, fmt.Errorf("certificate row of %d octets names a serial of %d", len(b), n)
 	}
 	rest := b[6+n:]
-	return issuer, Serial(b[6 : 6+n]), Status{
-		NotAfter:  fromPGMicros(int64(binary.BigEndian.Uint64(rest))),
-		RevokedAt: fromPGMicros(int64(binary.BigEndian.Uint64(rest[8:]))),
-		Reason:    Reason(int16(binary.BigEndian.Uint16(rest[16:]))),
-	}, nil
+	status := Status{
+		NotAfter: fromPGMicros(int64(binary.BigEndian.Uint64(rest))),
+		Reason:   Reason(int16(binary.BigEndian.Uint16(rest[16:]))),
+	}
+	if at := int64(binary.BigEndian.Uint64(rest[8:])); at != nullTime {
+		status.Revoked, status.RevokedAt = true, fromPGMicros(at)
+	}
+	return issuer, Serial(b[6 : 6+n]), status, nil
 }
 
 // ParseCertificateKey reads what AppendCertificateKey wrote. The serial is a part of b.

@@ -59,11 +59,11 @@ func parseTime(t *testing.T, text string) time.Time {
 func TestDigestInSQLEqualsDigestInGo(t *testing.T) {
 	conn := dbtest.Connect(t, dbtest.New(t, migrations.Site))
 	for _, v := range digestVectors {
-		status := db.Status{NotAfter: parseTime(t, v.notAfter), RevokedAt: parseTime(t, v.revokedAt), Reason: v.reason}
+		status := db.Status{NotAfter: parseTime(t, v.notAfter), Revoked: v.revokedAt != "", RevokedAt: parseTime(t, v.revokedAt), Reason: v.reason}
 		canonical := db.AppendCertificate(nil, 1, mustSerial(t, v.serial), status)
 		var revokedAt *time.Time
 		var reason *int16
-		if status.Revoked() {
+		if status.Revoked {
 			revokedAt = &status.RevokedAt
 			if v.reason != db.ReasonNone {
 				n := int16(v.reason)
@@ -163,13 +163,13 @@ func TestDigestAfterTenThousandOperations(t *testing.T) {
 				batch.Queue("delete from certificate where serial = $1", []byte(serial))
 				tally.Remove(db.AppendCertificate(nil, 1, serial, old))
 				delete(model, string(serial))
-			case old.Revoked():
+			case old.Revoked:
 				batch.Queue("update certificate set revoked_at = null, reason = null where serial = $1", []byte(serial))
-				old.RevokedAt, old.Reason = time.Time{}, db.ReasonNone
+				old.Revoked, old.RevokedAt, old.Reason = false, time.Time{}, db.ReasonNone
 				set(serial, old)
 			default:
 				reasons := []db.Reason{db.ReasonCertificateHold, db.ReasonCertificateHold, db.ReasonCertificateHold, db.ReasonKeyCompromise}
-				old.RevokedAt, old.Reason = time.Date(2026, 1, 1, 0, 0, random.IntN(60), 0, time.UTC), reasons[random.IntN(len(reasons))]
+				old.Revoked, old.RevokedAt, old.Reason = true, time.Date(2026, 1, 1, 0, 0, random.IntN(60), 0, time.UTC), reasons[random.IntN(len(reasons))]
 				batch.Queue("update certificate set revoked_at = $2, reason = $3 where serial = $1", []byte(serial), old.RevokedAt, int16(old.Reason))
 				set(serial, old)
 			}

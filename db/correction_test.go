@@ -94,7 +94,7 @@ func TestCorrectionNeedsTwoPersonsAndTravels(t *testing.T) {
 	}
 	wantError(t, "twice", "was approved by test_bert", bert.Approve(ctx, id, act))
 	for _, serial := range []db.Serial{{1}, {2}} {
-		if s, err := store.Certificate(ctx, 1, serial); err != nil || s.Revoked() {
+		if s, err := store.Certificate(ctx, 1, serial); err != nil || s.Revoked {
 			t.Errorf("after the correction %s is %+v, %v", serial, s, err)
 		}
 	}

@@ -102,7 +102,7 @@ func (s *Store) CRLRows(ctx context.Context, issuer IssuerID, full bool, since t
 			var e CRLEntry
 			var reason *int16
 			err := row.Scan((*[]byte)(&e.Serial), &e.Status.NotAfter, &e.Status.RevokedAt, &reason)
-			e.Status.NotAfter, e.Status.RevokedAt, e.Status.Reason = e.Status.NotAfter.UTC(), e.Status.RevokedAt.UTC(), reasonOf(reason)
+			e.Status = rowStatus(e.Status.NotAfter, &e.Status.RevokedAt, reason)
 			return e, err
 		})
 		return err

@@ -86,11 +86,8 @@ func certificateValues(content []byte) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var revokedAt *time.Time
-	if status.Revoked() {
-		revokedAt = &status.RevokedAt
-	}
-	return []any{int32(issuer), []byte(serial), status.NotAfter, revokedAt, reasonArg(status.Reason)}, nil
+	revokedAt, reason := revocationArg(status)
+	return []any{int32(issuer), []byte(serial), status.NotAfter, revokedAt, reason}, nil
 }
 
 func certificateKeyValues(key []byte) ([]any, error) {

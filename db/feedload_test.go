@@ -24,9 +24,9 @@ func snapshotOf(position int64, n int) (db.FeedSeed, [][]db.Change) {
 		status := db.Status{NotAfter: time.Date(2099, 1, 1, 0, 0, i, 0, time.UTC), Reason: db.ReasonNone}
 		switch i % 3 {
 		case 1:
-			status.RevokedAt = time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC)
+			status.Revoked, status.RevokedAt = true, time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC)
 		case 2:
-			status.RevokedAt, status.Reason = time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC), db.ReasonCertificateHold
+			status.Revoked, status.RevokedAt, status.Reason = true, time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC), db.ReasonCertificateHold
 		}
 		content := db.AppendCertificate(nil, db.IssuerID(1+i%2), binary.BigEndian.AppendUint32([]byte{1}, uint32(i)), status)
 		head.Certificates.Add(content)

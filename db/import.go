@@ -10,7 +10,8 @@ import (
 // Row is one certificate as the source of an import states it.
 type Row struct {
 	Serial Serial
-	Status Status // Changed is not used; a zero NotAfter: the source does not tell it
+	Status Status // Changed is not used
+	NoEnd  bool   // the source does not tell the end: NotAfter says nothing
 	Silent bool   // the source proves that it was issued, and says nothing of its revocation
 }
 
@@ -53,10 +54,7 @@ func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, s
 	for i, row := range batch {
 		serials[i] = row.Serial
 		notAfter[i] = row.Status.NotAfter.UTC().Truncate(time.Second)
-		revokedAt[i] = timeArg(row.Status.RevokedAt)
-		if row.Status.Revoked() {
-			reasons[i] = reasonArg(row.Status.Reason)
-		}
+		revokedAt[i], reasons[i] = revocationArg(row.Status)
 	}
 	err = s.pool.QueryRow(ctx, "select inserted, revoked, unchanged from certificate_import($1, $2, $3, $4, $5, $6, $7, $8)",
 		issuer, serials, notAfter, revokedAt, reasons, source, act.Why, act.User).Scan(&inserted, &revoked, &unchanged)

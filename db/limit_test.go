@@ -22,7 +22,7 @@ func rows(revoked bool, serials ...byte) []db.Row {
 	for _, n := range serials {
 		row := db.Row{Serial: db.Serial{n}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
 		if revoked {
-			row.Status.RevokedAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			row.Status.Revoked, row.Status.RevokedAt = true, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		}
 		list = append(list, row)
 	}
@@ -52,7 +52,7 @@ func TestRevocationsOverTheLimitNeedASecondPerson(t *testing.T) {
 	_, _, _, err := software.ImportBatch(ctx, 1, rows(true, 3, 4), source, act)
 	wantError(t, "an import of two", "at most 2 certificates an hour on one person's word: 1 in the last hour, 2 more here", err)
 	wantError(t, "the hint", "--count 1 ", err)
-	if s, _ := store.Certificate(ctx, 1, db.Serial{3}); s.Revoked() {
+	if s, _ := store.Certificate(ctx, 1, db.Serial{3}); s.Revoked {
 		t.Error("half of a refused batch was done")
 	}
 	mustRevoke(t, software, db.ReasonNone, "03")

@@ -70,11 +70,7 @@ func (s *Store) List(ctx context.Context, choice Choice, each func(IssuerID, Ser
 		if err := rows.Scan(&issuer, &serial, &status.NotAfter, &revokedAt, &reason); err != nil {
 			return fmt.Errorf("listing certificates: %w", err)
 		}
-		status.NotAfter, status.Reason = status.NotAfter.UTC(), reasonOf(reason)
-		if revokedAt != nil {
-			status.RevokedAt = revokedAt.UTC()
-		}
-		if err := each(issuer, serial, status); err != nil {
+		if err := each(issuer, serial, rowStatus(status.NotAfter, revokedAt, reason)); err != nil {
 			return err
 		}
 	}

@@ -54,7 +54,7 @@ func TestCertificatesThatWereNeverIssuedAreForgotten(t *testing.T) {
 			t.Errorf("serial %s: %+v, %v", serial, s, err)
 		}
 	}
-	if s, err := store.Certificate(ctx, 1, db.Serial{4}); err != nil || s.Revoked() {
+	if s, err := store.Certificate(ctx, 1, db.Serial{4}); err != nil || s.Revoked {
 		t.Errorf("another certificate: %+v, %v", s, err)
 	}
 	changes := assertConsistent(t, dsn)

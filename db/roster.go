@@ -184,9 +184,6 @@ func scanRosterCertificate(row pgx.CollectableRow) (RosterCertificate, error) {
 	err := row.Scan(&fingerprint, &c.IssuerID, (*[]byte)(&c.Serial), &c.Site, &keyHash, &c.DER, &c.Status.NotAfter, &revokedAt, &reason, &c.Withheld)
 	copy(c.Fingerprint[:], fingerprint)
 	copy(c.KeyHash[:], keyHash)
-	c.Status.NotAfter, c.Status.Reason = c.Status.NotAfter.UTC(), reasonOf(reason)
-	if revokedAt != nil {
-		c.Status.RevokedAt = revokedAt.UTC()
-	}
+	c.Status = rowStatus(c.Status.NotAfter, revokedAt, reason)
 	return c, err
 }

@@ -58,7 +58,7 @@ func TestASeedTakesNoRevocationBack(t *testing.T) {
 	ca := []db.Issuer{seedIssuer(1, 1)}
 	end := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	revoked, good := db.Status{NotAfter: end, RevokedAt: at, Reason: db.ReasonSuperseded}, db.Status{NotAfter: end, Reason: db.ReasonNone}
+	revoked, good := db.Status{NotAfter: end, Revoked: true, RevokedAt: at, Reason: db.ReasonSuperseded}, db.Status{NotAfter: end, Reason: db.ReasonNone}
 	only := func(s db.Status) map[string]db.Status { return map[string]db.Status{"\x05": s} }
 	with := func(how func(*db.Status)) map[string]db.Status { s := revoked; how(&s); return only(s) }
 	correction := func(made time.Time, how func(*db.Undoing)) []db.Correction {

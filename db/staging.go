@@ -55,13 +55,13 @@ func (g *Staging) Add(ctx context.Context, rows []StagedRow) error {
 		[]string{"n", "name", "line", "item", "serial", "not_after", "revoked_at", "reason", "silent"},
 		pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 			r := rows[i]
-			reason := reasonArg(r.Status.Reason)
-			if !r.Status.Revoked() {
-				reason = nil
+			notAfter := new(r.Status.NotAfter.UTC().Truncate(time.Second))
+			if r.NoEnd {
+				notAfter = nil
 			}
+			revokedAt, reason := revocationArg(r.Status)
 			return []any{
-				r.Number, valueOrNull(r.Name), valueOrNull(r.Line), valueOrNull(r.Item), []byte(r.Serial), timeArg(r.Status.NotAfter), timeArg(r.Status.RevokedAt),
-				reason, r.Silent,
+				r.Number, valueOrNull(r.Name), valueOrNull(r.Line), valueOrNull(r.Item), []byte(r.Serial), notAfter, revokedAt, reason, r.Silent,
 			}, nil
 		}))
 	if err != nil {
@@ -110,7 +110,7 @@ func (g *Staging) Faults(ctx context.Context, each func(FaultyRow) error) error 
 		_, err = pgx.ForEachRow(rows, []any{
 			&f.Number, &f.Name, &f.Line, &f.Item, (*[]byte)(&f.Serial), &notAfter, &revokedAt, &f.Fault, &f.Other.Name, &f.Other.Line, &f.Other.Item,
 		}, func() error {
-			f.Status = Status{NotAfter: timeOrZero(notAfter), RevokedAt: timeOrZero(revokedAt), Reason: ReasonNone}
+			f.Status, f.NoEnd = rowStatus(timeOrZero(notAfter), revokedAt, nil), notAfter == nil
 			return each(f)
 		})
 	}
@@ -166,9 +166,9 @@ func (g *Staging) Plan(ctx context.Context, part Part, news int) (map[Effect]int
 				return nil
 			}
 			f := Finding{StagedRow: StagedRow{Number: n, Name: name, Line: line, Item: item}, Effect: effect}
-			f.Serial, f.Status = Serial(serial), Status{NotAfter: timeOrZero(notAfter), RevokedAt: timeOrZero(revokedAt), Reason: reasonOf(reason)}
+			f.Serial, f.Status, f.NoEnd = Serial(serial), rowStatus(timeOrZero(notAfter), revokedAt, reason), notAfter == nil
 			if hereNotAfter != nil {
-				f.Here = Status{NotAfter: hereNotAfter.UTC(), RevokedAt: timeOrZero(hereRevokedAt), Reason: reasonOf(hereReason)}
+				f.Here = rowStatus(*hereNotAfter, hereRevokedAt, hereReason)
 			}
 			findings = append(findings, f)
 			return nil
@@ -231,7 +231,7 @@ func (g *Staging) Missing(ctx context.Context, crlAt time.Time, each func(Serial
 					m.Own += many
 				default:
 					m.Rows++
-					return each(Serial(serial), Status{NotAfter: timeOrZero(notAfter), RevokedAt: timeOrZero(revokedAt), Reason: reasonOf(reason)})
+					return each(Serial(serial), rowStatus(timeOrZero(notAfter), revokedAt, reason))
 				}
 				return nil
 			})

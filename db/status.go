@@ -151,17 +151,15 @@ func ParseReason(name string) (Reason, error) {
 // Status is what the copy says of one issued certificate.
 type Status struct {
 	NotAfter  time.Time // end of the certificate's validity, UTC, whole seconds
-	RevokedAt time.Time // UTC, whole seconds; zero when not revoked
+	Revoked   bool      // it is revoked, on hold included; what RevokedAt says is no matter of it
+	RevokedAt time.Time // UTC, whole seconds; only of what is revoked
 	Reason    Reason    // ReasonNone when not revoked or none was given
 	Changed   uint64    // number of the row's last change in this copy; differs after every change
 }
 
-// Revoked says whether the certificate is revoked now, on hold included.
-func (s Status) Revoked() bool { return !s.RevokedAt.IsZero() }
-
 // Permanent says whether the revocation can never be taken back
 // (anything but certificateHold, RFC 5280 section 5.3.1).
-func (s Status) Permanent() bool { return s.Revoked() && s.Reason != ReasonCertificateHold }
+func (s Status) Permanent() bool { return s.Revoked && s.Reason != ReasonCertificateHold }
 
 // Horizon is how far a copy goes: every change up to Position is in it, and
 // the master confirmed at AsOf (its own clock) that nothing newer existed.

@@ -38,7 +38,7 @@ func TestTryLeavesNothing(t *testing.T) {
 	if after, err := store.Head(ctx); err != nil || after.Position != before.Position || after.AuditCount != before.AuditCount {
 		t.Errorf("the head went from %+v to %+v, %v", before, after, err)
 	}
-	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || s.Revoked() {
+	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || s.Revoked {
 		t.Errorf("the certificate is %+v, %v", s, err)
 	}
 	if _, err := store.Certificate(ctx, 1, db.Serial{2}); !errors.Is(err, db.ErrNotIssued) {
@@ -64,13 +64,13 @@ func TestTryAppliesAllOrNothing(t *testing.T) {
 	if err := revoke(1, 2); !errors.Is(err, db.ErrNotIssued) {
 		t.Errorf("two, of which one was never issued: %v", err)
 	}
-	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || s.Revoked() {
+	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || s.Revoked {
 		t.Errorf("half of it was done: %+v, %v", s, err)
 	}
 	if err := revoke(1); err != nil {
 		t.Error(err)
 	}
-	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || !s.Revoked() {
+	if s, err := store.Certificate(ctx, 1, db.Serial{1}); err != nil || !s.Revoked {
 		t.Errorf("nothing was done: %+v, %v", s, err)
 	}
 }

@@ -89,7 +89,7 @@ func TestGuideOfTheCAWorksAsWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st, err := store.Certificate(t.Context(), 1, parsed); err != nil || st.Revoked() != revoked {
+		if st, err := store.Certificate(t.Context(), 1, parsed); err != nil || st.Revoked != revoked {
 			t.Errorf("serial %s: %+v, %v", serial, st, err)
 		}
 	}

@@ -67,7 +67,7 @@ var errFuture = errors.New("the answer is of the future: check both clocks")
 // the word at the latest, and is asked for again soon: the copy will have the row.
 func (p policy) told(word Word, signerEnd, now time.Time) decision {
 	d := decision{class: Good}
-	if word.Status.Revoked() {
+	if word.Status.Revoked {
 		d = revoked(word.Status, now)
 	}
 	known := earlier(word.AsOf, now).Truncate(time.Second).Add(-p.Backdate)

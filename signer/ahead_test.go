@@ -65,7 +65,7 @@ func TestAheadOfTheCopy(t *testing.T) {
 		t.Errorf("the master was asked %d times: an answer was kept", h.asked)
 	}
 	w := good()
-	w.Status.RevokedAt, w.Status.Reason = noon.Add(-time.Minute), db.ReasonKeyCompromise
+	w.Status.Revoked, w.Status.RevokedAt, w.Status.Reason = true, noon.Add(-time.Minute), db.ReasonKeyCompromise
 	h.says(w, nil)
 	if a := r.ask(absentSerial); a.Class != Revoked || a.NextUpdate.After(noon.Add(5*time.Minute)) {
 		t.Errorf("it is %s until %s", a.Class, a.NextUpdate)

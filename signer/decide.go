@@ -134,7 +134,7 @@ func decide(p policy, f finding, signerEnd, now time.Time) decision {
 		}
 		return p.signed(revoked(f.status, now), now.Add(-p.Backdate), p.Validity, signerEnd, now)
 
-	case f.issued && f.status.Revoked():
+	case f.issued && f.status.Revoked:
 		// On hold. The release may be what an old or doubtful copy has missed, but
 		// saying revoked is the safe side; it lasts as long as it was promised.
 		if !p.KnowsHold() {

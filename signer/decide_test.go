@@ -31,9 +31,9 @@ func TestDecisionTable(t *testing.T) {
 	revokingBR := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued, p.Profile = db.NeverIssuedRevoked, db.ProfileBR })
 
 	good := finding{issued: true, status: db.Status{Reason: db.ReasonNone}}
-	forever := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
-	bare := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}}
-	hold := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
+	forever := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
+	bare := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}}
+	hold := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
 	absent := finding{}
 	end := noon.Add(6 * 24 * time.Hour)
 
@@ -138,7 +138,7 @@ func TestMasterClockAhead(t *testing.T) {
 			}
 		}
 		for _, reason := range []db.Reason{db.ReasonNone, db.ReasonCertificateHold} {
-			d := decide(p, finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
+			d := decide(p, finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
 			if d.class != Revoked || d.thisUpdate.After(noon) {
 				t.Errorf("revoked with the master %s ahead: %+v", ahead, d)
 			}
@@ -150,7 +150,7 @@ func TestMasterClockAhead(t *testing.T) {
 // master's clock may be ahead when it writes the row.
 func TestRevocationTimeNotAheadOfProducedAt(t *testing.T) {
 	h := db.Horizon{AsOf: noon, Received: noon}
-	f := finding{issued: true, status: db.Status{RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
+	f := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
 	if d := decide(capped(testPolicy()), f, noon.AddDate(0, 0, 6), noon); d.class != Revoked || !d.revokedAt.Equal(noon) {
 		t.Errorf("got %+v", d)
 	}
@@ -175,7 +175,7 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 		if (unknown.class == Unknown) != (age <= 15*time.Minute) {
 			t.Fatalf("unknown after %s: %s", age, unknown.class)
 		}
-		gone := decide(p, finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
+		gone := decide(p, finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
 		want := noon.Add(-5 * time.Minute)
 		if age > 36*time.Hour { // what cannot change is known now, too
 			want = now.Add(-5 * time.Minute)
@@ -190,7 +190,7 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 // whatever the policy: at no age is there a gap between the two ways to date it.
 func TestRevokedForEverNeverEnds(t *testing.T) {
 	h := db.Horizon{AsOf: noon, Received: noon}
-	gone := finding{issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
+	gone := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
 	for name, p := range map[string]policy{
 		"usual":                        capped(testPolicy()),
 		"br":                           changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR }),
@@ -215,8 +215,8 @@ func TestClockAheadClaimsNothingOfTheFuture(t *testing.T) {
 	now, horizon := noon.Add(time.Hour), db.Horizon{AsOf: noon, Received: noon}
 	for name, f := range map[string]finding{
 		"good":             {issued: true},
-		"on hold":          {issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}},
-		"revoked for ever": {issued: true, status: db.Status{RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}},
+		"on hold":          {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}},
+		"revoked for ever": {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}},
 	} {
 		f.horizon = horizon
 		d := decide(p, f, noon.AddDate(0, 0, 6), now)

@@ -254,9 +254,9 @@ func judge(ctx context.Context, source Source, own watched, all []watched, doubt
 			if mine && !doubt {
 				result = verdictAbsent
 			}
-		case st.Revoked() && st.Reason == db.ReasonKeyCompromise:
+		case st.Revoked && st.Reason == db.ReasonKeyCompromise:
 			return verdictCompromised, nil
-		case mine && st.Revoked():
+		case mine && st.Revoked:
 			result = verdictRevoked
 		}
 	}

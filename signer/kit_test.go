@@ -272,7 +272,7 @@ func (r *rig) issued() db.Status {
 }
 
 func (r *rig) revokedRow(at time.Time, reason db.Reason) db.Status {
-	return db.Status{NotAfter: noon.AddDate(1, 0, 0), RevokedAt: at, Reason: reason}
+	return db.Status{NotAfter: noon.AddDate(1, 0, 0), Revoked: true, RevokedAt: at, Reason: reason}
 }
 
 func (r *rig) policy(f func(*db.Policy)) {

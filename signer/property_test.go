@@ -42,7 +42,7 @@ func TestNeverWrong(t *testing.T) {
 					r.source.change(now, 1, serial, r.revokedRow(now.Add(ahead).Truncate(time.Second), reason))
 				}
 			case 3:
-				if st, there := r.source.rows[rowKey(1, serial)]; there && st.Revoked() && !st.Permanent() {
+				if st, there := r.source.rows[rowKey(1, serial)]; there && st.Revoked && !st.Permanent() {
 					r.source.change(now, 1, serial, r.issued())
 				}
 			case 4, 5:
@@ -107,7 +107,7 @@ func (o *oracle) ask(n int64) {
 	switch {
 	case resp.SerialNumber.Int64() != n:
 		o.rt.Fatalf("asked for %d, got %d", n, resp.SerialNumber)
-	case resp.Status == ocsp.Good && (!issued || st.Revoked()):
+	case resp.Status == ocsp.Good && (!issued || st.Revoked):
 		o.rt.Fatalf("serial %d: good, the copy says %+v", n, st)
 	case resp.Status != ocsp.Revoked && o.forever[n]:
 		o.rt.Fatalf("serial %d: revoked for ever, now %d", n, resp.Status)

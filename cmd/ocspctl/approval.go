@@ -65,7 +65,11 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		}
 	}
 	for _, c := range a.Taken {
-		v.Certificates = append(v.Certificates, takenView{c.Serial.String(), stampOrNil(c.RevokedAt), stamp(c.NotAfter)})
+		taken := takenView{Serial: c.Serial.String(), NotAfter: stamp(c.NotAfter)}
+		if c.Revoked {
+			taken.RevokedAt = new(stamp(c.RevokedAt))
+		}
+		v.Certificates = append(v.Certificates, taken)
 	}
 	return v
 }

@@ -172,9 +172,9 @@ func viewFeedEntry(c db.Change) (feedEntry, error) {
 		return e, err
 	}
 	issuer, serial, status, err := db.ParseCertificate(c.Content)
-	e.Issuer, e.Serial, e.NotAfter, e.Revoked = &issuer, new(serial.String()), stampOrNil(status.NotAfter), stampOrNil(status.RevokedAt)
-	if status.Revoked() {
-		e.Reason = textOrNil(status.Reason.String())
+	e.Issuer, e.Serial, e.NotAfter = &issuer, new(serial.String()), stampOrNil(status.NotAfter)
+	if status.Revoked {
+		e.Revoked, e.Reason = new(stamp(status.RevokedAt)), textOrNil(status.Reason.String())
 	}
 	return e, err
 }

@@ -101,6 +101,9 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 func parseTime(text string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02", "Jan _2 15:04:05 2006 GMT"} {
 		if t, err := time.Parse(layout, text); err == nil {
+			if t.IsZero() { // which would mean that none was given
+				return t, usagef("time %q: lies before 1971", text)
+			}
 			return t.UTC().Truncate(time.Second), nil
 		}
 	}

@@ -135,7 +135,7 @@ func certificateState(c *x509.Certificate, status db.Status, err error, now time
 	switch {
 	case err != nil:
 		return "unknown"
-	case status.Revoked():
+	case status.Revoked:
 		return "revoked"
 	case now.Before(c.NotBefore):
 		return "not yet valid"

@@ -125,10 +125,10 @@ type certificate struct {
 func showStatus(issuer string, serial db.Serial, s db.Status) certificate {
 	c := certificate{
 		Issuer: issuer, Serial: serial.String(), Status: "good",
-		NotAfter: stampOrNil(s.NotAfter), RevokedAt: stampOrNil(s.RevokedAt),
+		NotAfter: stampOrNil(s.NotAfter),
 	}
-	if s.Revoked() {
-		c.Status, c.Reason = "revoked", textOrNil(s.Reason.String())
+	if s.Revoked {
+		c.Status, c.RevokedAt, c.Reason = "revoked", new(stamp(s.RevokedAt)), textOrNil(s.Reason.String())
 	}
 	return c
 }

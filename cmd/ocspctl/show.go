@@ -80,7 +80,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 			}
 			left := float64(parsed.NotAfter.Sub(p.now())) / float64(parsed.NotAfter.Sub(parsed.NotBefore))
 			shown.Lives[c.Serial.String()] = life{stamp(parsed.NotBefore), left}
-			if c.Status.Revoked() {
+			if c.Status.Revoked {
 				continue
 			}
 			key := strconv.Itoa(int(c.IssuerID))

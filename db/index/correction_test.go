@@ -15,7 +15,7 @@ func undoing(how func(*db.Undoing)) db.Undoing {
 	day := func(year int, month time.Month) time.Time { return time.Date(year, month, 1, 0, 0, 0, 0, time.UTC) }
 	u := db.Undoing{
 		Issuer: sha256.Sum256([]byte("key")), Serial: db.Serial{2}, Wrong: db.WrongRevoked, CorrectedAt: time.Now().Truncate(time.Second).UTC(),
-		Was: db.Status{NotAfter: day(2099, 1), RevokedAt: day(2026, 1), Reason: db.ReasonKeyCompromise},
+		Was: db.Status{NotAfter: day(2099, 1), Revoked: true, RevokedAt: day(2026, 1), Reason: db.ReasonKeyCompromise},
 	}
 	if how != nil {
 		how(&u)

@@ -25,7 +25,7 @@ func TestLoadThenFollow(t *testing.T) {
 	c.expect(4, "absent")
 	got, h, err := c.Lookup(t.Context(), 1, db.Serial{2})
 	want := db.Status{
-		NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), RevokedAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), Revoked: true, RevokedAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		Reason: db.ReasonKeyCompromise, Changed: 2,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

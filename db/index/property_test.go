@@ -74,17 +74,17 @@ func randomChange(r *rapid.T, serials []db.Serial, model map[string]db.Status) s
 		delete(model, string(serial))
 		return fmt.Sprintf(`delete from certificate where serial = '\x%s'`, serial)
 	case kind == 1 && !status.Permanent():
-		status.RevokedAt, status.Reason = time.Time{}, db.ReasonNone
+		status.Revoked, status.RevokedAt, status.Reason = false, time.Time{}, db.ReasonNone
 	case status.Permanent():
 		later := rapid.Int64Range(status.NotAfter.Unix(), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Unix()).Draw(r, "later")
 		status.NotAfter = time.Unix(later, 0).UTC()
 	default:
-		status.RevokedAt = randomTime(r, 1972, 2026)
+		status.Revoked, status.RevokedAt = true, randomTime(r, 1972, 2026)
 		status.Reason = rapid.SampledFrom([]db.Reason{-1, 1, 2, 3, 4, 5, 6, 6, 6, 6, 9, 10}).Draw(r, "reason")
 	}
 	model[string(serial)] = status
 	revoked, reason := "null", "null"
-	if status.Revoked() {
+	if status.Revoked {
 		revoked = "'" + status.RevokedAt.Format(time.RFC3339) + "'"
 	}
 	if status.Reason > 0 {

@@ -48,7 +48,7 @@ func appendRow(dst []byte, issuer db.IssuerID, serial db.Serial, s db.Status) ([
 	dst = append48(dst, notAfter)
 	dst = append48(dst, s.Changed)
 	flags := byte(s.Reason + 1)
-	if !s.Revoked() {
+	if !s.Revoked {
 		return append(dst, flags), nil
 	}
 	revokedAt, err := seconds(s.RevokedAt)
@@ -89,7 +89,7 @@ func (r row) status() db.Status {
 		Reason:   db.Reason(flags&reasonBits) - 1,
 	}
 	if flags&revokedBit != 0 {
-		s.RevokedAt = time.Unix(int64(read48(rest[flagsAt+1:])), 0).UTC()
+		s.Revoked, s.RevokedAt = true, time.Unix(int64(read48(rest[flagsAt+1:])), 0).UTC()
 	}
 	return s
 }

@@ -184,7 +184,7 @@ func word(status db.Status, err error) string {
 		return err.Error()
 	case status.Permanent():
 		return "revoked"
-	case status.Revoked():
+	case status.Revoked:
 		return "hold"
 	}
 	return "good"

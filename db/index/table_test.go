@@ -18,7 +18,7 @@ func drawStatus(r *rapid.T) db.Status {
 	seconds := rapid.Int64Range(31536000, 253402300799) // 1971 to 9999
 	s := db.Status{NotAfter: time.Unix(seconds.Draw(r, "not_after"), 0).UTC(), Reason: db.ReasonNone, Changed: rapid.Uint64Range(0, max48).Draw(r, "changed")}
 	if rapid.Bool().Draw(r, "revoked") {
-		s.RevokedAt = time.Unix(seconds.Draw(r, "revoked_at"), 0).UTC()
+		s.Revoked, s.RevokedAt = true, time.Unix(seconds.Draw(r, "revoked_at"), 0).UTC()
 		s.Reason = rapid.SampledFrom([]db.Reason{-1, 1, 2, 3, 4, 5, 6, 9, 10}).Draw(r, "reason")
 	}
 	return s
@@ -53,9 +53,9 @@ func TestRowThatWouldNotSurvivePackingIsRefused(t *testing.T) {
 		"fraction of a second": {NotAfter: whole.Add(time.Microsecond), Reason: db.ReasonNone},
 		"before 1970":          {NotAfter: whole.AddDate(-70, 0, 0), Reason: db.ReasonNone},
 		"no end":               {Reason: db.ReasonNone},
-		"fraction revoked":     {NotAfter: whole, RevokedAt: whole.Add(time.Microsecond), Reason: 1},
+		"fraction revoked":     {NotAfter: whole, Revoked: true, RevokedAt: whole.Add(time.Microsecond), Reason: 1},
 		"change number":        {NotAfter: whole, Reason: db.ReasonNone, Changed: max48 + 1},
-		"reason":               {NotAfter: whole, RevokedAt: whole, Reason: 15},
+		"reason":               {NotAfter: whole, Revoked: true, RevokedAt: whole, Reason: 15},
 	} {
 		if _, err := appendRow(nil, 1, db.Serial{1}, s); err == nil {
 			t.Errorf("%s: packed", name)
@@ -192,7 +192,7 @@ func someRow(n, changed uint64) row {
 	binary.BigEndian.PutUint64(serial[8:], random.Uint64())
 	s := db.Status{NotAfter: time.Unix(4070908800, 0), Reason: db.ReasonNone, Changed: changed}
 	if n%10 == 0 {
-		s.RevokedAt, s.Reason = time.Unix(1767225600, 0), db.ReasonKeyCompromise
+		s.Revoked, s.RevokedAt, s.Reason = true, time.Unix(1767225600, 0), db.ReasonKeyCompromise
 	}
 	r, err := appendRow(nil, 1, serial, s)
 	if err != nil {

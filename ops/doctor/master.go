@@ -238,7 +238,7 @@ func (m Master) sites(ctx context.Context, f *findings) {
 		}
 		last := map[db.IssuerID]db.RosterCertificate{} // the longest-lived per issuer comes last
 		for _, c := range site.Certificates {
-			if !c.Status.Revoked() {
+			if !c.Status.Revoked {
 				last[c.IssuerID] = c
 			}
 		}

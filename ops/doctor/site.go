@@ -309,7 +309,7 @@ func (s Site) certificate(ctx context.Context, f *findings, check string, c, ca 
 	switch {
 	case err != nil:
 		f.fail(check, renew, "%s: %v", row.Serial, err)
-	case status.Revoked():
+	case status.Revoked:
 		f.fail(check, "make a new key, and have it enrolled under a new name", "%s is revoked since %s", row.Serial, status.RevokedAt.Format(time.RFC3339))
 	case row.KeyHash != sha256.Sum256(c.RawSubjectPublicKeyInfo):
 		f.fail(check, renew, "%s is for another key than its row says", row.Serial)

@@ -206,7 +206,7 @@ func TestACRLTakesNothingBack(t *testing.T) {
 	a.place(crlPlace)
 	ends := now.Add(DefaultLife)
 	entry := func(n byte, reason db.Reason, end time.Time) db.CRLEntry {
-		return db.CRLEntry{Serial: db.Serial{n}, Status: db.Status{RevokedAt: now.Add(-time.Hour), Reason: reason, NotAfter: end}}
+		return db.CRLEntry{Serial: db.Serial{n}, Status: db.Status{Revoked: true, RevokedAt: now.Add(-time.Hour), Reason: reason, NotAfter: end}}
 	}
 	number := int64(0)
 	sign := func(at time.Time, entries ...db.CRLEntry) error {

@@ -112,10 +112,13 @@ func (b *Bundle) entries() ([]db.CRLEntry, error) {
 				return nil, fmt.Errorf("certificate %s: %w", e.Serial, err)
 			}
 		}
-		if e.NotAfter.IsZero() {
+		switch {
+		case e.NotAfter.IsZero():
 			return nil, fmt.Errorf("certificate %s: not_after is missing", e.Serial)
+		case e.RevokedAt.IsZero():
+			return nil, fmt.Errorf("certificate %s: revoked_at is missing", e.Serial)
 		}
-		list = append(list, db.CRLEntry{Serial: serial, Status: db.Status{RevokedAt: e.RevokedAt, Reason: reason, NotAfter: e.NotAfter}})
+		list = append(list, db.CRLEntry{Serial: serial, Status: db.Status{Revoked: true, RevokedAt: e.RevokedAt, Reason: reason, NotAfter: e.NotAfter}})
 	}
 	return list, nil
 }
@@ -219,7 +222,7 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 	for _, e := range list.RevokedCertificateEntries {
 		c.Entries = append(c.Entries, db.CRLEntry{
 			Serial: db.SerialFromMagnitude(e.SerialNumber.Bytes(), e.SerialNumber.Sign() < 0),
-			Status: db.Status{RevokedAt: e.RevocationTime.UTC(), Reason: db.Reason(e.ReasonCode)},
+			Status: db.Status{Revoked: true, RevokedAt: e.RevocationTime.UTC(), Reason: db.Reason(e.ReasonCode)},
 		})
 	}
 	return c, nil
@@ -350,7 +353,7 @@ func CRLGaps(ctx context.Context, store *db.Store, issuer db.Issuer, der []byte,
 		if err != nil && !errors.Is(err, db.ErrNotIssued) {
 			return nil, nil, err
 		}
-		if err == nil && !status.Revoked() {
+		if err == nil && !status.Revoked {
 			back = append(back, db.Serial(serial))
 		}
 	}

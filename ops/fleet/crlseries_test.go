@@ -172,6 +172,7 @@ func TestTheCARefusesCRLsOfAnotherForm(t *testing.T) {
 	}{
 		"no place configured": {func(*Bundle) {}, "", "names no crl_url"},
 		"another place":       {func(b *Bundle) { b.CRLURL = "http://ca.example/all.crl" }, crlPlace, "this CA's configuration says"},
+		"no time":             {func(b *Bundle) { b.Revoked[0].RevokedAt = time.Time{} }, crlPlace, "revoked_at is missing"},
 		"no end":              {func(b *Bundle) { b.Revoked[0].NotAfter = time.Time{} }, crlPlace, "not_after is missing"},
 		"a long life":         {func(b *Bundle) { b.CRLs[1].NextUpdate = b.CRLs[1].ThisUpdate.Add(MaxCRLLife + time.Second) }, crlPlace, "want 240h0m0s at most"},
 		"no life":             {func(b *Bundle) { b.CRLs[1].NextUpdate = b.CRLs[1].ThisUpdate }, crlPlace, "want 240h0m0s at most"},

@@ -222,7 +222,7 @@ func (a *Authority) releaseOne(ctx context.Context, store *db.Store, c BundledCe
 	}
 	at := slices.IndexFunc(planned, func(p db.Planned) bool { return p.IssuerID == a.Issuer.ID && bytes.Equal(p.Serial, serial) })
 	switch {
-	case status.Revoked():
+	case status.Revoked:
 		return "revoked", nil
 	case at < 0:
 		return "there", nil // released before: the plan forgets it then

@@ -58,7 +58,7 @@ func Renewals(roster []db.Responder, authorities []*Authority, now time.Time) []
 				list = append(list, Renewal{Site: row.Site, Issuer: a.Issuer.Name, Serial: row.Serial, NotAfter: row.Status.NotAfter, Refused: err.Error()})
 				continue
 			}
-			if r.Refused == "" && row.Status.Revoked() {
+			if r.Refused == "" && row.Status.Revoked {
 				r.Refused = "its newest certificate is revoked: enrol the site anew (ocspctl responder add)"
 			}
 			if r.Refused == "" && a.State != nil { // where the key is

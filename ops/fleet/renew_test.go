@@ -121,7 +121,7 @@ func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 		}
 	}
 	revoked := good
-	revoked.Status.RevokedAt = now
+	revoked.Status.Revoked, revoked.Status.RevokedAt = true, now
 	if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
 		t.Errorf("a revoked one: %+v", list)
 	}

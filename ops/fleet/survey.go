@@ -215,7 +215,7 @@ func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []Finding {
 				continue
 			}
 			served = true
-			if !c.Status.Revoked() && c.Status.NotAfter.After(now) {
+			if !c.Status.Revoked && c.Status.NotAfter.After(now) {
 				f = Finding{Issuer: issuer.Name, Serial: c.Serial, NotAfter: c.Status.NotAfter}
 			}
 		}

@@ -78,11 +78,11 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 		t.Fatalf("roster %+v", roster)
 	}
 	got := roster[0].Certificates
-	if len(got) != 1 || got[0].Fingerprint != c.Fingerprint || !bytes.Equal(got[0].DER, c.DER) || got[0].Status.Revoked() ||
+	if len(got) != 1 || got[0].Fingerprint != c.Fingerprint || !bytes.Equal(got[0].DER, c.DER) || got[0].Status.Revoked ||
 		!got[0].Status.NotAfter.Equal(now.Add(DefaultLife)) {
 		t.Errorf("certificates %+v", got)
 	}
-	if s, err := store.Certificate(t.Context(), a.Issuer.ID, renewed.Serial); err != nil || s.Revoked() {
+	if s, err := store.Certificate(t.Context(), a.Issuer.ID, renewed.Serial); err != nil || s.Revoked {
 		t.Errorf("its serial: %+v, %v", s, err)
 	}
 	head, err := store.Head(t.Context())

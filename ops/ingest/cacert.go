@@ -100,6 +100,7 @@ func (f cacertForm) entry(r record) entry {
 	case revoked == cacertPending:
 		e.pending = true
 	default:
+		e.row.Status.Revoked = true
 		if e.row.Status.RevokedAt, err = parseStamp(revoked, f.zone); err != nil {
 			return entry{problem: "revoked " + err.Error()}
 		}

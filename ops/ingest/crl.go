@@ -248,7 +248,7 @@ func pointsOfIDP(value cryptobyte.String) (urls []string) {
 
 // parseRevoked reads one revoked certificate (RFC 5280 section 5.1.2.6).
 func parseRevoked(one cryptobyte.String) (db.Row, error) {
-	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	row := db.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var serial cryptobyte.String
 	if !one.ReadASN1(&serial, asn1.INTEGER) || len(serial) == 0 {
 		return row, errors.New("is no DER: want a serial")

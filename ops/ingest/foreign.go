@@ -61,6 +61,7 @@ func (f cfsslForm) entry(r record) entry {
 	switch status := r.get("status"); status {
 	case "good":
 	case "revoked":
+		row.Status.Revoked = true
 		if row.Status.RevokedAt, err = parseStamp(r.get("revoked_at"), f.zone); err != nil {
 			return entry{problem: "revoked_at " + err.Error()}
 		}
@@ -148,6 +149,7 @@ func (f ejbcaForm) entry(r record) entry {
 	default:
 		return bad(Place{}, "status %s: want one of 0, 10, 11, 20, 21, 30, 40, 50, 60", quote([]byte(status)))
 	}
+	row.Status.Revoked = true
 	if row.Status.RevokedAt, err = parseMillis(r.get("revocationdate")); err != nil {
 		return entry{problem: "revocationDate " + err.Error()}
 	}

@@ -240,7 +240,7 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 		}
 		s := db.Status{NotAfter: end, Reason: db.ReasonNone}
 		if rapid.Bool().Draw(r, "revoked") {
-			s.RevokedAt = now.Add(-time.Duration(rapid.IntRange(1, 2).Draw(r, "hours ago")) * time.Hour)
+			s.Revoked, s.RevokedAt = true, now.Add(-time.Duration(rapid.IntRange(1, 2).Draw(r, "hours ago"))*time.Hour)
 			s.Reason = rapid.SampledFrom([]db.Reason{db.ReasonNone, db.ReasonKeyCompromise, db.ReasonCertificateHold}).Draw(r, "reason")
 		}
 		return s
@@ -272,9 +272,9 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 			there, thereToo := source[n]
 			want := here
 			switch {
-			case thereToo && (!hereToo || there.Revoked() && !here.Permanent() && (!here.Revoked() || there.Permanent())):
+			case thereToo && (!hereToo || there.Revoked && !here.Permanent() && (!here.Revoked || there.Permanent())):
 				want = there
-			case thereToo && here.Permanent() && there.Revoked() && there.Reason == db.ReasonKeyCompromise:
+			case thereToo && here.Permanent() && there.Revoked && there.Reason == db.ReasonKeyCompromise:
 				want.Reason = db.ReasonKeyCompromise // the time stays
 			}
 			if (err == nil) != (hereToo || thereToo) || err == nil && got != want {
@@ -306,7 +306,7 @@ func linesFrom(all map[int]db.Status) []string {
 	var lines []string
 	for n, s := range all {
 		fields := []string{"V", s.NotAfter.Format(layout), "", fmt.Sprintf("%02X", n), "unknown", "/CN=x"}
-		if s.Revoked() {
+		if s.Revoked {
 			fields[0], fields[2] = "R", s.RevokedAt.Format(layout)
 			if s.Reason != db.ReasonNone {
 				fields[2] += "," + s.Reason.String()

@@ -57,6 +57,7 @@ func parseIndexLine(line []byte) (db.Row, error) {
 	case status != "R" && revocation != "":
 		return db.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
 	case status == "R":
+		row.Status.Revoked = true
 		if row.Status.RevokedAt, row.Status.Reason, err = parseRevocation(revocation); err != nil {
 			return db.Row{}, fmt.Errorf("revocation %w", err)
 		}

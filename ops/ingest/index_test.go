@@ -104,7 +104,7 @@ func TestGoodIndexIsReadAsOpenSSLMeansIt(t *testing.T) {
 	var got []string
 	for _, r := range staged(t, x) {
 		line := fmt.Sprintf("%s %s %s", placeOf(r), r.Serial, r.Status.NotAfter.Format(time.RFC3339))
-		if r.Status.Revoked() {
+		if r.Status.Revoked {
 			line += fmt.Sprintf(" revoked %s %s", r.Status.RevokedAt.Format(time.RFC3339), r.Status.Reason)
 		}
 		got = append(got, strings.TrimSpace(line))
@@ -262,10 +262,10 @@ func FuzzIndexLine(f *testing.F) {
 			t.Errorf("serial %s is not minimal", row.Serial)
 		}
 		s := row.Status
-		if s.NotAfter.Before(earliest) || s.Revoked() && s.RevokedAt.Before(earliest) {
+		if s.NotAfter.Before(earliest) || s.Revoked && s.RevokedAt.Before(earliest) {
 			t.Errorf("status %+v", s)
 		}
-		if s.Revoked() != (line[0] == 'R') || !s.Revoked() && s.Reason != db.ReasonNone {
+		if s.Revoked != (line[0] == 'R') || !s.Revoked && s.Reason != db.ReasonNone {
 			t.Errorf("status %+v of line %q", s, line)
 		}
 	})

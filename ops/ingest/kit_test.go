@@ -115,7 +115,7 @@ func say(tb testing.TB, store *db.Store, path string, o Options) []string {
 		if s := r.Status; !s.NotAfter.IsZero() {
 			line += " until " + s.NotAfter.Format(time.RFC3339)
 		}
-		if s := r.Status; s.Revoked() {
+		if s := r.Status; s.Revoked {
 			line += " revoked " + s.RevokedAt.Format(time.RFC3339) + " " + s.Reason.String()
 		}
 		lines = append(lines, line)

@@ -120,6 +120,7 @@ func ownRow(get func(name string) string) (db.Row, error) {
 	case status != "revoked":
 		return row, fmt.Errorf("status %s: want good or revoked", quote([]byte(status)))
 	}
+	row.Status.Revoked = true
 	if row.Status.RevokedAt, err = ownTime(revokedAt); err != nil {
 		return row, fmt.Errorf("revoked_at %w", err)
 	}

@@ -21,14 +21,14 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 	o.Issuer.Certificate = ca.cert.Raw
 	made := now.Add(-time.Hour)
 	rows := map[int]db.Status{
-		1:  {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                               // good: no matter
-		2:  {NotAfter: made.Add(-time.Hour), RevokedAt: made.Add(-2 * time.Hour), Reason: db.ReasonNone},        // expired
-		3:  {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(time.Minute), Reason: db.ReasonNone},             // newer
-		4:  {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonNone},            // lacks in the CRL
-		10: {NotAfter: now.Add(time.Hour), RevokedAt: made, Reason: db.ReasonSuperseded},                        // the same
-		11: {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                               // good here, revoked there
-		12: {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonSuperseded},      // another time
-		13: {NotAfter: now.Add(time.Hour), RevokedAt: made.Add(-time.Minute), Reason: db.ReasonCertificateHold}, // on hold here
+		1:  {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                                              // good: no matter
+		2:  {NotAfter: made.Add(-time.Hour), Revoked: true, RevokedAt: made.Add(-2 * time.Hour), Reason: db.ReasonNone},        // expired
+		3:  {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(time.Minute), Reason: db.ReasonNone},             // newer
+		4:  {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(-time.Minute), Reason: db.ReasonNone},            // lacks in the CRL
+		10: {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made, Reason: db.ReasonSuperseded},                        // the same
+		11: {NotAfter: now.Add(time.Hour), Reason: db.ReasonNone},                                                              // good here, revoked there
+		12: {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(-time.Minute), Reason: db.ReasonSuperseded},      // another time
+		13: {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(-time.Minute), Reason: db.ReasonCertificateHold}, // on hold here
 	}
 	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), db.ImportSource{}, act); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 	rows := rapid.MapOfN(rapid.IntRange(1, 40), rapid.Map(rapid.Bool(), func(revoked bool) db.Status {
 		s := db.Status{NotAfter: now.AddDate(900, 0, 0), Reason: db.ReasonNone}
 		if revoked {
-			s.RevokedAt = now.Add(-time.Hour)
+			s.Revoked, s.RevokedAt = true, now.Add(-time.Hour)
 		}
 		return s
 	}), 0, 25)

@@ -130,12 +130,13 @@ func (f stepForm) entry(text []byte) entry {
 // revoked reads a revocation. The zero time stands for an end that step-ca did
 // not know.
 func (o stepObject) revoked() entry {
-	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	row := db.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var err error
 	if row.Serial, err = parseDecimal(o.Serial); err != nil {
 		return entry{problem: err.Error()}
 	}
 	if o.ExpiresAt != "" && !strings.HasPrefix(o.ExpiresAt, "0001-") {
+		row.NoEnd = false
 		if row.Status.NotAfter, err = parseStamp(o.ExpiresAt, time.UTC); err != nil {
 			return entry{problem: "ExpiresAt " + err.Error()}
 		}

@@ -57,7 +57,7 @@ func (a *Answer) Text() string {
 	switch {
 	case !a.Issued:
 		b.WriteString("status absent\n")
-	case a.Status.Revoked():
+	case a.Status.Revoked:
 		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", stamp(a.Status.RevokedAt), reasonName(a.Status.Reason), stamp(a.Status.NotAfter))
 	default:
 		fmt.Fprintf(&b, "status good\nnot_after %s\n", stamp(a.Status.NotAfter))
@@ -107,6 +107,7 @@ func (a *Answer) status(l *lines) {
 		return
 	case value == "good":
 	case word == "revoked":
+		a.Status.Revoked = true
 		a.Status.RevokedAt, a.Status.Reason = l.revocation(rest)
 	default:
 		l.fail("status", value)

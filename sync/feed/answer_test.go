@@ -27,7 +27,7 @@ func answerKeys(tb testing.TB) *feed.KeySet {
 func testAnswer() feed.Answer {
 	return feed.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, db.Asked{
 		Epoch: epoch, Position: 9, AsOf: noon, Issued: true,
-		Status: db.Status{NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second), RevokedAt: noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
+		Status: db.Status{NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second), Revoked: true, RevokedAt: noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
 	})
 }
 
@@ -52,7 +52,7 @@ func TestAnswerComesBack(t *testing.T) {
 		if asked.Issued {
 			asked.Status.NotAfter = time.Unix(rapid.Int64Range(1, 1<<33).Draw(r, "end"), 0).UTC()
 			if rapid.Bool().Draw(r, "revoked") {
-				asked.Status.RevokedAt = noon.Truncate(time.Second)
+				asked.Status.Revoked, asked.Status.RevokedAt = true, noon.Truncate(time.Second)
 				asked.Status.Reason = rapid.SampledFrom([]db.Reason{db.ReasonNone, db.ReasonKeyCompromise, db.ReasonCertificateHold}).Draw(r, "reason")
 			}
 		}

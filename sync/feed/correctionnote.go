@@ -68,6 +68,7 @@ func ParseCorrectionNote(text string) (*CorrectionNote, error) {
 	n := &CorrectionNote{}
 	n.Origin = l.suffixed(correctionSuffix)
 	n.Issuer, n.Serial = l.hash(l.value("issuer")), l.serial(l.value("serial"))
+	n.Was.Revoked = true
 	n.Was.RevokedAt, n.Was.Reason = l.revocation(l.value("revoked"))
 	n.Was.NotAfter = l.time(l.value("not_after"))
 	wrong, end, _ := strings.Cut(l.value("wrong"), " ")

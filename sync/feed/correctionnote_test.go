@@ -27,7 +27,7 @@ func correctKeys(tb testing.TB) *feed.KeySet {
 func testCorrection() feed.CorrectionNote {
 	return feed.CorrectionNote{
 		Origin: origin, Issuer: feed.Hash{1}, Serial: db.Serial{0x00, 0xff}, Wrong: db.WrongRevoked, CorrectedAt: noon.Truncate(time.Second),
-		Was: db.Status{RevokedAt: noon.Add(-time.Hour).Truncate(time.Second), Reason: db.ReasonKeyCompromise, NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second)},
+		Was: db.Status{Revoked: true, RevokedAt: noon.Add(-time.Hour).Truncate(time.Second), Reason: db.ReasonKeyCompromise, NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second)},
 	}
 }
 
@@ -161,7 +161,7 @@ func TestCorrectionNoteIsRefused(t *testing.T) {
 	}
 	for name, change := range map[string]func(*feed.CorrectionNote){
 		"of a hold":           func(n *feed.CorrectionNote) { n.Was.Reason = db.ReasonCertificateHold },
-		"of a good one":       func(n *feed.CorrectionNote) { n.Was.RevokedAt = time.Time{} },
+		"of a good one":       func(n *feed.CorrectionNote) { n.Was.Revoked, n.Was.RevokedAt = false, time.Time{} },
 		"of no serial":        func(n *feed.CorrectionNote) { n.Serial = nil },
 		"of another mistake":  func(n *feed.CorrectionNote) { n.Wrong = "typed" },
 		"moves no end":        func(n *feed.CorrectionNote) { n.Wrong, n.NotAfter = db.WrongNotAfter, n.Was.NotAfter },

@@ -54,7 +54,7 @@ func TestDeskSaysWhatTheMasterHas(t *testing.T) {
 		t.Errorf("nothing was issued, it says %+v", a)
 	}
 	s.issue(t, 7)
-	if a := s.asks(t, serial); !a.Issued || a.Status.Revoked() {
+	if a := s.asks(t, serial); !a.Issued || a.Status.Revoked {
 		t.Errorf("it was issued, it says %+v", a)
 	}
 	if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {

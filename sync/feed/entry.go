@@ -48,7 +48,7 @@ func addEntry(b *cryptobyte.Builder, c db.Change) {
 	b.AddASN1(tagCertificate, func(b *cryptobyte.Builder) {
 		addKey(b, issuer, serial)
 		b.AddASN1Int64(status.NotAfter.Unix())
-		if status.Revoked() {
+		if status.Revoked {
 			b.AddASN1Int64(status.RevokedAt.Unix())
 			if status.Reason != db.ReasonNone {
 				b.AddASN1Enum(int64(status.Reason))
@@ -112,7 +112,7 @@ func readCertificate(in cryptobyte.String) (db.Change, error) {
 		return db.Change{}, errEntry
 	}
 	if !in.Empty() {
-		if !readTime(&in, &status.RevokedAt) {
+		if status.Revoked = true; !readTime(&in, &status.RevokedAt) {
 			return db.Change{}, errEntry
 		}
 	}

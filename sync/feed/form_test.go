@@ -63,7 +63,7 @@ func TestSegmentPropertyRoundTrip(t *testing.T) {
 			} else {
 				status := db.Status{NotAfter: time.Unix(rapid.Int64Range(40_000_000, 9_224_318_015_999).Draw(t, "end"), 0), Reason: db.ReasonNone}
 				if rapid.Bool().Draw(t, "revoked") {
-					status.RevokedAt = time.Unix(rapid.Int64Range(40_000_000, 9_224_318_015_999).Draw(t, "at"), 0)
+					status.Revoked, status.RevokedAt = true, time.Unix(rapid.Int64Range(40_000_000, 9_224_318_015_999).Draw(t, "at"), 0)
 					status.Reason = rapid.SampledFrom([]db.Reason{db.ReasonNone, 1, 2, 3, 4, 5, 6, 9, 10}).Draw(t, "reason")
 				}
 				c.Content = db.AppendCertificate(nil, issuer, serial, status)

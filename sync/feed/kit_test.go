@@ -81,7 +81,7 @@ func issued(random *rand.Rand, first int64, n int, revoked float64) []db.Change 
 		serial[0] = serial[0]&0x7f | 0x40
 		status := db.Status{NotAfter: noon.Add(90*24*time.Hour + time.Duration(random.IntN(90*86400))*time.Second).Truncate(time.Second), Reason: db.ReasonNone}
 		if random.Float64() < revoked {
-			status.RevokedAt, status.Reason = noon.Add(-time.Duration(random.IntN(90*86400))*time.Second).Truncate(time.Second), db.ReasonSuperseded
+			status.Revoked, status.RevokedAt, status.Reason = true, noon.Add(-time.Duration(random.IntN(90*86400))*time.Second).Truncate(time.Second), db.ReasonSuperseded
 		}
 		changes[i] = db.Change{Position: first + int64(i), Table: db.CertificateTable, Content: db.AppendCertificate(nil, 1, serial, status)}
 	}
@@ -101,10 +101,10 @@ func everyKind(first int64) []db.Change {
 		{Table: 'i', Content: []byte("canonical bytes of an issuer")},
 		{Table: 'c', Content: db.AppendCertificate(nil, 1, db.Serial{0x01}, db.Status{NotAfter: at("2040-01-01T00:00:00Z"), Reason: db.ReasonNone})},
 		{Table: 'c', Content: db.AppendCertificate(nil, 1, db.Serial{0x00, 0xff}, db.Status{
-			NotAfter: at("2026-11-22T15:04:05Z"), RevokedAt: at("2026-11-22T15:04:06Z"), Reason: db.ReasonKeyCompromise,
+			NotAfter: at("2026-11-22T15:04:05Z"), Revoked: true, RevokedAt: at("2026-11-22T15:04:06Z"), Reason: db.ReasonKeyCompromise,
 		})},
 		{Table: 'c', Content: db.AppendCertificate(nil, 2, bytes.Repeat([]byte{0x7f}, 20), db.Status{
-			NotAfter: at("9999-12-31T23:59:59Z"), RevokedAt: at("1999-12-31T23:59:59Z"), Reason: db.ReasonNone,
+			NotAfter: at("9999-12-31T23:59:59Z"), Revoked: true, RevokedAt: at("1999-12-31T23:59:59Z"), Reason: db.ReasonNone,
 		})},
 		{Table: 'r', Content: []byte("canonical bytes of a responder certificate")},
 		{Table: 'c', Deleted: true, Content: db.AppendCertificateKey(nil, 1, db.Serial{0x01})},

@@ -298,7 +298,7 @@ func (p *pair) siteSays(s string) string {
 		return "never issued"
 	case err != nil:
 		p.t.Fatal(err)
-	case !status.Revoked():
+	case !status.Revoked:
 		return "good"
 	}
 	return "revoked " + status.Reason.String()

@@ -123,7 +123,7 @@ func TestAskerBringsWhatWasJustIssued(t *testing.T) {
 	}
 	r.clock.Add(11) // what is remembered ends
 	a := r.answered(t, serial, 0)
-	if !a.Issued || a.Status.Revoked() {
+	if !a.Issued || a.Status.Revoked {
 		t.Errorf("it was issued, it says %+v", a)
 	}
 	before = r.asked.Load()

@@ -89,7 +89,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 	good := func(when string) {
 		t.Helper()
 		for range 600 {
-			if s, _, err := copied.Lookup(t.Context(), 1, serial(0)); err == nil && !s.Revoked() {
+			if s, _, err := copied.Lookup(t.Context(), 1, serial(0)); err == nil && !s.Revoked {
 				return
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -117,7 +117,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 				t.Errorf("the site answers no more: %v", err)
 				return
 			}
-			if s, _, err := copied.Lookup(t.Context(), 1, serial(0)); err != nil || s.Revoked() {
+			if s, _, err := copied.Lookup(t.Context(), 1, serial(0)); err != nil || s.Revoked {
 				t.Errorf("it is revoked again: %+v, %v", s, err)
 				return
 			}

@@ -41,7 +41,7 @@ func (m *master) correct(tb testing.TB, n int) {
 
 func (s *site) shows(tb testing.TB, n int, revoked bool) {
 	tb.Helper()
-	if got, err := s.store.Certificate(tb.Context(), 1, serial(n)); err != nil || got.Revoked() != revoked {
+	if got, err := s.store.Certificate(tb.Context(), 1, serial(n)); err != nil || got.Revoked != revoked {
 		tb.Errorf("certificate %d is %+v at the site, %v; want revoked: %v", n, got, err, revoked)
 	}
 }

@@ -133,7 +133,7 @@ func (h *thief) issuer() db.Issuer {
 }
 
 func good(s db.Status) db.Status {
-	s.RevokedAt, s.Reason = time.Time{}, db.ReasonNone
+	s.Revoked, s.RevokedAt, s.Reason = false, time.Time{}, db.ReasonNone
 	return s
 }
 
