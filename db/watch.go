@@ -47,7 +47,8 @@ func (s *Store) AwaitHead(ctx context.Context, pause time.Duration, use func(Hea
 	defer conn.Release()
 	use(HeadWaiter{s, int32(conn.Conn().PgConn().PID())})
 	for {
-		if _, err := conn.Exec(ctx, "select head_await()"); err != nil {
+		// Rolled back: a COMMIT would wait for a standby, and keep the head meanwhile.
+		if _, err := conn.Conn().PgConn().Exec(ctx, "begin; select head_await(); rollback").ReadAll(); err != nil {
 			return fmt.Errorf("waiting for the head: %w", plain(err))
 		}
 		select {

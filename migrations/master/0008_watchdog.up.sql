@@ -25,6 +25,7 @@ create function watch(p_own int[], p_waiter int, p_wait interval) returns table 
       unnest(pg_blocking_pids(w.pid)) b),
   chain(pid, waits, head) as (
     select e.blocker, e.waitstart < clock_timestamp() - greatest(p_wait, interval '1 s'), e.pid = p_waiter from edge e
+      join pg_stat_activity a on a.pid = e.pid and a.datname = current_database()  -- other databases' waits are their own
     union select e.blocker, c.waits, c.head from chain c join edge e on e.pid = c.pid),
   root as (
     select c.pid, bool_or(c.waits) as waits, bool_or(c.head) as head from chain c

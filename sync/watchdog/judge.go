@@ -65,8 +65,9 @@ func (m *memory) judge(now time.Time, seen []db.Blocker) (end []sentence, spared
 		}
 		if b.Head {
 			had[k] = true
-			// A COMMIT has the head for a moment, is busy, and is gone by the next look.
-			if (m.had[k] || b.Idle) && !m.last.IsZero() && b.Spared == "" {
+			// A COMMIT has the head for a moment, is busy, and is gone by the next look; so is
+			// a short turn of a thief's, but behind many of them others wait for long.
+			if (m.had[k] || b.Idle || b.Waits) && !m.last.IsZero() && b.Spared == "" {
 				m.turns[b.Login] = append(m.turns[b.Login], turn{now, now.Sub(m.last)})
 			}
 		}

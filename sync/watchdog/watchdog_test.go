@@ -12,10 +12,17 @@ import (
 	"ocspfleet/migrations"
 )
 
-// master is a master with one issuer and one certificate, and a watchdog.
+// master is a master on the shared server, and its watchdog.
 func master(t *testing.T, limits Limits) (string, *db.Store, *Watchdog) {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Master)
+	store, w := watched(t, dsn, limits)
+	return dsn, store, w
+}
+
+// watched gives a master's database an issuer, two certificates and a watchdog.
+func watched(t *testing.T, dsn string, limits Limits) (*db.Store, *Watchdog) {
+	t.Helper()
 	open := func(dsn string) *db.Store {
 		store, err := db.Open(t.Context(), db.Config{DSN: dsn, MaxConns: 8})
 		if err != nil {
@@ -40,7 +47,7 @@ func master(t *testing.T, limits Limits) (string, *db.Store, *Watchdog) {
 			t.Error(err)
 		}
 	})
-	return dsn, store, w
+	return store, w
 }
 
 // As an ordinary login: SET ROLE would leave it a superuser's session.
@@ -57,6 +64,7 @@ var quick = Limits{Wait: time.Second, Root: time.Second, Share: time.Second, Win
 
 // Each keeps everybody, or one certificate, from being revoked, for as long as it likes.
 func TestWhoStopsTheMasterIsEnded(t *testing.T) {
+	t.Parallel()
 	dsn, store, _ := master(t, quick)
 	for name, sql := range map[string]string{
 		"by_the_head":  `select certificate_issue(1, '\x0a', '2099-01-01Z', '', ''); set constraints all immediate`,
@@ -82,6 +90,7 @@ func TestWhoStopsTheMasterIsEnded(t *testing.T) {
 
 // A superuser is named, not ended, and /readyz says so.
 func TestASuperuserIsNamed(t *testing.T) {
+	t.Parallel()
 	dsn, store, w := master(t, quick)
 	conn := dbtest.Connect(t, dsn)
 	if _, err := conn.Exec(t.Context(), `begin; select certificate_hold(1, '\x02', '', ''); set constraints all immediate`); err != nil {
@@ -111,6 +120,7 @@ func TestASuperuserIsNamed(t *testing.T) {
 
 // A large COMMIT is let go by, though others wait for it.
 func TestALargeCommitSurvives(t *testing.T) {
+	t.Parallel()
 	dsn, store, _ := master(t, Limits{})
 	conn := dbtest.Connect(t, attacker(t, dsn, "large_commit", store))
 	if _, err := conn.Exec(t.Context(), `begin; select certificate_import(1, array(select '\x43'::bytea || int4send(g) from generate_series(1, 270000) g),
@@ -138,26 +148,120 @@ func TestOldTransactionsAreJudged(t *testing.T) {
 	}
 }
 
-// Short turns of one login, no one of them long, add up; busy COMMITs do not.
+// Short turns of one login, no one of them long, add up where it does nothing meanwhile
+// or others wait for long; those of a CA that issues without pause do not.
 func TestShortTurnsAddUp(t *testing.T) {
-	limits := Limits{Wait: 5 * time.Second, Root: 10 * time.Second, Share: 30 * time.Second, Window: time.Minute}
-	run := func(idle bool) (ended time.Duration) {
-		m := &memory{limits: limits, turns: map[string][]turn{}, ended: map[key]time.Time{}}
-		at := time.Now()
-		for n := range 240 {
-			b := db.Blocker{PID: int32(n), Login: "thief", Head: true, Idle: idle}
+	for what, b := range map[string]db.Blocker{"idle": {Idle: true}, "others wait": {Waits: true}, "busy COMMITs": {}} {
+		m := shipped()
+		at, ended := time.Now(), time.Duration(0)
+		b.Login, b.Head = "thief", true
+		for n := int32(0); n < 240 && ended == 0; n++ {
+			b.PID = n
 			if end, _ := m.judge(at.Add(time.Duration(n)*250*time.Millisecond), []db.Blocker{b}); len(end) > 0 {
-				return time.Duration(n) * 250 * time.Millisecond
+				ended = time.Duration(n) * 250 * time.Millisecond
 			}
 		}
-		return 0
+		if honest := what == "busy COMMITs"; honest && ended != 0 || !honest && (ended < 30*time.Second || ended > 32*time.Second) {
+			t.Errorf("%s: ended after %s", what, ended)
+		}
 	}
-	if ended := run(true); ended < 30*time.Second || ended > 32*time.Second {
-		t.Errorf("idle with the head by turns: ended after %s", ended)
+}
+
+// shipped judges by the limits that ocspsyncd has.
+func shipped() *memory {
+	return &memory{limits: New(Config{}).cfg.Limits, turns: map[string][]turn{}, ended: map[key]time.Time{}}
+}
+
+// ocspsyncd sets no limit of its own: somebody has to wait 5 s, and then 10 s more.
+func TestTheShippedLimitsAreFiveAndTenSeconds(t *testing.T) {
+	t.Parallel()
+	if want := (Limits{Wait: 5 * time.Second, Root: 10 * time.Second, Share: 30 * time.Second, Window: time.Minute}); shipped().limits != want {
+		t.Errorf("%+v", shipped().limits)
 	}
-	if ended := run(false); ended != 0 {
-		t.Errorf("busy COMMITs: ended after %s", ended)
+	dsn, store, _ := master(t, Limits{})
+	if _, err := dbtest.Connect(t, attacker(t, dsn, "shipped_limits", store)).Exec(t.Context(), `begin; select certificate_hold(1, '\x02', '', '')`); err != nil {
+		t.Fatal(err)
 	}
+	began := time.Now()
+	if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	if waited := time.Since(began); waited < 15*time.Second {
+		t.Errorf("the session in the way was ended after %s", waited)
+	}
+}
+
+// A COMMIT that waits for a standby has the head. It is named and not ended, and the
+// watchdog itself waits for no standby.
+func TestAWaitForAStandbyIsSpared(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	dsn := dbtest.Migrated(t, server, "master", migrations.Master)
+	store, w := watched(t, dsn, quick)
+	conn := dbtest.Connect(t, attacker(t, dsn, "no_standby", store))
+	standby := func(name string) {
+		t.Helper()
+		dbtest.Exec(t, dsn, "alter system set synchronous_standby_names = '"+name+"'")
+		dbtest.Exec(t, dsn, "select pg_reload_conf()")
+		await(t, dsn, "select current_setting('synchronous_standby_names') = '"+name+"'")
+	}
+	standby("nobody")
+	committed, revoked := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), `select certificate_hold(1, '\x01', '', '')`)
+		committed <- err
+	}()
+	await(t, dsn, "select exists (select from pg_stat_activity where usename = 'no_standby' and wait_event = 'SyncRep')")
+	go func() {
+		_, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{})
+		revoked <- err
+	}()
+	for w.Trouble() == "" { // when it would be ended
+		time.Sleep(20 * time.Millisecond)
+	}
+	if trouble := w.Trouble(); !strings.Contains(trouble, "login no_standby") || !strings.Contains(trouble, "it waits for a standby") {
+		t.Error(trouble)
+	}
+	await(t, dsn, "select count(*) = 1 from pg_stat_activity where wait_event = 'SyncRep'")
+	standby("")
+	if err := <-committed; err != nil {
+		t.Error("the session that waited for a standby was ended:", err)
+	}
+	if err := <-revoked; err != nil {
+		t.Error(err)
+	}
+	for w.Trouble() != "" {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Sessions of another database in the cluster wait for each other as they like.
+func TestWaitsInAnotherDatabaseAreItsOwn(t *testing.T) {
+	t.Parallel()
+	dsn, store, _ := master(t, quick)
+	other := dbtest.New(t, migrations.Master)
+	dbtest.Exec(t, other, "create table x (); grant select on x to ocsp_ca")
+	holds, waits := dbtest.Connect(t, attacker(t, other, "other_database", store)), dbtest.Connect(t, other)
+	if _, err := holds.Exec(t.Context(), "begin; lock table x in access share mode"); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		_, err := waits.Exec(t.Context(), "alter table x add column y int")
+		got <- err
+	}()
+	// Who does the same here is ended meanwhile, and later.
+	await(t, other, "select exists (select from pg_locks where not granted and waitstart < clock_timestamp() - interval '1 s')")
+	if _, err := dbtest.Connect(t, attacker(t, dsn, "this_database", store)).Exec(t.Context(), `begin; select certificate_hold(1, '\x02', '', '')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := holds.Exec(t.Context(), "commit"); err != nil {
+		t.Error("a session of another database was ended:", err)
+	}
+	<-got
 }
 
 func await(t *testing.T, dsn, sql string) {
