@@ -42,6 +42,13 @@ func (s *Store) CheckSchema(ctx context.Context, role string) error {
 	return nil
 }
 
+// Away says that err comes of a database that cannot be reached, and that another time it
+// may be: a wrong password, name or group does not heal by waiting.
+func Away(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) && !isCode(err, "28P01", "28000", "3D000", "42501")
+}
+
 // schemaRetry is the pause between two attempts to reach a database that is away.
 const schemaRetry = time.Second
 
@@ -50,9 +57,8 @@ const schemaRetry = time.Second
 func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tell func(why string)) error {
 	for waited := false; ; waited = true {
 		err := s.CheckSchema(ctx, role)
-		var connect *pgconn.ConnectError
-		if err == nil || !errors.As(err, &connect) || isCode(err, "28P01", "28000", "3D000", "42501") {
-			return err // a wrong password, name or group does not heal by waiting
+		if !Away(err) {
+			return err
 		}
 		if !waited {
 			log.WarnContext(ctx, "database unreachable at start, trying again", slog.String("error", err.Error()))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
@@ -18,22 +17,24 @@ import (
 const followPause = 2 * time.Second
 
 func (p *program) fleetCommand() *cobra.Command {
-	var timeout time.Duration
+	var timeout, maxAge time.Duration
 	var follow bool
 	status := p.verb("status", "ask every active site, as a client would; exit code 3 when one is not well", `
 		ocspctl fleet status
 		ocspctl fleet status --follow
-		ocspctl fleet status --timeout 3s --output json`,
+		ocspctl fleet status --timeout 3s --max-age 1m --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if timeout <= 0 {
 				return usagef("--timeout %s: want more than 0", timeout)
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error {
-				if follow {
-					return p.fleetFollow(ctx, store, cfg, timeout)
-				}
-				return p.fleetStatus(ctx, store, cfg, timeout)
-			})
+			if maxAge <= 0 {
+				return usagef("--max-age %s: want more than 0", maxAge)
+			}
+			v := fleet.Surveyor{Timeout: timeout, MaxAge: maxAge, Now: p.now}
+			if follow {
+				return p.fleetFollow(ctx, v)
+			}
+			return p.fleetStatus(ctx, v)
 		})
 	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
 master bears its name; feed: its key may fetch the signed feed), SOURCE where from
@@ -42,11 +43,15 @@ POSITION the last change it surely holds (the master's last one by its horizon),
 HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go on
 saying good if nothing came any more (below that it stops by itself), CERTIFICATE
 the life left of the shortest-lived certificate it must renew. VERDICT is ok,
-unreachable, refused, wrong or no certificate; --output json has each issuer.
+unreachable, refused, wrong, no certificate, behind (its knowledge is older than
+--max-age, or it does not know a revocation that is) or forked; --output json has each
+issuer. Where the master is away the sites are asked that it named the last time, which
+state_dir keeps, and compared with each other.
 A line FORK tells that keys of this master signed two histories, as a site has shown;
 a warning, that a site says so. Where the configuration has no feed.root, nobody can tell.
 With --follow it asks every 2 s until interrupted; the exit code is the last one's.`
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
+	status.Flags().DurationVar(&maxAge, "max-age", fleet.DefaultMaxAge, "how old a site's knowledge may be")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
 	return noun("fleet", "all sites at once", status, p.fleetRenewCommand(), p.fleetLostCommand())
 }
@@ -67,7 +72,7 @@ type fleetSite struct {
 	Horizon   *float64     `json:"horizon_age_seconds"`
 	Budget    *float64     `json:"outage_budget_seconds"`
 	Left      *float64     `json:"certificate_seconds_left"`
-	Verdict   string       `json:"verdict"` // not_asked, or the worst of the answers
+	Verdict   string       `json:"verdict"` // not_asked, the worst of the answers, or forked
 	Detail    *string      `json:"detail"`
 	Answers   []siteAnswer `json:"answers"` // one per issuer it is certified for; none when it is not active
 }
@@ -77,7 +82,7 @@ type siteAnswer struct {
 	Serial     *string  `json:"serial"` // of the site's certificate, which it was asked for
 	NotAfter   *string  `json:"not_after"`
 	Left       *float64 `json:"certificate_seconds_left"`
-	Verdict    string   `json:"verdict"` // ok, unreachable, refused, wrong, no_certificate
+	Verdict    string   `json:"verdict"` // ok, unreachable, refused, wrong, no_certificate, behind
 	Detail     *string  `json:"detail"`
 	ThisUpdate *string  `json:"this_update"`
 	NextUpdate *string  `json:"next_update"`
@@ -90,13 +95,13 @@ type siteAnswer struct {
 func seconds(d time.Duration) *float64 { return new(d.Truncate(time.Second).Seconds()) }
 
 // fleetFollow asks until it is interrupted, which is no error.
-func (p *program) fleetFollow(ctx context.Context, store *db.Store, cfg *config, timeout time.Duration) error {
+func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
 	var last error
 	for {
 		if p.output != "json" {
 			fmt.Fprintf(p.stdout, "%s\n", stamp(p.now()))
 		}
-		err := p.fleetStatus(ctx, store, cfg, timeout)
+		err := p.fleetStatus(ctx, v)
 		if ctx.Err() != nil {
 			return last
 		}
@@ -115,9 +120,10 @@ func (p *program) fleetFollow(ctx context.Context, store *db.Store, cfg *config,
 	}
 }
 
-func (p *program) fleetStatus(ctx context.Context, store *db.Store, cfg *config, timeout time.Duration) error {
-	sites, err := fleet.Surveyor{Timeout: timeout, Now: p.now}.Survey(ctx, store)
-	if err != nil {
+func (p *program) fleetStatus(ctx context.Context, v fleet.Surveyor) error {
+	sites, found, err := p.survey(ctx, v)
+	away := (*masterAway)(nil)
+	if err != nil && !errors.As(err, &away) {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -133,19 +139,13 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, cfg *config,
 		}
 	}
 	forks, proven := []forkView{}, 0
-	if cfg.Feed.Root != "" {
-		found, err := masterForks(ctx, store, cfg)
-		if err != nil {
-			return err
-		}
-		for _, f := range found {
-			forks = append(forks, viewFork(f))
-			if f.Proven {
-				proven++
-			}
+	for _, f := range found {
+		forks = append(forks, viewFork(f))
+		if f.Proven {
+			proven++
 		}
 	}
-	err = p.print(map[string]any{"sites": views, "forks": forks}, func(t *table) {
+	err = p.print(map[string]any{"sites": views, "forks": forks, "max_age_seconds": v.MaxAge.Seconds(), "master": textOrNil(away.detail())}, func(t *table) {
 		t.row("SITE", "STATE", "MODE", "SOURCE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
 		for _, v := range views {
 			v.tell(t)
@@ -157,6 +157,8 @@ func (p *program) fleetStatus(ctx context.Context, store *db.Store, cfg *config,
 	switch {
 	case err != nil:
 		return err
+	case away != nil:
+		return wrongf("%s; %s of %s sites not well", away.detail(), strconv.Itoa(len(ill)), strconv.Itoa(len(sites)))
 	case proven > 0:
 		return wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
 	case len(ill) > 0:
@@ -189,6 +191,9 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 		v.Horizon = worse(v.Horizon, a.Horizon, false)
 		v.Budget = worse(v.Budget, a.Budget, true)
 		v.Left = worse(v.Left, a.Left, true)
+	}
+	if s.Fork != "" && v.Verdict == string(fleet.VerdictOK) {
+		v.Verdict, v.Detail = string(fleet.VerdictForked), new(s.Fork)
 	}
 	if v.Outdated = s.Outdated(); v.Outdated && v.Detail == nil {
 		v.Detail = new("it cannot read keys for corrections yet: upgrade it before the root names the first")

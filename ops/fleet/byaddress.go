@@ -41,7 +41,7 @@ func (v Surveyor) AnswersAt(ctx context.Context, site db.Responder, issuers []db
 	}
 	for _, f := range v.expect(site, issuers) {
 		if f.Verdict == "" {
-			v.probe(ctx, site, issuers, &f)
+			v.probe(ctx, site, Known{Issuers: issuers}, &f)
 		}
 		if f.Verdict != VerdictOK {
 			return fmt.Errorf("site %s at %s for issuer %s: %s: %s", site.Name, address, f.Issuer, f.Verdict, f.Detail)

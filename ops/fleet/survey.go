@@ -26,6 +26,8 @@ const (
 	VerdictRefused       Verdict = "refused"        // an HTTP or OCSP error: honest, but no answer
 	VerdictWrong         Verdict = "wrong"          // an answer that must not be believed, or says something else
 	VerdictNoCertificate Verdict = "no_certificate" // nothing it could sign with
+	VerdictBehind        Verdict = "behind"         // a true answer of one that does not follow the master
+	VerdictForked        Verdict = "forked"         // it follows, but was shown two histories
 )
 
 // Finding is one site's answer for one issuer.
@@ -115,77 +117,78 @@ type SiteStatus struct {
 	Findings []Finding // by issuer
 	Link     *Link     // nil: no slot at the master bears its name
 	Feed     *FeedLink // nil: the roster has no pin by which it could fetch the feed
+	Fork     string    // what it says contradicts itself in the feed, unsettled; empty: nothing
 }
 
 // Well says that nothing is wrong with the site, or that nothing is expected of it.
 func (s SiteStatus) Well() bool {
-	return !slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Verdict != VerdictOK })
+	return s.Fork == "" && !slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Verdict != VerdictOK })
 }
 
 // Surveyor asks every site how it is, as a client would.
 type Surveyor struct {
 	Client  *http.Client     // nil: one of its own that follows no redirect
 	Timeout time.Duration    // of one probe; 0: 10 s, the longest an answer may take (BR section 4.10.2)
+	MaxAge  time.Duration    // what a site knows may be this old; 0: DefaultMaxAge
 	Now     func() time.Time // nil: time.Now
 }
 
 // probesAtOnce bounds how many sites are asked at a time.
 const probesAtOnce = 16
 
-// Survey reads the roster and asks each active site, for each issuer that it
-// has a certificate of, about that very certificate.
+// Survey reads the roster and asks each active site, for each issuer that it has a
+// certificate of, about that very certificate and about the issuer's last revocation.
 func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, error) {
+	v.defaults()
+	known, err := v.Learn(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	sites, err := v.Ask(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	return sites, Locate(ctx, store, known.Issuers, sites)
+}
+
+func (v *Surveyor) defaults() {
+	v.Timeout, v.MaxAge = cmp.Or(v.Timeout, 10*time.Second), cmp.Or(v.MaxAge, DefaultMaxAge)
+	if v.Now == nil {
+		v.Now = time.Now
+	}
+}
+
+// Ask asks the sites that are known, be the master there or not.
+func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
+	v.defaults()
 	if v.Client == nil {
 		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		defer v.Client.CloseIdleConnections()
 	}
-	v.Timeout = cmp.Or(v.Timeout, 10*time.Second)
-	if v.Now == nil {
-		v.Now = time.Now
-	}
-	roster, err := store.Responders(ctx)
-	if err != nil {
-		return nil, err
-	}
-	issuers, err := store.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	slots, err := store.SiteSlots(ctx)
-	if err != nil {
-		return nil, err
-	}
-	guests, err := store.FeedGuests(ctx)
-	if err != nil {
-		return nil, err
-	}
-	sites := make([]SiteStatus, len(roster))
+	sites := make([]SiteStatus, len(known.Sites))
 	var group errgroup.Group
 	group.SetLimit(probesAtOnce)
-	for i, responder := range roster {
-		sites[i].Responder, sites[i].Link = responder, linkOf(responder.Name, slots)
-		if responder.FeedPin != nil {
-			guest := guests[responder.Name]
-			sites[i].Feed = &FeedLink{Direct: v.Now().Sub(guest.SeenAt) < directFor, SeenAt: guest.SeenAt, Position: guest.Position, Form: guest.Form}
-		}
+	for i, responder := range known.Sites {
+		sites[i] = known.site(responder, v.Now())
 		if responder.State != db.ResponderActive {
 			continue
 		}
-		sites[i].Findings = v.expect(responder, issuers)
+		sites[i].Findings = v.expect(responder, known.Issuers)
 		for n := range sites[i].Findings {
 			if f := &sites[i].Findings[n]; f.Verdict == "" {
-				group.Go(func() error { v.probe(ctx, responder, issuers, f); return nil })
+				group.Go(func() error { v.probe(ctx, responder, known, f); return nil })
 			}
 		}
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return sites, locate(ctx, store, issuers, sites)
+	v.compare(known, sites)
+	return sites, nil
 }
 
-// locate finds the position that belongs to each answer's horizon.
-func locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
+// Locate finds the position that belongs to each answer's horizon.
+func Locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
 	for _, site := range sites {
 		for n := range site.Findings {
 			f := &site.Findings[n]
@@ -242,9 +245,10 @@ func linkOf(site string, slots []db.Slot) *Link {
 	return link
 }
 
-func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Issuer, f *Finding) {
+func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *Finding) {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
+	issuers := known.Issuers
 	at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return i.Name == f.Issuer })
 	ca, err := x509.ParseCertificate(issuers[at].Certificate)
 	if err != nil {
@@ -272,5 +276,22 @@ func (v Surveyor) probe(ctx context.Context, site db.Responder, issuers []db.Iss
 		if answer.Certificate != nil {
 			f.Budget = min(f.Budget, answer.Certificate.NotAfter.Sub(now)-db.SignerMargin)
 		}
+	}
+	if f.Verdict == VerdictOK && f.Age <= v.MaxAge {
+		v.probeRevoked(ctx, site, ca, known.Revoked[issuers[at].ID], f)
+	}
+}
+
+// probeRevoked asks about a revocation that is older than what the site may lack.
+func (v Surveyor) probeRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, f *Finding) {
+	if len(serial) == 0 {
+		return
+	}
+	raw, verdict, err := v.ask(ctx, site.URL, ca, serial, true)
+	if err == nil {
+		_, verdict, err = judge(raw, ca, serial, site, ocsp.Revoked, v.Now())
+	}
+	if err != nil {
+		f.Verdict, f.Detail = verdict, fmt.Sprintf("certificate %s, revoked over %s ago: %v", serial, v.MaxAge, err)
 	}
 }

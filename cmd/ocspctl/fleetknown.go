@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+	"ocspfleet/ops/doctor"
+	"ocspfleet/ops/fleet"
+)
+
+// masterAway says that the master's database could not be asked.
+type masterAway struct {
+	cause error
+	at    time.Time // of what is known of the sites
+}
+
+func (m *masterAway) Error() string { return m.detail() }
+
+func (m *masterAway) detail() string {
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf("the master is away (%v); the sites were asked that it named at %s", m.cause, stamp(m.at))
+}
+
+// survey asks the sites that the master names; if it is away, those that it named last,
+// and a masterAway comes with them.
+func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteStatus, []doctor.Fork, error) {
+	cfg, err := p.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, _, err := p.store(ctx, migrations.Master)
+	if err == nil {
+		defer store.Close()
+		var sites []fleet.SiteStatus
+		var forks []doctor.Fork
+		if sites, forks, err = p.surveyMaster(ctx, v, store, cfg); err == nil {
+			return sites, forks, nil
+		}
+	}
+	if !db.Away(err) {
+		return nil, nil, err
+	}
+	known, at, keptErr := cfg.lastKnown()
+	if keptErr != nil {
+		return nil, nil, errors.Join(err, keptErr)
+	}
+	sites, askErr := v.Ask(ctx, known)
+	return sites, nil, errors.Join(askErr, &masterAway{err, at})
+}
+
+func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Store, cfg *config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+	known, err := v.Learn(ctx, store)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cfg.keepKnown(known); err != nil {
+		fmt.Fprintf(p.stderr, "warning: if the master goes away, nobody knows here whom to ask: %v\n", err)
+	}
+	var forks []doctor.Fork
+	if cfg.Feed.Root != "" {
+		if forks, err = masterForks(ctx, store, cfg); err != nil {
+			return nil, nil, err
+		}
+		known.Settled(func(site string) bool {
+			return slices.ContainsFunc(forks, func(f doctor.Fork) bool { return f.From == site })
+		})
+	}
+	sites, err := v.Ask(ctx, known)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sites, forks, fleet.Locate(ctx, store, known.Issuers, sites)
+}
+
+// knownFile is where the roster is kept, of this database: a state folder serves several
+// configurations.
+func (c *config) knownFile() (string, error) {
+	dir, err := c.stateDir()
+	if err != nil {
+		return "", err
+	}
+	of, err := pgconn.ParseConfig(c.Database.DSN)
+	if err != nil {
+		return "", fmt.Errorf("reading the database address: %w", err)
+	}
+	return filepath.Join(dir, fmt.Sprintf("roster-%s-%d-%s.json", filepath.Base(of.Host), of.Port, of.Database)), nil
+}
+
+func (c *config) keepKnown(k fleet.Known) error {
+	file, err := c.knownFile()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	return fleet.WritePrivate(file, text)
+}
+
+// lastKnown is what was kept, and when: At is zero then, so that nobody takes it for the
+// master's word of now.
+func (c *config) lastKnown() (k fleet.Known, at time.Time, err error) {
+	file, err := c.knownFile()
+	if err != nil {
+		return k, at, err
+	}
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return k, at, errors.New("and no roster is kept here: fleet status keeps one each time the master answers")
+	case err != nil:
+		return k, at, err
+	}
+	if err := json.Unmarshal(text, &k); err != nil {
+		return k, at, fmt.Errorf("reading the roster kept in %s: %w", file, err)
+	}
+	at, k.At = k.At, time.Time{}
+	return k, at, nil
+}
