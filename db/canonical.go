@@ -30,6 +30,12 @@ func (r *canonicalReader) take(n int) []byte {
 
 func (r *canonicalReader) int32() int32 { return int32(binary.BigEndian.Uint32(r.take(4))) }
 
+func (r *canonicalReader) bool() bool {
+	b := r.take(1)[0]
+	r.bad = r.bad || b > 1
+	return b == 1
+}
+
 func (r *canonicalReader) lp() []byte {
 	n := r.int32()
 	if r.bad || int(n) > len(r.rest) {
@@ -55,10 +61,11 @@ func ParseIssuer(b []byte) (Issuer, error) {
 	copy(i.Key[:], r.take(32))
 	i.Name = r.text()
 	i.Certificate = bytes.Clone(r.lp())
-	for _, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge} {
+	for _, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge, &i.Policy.Refresh} {
 		*d = r.seconds()
 	}
 	i.Policy.NeverIssued, i.Policy.Profile, i.Policy.CRLURL = NeverIssued(r.text()), Profile(r.text()), r.text()
+	i.Policy.ArchiveCutoff = r.bool()
 	i.Policy.Version = int64(binary.BigEndian.Uint64(r.take(8)))
 	if len(r.rest) > 0 { // without a CRL the bytes end here
 		i.CRL = bytes.Clone(r.lp())

@@ -18,7 +18,7 @@ func TestIssuerFromItsCanonicalBytes(t *testing.T) {
 		ID: 7, Key: sha256.Sum256([]byte("key")), Name: "web-ca", Certificate: []byte{0x30, 0},
 		Policy: db.Policy{
 			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
-			HTTPMaxAge: time.Hour, NeverIssued: "unknown", Profile: "revocable", CRLURL: "http://site-a.example/crl/web-ca", Version: 3,
+			HTTPMaxAge: time.Hour, Refresh: 15 * time.Minute, ArchiveCutoff: true, NeverIssued: "unknown", Profile: "revocable", CRLURL: "http://site-a.example/crl/web-ca", Version: 3,
 		},
 	}
 	for name, crl := range map[string][]byte{"no CRL": nil, "a CRL": bytes.Repeat([]byte{0x30}, 300)} {

@@ -20,9 +20,9 @@ func (s *Store) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, err
 	var id IssuerID
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
-	err := s.pool.QueryRow(ctx, "select issuer_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+	err := s.pool.QueryRow(ctx, "select issuer_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
 		i.Key[:], i.Name, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness), seconds(p.FreshForUnknown),
-		seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, act.Why, act.User).Scan(&id)
+		seconds(p.HTTPMaxAge), seconds(p.Refresh), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.ArchiveCutoff, act.Why, act.User).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("adding issuer %q: %w", i.Name, plain(err))
 	}
@@ -36,9 +36,9 @@ func (s *Store) SetIssuer(ctx context.Context, i Issuer, act Act) (bool, error) 
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
 	var changed bool
-	err := s.pool.QueryRow(ctx, "select issuer_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+	err := s.pool.QueryRow(ctx, "select issuer_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
 		i.ID, p.Version, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness), seconds(p.FreshForUnknown),
-		seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, act.Why, act.User).Scan(&changed)
+		seconds(p.HTTPMaxAge), seconds(p.Refresh), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.ArchiveCutoff, act.Why, act.User).Scan(&changed)
 	if err != nil {
 		return false, fmt.Errorf("setting issuer %q: %w", i.Name, plain(err))
 	}
@@ -50,18 +50,18 @@ func (s *Store) Issuers(ctx context.Context) ([]Issuer, error) { return readIssu
 
 func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 	rows, err := q.Query(ctx, `select id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown,
-		http_max_age, never_issued, profile, crl_url, policy_version, crl from issuer order by id`)
+		http_max_age, refresh, never_issued, profile, crl_url, archive_cutoff, policy_version, crl from issuer order by id`)
 	if err != nil {
 		return nil, fmt.Errorf("reading issuers: %w", plain(err))
 	}
 	issuers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Issuer, error) {
 		var i Issuer
 		var key []byte
-		var seconds [5]int32
-		err := row.Scan(&i.ID, &key, &i.Name, &i.Certificate, &seconds[0], &seconds[1], &seconds[2], &seconds[3], &seconds[4],
-			&i.Policy.NeverIssued, &i.Policy.Profile, &i.Policy.CRLURL, &i.Policy.Version, &i.CRL)
+		var seconds [6]int32
+		err := row.Scan(&i.ID, &key, &i.Name, &i.Certificate, &seconds[0], &seconds[1], &seconds[2], &seconds[3], &seconds[4], &seconds[5],
+			&i.Policy.NeverIssued, &i.Policy.Profile, &i.Policy.CRLURL, &i.Policy.ArchiveCutoff, &i.Policy.Version, &i.CRL)
 		copy(i.Key[:], key)
-		for n, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge} {
+		for n, d := range []*time.Duration{&i.Policy.Validity, &i.Policy.Backdate, &i.Policy.MaxStaleness, &i.Policy.FreshForUnknown, &i.Policy.HTTPMaxAge, &i.Policy.Refresh} {
 			*d = time.Duration(seconds[n]) * time.Second
 		}
 		return i, err

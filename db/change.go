@@ -134,9 +134,15 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 	seconds(i.Policy.MaxStaleness)
 	seconds(i.Policy.FreshForUnknown)
 	seconds(i.Policy.HTTPMaxAge)
+	seconds(i.Policy.Refresh)
 	dst = appendLP(dst, []byte(i.Policy.NeverIssued))
 	dst = appendLP(dst, []byte(i.Policy.Profile))
 	dst = appendLP(dst, []byte(i.Policy.CRLURL))
+	if i.Policy.ArchiveCutoff {
+		dst = append(dst, 1)
+	} else {
+		dst = append(dst, 0)
+	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(i.Policy.Version))
 	if len(i.CRL) > 0 { // without one the bytes simply end
 		dst = appendLP(dst, i.CRL)

@@ -178,6 +178,7 @@ var sentences = map[string]sentence{
 	"issuer_never_issued_check":         {"never-issued is unknown, revoked or unauthorized", ""},
 	"issuer_pkey":                       {"another issuer has this number", "Try again."},
 	"issuer_policy_version_check":       {"the version of a policy is 1 or more", noBug},
+	"issuer_refresh_check":              {"refresh is 0 to 240h", "Give another --refresh."},
 	"issuer_profile_check":              {"the profile is revocable or br", ""},
 	"issuer_validity_check":             {"the validity of an issuer's answers is 1h to 240h", "Give another --validity."},
 	"correction_note_check":             {"the signed note of a correction has 1 to 1,024 octets", noBug},

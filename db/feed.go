@@ -60,7 +60,7 @@ var FeedTables = []FeedTable{
 		Name: "issuer", Code: issuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
 		columns: []string{
 			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
-			"never_issued", "profile", "crl_url", "policy_version", "crl",
+			"never_issued", "profile", "crl_url", "policy_version", "crl", "refresh", "archive_cutoff",
 		}, keys: 1,
 		values: issuerValues, keyValues: issuerKeyValues,
 	},
@@ -108,6 +108,7 @@ func issuerValues(content []byte) ([]any, error) {
 		int32(i.ID), i.Key[:], i.Name, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness),
 		seconds(p.FreshForUnknown), seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.Version,
 		append([]byte{}, i.CRL...), // none is no null
+		seconds(p.Refresh), p.ArchiveCutoff,
 	}, err
 }
 

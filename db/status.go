@@ -212,9 +212,11 @@ type Policy struct {
 	MaxStaleness    time.Duration // how old the copy may be for good; default Validity / 2
 	FreshForUnknown time.Duration // how old the copy may be for unknown; default 15 min
 	HTTPMaxAge      time.Duration // Cache-Control max-age; default 1 h, at most Validity / 2
+	Refresh         time.Duration // how far a signature that is kept may lag behind the horizon, Validity / 4 at most; default 15 min
 	NeverIssued     NeverIssued   // default unknown
 	Profile         Profile       // default revocable
 	CRLURL          string        // CRL distribution point for responder certificates; may be empty
+	ArchiveCutoff   bool          // answers say that status is kept since the CA's notBefore (RFC 6960 section 4.4.4); default false
 }
 
 // KnowsHold says whether certificates may be put on hold: profile br forbids

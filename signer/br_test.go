@@ -55,6 +55,7 @@ func TestBR_4_9_10_EveryAnswerWhenItIsSent(t *testing.T) {
 				MaxStaleness:    seconds(rt, "max_staleness", -1, 2_000_000),
 				FreshForUnknown: seconds(rt, "fresh_for_unknown", -1, 2_000_000),
 				HTTPMaxAge:      seconds(rt, "http_max_age", -1, 1_000_000),
+				Refresh:         seconds(rt, "refresh", -1, 1_000_000),
 				NeverIssued:     rapid.SampledFrom([]db.NeverIssued{db.NeverIssuedUnknown, db.NeverIssuedRevoked, "", "other"}).Draw(rt, "never_issued"),
 			}
 			r.source.issuers = []db.Issuer{row}

@@ -11,24 +11,24 @@ import (
 	"ocspfleet/db"
 )
 
-// A cached signature is used while its thisUpdate is at most http_max_age behind
+// A cached signature is used while its thisUpdate is at most refresh behind
 // the horizon, then signed anew.
 func TestCacheFollowsTheHorizon(t *testing.T) {
 	r := newRig(t)
 	first := r.ask(goodSerial)
 	signs := r.keys.signs.Load()
-	for _, after := range []time.Duration{time.Second, 30 * time.Minute, time.Hour} {
+	for _, after := range []time.Duration{time.Second, 10 * time.Minute, 15 * time.Minute} {
 		r.setTime(noon.Add(after))
 		r.source.heartbeat(r.time())
 		if a := r.ask(goodSerial); !bytes.Equal(a.Body, first.Body) {
 			t.Errorf("after %s: signed anew", after)
 		}
 	}
-	r.setTime(noon.Add(time.Hour + time.Second))
+	r.setTime(noon.Add(15*time.Minute + time.Second))
 	r.source.heartbeat(r.time())
 	second := r.ask(goodSerial)
 	if bytes.Equal(second.Body, first.Body) || !second.ThisUpdate.Equal(r.time().Add(-5*time.Minute)) {
-		t.Errorf("after an hour the old signature is used: thisUpdate %s", second.ThisUpdate)
+		t.Errorf("after a quarter of an hour the old signature is used: thisUpdate %s", second.ThisUpdate)
 	}
 	if n := r.keys.signs.Load() - signs; n != 1 {
 		t.Errorf("%d signatures", n)
@@ -40,6 +40,53 @@ func TestCacheFollowsTheHorizon(t *testing.T) {
 	}
 	r.setTime(noon.Add(38 * time.Hour))
 	wantClass(t, r.ask(goodSerial), Unauthorized) // cached or not: the table decides
+}
+
+// X-Road refuses what is over 60 minutes old, and asks without a nonce: how old a
+// signature may be is a policy of its own, whatever HTTP caches may do.
+func TestACachedAnswerLagsByRefreshAtMost(t *testing.T) {
+	const never = time.Duration(-1)
+	for name, c := range map[string]struct {
+		validity, refresh, maxAge, lag time.Duration
+	}{
+		"by default":               {72 * time.Hour, 15 * time.Minute, time.Hour, 15 * time.Minute},
+		"0: at each new horizon":   {72 * time.Hour, 0, time.Hour, 0},
+		"no caches of HTTP":        {72 * time.Hour, time.Hour, 0, time.Hour},
+		"a quarter of validity":    {2 * time.Hour, 9 * time.Hour, time.Minute, 30 * time.Minute},
+		"negative, from elsewhere": {72 * time.Hour, never, time.Hour, 0},
+	} {
+		r := newRig(t)
+		r.policy(func(p *db.Policy) {
+			p.Validity, p.MaxStaleness, p.Refresh, p.HTTPMaxAge = c.validity, c.validity/2, c.refresh, c.maxAge
+		})
+		first := r.ask(goodSerial)
+		if first.MaxAge != c.maxAge {
+			t.Errorf("%s: max-age %s", name, first.MaxAge)
+		}
+		// As old as it may be, it is given again; it was looked up now all the same.
+		for _, since := range []struct {
+			horizon time.Duration
+			again   bool
+		}{{0, true}, {c.lag, true}, {c.lag + time.Second, false}} {
+			r.setTime(noon.Add(since.horizon))
+			r.source.heartbeat(r.time())
+			if again := bytes.Equal(r.ask(goodSerial).Body, first.Body); again != since.again {
+				t.Errorf("%s, %s after: given again: %t", name, since.horizon, again)
+			}
+		}
+	}
+}
+
+// A longer refresh is no other answer: what is kept is given under it, too.
+func TestRefreshIsNoPartOfTheContentKey(t *testing.T) {
+	r := newRig(t)
+	first := r.ask(goodSerial)
+	r.policy(func(p *db.Policy) { p.Refresh, p.Version = time.Hour, p.Version-1 })
+	r.setTime(noon.Add(time.Hour))
+	r.source.heartbeat(r.time())
+	if !bytes.Equal(r.ask(goodSerial).Body, first.Body) {
+		t.Error("signed anew")
+	}
 }
 
 // A permanent revocation that the copy knew is dated by the horizon, as good is, and by
@@ -56,9 +103,9 @@ func TestCacheOfRevokedFollowsTheHorizonThenTheClock(t *testing.T) {
 	if !second.ThisUpdate.Equal(r.time().Add(-5 * time.Minute)) {
 		t.Errorf("thisUpdate %s with the master long dead", second.ThisUpdate)
 	}
-	r.setTime(r.time().Add(time.Hour))
+	r.setTime(r.time().Add(15 * time.Minute))
 	if !bytes.Equal(r.ask(revokedSerial).Body, second.Body) {
-		t.Error("signed anew within http_max_age")
+		t.Error("signed anew within refresh")
 	}
 	r.setTime(r.time().Add(time.Second))
 	if bytes.Equal(r.ask(revokedSerial).Body, second.Body) {

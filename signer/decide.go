@@ -68,7 +68,10 @@ const (
 )
 
 // policy is an issuer's policy, capped.
-type policy struct{ db.Policy }
+type policy struct {
+	db.Policy
+	cutoff time.Time // what answers say as archiveCutoff; zero: nothing
+}
 
 // capped returns the policy within our constants.
 func capped(p db.Policy) policy {
@@ -87,8 +90,9 @@ func capped(p db.Policy) policy {
 		p.MaxStaleness = min(p.MaxStaleness, db.RenewalBR(p.Validity)-p.Backdate)
 	}
 	p.FreshForUnknown = max(0, min(p.FreshForUnknown, p.MaxStaleness))
+	p.Refresh = max(0, p.Refresh)
 	p.HTTPMaxAge = max(0, min(p.HTTPMaxAge, p.Validity/2)).Truncate(time.Second)
-	return policy{p}
+	return policy{Policy: p}
 }
 
 // decision is what is to be said about one CertID.
@@ -100,6 +104,7 @@ type decision struct {
 	badHold    bool      // unauthorized because an issuer of profile br has a certificate on hold
 	thisUpdate time.Time
 	nextUpdate time.Time
+	cutoff     time.Time     // archiveCutoff, zero: none
 	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
 	slack      time.Duration // how far behind thisUpdate a cached signature may lie
 	told       bool          // by the master, for this very question: no signature of it is kept
@@ -179,7 +184,7 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 		life = minValidityBR
 	}
 	d = p.signed(d, known, now.Add(life).Sub(known), signerEnd, now)
-	d.maxAge = min(d.maxAge, absentMaxAge)
+	d.maxAge, d.cutoff = min(d.maxAge, absentMaxAge), time.Time{}
 	return d
 }
 
@@ -188,14 +193,14 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, signerEnd, now time.Time) decision {
 	d.thisUpdate = thisUpdate
 	d.nextUpdate = earlier(thisUpdate.Add(life), signerEnd).Truncate(time.Second)
-	d.br = p.Profile == db.ProfileBR
+	d.br, d.cutoff = p.Profile == db.ProfileBR, p.cutoff
 	if !d.nextUpdate.After(now) || (d.br && !sendableBR(d.thisUpdate, d.nextUpdate, now)) {
 		return decision{class: Unauthorized}
 	}
 	d.maxAge = maxAge(p.HTTPMaxAge, d.nextUpdate, now)
 	// A quarter of the life at most, for short-lived answers: BR 4.9.10 wants
 	// them renewed before half of it is left.
-	d.slack = min(p.HTTPMaxAge, d.nextUpdate.Sub(d.thisUpdate)/4)
+	d.slack = min(p.Refresh, d.nextUpdate.Sub(d.thisUpdate)/4)
 	return d
 }
 

@@ -78,6 +78,17 @@ func sum(hash crypto.Hash, data []byte) []byte {
 	return h.Sum(nil)
 }
 
+// notBefore is where an issuer's archive begins (RFC 6960 section 4.4.4, ETSI EN 319
+// 411-2): the begin of the certificate in its row, which every site has, not of the one
+// that this site pins. Zero where it cannot be read.
+func notBefore(der []byte) time.Time {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return time.Time{}
+	}
+	return cert.NotBefore
+}
+
 // publicKeyParts returns the AlgorithmIdentifier of the key, and the content of
 // the subjectPublicKey BIT STRING, without the count of unused bits: what
 // issuerKeyHash and KeyHash hash (RFC 6960 sections 4.1.1 and 4.2.1).

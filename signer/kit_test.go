@@ -238,7 +238,7 @@ func serialOf(n *big.Int) db.Serial {
 func testPolicy() db.Policy {
 	return db.Policy{
 		Version: 1, Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour,
-		FreshForUnknown: 15 * time.Minute, HTTPMaxAge: time.Hour, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
+		FreshForUnknown: 15 * time.Minute, HTTPMaxAge: time.Hour, Refresh: 15 * time.Minute, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
 	}
 }
 

@@ -61,6 +61,7 @@ func TestNeverWrong(t *testing.T) {
 					row.Policy.NeverIssued = rapid.SampledFrom([]db.NeverIssued{db.NeverIssuedUnknown, db.NeverIssuedRevoked, db.NeverIssuedUnauthorized}).Draw(rt, "never issued")
 					row.Policy.Profile = rapid.SampledFrom([]db.Profile{db.ProfileRevocable, db.ProfileBR}).Draw(rt, "profile")
 					row.Policy.HTTPMaxAge = time.Duration(rapid.IntRange(0, 7200).Draw(rt, "max-age")) * time.Second
+					row.Policy.Refresh = time.Duration(rapid.IntRange(0, 7200).Draw(rt, "refresh")) * time.Second
 					row.Policy.Version++
 					r.source.issuers = []db.Issuer{row}
 				})

@@ -108,6 +108,9 @@ func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, ol
 		return &served{name: pin.String(), reasons: []string{err.Error()}}
 	}
 	s := &served{name: row.Name, present: true, id: row.ID, policy: capped(row.Policy), authority: pin.authority}
+	if s.policy.ArchiveCutoff {
+		s.policy.cutoff = notBefore(row.Certificate)
+	}
 	s.cacheControl = cacheControl(s.policy.HTTPMaxAge)
 	s.identities = r.choose(ctx, s, old, h, now, force)
 	return s

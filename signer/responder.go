@@ -284,7 +284,7 @@ func (a *Answer) add(w *work, id *wire.CertID, d decision, first bool) {
 	}
 	w.responses = append(w.responses, wire.SingleResponse{
 		CertID: id.Raw, Status: d.class.status(), RevokedAt: d.revokedAt, Reason: int(d.reason),
-		ThisUpdate: d.thisUpdate, NextUpdate: d.nextUpdate,
+		ThisUpdate: d.thisUpdate, NextUpdate: d.nextUpdate, ArchiveCutoff: d.cutoff,
 	})
 	w.extended = w.extended || d.extended
 	a.ThisUpdate = earlier(a.ThisUpdate, d.thisUpdate)

@@ -24,6 +24,7 @@ type issuerAdd struct {
 	change
 	name, cert string
 	policy     policyFlags
+	given      func(flag string) bool // whether it stands on the command line
 }
 
 func (p *program) issuerAddCommand() *cobra.Command {
@@ -36,6 +37,7 @@ func (p *program) issuerAddCommand() *cobra.Command {
 	f.StringVar(&a.name, "name", "", "the staff's `NAME` for it, for ever")
 	f.StringVar(&a.cert, "cert", "", "the CA's certificate, PEM or DER, in `FILE`")
 	a.policy.flags(f)
+	a.given = f.Changed
 	a.flags(cmd)
 	require(cmd, "name", "cert")
 	return cmd
@@ -43,8 +45,9 @@ func (p *program) issuerAddCommand() *cobra.Command {
 
 // policyFlags holds the flags that say a policy.
 type policyFlags struct {
-	validity, backdate, maxStaleness, freshForUnknown, httpMaxAge time.Duration
-	never, profile, crlURL                                        string
+	validity, backdate, maxStaleness, freshForUnknown, httpMaxAge, refresh time.Duration
+	never, profile, crlURL                                                 string
+	archiveCutoff                                                          bool
 }
 
 func (p *policyFlags) flags(f *pflag.FlagSet) {
@@ -53,29 +56,31 @@ func (p *policyFlags) flags(f *pflag.FlagSet) {
 	f.DurationVar(&p.maxStaleness, "max-staleness", 0, "how old a site's copy may be for good (default: half of validity)")
 	f.DurationVar(&p.freshForUnknown, "fresh-for-unknown", 15*time.Minute, "how old a site's copy may be for unknown")
 	f.DurationVar(&p.httpMaxAge, "http-max-age", 0, "how long HTTP caches may keep an answer (default: 1h, at most half of validity)")
+	f.DurationVar(&p.refresh, "refresh", 15*time.Minute, "how old a signature may be when it is given again, a quarter of validity at most; 0: as old as the site's copy")
 	f.StringVar(&p.never, "never-issued", string(db.NeverIssuedUnknown), "what to say of serials never issued: `unknown|revoked|unauthorized`")
 	f.StringVar(&p.profile, "profile", string(db.ProfileRevocable), "the rules it obeys: `revocable|br` (br: the CA/Browser Forum's, for public TLS)")
 	f.StringVar(&p.crlURL, "crl-url", "", "`URL` of the CRL of its responder certificates: http://HOST/crl/NAME, where HOST is all sites")
+	f.BoolVar(&p.archiveCutoff, "archive-cutoff", false, "say in answers that status is kept since the CA's notBefore, beyond a certificate's end; forbids db purge")
 }
 
 // policy is what the flags say, with nothing filled in.
 func (p *policyFlags) policy() db.Policy {
 	return db.Policy{
 		Validity: p.validity, Backdate: p.backdate, MaxStaleness: p.maxStaleness, FreshForUnknown: p.freshForUnknown, HTTPMaxAge: p.httpMaxAge,
-		NeverIssued: db.NeverIssued(p.never), Profile: db.Profile(p.profile), CRLURL: p.crlURL,
+		Refresh: p.refresh, NeverIssued: db.NeverIssued(p.never), Profile: db.Profile(p.profile), CRLURL: p.crlURL, ArchiveCutoff: p.archiveCutoff,
 	}
 }
 
-// settle fills the defaults that depend on others.
+// settle fills the defaults that depend on others. A 0 that was given is a 0.
 func (a *issuerAdd) settle() (db.Policy, error) {
 	p := a.policy.policy()
-	if p.MaxStaleness == 0 {
+	if !a.given("max-staleness") {
 		p.MaxStaleness = p.Validity / 2
 		if p.Profile == db.ProfileBR {
 			p.MaxStaleness = min(p.MaxStaleness, db.RenewalBR(p.Validity)-p.Backdate)
 		}
 	}
-	if p.HTTPMaxAge == 0 {
+	if !a.given("http-max-age") {
 		p.HTTPMaxAge = min(time.Hour, p.Validity/2)
 	}
 	return p, checkPolicy(p)
@@ -87,7 +92,7 @@ func checkPolicy(p db.Policy) error {
 	if p.CRLURL != "" && !isCRLURL(p.CRLURL) {
 		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)
 	}
-	for _, d := range []time.Duration{p.Validity, p.Backdate, p.MaxStaleness, p.FreshForUnknown, p.HTTPMaxAge} {
+	for _, d := range []time.Duration{p.Validity, p.Backdate, p.MaxStaleness, p.FreshForUnknown, p.HTTPMaxAge, p.Refresh} {
 		if d%time.Second != 0 {
 			return usagef("%s: want whole seconds", d)
 		}
@@ -113,9 +118,11 @@ type issuerView struct {
 	MaxStaleness    string `json:"max_staleness"`
 	FreshForUnknown string `json:"fresh_for_unknown"`
 	HTTPMaxAge      string `json:"http_max_age"`
+	Refresh         string `json:"refresh"`
 	NeverIssued     string `json:"never_issued"`
 	Profile         string `json:"profile"`
 	CRLURL          string `json:"crl_url"`
+	ArchiveCutoff   bool   `json:"archive_cutoff"`
 	PolicyVersion   int64  `json:"policy_version"`
 }
 
@@ -130,8 +137,8 @@ func viewIssuer(i db.Issuer) issuerView {
 	return issuerView{
 		ID: int32(i.ID), Name: i.Name, Subject: subject, NotAfter: notAfter,
 		KeyHash: hex.EncodeToString(i.Key[:]), Validity: p.Validity.String(), Backdate: p.Backdate.String(),
-		MaxStaleness: p.MaxStaleness.String(), FreshForUnknown: p.FreshForUnknown.String(), HTTPMaxAge: p.HTTPMaxAge.String(),
-		NeverIssued: string(p.NeverIssued), Profile: string(p.Profile), CRLURL: p.CRLURL, PolicyVersion: p.Version,
+		MaxStaleness: p.MaxStaleness.String(), FreshForUnknown: p.FreshForUnknown.String(), HTTPMaxAge: p.HTTPMaxAge.String(), Refresh: p.Refresh.String(),
+		NeverIssued: string(p.NeverIssued), Profile: string(p.Profile), CRLURL: p.CRLURL, ArchiveCutoff: p.ArchiveCutoff, PolicyVersion: p.Version,
 	}
 }
 
@@ -209,9 +216,11 @@ func (v issuerView) tell(t *table) {
 		{"max staleness", v.MaxStaleness},
 		{"fresh for unknown", v.FreshForUnknown},
 		{"http max age", v.HTTPMaxAge},
+		{"refresh", v.Refresh},
 		{"never issued", v.NeverIssued},
 		{"profile", v.Profile},
 		{"crl url", v.CRLURL},
+		{"archive cutoff", fmt.Sprint(v.ArchiveCutoff)},
 	} {
 		t.row(line[0], line[1])
 	}

@@ -39,7 +39,7 @@ func (p *program) issuerSetCommand() *cobra.Command {
 	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
 	s.policy.flags(f)
 	f.VisitAll(unchanged)
-	s.given = func(flag string) bool { return f.Changed(flag) }
+	s.given = f.Changed
 	s.flags(cmd)
 	return cmd
 }
@@ -47,8 +47,11 @@ func (p *program) issuerSetCommand() *cobra.Command {
 // unchanged takes the default out of a policy flag's help: what is not given stays.
 func unchanged(f *pflag.Flag) {
 	f.DefValue = ""
-	if f.Value.Type() == "duration" {
+	switch f.Value.Type() {
+	case "duration":
 		f.DefValue = "0s"
+	case "bool":
+		f.DefValue = "false"
 	}
 	f.Usage, _, _ = strings.Cut(f.Usage, " (default: ")
 }
@@ -62,9 +65,11 @@ func (s *issuerSet) onto(policy db.Policy) db.Policy {
 		"max-staleness":     func() { policy.MaxStaleness = given.MaxStaleness },
 		"fresh-for-unknown": func() { policy.FreshForUnknown = given.FreshForUnknown },
 		"http-max-age":      func() { policy.HTTPMaxAge = given.HTTPMaxAge },
+		"refresh":           func() { policy.Refresh = given.Refresh },
 		"never-issued":      func() { policy.NeverIssued = given.NeverIssued },
 		"profile":           func() { policy.Profile = given.Profile },
 		"crl-url":           func() { policy.CRLURL = given.CRLURL },
+		"archive-cutoff":    func() { policy.ArchiveCutoff = given.ArchiveCutoff },
 	} {
 		if s.given(flag) {
 			set()
@@ -197,13 +202,15 @@ func compareIssuers(was, is db.Issuer) []issuerChange {
 		{"max staleness", a.MaxStaleness.String(), b.MaxStaleness.String(), "a site without news stops saying good after " + b.MaxStaleness.String()},
 		{"fresh for unknown", a.FreshForUnknown.String(), b.FreshForUnknown.String(), "a site without news answers serials never issued with unauthorized after " + b.FreshForUnknown.String()},
 		{"http max age", a.HTTPMaxAge.String(), b.HTTPMaxAge.String(), "HTTP caches keep a good so long after a revocation; what they hold now for " + a.HTTPMaxAge.String() + " at most"},
+		{"refresh", a.Refresh.String(), b.Refresh.String(), "each certificate asked for is signed for again so often"},
 		{"never issued", string(a.NeverIssued), string(b.NeverIssued), neverIssuedNotice(b.NeverIssued)},
 		{"profile", string(a.Profile), string(b.Profile), profileNotice(b)},
 		{"crl url", a.CRLURL, b.CRLURL, "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url); certificates of the sites name the old one until they are renewed: ocspctl responder renew, then crl issue (the CRL names one place)"},
 		{"certificate", fingerprint(was.Certificate), fingerprint(is.Certificate), "sites that pin its fingerprint need the new one in ocspd.yaml before they start again; a pinned file goes on"},
+		{"archive cutoff", fmt.Sprint(a.ArchiveCutoff), fmt.Sprint(b.ArchiveCutoff), "answers promise that status is kept for ever, and db purge is refused; or no longer"},
 	}
 	if a.CRLURL == "" {
-		list[7].Notice = "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url): then ocspctl crl issue, then responder renew"
+		list[8].Notice = "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url): then ocspctl crl issue, then responder renew"
 	}
 	if len(was.CRL) > 0 && b.MaxStaleness > fleet.CRLLife {
 		list[2].Notice += "; a CRL must live longer than that: crl issue --life"

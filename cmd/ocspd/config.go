@@ -39,8 +39,7 @@ type Config struct {
 	MoreTokens []Token `yaml:"more_tokens"`
 	// ExitWhenStuck is how long every call of the PKCS#11 library may hang, of all
 	// tokens, before ocspd ends with exit 1 to be started again by systemd. Until then
-	// it serves what it signed before; so let it be the longest http_max_age of the
-	// issuers, after which nothing of that is left. Default 1h, as http_max_age. 0s:
+	// it gives what it signed before, which a new process has not. Default 1h. 0s:
 	// never, somebody looks at /readyz. At least the longest sign_timeout.
 	ExitWhenStuck time.Duration `yaml:"exit_when_stuck"`
 	// StateDir is a folder of ocspd's own, made if it is not there. When a token refuses

@@ -65,6 +65,10 @@ create table issuer (
   -- The newest CRL of its responder certificates, DER; empty: none yet. One per
   -- issuer, so it travels with the issuer's row and stands in the same digest.
   crl               bytea not null default '' check (octet_length(crl) <= 65535),
+  -- How far a signature that is kept may lag behind the copy; 0: signed at each new horizon.
+  refresh           int not null default 900 check (refresh between 0 and 864000),
+  -- Answers say that status is kept for ever: archiveCutoff (RFC 6960 section 4.4.4).
+  archive_cutoff    boolean not null default false,
   -- BR 4.9.10: 8 h to 10 d; an answer of the oldest copy is still renewed in time:
   -- below 16 h before half of it is left, else 8 h before its end, 4 d after its begin.
   constraint issuer_br check (profile <> 'br' or (never_issued <> 'revoked' and validity between 28800 and 863999
@@ -146,9 +150,9 @@ create function ocsp_internal.certificate_canonical(issuer_id int, serial bytea,
 create function ocsp_internal.issuer_canonical(i issuer) returns bytea language sql stable
   return int4send(i.id) || i.key_hash || ocsp_internal.lp(convert_to(i.name, 'UTF8')) || ocsp_internal.lp(i.certificate)
          || int4send(i.validity) || int4send(i.backdate) || int4send(i.max_staleness)
-         || int4send(i.fresh_for_unknown) || int4send(i.http_max_age)
+         || int4send(i.fresh_for_unknown) || int4send(i.http_max_age) || int4send(i.refresh)
          || ocsp_internal.lp(convert_to(i.never_issued, 'UTF8')) || ocsp_internal.lp(convert_to(i.profile, 'UTF8'))
-         || ocsp_internal.lp(convert_to(i.crl_url, 'UTF8')) || int8send(i.policy_version)
+         || ocsp_internal.lp(convert_to(i.crl_url, 'UTF8')) || boolsend(i.archive_cutoff) || int8send(i.policy_version)
          || case when i.crl = '' then ''::bytea else ocsp_internal.lp(i.crl) end;
 
 create function ocsp_internal.responder_certificate_canonical(r responder_certificate) returns bytea language sql stable

@@ -46,7 +46,8 @@ create function ocsp_internal.note(p_act text, p_what jsonb, p_why text, p_os_us
 $$;
 
 create function issuer_add(p_key_hash bytea, p_name text, p_certificate bytea, p_validity int, p_backdate int, p_max_staleness int,
-    p_fresh_for_unknown int, p_http_max_age int, p_never_issued text, p_profile text, p_crl_url text, p_why text, p_os_user text) returns int
+    p_fresh_for_unknown int, p_http_max_age int, p_refresh int, p_never_issued text, p_profile text, p_crl_url text, p_archive_cutoff boolean,
+    p_why text, p_os_user text) returns int
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   new_id int;
@@ -54,7 +55,7 @@ begin
   lock table public.issuer in share row exclusive mode;
   select coalesce(max(id), 0) + 1 into new_id from public.issuer;
   insert into public.issuer values (new_id, p_key_hash, p_name, p_certificate, p_validity, p_backdate, p_max_staleness,
-    p_fresh_for_unknown, p_http_max_age, p_never_issued, p_profile, p_crl_url, 1);
+    p_fresh_for_unknown, p_http_max_age, p_never_issued, p_profile, p_crl_url, 1, '', p_refresh, p_archive_cutoff);
   perform ocsp_internal.note('issuer add', jsonb_build_object('id', new_id, 'name', p_name, 'key_hash', encode(p_key_hash, 'hex')), p_why, p_os_user);
   return new_id;
 end $$;
@@ -63,7 +64,8 @@ end $$;
 -- already. p_version is the policy that the caller saw: the plan that somebody read is
 -- what is done, or nothing is. Whose rows travel learn of it with the issuer's.
 create function issuer_set(p_issuer int, p_version bigint, p_certificate bytea, p_validity int, p_backdate int, p_max_staleness int,
-    p_fresh_for_unknown int, p_http_max_age int, p_never_issued text, p_profile text, p_crl_url text, p_why text, p_os_user text) returns boolean
+    p_fresh_for_unknown int, p_http_max_age int, p_refresh int, p_never_issued text, p_profile text, p_crl_url text, p_archive_cutoff boolean,
+    p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   was public.issuer;
@@ -88,9 +90,11 @@ begin
   now_is.max_staleness := p_max_staleness;
   now_is.fresh_for_unknown := p_fresh_for_unknown;
   now_is.http_max_age := p_http_max_age;
+  now_is.refresh := p_refresh;
   now_is.never_issued := p_never_issued;
   now_is.profile := p_profile;
   now_is.crl_url := p_crl_url;
+  now_is.archive_cutoff := p_archive_cutoff;
   select jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)) into changes
     from jsonb_each(to_jsonb(now_is) - 'crl' || jsonb_build_object('certificate', encode(sha256(p_certificate), 'hex'))) n
     join jsonb_each(to_jsonb(was) - 'crl' || jsonb_build_object('certificate', encode(sha256(was.certificate), 'hex'))) o using (key)
@@ -99,8 +103,8 @@ begin
     return false;
   end if;
   update public.issuer set certificate = p_certificate, validity = p_validity, backdate = p_backdate, max_staleness = p_max_staleness,
-    fresh_for_unknown = p_fresh_for_unknown, http_max_age = p_http_max_age, never_issued = p_never_issued, profile = p_profile,
-    crl_url = p_crl_url, policy_version = policy_version + 1 where id = p_issuer;
+    fresh_for_unknown = p_fresh_for_unknown, http_max_age = p_http_max_age, refresh = p_refresh, never_issued = p_never_issued,
+    profile = p_profile, crl_url = p_crl_url, archive_cutoff = p_archive_cutoff, policy_version = policy_version + 1 where id = p_issuer;
   perform ocsp_internal.note('issuer set', jsonb_build_object('id', p_issuer, 'name', was.name, 'changes', changes), p_why, p_os_user);
   return true;
 end $$;
@@ -309,7 +313,7 @@ end $$;
 
 -- The columns are named: a site must never be sent what the master adds for itself.
 create publication ocspfleet for table
-  issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version, crl),
+  issuer (id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown, http_max_age, never_issued, profile, crl_url, policy_version, crl, refresh, archive_cutoff),
   certificate (issuer_id, serial, not_after, revoked_at, reason),
   responder_certificate (fingerprint, issuer_id, serial, site, key_hash, der),
   correction (issuer_id, serial, revoked_at, corrected_at, note),

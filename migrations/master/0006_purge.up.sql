@@ -16,6 +16,9 @@ begin
   if new.never_issued <> 'unauthorized' and exists (select from ocsp_internal.purge where issuer_id = new.id) then
     raise exception 'issuer % is purged: never_issued cannot be %', new.id, new.never_issued using errcode = 'check_violation',
       hint = 'A purged serial would be taken for one that was never issued.';
+  elsif new.archive_cutoff and exists (select from ocsp_internal.purge where issuer_id = new.id) then
+    raise exception 'issuer % is purged: it cannot say that status is kept for ever', new.id using errcode = 'check_violation',
+      hint = 'Leave archive_cutoff off.';
   end if;
   return new;
 end $$;
@@ -37,6 +40,9 @@ begin
   elsif i.never_issued = 'revoked' then
     raise exception 'issuer % says revoked for serials that it never issued: it cannot be purged', i.name using errcode = 'check_violation',
       hint = 'Purged certificates would become revoked.';
+  elsif i.archive_cutoff then
+    raise exception 'issuer % promises in its answers that status is kept for ever: it cannot be purged', i.name using errcode = 'check_violation',
+      hint = 'ocspctl issuer set --archive-cutoff=false takes the promise back.';
   end if;
   select before into was from ocsp_internal.purge where issuer_id = i.id;
   if ends <= was then

@@ -28,8 +28,8 @@ const (
 )
 
 // ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the
-// answer is made now: a cached one's thisUpdate is up to http_max_age older than
-// the site's horizon.
+// answer is made now: a cached one's thisUpdate is up to the policy's refresh
+// older than the site's horizon.
 func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial, fresh bool) ([]byte, Verdict, error) {
 	body, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial)}, ca, &ocsp.RequestOptions{Hash: crypto.SHA256})
 	if err != nil {

@@ -22,6 +22,7 @@ const (
 	oidBasic          = oidPKIXOCSP + "\x01"               // id-pkix-ocsp-basic
 	oidNonce          = oidPKIXOCSP + "\x02"               // id-pkix-ocsp-nonce
 	oidResponse       = oidPKIXOCSP + "\x04"               // id-pkix-ocsp-response
+	oidArchiveCutoff  = oidPKIXOCSP + "\x06"               // id-pkix-ocsp-archive-cutoff
 	oidPrefSigAlgs    = oidPKIXOCSP + "\x08"               // id-pkix-ocsp-pref-sig-algs
 	oidExtendedRevoke = oidPKIXOCSP + "\x09"               // id-pkix-ocsp-extended-revoke
 )

@@ -118,7 +118,7 @@ func TestAnswersReadByOpenSSL(t *testing.T) {
 					ThisUpdate: now.Add(-5 * time.Minute), NextUpdate: now.Add(time.Hour),
 				}
 				if i == 1 {
-					one.RevokedAt, one.Reason = revokedAt, -1
+					one.RevokedAt, one.Reason, one.ArchiveCutoff = revokedAt, -1, time.Date(2019, 5, 6, 7, 8, 9, 0, time.UTC)
 				}
 				data.Responses = append(data.Responses, one)
 			}
@@ -129,6 +129,7 @@ func TestAnswersReadByOpenSSL(t *testing.T) {
 			for _, want := range []string{
 				"Response verify OK", "leaf.pem: good", "0x1001: revoked", "0x1002: revoked", "0x1003: unknown",
 				"Revocation Time: Feb 28 23:59:59 2025 GMT", "Revocation Time: Jan  1 00:00:00 1970 GMT", "Reason: certificateHold",
+				"OCSP Archive Cutoff: ", "May  6 07:08:09 2019 GMT",
 				"Responder Id: ", "OCSP Nonce:", "Version: 1 (0x0)", " valid:", // openssl's name for extended-revoke
 			} {
 				if !strings.Contains(out, want) {

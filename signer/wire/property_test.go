@@ -231,6 +231,10 @@ func checkData(data wire.ResponseData) error {
 			revoked && !one.Revoked.At.Equal(want.RevokedAt) {
 			return errors.New("another single response: " + cmp.Diff(want, one))
 		}
+		cutoff := extension(pkixOCSP(6), tlv(0x18, []byte(want.ArchiveCutoff.UTC().Format("20060102150405Z"))))
+		if n := len(one.Extensions); n > 1 || (n == 1) == want.ArchiveCutoff.IsZero() || n == 1 && !bytes.Contains(data.Marshal(), cutoff) {
+			return errors.New("another archive cutoff")
+		}
 		if revoked && want.Reason >= 1 && want.Reason <= 6 && int(one.Revoked.Reason) != want.Reason {
 			return errors.New("another reason")
 		}
@@ -257,8 +261,12 @@ func TestPropertyResponseRoundTrip(t *testing.T) {
 			ExtendedRevoke:   rapid.Bool().Draw(t, "extended revoke"),
 		}
 		for range rapid.IntRange(1, 20).Draw(t, "responses") {
+			cutoff := time.Time{}
+			if rapid.Bool().Draw(t, "has a cutoff") {
+				cutoff = anyTime(t, "cutoff")
+			}
 			data.Responses = append(data.Responses, wire.SingleResponse{
-				CertID: anyCertID(t).Raw, Status: wire.CertStatus(rapid.IntRange(0, 4).Draw(t, "status")),
+				ArchiveCutoff: cutoff, CertID: anyCertID(t).Raw, Status: wire.CertStatus(rapid.IntRange(0, 4).Draw(t, "status")),
 				RevokedAt: anyTime(t, "revokedAt"), Reason: rapid.IntRange(-1, 12).Draw(t, "reason"),
 				ThisUpdate: anyTime(t, "thisUpdate"), NextUpdate: anyTime(t, "nextUpdate"),
 			})

@@ -9,6 +9,7 @@ const (
 	successful    = "\x0a\x01\x00"                                      // ENUMERATED successful(0)
 	responseType  = "\x06\x09" + oidBasic                               // id-pkix-ocsp-basic
 	nonceOID      = "\x06\x09" + oidNonce                               // its Extension continues with the nonce
+	cutoffOID     = "\x06\x09" + oidArchiveCutoff                       // its Extension continues with the time
 	extRevoke     = "\x06\x09" + oidExtendedRevoke + "\x04\x02\x05\x00" // extnValue NULL, not critical
 )
 
@@ -18,7 +19,8 @@ const (
 	headerLen  = 6
 	timeLen    = 2 + 15                      // GeneralizedTime with its header
 	singleRoom = 3*timeLen + 4*headerLen + 5 // one SingleResponse: three times, reason, four constructed headers
-	dataRoom   = timeLen + 24 + 4*headerLen  // responderID is 24 octets
+	cutoffRoom = timeLen + 4*headerLen + len(cutoffOID)
+	dataRoom   = timeLen + 24 + 4*headerLen // responderID is 24 octets
 	extsRoom   = 2*headerLen + len(extRevoke) + len(nonceOID) + 5*headerLen
 	basicRoom  = len(successful) + len(responseType) + 8*headerLen + 1
 )
@@ -29,6 +31,9 @@ func (d ResponseData) Marshal() []byte {
 	size := dataRoom + extsRoom + len(d.Nonce)
 	for i := range d.Responses {
 		size += singleRoom + len(d.Responses[i].CertID)
+		if !d.Responses[i].ArchiveCutoff.IsZero() {
+			size += cutoffRoom
+		}
 	}
 	e := newEncoder(size)
 	whole := e.mark()
@@ -75,6 +80,15 @@ func (d *ResponseData) putExtensions(e *encoder) {
 // put writes a SingleResponse.
 func (r *SingleResponse) put(e *encoder) {
 	single := e.mark()
+	if !r.ArchiveCutoff.IsZero() { // singleExtensions, [1] EXPLICIT
+		ext := e.mark()
+		e.putTime(r.ArchiveCutoff)
+		e.wrap(tagOctetString, ext)
+		e.putString(cutoffOID)
+		e.wrap(tagSequence, ext)
+		e.wrap(tagSequence, ext)
+		e.wrap(tagExplicit+1, ext)
+	}
 	next := e.mark()
 	e.putTime(r.NextUpdate)
 	e.wrap(tagExplicit+0, next)

@@ -46,11 +46,12 @@ type (
 	}
 	asnSingle struct {
 		CertID     asn1.RawValue
-		Good       asn1.Flag  `asn1:"tag:0,optional"`
-		Revoked    asnRevoked `asn1:"tag:1,optional"`
-		Unknown    asn1.Flag  `asn1:"tag:2,optional"`
-		ThisUpdate time.Time  `asn1:"generalized"`
-		NextUpdate time.Time  `asn1:"generalized,explicit,tag:0"`
+		Good       asn1.Flag        `asn1:"tag:0,optional"`
+		Revoked    asnRevoked       `asn1:"tag:1,optional"`
+		Unknown    asn1.Flag        `asn1:"tag:2,optional"`
+		ThisUpdate time.Time        `asn1:"generalized"`
+		NextUpdate time.Time        `asn1:"generalized,explicit,tag:0"`
+		Extensions []pkix.Extension `asn1:"explicit,tag:1,optional"`
 	}
 	asnRevoked struct {
 		At     time.Time       `asn1:"generalized"`
@@ -146,7 +147,7 @@ func TestMarshalOctets(t *testing.T) {
 		Responses: []wire.SingleResponse{single(wire.StatusGood), single(wire.StatusRevoked), single(wire.StatusUnknown)},
 		Nonce:     []byte("nonce"), ExtendedRevoke: true,
 	}
-	data.Responses[1].Reason = 1
+	data.Responses[1].Reason, data.Responses[1].ArchiveCutoff = 1, revokedAt
 	at := func(s string) []byte { return tlv(0x18, []byte(s)) }
 	updates := append(at("20260901103001Z"), explicit(0, at("20260904103001Z"))...)
 	want := seq(
@@ -154,7 +155,8 @@ func TestMarshalOctets(t *testing.T) {
 		at("20260901103456Z"),
 		seq(
 			seq(plainID, []byte{0x80, 0}, updates),
-			seq(plainID, tlv(0xa1, at("20250228235959Z"), explicit(0, tlv(0x0a, []byte{1}))), updates),
+			seq(plainID, tlv(0xa1, at("20250228235959Z"), explicit(0, tlv(0x0a, []byte{1}))), updates,
+				explicit(1, seq(extension(pkixOCSP(6), at("20250228235959Z"))))), // RFC 6960 section 4.4.4
 			seq(plainID, []byte{0x82, 0}, updates),
 		),
 		explicit(1, seq(extension(pkixOCSP(2), octets([]byte("nonce"))), extension(pkixOCSP(9), null))),

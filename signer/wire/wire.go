@@ -10,11 +10,12 @@
 // ResponseData is what will be signed.
 //
 // Requests are read as strict DER: indefinite and non-minimal lengths, trailing
-// data, constructed strings and non-minimal INTEGERs are malformed. Four things
-// that DER would forbid or a responder could refuse are let through, because
-// clients in the field send them: an explicit version v1, an explicit
-// critical FALSE, a requestorName without a signature, and a signature, both of
-// which are read for their form and then ignored (RFC 9919 section 3.1.2).
+// data, constructed strings and non-minimal INTEGERs are malformed. Five things
+// that DER or RFC 5280 would forbid or a responder could refuse are let through,
+// because clients in the field send them: an explicit version v1, an explicit
+// critical FALSE, an empty list of extensions, a requestorName without a signature,
+// and a signature, both of which are read for their form and then ignored (RFC 9919
+// section 3.1.2).
 //
 // Nothing is judged that needs knowledge of issuers: a CertID with an unknown
 // hash algorithm, or with a hash of the wrong length, is parsed; it will match
@@ -91,6 +92,9 @@ type SingleResponse struct {
 	Reason     int        // CRLReason (RFC 5280 section 5.3.1); -1, 0 and numbers that are no CRLReason are left out
 	ThisUpdate time.Time  // the latest time at which the status is known to have been correct
 	NextUpdate time.Time  // always encoded (RFC 9919): the zero time reads as long expired, never as valid for ever
+	// ArchiveCutoff is since when status is kept beyond the ends of certificates (RFC 6960
+	// section 4.4.4); the zero time leaves the extension out.
+	ArchiveCutoff time.Time
 }
 
 // ResponseData is what a responder signs (RFC 6960 section 4.2.1), with

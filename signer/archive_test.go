@@ -1,0 +1,37 @@
+package signer
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"math/big"
+	"testing"
+
+	"ocspfleet/db"
+)
+
+// ETSI EN 319 411-2 wants to know since when status is kept beyond the ends of
+// certificates: since the CA's notBefore, said of certificates that the copy has.
+func TestRFC6960_4_4_4_ArchiveCutoff(t *testing.T) {
+	r := newRig(t)
+	wantClass(t, r.ask(goodSerial), Good) // is cached without
+	r.policy(func(p *db.Policy) { p.ArchiveCutoff = true })
+	value, err := asn1.MarshalWithParams(r.ca.cert.NotBefore, "generalized")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for serial, want := range map[*big.Int]int{goodSerial: 1, revokedSerial: 1, holdSerial: 1, absentSerial: 0} {
+		got := r.judge(r.ask(serial)).Extensions
+		if len(got) != want {
+			t.Errorf("serial %x: extensions %v", serial, got)
+		}
+		for _, ext := range got {
+			if ext.Id.String() != "1.3.6.1.5.5.7.48.1.6" || ext.Critical || !bytes.Equal(ext.Value, value) {
+				t.Errorf("serial %x: %+v, want the time %x", serial, ext, value)
+			}
+		}
+	}
+	r.policy(func(p *db.Policy) { p.ArchiveCutoff, p.NeverIssued = true, db.NeverIssuedRevoked })
+	if got := r.judge(r.ask(absentSerial)).Extensions; len(got) != 0 {
+		t.Errorf("never issued and revoked: extensions %v", got)
+	}
+}
