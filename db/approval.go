@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -245,11 +246,35 @@ func timeOrZero(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// NewEpoch begins a new history on a master that was brought up from a backup.
-// The store's login must be a superuser.
-func (s *Store) NewEpoch(ctx context.Context, epoch int64, act Act) error {
-	if _, err := s.pool.Exec(ctx, "select epoch_new($1, $2, $3)", epoch, act.Why, act.User); err != nil {
-		return fmt.Errorf("beginning a new epoch: %w", plain(err))
+// NewEpoch begins a new history on a master that was brought up from a backup or was
+// poisoned. The head counts the rows as they are: what was written past the triggers, and
+// mended since, is counted right again; it returns which tables those were, for the audit
+// too. The store's login must be a superuser.
+func (s *Store) NewEpoch(ctx context.Context, epoch int64, act Act) (recounted []string, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select from feed_head for no key update"); err != nil {
+			return err
+		}
+		counts, err := recount(ctx, tx)
+		if err != nil {
+			return err
+		}
+		recounted = []string{}
+		for _, c := range counts {
+			if c.Identical {
+				continue
+			}
+			recounted = append(recounted, c.Table)
+			sql := fmt.Sprintf("update feed_head set %[1]s_count = $1, %[1]s_digest = $2::text::numeric", c.Table)
+			if _, err := tx.Exec(ctx, sql, c.Counted.Count, strconv.FormatUint(uint64(c.Counted.Digest), 10)); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, "select epoch_new($1, $2, $3, $4)", epoch, recounted, act.Why, act.User)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("beginning a new epoch: %w", plain(err))
 	}
-	return nil
+	return recounted, nil
 }

@@ -127,22 +127,29 @@ func (s *Store) Verify(ctx context.Context) ([]Count, error) {
 		if _, err := tx.Exec(ctx, lockReaders); err != nil {
 			return err
 		}
-		h, err := readHead(ctx, tx)
-		if err != nil {
-			return err
-		}
-		for _, t := range FeedTables {
-			c := Count{Table: t.Name, Head: *t.Tally(&h)}
-			if c.Counted, err = tally(ctx, tx, t.Name, t.rows); err != nil {
-				return err
-			}
-			c.Identical = c.Counted == c.Head
-			counts = append(counts, c)
-		}
-		return nil
+		var err error
+		counts, err = recount(ctx, tx)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("verifying the database: %w", plain(err))
+	}
+	return counts, nil
+}
+
+func recount(ctx context.Context, q querier) ([]Count, error) {
+	h, err := readHead(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var counts []Count
+	for _, t := range FeedTables {
+		c := Count{Table: t.Name, Head: *t.Tally(&h)}
+		if c.Counted, err = tally(ctx, q, t.Name, t.rows); err != nil {
+			return nil, err
+		}
+		c.Identical = c.Counted == c.Head
+		counts = append(counts, c)
 	}
 	return counts, nil
 }

@@ -132,7 +132,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
 			`insert into ocsp_internal.approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update ocsp_internal.limits set revocations_per_hour = 1000`,
 			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000, 0)`, `select ocsp_internal.limit_note(-5, 0)`,
-			`select * from ocsp_internal.certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select ocsp_internal.epoch_new(99999999999, '', '')`,
+			`select * from ocsp_internal.certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select ocsp_internal.epoch_new(99999999999, '{}', '', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}
@@ -166,10 +166,11 @@ func TestImportAndEpochLeaveARevocation(t *testing.T) {
 			t.Errorf("import of %s: revoked %d, unchanged %d, %v", name, revoked, same, err)
 		}
 	}
-	if err := store.NewEpoch(t.Context(), before.Epoch+1, act); err != nil {
+	if _, err := store.NewEpoch(t.Context(), before.Epoch+1, act); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "an epoch that is not later", "is not later", store.NewEpoch(t.Context(), before.Epoch+1, act))
+	_, err = store.NewEpoch(t.Context(), before.Epoch+1, act)
+	wantError(t, "an epoch that is not later", "is not later", err)
 	if s, err := store.Certificate(t.Context(), 1, db.Serial{1}); err != nil || !s.Permanent() {
 		t.Errorf("the certificate is %+v, %v", s, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,7 +81,7 @@ func (p *program) dbLimit(ctx context.Context, store *db.Store, c change, perHou
 
 func (p *program) dbEpochCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("epoch", "begin a new history at a master that was restored from a backup", `
+	cmd := p.verb("epoch", "begin a new history at a master that was restored from a backup, or mended", `
 		ocspctl db epoch
 		ocspctl db epoch --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
@@ -89,7 +90,9 @@ func (p *program) dbEpochCommand() *cobra.Command {
 	cmd.Long = `A restored master is behind its sites, which refuse a position that goes back.
 First enter what the sites know and it has forgotten (ocspctl fleet lost), then
 begin a new epoch: the sites take it up, unless a permanent revocation is still
-missing. Needs a superuser. The epoch is the time in seconds since 1970.`
+missing. The head counts the rows anew: who mended by SQL what was written past the
+triggers has right sums from then on. Needs a superuser. The epoch is the time in seconds
+since 1970.`
 	c.flags(cmd)
 	return cmd
 }
@@ -107,17 +110,25 @@ func (p *program) dbEpoch(ctx context.Context, store *db.Store, c change) error 
 		return err
 	}
 	next := max(p.now().Unix(), head.Epoch+1)
-	if err := store.Try(ctx, c.apply, func(store *db.Store) error { return store.NewEpoch(ctx, next, act) }); err != nil {
+	var recounted []string
+	if err := store.Try(ctx, c.apply, func(store *db.Store) error {
+		recounted, err = store.NewEpoch(ctx, next, act)
+		return err
+	}); err != nil {
 		return err
 	}
 	result := struct {
 		outcome
-		Epoch  int64 `json:"epoch"`
-		Before int64 `json:"before"`
-	}{outcome{"db epoch", c.apply, true}, next, head.Epoch}
+		Epoch     int64    `json:"epoch"`
+		Before    int64    `json:"before"`
+		Recounted []string `json:"recounted"` // tables whose rows were not what the head said
+	}{outcome{"db epoch", c.apply, true}, next, head.Epoch, recounted}
 	return p.print(result, func(t *table) {
 		t.row("epoch", strconv.FormatInt(next, 10)+" ("+stamp(time.Unix(next, 0))+")")
 		t.row("before", strconv.FormatInt(head.Epoch, 10))
+		if len(recounted) > 0 {
+			t.row("recounted", strings.Join(recounted, ", "))
+		}
 		result.tell(t)
 	})
 }

@@ -388,8 +388,9 @@ begin
 end $$;
 
 -- A new history: for a master that was brought up from a backup, once all that
--- the sites know was entered again. The rows stay.
-create function ocsp_internal.epoch_new(p_epoch bigint, p_why text, p_os_user text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- the sites know was entered again. The rows stay. p_recounted: tables whose rows were not
+-- those that the head counted.
+create function ocsp_internal.epoch_new(p_epoch bigint, p_recounted text[], p_why text, p_os_user text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   before bigint;
 begin
@@ -398,7 +399,7 @@ begin
     raise exception 'epoch % is not later than this master''s own (%)', p_epoch, before using errcode = 'check_violation';
   end if;
   update public.feed_head set epoch = p_epoch;
-  perform ocsp_internal.note('db epoch', jsonb_build_object('epoch', p_epoch, 'before', before), p_why, p_os_user);
+  perform ocsp_internal.note('db epoch', jsonb_build_object('epoch', p_epoch, 'before', before, 'recounted', p_recounted), p_why, p_os_user);
 end $$;
 
 reset role;

@@ -241,24 +241,22 @@ func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 	}}, nil
 }
 
-// fill seals a segment with its changes, or as a leap where they are too many.
+// fill seals a segment with its changes, or as a leap where they do not fit or the log
+// lacks one: who wrote it by hand must not stop the feed.
 func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
-	if count := segment.Last - segment.First + 1; count > MaxEntries {
-		return s.leap(ctx, segment, c, key)
+	count := segment.Last - segment.First + 1
+	if count <= MaxEntries {
+		var err error
+		if segment.Changes, err = w.Changes(ctx, w.Last.Last); err != nil {
+			return Sealed{}, err
+		}
+		if int64(len(segment.Changes)) == count {
+			if sealed, err := Seal(segment, c, key); !errors.Is(err, ErrUnfit) {
+				return sealed, err
+			}
+		}
 	}
-	var err error
-	if segment.Changes, err = w.Changes(ctx, w.Last.Last); err != nil {
-		return Sealed{}, err
-	}
-	sealed, err := Seal(segment, c, key)
-	if errors.Is(err, ErrTooLarge) {
-		return s.leap(ctx, segment, c, key)
-	}
-	return sealed, err
-}
-
-func (s *Sealer) leap(ctx context.Context, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
+	s.cfg.Log.WarnContext(ctx, "changes do not fit into a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
 	segment.Changes, segment.Leap = nil, true
-	s.cfg.Log.WarnContext(ctx, "too many changes for a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
 	return Seal(segment, c, key)
 }

@@ -55,16 +55,17 @@ func (s *Segment) Marshal() ([]byte, error) {
 	})
 	der, err := b.Bytes()
 	if err != nil {
-		return nil, fmt.Errorf("writing segment %d: %w", s.Number, err)
+		return nil, fmt.Errorf("writing segment %d: %w: %w", s.Number, ErrUnfit, err)
 	}
 	if len(der) > MaxSegment {
-		return nil, fmt.Errorf("writing segment %d: %w: %d octets", s.Number, ErrTooLarge, len(der))
+		return nil, fmt.Errorf("writing segment %d: %w: %d octets", s.Number, ErrUnfit, len(der))
 	}
 	return pack(der)
 }
 
-// ErrTooLarge says that changes do not fit into one segment: they are sealed as a leap.
-var ErrTooLarge = errors.New("the segment is too large")
+// ErrUnfit says that changes are too many for one segment, or that one of them is no row
+// that the feed can carry (a superuser wrote it): they are sealed as a leap.
+var ErrUnfit = errors.New("the changes do not fit into a segment")
 
 func (s *Segment) check() error {
 	count := s.Last - s.First + 1
@@ -78,7 +79,7 @@ func (s *Segment) check() error {
 	case s.Leap:
 		return nil
 	case count > MaxEntries:
-		return fmt.Errorf("%w: %d changes", ErrTooLarge, count)
+		return fmt.Errorf("%w: %d changes", ErrUnfit, count)
 	case int64(len(s.Changes)) != count:
 		return fmt.Errorf("%w: %d changes for positions %d to %d", errSegment, len(s.Changes), s.First, s.Last)
 	}

@@ -164,7 +164,7 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 	if _, _, _, err := p.master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.master.NewEpoch(t.Context(), time.Now().Add(time.Hour).Unix(), act); err != nil {
+	if _, err := p.master.NewEpoch(t.Context(), time.Now().Add(time.Hour).Unix(), act); err != nil {
 		t.Fatal(err)
 	}
 	p.heals()

@@ -257,7 +257,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 
 	// A new epoch alone is refused while a revocation is missing; then it is taken.
 	epoch := m.keys.Epoch + 1
-	if err := m.store.NewEpoch(t.Context(), epoch, act); err != nil {
+	if _, err := m.store.NewEpoch(t.Context(), epoch, act); err != nil {
 		t.Fatal(err)
 	}
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
