@@ -232,6 +232,7 @@ func (m Master) sites(ctx context.Context, f *findings) {
 		f.warn("sites", "use a login of group ocsp_operator", "not looked at: %v", err)
 		return
 	}
+	m.serials(ctx, f, roster)
 	for _, site := range roster {
 		if site.State != db.ResponderActive {
 			continue
