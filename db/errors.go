@@ -204,6 +204,7 @@ var sentences = map[string]sentence{
 	"responder_login_key":                         {"another site has this login", "Each site replicates by a login of its own: ocspctl db user add."},
 	"responder_name_check":                        {wantSite, ""},
 	"responder_pkey":                              {"a site of that name is on the roster already", seeSites},
+	"guessed_end_pkey":                            {"the end of this certificate is noted as a guess already", noBug},
 	"responder_planned_check":                     {"a certificate ends after it begins", ""},
 	"responder_planned_key_hash_check":            {wantKeyHash, ""},
 	"responder_planned_pkey":                      {"a certificate with this serial is planned already", ""},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Row is one certificate as the source of an import states it.
@@ -13,6 +15,8 @@ type Row struct {
 	Status Status // Changed is not used
 	NoEnd  bool   // the source does not tell the end: NotAfter says nothing
 	Silent bool   // the source proves that it was issued, and says nothing of its revocation
+	// Version orders the rows of one serial: only those of the greatest count. Zero: none.
+	Version int64
 }
 
 // Effect is what importing a row does to the master, or why it does nothing: what the
@@ -20,7 +24,7 @@ type Row struct {
 type Effect string
 
 // The effects. An import never takes a revocation back and never changes the
-// end of a certificate.
+// end of a certificate, unless that was a guess (Part.End) and the true one is later.
 const (
 	ImportSame      Effect = "same"                     // the master says the same
 	ImportNew       Effect = "new"                      // the master does not have it
@@ -30,6 +34,8 @@ const (
 	ImportKept      Effect = "kept_revoked"             // the source says good (or hold), the master more: the master's stays
 	ImportDetail    Effect = "other_time_or_reason"     // revoked in both, with another time or reason: the master's stays
 	ImportOtherEnd  Effect = "other_not_after"          // another end of validity: not the same certificate
+	ImportEnd       Effect = "end"                      // the end was a guess: becomes the source's, which is later
+	ImportGuessed   Effect = "guessed_end"              // the same but for the end, which was a guess and is later than the source's: stays
 	ImportNoEnd     Effect = "no_not_after"             // the master does not have it, and the source does not tell its end
 )
 
@@ -39,8 +45,9 @@ type ImportSource struct {
 	File   string `json:"file"`   // base name
 	SHA256 string `json:"sha256"` // of the whole file, lower-case hex
 	Batch  int64  `json:"batch"`  // place of the batch in the file, from 1; 0: the end of an import of a CRL
-	// CRLNumber is remembered, so that an older CRL is refused. Decimal digits.
+	// CRLNumber is remembered, so that an older CRL of the shard is refused. Decimal digits.
 	CRLNumber string `json:"crl_number,omitempty"`
+	CRLShard  string `json:"crl_shard,omitempty"` // which part of the list it is; empty: all
 }
 
 // ImportBatch brings rows that need no staging to the master, in one transaction with
@@ -64,19 +71,36 @@ func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, s
 	return inserted, revoked, unchanged, nil
 }
 
-// CRLNumber returns the number of the newest CRL of the issuer that was
-// imported; nil: none, or none with a number.
-func (s *Store) CRLNumber(ctx context.Context, issuer IssuerID) (*big.Int, error) {
-	var digits *string
-	if err := s.pool.QueryRow(ctx, "select certificate_crl_number($1)", issuer).Scan(&digits); err != nil {
+// CRLNumbers returns the numbers of the newest CRLs of the issuer that were imported, by
+// shard; "" is the whole list.
+func (s *Store) CRLNumbers(ctx context.Context, issuer IssuerID) (map[string]*big.Int, error) {
+	rows, err := s.pool.Query(ctx, "select shard, number from certificate_crl_numbers($1)", issuer)
+	numbers := map[string]*big.Int{}
+	if err == nil {
+		var shard, digits string
+		_, err = pgx.ForEachRow(rows, []any{&shard, &digits}, func() error {
+			number, ok := new(big.Int).SetString(digits, 10)
+			if !ok {
+				return fmt.Errorf("the audit has the CRL number %q", digits)
+			}
+			numbers[shard] = number
+			return nil
+		})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("looking for the CRLs of issuer %d imported before: %w", issuer, plain(err))
 	}
-	if digits == nil {
-		return nil, nil
+	return numbers, nil
+}
+
+// CRLNumber returns the greatest of CRLNumbers; nil: none.
+func (s *Store) CRLNumber(ctx context.Context, issuer IssuerID) (*big.Int, error) {
+	numbers, err := s.CRLNumbers(ctx, issuer)
+	var greatest *big.Int
+	for _, number := range numbers {
+		if greatest == nil || number.Cmp(greatest) > 0 {
+			greatest = number
+		}
 	}
-	number, ok := new(big.Int).SetString(*digits, 10)
-	if !ok {
-		return nil, fmt.Errorf("the audit has the CRL number %q", *digits)
-	}
-	return number, nil
+	return greatest, err
 }

@@ -52,7 +52,7 @@ func (g *Staging) Close(ctx context.Context) {
 // Add appends rows.
 func (g *Staging) Add(ctx context.Context, rows []StagedRow) error {
 	_, err := g.conn.CopyFrom(ctx, pgx.Identifier{"pg_temp", "import_row"},
-		[]string{"n", "name", "line", "item", "serial", "not_after", "revoked_at", "reason", "silent"},
+		[]string{"n", "name", "line", "item", "serial", "not_after", "revoked_at", "reason", "silent", "version"},
 		pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 			r := rows[i]
 			notAfter := new(r.Status.NotAfter.UTC().Truncate(time.Second))
@@ -62,6 +62,7 @@ func (g *Staging) Add(ctx context.Context, rows []StagedRow) error {
 			revokedAt, reason := revocationArg(r.Status)
 			return []any{
 				r.Number, valueOrNull(r.Name), valueOrNull(r.Line), valueOrNull(r.Item), []byte(r.Serial), notAfter, revokedAt, reason, r.Silent,
+				valueOrNull(r.Version),
 			}, nil
 		}))
 	if err != nil {
@@ -99,11 +100,11 @@ type FaultyRow struct {
 }
 
 // Faults judges the rows that were added, and hands what is wrong to each: what the tables
-// would refuse, then what contradicts another row.
-// It is called once.
-func (g *Staging) Faults(ctx context.Context, each func(FaultyRow) error) error {
+// would refuse, then what contradicts another row. Lists, told apart by Name, may differ
+// from each other. It is called once.
+func (g *Staging) Faults(ctx context.Context, lists bool, each func(FaultyRow) error) error {
 	rows, err := g.conn.Query(ctx, `select n, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial, not_after, revoked_at, fault,
-		coalesce(o_name, ''), coalesce(o_line, 0), coalesce(o_item, 0) from import_faults($1)`, g.issuer)
+		coalesce(o_name, ''), coalesce(o_line, 0), coalesce(o_item, 0) from import_faults($1, $2)`, g.issuer, lists)
 	if err == nil {
 		var f FaultyRow
 		var notAfter, revokedAt *time.Time
@@ -120,10 +121,11 @@ func (g *Staging) Faults(ctx context.Context, each func(FaultyRow) error) error 
 	return nil
 }
 
-// Merge makes one row of those of one serial that do not contradict each other, and says
-// how many went.
-func (g *Staging) Merge(ctx context.Context) (gone int64, err error) {
-	if err := g.conn.QueryRow(ctx, "select import_merge()").Scan(&gone); err != nil {
+// Merge takes bad rows out, by number, then makes one row of those of one serial: of the
+// greatest version the one that speaks of the revocation, the strongest, with the earliest
+// time. It says how many went besides the bad ones.
+func (g *Staging) Merge(ctx context.Context, bad []int64) (gone int64, err error) {
+	if err := g.conn.QueryRow(ctx, "select import_merge($1)", bad).Scan(&gone); err != nil {
 		return 0, fmt.Errorf("merging repeated rows: %w", plain(err))
 	}
 	return gone, nil
@@ -144,25 +146,43 @@ type Finding struct {
 	Here   Status // zero when Effect is ImportNew or ImportNoEnd
 }
 
+// State is what a source tells of a certificate.
+type State string
+
+// The states: not revoked (a certificate itself, which tells nothing, too), revoked for
+// ever, on hold.
+const (
+	StateGood    State = "good"
+	StateRevoked State = "revoked"
+	StateHeld    State = "held"
+)
+
+// Counts are numbers of rows by effect and by what the source tells of them.
+type Counts map[Effect]map[State]int64
+
 // Plan says what Apply would do now with a part: how many rows have each effect, those
 // that are neither the same nor new, and the first few new ones. It only reads.
-func (g *Staging) Plan(ctx context.Context, part Part, news int) (map[Effect]int64, []Finding, error) {
-	rows, err := g.conn.Query(ctx, `select effect, coalesce(n, 0), rows, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial,
+func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []Finding, error) {
+	rows, err := g.conn.Query(ctx, `select effect, state, coalesce(n, 0), rows, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial,
 			not_after, revoked_at, reason, here_not_after, here_revoked_at, here_reason from import_plan($1, $2, $3, $4, $5)`,
 		g.issuer, part.After, part.Last, timeArg(part.End), news)
-	counts, findings := map[Effect]int64{}, []Finding(nil)
+	counts, findings := Counts{}, []Finding(nil)
 	if err == nil {
 		var effect Effect
+		var state State
 		var n, many, line, item int64
 		var name string
 		var serial []byte
 		var notAfter, revokedAt, hereNotAfter, hereRevokedAt *time.Time
 		var reason, hereReason *int16
 		_, err = pgx.ForEachRow(rows, []any{
-			&effect, &n, &many, &name, &line, &item, &serial, &notAfter, &revokedAt, &reason, &hereNotAfter, &hereRevokedAt, &hereReason,
+			&effect, &state, &n, &many, &name, &line, &item, &serial, &notAfter, &revokedAt, &reason, &hereNotAfter, &hereRevokedAt, &hereReason,
 		}, func() error {
 			if n == 0 {
-				counts[effect] = many
+				if counts[effect] == nil {
+					counts[effect] = map[State]int64{}
+				}
+				counts[effect][state] = many
 				return nil
 			}
 			f := Finding{StagedRow: StagedRow{Number: n, Name: name, Line: line, Item: item}, Effect: effect}

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // what EJBCA names certificates by
 	"encoding/csv"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -25,7 +26,8 @@ type source struct {
 	notAfter, zone       string
 	rootCert, serialBase int
 	errors               string
-	olderCRL             bool
+	fingerprints         []string
+	olderCRL, skipBad    bool
 }
 
 func (f *source) flags(cmd *cobra.Command) {
@@ -35,13 +37,15 @@ func (f *source) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.zone, "timezone", "UTC", "the time `ZONE` of times that name none (cacert, cfssl), such as Australia/Sydney")
 	flags.IntVar(&f.rootCert, "rootcert", 0, "cacert: the `NUMBER` of this issuer in the column rootcert: 1 class 1, 2 (or 3) class 3")
 	flags.IntVar(&f.serialBase, "serial-base", 10, "ejbca: serials are written with this `BASE`, 10 or 16")
+	flags.StringSliceVar(&f.fingerprints, "fingerprint", nil, "ejbca: rows under this SHA-1 `FINGERPRINT` are the issuer's, too: an earlier certificate of its key; may be given again")
+	flags.BoolVar(&f.skipBad, "skip-bad", false, "crl: leave odd entries of a signed CRL out; they are listed and counted, and the code is 3")
 	flags.StringVar(&f.errors, "errors", "", "write every row that is bad, skipped, pending or in conflict to `FILE`, as CSV: kind,place,text")
 	require(cmd, "from", "issuer")
 }
 
 // options reads the flags.
 func (f *source) options(now time.Time) (ingest.Options, error) {
-	o := ingest.Options{Form: f.from, Now: now, RootCert: f.rootCert, SerialBase: f.serialBase}
+	o := ingest.Options{Form: f.from, Now: now, RootCert: f.rootCert, SerialBase: f.serialBase, SkipBad: f.skipBad}
 	if !slices.Contains(ingest.Forms(), f.from) {
 		return o, usagef("--from %q: want %s", f.from, strings.Join(ingest.Forms(), ", "))
 	}
@@ -54,6 +58,16 @@ func (f *source) options(now time.Time) (ingest.Options, error) {
 	if f.serialBase != 10 && f.serialBase != 16 {
 		return o, usagef("--serial-base %d: want 10 or 16", f.serialBase)
 	}
+	if f.skipBad && f.from != "crl" {
+		return o, usagef("--skip-bad is for signed CRLs: mend the file")
+	}
+	for _, text := range f.fingerprints {
+		sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+		if err != nil || len(sum) != sha1.Size {
+			return o, usagef("--fingerprint %q: want 40 hexadecimal digits, as openssl x509 -fingerprint -sha1 prints them", text)
+		}
+		o.Fingerprints = append(o.Fingerprints, hex.EncodeToString(sum))
+	}
 	var err error
 	if o.Location, err = time.LoadLocation(f.zone); err != nil {
 		return o, usagef("--timezone %q: want a name of the time zone database, such as Europe/Vienna", f.zone)
@@ -64,9 +78,9 @@ func (f *source) options(now time.Time) (ingest.Options, error) {
 	return o, err
 }
 
-// judged opens and judges the file, and calls do with it; rows that --errors
+// judged opens and judges the files, and calls do with it; rows that --errors
 // asks for are in their file when it returns, whatever do returns.
-func (p *program) judged(ctx context.Context, store *db.Store, f source, path string, do func(*ingest.File, db.Issuer) error) (err error) {
+func (p *program) judged(ctx context.Context, store *db.Store, f source, paths []string, do func(*ingest.File, db.Issuer) error) (err error) {
 	o, err := f.options(p.now())
 	if err != nil {
 		return err
@@ -75,7 +89,7 @@ func (p *program) judged(ctx context.Context, store *db.Store, f source, path st
 		return err
 	}
 	if f.from == "crl" && !f.olderCRL {
-		if o.LastCRL, err = store.CRLNumber(ctx, o.Issuer.ID); err != nil {
+		if o.LastCRLs, err = store.CRLNumbers(ctx, o.Issuer.ID); err != nil {
 			return err
 		}
 	}
@@ -95,7 +109,7 @@ func (p *program) judged(ctx context.Context, store *db.Store, f source, path st
 		}()
 	}
 	o.Progress = p.progress("reading")
-	file, err := ingest.Open(ctx, store, path, o)
+	file, err := ingest.Open(ctx, store, paths, o)
 	if err != nil {
 		return err
 	}
@@ -106,14 +120,14 @@ func (p *program) judged(ctx context.Context, store *db.Store, f source, path st
 func (p *program) certImportCommand() *cobra.Command {
 	var c change
 	var f source
-	cmd := p.verb("import FILE", "bring an issuer's certificates from another program; never takes a revocation back", `
+	cmd := p.verb("import FILE...", "bring an issuer's certificates from another program; never takes a revocation back", `
 		ocspctl cert import --from openssl-index --issuer web-ca index.txt
 		ocspctl cert import --from openssl-index --issuer web-ca index.txt --why 'first import' --apply
-		ocspctl cert import --from crl --issuer web-ca web-ca.crl --apply
+		ocspctl cert import --from crl --issuer web-ca part0.crl part1.crl --apply
 		ocspctl cert import --from cacert --issuer class3 --rootcert 2 --timezone Australia/Sydney --errors bad.csv dump.sql
 		ocspctl cert import --from certificates --issuer web-ca newcerts/ --apply`,
-		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certImport(ctx, store, c, f, args[0]) })
+		cobra.MinimumNArgs(1), func(ctx context.Context, args []string) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certImport(ctx, store, c, f, args) })
 		})
 	cmd.Long = `The whole file is read once and judged first: one bad row, and nothing is done. Then
 the plan is shown: what is new, what becomes revoked, and what the master knows otherwise and
@@ -122,8 +136,13 @@ a certificate. --apply does it, in transactions of 5,000 rows; broken off at any
 point, it is resumed by running it again, and a rerun of a finished one does
 nothing. The sum of the file stands in the audit.
 
-It ends with code 3 when the file and the master do not agree on some row, or
-when rows are pending: the source was asked to revoke them and has not.
+It ends with code 3 when the file and the master do not agree on some row, when
+rows are pending (the source was asked to revoke them and has not), when odd
+entries were left out (--skip-bad), and when rows of EJBCA were skipped as
+another issuer's beside others that were taken.
+
+Several CRLs, in one file or in several, are taken as one list, in the order of
+their numbers: all parts of a CRL that is issued in parts go into one call.
 
 Distribution points that its certificates or the CRL name are shown: they belong
 into forbidden_urls of the CA's own configuration (docs/identities.md).
@@ -139,42 +158,16 @@ docs/import.md tells how to get a file of each form.`
 // effectTexts are what people read of the effects; the JSON has their own words.
 var (
 	effects = []db.Effect{
-		db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportReason, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportNoEnd,
+		db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportReason, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportEnd, db.ImportGuessed, db.ImportNoEnd,
 	}
 	effectTexts = map[db.Effect]string{
 		db.ImportNew: "new: inserted", db.ImportRevoke: "good here, revoked there: revoked", db.ImportPermanent: "on hold here, revoked there: revoked for ever",
 		db.ImportReason: "keyCompromise there, another reason here: becomes keyCompromise", db.ImportSame: "the same",
 		db.ImportKept: "revoked here, not so there: LEFT REVOKED", db.ImportDetail: "revoked in both, other time or reason: LEFT",
+		db.ImportEnd: "the end here was a guess (--not-after): becomes the file's", db.ImportGuessed: "the same; the end here was a guess and stays, since it is later",
 		db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported", db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
 	}
 )
-
-// fileView is what was read.
-type fileView struct {
-	Issuer   string           `json:"issuer"`
-	File     string           `json:"file"`
-	SHA256   string           `json:"sha256"`
-	CRL      *crlView         `json:"crl,omitempty"`
-	Rows     int64            `json:"rows"`
-	Repeated int64            `json:"repeated"`
-	Pending  int64            `json:"pending"` // revocation asked for and not done there
-	Skipped  map[string]int64 `json:"skipped"`
-	Notes    []noteView       `json:"notes"` // the first 20 pending and skipped
-	// Points are proposed for forbidden_urls in the CA's own configuration.
-	Points []string `json:"distribution_points"`
-}
-
-type crlView struct {
-	Number     *string `json:"number"`
-	ThisUpdate string  `json:"this_update"`
-	NextUpdate *string `json:"next_update"`
-}
-
-type noteView struct {
-	Kind  string `json:"kind"`
-	Place string `json:"place"`
-	Text  string `json:"text"`
-}
 
 type importView struct {
 	outcome
@@ -193,18 +186,18 @@ type difference struct {
 	Master certificate `json:"master"`
 }
 
-func (p *program) certImport(ctx context.Context, store *db.Store, c change, f source, path string) error {
+func (p *program) certImport(ctx context.Context, store *db.Store, c change, f source, paths []string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
 	}
-	return p.judged(ctx, store, f, path, func(file *ingest.File, issuer db.Issuer) error {
+	return p.judged(ctx, store, f, paths, func(file *ingest.File, issuer db.Issuer) error {
 		plan, err := file.Plan(ctx, p.progress("comparing"))
 		if err != nil {
 			return err
 		}
 		view := importView{
-			outcome: outcome{"cert import", false, plan.Writes() > 0}, fileView: viewFile(file, issuer.Name),
+			outcome: outcome{"cert import", false, plan.Writes() > 0}, fileView: viewFile(file, plan, issuer.Name),
 			Counts: countsOf(plan), Differences: viewDifferences(plan, issuer.Name),
 		}
 		if view.Limit, err = limitOf(ctx, store, plan.Limited()); err != nil {
@@ -230,26 +223,19 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 			return wrongf("%d certificates are not as %s says, and stay so", plan.Conflicts(), file.Name)
 		case file.Pending > 0:
 			return wrongf("%d certificates are pending: the source was asked to revoke them and has not", file.Pending)
+		case f.from == "ejbca" && file.Others() > 0:
+			return wrongf("%d rows are another issuer's, or of another certificate of this issuer's key (--fingerprint)", file.Others())
 		}
-		return nil
+		return leftOut(file)
 	})
 }
 
-func viewFile(file *ingest.File, issuer string) fileView {
-	v := fileView{
-		Issuer: issuer, File: file.Name, SHA256: fmt.Sprintf("%x", file.SHA256), Rows: file.Rows, Repeated: file.Repeated,
-		Pending: file.Pending, Skipped: file.Skipped, Notes: []noteView{}, Points: append([]string{}, file.Points...),
+// leftOut is the error of an import that --skip-bad took in part.
+func leftOut(file *ingest.File) error {
+	if file.Bad > 0 {
+		return wrongf("%d odd entries of %s: ask its CA to mend them", file.Bad, file.Name)
 	}
-	for _, n := range file.Notes {
-		v.Notes = append(v.Notes, noteView{string(n.Kind), n.Place.String(), n.Text})
-	}
-	if crl := file.CRL; crl != nil {
-		v.CRL = &crlView{ThisUpdate: stamp(crl.ThisUpdate), NextUpdate: stampOrNil(crl.NextUpdate)}
-		if crl.Number != nil {
-			v.CRL.Number = new(crl.Number.String())
-		}
-	}
-	return v
+	return nil
 }
 
 func countsOf(plan *ingest.Plan) map[string]int64 {
@@ -270,42 +256,6 @@ func viewDifferences(plan *ingest.Plan, issuer string) []difference {
 		all = append(all, difference{d.Place.String(), string(d.Effect), showStatus(issuer, d.Serial, d.Source), here})
 	}
 	return all
-}
-
-func (v fileView) tell(t *table) {
-	t.row("file", v.File)
-	t.row("sha256", v.SHA256)
-	t.row("issuer", v.Issuer)
-	if v.CRL != nil {
-		t.row("CRL number", orDash(v.CRL.Number))
-		t.row("CRL made at", v.CRL.ThisUpdate)
-		t.row("CRL ends at", orDash(v.CRL.NextUpdate))
-	}
-	t.row("rows", strconv.FormatInt(v.Rows, 10))
-	if v.Repeated > 0 {
-		t.row("repeated rows", strconv.FormatInt(v.Repeated, 10))
-	}
-	if v.Pending > 0 {
-		t.row("PENDING: revocation asked for, not done there", strconv.FormatInt(v.Pending, 10))
-	}
-	for _, url := range v.Points {
-		t.row("forbidden_urls at the CA (issuers."+v.Issuer+")", url)
-	}
-	for _, reason := range slices.Sorted(maps.Keys(v.Skipped)) {
-		t.row("skipped: "+reason, strconv.FormatInt(v.Skipped[reason], 10))
-	}
-}
-
-// tellNotes lists pending and skipped entries.
-func (v fileView) tellNotes(t *table) {
-	if len(v.Notes) == 0 {
-		return
-	}
-	t.line("")
-	t.row("PLACE", "KIND", "NOTE")
-	for _, n := range v.Notes {
-		t.row(n.Place, n.Kind, n.Text)
-	}
 }
 
 func tellDifferences(t *table, differences []difference, plan *ingest.Plan) {
@@ -336,7 +286,7 @@ func (v importView) tell(t *table, plan *ingest.Plan) {
 		t.row("inserted", strconv.FormatInt(v.Inserted, 10))
 		t.row("revoked", strconv.FormatInt(v.Revoked, 10))
 	}
-	if plan.Refusal() != nil {
+	if plan.Refusal() != nil || plan.Writes() == 0 && plan.Conflicts()+v.Pending+v.Bad > 0 { // it is not so already
 		t.line("Nothing was done.")
 		return
 	}

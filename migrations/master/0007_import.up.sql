@@ -3,13 +3,34 @@
 -- each a transaction of its own. What a row does says certificate_effect alone.
 set role ocsp_owner;
 
--- The number of the newest CRL of the issuer that was imported, in decimal
--- digits; null: none.
-create function certificate_crl_number(p_issuer int) returns text
+-- The numbers of the newest CRLs of the issuer that were imported, in decimal digits.
+-- Numbers are compared within a shard (RFC 5280 section 5.2.5); '' is the whole list.
+create function certificate_crl_numbers(p_issuer int) returns table (shard text, number text)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
-    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer;
+  select coalesce(what ->> 'crl_shard', ''), max((what ->> 'crl_number')::numeric)::text from ocsp_internal.audit
+    where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer group by 1;
 $$;
+
+-- Ends that nobody told: --not-after of an import. A mark counts while the certificate
+-- ends so.
+create table ocsp_internal.guessed_end (
+  issuer_id int not null,
+  serial    bytea not null,
+  not_after timestamptz not null,
+  primary key (issuer_id, serial)
+);
+
+-- What a row of a source does to a certificate. Where the end here was guessed, one that
+-- the source knows wins if it is later ('end'). If not, the end stays ('guessed_end'):
+-- sites take an end that moves back for an attack, and a later one harms nobody.
+create function ocsp_internal.import_effect(guessed timestamptz, here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint,
+    not_after timestamptz, revoked_at timestamptz, reason smallint, silent boolean) returns text language sql immutable parallel safe
+  return case
+    when guessed = here_not_after and not_after <> here_not_after then
+      case when ocsp_internal.certificate_effect(not_after, here_revoked_at, here_reason, not_after, revoked_at, reason, silent) <> 'same'
+        then ocsp_internal.certificate_effect(not_after, here_revoked_at, here_reason, not_after, revoked_at, reason, silent)
+        when not_after > here_not_after then 'end' else 'guessed_end' end
+    else ocsp_internal.certificate_effect(here_not_after, here_revoked_at, here_reason, not_after, revoked_at, reason, silent) end;
 
 -- Brings some rows to the master: what is new is inserted, what was good or on hold and
 -- is revoked in the source is revoked, keyCompromise replaces another reason. An end
@@ -18,37 +39,48 @@ create function ocsp_internal.import_write(p_issuer int, p_serials bytea[], p_no
     p_reasons smallint[], p_silent boolean[], p_end timestamptz, p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+  moved bigint; -- got another end and nothing else
   seen bigint;  -- good until now: what comes in revoked changes nothing for clients
   own bigint;   -- of those, what this login issued within the hour
   other bytea;
 begin
   with judged as (  -- OFFSET 0: one index look-up per row, whatever their number
-    select s.serial, s.revoked_at, s.reason, coalesce(s.not_after, c.not_after, p_end) as ends,
-      ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, coalesce(s.not_after, c.not_after, p_end), s.revoked_at, s.reason,
+    select s.serial, s.revoked_at, s.reason, coalesce(s.not_after, c.not_after, p_end) as ends, s.not_after is null as guess,
+      ocsp_internal.import_effect(g.not_after, c.not_after, c.revoked_at, c.reason, coalesce(s.not_after, c.not_after, p_end), s.revoked_at, s.reason,
         coalesce(s.silent, false)) as effect, c.made
     from unnest(p_serials, p_not_after, p_revoked_at, p_reasons, p_silent) as s(serial, not_after, revoked_at, reason, silent)
-    left join lateral (select c.*, c.xmin as made from public.certificate c where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c on true),
+    left join lateral (select c.*, c.xmin as made from public.certificate c where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c on true
+    left join lateral (select * from ocsp_internal.guessed_end g where g.issuer_id = p_issuer and g.serial = s.serial offset 0) g on true),
   written as (
     insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
       select p_issuer, j.serial, j.ends, j.revoked_at, j.reason from judged j where ocsp_internal.writes(j.effect)
       on conflict (issuer_id, serial) do update set reason = excluded.reason,
-          revoked_at = case when ocsp_internal.is_permanent(c.revoked_at, c.reason) then c.revoked_at else excluded.revoked_at end
+          revoked_at = case when ocsp_internal.is_permanent(c.revoked_at, c.reason) then c.revoked_at else excluded.revoked_at end,
+          not_after = case when c.not_after = (select g.not_after from ocsp_internal.guessed_end g where g.issuer_id = c.issuer_id and g.serial = c.serial)
+            then greatest(c.not_after, excluded.not_after) else c.not_after end
         where ocsp_internal.writes(ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, c.not_after, excluded.revoked_at, excluded.reason, false))
-      returning xmax = 0 as new)
-  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from judged where effect = 'revoke'),
+      returning xmax = 0 as new),
+  marked as (
+    insert into ocsp_internal.guessed_end select p_issuer, j.serial, j.ends from judged j where j.effect = 'new' and j.guess
+      on conflict (issuer_id, serial) do update set not_after = excluded.not_after),
+  ended as (
+    update public.certificate c set not_after = j.ends from judged j
+      where j.effect = 'end' and c.issuer_id = p_issuer and c.serial = j.serial and c.not_after < j.ends returning 1)
+  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from ended), (select count(*) from judged where effect = 'revoke'),
       (select count(*) from judged where effect = 'revoke' and ocsp_internal.issued_by_me(made)),
       (select serial from judged where effect = 'other_not_after' limit 1)
-    into inserted, revoked, seen, own, other from written;
+    into inserted, revoked, moved, seen, own, other from written;
   if other is not null then
     raise exception 'serial % of issuer % is issued already, with another end of validity', encode(other, 'hex'), p_issuer using errcode = 'unique_violation',
       hint = 'Is it the file of that issuer? A wrong end is mended by ocspctl cert correct --not-after.';
   end if;
   perform ocsp_internal.limit_note(seen - own, own);
-  unchanged := cardinality(p_serials) - inserted - revoked;
+  unchanged := cardinality(p_serials) - inserted - revoked - moved;
   -- The number of a CRL is remembered even where it changed nothing.
-  if inserted + revoked > 0 or (p_source ->> 'crl_number')::numeric > coalesce(public.certificate_crl_number(p_issuer)::numeric, -1) then
+  if inserted + revoked + moved > 0 or (p_source ->> 'crl_number')::numeric > coalesce((select n.number::numeric
+      from public.certificate_crl_numbers(p_issuer) n where n.shard = coalesce(p_source ->> 'crl_shard', '')), -1) then
     perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
-      'unchanged', unchanged), p_why, p_os_user);
+      'moved', moved, 'unchanged', unchanged), p_why, p_os_user);
   end if;
   return next;
 end $$;
@@ -81,7 +113,8 @@ begin
     not_after  timestamptz,      -- null: the source does not tell it
     revoked_at timestamptz,
     reason     smallint,
-    silent     boolean not null  -- it proves the certificate, and says nothing of its revocation
+    silent     boolean not null, -- it proves the certificate, and says nothing of its revocation
+    version    bigint            -- of rows of one serial, the greatest counts; null: there are no versions
   );
   grant insert on pg_temp.import_row to ocsp_ca, ocsp_operator;
 end $$;
@@ -97,8 +130,9 @@ begin
 end $$;
 
 -- What is wrong with the rows, beyond their form. Fault repeated: the serial stands in
--- another place (o_...) already, and that says something else.
-create function import_faults(p_issuer int) returns table (n bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz,
+-- another place (o_...) already, and that says something else. Lists (p_lists: CRLs, told
+-- apart by name) may differ from each other.
+create function import_faults(p_issuer int, p_lists boolean) returns table (n bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz,
     revoked_at timestamptz, fault text, o_name text, o_line bigint, o_item bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -123,6 +157,7 @@ begin
     join pg_temp.import_row r on r.serial = twice.serial
     join lateral (
       select b.* from pg_temp.import_row b where b.serial = r.serial and b.n < r.n
+        and b.version is not distinct from r.version and (not p_lists or b.name is not distinct from r.name)
         and (b.not_after <> r.not_after or b.silent = r.silent and (b.not_after, b.revoked_at, b.reason) is distinct from (r.not_after, r.revoked_at, r.reason))
       order by b.n limit 1) o on true
     order by r.n;
@@ -138,31 +173,39 @@ create function ocsp_internal.import_fault(serial bytea, not_after timestamptz, 
     when revoked_at > at + ocsp_internal.max_clock_skew() then 'future'
     when reason = 6 and not knows_hold then 'hold' end;
 
--- Rows of one serial that do not contradict each other become one: the one that speaks
--- of the revocation, with the end that any of them tells. Returns how many went.
-create function import_merge() returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Takes the bad rows out, by number. Then rows of one serial become one: of the greatest
+-- version the one that speaks of the revocation, the strongest, with the earliest time,
+-- and with the end that any of them tells. Returns how many went besides the bad.
+create function import_merge(p_bad bigint[]) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   n_gone bigint;
 begin
   perform ocsp_internal.import_begun();
+  delete from pg_temp.import_row r where r.n = any (p_bad);
   if not exists (select from pg_temp.import_row t group by t.serial having count(*) > 1) then
     return 0;
   end if;
   with ranked as (
-    select r.n, row_number() over (partition by r.serial order by r.silent, r.n) as place, max(r.not_after) over (partition by r.serial) as known_end
+    select r.n, max(r.not_after) over same as known_end, min(r.revoked_at) filter (where ocsp_internal.is_permanent(r.revoked_at, r.reason)) over same as first_at,
+      row_number() over (partition by r.serial order by r.version desc nulls last, r.silent, ocsp_internal.is_permanent(r.revoked_at, r.reason) desc,
+        r.reason is not distinct from 1 desc, r.revoked_at, r.n) as place
     from pg_temp.import_row r
-    where r.serial in (select t.serial from pg_temp.import_row t group by t.serial having count(*) > 1)),
-  kept as (update pg_temp.import_row r set not_after = k.known_end from ranked k where k.place = 1 and k.n = r.n and r.not_after is null)
+    where r.serial in (select t.serial from pg_temp.import_row t group by t.serial having count(*) > 1)
+    window same as (partition by r.serial, r.version)),
+  kept as (update pg_temp.import_row r set not_after = coalesce(r.not_after, k.known_end),
+      revoked_at = case when ocsp_internal.is_permanent(r.revoked_at, r.reason) then k.first_at else r.revoked_at end
+    from ranked k where k.place = 1 and k.n = r.n)
   delete from pg_temp.import_row r using ranked k where k.place > 1 and k.n = r.n;
   get diagnostics n_gone = row_count;
   return n_gone;
 end $$;
 
 -- What would become of the rows with numbers from p_after to p_last (the first left
--- out), beside what is said here: how many have each effect (n null), then all whose
--- effect is neither same nor new, and the first p_new new ones.
+-- out), beside what is said here: how many have each effect, by the state that the
+-- source tells (n null), then all whose effect is neither same, guessed_end nor new, and
+-- the first p_new new ones.
 create function import_plan(p_issuer int, p_after bigint, p_last bigint, p_end timestamptz, p_new int)
-  returns table (effect text, n bigint, rows bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz, revoked_at timestamptz,
+  returns table (effect text, state text, n bigint, rows bigint, name text, line bigint, item bigint, serial bytea, not_after timestamptz, revoked_at timestamptz,
     reason smallint, here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -170,15 +213,17 @@ begin
   return query
     with judged as materialized (
       select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at, r.reason, c.not_after as here_end, c.revoked_at as here_at, c.reason as here_why,
-        ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, coalesce(r.not_after, c.not_after, p_end), r.revoked_at, r.reason, r.silent) as becomes
+        ocsp_internal.import_effect(g.not_after, c.not_after, c.revoked_at, c.reason, coalesce(r.not_after, c.not_after, p_end), r.revoked_at, r.reason, r.silent) as becomes,
+        case when r.revoked_at is null then 'good' when ocsp_internal.is_permanent(r.revoked_at, r.reason) then 'revoked' else 'held' end as is_state
       from (select * from pg_temp.import_row t where t.n > p_after and t.n <= p_last) r
-      left join lateral (select * from public.certificate c where c.issuer_id = p_issuer and c.serial = r.serial offset 0) c on true)
-    select j.becomes, null::bigint, count(*), null::text, null::bigint, null::bigint, null::bytea, null::timestamptz, null::timestamptz, null::smallint,
+      left join lateral (select * from public.certificate c where c.issuer_id = p_issuer and c.serial = r.serial offset 0) c on true
+      left join lateral (select * from ocsp_internal.guessed_end e where e.issuer_id = p_issuer and e.serial = r.serial offset 0) g on true)
+    select j.becomes, j.is_state, null::bigint, count(*), null::text, null::bigint, null::bigint, null::bytea, null::timestamptz, null::timestamptz, null::smallint,
         null::timestamptz, null::timestamptz, null::smallint
-      from judged j group by j.becomes
-    union all (select j.becomes, j.n, 1, j.name, j.line, j.item, j.serial, j.not_after, j.revoked_at, j.reason, j.here_end, j.here_at, j.here_why
-      from judged j where j.becomes not in ('same', 'new') order by j.n)
-    union all (select j.becomes, j.n, 1, j.name, j.line, j.item, j.serial, coalesce(j.not_after, p_end), j.revoked_at, j.reason, null, null, null
+      from judged j group by j.becomes, j.is_state
+    union all (select j.becomes, j.is_state, j.n, 1, j.name, j.line, j.item, j.serial, j.not_after, j.revoked_at, j.reason, j.here_end, j.here_at, j.here_why
+      from judged j where j.becomes not in ('same', 'guessed_end', 'new') order by j.n)
+    union all (select j.becomes, j.is_state, j.n, 1, j.name, j.line, j.item, j.serial, coalesce(j.not_after, p_end), j.revoked_at, j.reason, null, null, null
       from judged j where j.becomes = 'new' order by j.n limit p_new);
 end $$;
 
@@ -216,8 +261,8 @@ begin
       select p.*, case
           when p_crl_at is null and exists (
             select from public.responder_certificate r where r.issuer_id = p_issuer and r.serial = p.serial
-            union all select from ocsp_internal.responder_withheld r where r.issuer_id = p_issuer and r.serial = p.serial
-            union all select from ocsp_internal.responder_planned r where r.issuer_id = p_issuer and r.serial = p.serial) then 'own'
+            union all select from ocsp_internal.responder_withheld r where r.issuer_id = p_issuer and r.serial = p.serial)
+            or exists (select from ocsp_internal.responder_planned r where r.issuer_id = p_issuer and r.serial = p.serial) then 'own'  -- not even signed
           when p.not_after < at then 'expired'
           when p_crl_at is not null and p.revoked_at > date_trunc('second', at) then 'newer'
           else 'missing' end as is_kind

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"ocspfleet/db"
@@ -39,10 +42,12 @@ func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
 		return eachRecord(b, emit, cacertColumns, f.entry)
 	}
 	d := dump{lexer: lexer{in: b, line: 1}, columns: map[string][]string{}}
+	seen := false
 	d.row = func(table string, r record, place Place) error {
 		if !cacertTables[table] {
 			return nil
 		}
+		seen = true
 		if len(r.columns) == 0 {
 			return &sqlError{"inserts into " + table + ", whose columns it does not tell: want a dump with CREATE TABLE, or by mysqldump --complete-insert"}
 		}
@@ -62,6 +67,8 @@ func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
 		return emit(bad(Place{Line: d.line}, "%s", sql.text))
 	case errors.Is(err, errCut):
 		return emit(bad(Place{Line: d.line}, "is cut short: the dump ends too early"))
+	case err == nil && !seen:
+		return fmt.Errorf("the dump has no row of %s: is it the right one?", strings.Join(slices.Sorted(maps.Keys(cacertTables)), ", "))
 	}
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +35,7 @@ type Faults struct {
 	First []Note // by place, 20 at most
 
 	places []int64 // order of First within the file
+	odd    int64   // those that SkipBad would leave out
 }
 
 // Error returns one line "file:place: problem" per fault listed, and the count.
@@ -45,23 +45,22 @@ func (f *Faults) Error() string {
 		fmt.Fprintf(&b, "%s:%s: %s\n", f.File, fault.Place, fault.Text)
 	}
 	fmt.Fprintf(&b, "%d bad rows in %s: nothing was imported", f.Count, f.File)
+	if f.odd == f.Count {
+		b.WriteString(" (--skip-bad takes the others)")
+	}
 	return b.String()
 }
 
 // add keeps the first few in the file's order; place is the entry's number.
-func (f *Faults) add(place int64, note Note) {
+func (f *Faults) add(place int64, note Note, odd bool) {
 	f.Count++
+	if odd {
+		f.odd++
+	}
 	at, _ := slices.BinarySearch(f.places, place+1)
 	f.places = slices.Insert(f.places, at, place)
 	f.First = slices.Insert(f.First, at, note)
 	f.places, f.First = f.places[:min(len(f.places), firstFew)], f.First[:min(len(f.First), firstFew)]
-}
-
-// CRL is what a revocation list says of itself.
-type CRL struct {
-	Number     *big.Int // nil: none
-	ThisUpdate time.Time
-	NextUpdate time.Time // zero: none
 }
 
 // File is a source whose every row was judged good. The rows lie at the master, staged:
@@ -73,49 +72,70 @@ type File struct {
 	Repeated int64            // entries that say once more what an earlier one said
 	Pending  int64            // rows that the source was asked to revoke and has not
 	Skipped  map[string]int64 // entries passed over, by reason
-	Notes    []Note           // the first 20 of the pending and of the skipped
-	CRL      *CRL             // nil: it is no CRL
+	Bad      int64            // entries that SkipBad left out, or took in part
+	Notes    []Note           // the first 20 of the pending, the skipped and the bad
+	CRLs     []CRL            // in the order of their shards and numbers; none: it is no CRL
+	Warnings []string
 	// Points are the URLs of distribution points that the CRL, or certificates that are
 	// no responder's, name: no CRL of responders may lie there. Sorted, the first 20.
 	Points []string
 
 	options Options
-	size    int64 // of the file, in octets; 0: a directory
-	last    int64 // number of the last row
+	reading string // base name of the file that is being read
+	size    int64  // of the files, in octets; 0: a directory
+	last    int64  // number of the last row
 	rows    *db.Staging
 }
 
 // Open reads the file once, stages its rows at the master and judges all of them. Bad
-// rows are reported as *Faults. The caller closes the File.
-func Open(ctx context.Context, store *db.Store, path string, options Options) (*File, error) {
+// rows are reported as *Faults. Several files are one source; only CRLs may be. The caller
+// closes the File.
+func Open(ctx context.Context, store *db.Store, paths []string, options Options) (*File, error) {
 	maker := makers[options.Form]
 	if maker == nil {
-		return nil, fmt.Errorf("reading %s: no form %q: want one of %s", path, options.Form, strings.Join(Forms(), ", "))
+		return nil, fmt.Errorf("no form %q: want one of %s", options.Form, strings.Join(Forms(), ", "))
 	}
 	if options.Location == nil {
 		options.Location = time.UTC
 	}
-	f := &File{Name: filepath.Base(path), Skipped: map[string]int64{}, options: options}
-	in, err := f.open(path)
-	if err != nil {
-		return nil, err
+	if len(paths) != 1 && options.Form != "crl" {
+		return nil, fmt.Errorf("importing %d files as %s: want one (several: crl alone)", len(paths), options.Form)
 	}
-	defer in.Close()
+	f := &File{Name: filepath.Base(paths[0]), Skipped: map[string]int64{}, options: options}
+	if len(paths) > 1 {
+		f.Name += fmt.Sprintf(" and %d more", len(paths)-1)
+	}
+	var files []source
+	defer func() {
+		for _, file := range files {
+			_ = file.Close() // it was only read
+		}
+	}()
+	for _, path := range paths {
+		in, err := f.open(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, source{in, path})
+	}
 	form, err := maker(&f.options, f)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s as %s: %w", path, options.Form, err)
+		return nil, fmt.Errorf("reading %s as %s: %w", f.Name, options.Form, err)
 	}
 	if f.rows, err = store.Stage(ctx, options.Issuer.ID); err != nil {
 		return nil, err
 	}
-	if err := f.judge(ctx, path, form, in); err != nil {
+	if err := f.judge(ctx, form, files); err != nil {
 		f.Close()
-		if faults := (*Faults)(nil); !errors.As(err, &faults) {
-			err = fmt.Errorf("reading %s as %s: %w", path, options.Form, err)
-		}
 		return nil, err
 	}
 	return f, nil
+}
+
+// source is one file to read.
+type source struct {
+	io.ReadCloser
+	path string
 }
 
 func (f *File) open(path string) (io.ReadCloser, error) {
@@ -136,7 +156,11 @@ func (f *File) open(path string) (io.ReadCloser, error) {
 	case !info.Mode().IsRegular():
 		err = fmt.Errorf("%s: want a regular file", path)
 	default:
-		f.size = info.Size()
+		if info.Size() == 0 {
+			err = fmt.Errorf("reading %s as %s: it is empty", path, f.options.Form)
+			break
+		}
+		f.size += info.Size()
 		return file, nil
 	}
 	return nil, errors.Join(err, file.Close())

@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +22,9 @@ type cfsslForm struct {
 	issuer *x509.Certificate
 	zone   *time.Location
 	file   *File
+	places []Place         // of rows that do not say whose they are
+	labels map[string]bool // ca_label of those
+	named  bool            // another row names a key
 }
 
 func newCFSSLForm(o *Options, f *File) (form, error) {
@@ -35,22 +40,53 @@ func newCFSSLForm(o *Options, f *File) (form, error) {
 		}
 		key = sum[:]
 	}
-	return cfsslForm{key, issuer, o.Location, f}, nil
+	return &cfsslForm{key: key, issuer: issuer, zone: o.Location, file: f, labels: map[string]bool{}}, nil
 }
 
-func (f cfsslForm) read(in io.Reader, emit func(entry) error) error {
-	return eachRecord(in, emit, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
+func (f *cfsslForm) read(in io.Reader, emit func(entry) error) error {
+	taken := func(e entry) error {
+		if e.unsure {
+			f.places = append(f.places, e.place)
+		}
+		return emit(e)
+	}
+	return eachRecord(in, taken, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
 }
 
-func (f cfsslForm) entry(r record) entry {
+// end judges the rows whose key is empty, since their CA's certificate has no
+// subjectKeyIdentifier: they are this issuer's where the file can be of no other.
+func (f *cfsslForm) end(emit func(entry) error) error {
+	if !f.named && len(f.labels) < 2 {
+		return nil
+	}
+	for _, place := range f.places {
+		if err := emit(bad(place, "authority_key_identifier is empty, and the file has rows of several CAs: export this CA's alone (by ca_label), or with the column pem")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *cfsslForm) entry(r record) entry {
 	text := r.get("authority_key_identifier")
 	key, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
-	if err != nil || len(key) == 0 {
+	if err != nil {
 		return bad(Place{}, "authority_key_identifier %s: want hexadecimal digits", quote([]byte(text)))
 	}
-	if !bytes.Equal(key, f.key) {
+	f.named = f.named || len(key) > 0
+	if len(key) > 0 && !bytes.Equal(key, f.key) {
 		return entry{skip: skipOtherIssuer}
 	}
+	e := f.row(r)
+	if len(key) == 0 && e.problem == "" && e.skip == "" && r.get("pem") == "" {
+		e.unsure = true
+		f.labels[r.get("ca_label")] = true
+	}
+	return e
+}
+
+func (f *cfsslForm) row(r record) entry {
+	var err error
 	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
 	if row.Serial, err = parseDecimal(r.get("serial_number")); err != nil {
 		return entry{problem: err.Error()}
@@ -71,12 +107,16 @@ func (f cfsslForm) entry(r record) entry {
 	default:
 		return bad(Place{}, "status %s: want good or revoked", quote([]byte(status)))
 	}
-	return f.prove(r.get("pem"), row)
+	return f.prove(r.get("pem"), row, r.get("authority_key_identifier") == "")
 }
 
 // prove compares a row with the certificate beside it, where there is one.
-func (f cfsslForm) prove(text string, row db.Row) entry {
+// alone: nothing else says whose it is.
+func (f *cfsslForm) prove(text string, row db.Row, alone bool) entry {
 	block, _ := pem.Decode([]byte(text))
+	if block == nil && alone && text != "" {
+		return bad(Place{}, "pem is no PEM, and authority_key_identifier is empty")
+	}
 	if block == nil {
 		return entry{row: row}
 	}
@@ -84,6 +124,8 @@ func (f cfsslForm) prove(text string, row db.Row) entry {
 	switch {
 	case proof.problem != "":
 		return bad(Place{}, "pem %s", proof.problem)
+	case proof.skip != "" && alone:
+		return entry{skip: proof.skip}
 	case proof.skip != "":
 		return bad(Place{}, "pem is %s certificate", proof.skip)
 	case !bytes.Equal(proof.row.Serial, row.Serial):
@@ -95,14 +137,19 @@ func (f cfsslForm) prove(text string, row db.Row) entry {
 	return entry{row: row}
 }
 
-// ejbcaForm is EJBCA's table CertificateData as CSV.
+// ejbcaForm is EJBCA's table CertificateData or NoConflictCertificateData as CSV. The
+// second has a row for each change of a certificate: the newest updateTime counts.
 type ejbcaForm struct {
-	issuer string // SHA-1 of the issuer's certificate, lower-case hex
+	issuer []string // SHA-1 of certificates of the issuer's key, lower-case hex
 	serial func(string) (db.Serial, error)
+	others map[string]bool // fingerprints of other issuers that were seen
 }
 
 func newEJBCAForm(o *Options, _ *File) (form, error) {
-	f := ejbcaForm{issuer: fmt.Sprintf("%x", sha1.Sum(o.Issuer.Certificate)), serial: parseDecimal}
+	f := ejbcaForm{
+		issuer: append([]string{fmt.Sprintf("%x", sha1.Sum(o.Issuer.Certificate))}, o.Fingerprints...),
+		serial: parseDecimal, others: map[string]bool{},
+	}
 	switch o.SerialBase {
 	case 0, 10:
 	case 16:
@@ -117,12 +164,26 @@ func (f ejbcaForm) read(in io.Reader, emit func(entry) error) error {
 	return eachRecord(in, emit, []string{"serialNumber", "status", "expireDate", "revocationDate", "revocationReason"}, f.entry)
 }
 
+// other says whose a skipped row is: it may be an earlier certificate of the same key.
+func (f ejbcaForm) other(fingerprint string) string {
+	if len(f.others) == firstFew && !f.others[fingerprint] || len(fingerprint) != 2*sha1.Size {
+		return skipOtherIssuer
+	}
+	f.others[fingerprint] = true
+	return skipOtherIssuer + " (cAFingerprint " + fingerprint + ")"
+}
+
 func (f ejbcaForm) entry(r record) entry {
-	if issuer := r.get("cafingerprint"); issuer != "" && !strings.EqualFold(issuer, f.issuer) {
-		return entry{skip: skipOtherIssuer}
+	if issuer := strings.ToLower(r.get("cafingerprint")); issuer != "" && !slices.Contains(f.issuer, issuer) {
+		return entry{skip: f.other(issuer)}
 	}
 	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
 	var err error
+	if updated := r.get("updatetime"); updated != "" {
+		if row.Version, err = strconv.ParseInt(updated, 10, 64); err != nil {
+			return bad(Place{}, "updateTime %s: want milliseconds since 1970", quote([]byte(updated)))
+		}
+	}
 	if row.Serial, err = f.serial(r.get("serialnumber")); err != nil {
 		return bad(Place{}, "%v (--serial-base says how they are written)", err)
 	}

@@ -73,7 +73,7 @@ var texts = []struct {
 	},
 	{"cut CSV", "csv", ownHead + "0a,2030-12-31T23:59:59Z,good,,", nil, []string{"2: is cut short: the file does not end with a line end"}},
 	{"an open quote", "csv", ownHead + "\"0a,2030-12-31T23:59:59Z,good,,\n0b,x\n", nil, []string{"2: has a quote that is never closed"}},
-	{"no columns", "csv", "", nil, []string{"1: is missing: want the names of the columns, serial, not_after, status among them"}},
+	{"no columns", "csv", "\n", nil, []string{"1: lacks the column serial: want the names of the columns in the first line, serial, not_after, status among them"}},
 	{
 		"a column lacks", "csv", "serial,status\n0a,good\n", nil,
 		[]string{"1: lacks the column not_after: want the names of the columns in the first line, serial, not_after, status among them"},

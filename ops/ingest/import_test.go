@@ -69,7 +69,7 @@ func plan(t *testing.T, path string, store *db.Store, issuer db.Issuer) *Plan {
 // planOf judges a good file and plans its import.
 func planOf(t *testing.T, path string, store *db.Store, o Options) *Plan {
 	t.Helper()
-	f, err := Open(t.Context(), store, path, o)
+	f, err := Open(t.Context(), store, []string{path}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 		}
 		return s
 	})
-	rows := rapid.MapOfN(rapid.IntRange(1, 40), status, 0, 25)
+	rows := rapid.MapOfN(rapid.IntRange(1, 40), status, 1, 25)
 	rapid.Check(t, func(r *rapid.T) {
 		issuer, err := newIssuer(t.Context(), store)
 		if err != nil {

@@ -76,7 +76,7 @@ func options(profile db.Profile) Options {
 // open judges a file that must be good.
 func open(tb testing.TB, store *db.Store, path string) *File {
 	tb.Helper()
-	x, err := Open(tb.Context(), store, path, options(db.ProfileRevocable))
+	x, err := Open(tb.Context(), store, []string{path}, options(db.ProfileRevocable))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func open(tb testing.TB, store *db.Store, path string) *File {
 // faultsOf judges a file that must be bad.
 func faultsOf(tb testing.TB, store *db.Store, path string, o Options) *Faults {
 	tb.Helper()
-	x, err := Open(tb.Context(), store, path, o)
+	x, err := Open(tb.Context(), store, []string{path}, o)
 	if err == nil {
 		x.Close()
 		tb.Fatal("a bad file was taken")
@@ -219,16 +219,10 @@ func TestRevocationMayBeFiveMinutesAhead(t *testing.T) {
 	}
 }
 
-func TestEmptyIndexIsAnEmptyCA(t *testing.T) {
-	if x := open(t, master(t), write(t)); x.Rows != 0 {
-		t.Errorf("%d rows", x.Rows)
-	}
-}
-
 func TestOnlyRegularFilesAreRead(t *testing.T) {
 	store := master(t)
 	for _, path := range []string{"/dev/null", t.TempDir(), filepath.Join(t.TempDir(), "none")} {
-		if x, err := Open(t.Context(), store, path, options(db.ProfileRevocable)); err == nil {
+		if x, err := Open(t.Context(), store, []string{path}, options(db.ProfileRevocable)); err == nil {
 			x.Close()
 			t.Errorf("%s was taken", path)
 		}

@@ -6,27 +6,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"ocspfleet/db"
 )
 
-// judge reads the file, stages its rows, and has the master look for what is wrong with
+// judge reads the files, stages their rows, and has the master look for what is wrong with
 // each and for serials that stand twice.
-func (f *File) judge(ctx context.Context, path string, form form, file io.Reader) error {
-	faults := &Faults{File: path}
+func (f *File) judge(ctx context.Context, form form, files []source) error {
+	faults := &Faults{File: files[0].path}
 	total := sha256.New()
 	watch := watch("octets", f.size, f.options.Progress)
-	in := io.TeeReader(file, writerFunc(func(p []byte) { total.Write(p); watch(len(p)) }))
 	batch := make([]db.StagedRow, 0, batchRows)
 	entries := 0
-	err := form.read(in, func(e entry) error {
+	var serials decimals
+	emit := func(e entry) error {
 		if entries++; entries%1024 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		switch {
+		case e.problem != "" && e.odd && f.options.SkipBad:
+			f.Bad++
+			f.note(Note{KindBad, e.place, e.problem})
+			if !e.taken {
+				return nil
+			}
 		case e.problem != "":
-			faults.add(f.last, f.tell(Note{KindBad, e.place, e.problem}))
+			faults.add(f.last, f.tell(Note{KindBad, e.place, e.problem}), e.odd)
 			return nil
 		case e.skip != "":
 			f.Skipped[e.skip]++
@@ -37,25 +45,66 @@ func (f *File) judge(ctx context.Context, path string, form form, file io.Reader
 			f.note(Note{KindPending, e.place, fmt.Sprintf("serial %s: its revocation was asked for and not done: imported as not revoked", e.row.Serial)})
 		}
 		f.last++
+		serials.see(e.row.Serial)
 		batch = append(batch, db.StagedRow{Number: f.last, Name: e.place.Name, Line: e.place.Line, Item: e.place.Row, Row: e.row})
 		if len(batch) < batchRows {
 			return nil
 		}
 		defer func() { batch = batch[:0] }()
 		return f.rows.Add(ctx, batch)
-	})
-	if err == nil {
-		_, err = io.Copy(io.Discard, in) // what the form did not need is summed, too
 	}
-	if err == nil {
-		err = f.rows.Add(ctx, batch)
-	}
-	if err != nil {
+	whole := func(path string, err error) error {
+		if faults := (*Faults)(nil); err != nil && !errors.As(err, &faults) {
+			err = fmt.Errorf("reading %s as %s: %w", path, f.options.Form, err)
+		}
 		return err
 	}
+	for _, file := range files {
+		f.reading = filepath.Base(file.path)
+		in := io.TeeReader(file, writerFunc(func(p []byte) { total.Write(p); watch(len(p)) }))
+		text, err := unmarked(in)
+		if err == nil {
+			err = form.read(text, emit)
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, in) // what the form did not need is summed, too
+		}
+		if err != nil {
+			return whole(file.path, err)
+		}
+	}
+	if ender, ok := form.(ender); ok {
+		if err := ender.end(emit); err != nil {
+			return whole(files[0].path, err)
+		}
+	}
+	if err := f.rows.Add(ctx, batch); err != nil {
+		return whole(files[0].path, err)
+	}
 	f.SHA256 = [sha256.Size]byte(total.Sum(nil))
-	err = f.rows.Faults(ctx, func(bad db.FaultyRow) error {
-		faults.add(bad.Number-1, f.tell(Note{KindBad, placeOf(bad.StagedRow), textOf(bad)}))
+	if hexSerials[f.options.Form] || f.options.SerialBase == 16 {
+		f.Warnings = append(f.Warnings, serials.warning()...)
+	}
+	return whole(files[0].path, f.weigh(ctx, faults))
+}
+
+// weigh has the master judge the staged rows, and merges those that say the same. It
+// returns Faults where there are any.
+func (f *File) weigh(ctx context.Context, faults *Faults) error {
+	out := []int64{} // numbers of bad rows that are left out
+	err := f.rows.Faults(ctx, f.CRLs != nil, func(bad db.FaultyRow) error {
+		note := Note{KindBad, placeOf(bad.StagedRow), textOf(bad)}
+		odd := f.CRLs != nil && bad.Fault != db.FaultHold
+		switch {
+		case odd && f.options.SkipBad:
+			f.Bad++
+			f.note(note)
+			if bad.Fault != db.FaultRepeated {
+				out = append(out, bad.Number)
+			}
+		default:
+			faults.add(bad.Number-1, f.tell(note), odd)
+		}
 		return nil
 	})
 	if err != nil {
@@ -64,14 +113,28 @@ func (f *File) judge(ctx context.Context, path string, form form, file io.Reader
 	if faults.Count > 0 {
 		return faults
 	}
-	if f.Repeated, err = f.rows.Merge(ctx); err != nil {
+	if f.Repeated, err = f.rows.Merge(ctx, out); err != nil {
 		return err
 	}
-	f.Rows = f.last - f.Repeated
-	if others := f.Skipped[skipOtherIssuer]; f.Rows == 0 && others > 0 {
+	f.Rows = f.last - f.Repeated - int64(len(out))
+	switch others := f.Others(); {
+	case f.Rows > 0 || f.CRLs != nil:
+	case others > 0:
 		return fmt.Errorf("none of its certificates is of issuer %q (%d of other issuers): is it the right file?", f.options.Issuer.Name, others)
+	default:
+		return errNothing
 	}
 	return nil
+}
+
+// Others is how many entries were skipped as another issuer's.
+func (f *File) Others() (n int64) {
+	for reason, count := range f.Skipped {
+		if strings.HasPrefix(reason, skipOtherIssuer) {
+			n += count
+		}
+	}
+	return n
 }
 
 func placeOf(r db.StagedRow) Place { return Place{Name: r.Name, Line: r.Line, Row: r.Item} }
@@ -128,4 +191,7 @@ func (f *File) note(n Note) {
 }
 
 // errCut is what a form says of a file that ends too early.
-var errCut = errors.New("it is cut short")
+var (
+	errCut     = errors.New("it is cut short")
+	errNothing = errors.New("it states no certificate: is it the right file?")
+)

@@ -97,7 +97,13 @@ func keep(tb testing.TB, name string, text []byte) string {
 // say reads a file and tells line by line what was understood, or why not.
 func say(tb testing.TB, store *db.Store, path string, o Options) []string {
 	tb.Helper()
-	f, err := Open(tb.Context(), store, path, o)
+	return sayAll(tb, store, []string{path}, o)
+}
+
+// sayAll reads several files as one source.
+func sayAll(tb testing.TB, store *db.Store, paths []string, o Options) []string {
+	tb.Helper()
+	f, err := Open(tb.Context(), store, paths, o)
 	if faults := (*Faults)(nil); errors.As(err, &faults) {
 		lines := []string{}
 		for _, n := range faults.First {
@@ -119,6 +125,9 @@ func say(tb testing.TB, store *db.Store, path string, o Options) []string {
 			line += " revoked " + s.RevokedAt.Format(time.RFC3339) + " " + s.Reason.String()
 		}
 		lines = append(lines, line)
+	}
+	for _, warning := range f.Warnings {
+		lines = append(lines, "warning: "+warning)
 	}
 	for _, n := range f.Notes {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", n.Kind, n.Place, n.Text))

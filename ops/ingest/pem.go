@@ -8,7 +8,9 @@ import (
 	"io"
 )
 
-// pemBody reads the base64 between the first BEGIN and END line of a kind
+var errNoPEM = errors.New("it is neither DER nor PEM")
+
+// pemBody reads the base64 between the next BEGIN and END line of a kind
 // (RFC 7468), as it comes.
 type pemBody struct {
 	s    *scanner
@@ -24,7 +26,7 @@ func (p *pemBody) Read(out []byte) (int, error) {
 		case problem != "" && problem != problemCut:
 			return 0, fmt.Errorf("line %d %s", p.s.line, problem)
 		case errors.Is(err, io.EOF) && !p.open:
-			return 0, fmt.Errorf("it is neither DER nor PEM of type %s", p.kind)
+			return 0, fmt.Errorf("%w of type %s", errNoPEM, p.kind)
 		case errors.Is(err, io.EOF):
 			return 0, errCut
 		case err != nil:

@@ -25,6 +25,8 @@ type Difference struct {
 // Plan says what an import would do now.
 type Plan struct {
 	Counts map[db.Effect]int64
+	// States are all rows by what the file tells of them.
+	States map[db.State]int64
 	// First are the first 20 rows that the master knows otherwise, then the first
 	// new ones as far as there is room.
 	First []Difference
@@ -37,7 +39,7 @@ type Plan struct {
 
 // Writes is how many rows of the master would be written.
 func (p *Plan) Writes() int64 {
-	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent] + p.Counts[db.ImportReason]
+	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent] + p.Counts[db.ImportReason] + p.Counts[db.ImportEnd]
 }
 
 // Limited is how many of them the fleet's hourly limit counts: what is good at the
@@ -62,7 +64,7 @@ func (p *Plan) Refusal() error {
 // certificates. It only reads.
 func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error) {
 	issuer := f.options.Issuer
-	p := &Plan{Counts: map[db.Effect]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
+	p := &Plan{Counts: map[db.Effect]int64{}, States: map[db.State]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
 	var fresh []Difference
 	watch := watch("rows", f.Rows, progress)
 	err := f.parts(func(number int64, part db.Part) error {
@@ -71,9 +73,12 @@ func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error)
 		if err != nil {
 			return err
 		}
-		for effect, n := range counts {
-			p.Counts[effect] += n
-			p.rows[number] += n
+		for effect, states := range counts {
+			for state, n := range states {
+				p.Counts[effect] += n
+				p.States[state] += n
+				p.rows[number] += n
+			}
 		}
 		for _, one := range found {
 			d := Difference{placeOf(one.StagedRow), one.Serial, one.Effect, one.Status, one.Here}
@@ -130,8 +135,12 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 	}
 	watch := watch("rows", p.file.Rows, progress)
 	pace := store.NewPace()
+	var only CRL // whose number each batch bears: with several, their ends do
+	if len(p.file.CRLs) == 1 {
+		only = p.file.CRLs[0]
+	}
 	write := func(number int64, part db.Part) error {
-		inserted, revoked, unchanged, err := p.file.rows.Apply(ctx, part, p.source(number), act)
+		inserted, revoked, unchanged, err := p.file.rows.Apply(ctx, part, p.source(number, only), act)
 		done.Inserted, done.Revoked, done.Unchanged = done.Inserted+inserted, done.Revoked+revoked, done.Unchanged+unchanged
 		return err
 	}
@@ -149,8 +158,11 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 		watch(int(p.rows[number]))
 		return nil
 	})
-	if err == nil && p.file.CRL != nil {
-		err = write(0, db.Part{}) // the number of a CRL is remembered even where it changed nothing
+	// The numbers of CRLs are remembered even where they changed nothing.
+	for _, crl := range p.file.CRLs {
+		if err == nil && crl.Newest {
+			_, _, _, err = p.file.rows.Apply(ctx, db.Part{}, p.source(0, crl), act)
+		}
 	}
 	if err != nil {
 		return done, fmt.Errorf("importing %s for issuer %q, %d rows done (run it again to go on): %w",
@@ -160,9 +172,9 @@ func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress 
 }
 
 // source names a batch in the audit.
-func (p *Plan) source(batch int64) db.ImportSource {
-	source := db.ImportSource{Form: p.file.options.Form, File: p.file.Name, SHA256: p.file.sum(), Batch: batch}
-	if crl := p.file.CRL; crl != nil && crl.Number != nil {
+func (p *Plan) source(batch int64, crl CRL) db.ImportSource {
+	source := db.ImportSource{Form: p.file.options.Form, File: p.file.Name, SHA256: p.file.sum(), Batch: batch, CRLShard: crl.Shard}
+	if crl.Number != nil {
 		source.CRLNumber = crl.Number.String()
 	}
 	return source

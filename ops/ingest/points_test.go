@@ -39,7 +39,7 @@ func TestDistributionPointsAreSeen(t *testing.T) {
 		"a partitioned CRL": {"crl", ca.crl(t, 7, entries(1), extension(28, []asn1.RawValue{point})), []string{part}},
 		"a whole CRL":       {"crl", ca.crl(t, 7, entries(1)), nil},
 	} {
-		f, err := Open(t.Context(), store, keep(t, "file", c.text), ca.options(c.form))
+		f, err := Open(t.Context(), store, []string{keep(t, "file", c.text)}, ca.options(c.form))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -12,6 +12,8 @@ import (
 type Comparison struct {
 	*Plan      // what the file says and the master does not say alike
 	db.Missing // what the master has and the file has not
+	// Ended are the newest CRLs that are past their nextUpdate: they prove nothing of today.
+	Ended []CRL
 	// FirstHere are the first 20 rows of the master that the file should have and has not.
 	FirstHere []Here
 }
@@ -26,7 +28,7 @@ type Here struct {
 func (c *Comparison) Different() int64 {
 	n := c.Missing.Rows
 	for effect, count := range c.Counts {
-		if effect != db.ImportSame {
+		if effect != db.ImportSame && effect != db.ImportGuessed {
 			n += count
 		}
 	}
@@ -41,9 +43,17 @@ func (f *File) Reconcile(ctx context.Context, progress func(Progress)) (*Compari
 		return nil, err
 	}
 	c := &Comparison{Plan: plan}
-	var made time.Time
-	if f.CRL != nil {
-		made = f.CRL.ThisUpdate
+	var made time.Time // of the oldest part of the list: what is newer may be lacking in it
+	for _, crl := range f.CRLs {
+		if !crl.Newest {
+			continue
+		}
+		if made.IsZero() || crl.ThisUpdate.Before(made) {
+			made = crl.ThisUpdate
+		}
+		if !crl.NextUpdate.IsZero() && crl.NextUpdate.Before(f.options.Now) {
+			c.Ended = append(c.Ended, crl)
+		}
 	}
 	c.Missing, err = f.rows.Missing(ctx, made, func(serial db.Serial, status db.Status) error {
 		f.tell(Note{KindConflict, Place{Name: "master"}, fmt.Sprintf("serial %s: at the master, not in the file", serial)})

@@ -33,7 +33,7 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), db.ImportSource{}, act); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(t.Context(), store, keep(t, "one.crl", ca.crl(t, 1, entries(5))), o) // 10 to 14, revoked when it was made
+	f, err := Open(t.Context(), store, []string{keep(t, "one.crl", ca.crl(t, 1, entries(5)))}, o) // 10 to 14, revoked when it was made
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 			s.Revoked, s.RevokedAt = true, now.Add(-time.Hour)
 		}
 		return s
-	}), 0, 25)
+	}), 1, 25)
 	rapid.Check(t, func(r *rapid.T) {
 		o := options(db.ProfileRevocable)
 		var err error
@@ -76,7 +76,7 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 		if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(here), db.ImportSource{}, act); err != nil {
 			r.Fatal(err)
 		}
-		f, err := Open(t.Context(), store, write(t, linesFrom(there)...), o)
+		f, err := Open(t.Context(), store, []string{write(t, linesFrom(there)...)}, o)
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestEveryRowOfTheMasterIsSeenOnce(t *testing.T) {
 	}
 	o := options(db.ProfileRevocable)
 	o.Issuer = issuer
-	f, err := Open(t.Context(), store, write(t), o)
+	f, err := Open(t.Context(), store, []string{write(t, "V\t301231235959Z\t\tFFFFFF\tunknown\t/CN=x")}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

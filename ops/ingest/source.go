@@ -19,6 +19,11 @@ type form interface {
 	read(in io.Reader, emit func(entry) error) error
 }
 
+// ender is a form that knows some things only when all files are read.
+type ender interface {
+	end(emit func(entry) error) error
+}
+
 // entry is one thing that a file states.
 type entry struct {
 	place   Place
@@ -26,6 +31,9 @@ type entry struct {
 	problem string // not empty: it is bad, and nothing of the file is imported
 	skip    string // not empty: it is not for this import, for this reason
 	pending bool   // the source was asked to revoke it and has not
+	unsure  bool   // the row does not say whose it is: the form judges it at the end
+	odd     bool   // the problem is this entry's alone: SkipBad leaves it out
+	taken   bool   // or takes it, since it is a revocation all the same
 }
 
 // bad is an entry with a problem.
@@ -62,6 +70,7 @@ const (
 	skipOwn         = "the issuer's own certificate"
 	skipUnsigned    = "not issued yet: no serial"
 	skipNoFile      = "no regular file"
+	skipOldHold     = "on hold in an older CRL"
 	skipNoCert      = "holds no certificate"
 )
 
@@ -70,7 +79,7 @@ type Kind string
 
 // The kinds of notes.
 const (
-	KindBad      Kind = "bad"      // the row cannot be imported, and so nothing is
+	KindBad      Kind = "bad"      // the row cannot be imported, and so nothing is (SkipBad: the others are)
 	KindSkipped  Kind = "skipped"  // the row is not for this import
 	KindPending  Kind = "pending"  // a revocation was asked for there and not done
 	KindConflict Kind = "conflict" // the master knows it otherwise and keeps that
@@ -98,9 +107,14 @@ type Options struct {
 	RootCert int
 	// SerialBase is how EJBCA's serials are written: 10 (zero, too) or 16.
 	SerialBase int
-	// LastCRL is the number of the newest CRL imported before; an older one is
-	// refused. Nil: none.
-	LastCRL *big.Int
+	// Fingerprints are SHA-1 fingerprints, in lower-case hex, of other certificates of the
+	// issuer's key, under which EJBCA keeps rows.
+	Fingerprints []string
+	// SkipBad leaves odd entries of CRLs out: they are counted and listed.
+	SkipBad bool
+	// LastCRLs are the numbers of the newest CRLs imported before, by shard; older ones
+	// are refused.
+	LastCRLs map[string]*big.Int
 	// Note, if not nil, is told of each row that does not come to the master as
 	// the file has it.
 	Note func(Note)

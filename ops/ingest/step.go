@@ -132,7 +132,7 @@ func (f stepForm) entry(text []byte) entry {
 func (o stepObject) revoked() entry {
 	row := db.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var err error
-	if row.Serial, err = parseDecimal(o.Serial); err != nil {
+	if row.Serial, err = parseTyped(o.Serial); err != nil {
 		return entry{problem: err.Error()}
 	}
 	if o.ExpiresAt != "" && !strings.HasPrefix(o.ExpiresAt, "0001-") {

@@ -85,15 +85,6 @@ type tableReader struct {
 
 // head reads the first line and chooses the separator by it.
 func (t *tableReader) head() ([]string, Place, string, error) {
-	start, err := t.s.in.Peek(len(byteOrderMark))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, Place{}, "", err
-	}
-	if string(start) == byteOrderMark {
-		if _, err := t.s.in.Discard(len(byteOrderMark)); err != nil {
-			return nil, Place{}, "", err
-		}
-	}
 	line, problem, err := t.s.next()
 	place := Place{Line: t.s.line}
 	if err != nil || problem != "" {
@@ -103,8 +94,6 @@ func (t *tableReader) head() ([]string, Place, string, error) {
 	fields, problem := t.split(line)
 	return slices.Clone(fields), place, problem, nil
 }
-
-const byteOrderMark = "\uFEFF" // some programs of Windows begin UTF-8 with it
 
 // next reads one record; empty lines are passed over.
 func (t *tableReader) next() ([]string, Place, string, error) {

@@ -50,6 +50,21 @@ func parseDecimal(text string) (db.Serial, error) {
 	return serial, serial.Check()
 }
 
+// parseTyped reads a serial of step-ca's revocations, which is what somebody typed: of
+// digits alone it is decimal, as step-ca has it; with 0x before it, a colon or a digit
+// from a to f in it, hexadecimal.
+func parseTyped(text string) (db.Serial, error) {
+	digits, marked := strings.CutPrefix(strings.ToLower(strings.TrimSpace(text)), "0x")
+	if bare := strings.ReplaceAll(digits, ":", ""); (marked || strings.ContainsAny(digits, "abcdef:")) && bare != "" && strings.Trim(bare, "0123456789abcdef") == "" {
+		return parseSerial(bare)
+	}
+	serial, err := parseDecimal(text)
+	if err != nil && strings.Trim(text, "-0123456789") != "" {
+		return nil, fmt.Errorf("serial %s: is no number, and so revokes nothing there: revoke by serial what was meant, and leave this row out", quote([]byte(text)))
+	}
+	return serial, err
+}
+
 // parseStamp reads a time as databases write it: with its zone, or in zone.
 // Fractions are cut off: the table has whole seconds.
 func parseStamp(text string, zone *time.Location) (time.Time, error) {
