@@ -31,15 +31,6 @@ func testCorrection() feed.CorrectionNote {
 	}
 }
 
-func corrected(tb testing.TB, n feed.CorrectionNote, key string) []byte {
-	tb.Helper()
-	note, err := n.Sign(testKey(tb, key))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return note
-}
-
 // What is signed comes back as it was, whatever it says, and fits into the table.
 func TestCorrectionNoteComesBack(t *testing.T) {
 	keys := correctKeys(t)
@@ -52,7 +43,7 @@ func TestCorrectionNoteComesBack(t *testing.T) {
 		if want.Wrong == db.WrongNotAfter {
 			want.NotAfter = want.Was.NotAfter.Add(-time.Duration(rapid.Int64Range(1, 1<<20).Draw(r, "sooner")) * time.Second)
 		}
-		signed := corrected(t, want, "three")
+		signed := signed(t, want, "three")
 		got, err := keys.OpenCorrection(signed)
 		if err != nil {
 			r.Fatal(err)
@@ -71,43 +62,15 @@ func TestCorrectionNoteComesBack(t *testing.T) {
 }
 
 func TestCorrectionNoteGolden(t *testing.T) {
-	if *update {
-		set, err := correctKeys(t).Sign(testKey(t, "root"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, "keys-3", set)
-		write(t, "correction", corrected(t, testCorrection(), "three"))
-	}
-	keys, err := feed.OpenKeySet(read(t, "keys-3"), origin, rootVerifier(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := keys.OpenCorrection(read(t, "correction"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := testCorrection()
-	if diff := cmp.Diff(&want, got); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-	if !bytes.Equal(corrected(t, *got, "three"), read(t, "correction")) {
-		t.Error("it is not signed to the same octets again")
-	}
+	golden(t, "keys-3", "correction", "three", correctKeys(t), testCorrection(), (*feed.KeySet).OpenCorrection)
 }
 
 // No octet of a signed correction can be changed, and none be added.
 func TestEveryOctetOfACorrectionCounts(t *testing.T) {
-	keys, note := correctKeys(t), corrected(t, testCorrection(), "three")
-	for i := range note {
-		bad := bytes.Clone(note)
-		bad[i] ^= 1
-		if _, err := keys.OpenCorrection(bad); err == nil {
-			t.Fatalf("octet %d of\n%s may be changed", i, note)
-		}
-	}
+	keys, note := correctKeys(t), signed(t, testCorrection(), "three")
+	everyOctetCounts(t, note, keys.OpenCorrection)
 	n := testCorrection()
-	second := corrected(t, n, "two")[len(n.Text())+1:]
+	second := signed(t, n, "two")[len(n.Text())+1:]
 	if _, err := keys.OpenCorrection(append(bytes.Clone(note), second...)); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("with a second signature: %v", err)
 	}
@@ -118,7 +81,7 @@ func TestOnlyACorrectKeyCorrects(t *testing.T) {
 	keys := correctKeys(t)
 	keys.Answers = []feed.FeedKey{{From: keys.Keys[0].From, Until: keys.Keys[0].Until, Verifier: testKey(t, "two").Verifier()}}
 	for _, word := range []string{"one", "two", "root", "other"} {
-		if _, err := keys.OpenCorrection(corrected(t, testCorrection(), word)); !errors.Is(err, feed.ErrForged) {
+		if _, err := keys.OpenCorrection(signed(t, testCorrection(), word)); !errors.Is(err, feed.ErrForged) {
 			t.Errorf("key %s corrects: %v", word, err)
 		}
 	}
@@ -155,7 +118,7 @@ func TestCorrectionNoteIsRefused(t *testing.T) {
 	} {
 		n := testCorrection()
 		change(&n)
-		if _, err := keys.OpenCorrection(corrected(t, n, "three")); !errors.Is(err, feed.ErrForged) {
+		if _, err := keys.OpenCorrection(signed(t, n, "three")); !errors.Is(err, feed.ErrForged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -197,7 +160,7 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 	for i := range made {
 		n := testCorrection()
 		n.Serial = db.Serial{byte(i + 1)}
-		made[i], notes[i] = &n, corrected(t, n, "three")
+		made[i], notes[i] = &n, signed(t, n, "three")
 	}
 	late := testCorrection()
 	keys := correctKeys(t)
@@ -213,7 +176,7 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 	if keys, err = feed.OpenKeySet(set, origin, rootVerifier(t)); err != nil {
 		t.Fatal(err)
 	}
-	foreign := corrected(t, testCorrection(), "two")
+	foreign := signed(t, testCorrection(), "two")
 	for name, test := range map[string]struct {
 		notes [][]byte
 		want  []bool
@@ -221,8 +184,8 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 		"all of them":           {notes, []bool{true, true, true}},
 		"on the way to them":    {notes[:2], []bool{true, true}},
 		"and a foreign one":     {append(notes[:3:3], foreign), []bool{true, true, true, false}},
-		"and one more":          {append(notes[:3:3], corrected(t, late, "three")), []bool{false, false, false, false}},
-		"another one for one":   {append(notes[:2:2], corrected(t, late, "three")), []bool{false, false, false}},
+		"and one more":          {append(notes[:3:3], signed(t, late, "three")), []bool{false, false, false, false}},
+		"another one for one":   {append(notes[:2:2], signed(t, late, "three")), []bool{false, false, false}},
 		"nothing of this key's": {[][]byte{foreign, nil}, []bool{false, false}},
 	} {
 		for i, n := range keys.CheckCorrections(test.notes) {
@@ -232,7 +195,7 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 		}
 	}
 	keys.Correct[0].Retired = nil
-	if n := keys.CheckCorrections(append(notes[:3:3], corrected(t, late, "three")))[3]; n == nil {
+	if n := keys.CheckCorrections(append(notes[:3:3], signed(t, late, "three")))[3]; n == nil {
 		t.Error("a key in use makes no more")
 	}
 }
