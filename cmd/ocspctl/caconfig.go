@@ -39,6 +39,11 @@ type caConfig struct {
 	// ForbiddenURLs are the distribution points that the CA's other certificates name:
 	// never a crl_url. cert import proposes what it sees.
 	ForbiddenURLs []string `yaml:"forbidden_urls"`
+	// Country (two letters, ISO 3166-1) and Organization stand in the subject of the
+	// responder certificates of profile br, which must name both (BR section 7.1.2.8),
+	// where the CA's own subject names none.
+	Country      string `yaml:"country"`
+	Organization string `yaml:"organization"`
 }
 
 // The values of crl_scope.
@@ -51,6 +56,7 @@ func (c *caConfig) rules() fleet.Rules {
 	return fleet.Rules{
 		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, fleet.DefaultLife),
 		CRLURL: c.CRLURL, AllCertificates: c.CRLScope == scopeAll, Forbidden: c.ForbiddenURLs,
+		Country: c.Country, Organization: c.Organization,
 	}
 }
 

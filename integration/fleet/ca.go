@@ -152,7 +152,7 @@ func (i *issuing) make(ctx context.Context, root string, generated int) error {
 		}
 	}
 	request := append([]string{
-		"req", "-new", "-config", i.file("openssl.cnf"), "-nodes", "-subj", "/O=ocspfleet/CN=ocspfleet " + i.name + " CA",
+		"req", "-new", "-config", i.file("openssl.cnf"), "-nodes", "-subj", "/C=AT/O=ocspfleet/CN=ocspfleet " + i.name + " CA",
 		"-keyout", i.file("ca.key"), "-out", i.file("ca.csr"),
 	}, i.newKey...)
 	if _, err := run(ctx, nil, "openssl", request...); err != nil {

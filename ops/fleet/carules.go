@@ -26,6 +26,9 @@ type Rules struct {
 	// Forbidden are distribution points that other certificates of the CA name: an
 	// empty CRL for one of them would take every revocation back.
 	Forbidden []string
+	// Country and Organization stand in the subject of a responder certificate of profile
+	// br where the CA's own subject names none.
+	Country, Organization string
 }
 
 // Check reports what is wrong with the rules, by the keys of the configuration.
@@ -36,6 +39,7 @@ func (r Rules) Check(report func(key, problem string)) {
 	case r.MaxLife < minLife || r.MaxLife > maxLifeOf(r.Profile):
 		report("max_life", fmt.Sprintf("%s: want %s to %s for profile %s", r.MaxLife, minLife, maxLifeOf(r.Profile), r.Profile))
 	}
+	r.checkName(report)
 	if _, err := r.scope(); err != nil && r.CRLURL != "" {
 		report("crl_url", err.Error())
 	}

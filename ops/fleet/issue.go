@@ -36,16 +36,12 @@ const (
 	// serialLen: 127 random bits, of which BR section 7.1 wants 64; and a fixed
 	// length of the DER.
 	serialLen = 16
-	// maxCommonName is ub-common-name (RFC 5280 appendix A.1).
-	maxCommonName = 64
 )
 
 var (
 	oidNoCheck   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 	noCheckValue = []byte{0x05, 0x00} // NULL (RFC 6960 section 4.2.2.2.1)
 )
-
-func subjectCN(site string) string { return "OCSP responder " + site }
 
 // IssuerKey is what makes an issuer one: its name and its key (db.Issuer.Key).
 func IssuerKey(certificate *x509.Certificate) [32]byte {
@@ -188,10 +184,14 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 	if err != nil {
 		return nil, err
 	}
+	subject, err := a.subject(r.Site)
+	if err != nil {
+		return nil, err
+	}
 	t := &x509.Certificate{
 		SerialNumber:       new(big.Int).SetBytes(serial),
 		SignatureAlgorithm: algorithm,
-		Subject:            pkix.Name{CommonName: subjectCN(r.Site)},
+		Subject:            subject,
 		NotBefore:          notBefore,
 		NotAfter:           notAfter,
 		KeyUsage:           x509.KeyUsageDigitalSignature,

@@ -6,7 +6,6 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -50,9 +49,7 @@ func Lint(der []byte, ca *x509.Certificate, policy db.Policy, now time.Time) []s
 	l.want(bytes.Equal(c.RawIssuer, ca.RawSubject), "issuer is not, octet for octet, the CA's subject (RFC 6960 section 4.2.2.2)")
 	l.want(ca.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil, "signature is not the CA's")
 	l.want(slices.Contains(signatureAlgorithms, c.SignatureAlgorithm), "is signed with %s", c.SignatureAlgorithm)
-	cn := c.Subject.CommonName
-	l.want(len(c.Subject.Names) == 1 && cn != "" && len(cn) <= maxCommonName && !strings.Contains(cn, "\x00"),
-		"subject %q is not one commonName of 1 to %d octets", c.Subject, maxCommonName)
+	l.subject(c, ca, policy.Profile)
 	if err := checkKey(c.PublicKey); err != nil {
 		l.want(false, "public key: %v", err)
 	}

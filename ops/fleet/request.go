@@ -46,8 +46,8 @@ func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := db.CheckSite(site); err != nil {
 		return nil, err
 	}
-	if len(subjectCN(site)) > maxCommonName {
-		return nil, fmt.Errorf("site %q: its name must be at most %d characters to fit into a certificate", site, maxCommonName-len(subjectCN("")))
+	if len(subjectCN(site)) > maxName {
+		return nil, fmt.Errorf("site %q: its name must be at most %d characters to fit into a certificate", site, maxName-len(subjectCN("")))
 	}
 	if block, _ := pem.Decode(raw); block != nil {
 		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
