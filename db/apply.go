@@ -46,6 +46,15 @@ func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	return c, nil
 }
 
+// SiteSeq is the last number that a change of a certificate at this site took, whoever
+// made it.
+func (s *Store) SiteSeq(ctx context.Context) (number int64, err error) {
+	if err := s.pool.QueryRow(ctx, "select last_value from site_seq").Scan(&number); err != nil {
+		return 0, fmt.Errorf("reading the last number of a change here: %w", plain(err))
+	}
+	return number, nil
+}
+
 // queue reads how far the site is into c.
 func (c *FeedCopy) queue(read *trip) {
 	read.row(func(row pgx.Row) (err error) {

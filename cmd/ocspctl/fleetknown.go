@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"ocspfleet/db"
 	"ocspfleet/migrations"
@@ -92,11 +91,8 @@ func (c *config) knownFile() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	of, err := pgconn.ParseConfig(c.Database.DSN)
-	if err != nil {
-		return "", fmt.Errorf("reading the database address: %w", err)
-	}
-	return filepath.Join(dir, fmt.Sprintf("roster-%s-%d-%s.json", filepath.Base(of.Host), of.Port, of.Database)), nil
+	of := sha256.Sum256([]byte(c.Database.DSN))
+	return filepath.Join(dir, fmt.Sprintf("roster-%x.json", of[:8])), nil
 }
 
 func (c *config) keepKnown(k fleet.Known) error {

@@ -70,7 +70,8 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 	}
 	now := s.cfg.Now()
 	s.cfg.Metrics.seeded(reason)
-	s.recount.reset(now.Add(s.cfg.RecountInterval))
+	s.pace.Copied(now)
+	s.diverged = ""
 	s.probe, s.probeDue, s.connected = probe{}, time.Time{}, true
 	s.workerSeen, s.heard, s.refused = now, now, ""
 	s.mu.Lock()

@@ -115,37 +115,6 @@ func TestBackoffSpacesSeedsAndForgetsAfterHealth(t *testing.T) {
 	}
 }
 
-func TestRecountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
-	r := recount{due: noon.Add(time.Hour)}
-	at := func(seq, position int64) bool {
-		return r.wanted(db.Subscription{SiteSeq: seq, Position: position}, noon)
-	}
-	for _, c := range []struct {
-		what          string
-		seq, position int64
-		want          bool
-	}{
-		{"first look", 1000, 500, false},
-		{"rows from the master", 1010, 510, false},
-		{"a batch half way", 1050, 510, false},
-		{"the batch is there", 1050, 550, false},
-		{"a local write", 1051, 550, false},
-		{"is still there", 1061, 560, true},
-	} {
-		if got := at(c.seq, c.position); got != c.want {
-			t.Errorf("%s: wanted %v", c.what, got)
-		}
-	}
-	r = recount{due: noon.Add(time.Hour), known: true, excess: 500}
-	if at(1000, 501) || !at(1000, 501) {
-		t.Error("a change that PostgreSQL skipped: not suspected, or at the first look")
-	}
-	r.earliest = noon.Add(time.Second)
-	if at(1000, 501) {
-		t.Error("recounted although the last one was just now")
-	}
-}
-
 func TestNewRefusesSiteNamesThatMakeNoSlot(t *testing.T) {
 	for _, name := range []string{"", "Site", "a_b", "-a", "a'b", "a234567890123456789012345678901234567890123456"} {
 		if _, err := New(Config{Site: name}); err == nil {

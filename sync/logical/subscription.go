@@ -29,6 +29,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/recount"
 )
 
 // Config says what to keep in step, and how closely to watch. A zero duration
@@ -98,7 +99,8 @@ type Subscription struct {
 	workerSeen time.Time
 	heard      time.Time // last message of the worker, or its appearance
 	progress   progress
-	recount    recount
+	pace       recount.Pace
+	diverged   string // what two recounts in a row found
 	backoff    backoff
 	trimDue    time.Time
 }
@@ -140,6 +142,7 @@ func New(cfg Config) (*Subscription, error) {
 	return &Subscription{
 		cfg: cfg, check: make(chan struct{}, 1),
 		state: State{Name: Starting, Since: now}, workerSeen: now, heard: now,
+		pace: recount.Pace{Regular: cfg.RecountInterval, Looks: 2, Gap: 5 * cfg.Interval, Counts: 2},
 	}, nil
 }
 
@@ -168,7 +171,7 @@ func (s *Subscription) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.check:
-			s.recount.due = time.Time{}
+			s.pace.Now()
 		case <-timer.C:
 		}
 		s.step(ctx)
@@ -189,7 +192,7 @@ func (s *Subscription) step(ctx context.Context) {
 			s.maybeRecount(ctx, seen.local, now)
 		}
 	}
-	seen.probe, seen.diverged, seen.refused, seen.skew = s.probe, s.recount.diverged, s.refused, s.State().Skew
+	seen.probe, seen.diverged, seen.refused, seen.skew = s.probe, s.diverged, s.refused, s.State().Skew
 	found := judge(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
 		return // what was seen is the stop itself

@@ -229,7 +229,9 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	p.current = false // it may fail and yet be persisted
+	p.watched.write.Lock()
 	stored, err := p.store(call, step)
+	p.watched.wrote()
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
@@ -282,6 +284,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 		return err
 	}
 	var missing error // what the source did not give
+	p.watched.write.Lock()
 	seeded, err := p.storeSeed(ctx, db.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
@@ -298,6 +301,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 			return body, rows, err
 		},
 	})
+	p.watched.wrote()
 	if errors.Is(err, db.ErrRevocationsLost) {
 		p.refusal = refusal{feed.Tag(signed), p.keys.Number, err}
 	}
@@ -314,30 +318,4 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
 		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
 	p.copy, err = p.loadCopy(ctx)
 	return local(err)
-}
-
-// recount compares the whole copy with its head: a row that was changed or lost
-// here is found, and the copy seeded anew.
-func (p *Puller) recount(ctx context.Context) error {
-	now := p.cfg.Now()
-	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || now.Before(p.recountDue) && !p.check.Swap(false) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
-	defer cancel()
-	counts, err := p.cfg.Store.Verify(ctx)
-	if err != nil {
-		return err
-	}
-	// Never more than a hundredth of the time.
-	p.recountDue = now.Add(max(p.cfg.Recount, 100*p.cfg.Now().Sub(now)))
-	for _, c := range counts {
-		if !c.Identical {
-			p.diverged = fmt.Sprintf("%s has %d rows with digest %x, the head says %d with %x", c.Table, c.Counted.Count, c.Counted.Digest, c.Head.Count, c.Head.Digest)
-			p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", p.diverged))
-			p.forgetAll()
-			return nil
-		}
-	}
-	return nil
 }

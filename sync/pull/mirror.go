@@ -93,6 +93,6 @@ func (p *Puller) confirms(c *feed.Checkpoint) bool {
 // Check has the copy recounted, and all sources asked for a newer key set, before
 // the next question.
 func (p *Puller) Check() {
-	p.check.Store(true)
 	p.lookForKeys.Store(lookAll)
+	p.watched.count()
 }

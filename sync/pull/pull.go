@@ -24,6 +24,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/recount"
 )
 
 // Config says whom to ask and what to believe. A zero duration stands for its default.
@@ -58,6 +59,9 @@ type Config struct {
 	// Recount is how often the whole copy is recounted, between two polls. Default
 	// 1 min, but never more than a hundredth of the time.
 	Recount time.Duration
+	// Look is how often it is seen whether somebody else wrote into the copy, which is
+	// then recounted at once. Default 1 s.
+	Look time.Duration
 	// KeysEvery is how often all sources are asked for a newer key set, besides when
 	// news need one: so long a thief's signature may be believed here after the ban,
 	// if no other source is heard. A site that prefers peers asks the two that it hears,
@@ -91,10 +95,10 @@ type Puller struct {
 
 	mu          sync.Mutex // guards state
 	state       State
-	check       atomic.Bool  // somebody asked for a recount
 	lookForKeys atomic.Int32 // and for a look for keys
 	near        atomic.Bool  // the master is being asked for news
 	bar         bar
+	watched     watched
 	forked      chan struct{} // there is new evidence for the master
 
 	// What follows belongs to Run's goroutine.
@@ -107,10 +111,9 @@ type Puller struct {
 	lost    error  // the step that the copy must not take in; nil: there is none
 	refusal refusal
 	// diverged says how the copy differs from what was signed; empty: it does not.
-	diverged   string
-	recountDue time.Time
-	keysDue    time.Time // when the key set is asked for though nothing needs it
-	tainted    bool      // what the copy stands on is not admitted by the key set
+	diverged string
+	keysDue  time.Time // when the key set is asked for though nothing needs it
+	tainted  bool      // what the copy stands on is not admitted by the key set
 	// stood is the newest checkpoint, or the manifest of a seed, that was taken: what
 	// comes must not go back behind it. Nil: there is none that the newest key set admits.
 	stood    *feed.Checkpoint
@@ -140,7 +143,7 @@ func New(cfg Config) (*Puller, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.KeysEvery, time.Hour}, {&cfg.Visit, 4 * time.Minute}} {
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.Look, time.Second}, {&cfg.KeysEvery, time.Hour}, {&cfg.Visit, 4 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -151,7 +154,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Board == nil {
 		cfg.Board = &feed.Board{}
 	}
-	p := &Puller{cfg: cfg, forked: make(chan struct{}, 1), state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Looks: 1, Gap: 5 * cfg.Look, Counts: 1}}, forked: make(chan struct{}, 1), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -171,6 +174,7 @@ func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.visits(ctx) })
 	visiting.Go(func() { p.reports(ctx) })
+	visiting.Go(func() { p.watch(ctx) })
 	defer visiting.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -198,10 +202,15 @@ func (p *Puller) step(ctx context.Context) time.Duration {
 	if len(chosen) == 0 {
 		return p.nextDue(now)
 	}
-	s, err := p.ask(ctx, chosen)
+	asking, stop := p.watched.asking(ctx)
+	s, err := p.ask(asking, chosen)
+	called := asking.Err() != nil
+	stop()
 	switch {
 	case ctx.Err() != nil:
 		return p.cfg.Backoff
+	case called && err != nil:
+		return 0 // to count the copy: no fault of the source's
 	case err == nil:
 		p.good(ctx, s)
 		return 0

@@ -96,6 +96,20 @@ func TestDivergedCopyHealsItself(t *testing.T) {
 	s.equals(t, m)
 }
 
+// Somebody writes into a large copy, whose regular recount is an hour away, while the
+// puller waits for news: it is counted at once all the same.
+func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
+	m, s := newMaster(t), newSite(t)
+	m.issue(t, 1)
+	m.issue(t, 2)
+	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.Look = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
+	s.equals(t, m)
+	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
+	s.equals(t, m)
+	m.issue(t, 3) // its own writing is none
+	s.equals(t, m)
+}
+
 // tamper flips an octet in the middle of what some paths answer, while on.
 func tamper(on *atomic.Bool, prefix string) func(http.Handler) http.Handler {
 	return func(h http.Handler) http.Handler {

@@ -1,0 +1,85 @@
+// Package recount decides when a copy is counted against its head: regularly, and at once
+// when something was written here that did not come from the master.
+//
+// It trusts nobody who writes into the site's database. It promises that counting takes at
+// most a hundredth of the time, a twentieth on suspicion, and reads no clock and no
+// database itself.
+package recount
+
+import "time"
+
+// Pace is what is remembered between two counts. It is for one goroutine.
+//
+// Every row that changes at a site takes a number of site_seq, whoever changes it. So
+// numbers minus what came from the master stay equal while all changes come from there:
+// more of them, and somebody wrote here; fewer, and a change found no row. A count will
+// tell. (What looks alike costs a count; what cancels out between two looks, the regular
+// count finds.)
+type Pace struct {
+	Regular time.Duration // between two counts
+	Looks   int           // so many looks in a row that show another excess are a suspicion
+	Gap     time.Duration // at least between two counts on suspicion
+	Counts  int           // so many unequal counts in a row are believed
+
+	due      time.Time // of the next regular count
+	earliest time.Time // of one on suspicion
+	known    bool      // excess is set
+	excess   int64     // when all was well
+	last     int64     // at the last look
+	suspect  int       // looks in a row that showed another
+	unequal  int       // counts in a row that failed
+}
+
+// Copied says that the copy is new.
+func (p *Pace) Copied(now time.Time) {
+	p.due, p.earliest, p.known, p.suspect, p.unequal = now.Add(p.Regular), time.Time{}, false, 0, 0
+}
+
+// Wrote says that what comes next is our own writing: the next look is taken as it is.
+func (p *Pace) Wrote() { p.known, p.suspect = false, 0 }
+
+// Now asks for a count at once.
+func (p *Pace) Now() { p.due = time.Time{} }
+
+// Look takes in what a look at the site showed: the last number of site_seq, minus the
+// position where both move by themselves.
+func (p *Pace) Look(excess int64) {
+	p.last = excess
+	if !p.known {
+		p.known, p.excess = true, excess
+	}
+	if excess != p.excess {
+		p.suspect++
+	} else {
+		p.suspect = 0
+	}
+}
+
+// Wanted says whether to count now.
+func (p *Pace) Wanted(now time.Time) bool {
+	return p.unequal > 0 || !now.Before(p.due) || p.Suspected(now)
+}
+
+// Suspected says whether to count now though the regular count is not due.
+func (p *Pace) Suspected(now time.Time) bool {
+	return p.suspect >= p.Looks && !now.Before(p.earliest)
+}
+
+// Counted takes in that a count came to its end, after took, or failed; Told tells what
+// it found.
+func (p *Pace) Counted(now time.Time, took time.Duration) {
+	p.due, p.earliest = now.Add(max(p.Regular, 100*took)), now.Add(max(p.Gap, 20*took))
+}
+
+// Told takes in whether the copy was equal, and says whether it is believed not to be.
+func (p *Pace) Told(equal bool) (diverged bool) {
+	if equal {
+		p.unequal, p.suspect, p.excess = 0, 0, p.last
+		return false
+	}
+	if p.unequal++; p.unequal < p.Counts {
+		return false
+	}
+	p.unequal = 0
+	return true
+}

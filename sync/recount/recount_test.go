@@ -1,0 +1,71 @@
+package recount
+
+import (
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
+	p := Pace{Regular: time.Hour, Looks: 2, Gap: time.Second, Counts: 2}
+	p.Copied(noon)
+	at := func(seq, position int64) bool {
+		p.Look(seq - position)
+		return p.Wanted(noon)
+	}
+	for _, c := range []struct {
+		what          string
+		seq, position int64
+		want          bool
+	}{
+		{"first look", 1000, 500, false},
+		{"rows from the master", 1010, 510, false},
+		{"a batch half way", 1050, 510, false},
+		{"the batch is there", 1050, 550, false},
+		{"a local write", 1051, 550, false},
+		{"is still there", 1061, 560, true},
+	} {
+		if got := at(c.seq, c.position); got != c.want {
+			t.Errorf("%s: wanted %v", c.what, got)
+		}
+	}
+	p.Copied(noon)
+	if at(1000, 500) || at(1000, 501) || !at(1000, 501) {
+		t.Error("a change that PostgreSQL skipped: not suspected, or too early")
+	}
+	p.Counted(noon, time.Millisecond)
+	if at(1000, 501) {
+		t.Error("counted again although the last count was just now")
+	}
+	if p.Told(false) || !p.Wanted(noon) || !p.Told(false) {
+		t.Error("the first unequal count is believed, or the second is not")
+	}
+	if p.Told(true) || at(1000, 501) || at(1000, 501) {
+		t.Error("what a count found equal is suspected again")
+	}
+	p.Wrote()
+	if at(2000, 501) || at(2000, 501) {
+		t.Error("our own writing is suspected")
+	}
+	p.Now()
+	if !p.Wanted(noon) {
+		t.Error("a count that was asked for is not wanted")
+	}
+}
+
+// A count of a large copy is regular for a hundredth of the time, on suspicion for a
+// twentieth.
+func TestALargeCopyIsCountedSeldom(t *testing.T) {
+	p := Pace{Regular: time.Minute, Looks: 1, Gap: time.Second, Counts: 1}
+	p.Copied(noon)
+	p.Counted(noon, 2*time.Second)
+	if p.Wanted(noon.Add(199*time.Second)) || !p.Wanted(noon.Add(200*time.Second)) {
+		t.Error("the regular count is not 100 times its duration away")
+	}
+	p.Look(1)
+	p.Look(2)
+	if p.Wanted(noon.Add(39*time.Second)) || !p.Wanted(noon.Add(40*time.Second)) {
+		t.Error("the one on suspicion is not 20 times its duration away")
+	}
+}
