@@ -157,7 +157,6 @@ var sentences = map[string]sentence{
 	"certificate_pkey":                  {"a certificate of that issuer has this serial already", "ocspctl cert show says what it is."},
 	"certificate_reason_check":          {"the reason is none of RFC 5280's", "Leave it out for unspecified; removeFromCRL is no revocation (section 5.3.1)."},
 	"certificate_revoked_at_check":      {"the time of a revocation " + wantTime, ""},
-	"certificate_revoked_in_future":     {"the revocation lies in the future", "5 minutes by the master's clock are the most that is taken; leave the time out for now."},
 	"certificate_serial_check":          {wantSerial, ""},
 	"correction_corrected_at_check":     {"the time of a correction " + wantTime, ""},
 	"correction_pkey":                   {"this revocation was corrected in this very second already", "Try again."},

@@ -192,6 +192,44 @@ func TestHeartbeatNeverGoesBackNorRunsAhead(t *testing.T) {
 	}
 }
 
+// The master's clock goes back an hour for some minutes, and is right again: the next
+// heartbeat knows it, and meanwhile what is on hold can be revoked.
+func TestAClockThatWentBackHealsAtTheNextHeartbeat(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	mustIssue(t, store, "01")
+	if _, _, err := store.Hold(ctx, 1, db.Serial{1}, act); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Heartbeat(ctx, -1); err != nil {
+		t.Fatal(err)
+	}
+	// As if all of this had been done an hour from now: the clock is behind it.
+	dbtest.Exec(t, dsn, `update heartbeat set confirmed_at = confirmed_at + interval '1 hour';
+		update feed_head set as_of = as_of + interval '1 hour';
+		set session_replication_role = replica;
+		update certificate set revoked_at = revoked_at + interval '1 hour'`)
+	before, err := store.Head(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 24 { // two minutes
+		if asOf, capped, err := store.Heartbeat(ctx, 5*time.Second); err != nil || capped || !asOf.Equal(before.AsOf) {
+			t.Fatalf("while the clock is behind: as_of %v after %v, capped %v, %v", asOf, before.AsOf, capped, err)
+		}
+	}
+	if is, changed, err := store.Revoke(ctx, 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act); err != nil || !changed || !is.Permanent() {
+		t.Errorf("what is on hold is revoked: %+v, %v, %v", is, changed, err)
+	}
+	// The clock is right again: two minutes have passed since.
+	dbtest.Exec(t, dsn, `update heartbeat set confirmed_at = confirmed_at - interval '1 hour 2 minutes';
+		update feed_head set as_of = clock_timestamp() - interval '2 minutes'`)
+	asOf, capped, err := store.Heartbeat(ctx, 5*time.Second)
+	if err != nil || capped || time.Since(asOf) > 30*time.Second {
+		t.Errorf("after it: as_of %v, capped %v, %v", asOf, capped, err)
+	}
+}
+
 func TestBreak2cMigrationsMakeNoHeadRow(t *testing.T) {
 	for _, role := range []migrations.Role{migrations.Master, migrations.Site} {
 		if _, err := open(t, dbtest.New(t, role)).Head(t.Context()); err != db.ErrNoHead {

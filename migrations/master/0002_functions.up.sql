@@ -32,7 +32,10 @@ begin
   select confirmed_at + p_elapsed + interval '10 s' into limit_at from ocsp_internal.heartbeat;
   capped := coalesce(now_at > limit_at, false);
   seen := least(now_at, coalesce(limit_at, now_at));
-  insert into ocsp_internal.heartbeat values (1, seen) on conflict (id) do update set confirmed_at = excluded.confirmed_at;
+  -- Never lowered, and time passes: when a clock that was set back is right again, the next
+  -- heartbeat knows it.
+  insert into ocsp_internal.heartbeat values (1, seen) on conflict (id) do update
+    set confirmed_at = greatest(ocsp_internal.heartbeat.confirmed_at + coalesce(p_elapsed, interval '0'), excluded.confirmed_at);
   update public.feed_head h set as_of = greatest(h.as_of, seen) returning h.as_of into as_of;
   if not found then
     raise exception 'this master has no head' using hint = 'Run ocspctl db init.', errcode = 'object_not_in_prerequisite_state';
