@@ -26,17 +26,14 @@ type KeyKind string
 
 // The kinds. Ed25519 is not among them: crypto11 cannot use it, and few OCSP clients can.
 const (
-	P256    KeyKind = "p256" // the default: some seven times the rate of RSA-2048, and shorter answers
+	P256    KeyKind = "p256" // some seven times the rate of RSA-2048, and shorter answers
 	P384    KeyKind = "p384"
 	RSA2048 KeyKind = "rsa2048"
 	RSA3072 KeyKind = "rsa3072"
 )
 
-// ParseKeyKind reads a kind as people write it (p256, P-256, rsa-2048); "" is P256.
+// ParseKeyKind reads a kind as people write it: p256, P-256, rsa-2048.
 func ParseKeyKind(text string) (KeyKind, error) {
-	if text == "" {
-		return P256, nil
-	}
 	plain := KeyKind(strings.ReplaceAll(strings.ToLower(text), "-", ""))
 	if kinds := []KeyKind{P256, P384, RSA2048, RSA3072}; slices.Contains(kinds, plain) {
 		return plain, nil

@@ -178,12 +178,12 @@ func TestAKeyOfAForeignCurveDoesNotBlindTheToken(t *testing.T) {
 }
 
 func TestParseKeyKind(t *testing.T) {
-	for text, want := range map[string]KeyKind{"": P256, "p256": P256, "P-256": P256, "P-384": P384, "RSA-2048": RSA2048, "rsa3072": RSA3072} {
+	for text, want := range map[string]KeyKind{"p256": P256, "P-256": P256, "P-384": P384, "RSA-2048": RSA2048, "rsa3072": RSA3072} {
 		if got, err := ParseKeyKind(text); err != nil || got != want {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"ed25519", "rsa1024", "p224", "x"} {
+	for _, text := range []string{"", "ed25519", "rsa1024", "p224", "x"} {
 		if got, err := ParseKeyKind(text); err == nil {
 			t.Errorf("%q: %q", text, got)
 		}

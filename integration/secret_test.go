@@ -59,7 +59,7 @@ func (s *tokenSite) pinNowhere() {
 	config := filepath.Join(s.Path(s.site.ConfigDir), "ocspctl.yaml")
 	daemon := filepath.Join(s.Path(s.site.ConfigDir), "ocspd.yaml")
 	for _, verb := range [][]string{
-		{"key", "list"}, {"key", "csr", "site-a", "--label", "ocsp-site-a"}, {"key", "generate", "--label", "ocsp-site-a"}, // the label is taken: an error
+		{"key", "list"}, {"key", "csr", "site-a", "--label", "ocsp-site-a"}, {"key", "generate", "--kind", "p256", "--label", "ocsp-site-a"}, // the label is taken: an error
 		{"doctor", "--ocspd-config", daemon}, {"config", "check"}, {"config", "check", "--daemon", "ocspd", daemon}, {"db", "status"}, {"version"},
 	} {
 		for _, form := range []string{"json", "table"} {

@@ -62,8 +62,9 @@ certificate good. The run stands in the audit with the file's SHA-256.`,
 	"cert export":    `Writes an issuer's certificates in the documented form that cert import reads.`,
 	"cert reconcile": `Compares the master with a source and writes nothing; exit code 3 when they differ.`,
 	"key generate": `The key is made inside the token, cannot be read out of it, and is found again by
-its certificate: nothing needs to be configured. P-256 signs about seven times
-faster than RSA-2048. Next: key csr.`,
+its certificate: nothing needs to be configured. Its kind follows the issuers': some
+clients of a CA with an RSA key verify nothing but RSA (docs/clients.md). P-256 signs
+about seven times faster than RSA-2048. Next: key csr.`,
 	"key csr": `The request bears the site's name and is signed by the key, which proves that the
 site has it. Send it to the CA's staff, and read them the fingerprint by another
 way; they answer with responder add.`,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -62,21 +63,57 @@ func (v keyView) tell(t *table) {
 
 // The key verbs take no --apply: a key is added, none is changed.
 func (p *program) keyGenerateCommand() *cobra.Command {
-	var kindName, label string
+	var kindName, label, daemon string
 	cmd := p.verb("generate", "make a key in the token; it never leaves it", `
 		ocspctl key generate --label ocsp-site-a-20261122
 		ocspctl key generate --kind rsa2048 --label ocsp-site-a-20261122`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			kind, err := hsm.ParseKeyKind(kindName)
+			kind, err := chooseKind(kindName, daemon)
 			if err != nil {
-				return usagef("--kind: %v", err)
+				return err
 			}
 			return p.atToken(ctx, func(token *hsm.Token) error { return p.keyGenerate(token, kind, label) })
 		})
-	cmd.Flags().StringVar(&kindName, "kind", string(hsm.P256), "the kind of key: `p256|p384|rsa2048|rsa3072`")
+	cmd.Flags().StringVar(&kindName, "kind", "", "the kind of key: `p256|p384|rsa2048|rsa3072` (default: rsa2048 where the issuers that ocspd pins have RSA keys, else p256)")
+	cmd.Flags().StringVar(&daemon, "ocspd-config", ocspdConfig, "look for the issuers in ocspd's configuration `FILE`")
 	cmd.Flags().StringVar(&label, "label", "", "its `LABEL` in the token, such as ocsp-SITE-DATE")
 	require(cmd, "label")
 	return atOnce(cmd)
+}
+
+// chooseKind is the kind of a new key: who verifies what a CA with an RSA key signs may
+// know nothing else than RSA.
+func chooseKind(name, daemon string) (hsm.KeyKind, error) {
+	if name != "" {
+		kind, err := hsm.ParseKeyKind(name)
+		if err != nil {
+			return "", usagef("--kind: %v", err)
+		}
+		return kind, nil
+	}
+	place, err := peekDaemon(daemon)
+	if err != nil {
+		return "", usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: which they are is not known (%v)", err)
+	}
+	kinds := map[hsm.KeyKind]bool{}
+	for _, issuer := range place.Issuers {
+		certificate, err := readCertificate(issuer.Certificate)
+		if err != nil {
+			return "", usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: %s pins one without its certificate (%v)", daemon, err)
+		}
+		kind := hsm.P256
+		if certificate.PublicKeyAlgorithm == x509.RSA {
+			kind = hsm.RSA2048
+		}
+		kinds[kind] = true
+	}
+	switch {
+	case len(kinds) > 1:
+		return "", usagef("--kind: %s pins issuers with RSA keys and others: make a key for each, --kind rsa2048 and --kind p256, and send two requests", daemon)
+	case kinds[hsm.RSA2048]:
+		return hsm.RSA2048, nil
+	}
+	return hsm.P256, nil
 }
 
 func (p *program) keyGenerate(token *hsm.Token, kind hsm.KeyKind, label string) error {
