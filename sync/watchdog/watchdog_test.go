@@ -222,7 +222,7 @@ func TestAWaitForAStandbyIsSpared(t *testing.T) {
 	if trouble := w.Trouble(); !strings.Contains(trouble, "login no_standby") || !strings.Contains(trouble, "it waits for a standby") {
 		t.Error(trouble)
 	}
-	await(t, dsn, "select count(*) = 1 from pg_stat_activity where wait_event = 'SyncRep'")
+	await(t, dsn, "select count(*) = 1 from pg_stat_activity where wait_event = 'SyncRep' and backend_type = 'client backend'")
 	standby("")
 	if err := <-committed; err != nil {
 		t.Error("the session that waited for a standby was ended:", err)
@@ -251,7 +251,7 @@ func TestWaitsInAnotherDatabaseAreItsOwn(t *testing.T) {
 		got <- err
 	}()
 	// Who does the same here is ended meanwhile, and later.
-	await(t, other, "select exists (select from pg_locks where not granted and waitstart < clock_timestamp() - interval '1 s')")
+	await(t, other, "select exists (select from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database() and waitstart < clock_timestamp() - interval '1 s')")
 	if _, err := dbtest.Connect(t, attacker(t, dsn, "this_database", store)).Exec(t.Context(), `begin; select certificate_hold(1, '\x02', '', '')`); err != nil {
 		t.Fatal(err)
 	}
