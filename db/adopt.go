@@ -17,6 +17,20 @@ var ErrRevocationsLost = errors.New("permanent revocations would be lost")
 // it a correction can have been made: a request for one ends after a day.
 const CorrectionLead = 48 * time.Hour
 
+// endedMargin is how long after its end a certificate's revocation is still known: a clock
+// that is wrong by less makes nobody forget.
+const endedMargin = 24 * time.Hour
+
+// Ended is the time before which a certificate must have ended for its revocation to be
+// let go, by a site's clock and the as_of of the newest checkpoint that it believes (of
+// the head, where nothing is signed). A clock that was set forward alone ends nothing.
+func Ended(clock, asOf time.Time) time.Time {
+	if asOf.Before(clock) {
+		clock = asOf
+	}
+	return clock.Add(-endedMargin)
+}
+
 // Undoing is what a correction takes back whose note verifies.
 type Undoing struct {
 	Issuer      [32]byte // Issuer.Key
@@ -52,7 +66,7 @@ type Lists struct {
 // revocation, once, and it stays. What a certificate was that had ended, or was no more
 // than on hold, is no matter. An end may move forward, a reason become graver.
 type Adoption struct {
-	Now        time.Time // by the site's clock
+	Ended      time.Time // Ended: who ended before it has ended
 	Held, Next Lists
 	// AsOf is the earliest as_of of the changes since Held, by the master's clock: a
 	// correction that is new here was made CorrectionLead before it, or later.
@@ -71,7 +85,7 @@ func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status
 	if comes(was, next) && a.hasSpent(issuer, serial, next.RevokedAt) {
 		return fmt.Errorf("%w: that of %d/%s from %s was taken back, and comes again: enter it with another time", ErrRevocationsLost, issuer, serial, stamp(next.RevokedAt))
 	}
-	if was == nil || follows(*was, next, a.Now) || a.corrected(issuer, serial, *was, next) {
+	if was == nil || follows(*was, next, a.Ended) || a.corrected(issuer, serial, *was, next) {
 		return nil
 	}
 	err := fmt.Errorf("%w: %d/%s is revoked since %s", ErrRevocationsLost, issuer, serial, stamp(was.RevokedAt))
@@ -83,8 +97,8 @@ func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status
 
 // Suspect says whether Certificate may refuse a change, in a copy that holds so many
 // corrections: it needs the lists then, which are not always at hand.
-func Suspect(was, next *Status, now time.Time, corrections int64) bool {
-	return was != nil && !follows(*was, next, now) || corrections > 0 && comes(was, next)
+func Suspect(was, next *Status, ended time.Time, corrections int64) bool {
+	return was != nil && !follows(*was, next, ended) || corrections > 0 && comes(was, next)
 }
 
 // comes says whether next is a permanent revocation that was not there.
@@ -93,8 +107,8 @@ func comes(was, next *Status) bool {
 }
 
 // follows says whether a state may become next without anybody's word.
-func follows(was Status, next *Status, now time.Time) bool {
-	return !was.Permanent() || !was.NotAfter.After(now) || next != nil && next.Permanent() && holds(was, *next)
+func follows(was Status, next *Status, ended time.Time) bool {
+	return !was.Permanent() || !was.NotAfter.After(ended) || next != nil && next.Permanent() && holds(was, *next)
 }
 
 // holds says whether next is the same revocation: its end later, its reason graver.
@@ -119,7 +133,7 @@ func (a *Adoption) corrected(issuer IssuerID, serial Serial, was Status, next *S
 	a.open()
 	states := []Status{was}
 	for i := 0; i < len(states); i++ {
-		if i > 0 && follows(states[i], next, a.Now) {
+		if i > 0 && follows(states[i], next, a.Ended) {
 			return true
 		}
 		for _, u := range a.undone[certificateKey(issuer, serial)] {

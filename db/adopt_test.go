@@ -47,7 +47,7 @@ func adoption(held, next []*db.Undoing) *db.Adoption {
 		return corrections
 	}
 	return &db.Adoption{
-		Now: adoptNow, AsOf: adoptNow,
+		Ended: adoptNow, AsOf: adoptNow,
 		Held: db.Lists{Issuers: issuers, Corrections: rows(held)}, Next: db.Lists{Issuers: issuers, Corrections: rows(append(append([]*db.Undoing(nil), held...), next...))},
 		Open: func(all []db.Correction) []*db.Undoing {
 			opened := make([]*db.Undoing, len(all))

@@ -11,7 +11,7 @@ import (
 
 // adopt refuses a step that the copy must not take in, whoever signed it.
 func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []map[string][]byte) error {
-	a := &Adoption{Now: time.Now(), AsOf: step.Head.AsOf, Open: step.Open}
+	a := &Adoption{Ended: Ended(time.Now(), step.Head.AsOf), AsOf: step.Head.AsOf, Open: step.Open}
 	changed := make([]map[string]Change, len(FeedTables))
 	judge := false // a step of good certificates needs no look at the lists
 	for i, t := range FeedTables {
@@ -24,7 +24,7 @@ func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []m
 			continue
 		}
 		err = eachState(changed[i], old[i], func(_ IssuerID, _ Serial, was, next *Status) error {
-			judge = judge || Suspect(was, next, a.Now, head.Corrections.Count)
+			judge = judge || Suspect(was, next, a.Ended, head.Corrections.Count)
 			return nil
 		})
 		if err != nil {
@@ -45,7 +45,7 @@ func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []m
 		}
 	}
 	return a.Lists(func(issuer IssuerID, each func(Serial, Status) error) error {
-		return eachRevocation(ctx, conn, issuer, a.Now, each)
+		return eachRevocation(ctx, conn, issuer, each)
 	})
 }
 
@@ -145,24 +145,18 @@ func (l *Lists) add(t FeedTable, contents [][]byte) error {
 	return nil
 }
 
-// eachRevocation hands the permanent revocations under an issuer to each, of
-// certificates that have not ended.
-func eachRevocation(ctx context.Context, conn querier, issuer IssuerID, now time.Time, each func(Serial, Status) error) error {
-	rows, err := conn.Query(ctx, "select "+certificateCanonical+" from certificate t where issuer_id = $1 and revoked_at is not null and reason is distinct from $2 and not_after > $3",
-		int32(issuer), int16(ReasonCertificateHold), now)
+// eachRevocation hands what is remembered under an issuer to each.
+func eachRevocation(ctx context.Context, conn querier, issuer IssuerID, each func(Serial, Status) error) error {
+	rows, err := conn.Query(ctx, selectRemembered+" and issuer_id = $2", 0, int32(issuer))
 	if err != nil {
-		return fmt.Errorf("reading revocations: %w", plain(err))
+		return fmt.Errorf("reading what is remembered: %w", plain(err))
 	}
-	contents, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	all, err := pgx.CollectRows(rows, scanRemembered)
 	if err != nil {
-		return fmt.Errorf("reading revocations: %w", plain(err))
+		return fmt.Errorf("reading what is remembered: %w", plain(err))
 	}
-	for _, content := range contents {
-		_, serial, status, err := ParseCertificate(content)
-		if err != nil {
-			return err
-		}
-		if err := each(serial, status); err != nil {
+	for _, r := range all {
+		if err := each(r.Serial, r.Status); err != nil {
 			return err
 		}
 	}

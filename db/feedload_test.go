@@ -186,7 +186,7 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 			t.Errorf("reading the copy: %+v, %v", have, err)
 		}
 		end()
-		look, err := store.Glance(t.Context(), 0, 100)
+		look, err := store.Glance(t.Context(), 0, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 			t.Errorf("confirming: %+v, %v", have, err)
 		}
 	}
-	look, err := store.Glance(t.Context(), 0, 29)
+	look, err := store.Glance(t.Context(), 0, 0, 29)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,12 +51,13 @@ func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error)
 	return seeded, nil
 }
 
-// empty says whether this site has no copy at all, and keeps other writers out if so.
+// empty says whether this site has no copy at all and remembers nothing, and keeps other writers out if so.
 func (s *seed) empty(ctx context.Context) (bool, error) {
 	look := "select not exists (select from feed_head)"
 	for _, t := range FeedTables {
 		look += " and not exists (select from " + t.Name + ")"
 	}
+	look += " and not exists (select from site_revoked)"
 	var empty bool
 	err := s.tx.QueryRow(ctx, look).Scan(&empty)
 	if err == nil && empty {

@@ -64,10 +64,12 @@ type Look struct {
 	tx    pgx.Tx // nil: a glance, which is over
 	alive func() // tells the watchdog of progress
 
-	// What a glance read: the changes after a site_seq, at most a number of them.
-	after  uint64
-	recent []CertificateChange
-	more   bool
+	// What a glance read: the changes after a site_seq, at most a number of them, and
+	// what was remembered since.
+	after      uint64
+	recent     []CertificateChange
+	more       bool
+	remembered []Remembered
 }
 
 // Look opens one REPEATABLE READ snapshot of a site's database and calls f with
@@ -114,9 +116,10 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 }
 
 // Glance is a Look of one round trip: what changed after the given site_seq is read at
-// once, unless more than limit numbers were given out since. Changes gives them, for
-// that site_seq alone; a glance has nothing else than its fields.
-func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, error) {
+// once, unless more than limit numbers were given out since, and so is what was remembered
+// after a Seq. Changes and Remembered give them, for those numbers alone; a glance has
+// nothing else than its fields.
+func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int) (*Look, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
 	var l *Look
@@ -134,6 +137,11 @@ func (s *Store) Glance(ctx context.Context, after uint64, limit int) (*Look, err
 			})
 			return err
 		}, "select * from ("+selectRecent+") c where (select max(site_seq) from certificate) <= $1 + $2 or (select max(site_seq) from certificate) is null", int64(after), limit)
+		read.rows(func(rows pgx.Rows) (err error) {
+			l.remembered, err = pgx.CollectRows(rows, scanRemembered)
+			l.more = l.more || len(l.remembered) > limit
+			return err
+		}, selectRemembered+" order by seq limit $2 + 1", int64(remembered), limit)
 		read.exec("commit")
 		return nil
 	}

@@ -38,7 +38,7 @@ func (s *Store) Purgeable(ctx context.Context, issuer IssuerID, before time.Time
 
 // RequestPurge asks for the agreement of a second person that certificates of an issuer
 // which ended before a time may go. Once it is given, the issuer's absent serials are
-// answered with unauthorized, and Purge deletes. The time lies an hour before the head's
+// answered with unauthorized, and Purge deletes. The time lies two days before the head's
 // as_of at least, and after the last one. An issuer that says revoked for never issued
 // serials is refused.
 func (s *Store) RequestPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (id int64, expires time.Time, err error) {

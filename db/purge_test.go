@@ -85,11 +85,11 @@ func TestPurgeIsRefusedWhereItWouldLie(t *testing.T) {
 	dsn, store := newMaster(t)
 	ctx := t.Context()
 	anna, bert, software := staff(t, dsn, store)
-	past := time.Now().Add(-24 * time.Hour).Truncate(time.Second)
+	past := time.Now().Add(-72 * time.Hour).Truncate(time.Second)
 	if _, _, err := store.Heartbeat(ctx, -1); err != nil {
 		t.Fatal(err)
 	}
-	for name, at := range map[string]time.Time{"the future": time.Now().Add(time.Hour), "half an hour ago": time.Now().Add(-30 * time.Minute)} {
+	for name, at := range map[string]time.Time{"the future": time.Now().Add(time.Hour), "yesterday": time.Now().Add(-47 * time.Hour)} {
 		_, _, err := anna.RequestPurge(ctx, 1, at, act)
 		wantError(t, name, "too late", err)
 	}

@@ -29,7 +29,6 @@ type Seeded struct {
 	Head      Head
 	Differing int64    // certificates that were not the same before
 	Examples  []string // some of them
-	Discarded int64    // permanent revocations of an untrue copy that the master does not know
 }
 
 // Seed replaces the site's copy by the master's rows as they are at the moment a

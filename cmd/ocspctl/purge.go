@@ -30,7 +30,7 @@ refused. Certificates of responders stay. Deletes in batches, each with its entr
 in the audit; broken off, run it again. Serials must never be used twice: a purged
 revocation is forgotten.`
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's `NAME`")
-	cmd.Flags().StringVar(&before, "before", "", "certificates whose validity ended before `TIME` go; an hour ago at the latest")
+	cmd.Flags().StringVar(&before, "before", "", "certificates whose validity ended before `TIME` go; two days ago at the latest")
 	c.flags(cmd)
 	require(cmd, "issuer", "before")
 	return cmd

@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"ocspfleet/db"
 )
 
 // adoption judges what the copy would become with the snapshot, by the key set that
 // this process has verified: the word of whoever wrote the rows does not count.
-func (x *Index) adoption(next *lists) *db.Adoption {
-	held := x.lists.Load()
+func (x *Index) adoption(s *snapshot) *db.Adoption {
+	held, next := x.lists.Load(), s.lists
 	a := &db.Adoption{
-		Now: x.cfg.Now(), AsOf: x.asOf, Held: db.Lists{Issuers: held.issuers, Corrections: held.corrections},
+		Ended: x.ended(s.head), AsOf: x.asOf, Held: db.Lists{Issuers: held.issuers, Corrections: held.corrections},
 		Next: db.Lists{Issuers: next.issuers, Corrections: next.corrections}, Open: x.signed.trust.Corrections,
 	}
 	switch {
@@ -25,6 +26,24 @@ func (x *Index) adoption(next *lists) *db.Adoption {
 		a.Why = x.signed.fault
 	}
 	return a
+}
+
+// ended is before when certificates have ended. A clock that differs from the master's
+// ends none, nor does one alone: where checkpoints are wanted, the newest of them counts.
+func (x *Index) ended(h db.Head) time.Time {
+	asOf := h.AsOf
+	if x.wantsCheckpoint() {
+		asOf = time.Time{}
+		for _, v := range x.signed.heads {
+			if v.AsOf.After(asOf) {
+				asOf = v.AsOf
+			}
+		}
+	}
+	if x.skewed {
+		asOf = time.Time{}
+	}
+	return db.Ended(x.cfg.Now(), asOf)
 }
 
 // lost is what a snapshot would take back.
@@ -53,7 +72,7 @@ func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 	corrections := int64(len(a.Held.Corrections))
 	check := func(prev, next row) {
 		was, is := prev.statusIf(), next.statusIf()
-		if !db.Suspect(was, is, a.Now, corrections) {
+		if !db.Suspect(was, is, a.Ended, corrections) {
 			return
 		}
 		r := prev
@@ -69,7 +88,7 @@ func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 		return l
 	}
 	for prev := range held.all() {
-		if prev.irrevocable(a.Now) { // before the look-up: few rows are
+		if prev.irrevocable(a.Ended) { // before the look-up: few rows are
 			next, _ := s.table.find(prev.key())
 			check(prev, next)
 		}
@@ -77,7 +96,7 @@ func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 	for _, c := range a.Held.Corrections { // what one took back may come again
 		key := appendKey(nil, c.IssuerID, c.Serial)
 		prev, _ := held.find(key)
-		if next, there := s.table.find(key); there && (prev == nil || !prev.irrevocable(a.Now)) {
+		if next, there := s.table.find(key); there && (prev == nil || !prev.irrevocable(a.Ended)) {
 			check(prev, next)
 		}
 	}
@@ -90,7 +109,7 @@ func (x *Index) judgeAdoption(s *snapshot) verdict {
 	if held == nil {
 		return verdict{}
 	}
-	a := x.adoption(s.lists)
+	a := x.adoption(s)
 	if l := lostRevocations(a, s, held); l.count > 0 {
 		return verdict{kind: lostRevocation, lost: l.serials, text: fmt.Sprintf("divergence: the database has lost %d permanent revocations that this copy holds: %v", l.count, l.why)}
 	}
@@ -99,7 +118,7 @@ func (x *Index) judgeAdoption(s *snapshot) verdict {
 	}
 	err := a.Lists(func(issuer db.IssuerID, each func(db.Serial, db.Status) error) error {
 		for r := range held.all() {
-			if r.issuer() == issuer && r.irrevocable(a.Now) {
+			if r.issuer() == issuer && r.irrevocable(a.Ended) {
 				if err := each(r.serial(), r.status()); err != nil {
 					return err
 				}
@@ -116,7 +135,7 @@ func (x *Index) judgeAdoption(s *snapshot) verdict {
 // tellUnbelieved says which revocations stand although there are corrections of them.
 func (x *Index) tellUnbelieved(ctx context.Context) {
 	if held := x.lists.Load(); x.judged != held {
-		x.judged, x.doubtful = held, x.adoption(held).Unbelieved()
+		x.judged, x.doubtful = held, x.adoption(&snapshot{lists: held}).Unbelieved()
 	}
 	table, now := x.table.Load(), x.cfg.Now()
 	count := 0

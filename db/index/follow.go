@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type follower struct {
 	started time.Time // when the postmaster of the adopted snapshot started
 
 	received time.Time // when the adopted head was first seen
+	skewed   bool      // this site's clock differs from the master's
+	memory   memory    // what is remembered and lost
 	clock    string    // what is wrong with the clock, or that the master bars this site
 	trouble  verdict   // why the latest snapshot was refused
 	signed   signed    // what the feed's checkpoints say
@@ -157,7 +160,7 @@ const glanceRows = 10_000
 // after nearly each segment. It says whether that was enough.
 func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) {
 	began := x.cfg.Now()
-	l, err := x.store.Glance(ctx, x.seq, glanceRows)
+	l, err := x.store.Glance(ctx, x.seq, x.memory.seq, glanceRows)
 	if errors.Is(err, db.ErrNoHead) {
 		return v, false, nil // a look tells of it
 	}
@@ -176,7 +179,10 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 	if err := x.readChanges(ctx, l, s, glanceRows); err != nil || s.needs != "" {
 		return v, false, err
 	}
-	s.lists = held
+	s.lists, s.memory = held, x.memory
+	if err := s.readRemembered(ctx, l); err != nil {
+		return v, false, err
+	}
 	if v = x.judge(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
@@ -186,6 +192,7 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 // meet takes up what a look says besides its rows.
 func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapshot, verdict) {
 	x.clock = clockDoubt(l)
+	x.skewed = x.clock != ""
 	if x.cfg.Doubt != nil && x.clock == "" {
 		x.clock = x.cfg.Doubt()
 	}
@@ -233,8 +240,9 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 	return v, nil
 }
 
-// adopt publishes a snapshot: rows first, the horizon (by refuse) last.
+// adopt publishes a snapshot: what it lost before the rows, the horizon (by refuse) last.
 func (x *Index) adopt(ctx context.Context, s *snapshot) {
+	x.recall(slices.Concat(s.memory.lost, x.memory.lost)...)
 	if s.table != nil {
 		x.table.Store(s.table)
 		x.cfg.Metrics.reloaded()
@@ -248,6 +256,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 		}
 	}
 	x.lists.Store(s.lists)
+	x.remember(ctx, s.memory)
 	h := s.head
 	x.asOf = h.AsOf
 	if x.wantsCheckpoint() {
@@ -288,6 +297,9 @@ func (x *Index) refuse(ctx context.Context, v verdict) {
 // publish makes the horizon what the follower knows.
 func (x *Index) publish() {
 	h := db.Horizon{Doubt: x.trouble.text}
+	if h.Doubt == "" {
+		h.Doubt = x.memory.text
+	}
 	if x.table.Load() != nil {
 		h.Epoch, h.Position, h.AsOf, h.Received = x.held.Epoch, x.held.Position, x.held.AsOf, x.received
 		if h.Doubt == "" && x.wantsCheckpoint() && h.AsOf.IsZero() {
@@ -305,7 +317,7 @@ func (x *Index) publish() {
 	if h != *x.horizon.Load() {
 		x.horizon.Store(&h)
 	}
-	x.cfg.Metrics.follow(x.Len(), h.Position, x.trouble.kind != adoptable)
+	x.cfg.Metrics.follow(x.Len(), h.Position, x.trouble.kind != adoptable || x.memory.text != "")
 }
 
 // note keeps for State what became of a step, and logs when the database goes

@@ -16,8 +16,10 @@
 //     horizon first: an answer never claims more than its row knows.
 //   - A permanent revocation that was adopted stays until the certificate expires:
 //     a snapshot that takes it back is refused, whatever its head says, unless
-//     db.Adoption lets it by a correction that this process has verified. This lasts
-//     as long as the process, which stores nothing.
+//     db.Adoption lets it by a correction that this process has verified. It outlives
+//     the process, which stores nothing: the site's database remembers
+//     (db.Remembered), and what a first load lacks of that puts it in doubt and is
+//     answered as it is remembered.
 //   - A refused snapshot puts the horizon in doubt: permanent revocations are
 //     served, good and unknown are not. The first snapshot that can be adopted ends
 //     the doubt, so a re-seed heals it.
@@ -82,6 +84,9 @@ type Index struct {
 	table   atomic.Pointer[table]
 	lists   atomic.Pointer[lists]
 	horizon atomic.Pointer[db.Horizon] // never nil
+	// recalled are permanent revocations that the rows have lost, by their packed keys;
+	// nil: none. The horizon is in doubt while there are any.
+	recalled atomic.Pointer[map[string]db.Status]
 
 	follower // owned by the goroutine of Run
 
@@ -169,7 +174,13 @@ func (x *Index) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) 
 		return db.Status{}, *h, db.ErrNotIssued
 	}
 	var buf [maxKeyLen]byte
-	r, found := t.find(appendKey(buf[:0], issuer, serial))
+	key := appendKey(buf[:0], issuer, serial)
+	r, found := t.find(key)
+	if lost := x.recalled.Load(); lost != nil { // after the row: what it lost is there before it
+		if status, is := (*lost)[string(key)]; is {
+			return status, *h, nil
+		}
+	}
 	if !found {
 		return db.Status{}, *h, db.ErrNotIssued
 	}

@@ -49,6 +49,9 @@ type snapshot struct {
 	table   *table   // the same, sorted once the database is let go
 	changes []change
 	needs   string // why all rows are to be read anew, which has to wait
+
+	remembered []db.Remembered // what is new in the site's memory
+	memory     memory          // with the snapshot, once it is judged
 }
 
 // judgeEarly finds what speaks against a snapshot before its rows are read.
@@ -96,7 +99,10 @@ func (x *Index) judge(s *snapshot) verdict {
 		v.kind, v.text = divergence, "divergence: "+strings.Join(found, "; ")
 		return v
 	}
-	return x.judgeAdoption(s)
+	if v = x.judgeAdoption(s); v.kind == adoptable {
+		x.judgeMemory(s)
+	}
+	return v
 }
 
 // maxEvidence is how many serials of lost revocations the log shows.

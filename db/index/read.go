@@ -47,8 +47,10 @@ func (x *Index) read(ctx context.Context, l *db.Look, s *snapshot, m mode) error
 		}
 	}
 	var err error
-	s.lists, err = readLists(ctx, l, x.lists.Load(), all)
-	return err
+	if s.lists, err = readLists(ctx, l, x.lists.Load(), all); err != nil {
+		return err
+	}
+	return x.readMemory(ctx, l, s)
 }
 
 // needsAll says why the changes since the last look are not enough.

@@ -220,9 +220,9 @@ declare
   permanent constant boolean := ocsp_internal.is_permanent(old.revoked_at, old.reason);
 begin
   if tg_op = 'DELETE' then
-    if permanent and old.not_after > clock_timestamp() and not ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at) then
-      raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before it expires at %',
-        encode(old.serial, 'hex'), old.issuer_id, old.not_after using errcode = 'integrity_constraint_violation';
+    if permanent and old.not_after > clock_timestamp() - interval '2 d' and not ocsp_internal.corrected_now(old.issuer_id, old.serial, old.revoked_at) then
+      raise exception 'certificate % of issuer % is revoked for ever: it cannot be deleted before %, two days after it expires',
+        encode(old.serial, 'hex'), old.issuer_id, old.not_after + interval '2 d' using errcode = 'integrity_constraint_violation';
     end if;
     return old;
   end if;

@@ -24,8 +24,8 @@ begin
 end $$;
 create trigger purge_guard before insert or update on issuer for each row execute function ocsp_internal.issuer_purge_guard();
 
--- Whether an issuer's mark may be moved, with the issuer locked. An hour is left for
--- clocks: to a site that is behind, a revoked certificate would else vanish before its end.
+-- Whether an issuer's mark may be moved, with the issuer locked. A site lets a permanent
+-- revocation go a day after the end; another is left for sites that are behind.
 create function ocsp_internal.purge_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   ends constant timestamptz := (p_what->>'ended_before')::timestamptz;
@@ -35,8 +35,8 @@ begin
   select * into i from public.issuer where id = (p_what->>'issuer')::int for no key update;
   if not found then
     raise exception 'there is no issuer %', p_what->>'issuer' using errcode = 'no_data_found';
-  elsif ends is null or not isfinite(ends) or ends > (select as_of - interval '1 h' from public.feed_head) then
-    raise exception 'a purge before % is too late: it must lie an hour before the head''s as_of', ends using errcode = 'check_violation';
+  elsif ends is null or not isfinite(ends) or ends > (select as_of - interval '2 d' from public.feed_head) then
+    raise exception 'a purge before % is too late: it must lie two days before the head''s as_of', ends using errcode = 'check_violation';
   elsif i.never_issued = 'revoked' then
     raise exception 'issuer % says revoked for serials that it never issued: it cannot be purged', i.name using errcode = 'check_violation',
       hint = 'Purged certificates would become revoked.';

@@ -48,6 +48,78 @@ alter table certificate enable always trigger site_touch;
 alter table certificate enable always trigger site_bury;
 alter table feed_head enable always trigger site_wake;
 
+-- The memory of permanent revocations: each that ever came here, until a day after its
+-- certificate's end, whatever becomes of the rows. It is what this site cannot be made to
+-- forget, by the master's rows or by its own. Nothing here may raise an error: it would
+-- stop the apply worker. What a superuser writes by hand is no news
+-- from the master.
+create sequence ocsp_internal.site_revoked_seq cache 1;
+create table ocsp_internal.site_revoked (
+  issuer_id  int,
+  serial     bytea,
+  revoked_at timestamptz,
+  reason     smallint,     -- -1: none
+  not_after  timestamptz,  -- the latest that was seen
+  seq        bigint default nextval('ocsp_internal.site_revoked_seq'),  -- of the last change
+  primary key (issuer_id, serial, revoked_at, reason)
+);
+create index site_revoked_seq_idx on ocsp_internal.site_revoked (seq);
+-- Whose revocations they are: a number stands for one key while any is remembered.
+create table ocsp_internal.site_issuer (
+  id       int primary key,
+  key_hash bytea,
+  name     text
+);
+
+create function ocsp_internal.site_remember() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_relid <> 'public.certificate'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  if new.not_after > least(clock_timestamp(), (select as_of from public.feed_head)) - interval '1 d' then
+    insert into ocsp_internal.site_revoked as m (issuer_id, serial, revoked_at, reason, not_after)
+      values (new.issuer_id, new.serial, new.revoked_at, coalesce(new.reason, -1::int2), new.not_after)
+      on conflict (issuer_id, serial, revoked_at, reason) do update set not_after = excluded.not_after, seq = excluded.seq where excluded.not_after > m.not_after;
+  end if;
+  return null;
+end $$;
+
+create function ocsp_internal.site_remember_issuer() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_relid <> 'public.issuer'::regclass then
+    perform ocsp_internal.refuse_table(tg_relid);
+  end if;
+  insert into ocsp_internal.site_issuer as m values (new.id, new.key_hash, new.name)
+    on conflict (id) do update set key_hash = excluded.key_hash, name = excluded.name
+      where (m.key_hash, m.name) is distinct from (excluded.key_hash, excluded.name)
+        and (m.key_hash = excluded.key_hash or not exists (select from ocsp_internal.site_revoked where issuer_id = excluded.id));
+  return null;
+end $$;
+
+-- Forgets the revocations of certificates that ended a day before this clock and before
+-- p_ended, and says how many. It waits for nobody, so that no apply worker deadlocks with it.
+create function ocsp_internal.site_forget(p_ended timestamptz) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  gone bigint;
+begin
+  delete from ocsp_internal.site_revoked where ctid = any (array(select ctid from ocsp_internal.site_revoked
+    where not_after < least(p_ended, clock_timestamp() - interval '1 d') for update skip locked));
+  get diagnostics gone = row_count;
+  if gone > 0 then  -- a number that stands for nothing more stands for the key that it has now
+    update ocsp_internal.site_issuer m set key_hash = i.key_hash, name = i.name from public.issuer i
+      where i.id = m.id and i.key_hash <> m.key_hash and not exists (select from ocsp_internal.site_revoked where issuer_id = i.id);
+  end if;
+  return gone;
+end $$;
+
+create trigger site_remember after insert or update on certificate for each row
+  when (new.revoked_at is not null and new.reason is distinct from 6 and octet_length(new.serial) between 1 and 20 and current_setting('is_superuser') = 'off')
+  execute function ocsp_internal.site_remember();
+create trigger site_remember after insert or update on issuer for each row
+  when (current_setting('is_superuser') = 'off') execute function ocsp_internal.site_remember_issuer();
+alter table certificate enable always trigger site_remember;
+alter table issuer enable always trigger site_remember;
+
 -- What ocspsyncd knows and ocspd must hear. Tombstones up to trimmed_to are
 -- gone: a follower that is behind it reloads. skew_ms is this site's clock minus
 -- the master's, measured by a round trip with the master itself; null: no verdict.

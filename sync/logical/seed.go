@@ -78,12 +78,12 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 	s.state.Reseeds++
 	s.mu.Unlock()
 	level := slog.LevelInfo
-	if reason == string(Diverged) || seeded.Discarded > 0 {
+	if reason == string(Diverged) {
 		level = slog.LevelWarn
 	}
 	s.cfg.Log.Log(ctx, level, "seeded", slog.String("reason", reason), slog.Int64("position", seeded.Head.Position),
 		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Float64("took_seconds", time.Since(began).Seconds()),
-		slog.Int64("differing", seeded.Differing), slog.Any("examples", seeded.Examples), slog.Int64("discarded_revocations", seeded.Discarded))
+		slog.Int64("differing", seeded.Differing), slog.Any("examples", seeded.Examples))
 	if ours(local.Slot, s.cfg.Site) {
 		s.dropSlot(ctx, local.Slot)
 	}

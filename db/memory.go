@@ -1,0 +1,97 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Remembered is a permanent revocation that came to this site once. The site's triggers
+// keep it until a day after the certificate's end, whatever becomes of its row.
+type Remembered struct {
+	Seq      uint64 // grows with each change of the memory
+	IssuerID IssuerID
+	Serial   Serial
+	Status   Status // NotAfter is the latest that was seen
+}
+
+const selectRemembered = "select seq, certificate_canonical(issuer_id, serial, not_after, revoked_at, reason) from site_revoked where seq > $1"
+
+func scanRemembered(row pgx.CollectableRow) (r Remembered, err error) {
+	var content []byte
+	if err = row.Scan(&r.Seq, &content); err == nil {
+		r.IssuerID, r.Serial, r.Status, err = ParseCertificate(content)
+	}
+	return r, err
+}
+
+// Remembered hands what was remembered after a Seq to each, in no order. A glance has
+// that of the Seq that it was asked for.
+func (l *Look) Remembered(ctx context.Context, after uint64, each func(Remembered) error) error {
+	if l.tx == nil {
+		for _, r := range l.remembered {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	l.alive()
+	rows, err := l.tx.Query(ctx, selectRemembered, int64(after))
+	if err != nil {
+		return fmt.Errorf("reading what is remembered: %w", plain(err))
+	}
+	defer rows.Close()
+	for n := 0; rows.Next(); n++ {
+		if n%1024 == 0 {
+			l.alive()
+		}
+		r, err := scanRemembered(rows)
+		if err == nil {
+			err = each(r)
+		}
+		if err != nil {
+			return fmt.Errorf("reading what is remembered: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading what is remembered: %w", plain(err))
+	}
+	return nil
+}
+
+// RememberedIssuers says whose the remembered revocations are: number, key and name.
+func (l *Look) RememberedIssuers(ctx context.Context) ([]Issuer, error) {
+	l.alive()
+	return rememberedIssuers(ctx, l.tx)
+}
+
+func rememberedIssuers(ctx context.Context, q querier) ([]Issuer, error) {
+	rows, err := q.Query(ctx, "select id, key_hash, name from site_issuer order by id")
+	if err != nil {
+		return nil, fmt.Errorf("reading what is remembered: %w", plain(err))
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Issuer, error) {
+		var i Issuer
+		var key []byte
+		err := row.Scan(&i.ID, &key, &i.Name)
+		copy(i.Key[:], key)
+		return i, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what is remembered: %w", plain(err))
+	}
+	return list, nil
+}
+
+// ForgetEnded lets go what is remembered of certificates that have ended (Ended), and
+// says how many that were.
+func (s *Store) ForgetEnded(ctx context.Context, ended time.Time) (int64, error) {
+	var gone int64
+	if err := s.pool.QueryRow(ctx, "select site_forget($1)", ended).Scan(&gone); err != nil {
+		return 0, fmt.Errorf("forgetting revocations of certificates that have ended: %w", plain(err))
+	}
+	return gone, nil
+}
