@@ -98,7 +98,7 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 	err := s.inTrips(ctx, "begin", func(read *trip) (err error) {
 		read.exec("select from feed_head for update")
 		have.queue(read)
-		old, err = step.current(read)
+		old, err = step.current(read, FeedTables)
 		return err
 	}, func(ctx context.Context, conn *pgx.Conn) (*trip, error) {
 		if err := step.continues(have); err != nil {
@@ -110,10 +110,8 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 			if err := step.adopt(ctx, conn, head, old); err != nil {
 				return nil, err
 			}
-			for i, t := range FeedTables {
-				if err := t.apply(&write, head, step, old[i]); err != nil {
-					return nil, err
-				}
+			if err := step.rows(&write, head, FeedTables, old); err != nil {
+				return nil, err
 			}
 			if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
 				step.Head.queue(&write, step.PurgeBefore)
@@ -148,10 +146,20 @@ func (step FeedStep) continues(have FeedCopy) error {
 	return nil
 }
 
+// rows queues what the step makes of the tables' rows, and counts them.
+func (step FeedStep) rows(write *trip, head Head, tables []FeedTable, old []map[string][]byte) error {
+	for i, t := range tables {
+		if err := t.apply(write, head, step, old[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // current queues the reading of what is about to change, of each table by key.
-func (step FeedStep) current(read *trip) ([]map[string][]byte, error) {
-	old := make([]map[string][]byte, len(FeedTables))
-	for i, t := range FeedTables {
+func (step FeedStep) current(read *trip, tables []FeedTable) ([]map[string][]byte, error) {
+	old := make([]map[string][]byte, len(tables))
+	for i, t := range tables {
 		states, err := t.states(step.Changes, 0)
 		if err == nil && len(states) > 0 {
 			old[i] = map[string][]byte{}

@@ -18,7 +18,7 @@ func (t FeedTable) write(write *trip, states map[string]Change) error {
 		}
 	}
 	if len(many.issuers) > 0 {
-		write.exec(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
+		write.exec(`insert into `+t.Name+` (issuer_id, serial, not_after, revoked_at, reason)
 			select * from unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::smallint[])
 			on conflict (issuer_id, serial) do update set not_after = excluded.not_after, revoked_at = excluded.revoked_at, reason = excluded.reason`,
 			many.issuers, many.serials, many.notAfter, many.revokedAt, many.reasons)

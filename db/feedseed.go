@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 // FeedSeed is a verified snapshot, and where its rows come from.
 type FeedSeed struct {
-	Head        Head
+	Head        Head // of the snapshot
 	PurgeBefore time.Time
 	Anchor      Anchor
 	Snapshot    Snapshot // kept, to be relayed
@@ -19,10 +20,15 @@ type FeedSeed struct {
 	Chunk  func(ctx context.Context, i int) ([]byte, []Change, error)
 	Chunks int
 	Open   OpenCorrections // nil: no correction is believed
+	// Step returns step i of Steps, verified segments that lead on from the snapshot, one
+	// after the other. The copy is where they lead to.
+	Step  func(i int) (FeedStep, error)
+	Steps int
 }
 
-// SeedFromFeed replaces the site's copy by a snapshot's rows in one transaction:
-// until it commits, readers see the old rows. What does not have the signed counts
+// SeedFromFeed replaces the site's copy by a snapshot's rows, as the segments since have
+// changed them, in one transaction: until it commits, readers see the old rows. So no copy
+// goes back to an older one. What does not have the signed counts
 // and digests is ErrDiverged, what would take back a permanent revocation that an
 // intact copy knows ErrRevocationsLost; both change nothing.
 //
@@ -31,7 +37,7 @@ type FeedSeed struct {
 func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
 	var seeded Seeded
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		seed := &seed{tx: tx, head: from.Head, open: from.Open}
+		seed := &seed{tx: tx, head: from.Head, purgeBefore: from.PurgeBefore, open: from.Open}
 		empty, err := seed.empty(ctx)
 		if err != nil {
 			return err
@@ -42,7 +48,7 @@ func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error)
 			err = seed.replace(ctx, from)
 		}
 		seeded = seed.Seeded
-		seeded.Head = from.Head
+		seeded.Head = seed.head
 		return err
 	})
 	if err != nil {
@@ -80,7 +86,10 @@ func (s *seed) fill(ctx context.Context, from FeedSeed) error {
 	if err := s.load(ctx, from, ""); err != nil {
 		return err
 	}
-	return s.finish(ctx, from)
+	if err := s.advance(ctx, from, FeedTables); err != nil {
+		return err
+	}
+	return s.finish(ctx)
 }
 
 // replace copies the rows into temporary tables, for which nobody waits, and then puts
@@ -98,17 +107,63 @@ func (s *seed) replace(ctx context.Context, from FeedSeed) error {
 	if err := s.load(ctx, from, "seed_"); err != nil {
 		return err
 	}
+	staged := slices.Clone(FeedTables)
+	for i, t := range staged {
+		staged[i].Name = "seed_" + t.Name
+		if from.Steps == 0 {
+			continue
+		}
+		if _, err := s.tx.Exec(ctx, "alter table seed_"+t.Name+" add primary key ("+strings.Join(t.columns[:t.keys], ", ")+")"); err != nil {
+			return fmt.Errorf("preparing the copy: %w", err)
+		}
+	}
 	if _, err := s.tx.Exec(ctx, "analyze seed_certificate"); err != nil {
 		return fmt.Errorf("preparing the copy: %w", err)
 	}
-	swap, cancel := context.WithTimeout(ctx, swapBase+time.Duration(from.Head.Certificates.Count)*swapPerRow)
+	if err := s.advance(ctx, from, staged); err != nil {
+		return err
+	}
+	swap, cancel := context.WithTimeout(ctx, swapBase+time.Duration(s.head.Certificates.Count)*swapPerRow)
 	defer cancel()
-	return s.swapFeed(swap, from)
+	return s.swapFeed(swap)
+}
+
+// advance applies the steps since the snapshot to its rows, wherever they lie, and counts
+// them at each, as signed.
+func (s *seed) advance(ctx context.Context, from FeedSeed, tables []FeedTable) error {
+	if err := s.begin(ctx, from); err != nil {
+		return err
+	}
+	for i := range from.Steps {
+		step, err := from.Step(i)
+		if err != nil {
+			return err
+		}
+		var read, write trip
+		old, err := step.current(&read, tables)
+		if err == nil {
+			err = read.send(ctx, s.tx)
+		}
+		if err == nil {
+			err = step.rows(&write, s.head, tables, old)
+		}
+		if err != nil {
+			return err
+		}
+		if !step.Head.AsOf.Before(s.head.AsOf) {
+			s.head, s.purgeBefore = step.Head, step.PurgeBefore
+		}
+		step.queue(&write)
+		if err := write.send(ctx, s.tx); err != nil {
+			return fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
+		}
+	}
+	return nil
 }
 
 // swapFeed puts the staged rows in the place of the old ones. Readers wait from
 // the lock to the commit.
-func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
+func (s *seed) swapFeed(ctx context.Context) error {
 	if err := s.compare(ctx); err != nil {
 		return err
 	}
@@ -130,17 +185,26 @@ func (s *seed) swapFeed(ctx context.Context, from FeedSeed) error {
 			return fmt.Errorf("filling %s: %w", t.Name, err)
 		}
 	}
-	return s.finish(ctx, from)
+	return s.finish(ctx)
 }
 
-// finish makes the rows the copy of the signed head, and keeps the manifest.
-func (s *seed) finish(ctx context.Context, from FeedSeed) error {
+// begin keeps the snapshot's place in the feed, from which steps lead on.
+func (s *seed) begin(ctx context.Context, from FeedSeed) error {
 	var write trip
-	from.Head.queue(&write, from.PurgeBefore)
 	from.Anchor.queue(&write)
 	from.dropBeyond(&write)
 	if err := write.send(ctx, s.tx); err != nil {
-		return fmt.Errorf("writing the head: %w", err)
+		return fmt.Errorf("keeping the snapshot's place: %w", err)
 	}
 	return dropSnapshots(ctx, s.tx)
+}
+
+// finish makes the rows the copy of the signed head.
+func (s *seed) finish(ctx context.Context) error {
+	var write trip
+	s.head.queue(&write, s.purgeBefore)
+	if err := write.send(ctx, s.tx); err != nil {
+		return fmt.Errorf("writing the head: %w", err)
+	}
+	return nil
 }

@@ -132,9 +132,11 @@ type seed struct {
 	tx       pgx.Tx
 	source   *export
 	progress SeedProgress
-	head     Head // the master's
-	open     OpenCorrections
-	why      string // why open is nil
+	head     Head // the new copy's
+
+	purgeBefore time.Time
+	open        OpenCorrections
+	why         string // why open is nil
 }
 
 // stage copies the master's rows into temporary tables and recounts them there;

@@ -254,6 +254,12 @@ func (s *Subscription) maintain(ctx context.Context, local db.Subscription, now 
 			_, err := s.cfg.Local.TrimTombstones(ctx, s.cfg.TombstoneAge)
 			return err
 		})
+		if s.State().Skew.Abs() <= db.MaxClockSkew {
+			s.act(ctx, "forgetting revocations that have ended", func(ctx context.Context) error {
+				_, err := s.cfg.Local.ForgetEnded(ctx, db.Ended(now, local.AsOf))
+				return err
+			})
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"ocspfleet/db"
@@ -36,7 +35,7 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 		}
 	}
 	if p.reseed != "" {
-		if err := p.seed(ctx, from); err != nil {
+		if err := p.seed(ctx, from, c); err != nil {
 			return p.orLost(err)
 		}
 		if err := p.catchUp(ctx, from, c); err != nil {
@@ -55,10 +54,9 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 	return nil
 }
 
-// goesBack says why a checkpoint cannot come after the one that was taken last: within
-// an epoch the audit grows, and what lies beyond a position was not there yet at its time.
-func (p *Puller) goesBack(c *feed.Checkpoint) error {
-	s := p.stood
+// goesBack says why checkpoint c cannot come after s, which was taken last: within an
+// epoch the audit grows, and what lies beyond a position was not there yet at its time.
+func goesBack(s, c *feed.Checkpoint) error {
 	switch {
 	case s == nil || s.Epoch != c.Epoch || c.Position < s.Position:
 	case c.Position > s.Position && c.AsOf.Before(s.AsOf):
@@ -73,7 +71,7 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000
 
 // judge compares a checkpoint with what the copy stands on.
 func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
-	if err := p.goesBack(c); err != nil {
+	if err := goesBack(p.stood, c); err != nil {
 		return err
 	}
 	have := p.copy.Anchor
@@ -174,7 +172,7 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 	if err != nil {
 		return false, err
 	}
-	if err := p.goesBack(c); err != nil {
+	if err := goesBack(p.stood, c); err != nil {
 		return false, err
 	}
 	have := p.copy.Anchor
@@ -187,22 +185,27 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 		p.reseed = fmt.Sprintf("segment %d is a leap", number)
 		return false, nil
 	}
-	head, err := c.Head()
+	step, err := p.stepOf(sealed, c, segment)
 	if err != nil {
 		return false, err
 	}
-	step := db.FeedStep{
+	if err := p.take(ctx, step, c); err != nil || p.reseed != "" {
+		return false, err
+	}
+	return true, nil
+}
+
+// stepOf is what a verified segment makes of a copy.
+func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Segment) (db.FeedStep, error) {
+	head, err := c.Head()
+	return db.FeedStep{
 		Changes: segment.Changes, Head: head, PurgeBefore: c.PurgeBefore, Open: p.keys.OpenCorrections,
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note},
 		Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last,
 			Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
 		},
-	}
-	if err := p.take(ctx, step, c); err != nil || p.reseed != "" {
-		return false, err
-	}
-	return true, nil
+	}, err
 }
 
 // confirm takes a later checkpoint of the segment that the copy stands on.
@@ -251,71 +254,4 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	p.cfg.Metrics.stands(p.copy.Head)
 	p.cfg.Board.PostSegment(step.Note, step.Segment)
 	return nil
-}
-
-// seed replaces the copy by the source's newest snapshot.
-func (p *Puller) seed(ctx context.Context, from *feed.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
-	defer cancel()
-	p.current = false
-	why, began := p.reseed, p.cfg.Now()
-	signed, err := from.NewestSnapshot(ctx, p.keys.Epoch)
-	if err != nil {
-		return fmt.Errorf("seeding, since %s: %w", why, err)
-	}
-	s, err := p.keys.OpenSnapshot(signed)
-	if err != nil {
-		return err
-	}
-	have := p.copy
-	if err := p.refusal.of(signed, p.keys); err != nil && p.diverged == "" {
-		return fmt.Errorf("seeding, since %s: %w", why, err)
-	}
-	// A copy that is not what was signed goes back to an older snapshot, if there is
-	// no other: the segments after it lead to where it was, in the same breath.
-	if p.diverged == "" && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
-		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
-	}
-	if p.diverged == "" && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number == have.Anchor.Number && s.Position <= have.Head.Position {
-		return fmt.Errorf("seeding, since %s: %w: its snapshot is of position %d, this site has %d", why, ErrGap, s.Position, have.Head.Position)
-	}
-	head, err := s.Head()
-	if err != nil {
-		return err
-	}
-	var missing error // what the source did not give
-	p.watched.write.Lock()
-	seeded, err := p.storeSeed(ctx, db.FeedSeed{
-		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
-		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
-		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
-		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
-			var rows []db.Change
-			if err == nil {
-				rows, err = s.OpenChunk(i, body)
-			}
-			if ctx.Err() == nil { // else something else ended the seed
-				missing = err
-			}
-			return body, rows, err
-		},
-	})
-	p.watched.wrote()
-	if errors.Is(err, db.ErrRevocationsLost) {
-		p.refusal = refusal{feed.Tag(signed), p.keys.Number, err}
-	}
-	switch {
-	case err == nil:
-	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):
-		return fmt.Errorf("seeding, since %s: %w", why, err)
-	default:
-		return local(err)
-	}
-	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, &s.Checkpoint
-	p.cfg.Metrics.seeded()
-	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", s.Position),
-		slog.Int64("certificates", head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
-	p.copy, err = p.loadCopy(ctx)
-	return local(err)
 }

@@ -7,17 +7,18 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// refusal is a snapshot that the copy must not take in, by what a key set lets believe
-// of its corrections: it is not fetched again and again.
+// refusal is a snapshot that the copy must not take in, with the segments up to a number,
+// by what a key set lets believe of its corrections: it is not fetched again and again.
 type refusal struct {
-	tag  string
-	keys int64
-	why  error
+	tag    string
+	keys   int64
+	number int64
+	why    error
 }
 
 // of says why a snapshot was refused already.
-func (r refusal) of(signed []byte, keys *feed.KeySet) error {
-	if r.why == nil || r.tag != feed.Tag(signed) || r.keys != keys.Number {
+func (r refusal) of(signed []byte, keys *feed.KeySet, c *feed.Checkpoint) error {
+	if r.why == nil || r.tag != feed.Tag(signed) || r.keys != keys.Number || r.number != c.Number {
 		return nil
 	}
 	return r.why

@@ -49,7 +49,7 @@ const (
 	outgrown = 4
 )
 
-// Trimmer forgets what a site needs no more: old deletions, old segments, and at a
+// Trimmer forgets what a site needs no more: old deletions and revocations, old segments, and at a
 // relay the snapshot that has been outgrown, for a newer one.
 type Trimmer struct{ cfg TrimmerConfig }
 
@@ -77,7 +77,7 @@ func (t *Trimmer) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if err := errors.Join(t.tombstones(ctx), t.segments(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(t.deletions(ctx), t.segments(ctx)); err != nil && ctx.Err() == nil {
 			t.cfg.Log.WarnContext(ctx, "what is old cannot be trimmed", slog.String("error", err.Error()))
 		}
 		// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
@@ -85,13 +85,23 @@ func (t *Trimmer) Run(ctx context.Context) error {
 	}
 }
 
-func (t *Trimmer) tombstones(ctx context.Context) error {
+// deletions forgets old ones, and what is remembered of certificates that have ended.
+func (t *Trimmer) deletions(ctx context.Context) error {
 	if t.cfg.Mirror {
 		return nil
 	}
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	_, err := t.cfg.Store.TrimTombstones(call, tombstoneAge)
+	if _, err := t.cfg.Store.TrimTombstones(call, tombstoneAge); err != nil {
+		return err
+	}
+	n, err := t.cfg.Store.FeedNote(call)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil // no time is vouched for
+	}
+	if err == nil {
+		_, err = t.cfg.Store.ForgetEnded(call, db.Ended(time.Now(), n.AsOf))
+	}
 	return err
 }
 

@@ -1,0 +1,124 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// seed replaces the copy by the source's newest snapshot and all segments from there to
+// checkpoint c, at once: a copy that has not caught up is never anybody's to answer from.
+func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
+	p.current = false
+	why, began := p.reseed, p.cfg.Now()
+	signed, err := from.NewestSnapshot(ctx, p.keys.Epoch)
+	if err != nil {
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	}
+	s, err := p.keys.OpenSnapshot(signed)
+	if err != nil {
+		return err
+	}
+	have := p.copy
+	if err := p.refusal.of(signed, p.keys, c); err != nil && p.diverged == "" {
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	}
+	// Rows go on from an older snapshot to where they were by the segments after it, files
+	// do not.
+	if p.cfg.Mirror && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
+		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
+	}
+	if p.cfg.Mirror && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number == have.Anchor.Number && s.Position <= have.Head.Position {
+		return fmt.Errorf("seeding, since %s: %w: its snapshot is of position %d, this site has %d", why, ErrGap, s.Position, have.Head.Position)
+	}
+	head, err := s.Head()
+	if err != nil {
+		return err
+	}
+	since, last, err := p.since(ctx, from, s, c)
+	if err != nil {
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	}
+	var missing error // what the source did not give
+	p.watched.write.Lock()
+	seeded, err := p.storeSeed(ctx, db.FeedSeed{
+		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
+		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
+		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
+		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
+			var rows []db.Change
+			if err == nil {
+				rows, err = s.OpenChunk(i, body)
+			}
+			if ctx.Err() == nil { // else something else ended the seed
+				missing = err
+			}
+			return body, rows, err
+		},
+		Steps: len(since),
+		Step: func(i int) (db.FeedStep, error) {
+			c, segment, err := p.keys.Open(since[i])
+			if err != nil {
+				return db.FeedStep{}, err
+			}
+			return p.stepOf(since[i], c, segment)
+		},
+	})
+	p.watched.wrote()
+	if errors.Is(err, db.ErrRevocationsLost) {
+		p.refusal = refusal{feed.Tag(signed), p.keys.Number, c.Number, err}
+	}
+	switch {
+	case err == nil:
+	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):
+		return fmt.Errorf("seeding, since %s: %w", why, err)
+	default:
+		return local(err)
+	}
+	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, last
+	p.cfg.Metrics.seeded()
+	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", seeded.Head.Position),
+		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
+	p.copy, err = p.loadCopy(ctx)
+	return local(err)
+}
+
+// since are the segments that lead from a snapshot to a checkpoint, verified, as they
+// came, and the last one's checkpoint. Mirrored files have no rows, and go on one by one.
+func (p *Puller) since(ctx context.Context, from *feed.Client, s *feed.Snapshot, c *feed.Checkpoint) (all []feed.Sealed, last *feed.Checkpoint, err error) {
+	if p.cfg.Mirror || s.Epoch != c.Epoch {
+		return nil, &s.Checkpoint, nil
+	}
+	last, position, hash, noteHash := &s.Checkpoint, s.Position, s.Segment, s.Previous
+	for number := s.Number + 1; number <= c.Number; number++ {
+		sealed, err := p.segment(ctx, from, s.Epoch, number)
+		if errors.Is(err, db.ErrNotSealed) {
+			return nil, nil, fmt.Errorf("%w: its snapshot is of segment %d, and segment %d is not to be had", ErrGap, s.Number, number)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		next, segment, err := p.keys.Open(sealed)
+		if err == nil {
+			err = goesBack(last, next)
+		}
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case segment.Number != number || next.Epoch != s.Epoch || segment.Previous != hash || next.Previous != noteHash:
+			return nil, nil, fmt.Errorf("%w: segment %d does not continue its snapshot", ErrMixed, number)
+		case segment.Leap && segment.Last > position:
+			return nil, nil, fmt.Errorf("%w: segment %d is a leap, and its snapshot is of position %d", ErrGap, number, s.Position)
+		}
+		all = append(all, sealed)
+		last, position, hash, noteHash = next, max(position, segment.Last), next.Segment, next.Hash()
+	}
+	return all, last, nil
+}
