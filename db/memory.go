@@ -95,3 +95,42 @@ func (s *Store) ForgetEnded(ctx context.Context, ended time.Time) (int64, error)
 	}
 	return gone, nil
 }
+
+// Known hands to each, by serial, every permanent revocation of an issuer's unexpired
+// certificates that this site has, or has had: of one certificate the latest.
+func (s *Store) Known(ctx context.Context, issuer IssuerID, each func(Serial, Status) error) error {
+	rows, err := s.pool.Query(ctx, `select distinct on (serial) certificate_canonical($1, serial, not_after, revoked_at, reason) from (
+		select serial, not_after, revoked_at, coalesce(reason, -1::int2) as reason from certificate
+		where issuer_id = $1 and revoked_at is not null and reason is distinct from $2 and not_after > clock_timestamp()
+		union all select serial, not_after, revoked_at, reason from site_revoked where issuer_id = $1 and not_after > clock_timestamp()) k
+		order by serial, revoked_at desc, reason in (1, 2, 10) desc, reason desc, not_after desc`, int32(issuer), int16(ReasonCertificateHold))
+	if err != nil {
+		return fmt.Errorf("reading what the site knows: %w", plain(err))
+	}
+	var content []byte
+	_, err = pgx.ForEachRow(rows, []any{&content}, func() error {
+		_, serial, status, err := ParseCertificate(content)
+		if err != nil {
+			return err
+		}
+		return each(serial, status)
+	})
+	if err != nil {
+		return fmt.Errorf("reading what the site knows: %w", plain(err))
+	}
+	return nil
+}
+
+// TakenBack counts the remembered revocations that this site's rows have lost, with no
+// correction of them, and names one. Whether a correction is believed only ocspd says.
+func (s *Store) TakenBack(ctx context.Context) (count int64, example string, err error) {
+	err = s.pool.QueryRow(ctx, `select count(*), coalesce(min(m.issuer_id || '/' || encode(m.serial, 'hex')), '')
+		from site_revoked m left join certificate c using (issuer_id, serial)
+		where m.not_after > clock_timestamp() and not coalesce(c.revoked_at = m.revoked_at and c.reason is distinct from $1 and c.not_after >= m.not_after, false)
+		and not exists (select from correction k where (k.issuer_id, k.serial, k.revoked_at) = (m.issuer_id, m.serial, m.revoked_at))`,
+		int16(ReasonCertificateHold)).Scan(&count, &example)
+	if err != nil {
+		return 0, "", fmt.Errorf("comparing the rows with what is remembered: %w", plain(err))
+	}
+	return count, example, nil
+}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
 )
 
 // seedOf is a snapshot of these rows.
@@ -115,6 +117,50 @@ func TestASeedTakesNoRevocationBack(t *testing.T) {
 				t.Error(err)
 			}
 			checkCopy(t, store, want)
+		})
+	}
+}
+
+// What a site remembers judges a seed, not the rows that it replaces: those may have been
+// changed or emptied here, by the master's rows or by hand. A copy that lost its
+// corrections gets them back, however old they are.
+func TestASeedIsJudgedByWhatIsRemembered(t *testing.T) {
+	ca := []db.Issuer{seedIssuer(1, 1)}
+	end, at := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	revoked, good := db.Status{NotAfter: end, Revoked: true, RevokedAt: at, Reason: db.ReasonSuperseded}, db.Status{NotAfter: end, Reason: db.ReasonNone}
+	only := func(s db.Status) map[string]db.Status { return map[string]db.Status{"\x05": s} }
+	u := db.Undoing{Issuer: [32]byte{1}, Serial: db.Serial{5}, Was: revoked, Wrong: db.WrongRevoked, CorrectedAt: adoptNow}
+	note, err := json.Marshal(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	corrected := []db.Correction{{IssuerID: 1, Serial: db.Serial{5}, RevokedAt: at, CorrectedAt: adoptNow, Note: note}}
+	late := seedOf(3, ca, corrected, only(good))
+	late.Head.AsOf = adoptNow.Add(2 * db.CorrectionLead)
+	for _, test := range []struct {
+		name, damage string
+		seeds        []db.FeedSeed // the last is judged
+		adopted      bool
+	}{
+		{"the row says good", "update certificate set revoked_at = null, reason = null", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
+		{"no head", "delete from feed_head", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
+		{"no rows at all", "truncate feed_head, issuer, certificate, responder_certificate, correction, closed_pin", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, nil)}, false},
+		{"the issuer is another", "update issuer set key_hash = sha256('x')", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, []db.Issuer{seedIssuer(1, 2)}, nil, only(revoked))}, false},
+		{"no correction any more", "delete from correction", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, corrected, only(good)), late, late}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dsn := dbtest.New(t, migrations.Site)
+			store := open(t, dbtest.As(dsn, "ocsp_sync"))
+			last := len(test.seeds) - 1
+			for _, seed := range test.seeds[:last] {
+				if _, err := store.SeedFromFeed(t.Context(), seed); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dbtest.Exec(t, dsn, test.damage)
+			if _, err := store.SeedFromFeed(t.Context(), test.seeds[last]); test.adopted != (err == nil) || !test.adopted && !errors.Is(err, db.ErrRevocationsLost) {
+				t.Errorf("got %v", err)
+			}
 		})
 	}
 }

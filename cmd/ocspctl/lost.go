@@ -26,8 +26,8 @@ func (p *program) fleetLostCommand() *cobra.Command {
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.fleetLost(ctx, store, c, site) })
 		})
-	cmd.Long = `Reads every permanent revocation of an unexpired certificate in a site's database
-and lists those that the master does not have, because it was restored from an
+	cmd.Long = `Reads every permanent revocation of an unexpired certificate that a site has or
+remembers, and lists those that the master does not have, because it was restored from an
 older backup. What was corrected at the master is not lost. With --apply they are
 entered at the master as the site has them; do it for every site, then begin a
 new epoch (ocspctl db epoch). One that the master has as revoked at another time
@@ -118,7 +118,7 @@ func findLost(ctx context.Context, master, site *db.Store) ([]lostRows, []certif
 			lost.rows, batch = append(lost.rows, rows...), nil
 			return err
 		}
-		err := site.List(ctx, db.Choice{Issuer: issuer.ID, Kind: db.KindRevoked, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
+		err := site.Known(ctx, issuer.ID, func(serial db.Serial, s db.Status) error {
 			batch = append(batch, db.Row{Serial: slices.Clone(serial), Status: s})
 			if len(batch) < lostBatch {
 				return nil

@@ -90,6 +90,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 			f.fail("copy", "look at the login's rights: ocspctl db user add", "%v", err)
 		default:
 			f.rows(ctx, s.Store, "start ocspsyncd, which seeds anew; who wrote here?")
+			f.memory(ctx, s.Store)
 			issuers = s.served(f, issuers)
 			if known {
 				s.certificates(ctx, f, issuers, certificates, keys)
@@ -197,6 +198,19 @@ func (s Site) age(f *findings, asOf time.Time, issuers []db.Issuer) {
 		f.fail("age", "mend the clocks", "the copy is of a time %s ahead of this machine", span(-age))
 	default:
 		f.ok("age", "the copy is %s old: without the master, good ends in %s", span(max(0, age)), span(limit-age))
+	}
+}
+
+// memory compares the rows with the permanent revocations that ever came here.
+func (f *findings) memory(ctx context.Context, store *db.Store) {
+	const fix = "at the master: ocspctl fleet lost --site-config FILE; if it was wrongly revoked, ocspctl cert correct"
+	switch count, example, err := store.TakenBack(ctx); {
+	case err != nil:
+		f.fail("memory", "ocspctl db migrate", "%v", err)
+	case count > 0:
+		f.fail("memory", fix, "the rows have lost %d permanent revocations that this site remembers, %s among them: ocspd answers revoked for them, and nothing is good", count, example)
+	default:
+		f.ok("memory", "the rows have every permanent revocation that came here")
 	}
 }
 

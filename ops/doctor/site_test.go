@@ -185,6 +185,7 @@ func TestDoctorJudgesCopyAndClock(t *testing.T) {
 	s := newSite(t, nil)
 	all := s.doctor.Examine(t.Context())
 	want(t, all, doctor.OK, "rows", "3, as the head counts them")
+	want(t, all, doctor.OK, "memory", "every permanent revocation")
 	want(t, all, doctor.OK, "age", "good ends in 35h59m")
 	want(t, all, doctor.Warn, "clock", "was never compared")
 	want(t, all, doctor.Fail, "subscription", "there is none")
@@ -202,6 +203,10 @@ func TestDoctorJudgesCopyAndClock(t *testing.T) {
 		{"update feed_head set as_of = clock_timestamp() - interval '40 h'", doctor.Fail, "age", "good has ended at 36h"},
 		{"update feed_head set as_of = clock_timestamp() + interval '1 h'", doctor.Fail, "age", "ahead of this machine"},
 		{"update certificate set not_after = not_after + interval '1 s'", doctor.Fail, "rows", "those of certificate"},
+		{
+			"set role ocsp_sync; insert into certificate values (1, '\\x09', '2099-01-01', '2026-01-01', 1); delete from certificate where serial = '\\x09'; reset role",
+			doctor.Fail, "memory", "have lost 1 permanent revocations that this site remembers, 1/09",
+		},
 		{"delete from issuer", doctor.Fail, "issuers", "there is none in the database"},
 		{"delete from feed_head", doctor.Fail, "copy", "never seeded"},
 	} {
