@@ -223,17 +223,18 @@ func (p *program) certImport(ctx context.Context, store *db.Store, c change, f s
 			return wrongf("%d certificates are not as %s says, and stay so", plan.Conflicts(), file.Name)
 		case file.Pending > 0:
 			return wrongf("%d certificates are pending: the source was asked to revoke them and has not", file.Pending)
-		case f.from == "ejbca" && file.Others() > 0:
-			return wrongf("%d rows are another issuer's, or of another certificate of this issuer's key (--fingerprint)", file.Others())
 		}
-		return leftOut(file)
+		return leftOut(file, f)
 	})
 }
 
-// leftOut is the error of an import that --skip-bad took in part.
-func leftOut(file *ingest.File) error {
-	if file.Bad > 0 {
+// leftOut is the error of a file of which something that may be the issuer's was not taken.
+func leftOut(file *ingest.File, f source) error {
+	switch {
+	case file.Bad > 0:
 		return wrongf("%d odd entries of %s: ask its CA to mend them", file.Bad, file.Name)
+	case f.from == "ejbca" && file.Others() > 0:
+		return wrongf("%d rows are another issuer's, or of another certificate of this issuer's key (--fingerprint)", file.Others())
 	}
 	return nil
 }

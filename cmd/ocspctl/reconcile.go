@@ -79,7 +79,7 @@ func (p *program) certReconcile(ctx context.Context, store *db.Store, f source, 
 		case len(c.Ended) > 0:
 			return wrongf("the CRL ended at %s (nextUpdate): it proves nothing of today", stamp(c.Ended[0].NextUpdate))
 		}
-		return leftOut(file)
+		return leftOut(file, f)
 	})
 }
 
