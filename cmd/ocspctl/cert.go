@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ocsp"
 
 	"ocspfleet/db"
 )
@@ -133,8 +134,8 @@ func (p *program) certRevokeCommand() *cobra.Command {
 		ocspctl cert revoke --issuer web-ca --serial 5F03A1 --reason keyCompromise --why 'ticket 4711' --apply
 		ocspctl cert revoke --issuer web-ca --serial 5F03A1 --reason keyCompromise --wait --timeout 60s --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			if w.timeout <= 0 {
-				return usagef("--timeout %s: want more than 0", w.timeout)
+			if err := w.check(); err != nil {
+				return err
 			}
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certRevoke(ctx, store, c, n, w, reason, at) })
 		})
@@ -190,7 +191,7 @@ func (p *program) certRevoke(ctx context.Context, store *db.Store, c change, n n
 	}
 	shown := showStatus(issuer.Name, serial, status)
 	if w.wait && c.apply {
-		return p.revokeAndWait(ctx, store, issuer, serial, certificateChange{outcome{"cert revoke", true, changed}, shown}, w)
+		return p.changeAndWait(ctx, store, issuer, serial, ocsp.Revoked, certificateChange{outcome{"cert revoke", true, changed}, shown}, w)
 	}
 	return p.printChange("cert revoke", c.apply, changed, shown)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ocsp"
 
 	"ocspfleet/db"
 )
@@ -11,11 +12,15 @@ import (
 func (p *program) certHoldCommand() *cobra.Command {
 	var c change
 	var n named
+	var w waiting
 	cmd := p.verb("hold", "revoke a certificate for a time (certificateHold)", `
 		ocspctl cert hold --issuer web-ca --serial 5F03A1
-		ocspctl cert hold --issuer web-ca --serial 5F03A1 --why 'lost, perhaps found again' --apply`,
+		ocspctl cert hold --issuer web-ca --serial 5F03A1 --why 'lost, perhaps found again' --wait --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certHold(ctx, store, c, n) })
+			if err := w.check(); err != nil {
+				return err
+			}
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certHold(ctx, store, c, n, w) })
 		})
 	cmd.Long = `Every site answers "revoked" with the reason certificateHold until cert release
 makes the certificate good again, or cert revoke with another reason makes the
@@ -23,11 +28,12 @@ revocation permanent. Issuers of profile br have no hold (BR section 4.9.13).
 A hold counts as a revocation for the hourly limit (see ocspctl db limit).`
 	n.flags(cmd)
 	c.flags(cmd)
+	w.flags(cmd)
 	require(cmd, "issuer", "serial")
 	return cmd
 }
 
-func (p *program) certHold(ctx context.Context, store *db.Store, c change, n named) error {
+func (p *program) certHold(ctx context.Context, store *db.Store, c change, n named, w waiting) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -47,27 +53,36 @@ func (p *program) certHold(ctx context.Context, store *db.Store, c change, n nam
 	if err != nil {
 		return err
 	}
-	return p.printChange("cert hold", c.apply, changed, showStatus(issuer.Name, serial, status))
+	shown := showStatus(issuer.Name, serial, status)
+	if w.wait && c.apply {
+		return p.changeAndWait(ctx, store, issuer, serial, ocsp.Revoked, certificateChange{outcome{"cert hold", true, changed}, shown}, w)
+	}
+	return p.printChange("cert hold", c.apply, changed, shown)
 }
 
 func (p *program) certReleaseCommand() *cobra.Command {
 	var c change
 	var n named
+	var w waiting
 	cmd := p.verb("release", "end a hold: the certificate is good again", `
 		ocspctl cert release --issuer web-ca --serial 5F03A1
-		ocspctl cert release --issuer web-ca --serial 5F03A1 --why 'found again' --apply`,
+		ocspctl cert release --issuer web-ca --serial 5F03A1 --why 'found again' --wait --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certRelease(ctx, store, c, n) })
+			if err := w.check(); err != nil {
+				return err
+			}
+			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.certRelease(ctx, store, c, n, w) })
 		})
 	cmd.Long = `Only a hold is released. A permanent revocation that was wrong is taken back by
 two operators: see ocspctl cert correct.`
 	n.flags(cmd)
 	c.flags(cmd)
+	w.flags(cmd)
 	require(cmd, "issuer", "serial")
 	return cmd
 }
 
-func (p *program) certRelease(ctx context.Context, store *db.Store, c change, n named) error {
+func (p *program) certRelease(ctx context.Context, store *db.Store, c change, n named, w waiting) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -87,5 +102,9 @@ func (p *program) certRelease(ctx context.Context, store *db.Store, c change, n 
 	if err != nil {
 		return err
 	}
-	return p.printChange("cert release", c.apply, changed, showStatus(issuer.Name, serial, status))
+	shown := showStatus(issuer.Name, serial, status)
+	if w.wait && c.apply {
+		return p.changeAndWait(ctx, store, issuer, serial, ocsp.Good, certificateChange{outcome{"cert release", true, changed}, shown}, w)
+	}
+	return p.printChange("cert release", c.apply, changed, shown)
 }

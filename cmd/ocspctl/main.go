@@ -5,15 +5,19 @@
 //
 // Verbs that change what is answered show their plan and do it with --apply.
 // Exit codes: 0 done, 1 error, 2 usage, 3 checked and found wrong, 4 the token refused
-// the PIN, which is not offered again.
+// the PIN, which is not offered again. With --output json the error is JSON, too, on
+// standard error: {"error": TEXT, "exit_code": CODE}.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,16 +61,31 @@ func (p *program) run(ctx context.Context, args []string) int {
 	case err == nil:
 		return boot.ExitDone
 	case errors.As(err, &wrong):
-		fmt.Fprintf(p.stderr, "ocspctl: %v\n", err)
-		return exitWrong
+		return p.fail(err.Error(), exitWrong, args)
 	case errors.Is(err, hsm.ErrPIN):
-		fmt.Fprintf(p.stderr, "ocspctl: %v\n", err)
-		return boot.ExitNoRestart
+		return p.fail(err.Error(), boot.ExitNoRestart, args)
 	case errors.As(err, &usage) || !p.started: // cobra found it in the command line
-		fmt.Fprintf(p.stderr, "ocspctl: %v (--help shows how)\n", err)
-		return boot.ExitUsage
+		return p.fail(err.Error()+" (--help shows how)", boot.ExitUsage, args)
 	default:
-		fmt.Fprintf(p.stderr, "ocspctl: %v\n", err)
-		return boot.ExitError
+		return p.fail(err.Error(), boot.ExitError, args)
 	}
+}
+
+// fail tells on standard error why the run ends with code, for programs as JSON: standard
+// output has the verb's document, or nothing.
+func (p *program) fail(text string, code int, args []string) int {
+	// What is wrong with a flag may stand before --output.
+	if p.output != "json" && !slices.Contains(args, "--output=json") && !strings.Contains(strings.Join(args, " "), "--output json") {
+		fmt.Fprintf(p.stderr, "ocspctl: %s\n", text)
+		return code
+	}
+	line, err := json.Marshal(struct {
+		Error string `json:"error"`
+		Code  int    `json:"exit_code"`
+	}{text, code})
+	if err != nil {
+		panic(err) // a string and a number
+	}
+	fmt.Fprintf(p.stderr, "%s\n", line)
+	return code
 }

@@ -53,6 +53,7 @@ func (p *program) rootCommand() *cobra.Command {
 		Args:          cobra.ArbitraryArgs, // so that an unknown noun comes to RunE
 		RunE:          nounOnly,
 	}
+	root.SetFlagErrorFunc(flagMeant)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.PersistentFlags().StringVar(&p.configPath, "config", "/etc/ocspfleet/ocspctl.yaml", "read the configuration from `FILE`")
@@ -86,7 +87,7 @@ func nounOnly(cmd *cobra.Command, args []string) error {
 	}
 	known := strings.Join(names, ", ")
 	if len(args) > 0 {
-		return usagef("%s: no %q here: want one of %s", cmd.CommandPath(), args[0], known)
+		return usagef("%s: no %q here%s (want one of %s)", cmd.CommandPath(), args[0], meant(cmd, args[0], ""), known)
 	}
 	return usagef("%s: want one of %s", cmd.CommandPath(), known)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ocsp"
 
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
@@ -19,8 +20,16 @@ type waiting struct {
 	timeout time.Duration
 }
 
+// check refuses a time that is none.
+func (w *waiting) check() error {
+	if w.timeout <= 0 {
+		return usagef("--timeout %s: want more than 0", w.timeout)
+	}
+	return nil
+}
+
 func (w *waiting) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&w.wait, "wait", false, "with --apply: return when every active site answers revoked; exit code 3 if one does not")
+	cmd.Flags().BoolVar(&w.wait, "wait", false, "with --apply: return when every active site says so; exit code 3 if one does not")
 	cmd.Flags().DurationVar(&w.timeout, "timeout", time.Minute, "how long --wait waits")
 }
 
@@ -28,12 +37,13 @@ func (w *waiting) flags(cmd *cobra.Command) {
 type seen struct {
 	Sites   []seenSite `json:"sites"`
 	Revoked bool       `json:"all_say_revoked"`
+	Good    bool       `json:"all_say_good"` // of a release
 	Took    float64    `json:"took_seconds"`
 	// GoodUntil is the latest nextUpdate that a good answer can bear; HTTPUntil is
 	// until when HTTP caches may hand one out. Both count the sites that do not
-	// answer revoked: they may go on saying good.
-	GoodUntil string `json:"good_until"`
-	HTTPUntil string `json:"http_good_until"`
+	// answer revoked: they may go on saying good. Null of a release.
+	GoodUntil *string `json:"good_until"`
+	HTTPUntil *string `json:"http_good_until"`
 }
 
 type seenSite struct {
@@ -44,25 +54,29 @@ type seenSite struct {
 	Detail  *string `json:"detail"`
 }
 
-// awaitRevoked asks the sites until all say revoked, or for the timeout.
-func (p *program) awaitRevoked(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, w waiting) (seen, error) {
+// await asks the sites until all say the status, or for the timeout.
+func (p *program) await(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, status int, w waiting) (seen, error) {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	replies, err := fleet.Surveyor{Now: p.now}.AwaitRevoked(limited, store, issuer, serial)
+	replies, err := fleet.Surveyor{Now: p.now}.Await(limited, store, issuer, serial, status)
 	if ctx.Err() != nil {
-		return seen{}, errors.New("the wait was broken off; the revocation stays")
+		return seen{}, errors.New("the wait was broken off; what was done stays")
 	}
 	if err != nil {
-		return seen{}, fmt.Errorf("waiting for the sites (the revocation stays): %w", err)
+		return seen{}, fmt.Errorf("waiting for the sites (what was done stays): %w", err)
 	}
-	s := seen{Sites: []seenSite{}, Revoked: len(replies) > 0, Took: time.Since(began).Round(time.Millisecond).Seconds()}
+	all := len(replies) > 0
+	s := seen{Sites: []seenSite{}, Took: time.Since(began).Round(time.Millisecond).Seconds()}
 	for _, r := range replies {
-		s.Sites = append(s.Sites, seenSite{r.Site, r.URL, r.Revoked, r.Took.Round(time.Millisecond).Seconds(), textOrNil(r.Detail)})
-		s.Revoked = s.Revoked && r.Revoked
+		s.Sites = append(s.Sites, seenSite{r.Site, r.URL, r.Says && status == ocsp.Revoked, r.Took.Round(time.Millisecond).Seconds(), textOrNil(r.Detail)})
+		all = all && r.Says
 	}
-	good, cached := goodUntil(issuer.Policy, p.now(), s.Revoked)
-	s.GoodUntil, s.HTTPUntil = stamp(good), stamp(cached)
+	s.Revoked, s.Good = all && status == ocsp.Revoked, all && status == ocsp.Good
+	if status == ocsp.Revoked {
+		good, cached := goodUntil(issuer.Policy, p.now(), s.Revoked)
+		s.GoodUntil, s.HTTPUntil = new(stamp(good)), new(stamp(cached))
+	}
 	return s, nil
 }
 
@@ -82,51 +96,62 @@ func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached ti
 	return good, cached
 }
 
+// says names what was waited for.
+func (s seen) says() string {
+	if s.GoodUntil == nil {
+		return "good"
+	}
+	return "revoked"
+}
+
 // verdict is the error of a wait that ended without every site.
 func (s seen) verdict(issuer string) error {
-	if s.Revoked {
+	if s.Revoked || s.Good {
 		return nil
 	}
 	if len(s.Sites) == 0 {
-		return wrongf("no active site has a certificate of issuer %q: nobody answers revoked (the revocation stays)", issuer)
+		return wrongf("no active site has a certificate of issuer %q: nobody answers %s (what was done stays)", issuer, s.says())
 	}
 	var silent []string
 	for _, site := range s.Sites {
-		if !site.Revoked {
+		if site.Detail != nil {
 			silent = append(silent, fmt.Sprintf("%s (%s)", site.Name, *site.Detail))
 		}
 	}
-	return wrongf("after %gs these sites do not answer revoked: %s; the revocation stays, and they will when they are back", s.Took, strings.Join(silent, ", "))
+	return wrongf("after %gs these sites do not answer %s: %s; what was done stays, and they will when they are back", s.Took, s.says(), strings.Join(silent, ", "))
 }
 
 func (s seen) tell(t *table) {
-	t.row("SITE", "SAYS REVOKED", "AFTER", "DETAIL")
+	t.row("SITE", "SAYS "+strings.ToUpper(s.says()), "AFTER", "DETAIL")
 	for _, site := range s.Sites {
 		took := "-"
-		if site.Revoked {
+		if site.Detail == nil {
 			took = fmt.Sprintf("%gs", site.Took)
 		}
-		t.row(site.Name, yes(site.Revoked), took, orDash(site.Detail))
+		t.row(site.Name, yes(site.Detail == nil), took, orDash(site.Detail))
 	}
-	if s.Revoked {
-		t.line(fmt.Sprintf("Every active site answers revoked after %gs.", s.Took))
+	if s.Revoked || s.Good {
+		t.line(fmt.Sprintf("Every active site answers %s after %gs.", s.says(), s.Took))
+	}
+	if s.GoodUntil == nil {
+		return
 	}
 	if !s.Revoked {
 		t.line("Who is silent may go on saying good, at most until its copy is as old as the issuer's policy allows; the times below count that.")
 	}
-	t.line(fmt.Sprintf("Clients and caches that keep an earlier good may use it until %s; HTTP caches hand it out until %s.", s.GoodUntil, s.HTTPUntil))
+	t.line(fmt.Sprintf("Clients and caches that keep an earlier good may use it until %s; HTTP caches hand it out until %s.", *s.GoodUntil, *s.HTTPUntil))
 }
 
-// revokeAndWait tells of a revocation that was made and waits for the sites. A
-// table says at once that it was made; JSON is one document at the end.
-func (p *program) revokeAndWait(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, change certificateChange, w waiting) error {
+// changeAndWait tells of what was done and waits until the sites say the status. A
+// table says at once that it was done; JSON is one document at the end.
+func (p *program) changeAndWait(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, status int, change certificateChange, w waiting) error {
 	asJSON := p.output == "json"
 	if !asJSON {
 		if err := p.print(nil, func(t *table) { change.Certificate.tell(t); change.tell(t) }); err != nil {
 			return err
 		}
 	}
-	s, err := p.awaitRevoked(ctx, store, issuer, serial, w)
+	s, err := p.await(ctx, store, issuer, serial, status, w)
 	if err != nil {
 		return err
 	}

@@ -9,19 +9,18 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
 
 	"ocspfleet/db"
 )
 
-// Reply is whether a site came to say revoked.
+// Reply is whether a site came to say what was waited for.
 type Reply struct {
-	Site    string
-	URL     string
-	Revoked bool
-	Took    time.Duration // from the start of the wait to the answer
-	Detail  string        // what it says instead; empty when it says revoked
+	Site   string
+	URL    string
+	Says   bool
+	Took   time.Duration // from the start of the wait to the answer
+	Detail string        // what it says instead; empty when it says so
 }
 
 // The pauses between two questions: 50 ms are short beside the second within
@@ -31,10 +30,10 @@ const (
 	maxPause   = 500 * time.Millisecond
 )
 
-// AwaitRevoked asks every active site that has a certificate of the issuer for
-// the serial until each says revoked, by an answer that can be believed, or ctx
+// Await asks every active site that has a certificate of the issuer for
+// the serial until each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or ctx
 // ends. A request is one as any client sends, without nonce.
-func (v Surveyor) AwaitRevoked(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial) ([]Reply, error) {
+func (v Surveyor) Await(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
 	if v.Client == nil {
 		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		defer v.Client.CloseIdleConnections()
@@ -61,7 +60,7 @@ func (v Surveyor) AwaitRevoked(ctx context.Context, store *db.Store, issuer db.I
 	group.SetLimit(probesAtOnce)
 	for i, site := range roster {
 		group.Go(func() error {
-			replies[i] = v.awaitSite(ctx, site, ca, serial)
+			replies[i] = v.awaitSite(ctx, site, ca, serial, status)
 			replies[i].Took = time.Since(began)
 			return nil
 		})
@@ -69,12 +68,12 @@ func (v Surveyor) AwaitRevoked(ctx context.Context, store *db.Store, issuer db.I
 	return replies, group.Wait()
 }
 
-func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial) Reply {
+func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, status int) Reply {
 	reply := Reply{Site: site.Name, URL: site.URL, Detail: "it was not asked in time"}
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
-		err := v.saysRevoked(ctx, site, ca, serial)
+		err := v.says(ctx, site, ca, serial, status)
 		if err == nil {
-			reply.Revoked, reply.Detail = true, ""
+			reply.Says, reply.Detail = true, ""
 			return reply
 		}
 		if ctx.Err() == nil || reply.Detail == "it was not asked in time" {
@@ -88,13 +87,13 @@ func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Cer
 	return reply
 }
 
-func (v Surveyor) saysRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial) error {
+func (v Surveyor) says(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, status int) error {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
 	raw, _, err := v.ask(ctx, site.URL, ca, serial, false)
 	if err != nil {
 		return err
 	}
-	_, _, err = judge(raw, ca, serial, site, ocsp.Revoked, v.Now())
+	_, _, err = judge(raw, ca, serial, site, status, v.Now())
 	return err
 }

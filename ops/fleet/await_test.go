@@ -69,7 +69,7 @@ func TestAwaitRevoked(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		replies, err = Surveyor{Timeout: 2 * time.Minute, Now: func() time.Time { return now }}.AwaitRevoked(ctx, store, a.Issuer, serial)
+		replies, err = Surveyor{Timeout: 2 * time.Minute, Now: func() time.Time { return now }}.Await(ctx, store, a.Issuer, serial, ocsp.Revoked)
 		done <- err
 	}()
 	for end := time.Now().Add(time.Minute); asked["a-at-once"].Load() < 1 || asked["b-later"].Load() < 3 || asked["e-forged"].Load() < 3; time.Sleep(5 * time.Millisecond) {
@@ -96,7 +96,7 @@ func TestAwaitRevoked(t *testing.T) {
 	}
 	for _, r := range replies {
 		detail, known := want[r.Site]
-		if !known || r.Revoked != (detail == "") || !strings.Contains(r.Detail, detail) || r.Revoked != (r.Detail == "") || r.Took <= 0 || r.URL == "" {
+		if !known || r.Says != (detail == "") || !strings.Contains(r.Detail, detail) || r.Says != (r.Detail == "") || r.Took <= 0 || r.URL == "" {
 			t.Errorf("%+v, want %q", r, detail)
 		}
 	}
@@ -115,7 +115,7 @@ func TestAwaitRevokedReturnsWithTheLastSite(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
 	register(t, store, a)
 	v := Surveyor{Now: func() time.Time { return now }}
-	if replies, err := v.AwaitRevoked(t.Context(), store, a.Issuer, db.Serial{1}); err != nil || len(replies) != 0 {
+	if replies, err := v.Await(t.Context(), store, a.Issuer, db.Serial{1}, ocsp.Revoked); err != nil || len(replies) != 0 {
 		t.Errorf("without a site: %+v, %v", replies, err)
 	}
 	for _, site := range []string{"site-a", "site-b"} {
@@ -125,13 +125,13 @@ func TestAwaitRevokedReturnsWithTheLastSite(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	replies, err := v.AwaitRevoked(ctx, store, a.Issuer, db.Serial{1})
-	if err != nil || len(replies) != 2 || !replies[0].Revoked || !replies[1].Revoked || ctx.Err() != nil {
+	replies, err := v.Await(ctx, store, a.Issuer, db.Serial{1}, ocsp.Revoked)
+	if err != nil || len(replies) != 2 || !replies[0].Says || !replies[1].Says || ctx.Err() != nil {
 		t.Errorf("%+v, %v", replies, err)
 	}
 	broken := a.Issuer
 	broken.Certificate = []byte{0x30, 0}
-	if _, err := v.AwaitRevoked(ctx, store, broken, db.Serial{1}); err == nil || !strings.Contains(err.Error(), `reading the certificate of issuer "ca"`) {
+	if _, err := v.Await(ctx, store, broken, db.Serial{1}, ocsp.Revoked); err == nil || !strings.Contains(err.Error(), `reading the certificate of issuer "ca"`) {
 		t.Errorf("an issuer without a certificate: %v", err)
 	}
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// nearest is how many letters may be wrong in what was meant.
+const nearest = 2
+
+// meant is ": did you mean ...?" for a name that is none of those of cmd; or nothing.
+func meant(cmd *cobra.Command, name, dashes string) string {
+	cmd.SuggestionsMinimumDistance = nearest
+	if found := cmd.SuggestionsFor(name); len(found) > 0 {
+		return fmt.Sprintf(": did you mean %s%s?", dashes, strings.Join(found, " or "+dashes))
+	}
+	return ""
+}
+
+// flagMeant names the flag that an unknown one resembles.
+func flagMeant(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	names := &cobra.Command{}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	})
+	return fmt.Errorf("%w%s", err, meant(names, unknown.GetSpecifiedName(), "--"))
+}
