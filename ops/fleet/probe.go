@@ -93,7 +93,11 @@ func addNonce(request []byte) ([]byte, error) {
 func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, want int, now time.Time) (*ocsp.Response, Verdict, error) {
 	answer, err := Verify(raw, ca, now)
 	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {
-		return nil, VerdictRefused, fmt.Errorf("OCSP error %s", refused.Status)
+		why := ""
+		if refused.Status == ocsp.TryLater {
+			why = ": it doubts its copy or its clock, or is overloaded: ocspctl doctor, at the site"
+		}
+		return nil, VerdictRefused, fmt.Errorf("OCSP error %s%s", refused.Status, why)
 	}
 	if err != nil {
 		return answer, VerdictWrong, err

@@ -176,7 +176,7 @@ func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 		"c-stale":   {VerdictWrong, "nextUpdate"},
 		"d-ahead":   {VerdictWrong, "lies in the future"},
 		"e-wanton":  {VerdictWrong, "about another serial"},
-		"f-later":   {VerdictRefused, "OCSP error try later"},
+		"f-later":   {VerdictRefused, "OCSP error try later: it doubts its copy"},
 		"g-absent":  {VerdictUnreachable, "refused"},
 		"h-html":    {VerdictWrong, ""},
 		"i-503":     {VerdictRefused, "HTTP status 503"},
