@@ -20,22 +20,54 @@ import (
 // master has, and lets do sign with them. It fails before anything is signed if
 // one is not at hand.
 func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *config, names []string, do func([]*fleet.Authority) error) error {
+	return p.withAuthoritiesAtHand(ctx, store, cfg, names, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
+		if fault == nil && len(elsewhere) > 0 {
+			fault = fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", elsewhere[0].Name, elsewhere[0].Name)
+		}
+		if fault != nil {
+			return fault
+		}
+		return do(authorities)
+	})
+}
+
+// withAuthoritiesAtHand is withAuthorities for who goes on without some: do is told, too,
+// which issuers have their key elsewhere, and why keys that belong here were not taken up.
+func (p *program) withAuthoritiesAtHand(ctx context.Context, store *db.Store, cfg *config, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
 	issuers, err := issuersNamed(ctx, store, names)
 	if err != nil {
 		return err
 	}
 	keys := newCAKeys(p, cfg)
-	authorities := make([]*fleet.Authority, len(issuers))
-	for i, issuer := range issuers {
-		at, ok := cfg.Issuers[issuer.Name]
-		if !ok {
-			return errors.Join(fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", issuer.Name, issuer.Name), keys.close())
+	var authorities []*fleet.Authority
+	var elsewhere []db.Issuer
+	var faults []error
+	for _, issuer := range issuers {
+		at, ours := cfg.Issuers[issuer.Name]
+		if !ours {
+			elsewhere = append(elsewhere, issuer)
+			continue
 		}
-		if authorities[i], err = keys.authority(ctx, issuer, at); err != nil {
-			return errors.Join(err, keys.close())
+		authority, err := keys.authority(ctx, issuer, at)
+		if err != nil {
+			faults = append(faults, err)
+			continue
 		}
+		authorities = append(authorities, authority)
 	}
-	return errors.Join(do(authorities), keys.close())
+	return errors.Join(do(authorities, elsewhere, errors.Join(faults...)), keys.close())
+}
+
+// keysElsewhere is what the verbs end with that did all they could; nil: that was all.
+func keysElsewhere(action string, issuers []db.Issuer) error {
+	if len(issuers) == 0 {
+		return nil
+	}
+	names := make([]string, len(issuers))
+	for i, issuer := range issuers {
+		names[i] = issuer.Name
+	}
+	return wrongf("no %s for %s: their CA keys are not in this configuration (issuers.NAME); --issuer chooses those that are", action, strings.Join(names, ", "))
 }
 
 // issuersNamed finds the issuers named, each once, or all.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,20 +78,29 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 		return err
 	}
 	names := c.issuers
+	var elsewhere []db.Issuer
 	if len(names) == 0 {
 		if names, err = issuersWithCRL(ctx, store, cfg, nil); err != nil {
 			return err
 		}
-		if len(names) == 0 {
+		issuers, err := store.Issuers(ctx)
+		if err != nil {
+			return err
+		}
+		elsewhere = slices.DeleteFunc(issuers, func(issuer db.Issuer) bool { return issuer.Policy.CRLURL == "" || slices.Contains(names, issuer.Name) })
+		if len(names) == 0 && len(elsewhere) == 0 {
 			return fmt.Errorf("no issuer has a crl_url (or crl_scope: all) and a CA key in this configuration: set issuers.NAME.crl_url")
+		}
+		if len(names) == 0 {
+			return keysElsewhere("CRL", elsewhere)
 		}
 	}
 	result := struct {
 		outcome
 		CRLs []listView `json:"crls"`
 	}{outcome: outcome{"crl issue", c.apply, true}}
-	return p.withAuthorities(ctx, store, cfg, names, func(authorities []*fleet.Authority) error {
-		var faults []error
+	return p.withAuthoritiesAtHand(ctx, store, cfg, names, func(authorities []*fleet.Authority, unnamed []db.Issuer, fault error) error {
+		faults := []error{fault}
 		for _, a := range authorities {
 			line, err := c.one(ctx, store, a, act)
 			if err != nil {
@@ -106,7 +116,10 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 			}
 			result.outcome.tell(t)
 		})
-		return errors.Join(append(faults, err)...)
+		if err := errors.Join(append(faults, err)...); err != nil {
+			return err
+		}
+		return keysElsewhere("CRL", append(elsewhere, unnamed...))
 	})
 }
 

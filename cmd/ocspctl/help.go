@@ -118,7 +118,7 @@ checked with the CA's key. A new key needs a new request: responder add.`,
 	"responder set": `For a site that moves, or that was enrolled without its addresses. With dns in
 ocspctl.yaml the new addresses are published once it answers by them (a minute at
 most), then the old ones withdrawn, and last the roster changed: broken off, run it
-again. A suspended site is published by responder restore.`,
+again. A suspended site is published by responder restore. --feed-pin needs no CA key.`,
 	"responder revoke": `Step by step, each of which may be repeated: revokes every unexpired certificate of
 the site, superseded and planned ones included, and bans its keys, in one
 transaction that no limit holds up; lets a running stream bring the site the news
@@ -165,7 +165,8 @@ once, and no others. One for each certificate: eight a month for a site's key an
 issuingDistributionPoint equal to the certificates' own. It is put into the issuer's
 row and travels with it; every site serves it at /crl/NAME. Its number comes from the
 database; an entry stays until one CRL after its certificate's end; nextUpdate lies
-beyond the longest outage budget. responder revoke issues it by itself; run this once
+beyond the longest outage budget. Exit code 3 when an issuer has a crl_url and its key is
+elsewhere; the others' CRLs are issued. responder revoke issues it by itself; run this once
 a day besides. The scope comes from this machine's own configuration (issuers.NAME:
 crl_url, or crl_scope: all for one of all the issuer's certificates), which the master's
 crl_url must equal. What the last CRL named for ever stays until it has ended: the CA
@@ -184,7 +185,8 @@ revoked since, or when less than two still wait: a new bundle must go to the CA.
 active site the newest certificate of each kind of key. Site, key and life are taken
 from that certificate, whose signature the CA's key must bear, never from a column.
 What is refused is named, and so is what has less than a third of its life left
-although this ran: exit code 3.`,
+although this ran: exit code 3. So are issuers whose CA key is not in this
+configuration, while the others are renewed; --issuer chooses those that are.`,
 	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
 signed answer.`,
 	"dns show": `Reads the names of dns.names in ocspctl.yaml at the zone's primary, shows their

@@ -21,6 +21,7 @@ type bundle struct {
 	sites       []string
 	issuer, csr string
 	url, out    string
+	feedPin     string
 	series      fleet.Series
 }
 
@@ -37,6 +38,7 @@ func (p *program) responderBundleCommand() *cobra.Command {
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
 	f.StringVar(&b.csr, "csr", "", "the certificate request of the one SITE, a new one or with a new key, in `FILE`")
 	f.StringVar(&b.url, "url", "", "the `URL` of a new SITE's OCSP responder: it goes onto the roster")
+	f.StringVar(&b.feedPin, "feed-pin", "", feedPinUsage)
 	f.StringVar(&b.out, "out", "", "write the bundle to `FILE`")
 	f.IntVar(&b.series.Count, "count", 8, "how many certificates for each site's key")
 	f.DurationVar(&b.series.Every, "every", fleet.DefaultLife/2, "from the beginning of one to that of the next")
@@ -96,6 +98,12 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 	if b.url != "" && (b.csr == "" || !isSiteURL(b.url)) {
 		return usagef("--url %q: want http://HOST/ or https://HOST/, and the site's request with --csr", b.url)
 	}
+	if b.feedPin != "" && b.csr == "" {
+		return usagef("--feed-pin is for the SITE whose request --csr is; for others: ocspctl responder set")
+	}
+	if err := checkFeedPin(b.feedPin); err != nil {
+		return err
+	}
 	act, err := b.act()
 	if err != nil {
 		return err
@@ -137,12 +145,12 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 	if len(list) == 0 {
 		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)
 	}
-	if b.apply {
-		if b.url != "" {
-			if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
-				return err
-			}
+	if b.url != "" || b.feedPin != "" {
+		if err := store.Try(ctx, b.apply, func(store *db.Store) error { return b.enlist(ctx, store, act) }); err != nil {
+			return err
 		}
+	}
+	if b.apply {
 		denied, err := a.Denied(ctx, store)
 		if err != nil {
 			return err
@@ -164,6 +172,16 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 		view.Certificates = append(view.Certificates, viewBundled(c, hex.EncodeToString(rows[i].KeyHash[:]), ""))
 	}
 	return p.print(view, view.tell)
+}
+
+// enlist puts the one site on the roster, as it was asked for.
+func (b *bundle) enlist(ctx context.Context, store *db.Store, act db.Act) error {
+	if b.url != "" {
+		if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
+			return err
+		}
+	}
+	return setFeedPin(ctx, store, b.sites[0], b.feedPin, act)
 }
 
 // wanted are the sites named, or the active ones that have a certificate of the issuer.

@@ -84,9 +84,9 @@ func (p *program) renew(ctx context.Context, store *db.Store, cfg *config, r ren
 	if r.site != "" && !slices.ContainsFunc(roster, func(known db.Responder) bool { return known.Name == r.site }) {
 		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", r.site, db.ErrNoResponder)
 	}
-	return p.withAuthorities(ctx, store, cfg, r.issuers, func(authorities []*fleet.Authority) error {
+	return p.withAuthoritiesAtHand(ctx, store, cfg, r.issuers, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
 		lines := []renewed{}
-		var faults []error
+		faults := []error{fault} // the others are renewed all the same
 		changed := false
 		for _, one := range fleet.Renewals(roster, authorities, p.now()) {
 			if r.site != "" && one.Site != r.site {
@@ -100,13 +100,22 @@ func (p *program) renew(ctx context.Context, store *db.Store, cfg *config, r ren
 				line.Action, changed = "renew", true
 				if r.apply {
 					if err := line.do(ctx, store, p.now(), one, r.life, act); err != nil {
-						faults = append(faults, err) // the others are renewed all the same
+						faults = append(faults, err)
 					}
 				}
 			}
 			lines = append(lines, line)
 		}
-		return p.tellRenewed(r, lines, changed, errors.Join(faults...))
+		elsewhere = slices.DeleteFunc(elsewhere, func(issuer db.Issuer) bool { return !r.concerns(roster, issuer) })
+		return p.tellRenewed(r, lines, changed, elsewhere, errors.Join(faults...))
+	})
+}
+
+// concerns says whether there is something of an issuer to renew, or it was asked for.
+func (r *renew) concerns(roster []db.Responder, issuer db.Issuer) bool {
+	return slices.Contains(r.issuers, issuer.Name) || slices.ContainsFunc(roster, func(site db.Responder) bool {
+		return (r.site == "" || r.site == site.Name) && site.State == db.ResponderActive &&
+			slices.ContainsFunc(site.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer.ID })
 	})
 }
 
@@ -121,7 +130,7 @@ func (line *renewed) do(ctx context.Context, store *db.Store, now time.Time, one
 }
 
 // tellRenewed prints what was done, and judges what is left.
-func (p *program) tellRenewed(r renew, lines []renewed, changed bool, fault error) error {
+func (p *program) tellRenewed(r renew, lines []renewed, changed bool, elsewhere []db.Issuer, fault error) error {
 	result := struct {
 		outcome
 		Certificates []renewed `json:"certificates"`
@@ -137,6 +146,9 @@ func (p *program) tellRenewed(r renew, lines []renewed, changed bool, fault erro
 		result.outcome.tell(t)
 	})
 	var wrong []string
+	if err := keysElsewhere("renewal", elsewhere); err != nil {
+		wrong = append(wrong, err.Error())
+	}
 	for _, l := range lines {
 		switch {
 		case l.Action == "refused":
@@ -150,7 +162,7 @@ func (p *program) tellRenewed(r renew, lines []renewed, changed bool, fault erro
 		return err
 	case fault != nil:
 		return fault
-	case r.site != "" && len(lines) == 0:
+	case r.site != "" && len(lines) == 0 && len(elsewhere) == 0:
 		return fmt.Errorf("site %q has no certificate to go by, or is not active: ocspctl responder add", r.site)
 	case len(wrong) > 0:
 		return wrongf("%s", strings.Join(wrong, "; "))

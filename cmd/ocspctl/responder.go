@@ -58,7 +58,7 @@ func (p *program) responderAddCommand() *cobra.Command {
 	f.StringArrayVar(&a.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all)")
 	f.DurationVar(&a.life, "life", fleet.DefaultLife, "how long its certificates live (1h to 2160h; profile br: 168h at most)")
 	f.StringVar(&a.out, "out", "", "write the certificates to `DIR`, too, as SITE-ISSUER.pem")
-	f.StringVar(&a.feedPin, "feed-pin", "", "let it fetch the signed feed: the `PIN` of its TLS key (ocspctl key pin there)")
+	f.StringVar(&a.feedPin, "feed-pin", "", feedPinUsage)
 	a.flags(cmd)
 	require(cmd, "csr", "url")
 	return cmd
@@ -76,15 +76,34 @@ func (a *responderAdd) check() error {
 			return usagef("--address %q: want an IPv4 or IPv6 address", address)
 		}
 	}
-	if a.feedPin != "" {
-		if _, err := feed.ParsePin(a.feedPin); err != nil {
-			return usagef("--feed-pin: %v", err)
-		}
+	if err := checkFeedPin(a.feedPin); err != nil {
+		return err
 	}
 	if a.life < time.Hour || a.life > fleet.MaxLife {
 		return usagef("--life %s: want 1h to %s", a.life, fleet.MaxLife)
 	}
 	return nil
+}
+
+const feedPinUsage = "let it fetch the signed feed: the `PIN` of its TLS key (ocspctl key pin there)"
+
+func checkFeedPin(text string) error {
+	if _, err := feed.ParsePin(text); text != "" && err != nil {
+		return usagef("--feed-pin: %v", err)
+	}
+	return nil
+}
+
+// setFeedPin lets a site fetch the feed by a pin that was checked; none: nothing is done.
+func setFeedPin(ctx context.Context, store *db.Store, site, text string, act db.Act) error {
+	if text == "" {
+		return nil
+	}
+	pin, err := feed.ParsePin(text)
+	if err == nil {
+		_, err = store.SetFeedPin(ctx, site, pin, act)
+	}
+	return err
 }
 
 // isSiteURL says whether clients can reach a site by it.
@@ -186,14 +205,8 @@ func (a responderAdd) enlist(ctx context.Context, store *db.Store, act db.Act) e
 	if _, err := store.AddResponder(ctx, a.site, a.url, a.addresses, act); err != nil {
 		return err
 	}
-	if a.feedPin != "" {
-		pin, err := feed.ParsePin(a.feedPin)
-		if err != nil {
-			return err
-		}
-		if _, err := store.SetFeedPin(ctx, a.site, pin, act); err != nil {
-			return err
-		}
+	if err := setFeedPin(ctx, store, a.site, a.feedPin, act); err != nil {
+		return err
 	}
 	if a.login != "" {
 		if _, err := store.SetSiteLogin(ctx, a.site, a.login, act); err != nil {

@@ -18,12 +18,14 @@ type responderSet struct {
 	change
 	site, url string
 	addresses []string
+	feedPin   string
 	force     bool
 }
 
 func (p *program) responderSetCommand() *cobra.Command {
 	var s responderSet
-	cmd := p.verb("set SITE", "give a site another URL, or other addresses, in the DNS, too", `
+	cmd := p.verb("set SITE", "give a site another URL, another feed key, or other addresses, in the DNS, too", `
+		ocspctl responder set site-b --feed-pin 1f3a... --apply
 		ocspctl responder set site-b --address 192.0.2.7
 		ocspctl responder set site-b --address 192.0.2.7 --address 2001:db8::7 --why 'a new provider' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -33,6 +35,7 @@ func (p *program) responderSetCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.url, "url", "", "the `URL` of its OCSP responder (default: as it is)")
 	f.StringArrayVar(&s.addresses, "address", nil, "an IP `ADDRESS` of the site; all that it has from now on (default: as they are)")
+	f.StringVar(&s.feedPin, "feed-pin", "", feedPinUsage)
 	f.BoolVar(&s.force, "force", false, "publish addresses by which it does not answer, and take the last one of a name")
 	s.flags(cmd)
 	return cmd
@@ -44,12 +47,16 @@ type responderMoved struct {
 	Site      string     `json:"site"`
 	URL       string     `json:"url"`
 	Addresses []string   `json:"addresses"`
+	FeedPin   *string    `json:"feed_pin"` // null: none was given
 	Steps     []stepView `json:"steps"`
 }
 
 func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config, s responderSet) error {
-	if s.url == "" && len(s.addresses) == 0 {
-		return usagef("want --url, --address, or both")
+	if s.url == "" && len(s.addresses) == 0 && s.feedPin == "" {
+		return usagef("want --url, --address or --feed-pin")
+	}
+	if err := checkFeedPin(s.feedPin); err != nil {
+		return err
 	}
 	if s.url != "" && !isSiteURL(s.url) {
 		return usagef("--url %q: want http://HOST/ or https://HOST/", s.url)
@@ -82,19 +89,27 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 		addresses = fleet.Addresses(site)
 	}
 	run := fleet.Withdrawal{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
-	steps := run.Move(site, s.url, addresses)
+	var steps []fleet.Step
+	if s.url != site.URL || len(s.addresses) > 0 || s.feedPin == "" {
+		steps = run.Move(site, s.url, addresses)
+	}
 	// Tried first, with apply as well: what the master refuses must not be in the DNS.
 	if err := store.Try(ctx, false, func(store *db.Store) error {
-		_, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act)
-		return err
+		if _, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act); err != nil {
+			return err
+		}
+		return setFeedPin(ctx, store, s.site, s.feedPin, act)
 	}); err != nil {
 		return err
 	}
 	var failed error
 	if s.apply {
+		if err := setFeedPin(ctx, store, s.site, s.feedPin, act); err != nil {
+			return err
+		}
 		failed = run.Run(ctx, steps, func(fleet.Step) {})
 	}
-	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}}
+	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}, Steps: []stepView{}, FeedPin: textOrNil(s.feedPin)}
 	for _, a := range addresses {
 		moved.Addresses = append(moved.Addresses, a.String())
 	}
@@ -111,8 +126,11 @@ func (r responderMoved) tell(t *table) {
 	t.row("site", r.Site)
 	t.row("url", r.URL)
 	t.row("addresses", strings.Join(r.Addresses, ", "))
+	if r.FeedPin != nil {
+		t.row("feed pin", *r.FeedPin)
+	}
 	t.line("")
-	if tellSteps(t, r.Steps) {
+	if len(r.Steps) == 0 || tellSteps(t, r.Steps) {
 		r.outcome.tell(t)
 	} else {
 		t.line(runAgain)

@@ -148,7 +148,7 @@ func (s Site) feedSources(f *findings) {
 			f.fail(check, "ask its staff for the pin (ocspctl key pin there), and set it in feed.sources", "shows another TLS key than the pinned one")
 			continue
 		case source.Unknown:
-			f.fail(check, "tell its staff this pin: ocspctl responder add SITE --feed-pin PIN --apply at the master, feed.peers at a peer", "does not know this site's TLS key, pin %s", s.Feed.Pin)
+			f.fail(check, "tell its staff this pin: ocspctl responder set SITE --feed-pin PIN --apply at the master, feed.peers at a peer", "does not know this site's TLS key, pin %s", s.Feed.Pin)
 			continue
 		case source.Barred:
 			f.fail(check, "ask the CA's staff: ocspctl responder show SITE", "does not let this site in: it was suspended or revoked")

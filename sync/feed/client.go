@@ -234,7 +234,7 @@ func (c *Client) unlisted(ctx context.Context, err error, met bool) error {
 	if !isAlert(alert) {
 		return err
 	}
-	return fmt.Errorf("%w: this side's key %s is not on its list (responder add --feed-pin at the master, feed.peers at a site): %w",
+	return fmt.Errorf("%w: this side's key %s is not on its list (responder set --feed-pin at the master, feed.peers at a site): %w",
 		ErrPin, c.cfg.Identity.Pin, alert)
 }
 

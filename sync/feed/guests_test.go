@@ -65,7 +65,7 @@ func TestTheOwnersKeyIsLetIn(t *testing.T) {
 	}
 	stranger := newIdentity(t)
 	_, err := s.clientAs(t, stranger).Keys(t.Context())
-	if !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), "responder add --feed-pin") || !strings.Contains(err.Error(), stranger.Pin.String()) {
+	if !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), "responder set --feed-pin") || !strings.Contains(err.Error(), stranger.Pin.String()) {
 		t.Errorf("a stranger was told %v", err)
 	}
 }
