@@ -144,6 +144,26 @@ func TestEveryPartIsReadyAndEveryCopyIsWhole(t *testing.T) {
 	}
 }
 
+// GnuPG's dirmngr and npm's ocsp verify nothing but RSA for a CA with an RSA key, and
+// refused the fleet that make up makes: each site signs with a key of the CA's kind.
+func TestEachIssuersAnswersAreSignedByAKeyOfItsKind(t *testing.T) {
+	f := shared(t)
+	for _, issuer := range f.Issuers {
+		ca, err := f.IssuerCertificate(issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, site := range lasting(f) {
+			answer, err := f.Ask(t.Context(), site, issuer, issuer.Serials.Good[0])
+			if err != nil {
+				t.Errorf("%s: %v", site.Name, err)
+			} else if got := answer.Certificate.PublicKeyAlgorithm; got != ca.PublicKeyAlgorithm {
+				t.Errorf("%s signs for issuer %s with %s, the CA with %s", site.Name, issuer.Name, got, ca.PublicKeyAlgorithm)
+			}
+		}
+	}
+}
+
 // life is the story of one small fleet in one folder.
 type life struct {
 	options fleet.Options

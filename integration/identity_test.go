@@ -222,7 +222,7 @@ func (s *identities) keyRollover() {
 		}
 	}
 	csr := filepath.Join(s.TempDir(), "next.csr")
-	at("key", "generate", "--kind", "p256", "--label", "next")
+	at("key", "generate", "--kind", "rsa2048", "--label", "next")
 	at("key", "csr", site.Name, "--label", "next", "--out", csr)
 	s.ctl("responder", "add", site.Name, "--csr", csr, "--url", site.URL, "--why", "a new key", "--apply")
 	second := s.awaitSigner(site, "its new key", func(c *x509.Certificate) bool {

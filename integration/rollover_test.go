@@ -131,13 +131,13 @@ func (s *tokenSite) signsWith(issuer int, key string) time.Duration {
 	})
 }
 
-// A second kind of key for both issuers, and then a new key of the first kind:
+// New keys, of one kind and then of the other, each with certificates of both issuers:
 // no request fails, and each issuer's answers are signed with the key of its CA's kind.
 func (s *tokenSite) rollover() {
 	config := filepath.Join(s.Path(s.site.ConfigDir), "ocspctl.yaml")
 	load := s.load(s.t.Context())
 	rsa := s.enrol(config, "rsa2048", "ocsp-site-a-rsa")
-	s.t.Logf("the RSA key signs %v after it was certified", s.signsWith(0, rsa).Round(time.Millisecond))
+	s.t.Logf("the new RSA key signs %v after it was certified", s.signsWith(0, rsa).Round(time.Millisecond))
 	rolled := s.enrol(config, "p256", "ocsp-site-a-next")
 	s.t.Logf("the new P-256 key signs %v after it was certified", s.signsWith(1, rolled).Round(time.Millisecond))
 	s.signsWith(0, rsa)
@@ -149,13 +149,13 @@ func (s *tokenSite) rollover() {
 	whole(s.t, s.Fleet, time.Minute, "site-a/ocspd")
 
 	list := s.ctl("key", "list")
-	for _, label := range []string{"ocsp-site-a ", "ocsp-site-a-rsa", "ocsp-site-a-next"} {
+	for label, issuers := range map[string]int{"ocsp-site-a ": 1, "ocsp-site-a-rsa2048 ": 1, "ocsp-site-a-rsa ": len(s.Issuers), "ocsp-site-a-next ": len(s.Issuers)} {
 		found := false
 		for line := range strings.Lines(list) {
-			found = found || strings.HasPrefix(line, label) && strings.Count(line, " good until ") == len(s.Issuers)
+			found = found || strings.HasPrefix(line, label) && strings.Count(line, " good until ") == issuers
 		}
 		if !found {
-			s.t.Errorf("key list does not show %q with a certificate of each issuer:\n%s", label, list)
+			s.t.Errorf("key list does not show %q with the certificates of its issuers:\n%s", label, list)
 		}
 	}
 	out, _ := says(s.t, s.Path(s.Ocspctl), "--config", config, "doctor", "--ocspd-config", filepath.Join(s.Path(s.site.ConfigDir), "ocspd.yaml"))

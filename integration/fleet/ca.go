@@ -36,13 +36,15 @@ func (i *issuing) crlURL() string { return i.ocspURL + "/crl/" + i.name }
 
 func (i *issuing) file(name string) string { return filepath.Join(i.dir, name) }
 
-// The key kinds of fleet.json's issuers, in its order.
+// The key kinds of fleet.json's issuers, in its order, and those of the sites' keys for
+// them, with what follows the site's name in a key's label.
 var keyKinds = []struct {
-	name   string
-	newKey []string
+	name             string
+	newKey           []string
+	responder, label string
 }{
-	{"rsa", []string{"-newkey", "rsa:2048"}},
-	{"ecdsa", []string{"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"}},
+	{"rsa", []string{"-newkey", "rsa:2048"}, "rsa2048", "-rsa2048"},
+	{"ecdsa", []string{"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"}, "p256", ""},
 }
 
 // authority returns the CA that the fleet has, made or not.

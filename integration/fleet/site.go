@@ -30,8 +30,8 @@ type siteBuild struct {
 	index int
 	name  string
 
-	config string // of the site's ocspctl
-	csr    string
+	config string            // of the site's ocspctl
+	csrs   map[string]string // its requests, by the issuer that each is for
 }
 
 // prepare is what the site's operator does alone: database, token, key, request.
@@ -72,12 +72,19 @@ func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
 		Token:     Token{URI: viewToken(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
 		ConfigDir: s.fleet.Rel(o.etc(s.name)),
 	}
-	if _, err := o.ctl(ctx, s.config, "key", "generate", "--kind", "p256", "--label", "ocsp-"+s.name); err != nil {
-		return err
+	// A key of each issuer's kind: some clients verify nothing but RSA for an RSA CA.
+	s.csrs = map[string]string{}
+	for _, kind := range keyKinds {
+		label := "ocsp-" + s.name + kind.label
+		if _, err := o.ctl(ctx, s.config, "key", "generate", "--kind", kind.responder, "--label", label); err != nil {
+			return err
+		}
+		s.csrs[kind.name] = filepath.Join(o.Dir, s.name, label+".csr")
+		if _, err := o.ctl(ctx, s.config, "key", "csr", s.name, "--label", label, "--out", s.csrs[kind.name]); err != nil {
+			return err
+		}
 	}
-	s.csr = filepath.Join(o.Dir, s.name, s.name+".csr")
-	_, err = o.ctl(ctx, s.config, "key", "csr", s.name, "--out", s.csr)
-	return err
+	return nil
 }
 
 func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *softhsm.SoftToken) error {
@@ -103,13 +110,14 @@ func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *s
 
 // enrol is what the staff does with the site's request.
 func (s *siteBuild) enrol(ctx context.Context) error {
-	args := []string{"responder", "add", s.name, "--csr", s.csr, "--url", s.fleet.Sites[s.index].URL, "--apply"}
-	if s.fleet.opts.hasFeed() {
-		args = append(args, "--feed-pin", s.fleet.trust.sites[s.index])
-	}
-	_, err := s.fleet.Ctl(ctx, args...)
-	if err != nil {
-		return fmt.Errorf("enrolling %s: %w", s.name, err)
+	for _, kind := range keyKinds {
+		args := []string{"responder", "add", s.name, "--csr", s.csrs[kind.name], "--issuer", kind.name, "--url", s.fleet.Sites[s.index].URL, "--apply"}
+		if s.fleet.opts.hasFeed() {
+			args = append(args, "--feed-pin", s.fleet.trust.sites[s.index])
+		}
+		if _, err := s.fleet.Ctl(ctx, args...); err != nil {
+			return fmt.Errorf("enrolling %s for issuer %s: %w", s.name, kind.name, err)
+		}
 	}
 	return nil
 }
