@@ -50,11 +50,11 @@ func (p *pair) responder() (x *index.Index, stop func()) {
 }
 
 // answers is what a copy says of a serial, once it has loaded.
-func (p *pair) answers(x *index.Index, s string) (db.Status, error, string) {
+func (p *pair) answers(x *index.Index, s string) (status db.Status, doubt string, err error) {
 	p.t.Helper()
 	p.until("the copy is loaded", func() bool { return x.State().Loaded })
 	status, h, err := x.Lookup(p.t.Context(), 1, serial(s))
-	return status, err, h.Doubt
+	return status, h.Doubt, err
 }
 
 // atMaster changes the master's rows past all its rules, and its head with them.
@@ -92,7 +92,7 @@ func TestWhatASiteKnewRevokedOutlivesItsProcesses(t *testing.T) {
 	check := func(x *index.Index) {
 		t.Helper()
 		for _, s := range []string{"0a", "0b"} {
-			got, err, doubt := p.answers(x, s)
+			got, doubt, err := p.answers(x, s)
 			if err != nil || !got.RevokedAt.Equal(was[s].RevokedAt) || got.Reason != was[s].Reason {
 				t.Errorf("ocspd says %+v of %s, %v, was %+v", got, s, err, was[s])
 			}
@@ -136,10 +136,10 @@ func TestWhatASiteKnewRevokedOutlivesItsProcesses(t *testing.T) {
 	p.seenAtSite("0a", "good")
 	x, _ = p.responder()
 	p.until("ready", func() bool { return x.Ready() == nil })
-	if got, err, doubt := p.answers(x, "0a"); err != nil || got.Revoked || doubt != "" {
+	if got, doubt, err := p.answers(x, "0a"); err != nil || got.Revoked || doubt != "" {
 		t.Errorf("after a correction ocspd says %+v, %v, %q", got, err, doubt)
 	}
-	if got, err, _ := p.answers(x, "0b"); err != nil || !got.Permanent() {
+	if got, _, err := p.answers(x, "0b"); err != nil || !got.Permanent() {
 		t.Errorf("ocspd says %+v of 0b, %v", got, err)
 	}
 }
