@@ -14,7 +14,7 @@ import (
 func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	dsn, store := newMaster(t)
 	ctx := t.Context()
-	ended := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
+	ended := time.Now().Add(-96 * time.Hour).Truncate(time.Second)
 	dbtest.Exec(t, dsn, fmt.Sprintf(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
 		select 1, '\x40'::bytea || int4send(n), '%[1]s'::timestamptz, case when n %% 3 = 0 then '%[1]s'::timestamptz - interval '1 d' end, case when n %% 3 = 0 then 1 end
 		from generate_series(1, %[2]d) n`, ended.UTC().Format(time.RFC3339), db.PurgeBatch+7))
