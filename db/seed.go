@@ -219,6 +219,11 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 // compare notes what is about to change, as evidence; over an empty copy there
 // is nothing to tell.
 func (s *seed) compare(ctx context.Context) error {
+	_, err := s.spare(ctx, func() error { return s.difference(ctx) })
+	return err
+}
+
+func (s *seed) difference(ctx context.Context) error {
 	var filled bool
 	if err := s.tx.QueryRow(ctx, "select exists (select from certificate)").Scan(&filled); err != nil || !filled {
 		return err

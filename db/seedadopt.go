@@ -24,9 +24,16 @@ func (s *seed) guard(ctx context.Context) error {
 	if err := s.readLists(ctx, a, old); err != nil {
 		return err
 	}
-	lost, count, err := s.lost(ctx, a)
-	if err != nil {
-		return err
+	var lost error
+	var count int
+	for _, old := range []string{"certificate", "seed_certificate limit 0"} { // where it is damaged, without the old rows
+		var damaged bool
+		if damaged, err = s.spare(ctx, func() (err error) { lost, count, err = s.lost(ctx, a, old); return err }); err != nil {
+			return err
+		}
+		if !damaged {
+			break
+		}
 	}
 	if lost != nil {
 		return fmt.Errorf("%w; so it is with %d that this site remembers, in the rows at position %d: restore them at the master (ocspctl fleet lost)",
@@ -57,8 +64,8 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 		if t.Code != CorrectionTable {
 			continue
 		}
-		held, err := t.contents(ctx, s.tx, t.Name)
-		if err != nil {
+		var held [][]byte
+		if _, err = s.spare(ctx, func() (err error) { held, err = t.contents(ctx, s.tx, t.Name); return err }); err != nil {
 			return err
 		}
 		var counted Tally
@@ -78,7 +85,7 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 
 // lost looks at each certificate that may be refused, and counts those that are: lost is
 // why the first of them is.
-func (s *seed) lost(ctx context.Context, a *Adoption) (lost error, count int, err error) {
+func (s *seed) lost(ctx context.Context, a *Adoption, old string) (lost error, count int, err error) {
 	// All that Suspect may find, and more: it is looked at below.
 	rows, err := s.tx.Query(ctx, `
 		select certificate_canonical(m.issuer_id, m.serial, m.not_after, m.revoked_at, m.reason),
@@ -88,7 +95,8 @@ func (s *seed) lost(ctx context.Context, a *Adoption) (lost error, count int, er
 		union all
 		select case when o.serial is not null then certificate_canonical(o.issuer_id, o.serial, o.not_after, o.revoked_at, o.reason) end,
 		  certificate_canonical(n.issuer_id, n.serial, n.not_after, n.revoked_at, n.reason)
-		from (select distinct issuer_id, serial, revoked_at from correction) k join seed_certificate n using (issuer_id, serial, revoked_at) left join certificate o using (issuer_id, serial)
+		from (select distinct issuer_id, serial, revoked_at from correction) k join seed_certificate n using (issuer_id, serial, revoked_at)
+		left join (select issuer_id, serial, not_after, revoked_at, reason from `+old+`) o using (issuer_id, serial)
 		where n.reason is distinct from $2`, a.Ended, int16(ReasonCertificateHold))
 	if err != nil {
 		return nil, 0, fmt.Errorf("looking for lost revocations: %w", plain(err))

@@ -106,6 +106,9 @@ func run(ctx context.Context, env boot.Env) error {
 		if err := tokens.Health(); err != nil {
 			reasons = append(reasons, err.Error())
 		}
+		if away := copied.Away(); away != "" {
+			reasons = append(reasons, away)
+		}
 		return reasons
 	}
 	plan.AddWorker("token", tokens.Run)

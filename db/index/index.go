@@ -196,6 +196,21 @@ func (x *Index) State() State {
 	return s
 }
 
+// lasting is how long the database may be away before that is said: a restart of
+// PostgreSQL, a seed that holds the tables, are shorter.
+const lasting = 5 * time.Minute
+
+// Away says since when and why the database could not be read, once that has lasted for
+// 5 minutes; empty: it can be. Look-ups go on, from what is known.
+func (x *Index) Away() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if since := x.state.DownSince; !since.IsZero() && x.cfg.Now().Sub(since) > lasting {
+		return fmt.Sprintf("the database cannot be read since %s: %s", since.UTC().Format(time.RFC3339), x.state.DownError)
+	}
+	return ""
+}
+
 // Ready says why this copy must not be asked now. A database that went away is
 // no reason: the copy serves on, and its age has limits of its own.
 func (x *Index) Ready() error {

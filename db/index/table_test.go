@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -199,4 +200,26 @@ func someRow(n, changed uint64) row {
 		panic(fmt.Sprint("a row of the tests' own: ", err))
 	}
 	return r
+}
+
+// A database that is away for long is told of; a restart of it is not.
+func TestAwayIsToldOnceItLasts(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	x, err := Open(t.Context(), new(db.Store), Config{Poll: time.Second, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("permission denied for table certificate")
+	x.note(t.Context(), broken)
+	now = now.Add(lasting)
+	if x.note(t.Context(), broken); x.Away() != "" {
+		t.Errorf("after %s: %q", lasting, x.Away())
+	}
+	now = now.Add(time.Second)
+	if got := x.Away(); got != "the database cannot be read since 2026-01-01T12:00:00Z: permission denied for table certificate" {
+		t.Errorf("it says %q", got)
+	}
+	if x.note(t.Context(), nil); x.Away() != "" {
+		t.Errorf("when it is back: %q", x.Away())
+	}
 }

@@ -232,6 +232,23 @@ func TestRecountFindsWhatTheCountersDoNot(t *testing.T) {
 	}
 }
 
+// A page of the copy is damaged, as by a bad disk: the copy is seeded anew, by a recount or
+// because the worker fails at it.
+func TestADamagedPageIsSeededAnew(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, impatient)
+	p := newPairOn(t, "site-damaged", dbtest.New(t, migrations.Master), server)
+	for n := range 50 {
+		p.issue(fmt.Sprintf("%04x", 0x4000+n))
+	}
+	p.revoke("4001", db.ReasonKeyCompromise)
+	p.start(func(c *logical.Config) { c.RecountInterval = 200 * time.Millisecond })
+	dbtest.Damage(t, server, p.siteDSN)
+	p.revoke("4002", db.ReasonKeyCompromise)
+	p.names(logical.Diverged)
+	p.heals()
+}
+
 func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)

@@ -2,6 +2,7 @@ package logical
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -22,11 +23,20 @@ func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, 
 	began := time.Now() // monotonic: this is for the pace, not for the record
 	counts, err := s.cfg.Local.Verify(ctx)
 	s.pace.Counted(now, time.Since(began))
+	s.unread = ""
+	if db.Damaged(err) {
+		s.diverged, err = err.Error(), nil
+	}
 	if err != nil {
 		s.cfg.Metrics.recounted("failed")
-		if ctx.Err() == nil {
+		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			s.unread = err.Error()
 			s.cfg.Log.WarnContext(ctx, "recount failed", slog.String("error", err.Error()))
 		}
+		return
+	}
+	if s.diverged != "" {
+		s.cfg.Metrics.recounted("unequal")
 		return
 	}
 	var wrong []string

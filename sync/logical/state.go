@@ -26,7 +26,7 @@ const (
 	Diverged          Name = "diverged"           // the rows here are not those that the head counts
 	RevocationsLost   Name = "revocations_lost"   // the master would take permanent revocations back
 	MasterUnreachable Name = "master_unreachable" // neither we nor the worker hear of it
-	LocalUnreachable  Name = "local_unreachable"  // the site's own database is away
+	LocalUnreachable  Name = "local_unreachable"  // the site's own database is away, or cannot be read
 )
 
 // Names lists all states.
@@ -67,6 +67,7 @@ type sight struct {
 	localErr error
 	probe    probe
 	diverged string        // what a recount found; empty: nothing
+	unread   string        // why the copy cannot be counted; empty: it can
 	refused  string        // why the last seed was refused; empty: it was not
 	skew     time.Duration // this site's clock minus the master's, 0 if unknown
 
@@ -119,6 +120,9 @@ func diagnose(s sight, l limits) verdict {
 	}
 	if s.diverged != "" {
 		return verdict{name: Diverged, detail: s.diverged, seed: string(Diverged)}
+	}
+	if s.unread != "" {
+		return verdict{name: LocalUnreachable, detail: "the copy cannot be counted: " + s.unread}
 	}
 	return moving(s, l)
 }

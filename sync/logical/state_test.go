@@ -39,6 +39,7 @@ func TestJudgeNamesEveryState(t *testing.T) {
 		{"no probe yet", func(s *sight) { s.probe = probe{} }, Streaming, "", false},
 		{"master away, rows still come", func(s *sight) { s.probe.err = down }, Streaming, "", false},
 		{"worker restarts", func(s *sight) { s.workerGone = time.Second }, Streaming, "", false},
+		{"the copy cannot be counted", func(s *sight) { s.unread = "permission denied" }, LocalUnreachable, "", false},
 		{"local database away", func(s *sight) { s.localErr = down }, LocalUnreachable, "", false},
 		{"drift before all repair", func(s *sight) { s.probe.drift = "x"; s.local.Exists = false }, SchemaDrift, "", false},
 		{"new site", func(s *sight) { s.local = db.Subscription{} }, Seeding, "first", false},

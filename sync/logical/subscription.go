@@ -100,7 +100,8 @@ type Subscription struct {
 	heard      time.Time // last message of the worker, or its appearance
 	progress   progress
 	pace       recount.Pace
-	diverged   string // what two recounts in a row found
+	diverged   string // what two recounts in a row found, or that the copy's pages are damaged
+	unread     string // why the copy could not be counted the last time
 	backoff    backoff
 	trimDue    time.Time
 }
@@ -192,7 +193,7 @@ func (s *Subscription) step(ctx context.Context) {
 			s.maybeRecount(ctx, seen.local, now)
 		}
 	}
-	seen.probe, seen.diverged, seen.refused, seen.skew = s.probe, s.diverged, s.refused, s.State().Skew
+	seen.unread, seen.probe, seen.diverged, seen.refused, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.State().Skew
 	found := judge(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
 		return // what was seen is the stop itself

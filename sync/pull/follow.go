@@ -235,7 +235,7 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	p.watched.write.Lock()
 	stored, err := p.store(call, step)
 	p.watched.wrote()
-	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) {
+	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) || db.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
 	}

@@ -112,6 +112,7 @@ type Puller struct {
 	refusal refusal
 	// diverged says how the copy differs from what was signed; empty: it does not.
 	diverged string
+	unread   string    // why the copy could not be counted the last time; empty: it was
 	keysDue  time.Time // when the key set is asked for though nothing needs it
 	tainted  bool      // what the copy stands on is not admitted by the key set
 	// stood is the newest checkpoint, or the manifest of a seed, that was taken: what
@@ -190,13 +191,14 @@ func (p *Puller) Run(ctx context.Context) error {
 
 // step asks once, and returns how long to pause.
 func (p *Puller) step(ctx context.Context) time.Duration {
-	if err := errors.Join(p.load(ctx), p.recount(ctx)); err != nil {
+	if err := p.load(ctx); err != nil {
 		if ctx.Err() == nil {
 			p.cfg.Metrics.faulty(Local)
 			p.enter("", err.Error())
 		}
 		return p.cfg.Backoff
 	}
+	p.recount(ctx)
 	now := p.cfg.Now()
 	chosen := p.choose(now)
 	if len(chosen) == 0 {
@@ -256,6 +258,9 @@ func (p *Puller) load(ctx context.Context) error {
 func (p *Puller) enter(source, trouble string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if trouble == "" {
+		trouble = p.unread
+	}
 	if p.bar.is() { // the rest is no matter then
 		trouble = barred
 	}

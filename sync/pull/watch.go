@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/db"
 	"ocspfleet/sync/recount"
 )
 
@@ -86,22 +87,24 @@ func (p *Puller) watch(ctx context.Context) {
 
 // recount compares the whole copy with its head: a row that was changed or lost
 // here is found, and the copy seeded anew.
-func (p *Puller) recount(ctx context.Context) error {
+func (p *Puller) recount(ctx context.Context) {
 	now := p.cfg.Now()
 	w := &p.watched
 	w.mu.Lock()
 	wanted := w.pace.Wanted(now)
 	w.mu.Unlock()
 	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || !wanted {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	counts, err := p.cfg.Store.Verify(ctx)
-	if err != nil {
-		return err
-	}
 	wrong := ""
+	if p.unread = ""; db.Damaged(err) {
+		wrong = err.Error()
+	} else if err != nil { // the copy goes on following, and says that it is not well
+		p.unread = "the copy cannot be counted: " + err.Error()
+	}
 	for _, c := range counts {
 		if !c.Identical {
 			wrong = fmt.Sprintf("%s has %d rows with digest %x, the head says %d with %x", c.Table, c.Counted.Count, c.Counted.Digest, c.Head.Count, c.Head.Digest)
@@ -111,10 +114,13 @@ func (p *Puller) recount(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pace.Counted(now, p.cfg.Now().Sub(now))
+	if p.unread != "" {
+		p.cfg.Log.WarnContext(ctx, "recount failed", slog.String("error", err.Error()))
+		return
+	}
 	if w.pace.Told(wrong == "") {
 		p.diverged = wrong
 		p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", wrong))
 		p.forgetAll()
 	}
-	return nil
 }
