@@ -110,7 +110,7 @@ func TestGuideOfTheCAWorksAsWritten(t *testing.T) {
 		{`truncate certificate`, "42501"},
 		{`select * from audit`, "42501"},
 		{`select note('cert revoke', '{}', '', '')`, "42501"},
-		{`select issuer_add('\x00', 'x', '\x00', 1, 1, 1, 1, 1, '', '', '', '', '')`, "42501"},
+		{`select issuer_add('\x00', 'x', '\x00', 1, 1, 1, 1, 1, 1, '', '', '', false, '', '')`, "42501"},
 	} {
 		_, err := dbtest.Connect(t, dsn).PgConn().Exec(t.Context(), c.sql).ReadAll()
 		var pg *pgconn.PgError
