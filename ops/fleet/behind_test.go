@@ -69,7 +69,8 @@ func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 	judged := func(known Known, want map[string]struct {
 		verdict Verdict
 		detail  string
-	}) {
+	},
+	) {
 		t.Helper()
 		sites, err := v.Ask(t.Context(), known)
 		if err != nil || len(sites) != len(want) {
