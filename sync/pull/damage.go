@@ -2,6 +2,9 @@ package pull
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
@@ -29,4 +32,26 @@ func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 		}
 	}
 	return true
+}
+
+// checkHead compares the head with the checkpoint that was stored with it: a position that
+// was changed here would have changes skipped, and one that is ahead wait for ever.
+func (p *Puller) checkHead(ctx context.Context) error {
+	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
+		return nil
+	}
+	kept, err := p.cfg.Store.FeedNote(ctx)
+	if errors.Is(err, db.ErrNotSealed) {
+		return nil // seeded, and no checkpoint came yet
+	}
+	if err != nil {
+		return err
+	}
+	at, head := p.copy.Anchor, p.copy.Head
+	if kept.Epoch == at.Epoch && kept.Number == at.Number && (head.Epoch != kept.Epoch || head.Position != kept.Position) {
+		p.diverged = fmt.Sprintf("the head here is position %d of epoch %d, its checkpoint %d of %d", head.Position, head.Epoch, kept.Position, kept.Epoch)
+		p.cfg.Log.ErrorContext(ctx, "copy differs from its checkpoint", slog.String("how", p.diverged))
+		p.forgetAll()
+	}
+	return nil
 }

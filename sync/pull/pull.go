@@ -232,6 +232,9 @@ func (p *Puller) load(ctx context.Context) error {
 			return err
 		}
 		p.cfg.Metrics.stands(p.copy.Head)
+		if err := p.checkHead(ctx); err != nil {
+			return err
+		}
 	}
 	p.current = false
 	if err := p.loadBarred(ctx); err != nil {
