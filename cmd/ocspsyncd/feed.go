@@ -58,8 +58,9 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 		return nil, err
 	}
 	board, guests := &feed.Board{}, &feed.Guests{}
+	forks := feed.NewForkDesk(w.store, root, w.env.Log)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
+		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
@@ -73,7 +74,6 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("sealer", sealer.Run)
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
-	forks := feed.NewForkDesk(w.store, root, w.env.Log)
 	w.plan.AddWorker("forks", forks.Run)
 	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Root: root, Board: board, Desk: desk, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err

@@ -27,6 +27,10 @@ const (
 	ForkOver ForkVerdict = "over"
 )
 
+// WhyBehind is why a site shows the master what the master signed and has no more: it was
+// restored from an old copy, or a standby that lacked it was promoted.
+const WhyBehind = "the master shows an older history than it signed"
+
 // JudgedFork is a contradiction, and what it is by the newest key set.
 type JudgedFork struct {
 	db.Fork
@@ -164,6 +168,7 @@ type ForkDesk struct {
 	root    note.Verifier
 	log     *slog.Logger
 	trouble trouble
+	lost    trouble
 }
 
 // forksEvery is how often what sites handed in is judged anew.
@@ -177,8 +182,24 @@ func NewForkDesk(store *db.Store, root note.Verifier, log *slog.Logger) *ForkDes
 // Trouble says which forks are proven and open; empty: none is.
 func (d *ForkDesk) Trouble() string { return d.trouble.get() }
 
-// report keeps what a site has found, and says whether two persons have settled it.
+// Lost says what sites have that was signed for this master's epoch and that it has not,
+// by a key that counts now; empty: nothing. What is signed meanwhile would be a second
+// history.
+func (d *ForkDesk) Lost() string { return d.lost.get() }
+
+// report keeps what a site has found, and says whether two persons have settled it. That
+// the master is behind counts while it is: a site may hear news from a peer first.
 func (d *ForkDesk) report(ctx context.Context, site string, r ForkReport) (settled bool, err error) {
+	if r.Why == WhyBehind {
+		set, _, err := StoredKeySet(ctx, d.store, d.root.Name(), d.root)
+		if err != nil {
+			return false, err
+		}
+		verdict, err := set.judgeFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *Checkpoint) (bool, error) { return foreign(ctx, d.store, c) })
+		if err != nil || verdict != ForkProven {
+			return true, err
+		}
+	}
 	return d.store.ReportFork(ctx, site, r.Why, r.Ours, r.Theirs)
 }
 
@@ -188,10 +209,13 @@ func (d *ForkDesk) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		text, err := d.look(call)
+		text, lost, err := d.look(call)
 		cancel()
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err == nil {
+			d.lost.set(lost)
 		}
 		if err == nil && d.trouble.set(text) && text != "" { // a database that is away others tell of
 			d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text))
@@ -204,15 +228,21 @@ func (d *ForkDesk) Run(ctx context.Context) error {
 	}
 }
 
-func (d *ForkDesk) look(ctx context.Context) (string, error) {
+func (d *ForkDesk) look(ctx context.Context) (text, lost string, err error) {
 	forks, err := MasterForks(ctx, d.store, d.root)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	for _, f := range forks {
-		if f.Verdict == ForkProven {
-			return fmt.Sprintf("a key of this master signed two histories: site %s showed %s (fork %d); a key was stolen, or two masters publish: docs/feed-keys.md", f.From, f.Why, f.ID), nil
+		if f.Verdict != ForkProven {
+			continue
+		}
+		if text == "" {
+			text = fmt.Sprintf("a key of this master signed two histories: site %s showed %s (fork %d); a key was stolen, or two masters publish: docs/feed-keys.md", f.From, f.Why, f.ID)
+		}
+		if f.Why == WhyBehind && lost == "" {
+			lost = fmt.Sprintf("site %s has what this master signed and lost (fork %d): it was restored from an old copy, or promoted too early; enter what is lost (ocspctl fleet lost), then begin a new epoch (ocspctl db epoch), or ban the key if it was stolen", f.From, f.ID)
 		}
 	}
-	return "", nil
+	return text, lost, nil
 }

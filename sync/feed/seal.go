@@ -31,6 +31,9 @@ type SealerConfig struct {
 	// database: nothing is signed that does not continue it. Empty: that is known only
 	// while this runs.
 	State string
+	// Lost says what sites have and this master lost (ForkDesk.Lost): nothing is signed
+	// then, for it would be a second history. Nil: nobody tells.
+	Lost func() string
 	// Board is told of each checkpoint once it is stored.
 	Board *Board
 	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
@@ -189,6 +192,11 @@ func (s *Sealer) renew(ctx context.Context, now time.Time) error {
 
 // seal signs all that is committed, or confirms that nothing is new.
 func (s *Sealer) seal(ctx context.Context) error {
+	if s.cfg.Lost != nil {
+		if lost := s.cfg.Lost(); lost != "" {
+			return errors.New(lost)
+		}
+	}
 	began := s.cfg.Now()
 	var stored db.Sealed
 	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *db.Sealing) (db.Sealed, error) {

@@ -87,6 +87,9 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 		if err == nil && c.Segment != feed.Hash(stored.Hash) && p.admits(stored.Note) {
 			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
 		}
+		if from.Master() {
+			p.showBehind(ctx, signed)
+		}
 		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
 	case c.Number > have.Number:
 		return nil

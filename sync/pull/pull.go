@@ -100,6 +100,7 @@ type Puller struct {
 	bar         bar
 	watched     watched
 	forked      chan struct{} // there is new evidence for the master
+	behind      atomic.Pointer[feed.ForkReport]
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet

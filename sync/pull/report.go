@@ -40,6 +40,11 @@ func (p *Puller) reports(ctx context.Context) {
 func (p *Puller) report(ctx context.Context, master *feed.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
+	if r := p.behind.Swap(nil); r != nil {
+		if _, err := master.Report(ctx, *r); err != nil {
+			return err
+		}
+	}
 	forks, err := feed.SiteForks(ctx, p.cfg.Store, p.cfg.Root)
 	if err != nil {
 		return err
@@ -57,6 +62,16 @@ func (p *Puller) report(ctx context.Context, master *feed.Client) error {
 		}
 	}
 	return nil
+}
+
+// showBehind has the master shown what it signed and does not show any more. It is not
+// kept here: while the master is behind, each look finds it again.
+func (p *Puller) showBehind(ctx context.Context, theirs []byte) {
+	ours, err := p.cfg.Store.FeedNote(ctx)
+	if err == nil && p.admits(ours.Note) {
+		p.behind.Store(&feed.ForkReport{Why: feed.WhyBehind, Ours: ours.Note, Theirs: theirs})
+		p.wakeReport()
+	}
 }
 
 // wakeReport has the evidence handed in at once.

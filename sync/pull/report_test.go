@@ -192,3 +192,54 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 		t.Errorf("after the ban: %+v, %+v", master, site)
 	}
 }
+
+// A master that was restored from an old copy, on a machine that knows nothing of what was
+// signed since: the first site that asks shows it. It signs nothing more in that epoch, and
+// says so, until a new one begins.
+func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
+	m, s := prepare(t), newSite(t)
+	stop := m.rotates(t, m.store, m.board, nil)
+	m.issue(t, 1)
+	m.sealed(t)
+	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.equals(t, m)
+	restored := backup(t, m.dsn)
+	m.issue(t, 2)
+	m.sealed(t)
+	s.equals(t, m)
+	s.standsOn(t, m.board.Newest().Number)
+	stop()
+	leave()
+
+	m.dsn, m.store, m.board = restored, open(t, restored), &feed.Board{}
+	client, desk := m.takesForks(t, s, "site-a")
+	sealer, err := feed.NewSealer(feed.SealerConfig{
+		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Lost: desk.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What it had signed before it was copied is what the site asks for.
+	newest, err := m.store.FeedNote(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.board.Post(newest)
+	_, leave = s.pulls(t, m, nil, client)
+	waits(t, "the master is shown what it lost", func() bool { return desk.Lost() != "" && desk.Trouble() != "" })
+	runs(t, sealer.Run)
+	m.issue(t, 3)
+	waits(t, "the sealer says so", func() bool {
+		return strings.Contains(sealer.Trouble(), "site site-a has what this master signed and lost")
+	})
+	if after, err := m.store.FeedNote(t.Context()); err != nil || after.Number != newest.Number {
+		t.Errorf("it signed segment %d after %d (%v)", after.Number, newest.Number, err)
+	}
+	leave()
+	epoch := m.keys.Epoch + 1
+	if _, err := m.store.NewEpoch(t.Context(), epoch, act); err != nil {
+		t.Fatal(err)
+	}
+	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
+	waits(t, "a new epoch settles it", func() bool { return desk.Lost() == "" && desk.Trouble() == "" })
+}
