@@ -28,10 +28,10 @@ help: ## print this help
 build: deps ## build the four programs into bin/
 	go build -trimpath -o bin/ $(BINARIES:%=./cmd/%)
 
-man: build ## write the manual pages into bin/man1, bin/man8 (man -l bin/man8/ocspd.8)
+man: build ## write the manual pages into bin/man1, bin/man5, bin/man8 (man -l bin/man8/ocspd.8)
 	bin/ocspctl man bin/man1
 	bin/ocspfleet man bin/man1
-	go run ./cmd/internal/manual/daemons bin/man8
+	go run ./cmd/internal/manual/daemons bin
 
 deps: ## install gcc, PostgreSQL, SoftHSM and openssl where missing (apt)
 	@sh .ci/deps

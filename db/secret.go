@@ -7,11 +7,15 @@ import (
 	"strings"
 )
 
-// readSecret reads a one-line secret from a file, without its line end.
+// readSecret reads a one-line secret from a file, without its line end. One that all users can
+// read is refused; the group of the daemon may.
 func readSecret(path string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		return "", fmt.Errorf("%s: every user of this machine can read or write it (mode %04o): chmod o= on it", path, info.Mode().Perm())
 	}
 	secret := strings.TrimRight(string(raw), "\r\n")
 	if secret == "" || strings.ContainsAny(secret, "\n\r\x00") {

@@ -144,7 +144,7 @@ func nginxFront(t *testing.T, site fleet.Site, edit func(string) string) string 
 	t.Helper()
 	nginx, dir, address := tool(t, "nginx", "nginx"), t.TempDir(), freeAddress(t)
 	sample := edited(t, filepath.Join("..", "deploy", "nginx", "ocsp.conf"), map[string]string{
-		"listen 80;": "listen " + address + ";", "127.0.0.1:9081": strings.TrimPrefix(site.URL, "http://"),
+		"listen 80;": "listen " + address + ";", "127.0.0.1:9079": strings.TrimPrefix(site.URL, "http://"),
 	})
 	serve(t, []string{address}, nginx, "-p", dir, "-c", put(t, filepath.Join(dir, "nginx.conf"), nginxConfig(dir, edit(sample))))
 	return address
@@ -205,7 +205,7 @@ func haproxyFront(t *testing.T, site fleet.Site) string {
 	haproxy, dir, address := tool(t, "haproxy", "haproxy"), t.TempDir(), freeAddress(t)
 	_, admin, _ := strings.Cut(strings.TrimPrefix(site.AdminURL, "http://"), ":")
 	sample := edited(t, filepath.Join("..", "deploy", "haproxy", "ocsp.cfg"), map[string]string{
-		"bind :80": "bind " + address, "127.0.0.1:9081": strings.TrimPrefix(site.URL, "http://"), "port 9080": "port " + admin,
+		"bind :80": "bind " + address, "127.0.0.1:9079": strings.TrimPrefix(site.URL, "http://"), "port 9080": "port " + admin,
 	})
 	serve(t, []string{address}, haproxy, "-db", "-f", put(t, filepath.Join(dir, "haproxy.cfg"), sample))
 	return address

@@ -210,6 +210,9 @@ func (p *program) configCheck() error {
 		}
 		_ = file.Close() // nothing was written
 	}
+	if _, err := cfg.Database.settings().URL(); err != nil && len(faults) == 0 {
+		faults = append(faults, fmt.Sprintf("database.password_file: %v", err))
+	}
 	if cfg.DNS.set() {
 		if _, err := cfg.DNS.zone(p.now); err != nil {
 			faults = append(faults, fmt.Sprintf("dns.secret_file: %v", err))

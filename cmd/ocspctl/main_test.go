@@ -258,6 +258,7 @@ func login(ts *testscript.TestScript, _ bool, args []string) {
 	u, err := url.Parse(ts.Getenv("DSN"))
 	ts.Check(err)
 	u.User = url.User(args[1])
+	ts.Check(os.Chmod(ts.MkAbs(args[2]), 0o600))
 	config := fmt.Sprintf("role: master\ndatabase: {dsn: %q, password_file: %s}\n", u, args[2])
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(config), 0o600))
 }

@@ -174,6 +174,7 @@ func (c *Config) Check(report func(key, problem string)) {
 		}
 	}
 	required("listen", c.Listen, `":80"`)
+	boot.CheckListeners(report, c.Admin, boot.Listener{Key: "listen", Address: c.Listen})
 	required("database.dsn", c.Database.DSN, "postgres://ocspd@127.0.0.1:5432/ocspfleet?sslmode=disable")
 	required("token.uri", c.Token.URI, `"pkcs11:token=site-a"`)
 	for i, token := range c.MoreTokens {

@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"time"
 
+	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
+	"ocspfleet/sync/logical"
 )
 
 // Config is /etc/ocspfleet/ocspsyncd.yaml. Durations are written "5s".
@@ -75,7 +77,12 @@ func (c *Config) Check(report func(key, problem string)) {
 		report("site", "is missing: the site's name on the master's roster, for example site-a")
 	case c.Role == roleMaster && c.Site != "":
 		report("site", "is for role site")
+	case c.Role == roleSite:
+		if err := c.checkSite(); err != nil {
+			report("site", err.Error())
+		}
 	}
+	boot.CheckListeners(report, c.Admin, boot.Listener{Key: "feed.listen", Address: c.Feed.Listen})
 	switch {
 	case c.Sync != syncLogical && c.Sync != syncFeed:
 		report("sync", "wants logical or feed")
@@ -106,6 +113,13 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.Recount < time.Second {
 		report("recount", "wants at least 1s")
 	}
+}
+
+func (c *Config) checkSite() error {
+	if c.Sync == syncLogical {
+		return logical.CheckSite(c.Site)
+	}
+	return db.CheckSite(c.Site)
 }
 
 func (d Database) config() db.Config {

@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -113,12 +112,22 @@ type progress struct {
 	errors   int64 // the worker's count then
 }
 
-var siteName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+// CheckSite says what is wrong with the name of a site that replicates: it stands in the
+// names of its slots.
+func CheckSite(name string) error {
+	if err := db.CheckSite(name); err != nil {
+		return err
+	}
+	if len(name) > db.MaxSiteLen {
+		return fmt.Errorf("site %q: want at most %d octets, since its slots at the master have its name", name, db.MaxSiteLen)
+	}
+	return nil
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Subscription, error) {
-	if !siteName.MatchString(cfg.Site) || len(cfg.Site) > db.MaxSiteLen {
-		return nil, fmt.Errorf("site %q: want a-z, 0-9 and -, at most %d", cfg.Site, db.MaxSiteLen)
+	if err := CheckSite(cfg.Site); err != nil {
+		return nil, err
 	}
 	for _, d := range []struct {
 		field *time.Duration

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -147,31 +145,4 @@ func (a *Admin) setLevel(w http.ResponseWriter, r *http.Request) {
 	}
 	a.Level.Set(level)
 	a.showLevel(w, r)
-}
-
-// ListenAdmin listens on addr for the admin. An address that is not loopback is
-// refused: profiles and metrics tell much, and nobody logs in.
-func ListenAdmin(ctx context.Context, addr string) (net.Listener, error) {
-	resolved, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("resolving the admin address %q: %w", addr, err)
-	}
-	if !resolved.IP.IsLoopback() {
-		return nil, fmt.Errorf("listening for the admin on %q: it is not a loopback address: choose 127.0.0.1", addr)
-	}
-	return Listen(ctx, addr)
-}
-
-// Listen listens on a TCP address and says plainly when it is taken.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listening on %s: the port is already taken: stop what listens there or choose another port", addr)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("listening on %s: not allowed: a port below 1024 needs root or CAP_NET_BIND_SERVICE", addr)
-	case err != nil:
-		return nil, fmt.Errorf("listening on %s: %w", addr, err)
-	}
-	return l, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Daemon makes the page of a daemon from the sources in dir: the variable program
-// in main.go, and the type Config in config.go with its comments.
+// in main.go, and the type Config with its comments.
 func Daemon(dir string) (name string, text []byte, err error) {
 	fail := func(err error) (string, []byte, error) {
 		return "", nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
@@ -23,15 +23,13 @@ func Daemon(dir string) (name string, text []byte, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	config, err := parser.ParseFile(files, filepath.Join(dir, "config.go"), nil, parser.ParseComments)
+	d, err := structsIn(dir)
 	if err != nil {
 		return fail(err)
 	}
 	program := programOf(start)
-	d := structs{}
-	d.collect(config)
 	if d["Config"] == nil || program["Name"] == "" {
-		return fail(fmt.Errorf("main.go has no variable program, or config.go no type Config"))
+		return fail(fmt.Errorf("main.go has no variable program, or no file a type Config"))
 	}
 	var b bytes.Buffer
 	line := func(text string, args ...any) { fmt.Fprintf(&b, text+"\n", args...) }
@@ -43,13 +41,38 @@ func Daemon(dir string) (name string, text []byte, err error) {
 	line(".SH OPTIONS\n.TP\n\\fB\\-\\-config\\fR \\fIFILE\\fR\nread the configuration from FILE (default %s)", roff(program["Config"]))
 	line(".TP\n\\fB\\-\\-check\\-config\\fR\ndo everything short of listening, tell every fault with file and line, then exit")
 	line(".TP\n\\fB\\-\\-version\\fR\nprint version and build, then exit")
-	line(".SH CONFIGURATION\nA YAML file. Keys that are not known here are faults. %s", roff(strings.TrimPrefix(paragraph(d["Config"].doc), "Config is ")))
-	d.keys(&b, "Config", "")
+	line(".SH CONFIGURATION")
+	d.configuration(&b, "Config")
 	line(".SH SIGNALS\nSIGTERM and SIGINT stop it in order: /readyz answers 503, what is in flight is finished. A second one ends it at once.")
 	line(".SH EXIT STATUS\n0: stopped as wished, or the configuration is in order. 1: error. 2: wrong usage.")
 	line(".SH EXAMPLES\n.nf\n%s\n.fi", roff(program["Example"]))
 	line(".SH SEE ALSO\n\\fBocspctl\\fR(1), docs/operations.md")
 	return name, b.Bytes(), nil
+}
+
+// File makes the page of a tool's configuration file, section 5, from the type of that name
+// in the sources in dir.
+func File(dir, file, of, tool string) ([]byte, error) {
+	d, err := structsIn(dir)
+	if err == nil && d[of] == nil {
+		err = fmt.Errorf("no file has a type %s", of)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, ".TH \"%s\" 5 \"\" \"ocspfleet\" \"ocspfleet manual\"\n", strings.ToUpper(file))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- configuration of %s\n.SH DESCRIPTION\n", roff(file), roff(tool))
+	d.configuration(&b, of)
+	fmt.Fprintf(&b, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(tool))
+	return b.Bytes(), nil
+}
+
+// configuration writes what is said of the type and of each of its keys.
+func (d structs) configuration(b *bytes.Buffer, of string) {
+	about := strings.TrimPrefix(paragraph(d[of].doc), of+" is ")
+	fmt.Fprintf(b, "A YAML file. Keys that are not known here are faults. %s\n", roff(about))
+	d.keys(b, of, "")
 }
 
 // programOf reads the texts of `var program = boot.Program{Name: "...", ...}`.
@@ -90,6 +113,23 @@ type section struct {
 	body *ast.StructType
 }
 
+// structsIn are the types in the sources in dir.
+func structsIn(dir string) (structs, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	d := structs{}
+	for _, name := range names {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		d.collect(file)
+	}
+	return d, nil
+}
+
 func (d structs) collect(file *ast.File) {
 	for _, decl := range file.Decls {
 		general, ok := decl.(*ast.GenDecl)
@@ -123,6 +163,9 @@ func (d structs) keys(b *bytes.Buffer, of, before string) {
 		inner, list := field.Type, ""
 		if array, ok := inner.(*ast.ArrayType); ok {
 			inner, list = array.Elt, "[]"
+		}
+		if m, ok := inner.(*ast.MapType); ok {
+			inner, list = m.Value, ".NAME"
 		}
 		if pointer, ok := inner.(*ast.StarExpr); ok {
 			inner = pointer.X

@@ -38,7 +38,7 @@ func TestPagesOfCommands(t *testing.T) {
 func TestPagesOfDaemons(t *testing.T) {
 	for daemon, wants := range map[string][]string{
 		"ocspd":     {`.TH "OCSPD" 8`, `\fBlisten\fR`, `\fBdatabase.password_file\fR`, `\fBissuers[].fingerprint\fR`, "(default /etc/ocspfleet/ocspd.yaml)", `\-\-check\-config`, "Default 5s"},
-		"ocspsyncd": {`.TH "OCSPSYNCD" 8`, `\fBheartbeat\fR`, `\fBmaster.dsn\fR`, "SIGTERM"},
+		"ocspsyncd": {`.TH "OCSPSYNCD" 8`, `\fBheartbeat\fR`, `\fBmaster.dsn\fR`, "SIGTERM", `\fBfeed.root\fR`, `\fBfeed.sources[].pin\fR`, `\fBfeed.ask_socket\fR`},
 	} {
 		name, page, err := Daemon(filepath.Join("..", "..", daemon))
 		if err != nil || name != daemon {
@@ -53,6 +53,12 @@ func TestPagesOfDaemons(t *testing.T) {
 			if lines := strings.SplitN(entry, "\n", 3); len(lines) < 2 || lines[1] == "" {
 				t.Errorf("%s: an entry without a text: %q", daemon, entry)
 			}
+		}
+	}
+	page, err := File(filepath.Join("..", "..", "ocspctl"), "ocspctl.yaml", "config", "ocspctl")
+	for _, want := range []string{`.TH "OCSPCTL.YAML" 5`, `\fBissuers.NAME.crl_url\fR`, `\fBissuers.NAME.token.pin_file\fR`, `\fBdns.ttl\fR`, `\fBfeed.root\fR`, "/etc/ocspfleet/ocspctl.yaml"} {
+		if err != nil || !strings.Contains(string(page), want) {
+			t.Errorf("ocspctl.yaml (%v) has no %q", err, want)
 		}
 	}
 	if _, _, err := Daemon(t.TempDir()); err == nil || !strings.Contains(err.Error(), "main.go") {

@@ -1,5 +1,6 @@
-// Program daemons writes the manual pages of the daemons, section 8, from their
-// sources: go run ./cmd/internal/manual/daemons DIR, in the repository's root.
+// Program daemons writes the manual pages of the daemons, section 8, and of ocspctl.yaml,
+// section 5, from their sources into DIR/man8 and DIR/man5: go run
+// ./cmd/internal/manual/daemons DIR, in the repository's root.
 package main
 
 import (
@@ -22,17 +23,28 @@ func main() {
 }
 
 func write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("writing the manual: %w", err)
-	}
 	for _, daemon := range []string{"ocspd", "ocspsyncd"} {
 		name, text, err := manual.Daemon(filepath.Join("cmd", daemon))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name+".8"), text, 0o644)
+			err = writePage(filepath.Join(dir, "man8", name+".8"), text)
 		}
 		if err != nil {
 			return fmt.Errorf("writing the manual: %w", err)
 		}
 	}
+	text, err := manual.File(filepath.Join("cmd", "ocspctl"), "ocspctl.yaml", "config", "ocspctl")
+	if err == nil {
+		err = writePage(filepath.Join(dir, "man5", "ocspctl.yaml.5"), text)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the manual: %w", err)
+	}
 	return nil
+}
+
+func writePage(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o644)
 }
