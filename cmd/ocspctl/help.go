@@ -68,6 +68,10 @@ about seven times faster than RSA-2048. Next: key csr.`,
 	"key csr": `The request bears the site's name and is signed by the key, which proves that the
 site has it. Send it to the CA's staff, and read them the fingerprint by another
 way; they answer with responder add.`,
+	"key delete": `For an old key whose certificates have all ended, or are revoked for ever, in the
+site's copy: one on hold counts as in use. What is not known, since the site's database
+is away or not configured, is not deleted. A key of a request that the CA has not yet
+answered looks unused: leave it.`,
 	"key list": `Shows what the token says of itself, the mechanisms that it has of those that are
 needed, its keys, and the certificates of each key in the site's copy, if the
 configuration names the site's database. The fingerprint is the SHA-256 of the

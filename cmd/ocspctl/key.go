@@ -18,7 +18,7 @@ import (
 )
 
 func (p *program) keyCommand() *cobra.Command {
-	return noun("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand(), p.keyPinCommand())
+	return noun("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand(), p.keyDeleteCommand(), p.keyPinCommand())
 }
 
 // atToken runs a verb on the token of the configuration.
@@ -61,7 +61,7 @@ func (v keyView) tell(t *table) {
 	t.row("fingerprint", v.Fingerprint)
 }
 
-// The key verbs take no --apply: a key is added, none is changed.
+// The key verbs but delete take no --apply: a key is added, none is changed.
 func (p *program) keyGenerateCommand() *cobra.Command {
 	var kindName, label, daemon string
 	cmd := p.verb("generate", "make a key in the token; it never leaves it", `

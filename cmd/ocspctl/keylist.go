@@ -33,6 +33,8 @@ type keyCertificate struct {
 	Serial   string `json:"serial"`
 	NotAfter string `json:"not_after"`
 	State    string `json:"state"` // good, revoked, expired, not yet valid, unknown
+
+	needed bool // not ended, and not revoked for ever
 }
 
 // listedKey is a key with its certificates; null: no database was asked.
@@ -126,6 +128,7 @@ func (p *program) siteCertificates(ctx context.Context, cfg *config) (map[[32]by
 		known[row.KeyHash] = append(known[row.KeyHash], keyCertificate{
 			Issuer: cmp.Or(names[row.IssuerID], fmt.Sprint(row.IssuerID)), Serial: row.Serial.String(),
 			NotAfter: stamp(c.NotAfter), State: certificateState(c, status, err, p.now()),
+			needed: p.now().Before(c.NotAfter) && (err != nil || !status.Permanent()),
 		})
 	}
 	return known, nil

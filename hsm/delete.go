@@ -1,0 +1,44 @@
+package hsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// DeleteKey removes both halves of a key that Keys listed, for ever. Objects are found by
+// their CKA_ID: a key that shares it with another one, or has none, is refused.
+func (t *Token) DeleteKey(key KeyInfo) error {
+	keys, err := t.Keys()
+	if err != nil {
+		return err
+	}
+	same := 0
+	for _, other := range keys {
+		if bytes.Equal(other.ID, key.ID) {
+			same++
+		}
+	}
+	if len(key.ID) == 0 || same != 1 {
+		return fmt.Errorf("deleting key %q from token %s: its id %x names %d keys, not this one alone: use the token's own tool", key.Label, t.name(), key.ID, same)
+	}
+	_, err = once(t, t.times.generate, func(*link) (struct{}, error) { return struct{}{}, t.destroy(key.ID) })
+	if err != nil {
+		return fmt.Errorf("deleting key %q from token %s: %w", key.Label, t.name(), err)
+	}
+	return nil
+}
+
+func (t *Token) destroy(id []byte) error {
+	t.mu.Lock()
+	slot := t.slot
+	t.mu.Unlock()
+	p := t.module.ctx
+	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("opening a session: %w", err)
+	}
+	return errors.Join(destroy(p, session, id), p.CloseSession(session))
+}
