@@ -181,7 +181,7 @@ persons' alone, and services never use up the persons' share of the hourly limit
 	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
 	add.Flags().IntVar(&connections, "connections", 0, "at most `N` connections at a time (default: what it has, for a new one that of its role)")
 	require(add, "role", "password-file")
-	return noun("user", "logins of the daemons and of people", atOnce(add))
+	return noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
 }
 
 func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
