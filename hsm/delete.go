@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -32,13 +31,5 @@ func (t *Token) DeleteKey(key KeyInfo) error {
 }
 
 func (t *Token) destroy(id []byte) error {
-	t.mu.Lock()
-	slot := t.slot
-	t.mu.Unlock()
-	p := t.module.ctx
-	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		return fmt.Errorf("opening a session: %w", err)
-	}
-	return errors.Join(destroy(p, session, id), p.CloseSession(session))
+	return t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error { return destroy(p, session, id) })
 }

@@ -77,17 +77,16 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 // no reason of ours.
 const generateTries = 5
 
-func (t *Token) generate(l *link, kind KeyKind, label string) (crypto.Signer, error) {
-	t.mu.Lock()
-	slot := t.slot
-	t.mu.Unlock()
-	p := t.module.ctx
-	// A session beside crypto11's pool; the login holds for all of the process.
-	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		return nil, fmt.Errorf("opening a session: %w", err)
-	}
-	defer func() { _ = p.CloseSession(session) }()
+func (t *Token) generate(l *link, kind KeyKind, label string) (key crypto.Signer, err error) {
+	err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
+		key, err = t.generateBeside(p, session, l, kind, label)
+		return err
+	})
+	return key, err
+}
+
+// generateBeside makes the pair through the link; the session is for what crypto11 cannot do.
+func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, l *link, kind KeyKind, label string) (crypto.Signer, error) {
 	taken, err := objects(p, session, pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the label: %w", err)

@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,8 +25,9 @@ type TokenInfo struct {
 // of the process, since unloading a PKCS#11 library is where many crash
 // (SoftHSMv2 #635), and never initialises while a link is up.
 type module struct {
-	path string
-	ctx  *pkcs11.Ctx
+	path     string
+	ctx      *pkcs11.Ctx
+	instance instance
 
 	// building is held while links are closed and opened: by Open, one attempt
 	// of Run at a time, and Close, of whichever Token of this library.
@@ -109,13 +109,11 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 // written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
 // signs: C_Login notes in the token's file that the PIN was right. building is held.
 func (m *module) look(uri URI, had string) (at place, mechanisms []string, err error) {
-	switch err := m.ctx.Initialize(); {
-	case err == nil:
-		defer func() { _ = m.ctx.Finalize() }()
-	case errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)): // by a link of another Token
-	default:
-		return at, nil, fmt.Errorf("initialising the PKCS#11 library: %w", err)
+	release, _, err := m.initialise() // a link of another Token may have done so
+	if err != nil {
+		return at, nil, err
 	}
+	defer release()
 	if at, err = m.find(uri, had); err != nil {
 		return at, nil, err
 	}

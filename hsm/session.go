@@ -1,0 +1,107 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// instance counts who uses the module's own list of functions. Of most libraries there
+// is one list in a process, and it is initialised while a link is up. p11-kit (its proxy,
+// its client of a remote token) makes a new one for whoever loads it: then nothing that
+// crypto11 did, initialising or login, holds for ours.
+type instance struct {
+	mu    sync.Mutex
+	users int
+	apart bool // initialised by us, so finalised by us
+}
+
+// initialise makes the module's list of functions usable until release is called.
+// apart says that no link shares it: slots may have other numbers, and nobody is
+// logged in.
+func (m *module) initialise() (release func(), apart bool, err error) {
+	i := &m.instance
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.users == 0 {
+		err := m.ctx.Initialize()
+		if i.apart = err == nil; !i.apart && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+			return nil, false, fmt.Errorf("initialising the PKCS#11 library: %w", err)
+		}
+	}
+	i.users++
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.users--; i.users == 0 && i.apart {
+			_ = m.ctx.Finalize()
+		}
+	}, i.apart, nil
+}
+
+// inSession calls do with a session that is logged in and may write, for what crypto11
+// does not offer. It is called inside a link, which keeps the library initialised.
+func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
+	release, apart, err := t.module.initialise()
+	if err != nil {
+		return err
+	}
+	defer release()
+	t.mu.Lock()
+	slot := t.slot
+	t.mu.Unlock()
+	if apart {
+		at, err := t.module.find(t.uri, t.info.Serial)
+		if err != nil {
+			return err
+		}
+		slot = at.slot
+	}
+	p := t.module.ctx
+	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("opening a session: %w", err)
+	}
+	defer func() { _ = p.CloseSession(session) }()
+	if apart {
+		if err := t.loginAgain(p, session); err != nil {
+			return err
+		}
+	}
+	return do(p, session)
+}
+
+// loginAgain offers the PIN that the link's login was taken with, and no other: a file
+// that has changed since is the next link's matter.
+func (t *Token) loginAgain(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
+	o, err := t.readPIN()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	taken := t.taken
+	t.mu.Unlock()
+	if o.mark != taken {
+		return fmt.Errorf("the PIN file %s has changed since the login: start this program again", t.PINFile)
+	}
+	pending, err := t.pending(t.info.Serial)
+	if err != nil {
+		return err
+	}
+	err = p.Login(session, pkcs11.CKU_USER, o.pin)
+	if errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+		err = nil
+	}
+	if fix, refused := pinRefused(err); refused {
+		err = fmt.Errorf("logging in once more with the PIN of %s: %w (%w): %s", t.PINFile, ErrPIN, err, fix)
+	}
+	unsettled := t.settle(pending, t.info.Serial, o.mark, err)
+	if errors.Is(err, ErrPIN) {
+		t.mu.Lock()
+		t.refused, t.refusal = o.mark, errors.Join(err, unsettled)
+		t.mu.Unlock()
+	}
+	return err
+}
