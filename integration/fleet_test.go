@@ -126,6 +126,35 @@ func TestPidsAreTheDaemonsOwn(t *testing.T) {
 	}
 }
 
+// Who watches the logs for ERROR hears of nothing while a fleet starts in good health.
+func TestAHealthyStartLogsNoError(t *testing.T) {
+	shared(t)
+	if len(sharedFleet.errors) > 0 {
+		t.Errorf("logged until it was ready:\n%s", strings.Join(sharedFleet.errors, "\n"))
+	}
+}
+
+// errorsLogged are the lines of level ERROR of all daemons of a fleet.
+func errorsLogged(t *testing.T, f *fleet.Fleet) (lines []string) {
+	t.Helper()
+	logs, err := filepath.Glob(f.Dir() + "/log/*.log")
+	if err != nil || len(logs) < 2*len(f.Sites)+1 {
+		t.Fatalf("the daemons' logs: %v, %v", logs, err)
+	}
+	for _, log := range logs {
+		raw, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			if strings.Contains(line, `"level":"ERROR"`) {
+				lines = append(lines, filepath.Base(log)+": "+line)
+			}
+		}
+	}
+	return lines
+}
+
 func TestEveryPartIsReadyAndEveryCopyIsWhole(t *testing.T) {
 	f := shared(t)
 	for _, part := range slices.DeleteFunc(f.Parts(), func(part string) bool { return part == "site-c/ocspd" }) {

@@ -105,9 +105,10 @@ func (g *ground) keep() error {
 }
 
 var sharedFleet struct {
-	once sync.Once
-	f    *fleet.Fleet
-	err  error
+	once   sync.Once
+	f      *fleet.Fleet
+	err    error
+	errors []string // that it logged until it was ready
 }
 
 // shared returns the fleet of all tests, whole and ready.
@@ -121,6 +122,9 @@ func shared(t *testing.T) *fleet.Fleet {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		sharedFleet.f, sharedFleet.err = fleet.Up(ctx, g.options(t, "shared", sharedSites))
+		if sharedFleet.err == nil {
+			sharedFleet.errors = errorsLogged(t, sharedFleet.f)
+		}
 	})
 	if sharedFleet.err != nil {
 		t.Fatal(sharedFleet.err)

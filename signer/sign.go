@@ -118,12 +118,16 @@ func (r *Responder) noteDoubt(ctx context.Context, h db.Horizon) {
 	if r.doubt.Load() == doubt || !r.doubt.CompareAndSwap(!doubt, doubt) {
 		return
 	}
-	if doubt {
+	switch {
+	case doubt && h.AsOf.IsZero(): // nothing was ever answered from it: a healthy start
+		r.cache.empty()
+		r.log.InfoContext(ctx, "waiting for the copy", slog.String("reason", h.Doubt))
+	case doubt:
 		r.cache.empty()
 		r.log.ErrorContext(ctx, "copy in doubt: good and unknown end", slog.String("reason", h.Doubt))
-		return
+	default:
+		r.log.InfoContext(ctx, "copy no longer in doubt")
 	}
-	r.log.InfoContext(ctx, "copy no longer in doubt")
 }
 
 // Troubles that requests can cause by the thousand: each kind is logged once in

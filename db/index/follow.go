@@ -284,6 +284,10 @@ func (x *Index) refuse(ctx context.Context, v verdict) {
 	before := x.trouble.kind
 	x.trouble = v
 	switch {
+	case v.kind == noHead && x.table.Load() == nil:
+		if v.kind != before { // a new site, which is healthy
+			x.log.InfoContext(ctx, "waiting for the first seed", slog.String("why", v.text))
+		}
 	case v.kind != adoptable && v.kind != before:
 		x.log.ErrorContext(ctx, "snapshot refused", slog.String("kind", string(v.kind)), slog.String("why", v.text),
 			slog.Any("lost", v.lost), slog.Bool("loaded", x.table.Load() != nil))
