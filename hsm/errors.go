@@ -25,6 +25,8 @@ var (
 	ErrClosed = errors.New("the token is closed")
 	// ErrDuplicate says that the token already holds a key of this label.
 	ErrDuplicate = errors.New("the token already holds a key of this label")
+	// ErrKind says that the token makes no keys of the kind asked for.
+	ErrKind = errors.New("the token makes no keys of this kind")
 
 	errReplaced    = errors.New("the session was closed under the call")
 	errReload      = errors.New("the library is loaded anew for another token")
@@ -86,7 +88,7 @@ func classify(err error) class {
 	if errors.Is(err, ErrBadSignature) || errors.Is(err, errVanished) {
 		return classRebuild // a device that computes wrongly starts afresh and passes a self-test first
 	}
-	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, errFull) {
+	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, errFull) || errors.Is(err, errEachTime) {
 		return classFatal
 	}
 	var code pkcs11.Error
@@ -113,6 +115,19 @@ func pinRefused(err error) (fix string, refused bool) {
 		return "the token has no user PIN yet: initialise it, then touch the file", true
 	}
 	return "", false
+}
+
+// kindRefused says whether making a key failed because of its kind.
+func kindRefused(err error) bool {
+	var code pkcs11.Error
+	if !errors.As(err, &code) {
+		return false
+	}
+	switch code {
+	case pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_CURVE_NOT_SUPPORTED, pkcs11.CKR_DOMAIN_PARAMS_INVALID, pkcs11.CKR_KEY_SIZE_RANGE:
+		return true
+	}
+	return false
 }
 
 // errorClass is the label of ocspd_sign_errors_total, a closed set.

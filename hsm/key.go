@@ -54,7 +54,8 @@ const maxLabelLen = 64 // octets; the shortest limit among the modules we know o
 
 // GenerateKey makes a key pair in the token, private half sensitive and never
 // extractable, for signing only, and returns its signer. A label that is taken
-// is ErrDuplicate: PKCS#11 itself would make a second pair of the same label.
+// is ErrDuplicate: PKCS#11 itself would make a second pair of the same label. A kind
+// that the token refuses is ErrKind.
 //
 // The pair is made under a random CKA_ID, since its public key is not known
 // before, and then renamed to the SHA-1 of that (see nameOf). A token that does
@@ -67,6 +68,9 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("making key %q in token %s: the PKCS#11 URI names one other key by object or id, and this one would not be seen: take them out of token.uri", label, t.name())
 	}
 	key, err := once(t, t.times.generate, func(l *link) (crypto.Signer, error) { return t.generate(l, kind, label) })
+	if kindRefused(err) {
+		err = fmt.Errorf("%w: %w", ErrKind, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making key %q in token %s: %w", label, t.name(), err)
 	}
@@ -78,7 +82,7 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 const generateTries = 5
 
 func (t *Token) generate(l *link, kind KeyKind, label string) (key crypto.Signer, err error) {
-	err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
+	err = t.inSession(pkcs11.CKF_RW_SESSION, func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 		key, err = t.generateBeside(p, session, l, kind, label)
 		return err
 	})
@@ -225,7 +229,7 @@ func once[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T,
 }
 
 // Keys lists the key pairs that can be used here: RSA, P-256 and P-384, with
-// both halves in the token.
+// both halves in the token. Oddities names the others.
 func (t *Token) Keys() ([]KeyInfo, error) {
 	keys, err := within(t, t.times.generate, func(l *link) ([]KeyInfo, error) { return l.list() })
 	if err != nil {
@@ -252,6 +256,9 @@ func (l *link) list() ([]KeyInfo, error) {
 	}
 	keys := make([]KeyInfo, 0, len(found))
 	for _, key := range found {
+		if l.eachTime(key) {
+			continue
+		}
 		info, err := l.describe(key)
 		if err != nil {
 			return nil, err

@@ -147,7 +147,7 @@ func (l *link) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the key by its id: %w", err)
 	}
-	key, testErr := proven(byID, pub)
+	key, testErr := l.proven(byID, pub)
 	if key != nil {
 		return key, nil
 	}
@@ -157,13 +157,15 @@ func (l *link) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the key among all: %w", err)
 	}
-	key, err = proven(alike, pub)
+	key, err = l.proven(alike, pub)
 	if key != nil {
 		return key, nil
 	}
 	switch err = errors.Join(testErr, err); {
 	case err == nil:
 		return nil, ErrNoKey
+	case errors.Is(err, errEachTime):
+		return nil, errEachTime
 	case errors.Is(err, ErrBadSignature):
 		return nil, fmt.Errorf("%w: the private half beside its public key signs wrongly", ErrNoKey)
 	}
@@ -171,9 +173,13 @@ func (l *link) find(pub crypto.PublicKey) (crypto.Signer, error) {
 }
 
 // proven returns the first of keys that belongs to pub and signs rightly.
-func proven(keys []crypto11.Signer, pub crypto.PublicKey) (key crypto.Signer, err error) {
+func (l *link) proven(keys []crypto11.Signer, pub crypto.PublicKey) (key crypto.Signer, err error) {
 	for _, k := range keys {
 		if !samePublicKey(k.Public(), pub) {
+			continue
+		}
+		if l.eachTime(k) {
+			err = errEachTime
 			continue
 		}
 		if err = selfTest(k); err == nil {

@@ -199,7 +199,7 @@ func (t *Token) findAll(l *link) (gone map[keyName]bool, err error) {
 		switch {
 		case err == nil:
 			l.set(name, key)
-		case errors.Is(err, ErrNoKey):
+		case errors.Is(err, ErrNoKey), errors.Is(err, errEachTime):
 			gone[name] = true
 		default:
 			return nil, fmt.Errorf("testing key %s: %w", name, err)

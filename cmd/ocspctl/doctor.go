@@ -129,10 +129,11 @@ func (p *program) lookAt(ctx context.Context, at token, stateDir string) (doctor
 		return doctor.Token{}, err
 	}
 	infos, err := t.Keys()
-	if err := errors.Join(err, t.Close()); err != nil {
+	odd, oddErr := t.Oddities()
+	if err := errors.Join(err, oddErr, t.Close()); err != nil {
 		return doctor.Token{}, err
 	}
-	seen := doctor.Token{Name: t.Info().Label, Mechanisms: t.Info().Mechanisms, Most: t.Info().MostOpen}
+	seen := doctor.Token{Name: t.Info().Label, Mechanisms: t.Info().Mechanisms, Most: t.Info().MostOpen, Odd: odd}
 	for _, k := range infos {
 		seen.Keys = append(seen.Keys, doctor.Key{Label: k.Label, Kind: string(k.Kind), Hash: k.Fingerprint})
 	}

@@ -76,7 +76,8 @@ answered looks unused: leave it.`,
 needed, its keys, and the certificates of each key in the site's copy, if the
 configuration names the site's database. The fingerprint is the SHA-256 of the
 public key, as responder list shows it at the master. A key without a good
-certificate is not used.
+certificate is not used. Below stand, each with the way out, keys that are left alone (no
+public half, or a PIN asked for at each signature) or not told from one another.
 
 A PIN that the token refuses is offered once, by whatever verb, until its file is
 changed or touched: exit code 4, which says that trying again does harm.`,

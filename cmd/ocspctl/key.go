@@ -117,7 +117,13 @@ func chooseKind(name, daemon string) (hsm.KeyKind, error) {
 }
 
 func (p *program) keyGenerate(token *hsm.Token, kind hsm.KeyKind, label string) error {
-	if _, err := token.GenerateKey(kind, label); err != nil {
+	if _, err := token.GenerateKey(kind, label); errors.Is(err, hsm.ErrKind) {
+		other := hsm.RSA2048
+		if kind == hsm.RSA2048 || kind == hsm.RSA3072 {
+			other = hsm.P256
+		}
+		return fmt.Errorf("%w: choose another, such as --kind %s (it tells of %s)", err, other, strings.Join(token.Info().Mechanisms, ", "))
+	} else if err != nil {
 		return err
 	}
 	key, err := chooseKey(token, label) // labels are unique
@@ -195,17 +201,32 @@ func chooseKey(token *hsm.Token, label string) (hsm.KeyInfo, error) {
 		return keys[0], nil
 	}
 	labels := make([]string, len(keys))
+	var found []hsm.KeyInfo
 	for i, key := range keys {
 		if key.Label == label && label != "" {
-			return key, nil
+			found = append(found, key)
 		}
 		labels[i] = key.Label
 	}
 	switch {
-	case len(keys) == 0:
-		return hsm.KeyInfo{}, errors.New("the token holds no key: ocspctl key generate")
-	case label == "":
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) == 0 && len(keys) > 0 && label == "":
 		return hsm.KeyInfo{}, usagef("the token holds several keys: choose with --label %s", strings.Join(labels, "|"))
 	}
-	return hsm.KeyInfo{}, fmt.Errorf("the token holds no key %q: it has %s", label, strings.Join(labels, ", "))
+	odd, err := token.Oddities() // why there is none, or more than one
+	if err != nil {
+		return hsm.KeyInfo{}, err
+	}
+	why := ""
+	if len(odd) > 0 {
+		why = "\n" + strings.Join(odd, "\n")
+	}
+	switch {
+	case len(found) > 1:
+		return hsm.KeyInfo{}, fmt.Errorf("the token holds %d keys %q:%s", len(found), label, why)
+	case len(keys) == 0:
+		return hsm.KeyInfo{}, fmt.Errorf("the token holds no key: ocspctl key generate%s", why)
+	}
+	return hsm.KeyInfo{}, fmt.Errorf("the token holds no key %q: it has %s%s", label, strings.Join(labels, ", "), why)
 }

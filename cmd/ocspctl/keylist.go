@@ -46,6 +46,7 @@ type listedKey struct {
 type keyListing struct {
 	Token tokenInfoView `json:"token"`
 	Keys  []listedKey   `json:"keys"`
+	Odd   []string      `json:"remarks"` // on keys that are not used or not told apart
 }
 
 func (p *program) keyListCommand() *cobra.Command {
@@ -66,7 +67,11 @@ func (p *program) keyList(ctx context.Context, cfg *config, token *hsm.Token) er
 	if err != nil {
 		return err
 	}
-	listing := keyListing{Token: viewInfo(token.Info()), Keys: make([]listedKey, len(keys))}
+	odd, err := token.Oddities()
+	if err != nil {
+		return err
+	}
+	listing := keyListing{Token: viewInfo(token.Info()), Keys: make([]listedKey, len(keys)), Odd: append([]string{}, odd...)}
 	for i, key := range keys {
 		listing.Keys[i] = listedKey{keyView: viewKey(key)}
 	}
@@ -169,5 +174,8 @@ func (l keyListing) tell(t *table) {
 			none = "none"
 		}
 		t.row(k.Label, k.Kind, k.Fingerprint, k.ID, cmp.Or(strings.Join(certificates, "; "), none))
+	}
+	for _, odd := range l.Odd {
+		t.line(odd)
 	}
 }

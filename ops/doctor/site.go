@@ -26,6 +26,7 @@ type Token struct {
 	Mechanisms []string // PKCS#11 names without CKM_, of those that are needed
 	Most       int      // sessions that it allows; 0: no limit told
 	Keys       []Key
+	Odd        []string // a sentence for each key that is not used or not told from another, with the fix
 }
 
 // Pin is an issuer that ocspd is configured to serve.

@@ -37,6 +37,9 @@ func (s Site) token(ctx context.Context, f *findings) (keys []Key, known bool) {
 			}
 			f.ok("token"+of, "holds %d keys: %s", len(t.Keys), strings.Join(labels, ", "))
 		}
+		for _, odd := range t.Odd {
+			f.warn("token"+of, "see ocspctl key list", "%s", odd)
+		}
 		mechanisms(f, "mechanisms"+of, t)
 		sessions(f, "sessions"+of, t)
 		keys = append(keys, t.Keys...)

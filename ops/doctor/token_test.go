@@ -22,6 +22,9 @@ func TestDoctorJudgesTokensAndKeys(t *testing.T) {
 	want(t, all, doctor.OK, "key ocsp-site-a", "p256: has certificates of web-ca")
 	want(t, all, doctor.Warn, "key spare", "rsa2048: no certificate in the copy is for it")
 
+	all = look(nil, doctor.Token{Mechanisms: []string{"ECDSA"}, Keys: []doctor.Key{s.key}, Odd: []string{`key "halved" has no public half`}})
+	want(t, all, doctor.Warn, "token", "has no public half")
+
 	all = look(nil, doctor.Token{Name: "old", Mechanisms: []string{"RSA_PKCS"}, Most: 4, Keys: []doctor.Key{s.key}}, doctor.Token{Name: "new", Most: 64})
 	want(t, all, doctor.Fail, "mechanisms old", "key ocsp-site-a is of kind p256, and the token does not sign by ECDSA")
 	want(t, all, doctor.Warn, "sessions old", "allows 4")
