@@ -21,6 +21,7 @@ import (
 const (
 	prCapBSetRead, prCapBSetDrop = 23, 24
 	capDACOverride               = 1
+	capDACReadSearch             = 2
 )
 
 // H9: not one octet more can be written, or a few, in a process of its own. It is
@@ -65,13 +66,15 @@ func withoutOverride(cmd *exec.Cmd) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		held, _, code := syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetRead, capDACOverride, 0)
-		if code == 0 && held == 1 && os.Geteuid() == 0 {
-			_, _, code = syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetDrop, capDACOverride, 0)
-		}
-		if code != 0 {
-			result <- fmt.Errorf("giving up CAP_DAC_OVERRIDE: %w", code)
-			return
+		for _, right := range []uintptr{capDACOverride, capDACReadSearch} {
+			held, _, code := syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetRead, right, 0)
+			if code == 0 && held == 1 && os.Geteuid() == 0 {
+				_, _, code = syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetDrop, right, 0)
+			}
+			if code != 0 {
+				result <- fmt.Errorf("giving up capability %d: %w", right, code)
+				return
+			}
 		}
 		result <- cmd.Start()
 	}()
@@ -108,6 +111,8 @@ func diskChild(what, dir string) error {
 		err = o.fullDisk()
 	case "read-only":
 		err = o.readOnlyFolder()
+	case "denied":
+		err = o.deniedFiles()
 	}
 	if err != nil {
 		return err

@@ -162,7 +162,7 @@ func elsewhere(t *testing.T, soft *softhsm.SoftToken, what, argument string) {
 
 // child is the other process: it logs in and changes the token.
 func child(what, argument string) error {
-	if what == "full" || what == "read-only" {
+	if what == "full" || what == "read-only" || what == "denied" {
 		return diskChild(what, argument)
 	}
 	p := pkcs11.New(os.Getenv("HSM_TEST_MODULE"))

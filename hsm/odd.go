@@ -55,6 +55,9 @@ func (t *Token) Oddities() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at the objects of token %s: %w", t.name(), err)
 	}
+	if err := t.denied(true); err != nil {
+		odd = append(odd, err.Error()) // perhaps a key
+	}
 	return odd, nil
 }
 

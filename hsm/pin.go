@@ -27,7 +27,12 @@ type offer struct {
 
 // readPIN reads the PIN anew: it may have been rotated while we ran.
 func (s settings) readPIN() (offer, error) {
-	fail := func(err error) (offer, error) { return offer{}, fmt.Errorf("reading the PIN file: %w", err) }
+	fail := func(err error) (offer, error) {
+		if errors.Is(err, fs.ErrPermission) {
+			err = errors.Join(err, unreadable(s.PINFile, mayRead))
+		}
+		return offer{}, fmt.Errorf("reading the PIN file: %w", err)
+	}
 	file, err := os.Open(s.PINFile)
 	if err != nil {
 		return fail(err)

@@ -141,7 +141,7 @@ func (t *Token) rebuild() (err error) {
 		l, slot, gone, err = t.connect()
 	}
 	if err != nil {
-		return err
+		return t.explain(err, false)
 	}
 	return t.use(l, slot, gone)
 }

@@ -102,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	if err := t.openWithin(ctx, pin); err != nil {
-		return nil, err
+		return nil, t.explain(err, false)
 	}
 	return t, nil
 }
@@ -263,7 +263,7 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 		return nil, fmt.Errorf("finding a key in token %s: %w", t.name(), err)
 	}
 	if err := t.look(name, pub); err != nil {
-		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.name(), err)
+		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.name(), t.explain(err, true))
 	}
 	t.mu.Lock()
 	t.wanted[name] = wantedKey{public: pub}
