@@ -31,5 +31,5 @@ func (t *Token) DeleteKey(key KeyInfo) error {
 }
 
 func (t *Token) destroy(id []byte) error {
-	return t.inSession(pkcs11.CKF_RW_SESSION, func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error { return destroy(p, session, id) })
+	return t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error { return destroy(p, session, id) })
 }

@@ -82,7 +82,7 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 const generateTries = 5
 
 func (t *Token) generate(l *link, kind KeyKind, label string) (key crypto.Signer, err error) {
-	err = t.inSession(pkcs11.CKF_RW_SESSION, func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
+	err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 		key, err = t.generateBeside(p, session, l, kind, label)
 		return err
 	})

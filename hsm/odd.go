@@ -31,7 +31,7 @@ type object struct {
 // from another one, with the way out. Keys lists those that are used.
 func (t *Token) Oddities() ([]string, error) {
 	odd, err := within(t, t.times.generate, func(*link) (odd []string, err error) {
-		err = t.inSession(0, func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
+		err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 			private, err := read(p, session, pkcs11.CKO_PRIVATE_KEY)
 			if err != nil {
 				return err

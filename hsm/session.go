@@ -41,9 +41,9 @@ func (m *module) initialise() (release func(), apart bool, err error) {
 	}, i.apart, nil
 }
 
-// inSession calls do with a session that is logged in, for what crypto11 does not offer;
-// with pkcs11.CKF_RW_SESSION it may write. It is called inside a link, which keeps the library initialised.
-func (t *Token) inSession(flags uint, do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
+// inSession calls do with a session that is logged in, for what crypto11 does not offer.
+// It may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a link, which keeps the library initialised.
+func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
 	release, apart, err := t.module.initialise()
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (t *Token) inSession(flags uint, do func(p *pkcs11.Ctx, session pkcs11.Sess
 		slot = at.slot
 	}
 	p := t.module.ctx
-	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|flags)
+	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return fmt.Errorf("opening a session: %w", err)
 	}
