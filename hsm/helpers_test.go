@@ -162,6 +162,9 @@ func elsewhere(t *testing.T, soft *softhsm.SoftToken, what, argument string) {
 
 // child is the other process: it logs in and changes the token.
 func child(what, argument string) error {
+	if what == "opencryptoki" {
+		return opencryptokiChild(argument)
+	}
 	if what == "full" || what == "read-only" || what == "denied" {
 		return diskChild(what, argument)
 	}

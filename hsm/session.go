@@ -42,7 +42,8 @@ func (m *module) initialise() (release func(), apart bool, err error) {
 }
 
 // inSession calls do with a session that is logged in, for what crypto11 does not offer.
-// It may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a link, which keeps the library initialised.
+// It may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a
+// link, which keeps the library initialised.
 func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
 	release, apart, err := t.module.initialise()
 	if err != nil {
