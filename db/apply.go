@@ -106,7 +106,7 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 		}
 		var write trip
 		head, g := have.Head, step.Segment
-		if g == nil || g.Last >= head.Position { // else it was applied before, or the rows came another way
+		if step.news(head) {
 			if err := step.adopt(ctx, conn, head, old); err != nil {
 				return nil, err
 			}
@@ -128,6 +128,12 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 		return FeedCopy{}, fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
 	}
 	return have, nil
+}
+
+// news says whether the step has anything that the rows of head do not have: else it was
+// applied before, or they came by a snapshot that is newer than what was sealed then.
+func (step FeedStep) news(head Head) bool {
+	return step.Segment == nil || step.Segment.Last >= head.Position
 }
 
 // continues says why the step does not continue the copy.

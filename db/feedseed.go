@@ -144,13 +144,13 @@ func (s *seed) advance(ctx context.Context, from FeedSeed, tables []FeedTable) e
 		if err == nil {
 			err = read.send(ctx, s.tx)
 		}
-		if err == nil {
+		if err == nil && step.news(s.head) {
 			err = step.rows(&write, s.head, tables, old)
 		}
 		if err != nil {
 			return err
 		}
-		if !step.Head.AsOf.Before(s.head.AsOf) {
+		if step.news(s.head) && !step.Head.AsOf.Before(s.head.AsOf) {
 			s.head, s.purgeBefore = step.Head, step.PurgeBefore
 		}
 		step.queue(&write)

@@ -164,3 +164,35 @@ func TestASeedIsJudgedByWhatIsRemembered(t *testing.T) {
 		})
 	}
 }
+
+// A snapshot is newer than what was sealed when it was made: the segment after its anchor
+// ends before it, and has nothing that its rows do not have.
+func TestASeedGoesOnFromASnapshotThatIsAheadOfItsSegment(t *testing.T) {
+	for _, again := range []bool{false, true} { // an empty site, and one that has a copy
+		store := newSiteStore(t)
+		ca := []db.Issuer{seedIssuer(1, 1)}
+		good := db.Status{NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), Reason: db.ReasonNone}
+		from := seedOf(6, ca, nil, map[string]db.Status{"\x05": good, "\x06": good})
+		if again {
+			if _, err := store.SeedFromFeed(t.Context(), seedOf(2, ca, nil, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		behind := seedOf(5, ca, nil, map[string]db.Status{"\x05": good}).Head
+		from.Steps, from.Step = 1, func(int) (db.FeedStep, error) {
+			return db.FeedStep{
+				Head:    behind,
+				Changes: []db.Change{{Table: db.CertificateTable, Content: db.AppendCertificate(nil, 1, db.Serial{5}, good)}},
+				Note:    db.FeedNote{Epoch: 1000, Number: 2, Position: 5, AsOf: adoptNow, Note: []byte("note")},
+				Segment: &db.Segment{Epoch: 1000, Number: 2, First: 5, Last: 5, Note: []byte("note"), Body: []byte("body")},
+			}, nil
+		}
+		if _, err := store.SeedFromFeed(t.Context(), from); err != nil {
+			t.Fatalf("over a copy %v: %v", again, err)
+		}
+		copied, err := store.FeedCopy(t.Context())
+		if err != nil || copied.Head.Position != 6 || copied.Anchor.Number != 2 {
+			t.Errorf("over a copy %v: position %d, segment %d, %v", again, copied.Head.Position, copied.Anchor.Number, err)
+		}
+	}
+}

@@ -35,7 +35,8 @@ func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 }
 
 // checkHead compares the head with the checkpoint that was stored with it: a position that
-// was changed here would have changes skipped, and one that is ahead wait for ever.
+// was changed here would have changes skipped, and one that is ahead wait for ever. A
+// snapshot may be newer than what was sealed then.
 func (p *Puller) checkHead(ctx context.Context) error {
 	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
 		return nil
@@ -48,10 +49,18 @@ func (p *Puller) checkHead(ctx context.Context) error {
 		return err
 	}
 	at, head := p.copy.Anchor, p.copy.Head
-	if kept.Epoch == at.Epoch && kept.Number == at.Number && (head.Epoch != kept.Epoch || head.Position != kept.Position) {
-		p.diverged = fmt.Sprintf("the head here is position %d of epoch %d, its checkpoint %d of %d", head.Position, head.Epoch, kept.Position, kept.Epoch)
-		p.cfg.Log.ErrorContext(ctx, "copy differs from its checkpoint", slog.String("how", p.diverged))
-		p.forgetAll()
+	if kept.Epoch != at.Epoch || kept.Number != at.Number || head.Epoch == kept.Epoch && head.Position == kept.Position {
+		return nil
 	}
+	s, err := p.cfg.Store.NewestSnapshot(ctx, kept.Epoch)
+	if err != nil && !errors.Is(err, db.ErrNotSealed) {
+		return err
+	}
+	if head.Epoch == kept.Epoch && kept.Position < head.Position && head.Position <= s.Position {
+		return nil
+	}
+	p.diverged = fmt.Sprintf("the head here is position %d of epoch %d, its checkpoint %d of %d", head.Position, head.Epoch, kept.Position, kept.Epoch)
+	p.cfg.Log.ErrorContext(ctx, "copy differs from its checkpoint", slog.String("how", p.diverged))
+	p.forgetAll()
 	return nil
 }

@@ -82,6 +82,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 	default:
 		return local(err)
 	}
+	if last.AsOf.Before(s.AsOf) { // the snapshot is newer than what was sealed then
+		last = &s.Checkpoint
+	}
 	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, last
 	p.cfg.Metrics.seeded()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", seeded.Head.Position),
