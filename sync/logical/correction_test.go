@@ -19,7 +19,7 @@ func (p *pair) staff() (anna, bert *db.Store) {
 	const password = "a password for tests"
 	var persons [2]*db.Store
 	for i, name := range []string{"test_anna", "test_bert"} {
-		if err := p.master.CreateLogin(p.t.Context(), name, db.RoleOperator, password, act); err != nil {
+		if _, err := p.master.CreateLoginWith(p.t.Context(), name, db.RoleOperator, password, many, act); err != nil {
 			p.t.Fatal(err)
 		}
 		persons[i] = openStore(p.t, login(p.t, p.masterDSN, name, password))

@@ -119,12 +119,15 @@ func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *p
 	return p
 }
 
+// many is for logins that all tests of the binary share: they are the cluster's.
+var many = db.LoginOptions{Connections: 50}
+
 func (p *pair) makeLogins() {
 	p.t.Helper()
-	if err := p.master.CreateLogin(p.t.Context(), "test_replica", db.RoleReplica, p.replicaPassword, db.Act{User: "test"}); err != nil {
+	if _, err := p.master.CreateLoginWith(p.t.Context(), "test_replica", db.RoleReplica, p.replicaPassword, many, db.Act{User: "test"}); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.site.CreateLogin(p.t.Context(), "test_sync", db.RoleSync, syncPassword, db.Act{User: "test"}); err != nil {
+	if _, err := p.site.CreateLoginWith(p.t.Context(), "test_sync", db.RoleSync, syncPassword, many, db.Act{User: "test"}); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -19,7 +19,7 @@ func (m *master) correct(tb testing.TB, n int) {
 	const password = "a password for tests"
 	var persons [2]*db.Store
 	for i, name := range []string{"test_anna", "test_bert"} {
-		if err := m.store.CreateLogin(tb.Context(), name, db.RoleOperator, password, act); err != nil {
+		if _, err := m.store.CreateLoginWith(tb.Context(), name, db.RoleOperator, password, db.LoginOptions{Connections: 50}, act); err != nil { // all tests of the binary share it
 			tb.Fatal(err)
 		}
 		dsn, err := url.Parse(m.dsn)
