@@ -185,7 +185,7 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 				v.Detail = new(a.Issuer + ": " + *a.Detail)
 			}
 		}
-		if !f.ThisUpdate.IsZero() && (v.Position == nil || f.Position < *v.Position) {
+		if f.Position > 0 && (v.Position == nil || f.Position < *v.Position) {
 			v.Position = new(f.Position)
 		}
 		v.Horizon = worse(v.Horizon, a.Horizon, false)
