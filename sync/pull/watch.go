@@ -92,8 +92,12 @@ func (p *Puller) recount(ctx context.Context) {
 	w := &p.watched
 	w.mu.Lock()
 	wanted := w.pace.Wanted(now)
+	if !p.copy.Seeded || !p.copy.Anchored { // it is about to be replaced: nobody breaks that off
+		wanted = false
+		w.pace.Wrote()
+	}
 	w.mu.Unlock()
-	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || !wanted {
+	if p.cfg.Mirror || !wanted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)

@@ -66,15 +66,17 @@ func (p *Pace) Suspected(now time.Time) bool {
 }
 
 // Counted takes in that a count came to its end, after took, or failed; Told tells what
-// it found.
+// it found. It answers the suspicion, whatever it found: what follows from it, a seed for
+// one, is not to be broken off by the same suspicion.
 func (p *Pace) Counted(now time.Time, took time.Duration) {
+	p.excess, p.suspect = p.last, 0
 	p.due, p.earliest = now.Add(max(p.Regular, 100*took)), now.Add(max(p.Gap, 20*took))
 }
 
 // Told takes in whether the copy was equal, and says whether it is believed not to be.
 func (p *Pace) Told(equal bool) (diverged bool) {
 	if equal {
-		p.unequal, p.suspect, p.excess = 0, 0, p.last
+		p.unequal = 0
 		return false
 	}
 	if p.unequal++; p.unequal < p.Counts {

@@ -61,6 +61,30 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 	}
 }
 
+// What a count found is mended without being broken off by the suspicion that led to it.
+func TestACountAnswersTheSuspicion(t *testing.T) {
+	for what, told := range map[string]func(*Pace){
+		"unequal": func(p *Pace) {
+			if !p.Told(false) {
+				t.Error("an unequal count is not believed")
+			}
+		},
+		"failed": func(*Pace) {},
+	} {
+		p := Pace{Regular: time.Hour, Looks: 1, Gap: time.Second, Counts: 1}
+		p.Copied(noon)
+		p.Look(1)
+		if p.Look(2); !p.Suspected(noon) {
+			t.Fatal("a foreign write is not suspected")
+		}
+		p.Counted(noon, time.Millisecond)
+		told(&p)
+		if p.Look(2); p.Suspected(noon.Add(time.Minute)) {
+			t.Errorf("%s: it is suspected again", what)
+		}
+	}
+}
+
 // A count of a large copy is regular for a hundredth of the time, on suspicion for a
 // twentieth.
 func TestALargeCopyIsCountedSeldom(t *testing.T) {
