@@ -34,11 +34,12 @@ func (s *Store) LastRevocations(ctx context.Context, age time.Duration) (map[Iss
 		if err != nil {
 			return nil, fmt.Errorf("looking for the last revocations: %w", err)
 		}
-		if last[issuer] != nil || !status.Permanent() {
+		unended := func(s Status) bool { return s.Permanent() && s.NotAfter.After(time.Now().Add(age)) }
+		if last[issuer] != nil || !unended(status) {
 			continue
 		}
 		now, err := s.Certificate(ctx, issuer, serial) // it may be corrected by now
-		if err == nil && now.Permanent() && now.NotAfter.After(time.Now().Add(age)) {
+		if err == nil && unended(now) {
 			last[issuer] = serial
 		}
 		if err != nil && !errors.Is(err, ErrNotIssued) {

@@ -18,7 +18,9 @@ import (
 
 func (p *program) dbVerifyCommand() *cobra.Command {
 	return p.verb("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
-		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbVerify(ctx) })
+		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.atEither(ctx, func(store *db.Store, cfg *config) error { return p.dbVerify(ctx, store, cfg) })
+		})
 }
 
 type tally struct {
@@ -37,16 +39,7 @@ type logFault struct {
 	Why   string `json:"why"`
 }
 
-func (p *program) dbVerify(ctx context.Context) error {
-	cfg, err := p.config()
-	if err != nil {
-		return err
-	}
-	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
-	if err != nil {
-		return err
-	}
-	defer store.Close()
+func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config) error {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		return err
@@ -171,7 +164,9 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if add.Flags().Changed("connections") && connections < 1 {
 				return usagef("--connections %d: want 1 or more", connections)
 			}
-			return p.dbUserAdd(ctx, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
+			return p.atEither(ctx, func(store *db.Store, _ *config) error {
+				return p.dbUserAdd(ctx, store, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
+			})
 		})
 	add.Long = `A login is a person's or a program's (a service's): requests and approvals are
 persons' alone, and services never use up the persons' share of the hourly limit
@@ -184,7 +179,7 @@ persons' alone, and services never use up the persons' share of the hourly limit
 	return noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
 }
 
-func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
+func (p *program) dbUserAdd(ctx context.Context, store *db.Store, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)
@@ -193,19 +188,10 @@ func (p *program) dbUserAdd(ctx context.Context, name, role string, group db.Rol
 	if password == "" || strings.ContainsAny(password, "\r\n\x00") {
 		return fmt.Errorf("reading the password: %s: want one line", passwordFile)
 	}
-	cfg, err := p.config()
-	if err != nil {
-		return err
-	}
 	act, err := (&change{}).act()
 	if err != nil {
 		return err
 	}
-	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	is, err := store.CreateLoginWith(ctx, name, group, password, options, act)
 	if err != nil {
 		return err

@@ -12,17 +12,17 @@ import (
 )
 
 // atEither runs a verb on the database of the configuration, a master's or a site's.
-func (p *program) atEither(ctx context.Context, do func(*db.Store) error) error {
+func (p *program) atEither(ctx context.Context, do func(*db.Store, *config) error) error {
 	cfg, err := p.config()
 	if err != nil {
 		return err
 	}
-	store, _, err := p.store(ctx, migrations.Role(cfg.Role))
+	store, err := cfg.store(ctx, migrations.Role(cfg.Role))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	return do(store)
+	return do(store, cfg)
 }
 
 // loginView is a login as ocspctl shows it.
@@ -45,7 +45,7 @@ func (v loginView) tell(t *table) {
 
 func (p *program) dbUserListCommand() *cobra.Command {
 	return p.verb("list", "show the logins in groups of ours", "ocspctl db user list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		return p.atEither(ctx, func(store *db.Store) error {
+		return p.atEither(ctx, func(store *db.Store, _ *config) error {
 			logins, err := store.Logins(ctx)
 			if err != nil {
 				return err
@@ -70,7 +70,7 @@ func (p *program) dbUserRemoveCommand() *cobra.Command {
 		ocspctl db user remove alice
 		ocspctl db user remove alice --why 'left the team' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atEither(ctx, func(store *db.Store) error { return p.dbUserRemove(ctx, store, c, args[0]) })
+			return p.atEither(ctx, func(store *db.Store, _ *config) error { return p.dbUserRemove(ctx, store, c, args[0]) })
 		})
 	cmd.Long = `A site's login is closed with its site (responder revoke), and cannot be removed here.
 The login is gone from every database of the cluster. At the master it stands in the audit.`

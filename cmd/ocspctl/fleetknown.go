@@ -40,7 +40,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	if err != nil {
 		return nil, nil, err
 	}
-	store, _, err := p.store(ctx, migrations.Master)
+	store, err := cfg.store(ctx, migrations.Master)
 	if err == nil {
 		defer store.Close()
 		var sites []fleet.SiteStatus

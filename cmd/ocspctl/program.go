@@ -148,22 +148,27 @@ func (p *program) store(ctx context.Context, role migrations.Role) (*db.Store, *
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := cfg.wantRole(role); err != nil {
-		return nil, nil, err
+	store, err := cfg.store(ctx, role)
+	return store, cfg, err
+}
+
+func (c *config) store(ctx context.Context, role migrations.Role) (*db.Store, error) {
+	if err := c.wantRole(role); err != nil {
+		return nil, err
 	}
-	store, err := db.Open(ctx, cfg.Database.settings())
+	store, err := db.Open(ctx, c.Database.settings())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := store.Ping(ctx); err != nil {
 		store.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	if err := store.CheckSchema(ctx, string(role)); err != nil {
 		store.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return store, cfg, nil
+	return store, nil
 }
 
 // atMaster runs a verb on the master's database.

@@ -1,11 +1,9 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -30,18 +28,11 @@ const (
 	maxPause   = 500 * time.Millisecond
 )
 
-// Await asks every active site that has a certificate of the issuer for
-// the serial until each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or ctx
-// ends. A request is one as any client sends, without nonce.
+// Await asks every active site that has a certificate of the issuer for the serial until
+// each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or
+// ctx ends. A request is one as any client sends, without nonce.
 func (v Surveyor) Await(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
-	if v.Client == nil {
-		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		defer v.Client.CloseIdleConnections()
-	}
-	v.Timeout = cmp.Or(v.Timeout, 10*time.Second)
-	if v.Now == nil {
-		v.Now = time.Now
-	}
+	defer v.defaults()()
 	ca, err := x509.ParseCertificate(issuer.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate of issuer %q: %w", issuer.Name, err)

@@ -34,11 +34,9 @@ func byAddress(address netip.Addr) *http.Client {
 // AnswersAt asks a site, at one of its addresses, for its own certificate of each
 // issuer, as Survey does. No error: each answer is one that clients must believe.
 func (v Surveyor) AnswersAt(ctx context.Context, site db.Responder, issuers []db.Issuer, address netip.Addr) error {
-	v.Client, v.Timeout = byAddress(address), cmp.Or(v.Timeout, 10*time.Second)
+	v.Client = byAddress(address)
 	defer v.Client.CloseIdleConnections()
-	if v.Now == nil {
-		v.Now = time.Now
-	}
+	v.defaults()
 	for _, f := range v.expect(site, issuers) {
 		if f.Verdict == "" {
 			v.probe(ctx, site, Known{Issuers: issuers}, &f)

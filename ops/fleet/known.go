@@ -29,7 +29,7 @@ type Known struct {
 
 // Learn asks the master.
 func (v Surveyor) Learn(ctx context.Context, store *db.Store) (Known, error) {
-	v.defaults()
+	defer v.defaults()()
 	k := Known{At: v.Now()}
 	head, err := store.Head(ctx)
 	if err != nil {

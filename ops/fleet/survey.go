@@ -139,7 +139,7 @@ const probesAtOnce = 16
 // Survey reads the roster and asks each active site, for each issuer that it has a
 // certificate of, about that very certificate and about the issuer's last revocation.
 func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, error) {
-	v.defaults()
+	defer v.defaults()()
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, err
@@ -151,20 +151,22 @@ func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, er
 	return sites, Locate(ctx, store, known.Issuers, sites)
 }
 
-func (v *Surveyor) defaults() {
+// defaults fills in what is zero; done ends what it opened.
+func (v *Surveyor) defaults() (done func()) {
 	v.Timeout, v.MaxAge = cmp.Or(v.Timeout, 10*time.Second), cmp.Or(v.MaxAge, DefaultMaxAge)
 	if v.Now == nil {
 		v.Now = time.Now
 	}
+	if v.Client != nil {
+		return func() {}
+	}
+	v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return v.Client.CloseIdleConnections
 }
 
 // Ask asks the sites that are known, be the master there or not.
 func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
-	v.defaults()
-	if v.Client == nil {
-		v.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		defer v.Client.CloseIdleConnections()
-	}
+	defer v.defaults()()
 	sites := make([]SiteStatus, len(known.Sites))
 	var group errgroup.Group
 	group.SetLimit(probesAtOnce)

@@ -3,9 +3,7 @@ package logical
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"ocspfleet/db"
@@ -24,34 +22,23 @@ func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, 
 	counts, err := s.cfg.Local.Verify(ctx)
 	s.pace.Counted(now, time.Since(began))
 	s.unread = ""
-	if db.Damaged(err) {
-		s.diverged, err = err.Error(), nil
-	}
-	if err != nil {
-		s.cfg.Metrics.recounted("failed")
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	result := "equal"
+	switch wrong := db.Differences(counts); {
+	case db.Damaged(err):
+		s.diverged, result = err.Error(), "unequal"
+	case err != nil:
+		result = "failed"
+		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) { // else it is the stop
 			s.unread = err.Error()
 			s.cfg.Log.WarnContext(ctx, "recount failed", slog.String("error", err.Error()))
 		}
-		return
-	}
-	if s.diverged != "" {
-		s.cfg.Metrics.recounted("unequal")
-		return
-	}
-	var wrong []string
-	for _, c := range counts {
-		if !c.Identical {
-			wrong = append(wrong, fmt.Sprintf("%s: %d rows with digest %016x, the head counts %d with %016x",
-				c.Table, c.Counted.Count, uint64(c.Counted.Digest), c.Head.Count, uint64(c.Head.Digest)))
+	default:
+		if wrong != "" {
+			result = "unequal"
 		}
-	}
-	if s.pace.Told(len(wrong) == 0) {
-		s.diverged = strings.Join(wrong, "; ")
-	}
-	result := "equal"
-	if len(wrong) > 0 {
-		result = "unequal"
+		if s.pace.Told(wrong == "") {
+			s.diverged = wrong
+		}
 	}
 	s.cfg.Metrics.recounted(result)
 }

@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -103,17 +102,11 @@ func (p *Puller) recount(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	counts, err := p.cfg.Store.Verify(ctx)
-	wrong := ""
+	wrong := db.Differences(counts)
 	if p.unread = ""; db.Damaged(err) {
 		wrong = err.Error()
 	} else if err != nil { // the copy goes on following, and says that it is not well
 		p.unread = "the copy cannot be counted: " + err.Error()
-	}
-	for _, c := range counts {
-		if !c.Identical {
-			wrong = fmt.Sprintf("%s has %d rows with digest %x, the head says %d with %x", c.Table, c.Counted.Count, c.Counted.Digest, c.Head.Count, c.Head.Digest)
-			break
-		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
