@@ -18,6 +18,7 @@ func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, recountLimit)
 	defer cancel()
+	s.pace.Counting()
 	began := time.Now() // monotonic: this is for the pace, not for the record
 	counts, err := s.cfg.Local.Verify(ctx)
 	s.pace.Counted(now, time.Since(began))

@@ -235,9 +235,9 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	p.current = false // it may fail and yet be persisted
-	p.watched.write.Lock()
-	stored, err := p.store(call, step)
-	p.watched.wrote()
+	var stored db.FeedCopy
+	var err error
+	p.writing(call, func() { stored, err = p.store(call, step) })
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) || db.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil

@@ -106,7 +106,9 @@ func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
 	s.equals(t, m)
 	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
 	s.equals(t, m)
-	m.issue(t, 3) // its own writing is none
+	m.issue(t, 3) // its own writing is none, and hides none
+	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000002'")
+	m.issue(t, 4)
 	s.equals(t, m)
 }
 

@@ -46,8 +46,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		return fmt.Errorf("seeding, since %s: %w", why, err)
 	}
 	var missing error // what the source did not give
-	p.watched.write.Lock()
-	seeded, err := p.storeSeed(ctx, db.FeedSeed{
+	rows := db.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
 		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
@@ -70,8 +69,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 			}
 			return p.stepOf(since[i], c, segment)
 		},
-	})
-	p.watched.wrote()
+	}
+	var seeded db.Seeded
+	p.writing(ctx, func() { seeded, err = p.storeSeed(ctx, rows) })
 	if errors.Is(err, db.ErrRevocationsLost) {
 		p.refusal = refusal{feed.Tag(signed), p.keys.Number, c.Number, err}
 	}

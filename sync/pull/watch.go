@@ -18,12 +18,30 @@ type watched struct {
 	call  func() // ends the question that is being asked; nil: none is
 }
 
-// wrote ends what write began.
-func (w *watched) wrote() {
-	w.mu.Lock()
-	w.pace.Wrote()
-	w.mu.Unlock()
-	w.write.Unlock()
+// writing runs f, which writes into the copy: what others wrote before it stays suspect,
+// and so does what they write after it.
+func (p *Puller) writing(ctx context.Context, f func()) {
+	w := &p.watched
+	w.write.Lock()
+	defer w.write.Unlock()
+	p.look(ctx, w.pace.Look)
+	f()
+	p.look(ctx, w.pace.Wrote)
+}
+
+// look hands the last number of a change here to take. A database that is away others
+// tell of.
+func (p *Puller) look(ctx context.Context, take func(number int64)) {
+	if p.cfg.Mirror {
+		return // sync/logical watches the copy
+	}
+	number, err := p.cfg.Store.SiteSeq(ctx)
+	if err != nil {
+		return
+	}
+	p.watched.mu.Lock()
+	defer p.watched.mu.Unlock()
+	take(number)
 }
 
 // count asks for a count now, and ends the question that is being asked.
@@ -71,15 +89,11 @@ func (p *Puller) watch(ctx context.Context) {
 		if !p.watched.write.TryLock() {
 			continue // it is us
 		}
-		number, err := p.cfg.Store.SiteSeq(ctx)
-		if err == nil {
-			p.watched.mu.Lock()
-			p.watched.pace.Look(number)
-			if p.watched.pace.Suspected(p.cfg.Now()) {
+		p.look(ctx, func(number int64) {
+			if p.watched.pace.Look(number); p.watched.pace.Suspected(p.cfg.Now()) {
 				p.watched.interrupt()
 			}
-			p.watched.mu.Unlock()
-		} // else the puller tells that the database is away
+		})
 		p.watched.write.Unlock()
 	}
 }
@@ -90,13 +104,13 @@ func (p *Puller) recount(ctx context.Context) {
 	now := p.cfg.Now()
 	w := &p.watched
 	w.mu.Lock()
-	wanted := w.pace.Wanted(now)
-	if !p.copy.Seeded || !p.copy.Anchored { // it is about to be replaced: nobody breaks that off
-		wanted = false
-		w.pace.Wrote()
+	whole := p.copy.Seeded && p.copy.Anchored // else it is about to be replaced: nobody breaks that off
+	wanted := w.pace.Wanted(now) && whole && !p.cfg.Mirror
+	if wanted || !whole {
+		w.pace.Counting()
 	}
 	w.mu.Unlock()
-	if p.cfg.Mirror || !wanted {
+	if !wanted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)

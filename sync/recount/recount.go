@@ -35,8 +35,12 @@ func (p *Pace) Copied(now time.Time) {
 	p.due, p.earliest, p.known, p.suspect, p.unequal = now.Add(p.Regular), time.Time{}, false, 0, 0
 }
 
-// Wrote says that what comes next is our own writing: the next look is taken as it is.
-func (p *Pace) Wrote() { p.known, p.suspect = false, 0 }
+// Wrote says that it was our own writing that led from the last look to this excess: what
+// others wrote before stays suspect.
+func (p *Pace) Wrote(excess int64) {
+	p.excess += excess - p.last
+	p.last = excess
+}
 
 // Now asks for a count at once.
 func (p *Pace) Now() { p.due = time.Time{} }
@@ -65,11 +69,14 @@ func (p *Pace) Suspected(now time.Time) bool {
 	return p.suspect >= p.Looks && !now.Before(p.earliest)
 }
 
+// Counting says that a count begins. It answers the suspicion, whatever it finds: what
+// follows from it, a seed for one, is not to be broken off by the same suspicion. What is
+// written while it counts is a new one.
+func (p *Pace) Counting() { p.excess, p.suspect = p.last, 0 }
+
 // Counted takes in that a count came to its end, after took, or failed; Told tells what
-// it found. It answers the suspicion, whatever it found: what follows from it, a seed for
-// one, is not to be broken off by the same suspicion.
+// it found.
 func (p *Pace) Counted(now time.Time, took time.Duration) {
-	p.excess, p.suspect = p.last, 0
 	p.due, p.earliest = now.Add(max(p.Regular, 100*took)), now.Add(max(p.Gap, 20*took))
 }
 

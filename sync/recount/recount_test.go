@@ -34,6 +34,7 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 	if at(1000, 500) || at(1000, 501) || !at(1000, 501) {
 		t.Error("a change that PostgreSQL skipped: not suspected, or too early")
 	}
+	p.Counting()
 	p.Counted(noon, time.Millisecond)
 	if at(1000, 501) {
 		t.Error("counted again although the last count was just now")
@@ -49,7 +50,8 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 			t.Errorf("look %d: what a count found equal is suspected again", look)
 		}
 	}
-	p.Wrote()
+	p.Wrote(1999)
+	p.Wrote(2000 - 501)
 	for look := range 2 {
 		if at(2000, 501) {
 			t.Errorf("look %d: our own writing is suspected", look)
@@ -77,10 +79,18 @@ func TestACountAnswersTheSuspicion(t *testing.T) {
 		if p.Look(2); !p.Suspected(noon) {
 			t.Fatal("a foreign write is not suspected")
 		}
+		p.Counting()
 		p.Counted(noon, time.Millisecond)
 		told(&p)
 		if p.Look(2); p.Suspected(noon.Add(time.Minute)) {
 			t.Errorf("%s: it is suspected again", what)
+		}
+		p.Counting()
+		p.Look(3)
+		p.Counted(noon, time.Millisecond)
+		told(&p)
+		if p.Look(3); !p.Suspected(noon.Add(time.Minute)) {
+			t.Errorf("%s: what was written while it counted is not suspected", what)
 		}
 	}
 }
