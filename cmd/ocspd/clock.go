@@ -24,10 +24,15 @@ type clockWatch struct {
 // Run compares until ctx ends; it returns nil then. While the database is away the last
 // comparison counts.
 func (w *clockWatch) Run(ctx context.Context) error {
-	ticker := time.NewTicker(clockEvery)
+	return repeat(ctx, clockEvery, w.look)
+}
+
+// repeat looks now and at each tick until ctx ends; it returns nil then.
+func repeat(ctx context.Context, every time.Duration, look func(context.Context)) error {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		w.look(ctx)
+		look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -49,16 +49,7 @@ func (w *forkWatch) Run(ctx context.Context) error {
 	if w == nil {
 		return nil
 	}
-	ticker := time.NewTicker(forkEvery)
-	defer ticker.Stop()
-	for {
-		w.look(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	return repeat(ctx, forkEvery, w.look)
 }
 
 func (w *forkWatch) look(ctx context.Context) {

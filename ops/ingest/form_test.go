@@ -19,13 +19,17 @@ const (
 	two159    = "730750818665451459101842416358141509827966271488" // 2^159, 21 octets in DER
 )
 
-// texts are files of every form that consists of text, with what is to be
-// understood of each, or what is to be said against it.
-var texts = []struct {
+// reading is a file of one form, and what is understood of it or said against it. KEY in
+// the text is the CA's key id.
+type reading struct {
 	name, form, text string
 	adjust           func(*Options)
 	want             []string
-}{
+}
+
+// texts are files of every form that consists of text, with what is to be
+// understood of each, or what is to be said against it.
+var texts = []reading{
 	{
 		"our own", "csv",
 		ownHead + "0a,2030-12-31T23:59:59Z,good,,\n00ff,2030-12-31T23:59:59Z,revoked,2026-01-01T12:00:00Z,keyCompromise\n0b,2030-12-31T23:59:59Z,revoked,2026-01-01T12:00:00Z,\n",
@@ -224,11 +228,10 @@ func zone(name string) *time.Location {
 	return z
 }
 
-// Every form is read as its program means it, and every bad row is named by its
-// place and the exact reason.
-func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
+func readsAll(t *testing.T, cases []reading) {
+	t.Helper()
 	ca, store := newAuthority(t, "CA one"), master(t)
-	for _, c := range texts {
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			o := ca.options(c.form)
 			if c.adjust != nil {
@@ -246,6 +249,12 @@ func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Every form is read as its program means it, and every bad row is named by its
+// place and the exact reason.
+func TestTextFormsAreReadAsTheirProgramsMeanThem(t *testing.T) {
+	readsAll(t, texts)
 }
 
 // A certificate and its revocation become one row, in either order.

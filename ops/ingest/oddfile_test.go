@@ -1,20 +1,13 @@
 package ingest
 
 import (
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // oddFiles are what people's files were like, named after what was wrong with them.
-var oddFiles = []struct {
-	name, form, text string
-	adjust           func(*Options)
-	want             []string
-}{
+var oddFiles = []reading{
 	{"BOM before index.txt", "openssl-index", "\uFEFFV\t301231235959Z\t\t0A\tunknown\t/CN=x\r\n", nil, []string{"1: 0a until 2030-12-31T23:59:59Z"}},
 	{"BOM before NDJSON", "ndjson", "\uFEFF{\"serial\":\"0a\",\"not_after\":\"2030-12-31T23:59:59Z\",\"status\":\"good\"}\r\n", nil, []string{"1: 0a until 2030-12-31T23:59:59Z"}},
 	{"BOM before step-ca's array", "step-ca", "\uFEFF[{\"Serial\":\"10\",\"RevokedAt\":\"2026-01-01T12:00:00Z\"}]", nil, []string{"row 1: 0a revoked 2026-01-01T12:00:00Z "}},
@@ -91,25 +84,7 @@ var oddFiles = []struct {
 }
 
 func TestOddFilesAreReadOrNamed(t *testing.T) {
-	ca, store := newAuthority(t, "CA one"), master(t)
-	for _, c := range oddFiles {
-		t.Run(c.name, func(t *testing.T) {
-			o := ca.options(c.form)
-			if c.adjust != nil {
-				c.adjust(&o)
-			}
-			text := strings.ReplaceAll(c.text, "KEY", hex.EncodeToString(ca.cert.SubjectKeyId))
-			got := say(t, store, keep(t, "file", []byte(text)), o)
-			for i := range got { // the path differs from run to run
-				if _, after, found := strings.Cut(got[i], " as "+c.form+": "); found {
-					got[i] = after
-				}
-			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
+	readsAll(t, oddFiles)
 }
 
 // Twenty serials without a digit from a to f were written in decimal digits.
