@@ -245,7 +245,11 @@ func TestADamagedPageIsSeededAnew(t *testing.T) {
 	p.start(func(c *logical.Config) { c.RecountInterval = 200 * time.Millisecond })
 	dbtest.Damage(t, server, p.siteDSN)
 	p.revoke("4002", db.ReasonKeyCompromise)
-	p.names(logical.Diverged)
+	// The count and the worker meet the page, whichever comes first.
+	p.until("the damage is named", func() bool {
+		log := p.log.String()
+		return (strings.Contains(log, " to=diverged ") || strings.Contains(log, " to=apply_error ")) && strings.Contains(log, "invalid page in block")
+	})
 	p.heals()
 }
 
