@@ -42,7 +42,7 @@ type Config struct {
 	SignTimeout time.Duration
 	// MaxQueue is how many signatures may wait for a session; more are refused at
 	// once. 0: as many as the token can make in half of SignTimeout, from the
-	// mean signing time seen (see gate).
+	// mean signing time seen (see limiter).
 	MaxQueue int
 	// Logger gets the losses and recoveries of the token. Nil: none.
 	Logger *slog.Logger

@@ -14,10 +14,10 @@
 // refused at once (ErrBusy, ErrUnavailable, ErrNoKey) rather than late; a call
 // that hangs inside the library costs one session and one goroutine, never more.
 //
-// Several tokens may be open in one process, of one library or of several (Ring);
+// Several tokens may be open in one process, of one library or of several (Tokens);
 // each once. PKCS#11 initialises and finalises per process (PKCS#11 v2.40 section
 // 5.4), so tokens of one library know of one another here, and nobody else in the
-// process may use it. A library that never returns is beyond us: Ring.Watch says
+// process may use it. A library that never returns is beyond us: Tokens.Watch says
 // when, and the process is started again. SoftHSM can lose its keys on a full disk,
-// so no login and no new key is asked of it then (room.go).
+// so no login and no new key is asked of it then (diskspace.go).
 package hsm

@@ -18,15 +18,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"ocspfleet/hsm/shim"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/faultpkcs11"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
-// shimmed is a SoftHSM token behind a library that makes faults.
-func shimmed(t *testing.T) (*shim.Shim, *softhsm.SoftToken, Config) {
+// faulty is a SoftHSM token behind a library that makes faults.
+func faulty(t *testing.T) (*faultpkcs11.Library, *softhsm.SoftToken, Config) {
 	t.Helper()
 	soft := newSoft(t)
-	s, err := shim.Build(t.TempDir(), soft.Module)
+	s, err := faultpkcs11.Build(t.TempDir(), soft.Module)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,14 +36,14 @@ func shimmed(t *testing.T) (*shim.Shim, *softhsm.SoftToken, Config) {
 	return s, soft, cfg
 }
 
-func set(t *testing.T, s *shim.Shim, f shim.Faults) {
+func set(t *testing.T, s *faultpkcs11.Library, f faultpkcs11.Faults) {
 	t.Helper()
 	if err := s.Set(f); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func noted(t *testing.T, s *shim.Shim, what string) int {
+func noted(t *testing.T, s *faultpkcs11.Library, what string) int {
 	t.Helper()
 	n, err := s.Noted(what)
 	if err != nil {
@@ -55,7 +55,7 @@ func noted(t *testing.T, s *shim.Shim, what string) int {
 // H1: every session is lost under load, as when an HSM restarts. Whoever signs
 // gets a right signature or ErrUnavailable, and it heals by itself.
 func TestH1EverySessionLostUnderLoad(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	keys := []crypto.Signer{makeKey(t, token, P256, "a"), makeKey(t, token, RSA2048, "b")}
 	stop := make(chan struct{})
@@ -84,7 +84,7 @@ func TestH1EverySessionLostUnderLoad(t *testing.T) {
 	}
 	var slowest time.Duration
 	for loss := 1; loss <= 5; loss++ {
-		set(t, s, shim.Faults{Sessions: loss})
+		set(t, s, faultpkcs11.Faults{Sessions: loss})
 		start := time.Now()
 		eventually(t, "a new login", func() error {
 			if noted(t, s, "login") < 1+loss {
@@ -107,11 +107,11 @@ func TestH1EverySessionLostUnderLoad(t *testing.T) {
 
 // H2: the token is pulled out and comes back. Meanwhile it is refused at once.
 func TestH2TokenPulledOutAndBack(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true)
 	key := makeKey(t, token, P256, "a")
 	for round := range 3 {
-		set(t, s, shim.Faults{Gone: true, Sessions: round})
+		set(t, s, faultpkcs11.Faults{Gone: true, Sessions: round})
 		eventually(t, "the breaker opens", func() error {
 			if l, _, _ := token.state(); l != nil {
 				return errors.New("closed")
@@ -126,7 +126,7 @@ func TestH2TokenPulledOutAndBack(t *testing.T) {
 		if err := token.Health(); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("health without the token: %v", err)
 		}
-		set(t, s, shim.Faults{Sessions: round + 1}) // handles of old are worth nothing
+		set(t, s, faultpkcs11.Faults{Sessions: round + 1}) // handles of old are worth nothing
 		eventually(t, "signing again", func() error { return signOnce(key) })
 		eventually(t, "healthy again", token.Health)
 	}
@@ -151,7 +151,7 @@ func TestH3KeyReplacedByAnotherOfTheSameName(t *testing.T) {
 	eventually(t, "making a key in the place of the other", func() error {
 		l, _, reason := token.state()
 		if l == nil {
-			return reason // the link is made anew while no key is left
+			return reason // the connection is made anew while no key is left
 		}
 		if !l.enter() {
 			return errReplaced
@@ -173,14 +173,14 @@ func TestH3KeyReplacedByAnotherOfTheSameName(t *testing.T) {
 // H4: after the PIN was rotated the old one is offered once, as the library
 // counts, however often anybody wants a signature.
 func TestH4WrongPINReachesTheTokenOnce(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	var log lockedBuffer
 	cfg.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	hurried(token, 100*time.Millisecond) // each signature waits so long for the healing
 	elsewhere(t, soft, "set-pin", "rotated-7")
-	set(t, s, shim.Faults{Sessions: 1})
+	set(t, s, faultpkcs11.Faults{Sessions: 1})
 	eventually(t, "saying that the PIN is wrong", func() error {
 		_ = signOnce(key)
 		if err := token.Health(); !errors.Is(err, ErrPIN) {
@@ -209,7 +209,7 @@ func TestH4WrongPINReachesTheTokenOnce(t *testing.T) {
 
 // H4: a start with the wrong PIN costs one try, too, and names the file.
 func TestH4WrongPINAtTheStartIsOneTry(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	if err := os.WriteFile(soft.PINFile, []byte("hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -224,15 +224,15 @@ func TestH4WrongPINAtTheStartIsOneTry(t *testing.T) {
 // H5: 200 ms a signature. The queue shrinks to what can be done in time, and
 // whoever is let in gets a signature.
 func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
-	set(t, s, shim.Faults{Delay: 200 * time.Millisecond})
+	set(t, s, faultpkcs11.Faults{Delay: 200 * time.Millisecond})
 	for range 40 {
-		token.gate.took(200 * time.Millisecond) // as 40 signatures would teach it
+		token.limiter.took(200 * time.Millisecond) // as 40 signatures would teach it
 	}
-	token.gate.limit = 4 // sessions x (deadline / 2) / 200 ms with a deadline of 0.8 s
+	token.limiter.limit = 4 // sessions x (deadline / 2) / 200 ms with a deadline of 0.8 s
 	results := make(chan error, 60)
 	for range cap(results) {
 		go func() { results <- signOnce(key) }()
@@ -251,25 +251,25 @@ func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
 	if signed < 2 || busy == 0 {
 		t.Errorf("%d signed, %d refused at once", signed, busy)
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	eventually(t, "signing quickly again", func() error { return signOnce(key) })
 }
 
 // H5: every session hangs inside the library. No goroutine but those of the
 // hanging calls stays, refusals are immediate, and it heals when they return.
 func TestH5HangingLibrary(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	hurried(token, 200*time.Millisecond)
-	set(t, s, shim.Faults{Hang: true})
-	defer set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{Hang: true})
+	defer set(t, s, faultpkcs11.Faults{})
 	eventually(t, "every session hangs", func() error {
 		if err := signOnce(key); err == nil {
 			return errors.New("signed")
 		}
-		if !token.gate.stuck() {
+		if !token.limiter.allHung() {
 			return errors.New("a session is free")
 		}
 		return nil
@@ -285,7 +285,7 @@ func TestH5HangingLibrary(t *testing.T) {
 	if up := testutil.ToFloat64(cfg.Metrics.up.WithLabelValues("site-a")); up != 0 {
 		t.Errorf("ocspd_token_up is %v with every session hanging", up)
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	eventually(t, "signing when the calls have returned", func() error { return signOnce(key) })
 	eventually(t, "healthy", token.Health)
 	eventually(t, "ocspd_token_up says so", func() error {
@@ -298,14 +298,14 @@ func TestH5HangingLibrary(t *testing.T) {
 
 // H5: the library hangs at the start. Who opens can be stopped.
 func TestH5LibraryThatHangsAtTheStart(t *testing.T) {
-	s, _, cfg := shimmed(t)
-	set(t, s, shim.Faults{Hang: true})
+	s, _, cfg := faulty(t)
+	set(t, s, faultpkcs11.Faults{Hang: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := Open(ctx, cfg); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("opened a library that hangs: %v", err)
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	eventually(t, "the login that hung is through, and the library let go of", func() error {
 		modulesMu.Lock()
 		defer modulesMu.Unlock()
@@ -324,10 +324,10 @@ func TestH5LibraryThatHangsAtTheStart(t *testing.T) {
 // H6: each tenth signature is CKR_DEVICE_ERROR: tried again on the same
 // sessions, no caller sees it, no session is given up.
 func TestH6IntermittentDeviceError(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
-	set(t, s, shim.Faults{Error: pkcs11.CKR_DEVICE_ERROR, ErrorEvery: 10})
+	set(t, s, faultpkcs11.Faults{Error: pkcs11.CKR_DEVICE_ERROR, ErrorEvery: 10})
 	for range 100 {
 		if err := signOnce(key); err != nil {
 			t.Errorf("one error in ten: %v", err)
@@ -348,16 +348,16 @@ func TestH6IntermittentDeviceError(t *testing.T) {
 func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 	for _, kind := range []KeyKind{P256, P384, RSA2048} {
 		t.Run(string(kind), func(t *testing.T) {
-			s, _, cfg := shimmed(t)
+			s, _, cfg := faulty(t)
 			token := openSoft(t, cfg, true, noSelfTest)
 			key := makeKey(t, token, kind, "a")
-			set(t, s, shim.Faults{FlipEvery: 7})
+			set(t, s, faultpkcs11.Faults{FlipEvery: 7})
 			signed := 0
 			for i := range 30 {
 				digest := sha256.Sum256([]byte(fmt.Sprint(i)))
 				signature, err := key.Sign(nil, digest[:], crypto.SHA256)
 				if err != nil {
-					continue // a new link may be unlucky, too
+					continue // a new connection may be unlucky, too
 				}
 				signed++
 				if err := verify(key.Public(), digest[:], crypto.SHA256, signature); err != nil {
@@ -375,11 +375,11 @@ func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 
 // H9: a token that cannot write signs on; making a key fails and leaves nothing.
 func TestH9TokenThatCannotWriteSignsOn(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	for _, code := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_TOKEN_WRITE_PROTECTED} {
-		set(t, s, shim.Faults{KeygenError: code})
+		set(t, s, faultpkcs11.Faults{KeygenError: code})
 		if _, err := token.GenerateKey(P256, "b"); err == nil {
 			t.Errorf("%#x: a key was made", code)
 		}
@@ -390,6 +390,6 @@ func TestH9TokenThatCannotWriteSignsOn(t *testing.T) {
 			t.Errorf("%#x: %d keys, %v", code, len(keys), err)
 		}
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	makeKey(t, token, P256, "b")
 }

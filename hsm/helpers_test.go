@@ -18,7 +18,7 @@ import (
 	"github.com/miekg/pkcs11"
 	"go.uber.org/goleak"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 const testPIN = "only-a-test-1"
@@ -124,7 +124,7 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 }
 
-// replaceKey puts another crypto.Signer in the place of a key in the link in
+// replaceKey puts another crypto.Signer in the place of a key in the connection in
 // use: a token that hangs, errs or computes wrongly.
 func replaceKey(t *testing.T, token *Token, key crypto.Signer, with func(real crypto.Signer) crypto.Signer) {
 	t.Helper()
@@ -134,7 +134,7 @@ func replaceKey(t *testing.T, token *Token, key crypto.Signer, with func(real cr
 	}
 	l, _, _ := token.state()
 	if l == nil {
-		t.Fatal("no link")
+		t.Fatal("no connection")
 	}
 	l.set(name, with(l.signer(name)))
 }

@@ -67,7 +67,7 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	if only := t.uri.Object; len(t.uri.ID) > 0 || only != "" && only != label {
 		return nil, fmt.Errorf("making key %q in token %s: the PKCS#11 URI names one other key by object or id, and this one would not be seen: take them out of token.uri", label, t.name())
 	}
-	key, err := once(t, t.times.generate, func(l *link) (crypto.Signer, error) { return t.generate(l, kind, label) })
+	key, err := once(t, t.times.generate, func(c *connection) (crypto.Signer, error) { return t.generate(c, kind, label) })
 	if kindRefused(err) {
 		err = fmt.Errorf("%w: %w", ErrKind, err)
 	}
@@ -81,16 +81,16 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 // no reason of ours.
 const generateTries = 5
 
-func (t *Token) generate(l *link, kind KeyKind, label string) (key crypto.Signer, err error) {
+func (t *Token) generate(c *connection, kind KeyKind, label string) (key crypto.Signer, err error) {
 	err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
-		key, err = t.generateBeside(p, session, l, kind, label)
+		key, err = t.generateBeside(p, session, c, kind, label)
 		return err
 	})
 	return key, err
 }
 
-// generateBeside makes the pair through the link; the session is for what crypto11 cannot do.
-func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, l *link, kind KeyKind, label string) (crypto.Signer, error) {
+// generateBeside makes the pair through the connection; the session is for what crypto11 cannot do.
+func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *connection, kind KeyKind, label string) (crypto.Signer, error) {
 	taken, err := objects(p, session, pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the label: %w", err)
@@ -106,7 +106,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, l *l
 	for try := 1; ; try++ {
 		id = make([]byte, 16)
 		_, _ = rand.Read(id) // never fails
-		if key, err = l.generate(kind, id, label); err == nil {
+		if key, err = c.generate(kind, id, label); err == nil {
 			break
 		}
 		// SoftHSM refuses 1 or 2 pairs in 100 with CKR_GENERAL_ERROR while
@@ -119,7 +119,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, l *l
 			return nil, fmt.Errorf("removing half a key after %w", err)
 		}
 	}
-	if err := t.room(); err != nil { // filled up meanwhile: the pair may be in memory only
+	if err := t.diskSpace(); err != nil { // filled up meanwhile: the pair may be in memory only
 		return nil, errors.Join(err, destroy(p, session, id))
 	}
 	if err := rename(p, session, id, key.Public()); err != nil {
@@ -129,7 +129,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, l *l
 }
 
 // generate makes the pair; what a key may not do is said, not left to the module.
-func (l *link) generate(kind KeyKind, id []byte, label string) (crypto.Signer, error) {
+func (c *connection) generate(kind KeyKind, id []byte, label string) (crypto.Signer, error) {
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(id, []byte(label))
 	if err != nil {
 		return nil, err
@@ -152,9 +152,9 @@ func (l *link) generate(kind KeyKind, id []byte, label string) (crypto.Signer, e
 	}
 	switch kind {
 	case P256:
-		return l.ctx.GenerateECDSAKeyPairWithAttributes(public, private, elliptic.P256())
+		return c.ctx.GenerateECDSAKeyPairWithAttributes(public, private, elliptic.P256())
 	case P384:
-		return l.ctx.GenerateECDSAKeyPairWithAttributes(public, private, elliptic.P384())
+		return c.ctx.GenerateECDSAKeyPairWithAttributes(public, private, elliptic.P384())
 	case RSA2048, RSA3072:
 		if err := public.Set(crypto11.CkaEncrypt, false); err != nil {
 			return nil, err
@@ -163,7 +163,7 @@ func (l *link) generate(kind KeyKind, id []byte, label string) (crypto.Signer, e
 		if kind == RSA3072 {
 			bits = 3072
 		}
-		return l.ctx.GenerateRSAKeyPairWithAttributes(public, private, bits)
+		return c.ctx.GenerateRSAKeyPairWithAttributes(public, private, bits)
 	}
 	return nil, fmt.Errorf("key kind %q: %w", kind, errUnsupported)
 }
@@ -218,12 +218,12 @@ func rename(p *pkcs11.Ctx, session pkcs11.SessionHandle, id []byte, pub crypto.P
 }
 
 // once is within without a second try, for what must not be done twice.
-func once[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
+func once[T any](t *Token, limit time.Duration, call func(*connection) (T, error)) (T, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	l, value, err := attempt(t, timer.C, call)
-	if err != nil && l != nil && !errors.Is(err, ErrTimeout) && classify(err) == classRebuild {
-		t.lose(l, err)
+	c, value, err := attempt(t, timer.C, call)
+	if err != nil && c != nil && !errors.Is(err, ErrTimeout) && classify(err) == classRebuild {
+		t.lose(c, err)
 	}
 	return value, err
 }
@@ -231,15 +231,15 @@ func once[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T,
 // Keys lists the key pairs that can be used here: RSA, P-256 and P-384, with
 // both halves in the token. Oddities names the others.
 func (t *Token) Keys() ([]KeyInfo, error) {
-	keys, err := within(t, t.times.generate, func(l *link) ([]KeyInfo, error) { return l.list() })
+	keys, err := within(t, t.times.generate, func(c *connection) ([]KeyInfo, error) { return c.list() })
 	if err != nil {
 		return nil, fmt.Errorf("listing the keys of token %s: %w", t.name(), err)
 	}
 	return keys, nil
 }
 
-func (l *link) list() ([]KeyInfo, error) {
-	found, err := l.pairs(crypto11.CkaKeyType, pkcs11.CKK_RSA)
+func (c *connection) list() ([]KeyInfo, error) {
+	found, err := c.pairs(crypto11.CkaKeyType, pkcs11.CKK_RSA)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +248,7 @@ func (l *link) list() ([]KeyInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		more, err := l.pairs(crypto11.CkaEcParams, params)
+		more, err := c.pairs(crypto11.CkaEcParams, params)
 		if err != nil {
 			return nil, err
 		}
@@ -256,10 +256,10 @@ func (l *link) list() ([]KeyInfo, error) {
 	}
 	keys := make([]KeyInfo, 0, len(found))
 	for _, key := range found {
-		if l.eachTime(key) {
+		if c.eachTime(key) {
 			continue
 		}
-		info, err := l.describe(key)
+		info, err := c.describe(key)
 		if err != nil {
 			return nil, err
 		}
@@ -269,13 +269,13 @@ func (l *link) list() ([]KeyInfo, error) {
 	return keys, nil
 }
 
-func (l *link) describe(key crypto11.Signer) (KeyInfo, error) {
+func (c *connection) describe(key crypto11.Signer) (KeyInfo, error) {
 	name, _, err := nameOf(key.Public())
 	if err != nil {
 		return KeyInfo{}, err
 	}
 	info := KeyInfo{Kind: kindOf(key.Public()), Public: key.Public(), Fingerprint: name}
-	values, err := l.ctx.GetAttributes(key, []crypto11.AttributeType{crypto11.CkaLabel, crypto11.CkaId})
+	values, err := c.ctx.GetAttributes(key, []crypto11.AttributeType{crypto11.CkaLabel, crypto11.CkaId})
 	if err != nil {
 		return KeyInfo{}, fmt.Errorf("reading label and id of key %s: %w", name, err)
 	}

@@ -23,13 +23,13 @@ type TokenInfo struct {
 // module is a second handle on the library, for what crypto11 does not offer:
 // token information, labels, and setting CKA_ID. It stays loaded for the life
 // of the process, since unloading a PKCS#11 library is where many crash
-// (SoftHSMv2 #635), and never initialises while a link is up.
+// (SoftHSMv2 #635), and never initialises while a connection is up.
 type module struct {
 	path     string
 	ctx      *pkcs11.Ctx
 	instance instance
 
-	// building is held while links are closed and opened: by Open, one attempt
+	// building is held while connections are closed and opened: by Open, one attempt
 	// of Run at a time, and Close, of whichever Token of this library.
 	building sync.Mutex
 	reloaded time.Time // when a Token last had the others let go, too; guarded by building
@@ -74,9 +74,9 @@ func (m *module) others(t *Token) []*Token {
 	return slices.DeleteFunc(slices.Clone(m.users), func(user *Token) bool { return user == t })
 }
 
-// reload closes the links of all other Tokens, so that the library is finalised
+// reload closes the connections of all other Tokens, so that the library is finalised
 // and sees the tokens as they are when t dials next. Each of the others makes
-// its own link anew as soon as building is free; who signs with it waits for
+// its own connection anew as soon as building is free; who signs with it waits for
 // that, within its deadline. Not more often than once in pause, since a token
 // that is away must not disturb its neighbour for as long as it is away.
 // building is held.
@@ -88,10 +88,10 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 	m.reloaded = time.Now()
 	for _, other := range others {
 		other.mu.Lock()
-		l := other.current
+		c := other.current
 		other.mu.Unlock()
-		if l != nil {
-			other.lose(l, errReload)
+		if c != nil {
+			other.lose(c, errReload)
 		}
 		other.mu.Lock()
 		lost := other.lost
@@ -109,7 +109,7 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 // written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
 // signs: C_Login notes in the token's file that the PIN was right. building is held.
 func (m *module) look(uri URI, had string) (at place, mechanisms []string, err error) {
-	release, _, err := m.initialise() // a link of another Token may have done so
+	release, _, err := m.initialise() // a connection of another Token may have done so
 	if err != nil {
 		return at, nil, err
 	}

@@ -15,8 +15,8 @@ var errEachTime = errors.New("the key asks for the PIN anew at each signature (C
 // eachTime says whether a key wants a login of its own for each signature (PKCS#11 v2.40
 // section 4.9). To try one would look like a lost login. A token that does not know the
 // attribute has no such key; a lost session is told by what follows.
-func (l *link) eachTime(key crypto11.Signer) bool {
-	is, err := l.ctx.GetAttribute(key, crypto11.CkaAlwaysAuthenticate)
+func (c *connection) eachTime(key crypto11.Signer) bool {
+	is, err := c.ctx.GetAttribute(key, crypto11.CkaAlwaysAuthenticate)
 	return err == nil && is != nil && len(is.Value) > 0 && is.Value[0] != 0
 }
 
@@ -30,7 +30,7 @@ type object struct {
 // Oddities returns a sentence for each key of the token that is not used or not told
 // from another one, with the way out. Keys lists those that are used.
 func (t *Token) Oddities() ([]string, error) {
-	odd, err := within(t, t.times.generate, func(*link) (odd []string, err error) {
+	odd, err := within(t, t.times.generate, func(*connection) (odd []string, err error) {
 		err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 			private, err := read(p, session, pkcs11.CKO_PRIVATE_KEY)
 			if err != nil {

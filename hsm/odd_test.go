@@ -11,7 +11,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"ocspfleet/hsm/shim"
+	"ocspfleet/integration/testkit/faultpkcs11"
 )
 
 // foreign makes a P-256 pair as another tool might and returns its public key.
@@ -124,14 +124,14 @@ func TestOddKeysAreNamedAsTheyAre(t *testing.T) {
 
 // A token without the curve, or in a mode that forbids the mechanism.
 func TestKindThatTheTokenDoesNotMakeIsSaid(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, false)
 	for _, code := range []uint{pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_CURVE_NOT_SUPPORTED, pkcs11.CKR_DOMAIN_PARAMS_INVALID} {
-		set(t, s, shim.Faults{KeygenError: code})
+		set(t, s, faultpkcs11.Faults{KeygenError: code})
 		if _, err := token.GenerateKey(P256, "a"); !errors.Is(err, ErrKind) {
 			t.Errorf("%#x: %v", code, err)
 		}
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	makeKey(t, token, RSA2048, "a")
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // p11kit returns the path of one of p11-kit's libraries.

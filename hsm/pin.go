@@ -147,7 +147,7 @@ func globbed(name string) string {
 }
 
 // login offers the PIN to the token found at that place, unless it has refused it before.
-func (t *Token) login(at place, o offer) (*link, error) {
+func (t *Token) login(at place, o offer) (*connection, error) {
 	t.mu.Lock()
 	refused, refusal, taken := t.refused, t.refusal, t.taken
 	t.mu.Unlock()

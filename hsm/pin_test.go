@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/hsm/shim"
+	"ocspfleet/integration/testkit/faultpkcs11"
 )
 
 // offered counts the PINs that the token was shown.
-func offered(t *testing.T, s *shim.Shim) int {
+func offered(t *testing.T, s *faultpkcs11.Library) int {
 	t.Helper()
 	return noted(t, s, "login") + noted(t, s, "login refused")
 }
@@ -35,7 +35,7 @@ func refused(t *testing.T, cfg Config) error {
 // A daemon that is started again 28 times a minute locks a real token within seconds:
 // each start is a new process, which knows of the refusal by StateDir alone.
 func TestWrongPINIsOfferedOnceAcrossProcesses(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	cfg.StateDir = filepath.Join(t.TempDir(), "state")
 	wrong := func(pin string) {
 		t.Helper()
@@ -116,7 +116,7 @@ func keepsNothingOf(t *testing.T, dir, pin string) {
 
 // What could not be remembered is not asked for: the next start would offer it again.
 func TestNoPINIsOfferedThatCannotBeRemembered(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	cfg.StateDir = filepath.Join(soft.PINFile, "state") // below a file
 	if err := refused(t, cfg); errors.Is(err, ErrPIN) || !strings.Contains(err.Error(), "state_dir") || !strings.Contains(err.Error(), cfg.StateDir) {
 		t.Errorf("%v", err)
@@ -129,7 +129,7 @@ func TestNoPINIsOfferedThatCannotBeRemembered(t *testing.T) {
 // A full disk is no reason to leave a token lost that has taken this PIN before; and
 // once it is refused, this process at least remembers.
 func TestHealingGoesOnWithoutStateDir(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	cfg.StateDir = filepath.Join(t.TempDir(), "state")
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
@@ -139,11 +139,11 @@ func TestHealingGoesOnWithoutStateDir(t *testing.T) {
 	if err := os.WriteFile(cfg.StateDir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set(t, s, shim.Faults{Sessions: 1})
+	set(t, s, faultpkcs11.Faults{Sessions: 1})
 	eventually(t, "signing again", func() error { return signOnce(key) })
 	elsewhere(t, soft, "set-pin", "rotated-7")
 	before := offered(t, s)
-	set(t, s, shim.Faults{Sessions: 2})
+	set(t, s, faultpkcs11.Faults{Sessions: 2})
 	hurried(token, 100*time.Millisecond)
 	eventually(t, "saying that the PIN is wrong", func() error {
 		_ = signOnce(key)
@@ -160,12 +160,12 @@ func TestHealingGoesOnWithoutStateDir(t *testing.T) {
 
 // A refusal while it runs is known at the next start, too.
 func TestWrongPINOfARunningProcessIsRememberedForTheNext(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	cfg.StateDir = t.TempDir()
 	token := openSoft(t, cfg, true, noSelfTest)
 	makeKey(t, token, P256, "a")
 	elsewhere(t, soft, "set-pin", "rotated-7")
-	set(t, s, shim.Faults{Sessions: 1})
+	set(t, s, faultpkcs11.Faults{Sessions: 1})
 	hurried(token, 100*time.Millisecond)
 	eventually(t, "saying that the PIN is wrong", func() error {
 		token.testKeys(t.Context())
@@ -189,7 +189,7 @@ func TestWrongPINOfARunningProcessIsRememberedForTheNext(t *testing.T) {
 // Two tokens of one label: which is meant cannot be known, and the PIN of one is a
 // wrong one at the other.
 func TestTwoTokensThatMatchTheURIAreRefusedBeforeAnyPIN(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	twin := neighbour(t, soft, "site-a", "another-pin-2")
 	twin.Module = s.Module
 	for _, c := range []Config{cfg, twin} {
@@ -230,12 +230,12 @@ func TestTwoTokensThatMatchTheURIAreRefusedBeforeAnyPIN(t *testing.T) {
 // A twin that comes while we run is offered nothing, and keeps nobody from healing: the
 // process knows which of the two it had.
 func TestTwinOfARunningTokenIsOfferedNothing(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	for i := range 3 { // SoftHSM orders slots by the serial numbers, which are random
 		neighbour(t, soft, "site-a", "another-pin-2")
-		set(t, s, shim.Faults{Sessions: i + 1})
+		set(t, s, faultpkcs11.Faults{Sessions: i + 1})
 		eventually(t, "signing again", func() error { return signOnce(key) })
 	}
 	if n := noted(t, s, "login refused"); n != 0 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// signer is one key of a Token. It finds the key's handle in whatever link is
+// signer is one key of a Token. It finds the key's handle in whatever connection is
 // in use, so it outlives every rebuild.
 type signer struct {
 	token  *Token
@@ -52,11 +52,11 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if s.token.isGone(s.name) {
 		return nil, ErrNoKey // Run looks whether it comes back
 	}
-	return within(s.token, s.token.SignTimeout, func(l *link) ([]byte, error) {
-		key := l.signer(s.name)
+	return within(s.token, s.token.SignTimeout, func(c *connection) ([]byte, error) {
+		key := c.signer(s.name)
 		if key == nil {
 			var err error
-			if key, err = s.token.findIn(l, s.name, s.public); err != nil {
+			if key, err = s.token.findIn(c, s.name, s.public); err != nil {
 				return nil, err
 			}
 		}
@@ -65,7 +65,7 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.token.gate.took(time.Since(begin))
+		s.token.limiter.took(time.Since(begin))
 		if err := verify(s.public, digest, hash, signature); err != nil {
 			return nil, err
 		}
@@ -79,11 +79,11 @@ type outcome[T any] struct {
 	err   error
 }
 
-// within runs one call of the library under the gate and a deadline. When the
-// link was lost over it, it waits for a new one and calls once more, if that
+// within runs one call of the library under the limiter and a deadline. When the
+// connection was lost over it, it waits for a new one and calls once more, if that
 // comes within the deadline; while the library is loaded anew for another token
 // it waits likewise. Not for Run, which would wait for itself.
-func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (T, error) {
+func within[T any](t *Token, limit time.Duration, call func(*connection) (T, error)) (T, error) {
 	var zero T
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -109,14 +109,14 @@ func within[T any](t *Token, limit time.Duration, call func(*link) (T, error)) (
 }
 
 // settled makes one call and does about its error what the class says: once
-// more on the same sessions, or the link is given up.
-func settled[T any](t *Token, expired <-chan time.Time, call func(*link) (T, error)) (value T, lost bool, err error) {
+// more on the same sessions, or the connection is given up.
+func settled[T any](t *Token, expired <-chan time.Time, call func(*connection) (T, error)) (value T, lost bool, err error) {
 	if _, _, reason := t.state(); reason != nil {
-		return value, false, reason // the breaker is open: at once, without waiting at the gate
+		return value, false, reason // the breaker is open: at once, without waiting at the limiter
 	}
 	for try := 0; ; try++ {
-		l, value, err := attempt(t, expired, call)
-		if err == nil || l == nil || errors.Is(err, ErrTimeout) {
+		c, value, err := attempt(t, expired, call)
+		if err == nil || c == nil || errors.Is(err, ErrTimeout) {
 			return value, false, err
 		}
 		switch what := classify(err); {
@@ -126,22 +126,22 @@ func settled[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 			t.Metrics.retried()
 			continue // on the same sessions, or on the new ones after errReplaced
 		}
-		t.lose(l, err)
+		t.lose(c, err)
 		return value, true, err
 	}
 }
 
-// attempt makes one call. The link is nil when the call was not made. A call
+// attempt makes one call. The connection is nil when the call was not made. A call
 // that does not return keeps its slot, so that hanging calls and their
 // goroutines are never more than there are sessions.
-func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, error)) (*link, T, error) {
+func attempt[T any](t *Token, expired <-chan time.Time, call func(*connection) (T, error)) (*connection, T, error) {
 	var zero T
-	if err := t.gate.enter(expired, t.done); err != nil {
+	if err := t.limiter.enter(expired, t.done); err != nil {
 		return nil, zero, err
 	}
-	l, _, reason := t.state() // after the wait: the breaker may have opened meanwhile
-	if l == nil {
-		t.gate.leave()
+	c, _, reason := t.state() // after the wait: the breaker may have opened meanwhile
+	if c == nil {
+		t.limiter.leave()
 		return nil, zero, reason
 	}
 	const running, returned, abandoned = 0, 1, 2
@@ -149,28 +149,28 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*link) (T, err
 	result := make(chan outcome[T], 1)
 	go func() {
 		value, err := zero, errReplaced
-		if l.enter() {
-			value, err = call(l)
-			l.leave()
+		if c.enter() {
+			value, err = call(c)
+			c.leave()
 		}
 		if !phase.CompareAndSwap(running, returned) {
-			t.gate.hung.Add(-1) // back after all
+			t.limiter.hung.Add(-1) // back after all
 			t.show()
 		}
-		t.gate.leave()
+		t.limiter.leave()
 		result <- outcome[T]{value, err}
 	}()
 	select {
 	case r := <-result:
-		return l, r.value, r.err
+		return c, r.value, r.err
 	case <-expired:
-		t.gate.abandon() // before the swap, so that the count never goes below zero
+		t.limiter.abandon() // before the swap, so that the count never goes below zero
 		if !phase.CompareAndSwap(running, abandoned) {
-			t.gate.hung.Add(-1)
+			t.limiter.hung.Add(-1)
 			r := <-result // it returned at this very moment
-			return l, r.value, r.err
+			return c, r.value, r.err
 		}
 		t.show()
-		return l, zero, ErrTimeout
+		return c, zero, ErrTimeout
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 func TestSignManyAtATime(t *testing.T) {
@@ -189,7 +189,7 @@ func TestHangingTokenHoldsBoundedGoroutinesAndIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// The old link cannot be closed while a call hangs in it; the new one is made beside it.
+// The old connection cannot be closed while a call hangs in it; the new one is made beside it.
 func TestLostTokenHealsBesideAHangingCall(t *testing.T) {
 	cfg := configOf(newSoft(t))
 	cfg.MaxSessions = 3
@@ -206,7 +206,7 @@ func TestLostTokenHealsBesideAHangingCall(t *testing.T) {
 	eventually(t, "signing with the other key", func() error { return signOnce(other) })
 	eventually(t, "signing with the key whose call hung", func() error { return signOnce(hanging) })
 	release()
-	eventually(t, "closing the old link", func() error {
+	eventually(t, "closing the old connection", func() error {
 		if l.enter() {
 			l.leave()
 			return errors.New("open")
@@ -214,7 +214,7 @@ func TestLostTokenHealsBesideAHangingCall(t *testing.T) {
 		return nil
 	})
 	if err := signOnce(other); err != nil {
-		t.Errorf("after the old link was closed: %v", err)
+		t.Errorf("after the old connection was closed: %v", err)
 	}
 }
 
@@ -273,7 +273,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestQueueBoundFollowsTheSigningTime(t *testing.T) {
-	g := newGate(2, 0, 2*time.Second, nil)
+	g := newLimiter(2, 0, 2*time.Second, nil)
 	slow := g.bound()
 	if slow != 2*200 { // 2 sessions x 1 s / 5 ms
 		t.Errorf("at first: %d", slow)

@@ -36,8 +36,8 @@ func (t *Token) Run(ctx context.Context) error {
 	}
 }
 
-// heal tries until there is a link again, ctx ends or the Token is closed. It
-// returns the delay to begin with should the new link be lost at once: a token
+// heal tries until there is a connection again, ctx ends or the Token is closed. It
+// returns the delay to begin with should the new connection be lost at once: a token
 // that comes and goes is not hammered.
 func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 	_, _, reason := t.state()
@@ -104,7 +104,7 @@ func (t *Token) pause(ctx context.Context, d time.Duration) bool {
 }
 
 // rebuild closes what is lost, opens anew, finds and tests every key that was
-// handed out, and puts the new link into use.
+// handed out, and puts the new connection into use.
 //
 // Closing comes first: only when the last user of a library is gone does
 // C_Finalize run, and only that heals a token whose directory went away and
@@ -131,52 +131,52 @@ func (t *Token) rebuild() (err error) {
 	if lost != nil {
 		t.retire(lost)
 	}
-	l, slot, gone, err := t.connect()
+	c, slot, gone, err := t.connect()
 	// Beside other tokens the library was not finalised: what it says now may be
 	// what it knew before. On a full disk they must not log in anew, either.
 	if stale := err != nil && !errors.Is(err, ErrPIN) && !errors.Is(err, errFull) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
-		if l != nil {
-			l.close()
+		if c != nil {
+			c.close()
 		}
-		l, slot, gone, err = t.connect()
+		c, slot, gone, err = t.connect()
 	}
 	if err != nil {
 		return t.explain(err, false)
 	}
-	return t.use(l, slot, gone)
+	return t.use(c, slot, gone)
 }
 
-// connect makes a link and finds and tests every key that was handed out.
-func (t *Token) connect() (l *link, slot uint, gone map[keyName]bool, err error) {
+// connect makes a connection and finds and tests every key that was handed out.
+func (t *Token) connect() (c *connection, slot uint, gone map[keyName]bool, err error) {
 	pin, err := t.readPIN()
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	if err := t.room(); err != nil {
+	if err := t.diskSpace(); err != nil {
 		return nil, 0, nil, err
 	}
 	at, _, err := t.module.look(t.uri, t.info.Serial)
 	if err != nil {
 		return nil, 0, nil, fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
-	if l, err = t.login(at, pin); err != nil {
+	if c, err = t.login(at, pin); err != nil {
 		return nil, 0, nil, err
 	}
-	if gone, err = t.findAll(l); err != nil {
-		l.close()
+	if gone, err = t.findAll(c); err != nil {
+		c.close()
 		return nil, 0, nil, err
 	}
-	return l, at.slot, gone, nil
+	return c, at.slot, gone, nil
 }
 
-// retire closes a lost link. A call that hangs inside it is waited for no
-// longer than a signature may take; the new link then stands beside the old.
+// retire closes a lost connection. A call that hangs inside it is waited for no
+// longer than a signature may take; the new connection then stands beside the old.
 // The goroutines left behind are fewer than the sessions, for each waits for a
-// call that keeps its slot at the gate.
-func (t *Token) retire(l *link) {
+// call that keeps its slot at the limiter.
+func (t *Token) retire(c *connection) {
 	finished := make(chan struct{})
 	go func() {
-		l.close()
+		c.close()
 		close(finished)
 	}()
 	timer := time.NewTimer(t.SignTimeout)
@@ -187,18 +187,18 @@ func (t *Token) retire(l *link) {
 	}
 }
 
-// findAll finds every wanted key through a new link, and returns which are not
-// in the token. Any other trouble with a key is trouble with the link.
-func (t *Token) findAll(l *link) (gone map[keyName]bool, err error) {
+// findAll finds every wanted key through a new connection, and returns which are not
+// in the token. Any other trouble with a key is trouble with the connection.
+func (t *Token) findAll(c *connection) (gone map[keyName]bool, err error) {
 	gone = make(map[keyName]bool)
 	for name, pub := range t.publicKeys() {
-		key, err := l.find(pub)
+		key, err := c.find(pub)
 		if err != nil && classify(err) == classRetry {
-			key, err = l.find(pub)
+			key, err = c.find(pub)
 		}
 		switch {
 		case err == nil:
-			l.set(name, key)
+			c.set(name, key)
 		case errors.Is(err, ErrNoKey), errors.Is(err, errEachTime):
 			gone[name] = true
 		default:
@@ -218,38 +218,38 @@ func (t *Token) publicKeys() map[keyName]crypto.PublicKey {
 	return keys
 }
 
-// use closes the breaker with a new link.
-func (t *Token) use(l *link, slot uint, gone map[keyName]bool) error {
+// use closes the breaker with a new connection.
+func (t *Token) use(c *connection, slot uint, gone map[keyName]bool) error {
 	for name := range t.publicKeys() {
 		t.setGone(name, gone[name])
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		t.lost = l // Close waits for building and closes it
+		t.lost = c // Close waits for building and closes it
 		return ErrClosed
 	}
-	t.current, t.slot, t.reason = l, slot, nil
+	t.current, t.slot, t.reason = c, slot, nil
 	close(t.healed)
 	t.healed = nil
-	t.Metrics.stands(t.label(), !t.gate.stuck())
+	t.Metrics.stands(t.label(), !t.limiter.allHung())
 	return nil
 }
 
 // testKeys signs once with every key, so that a connection that died while
 // idle is found before a client finds it, and looks for keys that were gone.
-// While no key at all can be found the link is made anew each time, since only
+// While no key at all can be found the connection is made anew each time, since only
 // a new one can tell (see findIn); with one key working the others are gone.
 func (t *Token) testKeys(ctx context.Context) {
-	l, _, _ := t.state()
-	if l == nil {
+	c, _, _ := t.state()
+	if c == nil {
 		return // being healed
 	}
 	works := 0
 	keys := t.publicKeys()
 	for name, pub := range keys {
 		timer := time.NewTimer(t.SignTimeout)
-		_, lost, err := settled(t, timer.C, func(l *link) (crypto.Signer, error) { return t.findIn(l, name, pub) })
+		_, lost, err := settled(t, timer.C, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 		timer.Stop()
 		switch {
 		case err == nil:
@@ -263,6 +263,6 @@ func (t *Token) testKeys(ctx context.Context) {
 		}
 	}
 	if works == 0 && len(keys) > 0 {
-		t.lose(l, ErrNoKey)
+		t.lose(c, ErrNoKey)
 	}
 }

@@ -22,12 +22,12 @@ import (
 // Nobody is inside the library meanwhile: SoftHSM frees the sessions under them.
 func closeAllSessions(t *testing.T, token *Token) {
 	t.Helper()
-	for range cap(token.gate.slots) {
-		token.gate.slots <- struct{}{}
+	for range cap(token.limiter.slots) {
+		token.limiter.slots <- struct{}{}
 	}
 	defer func() {
-		for range cap(token.gate.slots) {
-			token.gate.leave()
+		for range cap(token.limiter.slots) {
+			token.limiter.leave()
 		}
 	}()
 	token.module.building.Lock()
@@ -144,7 +144,7 @@ func TestTokenGoneAndBackHealsWithoutAnOperator(t *testing.T) {
 		if err := signOnce(key); !errors.Is(err, ErrUnavailable) || time.Since(start) > cfg.SignTimeout/2 {
 			t.Errorf("with the breaker open: %v after %v", err, time.Since(start))
 		}
-		// By a rename: the supervisor writes into it to look for room.
+		// By a rename: the supervisor writes into it to see whether there is space.
 		if err := os.Rename(soft.Tokens(), fmt.Sprintf("%s.empty%d", soft.Tokens(), round)); err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestWrongPINIsTriedOnceUntilTheFileChanges(t *testing.T) {
 	key := makeKey(t, token, P256, "a")
 	hurried(token, time.Second)
 	var dials atomic.Int32
-	token.dial = func(module string, s settings, at place, pin string) (*link, error) {
+	token.dial = func(module string, s settings, at place, pin string) (*connection, error) {
 		dials.Add(1)
 		return dial(module, s, at, pin)
 	}
@@ -282,7 +282,7 @@ func TestRebuildsBackOff(t *testing.T) {
 	token.times.firstDelay, token.times.maxDelay = 20*time.Millisecond, 80*time.Millisecond
 	var mu sync.Mutex
 	var at []time.Time
-	token.dial = func(string, settings, place, string) (*link, error) {
+	token.dial = func(string, settings, place, string) (*connection, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		at = append(at, time.Now())

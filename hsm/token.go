@@ -18,19 +18,19 @@ var errHung = errors.New("every session is inside a call of the library that doe
 // to it. Safe for concurrent use.
 type Token struct {
 	settings
-	module *module
-	gate   *gate
-	info   TokenInfo
-	slot   uint // changes never while a link is up; guarded by mu
+	module  *module
+	limiter *limiter
+	info    TokenInfo
+	slot    uint // changes never while a connection is up; guarded by mu
 
 	done   chan struct{} // closed by Close
 	broken chan struct{} // capacity 1: wakes Run
 	times  timings
-	dial   func(module string, s settings, at place, pin string) (*link, error) // dial; tests count and break it
+	dial   func(module string, s settings, at place, pin string) (*connection, error) // dial; tests count and break it
 
 	mu      sync.Mutex            // guards what follows
-	current *link                 // nil while the breaker is open
-	lost    *link                 // to be closed before the next dial
+	current *connection           // nil while the breaker is open
+	lost    *connection           // to be closed before the next dial
 	reason  error                 // why current is nil
 	since   time.Time             // when current became nil
 	trying  time.Time             // when the attempt to heal that runs now began; zero: none runs
@@ -52,7 +52,7 @@ type wantedKey struct {
 type timings struct {
 	firstDelay time.Duration // before the second attempt to heal
 	maxDelay   time.Duration // between attempts to heal; how late a token that came back is seen
-	calm       time.Duration // a link that lived so long is replaced at once when lost
+	calm       time.Duration // a connection that lived so long is replaced at once when lost
 	selfTest   time.Duration // between two self-tests of every key; finds a dead idle connection
 	reload     time.Duration // between two reloads of a library that other tokens use, too
 	generate   time.Duration // deadline of making a key: RSA-3072 takes an HSM up to a minute
@@ -107,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	return t, nil
 }
 
-// openWithin makes the first link, unless ctx ends or the library hangs before:
+// openWithin makes the first connection, unless ctx ends or the library hangs before:
 // a daemon must be able to say so and to end. What hangs keeps the library until
 // it returns, and is closed then.
 func (t *Token) openWithin(ctx context.Context, pin offer) error {
@@ -140,7 +140,7 @@ func (t *Token) openWithin(ctx context.Context, pin offer) error {
 	return err
 }
 
-// open makes the first link.
+// open makes the first connection.
 func (t *Token) open(pin offer) error {
 	t.module.building.Lock()
 	defer t.module.building.Unlock()
@@ -158,10 +158,10 @@ func (t *Token) open(pin offer) error {
 	if err != nil {
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
-	if err := t.room(); err != nil {
+	if err := t.diskSpace(); err != nil {
 		return fmt.Errorf("opening token %s: %w", t.name(), err)
 	}
-	l, err := t.login(at, pin)
+	c, err := t.login(at, pin)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (t *Token) open(pin offer) error {
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		sessions, mostOpen = int(min(uint(sessions), most)), int(most)
 	}
-	t.slot, t.current = at.slot, l
+	t.slot, t.current = at.slot, c
 	t.info = TokenInfo{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
 		Module: t.module.path, Sessions: sessions - 1, // one holds the login
@@ -180,7 +180,7 @@ func (t *Token) open(pin offer) error {
 	if info.SessionCount != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		t.info.Open = int(info.SessionCount)
 	}
-	t.gate = newGate(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
+	t.limiter = newLimiter(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
 	t.Metrics.stands(t.label(), true)
 	return nil
 }
@@ -204,12 +204,12 @@ func (t *Token) Close() error {
 		t.module.building.Lock() // an attempt to heal ends first
 		defer t.module.building.Unlock()
 		t.mu.Lock()
-		links := []*link{t.current, t.lost}
+		connections := []*connection{t.current, t.lost}
 		t.current, t.lost = nil, nil
 		t.mu.Unlock()
-		for _, l := range links {
-			if l != nil {
-				l.close()
+		for _, c := range connections {
+			if c != nil {
+				c.close()
 			}
 		}
 		t.module.release(t)
@@ -238,7 +238,7 @@ func (t *Token) Health() error {
 		// Stepped aside for another token: who signs now waits and is served.
 	case t.current == nil:
 		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
-	case t.gate.stuck():
+	case t.limiter.allHung():
 		return unavailable(errHung)
 	}
 	for _, key := range t.wanted {
@@ -271,19 +271,19 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	return &signer{token: t, public: pub, name: name}, nil
 }
 
-// look finds a key through the link in use, with one signature as a test.
+// look finds a key through the connection in use, with one signature as a test.
 func (t *Token) look(name keyName, pub crypto.PublicKey) error {
-	_, err := within(t, t.SignTimeout, func(l *link) (crypto.Signer, error) { return t.findIn(l, name, pub) })
+	_, err := within(t, t.SignTimeout, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 	return err
 }
 
-// findIn finds a key and keeps it in the link. A key that this link had and
+// findIn finds a key and keeps it in the connection. A key that this connection had and
 // does not show any more is no proof that it is not there: SoftHSM says so of
-// every key, for ever, once its directory was away. Only a new link can tell.
-func (t *Token) findIn(l *link, name keyName, pub crypto.PublicKey) (crypto.Signer, error) {
-	key, err := l.find(pub)
+// every key, for ever, once its directory was away. Only a new connection can tell.
+func (t *Token) findIn(c *connection, name keyName, pub crypto.PublicKey) (crypto.Signer, error) {
+	key, err := c.find(pub)
 	if err == nil {
-		l.set(name, key)
+		c.set(name, key)
 		t.setGone(name, false)
 		return key, nil
 	}
@@ -320,9 +320,9 @@ func (t *Token) isGone(name keyName) bool {
 	return t.wanted[name].gone
 }
 
-// state returns the link in use, or nil with the reason and a channel that is
+// state returns the connection in use, or nil with the reason and a channel that is
 // closed when there is one again.
-func (t *Token) state() (l *link, healed <-chan struct{}, reason error) {
+func (t *Token) state() (c *connection, healed <-chan struct{}, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -339,17 +339,17 @@ func (t *Token) state() (l *link, healed <-chan struct{}, reason error) {
 func (t *Token) show() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.Metrics.stands(t.label(), t.current != nil && !t.gate.stuck())
+	t.Metrics.stands(t.label(), t.current != nil && !t.limiter.allHung())
 }
 
-// lose opens the breaker, if l is still the link in use, and wakes Run.
-func (t *Token) lose(l *link, reason error) {
+// lose opens the breaker, if c is still the connection in use, and wakes Run.
+func (t *Token) lose(c *connection, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current != l || t.closed {
+	if t.current != c || t.closed {
 		return // another call saw it first
 	}
-	t.current, t.lost = nil, l
+	t.current, t.lost = nil, c
 	t.reason, t.since = reason, t.Now()
 	t.healed = make(chan struct{})
 	t.Metrics.stands(t.label(), false)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 func TestOpenErrorsNameTheFix(t *testing.T) {
@@ -200,7 +200,7 @@ func TestSoftHSMTokenFiles(t *testing.T) {
 
 // What is not the token of the URI never hears the PIN (RFC 7512 section 2.3).
 func TestPINIsOfferedToNoOtherToken(t *testing.T) {
-	s, soft, cfg := shimmed(t)
+	s, soft, cfg := faulty(t)
 	for _, uri := range []URI{{Token: "site-a", Model: "Luna"}, {Token: "site-a", Manufacturer: "Thales"}, {Token: "site-a", Serial: "0123"}, {Token: "site-b"}} {
 		uri.PINSource = soft.PINFile
 		cfg.URI = uri.String()

@@ -21,7 +21,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/hsm"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/signer"
 )
 
@@ -235,26 +235,26 @@ func TestKeysInTwoTokensOfOneProcess(t *testing.T) {
 	}
 	other := cfg
 	other.URI, other.Module, other.PINFile = "pkcs11:token=site-a-new", soft.Module, pin
-	ring := hsm.Ring{openToken(t, cfg), openToken(t, other)}
+	tokens := hsm.Tokens{openToken(t, cfg), openToken(t, other)}
 	c := &heldCopy{}
 	cas := []*issuingCA{c.newCA(t, "one", "CA one"), c.newCA(t, "two", "CA two")}
-	keys := []crypto.PublicKey{made(t, ring[0], hsm.P256, "a"), made(t, ring[1], hsm.P384, "a")}
+	keys := []crypto.PublicKey{made(t, tokens[0], hsm.P256, "a"), made(t, tokens[1], hsm.P384, "a")}
 	for i, ca := range cas {
 		c.delegate(t, ca, keys[i])
 	}
-	r := c.responder(t, ring)
+	r := c.responder(t, tokens)
 	for i, ca := range cas {
 		if !sameKey(answered(t, r, ca), keys[i]) {
 			t.Errorf("issuer %d: signed by the other's key", i)
 		}
 	}
-	if err := ring[1].Close(); err != nil {
+	if err := tokens[1].Close(); err != nil {
 		t.Fatal(err)
 	}
 	fresh := c.newCA(t, "three", "CA three")
 	c.delegate(t, fresh, keys[0])
 	c.issuers, c.rows = []db.Issuer{c.issuers[0], c.issuers[2]}, []db.ResponderCertificate{c.rows[0], c.rows[2]}
-	if again := c.responder(t, ring); !sameKey(answered(t, again, cas[0]), keys[0]) || !sameKey(answered(t, again, fresh), keys[0]) {
+	if again := c.responder(t, tokens); !sameKey(answered(t, again, cas[0]), keys[0]) || !sameKey(answered(t, again, fresh), keys[0]) {
 		t.Error("the first token does not sign alone")
 	}
 }

@@ -42,8 +42,6 @@ const (
 var rooms = []room{
 	{"migrations", nil, reasonFloor},
 	{"hsm", []string{"db"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
-	{"hsm/softhsm", nil, reasonFloor},
-	{"hsm/shim", nil, reasonFloor},
 	{"db", nil, reasonFloor},
 	{"db/pgserver", nil, reasonFloor},
 	{"db/dbtest", []string{"db", "db/pgserver", "migrations"}, "it makes databases for tests, no more"},
@@ -89,9 +87,11 @@ var rooms = []room{
 		"it is a front to integration/fleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},
+	{"integration/testkit/softhsm", nil, reasonFloor},
+	{"integration/testkit/faultpkcs11", nil, reasonFloor},
 	{
 		"integration/fleet",
-		[]string{"db", "db/pgserver", "hsm", "hsm/softhsm", "migrations", "ops/...", "signer/wire"},
+		[]string{"db", "db/pgserver", "hsm", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},
 		"it starts the daemons as programs; linking their rooms would test something else",
 	},
 	{"integration/garbage", []string{"integration/fleet"}, "it meets a site as the internet does, by its address"},

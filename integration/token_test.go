@@ -17,19 +17,19 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"ocspfleet/hsm/shim"
 	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/faultpkcs11"
 )
 
 // tokenSite is a fleet of one site whose token is made ill and changed.
 type tokenSite struct {
 	*fleet.Fleet
-	t      *testing.T
-	site   fleet.Site
-	client *http.Client
-	asks   []*prepared   // by issuer, with a nonce: signed anew each time
-	plain  [][]*prepared // by issuer, without: from the cache the second time
-	shim   *shim.Shim
+	t       *testing.T
+	site    fleet.Site
+	client  *http.Client
+	asks    []*prepared   // by issuer, with a nonce: signed anew each time
+	plain   [][]*prepared // by issuer, without: from the cache the second time
+	library *faultpkcs11.Library
 }
 
 // prepared is a request, ready to be sent, and what judges its answer.
@@ -38,7 +38,7 @@ type prepared struct {
 	asked, ca *x509.Certificate
 }
 
-// TestTokenOfASite is one fleet's: its ocspd meets every fault that the shim
+// TestTokenOfASite is one fleet's: its ocspd meets every fault that a faulty library
 // makes, its key is rolled over under load, it gets keys of a second kind and a
 // second token, and its PIN is looked for where it must not be.
 func TestTokenOfASite(t *testing.T) {
@@ -66,11 +66,11 @@ func TestTokenOfASite(t *testing.T) {
 		}
 		s.plain = append(s.plain, plain)
 	}
-	s.shim, err = shim.Build(t.TempDir(), s.site.Token.Module)
+	s.library, err = faultpkcs11.Build(t.TempDir(), s.site.Token.Module)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sound := s.configure(func(text string) string { return strings.Replace(text, s.site.Token.Module, s.shim.Module, 2) })
+	sound := s.configure(func(text string) string { return strings.Replace(text, s.site.Token.Module, s.library.Module, 2) })
 	t.Run("sessions lost", s.on((*tokenSite).sessionsLost))
 	t.Run("token pulled out", s.on((*tokenSite).pulledOut))
 	t.Run("library hangs", s.on((*tokenSite).hangs))
@@ -157,9 +157,9 @@ func tryLater(err error) bool {
 	return errors.As(err, &status) && status.Status == ocsp.TryLater
 }
 
-func (s *tokenSite) fault(f shim.Faults) {
+func (s *tokenSite) fault(f faultpkcs11.Faults) {
 	s.t.Helper()
-	if err := s.shim.Set(f); err != nil {
+	if err := s.library.Set(f); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -210,7 +210,7 @@ func (s *tokenSite) sessionsLost() {
 	s.signsAgain()
 	load := s.load(s.t.Context())
 	for n := 1; n <= 5; n++ {
-		s.fault(shim.Faults{Sessions: n})
+		s.fault(faultpkcs11.Faults{Sessions: n})
 		s.t.Logf("signing for every issuer %v after every session was lost", s.signsAgain().Round(time.Millisecond))
 	}
 	later, wrong := load.end(s.t, 500)
@@ -218,7 +218,7 @@ func (s *tokenSite) sessionsLost() {
 		s.t.Errorf("while sessions were lost: %d broken answers, the first: %v", len(wrong), wrong[0])
 	}
 	s.t.Logf("%d answers, of them %d tryLater", load.asked.Load(), later)
-	s.fault(shim.Faults{Sessions: 5})
+	s.fault(faultpkcs11.Faults{Sessions: 5})
 }
 
 // unsigned waits until the site refuses to sign and says so, then sees that it
@@ -251,15 +251,15 @@ func (s *tokenSite) unsigned(reason string) {
 
 func (s *tokenSite) pulledOut() {
 	s.cached() // signed now, if it was not before
-	s.fault(shim.Faults{Sessions: 5, Gone: true})
+	s.fault(faultpkcs11.Faults{Sessions: 5, Gone: true})
 	s.unsigned("the token is unavailable")
-	s.fault(shim.Faults{Sessions: 6})
+	s.fault(faultpkcs11.Faults{Sessions: 6})
 	s.t.Logf("signing %v after the token came back", s.signsAgain().Round(time.Millisecond))
 }
 
 func (s *tokenSite) hangs() {
 	s.cached()
-	s.fault(shim.Faults{Sessions: 6, Hang: true})
+	s.fault(faultpkcs11.Faults{Sessions: 6, Hang: true})
 	var all sync.WaitGroup
 	for range 64 { // more than there are sessions, so that each of them hangs
 		all.Go(func() {
@@ -270,7 +270,7 @@ func (s *tokenSite) hangs() {
 	}
 	all.Wait()
 	s.unsigned("does not return")
-	s.fault(shim.Faults{Sessions: 6})
+	s.fault(faultpkcs11.Faults{Sessions: 6})
 	s.t.Logf("signing %v after the calls returned", s.signsAgain().Round(time.Millisecond))
 }
 
@@ -278,7 +278,7 @@ func (s *tokenSite) hangs() {
 // serve once it was started again, as systemd does.
 func (s *tokenSite) hangsForEver() {
 	s.configure(func(text string) string { return text + "\nexit_when_stuck: 2s\n" })
-	s.fault(shim.Faults{Sessions: 6, Hang: true})
+	s.fault(faultpkcs11.Faults{Sessions: 6, Hang: true})
 	for range 8 { // more than there are sessions, so that each of them hangs
 		go func() { _, _ = s.signed(s.t.Context(), s.asks[0]) }()
 	}
@@ -288,7 +288,7 @@ func (s *tokenSite) hangsForEver() {
 		}
 		return nil
 	})
-	s.fault(shim.Faults{Sessions: 6})
+	s.fault(faultpkcs11.Faults{Sessions: 6})
 	if err := s.Start(s.t.Context(), "site-a/ocspd"); err != nil {
 		s.t.Fatal(err)
 	}
@@ -296,20 +296,20 @@ func (s *tokenSite) hangsForEver() {
 }
 
 func (s *tokenSite) intermittent() {
-	s.fault(shim.Faults{Sessions: 6, Error: 0x30, ErrorEvery: 10}) // CKR_DEVICE_ERROR
+	s.fault(faultpkcs11.Faults{Sessions: 6, Error: 0x30, ErrorEvery: 10}) // CKR_DEVICE_ERROR
 	for range 200 {
 		if _, err := s.signed(s.t.Context(), s.asks[1]); err != nil {
 			s.t.Errorf("one signature in ten errs: %v", err)
 		}
 	}
-	if n, err := s.shim.Noted("error made"); err != nil || n < 20 {
+	if n, err := s.library.Noted("error made"); err != nil || n < 20 {
 		s.t.Errorf("%d errors were made, %v", n, err)
 	}
-	s.fault(shim.Faults{Sessions: 6})
+	s.fault(faultpkcs11.Faults{Sessions: 6})
 }
 
 func (s *tokenSite) wrongSignatures() {
-	s.fault(shim.Faults{Sessions: 6, FlipEvery: 3})
+	s.fault(faultpkcs11.Faults{Sessions: 6, FlipEvery: 3})
 	good := 0
 	for i := range 60 {
 		switch _, err := s.signed(s.t.Context(), s.asks[i%len(s.asks)]); {
@@ -319,11 +319,11 @@ func (s *tokenSite) wrongSignatures() {
 			s.t.Errorf("of a token that computes wrongly: %v", err)
 		}
 	}
-	n, err := s.shim.Noted("bit flipped")
+	n, err := s.library.Noted("bit flipped")
 	if err != nil || n == 0 {
 		s.t.Errorf("%d wrong signatures were made, %v", n, err)
 	}
 	s.t.Logf("%d wrong signatures made; %d of 60 answers signed rightly, the rest tryLater", n, good)
-	s.fault(shim.Faults{Sessions: 6})
+	s.fault(faultpkcs11.Faults{Sessions: 6})
 	s.signsAgain()
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"ocspfleet/hsm"
-	"ocspfleet/hsm/shim"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/faultpkcs11"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // Who is told that the token lacks a kind of key is told how to ask for another.
@@ -18,7 +18,7 @@ func TestKindThatTheTokenLacksNamesTheOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := shim.Build(t.TempDir(), soft.Module)
+	s, err := faultpkcs11.Build(t.TempDir(), soft.Module)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestKindThatTheTokenLacksNamesTheOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Set(shim.Faults{KeygenError: pkcs11.CKR_CURVE_NOT_SUPPORTED}); err != nil {
+	if err := s.Set(faultpkcs11.Faults{KeygenError: pkcs11.CKR_CURVE_NOT_SUPPORTED}); err != nil {
 		t.Fatal(err)
 	}
 	for kind, other := range map[hsm.KeyKind]string{hsm.P256: "--kind rsa2048", hsm.RSA2048: "--kind p256"} {

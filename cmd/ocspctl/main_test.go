@@ -24,7 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db/dbtest"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/ops/zone/nameserver"
 )
 

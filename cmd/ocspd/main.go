@@ -65,7 +65,7 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	plan.Admin.Starting("opening the token")
-	tokens, err := hsm.OpenRing(ctx, cfg.hsm(env.Log, hsm.NewMetrics(registry)))
+	tokens, err := hsm.OpenTokens(ctx, cfg.hsm(env.Log, hsm.NewMetrics(registry)))
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
 	"ocspfleet/hsm"
-	"ocspfleet/hsm/shim"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/faultpkcs11"
+	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/migrations"
 )
 
@@ -62,7 +62,7 @@ func TestScripts(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "awaits": awaits, "shim": putShim, "noted": noted},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "awaits": awaits, "faulty": putFaulty, "noted": noted},
 	})
 }
 
@@ -114,29 +114,29 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// shims are those of the scripts, by their folders.
-var shims sync.Map
+// faulty are those of the scripts, by their folders.
+var faulty sync.Map
 
-// shim: has $SHIMMED be the token's URI by a library that counts the logins.
-func putShim(ts *testscript.TestScript, _ bool, _ []string) {
+// faulty: has $FAULTY be the token's URI by a library that counts the logins.
+func putFaulty(ts *testscript.TestScript, _ bool, _ []string) {
 	uri, err := hsm.ParseURI(ts.Getenv("TOKEN"))
 	ts.Check(err)
-	s, err := shim.Build(ts.MkAbs("."), uri.ModulePath)
+	s, err := faultpkcs11.Build(ts.MkAbs("."), uri.ModulePath)
 	ts.Check(err)
-	shims.Store(ts.MkAbs("."), s)
+	faulty.Store(ts.MkAbs("."), s)
 	uri.ModulePath = s.Module
-	ts.Setenv("SHIMMED", uri.String())
+	ts.Setenv("FAULTY", uri.String())
 }
 
 // noted N WHAT: the library must have noted so many.
 func noted(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	s, ok := shims.Load(ts.MkAbs("."))
+	s, ok := faulty.Load(ts.MkAbs("."))
 	if !ok {
-		ts.Fatalf("there is no shim")
+		ts.Fatalf("there is no faulty library")
 	}
-	if n, err := s.(*shim.Shim).Noted(args[1]); err != nil || n != want {
+	if n, err := s.(*faultpkcs11.Library).Noted(args[1]); err != nil || n != want {
 		ts.Fatalf("%d times %q, want %d; %v", n, args[1], want, err)
 	}
 }

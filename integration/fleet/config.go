@@ -10,7 +10,7 @@ import (
 	"text/template"
 	"time"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 const database = "ocspfleet"

@@ -8,7 +8,7 @@ import (
 	neturl "net/url"
 	"path/filepath"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // adminLogin is the superuser of a DSN of pgserver.

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"ocspfleet/db/pgserver"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // checkTools says what is missing on this machine, and who brings it.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // Two numbers of linux/prctl.h and linux/capability.h that package syscall lacks.
@@ -136,7 +136,7 @@ func (o *owner) fullDisk() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &all); err != nil {
 		return err
 	}
-	for _, limit := range []uint64{0, 8, 100, 700, 4096, roomNeeded - 1} {
+	for _, limit := range []uint64{0, 8, 100, 700, 4096, spaceNeeded - 1} {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: all.Max}); err != nil {
 			return err
 		}
@@ -274,7 +274,7 @@ func TestTokenFolderIsTheOneOfSoftHSM(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", name, folder, err, c.want)
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(soft.Tokens(), ".room-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(soft.Tokens(), ".space-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

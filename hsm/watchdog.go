@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// stuckFor returns for how long no call of this token has returned from inside the
+// hungFor returns for how long no call of this token has returned from inside the
 // library, those that end the signing as well as those that would heal it; 0 while
 // any does. Errors are no hang: a token that is away heals by itself.
-func (t *Token) stuckFor() time.Duration {
+func (t *Token) hungFor() time.Duration {
 	t.mu.Lock()
 	since := t.trying // a login may hang, too
 	if t.closed {
 		since = time.Time{}
 	}
 	t.mu.Unlock()
-	if all := t.gate.stuckSince(); !all.IsZero() && (since.IsZero() || all.Before(since)) {
+	if all := t.limiter.allHungSince(); !all.IsZero() && (since.IsZero() || all.Before(since)) {
 		since = all
 	}
 	if since.IsZero() {
@@ -29,7 +29,7 @@ func (t *Token) stuckFor() time.Duration {
 // without one call coming back: what a process cannot mend from within, but by
 // being started again. While one token works its answers are worth more than the
 // others' return. With limit 0 it never gives up. It returns nil when ctx ends.
-func (r Ring) Watch(ctx context.Context, limit time.Duration) error {
+func (r Tokens) Watch(ctx context.Context, limit time.Duration) error {
 	if limit <= 0 || len(r) == 0 {
 		<-ctx.Done()
 		return nil
@@ -41,9 +41,9 @@ func (r Ring) Watch(ctx context.Context, limit time.Duration) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			least := r[0].stuckFor()
+			least := r[0].hungFor()
 			for _, token := range r {
-				least = min(least, token.stuckFor())
+				least = min(least, token.hungFor())
 			}
 			if least >= limit {
 				return fmt.Errorf("no call of the PKCS#11 library has returned for %s (exit_when_stuck): ending, to be started again", least.Round(time.Second))

@@ -15,7 +15,7 @@ const (
 	maxWaiting = 4096
 )
 
-// gate admits calls to the token: as many at a time as there are signing
+// limiter admits calls to the token: as many at a time as there are signing
 // sessions, a bounded number of others wait, the rest is refused at once.
 //
 // Derivation of the bound when Config.MaxQueue is 0:
@@ -27,7 +27,7 @@ const (
 // 0.1 ms = 20,000, cut to maxWaiting; an HSM with 10 ms and 8 sessions: 800.
 //
 // A call that hangs inside the library keeps its slot until it returns.
-type gate struct {
+type limiter struct {
 	slots   chan struct{} // one token per call inside the library
 	limit   int           // 0: derived
 	timeout time.Duration
@@ -35,13 +35,13 @@ type gate struct {
 	hung    atomic.Int64 // calls inside the library past their deadline
 	metrics *Metrics
 
-	mu      sync.Mutex    // guards what follows
-	mean    time.Duration // of the time inside the library
-	stuckAt time.Time     // when hung last reached all slots
+	mu        sync.Mutex    // guards what follows
+	mean      time.Duration // of the time inside the library
+	allHungAt time.Time     // when hung last reached all slots
 }
 
-func newGate(sessions, limit int, timeout time.Duration, metrics *Metrics) *gate {
-	return &gate{
+func newLimiter(sessions, limit int, timeout time.Duration, metrics *Metrics) *limiter {
+	return &limiter{
 		slots:   make(chan struct{}, sessions),
 		limit:   limit,
 		timeout: timeout,
@@ -52,8 +52,8 @@ func newGate(sessions, limit int, timeout time.Duration, metrics *Metrics) *gate
 
 // enter waits for a slot until expired or closed is closed. The caller that
 // got one must leave.
-func (g *gate) enter(expired <-chan time.Time, closed <-chan struct{}) error {
-	if g.stuck() {
+func (g *limiter) enter(expired <-chan time.Time, closed <-chan struct{}) error {
+	if g.allHung() {
 		return unavailable(errHung)
 	}
 	select {
@@ -77,32 +77,32 @@ func (g *gate) enter(expired <-chan time.Time, closed <-chan struct{}) error {
 	}
 }
 
-func (g *gate) leave() { <-g.slots }
+func (g *limiter) leave() { <-g.slots }
 
-// stuck says whether every slot is held by a call that is past its deadline.
-func (g *gate) stuck() bool { return g.hung.Load() >= int64(cap(g.slots)) }
+// allHung says whether every slot is held by a call that is past its deadline.
+func (g *limiter) allHung() bool { return g.hung.Load() >= int64(cap(g.slots)) }
 
 // abandon notes that a call inside the library is past its deadline.
-func (g *gate) abandon() {
+func (g *limiter) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.hung.Add(1) >= int64(cap(g.slots)) {
-		g.stuckAt = time.Now()
+		g.allHungAt = time.Now()
 	}
 }
 
-// stuckSince returns when the last slot was taken by a hanging call; zero if one is free.
-func (g *gate) stuckSince() time.Time {
+// allHungSince returns when the last slot was taken by a hanging call; zero if one is free.
+func (g *limiter) allHungSince() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.stuck() {
+	if !g.allHung() {
 		return time.Time{}
 	}
-	return g.stuckAt
+	return g.allHungAt
 }
 
 // bound is how many may wait now.
-func (g *gate) bound() int {
+func (g *limiter) bound() int {
 	if g.limit > 0 {
 		return g.limit
 	}
@@ -114,7 +114,7 @@ func (g *gate) bound() int {
 }
 
 // took notes how long one signature was inside the library.
-func (g *gate) took(d time.Duration) {
+func (g *limiter) took(d time.Duration) {
 	g.mu.Lock()
 	g.mean = max(g.mean+(d-g.mean)/16, time.Microsecond) // the last 16 or so weigh most
 	g.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"ocspfleet/hsm"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 func TestNewMakesATokenThatOpens(t *testing.T) {

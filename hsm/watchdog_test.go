@@ -7,28 +7,28 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/hsm/shim"
+	"ocspfleet/integration/testkit/faultpkcs11"
 )
 
 // watched runs Watch and returns what it came back with.
-func watched(ctx context.Context, ring Ring, limit time.Duration) <-chan error {
+func watched(ctx context.Context, tokens Tokens, limit time.Duration) <-chan error {
 	result := make(chan error, 1)
-	go func() { result <- ring.Watch(ctx, limit) }()
+	go func() { result <- tokens.Watch(ctx, limit) }()
 	return result
 }
 
 // H5: every session hangs inside a signature, for longer than the limit.
 func TestWatchGivesUpOnALibraryThatNeverReturns(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
 	hurried(token, 100*time.Millisecond)
-	given := watched(t.Context(), Ring{token}, 300*time.Millisecond)
-	set(t, s, shim.Faults{Hang: true})
-	defer set(t, s, shim.Faults{})
+	given := watched(t.Context(), Tokens{token}, 300*time.Millisecond)
+	set(t, s, faultpkcs11.Faults{Hang: true})
+	defer set(t, s, faultpkcs11.Faults{})
 	eventually(t, "every session hangs", func() error {
-		if err := signOnce(key); err == nil || !token.gate.stuck() {
+		if err := signOnce(key); err == nil || !token.limiter.allHung() {
 			return errors.New("a session is free")
 		}
 		return nil
@@ -36,9 +36,9 @@ func TestWatchGivesUpOnALibraryThatNeverReturns(t *testing.T) {
 	if err := <-given; err == nil || !strings.Contains(err.Error(), "exit_when_stuck") {
 		t.Errorf("the watch ended with: %v", err)
 	}
-	set(t, s, shim.Faults{})
+	set(t, s, faultpkcs11.Faults{})
 	eventually(t, "no call hangs", func() error {
-		if d := token.stuckFor(); d != 0 {
+		if d := token.hungFor(); d != 0 {
 			return errors.New(d.String())
 		}
 		return signOnce(key)
@@ -47,19 +47,19 @@ func TestWatchGivesUpOnALibraryThatNeverReturns(t *testing.T) {
 
 // H5: the sessions are lost, and the login that is to heal that never returns.
 func TestWatchGivesUpOnALoginThatNeverReturns(t *testing.T) {
-	s, _, cfg := shimmed(t)
+	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")
-	set(t, s, shim.Faults{Sessions: 1, Hang: true})
-	defer set(t, s, shim.Faults{Sessions: 1})
+	set(t, s, faultpkcs11.Faults{Sessions: 1, Hang: true})
+	defer set(t, s, faultpkcs11.Faults{Sessions: 1})
 	l, _, _ := token.state()
 	token.lose(l, errors.New("lost in a test"))
-	if err := <-watched(t.Context(), Ring{token}, 300*time.Millisecond); err == nil {
+	if err := <-watched(t.Context(), Tokens{token}, 300*time.Millisecond); err == nil {
 		t.Error("the watch ended well")
 	}
-	set(t, s, shim.Faults{Sessions: 1})
+	set(t, s, faultpkcs11.Faults{Sessions: 1})
 	eventually(t, "healing", func() error { return errors.Join(signOnce(key), token.Health()) })
-	if d := token.stuckFor(); d != 0 {
+	if d := token.hungFor(); d != 0 {
 		t.Errorf("healed, and yet stuck for %v", d)
 	}
 }
@@ -75,23 +75,23 @@ func TestWatchWaitsWhileAnyTokenAnswers(t *testing.T) {
 	release := hang(t, stuck, key)
 	defer release()
 	eventually(t, "every session of the first hangs", func() error {
-		if err := signOnce(key); err == nil || !stuck.gate.stuck() {
+		if err := signOnce(key); err == nil || !stuck.limiter.allHung() {
 			return errors.New("a session is free")
 		}
 		return nil
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	both, never := watched(ctx, Ring{stuck, works}, 5*time.Millisecond), watched(ctx, Ring{stuck}, 0)
+	both, never := watched(ctx, Tokens{stuck, works}, 5*time.Millisecond), watched(ctx, Tokens{stuck}, 0)
 	eventually(t, "twenty times the limit", func() error {
-		if stuck.stuckFor() < 100*time.Millisecond {
+		if stuck.hungFor() < 100*time.Millisecond {
 			return errors.New("not yet")
 		}
 		return nil
 	})
 	l, _, _ := works.state()
 	works.lose(l, errors.New("away"))
-	if d := works.stuckFor(); d != 0 {
+	if d := works.hungFor(); d != 0 {
 		t.Errorf("a token that is away is stuck for %v", d)
 	}
 	cancel()

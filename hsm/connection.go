@@ -18,9 +18,9 @@ import (
 	"ocspfleet/db"
 )
 
-// link is one life of the connection: a crypto11 Context and the keys found
+// connection is one life of the connection: a crypto11 Context and the keys found
 // through it. It is replaced whole when the sessions are lost.
-type link struct {
+type connection struct {
 	ctx *crypto11.Context
 	uri URI // its object and id say which keys there are for us; empty: all
 
@@ -53,7 +53,7 @@ func nameOf(pub crypto.PublicKey) (keyName, []byte, error) {
 }
 
 // dial loads the library and logs in to the token at that place, once.
-func dial(module string, s settings, at place, pin string) (*link, error) {
+func dial(module string, s settings, at place, pin string) (*connection, error) {
 	config := &crypto11.Config{
 		Path:            module,
 		Pin:             pin,
@@ -73,7 +73,7 @@ func dial(module string, s settings, at place, pin string) (*link, error) {
 		}
 		return nil, fmt.Errorf("opening token %s: %w", s.name(), err)
 	}
-	return &link{ctx: ctx, uri: s.uri, keys: make(map[keyName]crypto.Signer)}, nil
+	return &connection{ctx: ctx, uri: s.uri, keys: make(map[keyName]crypto.Signer)}, nil
 }
 
 // name is how the token is called in errors and logs.
@@ -92,72 +92,72 @@ func (s settings) label() string {
 	return s.uri.Serial
 }
 
-// enter says whether the link is still open; whoever entered must leave.
-func (l *link) enter() bool {
-	l.inside.RLock()
-	if l.closed {
-		l.inside.RUnlock()
+// enter says whether the connection is still open; whoever entered must leave.
+func (c *connection) enter() bool {
+	c.inside.RLock()
+	if c.closed {
+		c.inside.RUnlock()
 		return false
 	}
 	return true
 }
 
-func (l *link) leave() { l.inside.RUnlock() }
+func (c *connection) leave() { c.inside.RUnlock() }
 
 // close ends the sessions and, since nothing else in the process uses the
 // library, finalises it: the next dial sees the token as it is then. It waits
 // for calls inside the library, so it can hang like them. A second call does
 // nothing; to crypto11 it would count against other users of the library.
-func (l *link) close() {
-	l.inside.Lock()
-	defer l.inside.Unlock()
-	if !l.closed {
-		l.closed = true
-		_ = l.ctx.Close() // always nil
+func (c *connection) close() {
+	c.inside.Lock()
+	defer c.inside.Unlock()
+	if !c.closed {
+		c.closed = true
+		_ = c.ctx.Close() // always nil
 	}
 }
 
 // signer returns the key of pub as found earlier, or nil.
-func (l *link) signer(name keyName) crypto.Signer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.keys[name]
+func (c *connection) signer(name keyName) crypto.Signer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keys[name]
 }
 
 // set keeps a key that was found, or with nil forgets it.
-func (l *link) set(name keyName, key crypto.Signer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (c *connection) set(name keyName, key crypto.Signer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if key == nil {
-		delete(l.keys, name)
+		delete(c.keys, name)
 		return
 	}
-	l.keys[name] = key
+	c.keys[name] = key
 }
 
 // find looks for the private key of pub and proves it by a signature: two
 // pairs may share label and id, and then a public half says nothing of the
 // private half beside it.
-func (l *link) find(pub crypto.PublicKey) (crypto.Signer, error) {
+func (c *connection) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	_, id, err := nameOf(pub)
 	if err != nil {
 		return nil, err
 	}
-	byID, err := l.pairs(crypto11.CkaId, id)
+	byID, err := c.pairs(crypto11.CkaId, id)
 	if err != nil {
 		return nil, fmt.Errorf("finding the key by its id: %w", err)
 	}
-	key, testErr := l.proven(byID, pub)
+	key, testErr := c.proven(byID, pub)
 	if key != nil {
 		return key, nil
 	}
 	// Made by another tool, under another id: look at all keys of its kind. By
 	// kind and curve, for crypto11 fails whole on a key that it cannot use.
-	alike, err := l.alike(pub)
+	alike, err := c.alike(pub)
 	if err != nil {
 		return nil, fmt.Errorf("finding the key among all: %w", err)
 	}
-	key, err = l.proven(alike, pub)
+	key, err = c.proven(alike, pub)
 	if key != nil {
 		return key, nil
 	}
@@ -173,12 +173,12 @@ func (l *link) find(pub crypto.PublicKey) (crypto.Signer, error) {
 }
 
 // proven returns the first of keys that belongs to pub and signs rightly.
-func (l *link) proven(keys []crypto11.Signer, pub crypto.PublicKey) (key crypto.Signer, err error) {
+func (c *connection) proven(keys []crypto11.Signer, pub crypto.PublicKey) (key crypto.Signer, err error) {
 	for _, k := range keys {
 		if !samePublicKey(k.Public(), pub) {
 			continue
 		}
-		if l.eachTime(k) {
+		if c.eachTime(k) {
 			err = errEachTime
 			continue
 		}
@@ -196,35 +196,35 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 
 // pairs returns the key pairs whose private half has this attribute, and the
 // label and id that the URI wants (RFC 7512 section 2.3: what is named must match).
-func (l *link) pairs(attribute crypto11.AttributeType, value any) ([]crypto11.Signer, error) {
+func (c *connection) pairs(attribute crypto11.AttributeType, value any) ([]crypto11.Signer, error) {
 	set := crypto11.NewAttributeSet()
 	if err := set.Set(attribute, value); err != nil {
 		return nil, err
 	}
-	if l.uri.Object != "" {
-		if err := set.Set(crypto11.CkaLabel, []byte(l.uri.Object)); err != nil {
+	if c.uri.Object != "" {
+		if err := set.Set(crypto11.CkaLabel, []byte(c.uri.Object)); err != nil {
 			return nil, err
 		}
 	}
-	if len(l.uri.ID) > 0 { // instead of an id asked for: whose key it is, is judged by its public half
-		if err := set.Set(crypto11.CkaId, l.uri.ID); err != nil {
+	if len(c.uri.ID) > 0 { // instead of an id asked for: whose key it is, is judged by its public half
+		if err := set.Set(crypto11.CkaId, c.uri.ID); err != nil {
 			return nil, err
 		}
 	}
-	return l.ctx.FindKeyPairsWithAttributes(set)
+	return c.ctx.FindKeyPairsWithAttributes(set)
 }
 
 // alike returns the key pairs of the same modulus, or of the same curve.
-func (l *link) alike(pub crypto.PublicKey) ([]crypto11.Signer, error) {
+func (c *connection) alike(pub crypto.PublicKey) ([]crypto11.Signer, error) {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		return l.pairs(crypto11.CkaModulus, pub.N.Bytes())
+		return c.pairs(crypto11.CkaModulus, pub.N.Bytes())
 	case *ecdsa.PublicKey:
 		params, err := curveParams(pub.Curve)
 		if err != nil {
 			return nil, err
 		}
-		return l.pairs(crypto11.CkaEcParams, params)
+		return c.pairs(crypto11.CkaEcParams, params)
 	}
 	return nil, fmt.Errorf("public key of type %T: %w", pub, errUnsupported)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // instance counts who uses the module's own list of functions. Of most libraries there
-// is one list in a process, and it is initialised while a link is up. p11-kit (its proxy,
+// is one list in a process, and it is initialised while a connection is up. p11-kit (its proxy,
 // its client of a remote token) makes a new one for whoever loads it: then nothing that
 // crypto11 did, initialising or login, holds for ours.
 type instance struct {
@@ -19,7 +19,7 @@ type instance struct {
 }
 
 // initialise makes the module's list of functions usable until release is called.
-// apart says that no link shares it: slots may have other numbers, and nobody is
+// apart says that no connection shares it: slots may have other numbers, and nobody is
 // logged in.
 func (m *module) initialise() (release func(), apart bool, err error) {
 	i := &m.instance
@@ -43,7 +43,7 @@ func (m *module) initialise() (release func(), apart bool, err error) {
 
 // inSession calls do with a session that is logged in, for what crypto11 does not offer.
 // It may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a
-// link, which keeps the library initialised.
+// connection, which keeps the library initialised.
 func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
 	release, apart, err := t.module.initialise()
 	if err != nil {
@@ -74,8 +74,8 @@ func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) e
 	return do(p, session)
 }
 
-// loginAgain offers the PIN that the link's login was taken with, and no other: a file
-// that has changed since is the next link's matter.
+// loginAgain offers the PIN that the connection's login was taken with, and no other: a file
+// that has changed since is the next connection's matter.
 func (t *Token) loginAgain(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 	o, err := t.readPIN()
 	if err != nil {

@@ -7,27 +7,27 @@ import (
 	"sync"
 )
 
-// Ring is the tokens of one process, each with keys of its own: one per issuer,
+// Tokens is the tokens of one process, each with keys of its own: one per issuer,
 // say, or an old and a new HSM side by side while keys move.
-type Ring []*Token
+type Tokens []*Token
 
-// OpenRing opens all tokens, or none. Tokens of one library must be named in
+// OpenTokens opens all tokens, or none. Tokens of one library must be named in
 // one go or one after another; one token cannot be opened twice.
-func OpenRing(ctx context.Context, configs []Config) (Ring, error) {
-	ring := make(Ring, 0, len(configs))
+func OpenTokens(ctx context.Context, configs []Config) (Tokens, error) {
+	tokens := make(Tokens, 0, len(configs))
 	for _, cfg := range configs {
 		token, err := Open(ctx, cfg)
 		if err != nil {
-			return nil, errors.Join(err, ring.Close())
+			return nil, errors.Join(err, tokens.Close())
 		}
-		ring = append(ring, token)
+		tokens = append(tokens, token)
 	}
-	return ring, nil
+	return tokens, nil
 }
 
 // Signer returns the key of pub from the first token that holds it. ErrNoKey
 // only when all tokens say so: one that is lost may hold it.
-func (r Ring) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
+func (r Tokens) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	var unsure []error
 	for _, token := range r {
 		key, err := token.Signer(pub)
@@ -45,7 +45,7 @@ func (r Ring) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 }
 
 // Health returns nil, or why signatures cannot be made with some token.
-func (r Ring) Health() error {
+func (r Tokens) Health() error {
 	var faults []error
 	for _, token := range r {
 		faults = append(faults, token.Health())
@@ -54,7 +54,7 @@ func (r Ring) Health() error {
 }
 
 // Run keeps all connections alive until ctx ends. It returns nil, as Token.Run does.
-func (r Ring) Run(ctx context.Context) error {
+func (r Tokens) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	faults := make([]error, len(r))
 	for i, token := range r {
@@ -65,7 +65,7 @@ func (r Ring) Run(ctx context.Context) error {
 }
 
 // Close closes all tokens.
-func (r Ring) Close() error {
+func (r Tokens) Close() error {
 	var faults []error
 	for _, token := range r {
 		faults = append(faults, token.Close())

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/hsm/shim"
-	"ocspfleet/hsm/softhsm"
+	"ocspfleet/integration/testkit/faultpkcs11"
+	"ocspfleet/integration/testkit/softhsm"
 )
 
 // neighbour makes a second token in the directory of the first, whose PIN
@@ -40,17 +40,17 @@ func TestTwoTokensOfOneLibraryInOneProcess(t *testing.T) {
 	soft := newSoft(t)
 	other := neighbour(t, soft, "site-a-new", "only-a-test-2")
 	first, second := openSoft(t, configOf(soft), true, noSelfTest), openSoft(t, other, true, noSelfTest)
-	ring := Ring{first, second}
+	tokens := Tokens{first, second}
 	keys := []crypto.Signer{makeKey(t, first, RSA2048, "a"), makeKey(t, second, P256, "a")} // labels are the token's own
 	for i, key := range keys {
-		found, err := ring.Signer(key.Public())
+		found, err := tokens.Signer(key.Public())
 		if err != nil {
 			t.Fatalf("key %d: %v", i, err)
 		}
 		if err := signOnce(found); err != nil {
 			t.Errorf("key %d: %v", i, err)
 		}
-		if infos, err := ring[i].Keys(); err != nil || len(infos) != 1 {
+		if infos, err := tokens[i].Keys(); err != nil || len(infos) != 1 {
 			t.Errorf("token %d lists %d keys, %v", i, len(infos), err)
 		}
 	}
@@ -58,18 +58,18 @@ func TestTwoTokensOfOneLibraryInOneProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ring.Signer(foreign.Public()); !errors.Is(err, ErrNoKey) {
+	if _, err := tokens.Signer(foreign.Public()); !errors.Is(err, ErrNoKey) {
 		t.Errorf("a key that is in neither: %v", err)
 	}
 	for i := range 4 { // each loses its sessions, and heals beside the other
-		closeAllSessions(t, ring[i%2])
+		closeAllSessions(t, tokens[i%2])
 		for n, key := range keys {
 			if err := signOnce(key); err != nil {
 				t.Errorf("key %d after token %d lost its sessions: %v", n, i%2, err)
 			}
 		}
 	}
-	if err := ring.Health(); err != nil {
+	if err := tokens.Health(); err != nil {
 		t.Error(err)
 	}
 	if err := second.Close(); err != nil {
@@ -78,7 +78,7 @@ func TestTwoTokensOfOneLibraryInOneProcess(t *testing.T) {
 	if err := signOnce(keys[0]); err != nil {
 		t.Errorf("the first after the second was closed: %v", err)
 	}
-	if err := ring.Health(); !errors.Is(err, ErrClosed) {
+	if err := tokens.Health(); !errors.Is(err, ErrClosed) {
 		t.Errorf("with one closed: %v", err)
 	}
 }
@@ -104,9 +104,9 @@ func TestH8BadSecondTokenLeavesTheFirstAlone(t *testing.T) {
 		"no such token":     {absent, `"nowhere"`},
 		"another directory": {configOf(elsewhere), "one configuration per process"},
 	} {
-		if ring, err := OpenRing(t.Context(), []Config{c.cfg}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if tokens, err := OpenTokens(t.Context(), []Config{c.cfg}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
-			_ = ring.Close()
+			_ = tokens.Close()
 		}
 		if err := signOnce(key); err != nil {
 			t.Errorf("%s: the first no longer signs: %v", name, err)
@@ -120,7 +120,7 @@ func TestH8BadSecondTokenLeavesTheFirstAlone(t *testing.T) {
 // that is loaded anew sees it, so its neighbour steps aside for a moment.
 func TestTokenGoneAndBackBesideAnother(t *testing.T) {
 	soft := newSoft(t)
-	s, err := shim.Build(t.TempDir(), soft.Module)
+	s, err := faultpkcs11.Build(t.TempDir(), soft.Module)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,20 +129,20 @@ func TestTokenGoneAndBackBesideAnother(t *testing.T) {
 	var log lockedBuffer
 	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	other.Logger = cfg.Logger
-	ring := Ring{openSoft(t, cfg, true), openSoft(t, other, true)}
-	keys := []crypto.Signer{makeKey(t, ring[0], P256, "a"), makeKey(t, ring[1], P256, "b")}
+	tokens := Tokens{openSoft(t, cfg, true), openSoft(t, other, true)}
+	keys := []crypto.Signer{makeKey(t, tokens[0], P256, "a"), makeKey(t, tokens[1], P256, "b")}
 	for round := range 3 {
-		set(t, s, shim.Faults{Gone: true, Sessions: round})
+		set(t, s, faultpkcs11.Faults{Gone: true, Sessions: round})
 		eventually(t, "both are lost", func() error {
-			for i, token := range ring {
+			for i, token := range tokens {
 				if token.Health() == nil {
 					return fmt.Errorf("token %d is well", i)
 				}
 			}
 			return nil
 		})
-		set(t, s, shim.Faults{Sessions: round + 1})
-		eventually(t, "both are back", ring.Health)
+		set(t, s, faultpkcs11.Faults{Sessions: round + 1})
+		eventually(t, "both are back", tokens.Health)
 		for i, key := range keys {
 			eventually(t, fmt.Sprintf("signing with key %d", i), func() error { return signOnce(key) })
 		}

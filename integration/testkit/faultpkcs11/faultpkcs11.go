@@ -1,11 +1,11 @@
-// Package shim builds a PKCS#11 library that stands before another one and makes
+// Package faultpkcs11 builds a PKCS#11 library that stands before another one and makes
 // faults on demand: lost sessions, a token that is pulled out, slow and hanging
 // calls, intermittent errors, wrong signatures. It is for tests, and needs gcc.
 //
 // The faults are asked for by a file, so that they reach a library that another
 // process has loaded. They are what the process sees of the token; the token
 // behind it is well.
-package shim
+package faultpkcs11
 
 import (
 	"context"
@@ -20,17 +20,17 @@ import (
 	"time"
 )
 
-//go:embed testdata/shim.c
+//go:embed testdata/faultpkcs11.c
 var source []byte
 
-// Shim is one such library.
-type Shim struct {
+// Library is one such library.
+type Library struct {
 	Module  string // its path
 	control string // what faults it makes
 	log     string // what it notes
 }
 
-// Faults are what a Shim makes; the zero value is none.
+// Faults are what a Library makes; the zero value is none.
 type Faults struct {
 	Sessions    int           // when it changes, every open session is lost
 	Gone        bool          // the token is pulled out
@@ -42,20 +42,20 @@ type Faults struct {
 	KeygenError uint          // CKR_ code of every C_GenerateKeyPair; 0: none
 }
 
-// Build compiles a Shim before the library module, in dir, which must be there
+// Build compiles a Library before the library module, in dir, which must be there
 // and have no blank or quotation mark in its path.
-func Build(dir, module string) (*Shim, error) {
+func Build(dir, module string) (*Library, error) {
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
-		return nil, errors.New("building the shim: gcc is not there: apt install gcc libc6-dev")
+		return nil, errors.New("building the faulty PKCS#11 library: gcc is not there: apt install gcc libc6-dev")
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("building the shim: %w", err)
+		return nil, fmt.Errorf("building the faulty PKCS#11 library: %w", err)
 	}
-	s := &Shim{Module: filepath.Join(dir, "shim.so"), control: filepath.Join(dir, "shim.control"), log: filepath.Join(dir, "shim.log")}
-	code := filepath.Join(dir, "shim.c")
+	s := &Library{Module: filepath.Join(dir, "faultpkcs11.so"), control: filepath.Join(dir, "faultpkcs11.control"), log: filepath.Join(dir, "faultpkcs11.log")}
+	code := filepath.Join(dir, "faultpkcs11.c")
 	if err := os.WriteFile(code, source, 0o600); err != nil {
-		return nil, fmt.Errorf("building the shim: %w", err)
+		return nil, fmt.Errorf("building the faulty PKCS#11 library: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -63,13 +63,13 @@ func Build(dir, module string) (*Shim, error) {
 		fmt.Sprintf("-DREAL=%q", module), fmt.Sprintf("-DCONTROL=%q", s.control), fmt.Sprintf("-DLOG=%q", s.log),
 		"-o", s.Module, code, "-ldl", "-lpthread")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the shim: running gcc: %w: %s", err, out)
+		return nil, fmt.Errorf("building the faulty PKCS#11 library: running gcc: %w: %s", err, out)
 	}
 	return s, s.Set(Faults{})
 }
 
 // Set has the library make these faults from its next call on.
-func (s *Shim) Set(f Faults) error {
+func (s *Library) Set(f Faults) error {
 	flag := map[bool]int{true: 1}
 	text := fmt.Sprintf("sessions %d\ngone %d\nhang %d\ndelay_ms %d\nerror %d\nerror_every %d\nflip_every %d\nkeygen_error %d\n",
 		f.Sessions, flag[f.Gone], flag[f.Hang], f.Delay.Milliseconds(), f.Error, f.ErrorEvery, f.FlipEvery, f.KeygenError)
@@ -85,13 +85,13 @@ func (s *Shim) Set(f Faults) error {
 
 // Noted counts what the library noted: "login", "login refused", "error made",
 // "bit flipped".
-func (s *Shim) Noted(what string) (int, error) {
+func (s *Library) Noted(what string) (int, error) {
 	text, err := os.ReadFile(s.log)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading what the shim noted: %w", err)
+		return 0, fmt.Errorf("reading what the faulty PKCS#11 library noted: %w", err)
 	}
 	n := 0
 	for line := range strings.Lines(string(text)) {

@@ -11,18 +11,18 @@ import (
 	"syscall"
 )
 
-// roomNeeded is far more than the 320 octets of SoftHSM's token.object, since
+// spaceNeeded is far more than the 320 octets of SoftHSM's token.object, since
 // others write to the same disk.
-const roomNeeded = 64 << 10 // octets
+const spaceNeeded = 64 << 10 // octets
 
 var errFull = errors.New("the disk of the token is full")
 
-// room says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
+// diskSpace says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
 // loses keys: C_Login empties the file token.object and writes it anew, to note
 // that the PIN was right, and without it no key can be decrypted ever again; and
 // C_GenerateKeyPair may say that a pair was made which is in no file. A folder that
 // we may not write is safe: nothing can be emptied there, and making a key fails.
-func (s settings) room() error {
+func (s settings) diskSpace() error {
 	folder, err := s.probe()
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
@@ -32,13 +32,13 @@ func (s settings) room() error {
 	return nil // read-only or away: SoftHSM will tell
 }
 
-// writable says whether SoftHSM can store a key: room is there, and ours to use.
+// writable says whether SoftHSM can store a key: there is space, and it is ours to use.
 func (s settings) writable() error {
 	folder, err := s.probe()
 	if folder != "" && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("the folder of the token cannot be written: make the key as the user that %s belongs to, and see that its disk is not mounted read-only: %w", folder, err)
 	}
-	return s.room()
+	return s.diskSpace()
 }
 
 // probe writes a file beside the tokens and removes it.
@@ -47,11 +47,11 @@ func (s settings) probe() (folder string, err error) {
 	if err != nil || folder == "" {
 		return "", err // another library, or a place that we do not know
 	}
-	file, err := os.CreateTemp(folder, ".room-*")
+	file, err := os.CreateTemp(folder, ".space-*")
 	if err != nil {
 		return folder, err
 	}
-	_, err = file.Write(make([]byte, roomNeeded))
+	_, err = file.Write(make([]byte, spaceNeeded))
 	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
