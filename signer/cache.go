@@ -75,8 +75,8 @@ func (e *entry) sendable(d decision, now time.Time) bool {
 	return e.nextUpdate.After(now) && (!d.br || sendableBR(e.thisUpdate, e.nextUpdate, now))
 }
 
-// flight is one signature under way; the fields are set before done is closed.
-type flight struct {
+// call is one signature under way; the fields are set before done is closed.
+type call struct {
 	hash  uint64
 	key   []byte
 	done  chan struct{}
@@ -102,7 +102,7 @@ type cache struct {
 type shard struct {
 	mu      sync.RWMutex
 	entries map[uint64]*entry
-	flights map[uint64]*flight
+	calls   map[uint64]*call
 	ring    []*entry
 	hand    int
 	size    int64
@@ -113,7 +113,7 @@ func newCache(size int64) *cache {
 	c := &cache{seed: maphash.MakeSeed(), limit: size / cacheShards}
 	for i := range c.shards {
 		c.shards[i].entries = make(map[uint64]*entry)
-		c.shards[i].flights = make(map[uint64]*flight)
+		c.shards[i].calls = make(map[uint64]*call)
 	}
 	return c
 }
@@ -122,7 +122,7 @@ func (c *cache) hash(key []byte) uint64   { return maphash.Bytes(c.seed, key) }
 func (c *cache) shard(hash uint64) *shard { return &c.shards[hash%cacheShards] }
 func (e *entry) cost() int64              { return int64(len(e.key) + len(e.body) + entryOverhead) }
 func (e *entry) is(key []byte) bool       { return e != nil && bytes.Equal(e.key, key) }
-func (f *flight) is(key []byte) bool      { return f != nil && bytes.Equal(f.key, key) }
+func (f *call) is(key []byte) bool        { return f != nil && bytes.Equal(f.key, key) }
 
 // get returns the entry of the content key, or nil. The caller judges its age.
 func (c *cache) get(hash uint64, key []byte) *entry {
@@ -139,34 +139,34 @@ func (c *cache) get(hash uint64, key []byte) *entry {
 	return e
 }
 
-// join returns the flight that signs the content key, and whether the caller is
-// the one to fly it, so that one content is never signed twice at once. It
-// returns an entry instead when one that fits has landed meanwhile.
-func (c *cache) join(hash uint64, key []byte, d decision, now time.Time) (f *flight, leader bool, e *entry) {
+// begin returns the call that signs the content key, and whether the caller is
+// the one to start it, so that one content is never signed twice at once. It
+// returns an entry instead when one that fits was made meanwhile.
+func (c *cache) begin(hash uint64, key []byte, d decision, now time.Time) (f *call, leader bool, e *entry) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[hash]; e.is(key) && e.fits(d, now) {
 		return nil, false, e
 	}
-	old := s.flights[hash]
+	old := s.calls[hash]
 	if old.is(key) {
 		return old, false, nil
 	}
-	f = &flight{hash: hash, key: bytes.Clone(key), done: make(chan struct{})}
-	if old == nil { // else: two contents with one hash, and this one flies alone
-		s.flights[hash] = f
+	f = &call{hash: hash, key: bytes.Clone(key), done: make(chan struct{})}
+	if old == nil { // else: two contents with one hash, and this call is joined by none
+		s.calls[hash] = f
 	}
 	return f, true, nil
 }
 
-// land ends a flight: its entry, if it has one, is kept unless the cache was
+// finish ends a call: its entry, if it has one, is kept unless the cache was
 // emptied since epoch, and everyone who waits for it goes on.
-func (c *cache) land(f *flight, epoch uint64) {
+func (c *cache) finish(f *call, epoch uint64) {
 	s := c.shard(f.hash)
 	s.mu.Lock()
-	if s.flights[f.hash] == f {
-		delete(s.flights, f.hash)
+	if s.calls[f.hash] == f {
+		delete(s.calls, f.hash)
 	}
 	if f.entry != nil && epoch == c.epoch.Load() {
 		s.put(f.entry, c.limit, &c.evictions)
@@ -211,7 +211,7 @@ func (s *shard) remove(e *entry) {
 	s.size -= e.cost()
 }
 
-// empty forgets all signatures. Flights go on, but are not kept.
+// empty forgets all signatures. Calls go on, but are not kept.
 func (c *cache) empty() {
 	c.epoch.Add(1)
 	for i := range c.shards {

@@ -207,8 +207,8 @@ func TestCacheIsBoundedAndSparesTheWanted(t *testing.T) {
 	c := newCache(limit)
 	wanted, key := testEntry(c, -1, 1200)
 	put := func(e *entry) {
-		f := &flight{hash: e.hash, key: e.key, done: make(chan struct{}), entry: e}
-		c.land(f, c.epoch.Load())
+		f := &call{hash: e.hash, key: e.key, done: make(chan struct{}), entry: e}
+		c.finish(f, c.epoch.Load())
 	}
 	put(wanted)
 	for n := range 50_000 {
@@ -245,14 +245,14 @@ func TestCacheIsBoundedAndSparesTheWanted(t *testing.T) {
 func TestEmptiedCacheStaysEmpty(t *testing.T) {
 	c := newCache(1 << 20)
 	e, key := testEntry(c, 1, 100)
-	f, leader, _ := c.join(e.hash, key, decision{}, noon)
+	f, leader, _ := c.begin(e.hash, key, decision{}, noon)
 	if !leader {
-		t.Fatal("not the leader of the first flight")
+		t.Fatal("not the leader of the first call")
 	}
 	epoch := c.epoch.Load()
 	c.empty()
 	f.entry = e
-	c.land(f, epoch)
+	c.finish(f, epoch)
 	if entries, _ := c.stats(); entries != 0 {
 		t.Error("kept")
 	}
@@ -261,14 +261,14 @@ func TestEmptiedCacheStaysEmpty(t *testing.T) {
 // Two contents with one hash: both are signed, neither gets the other's answer.
 func TestHashCollision(t *testing.T) {
 	c := newCache(1 << 20)
-	one, _, _ := c.join(7, []byte("one"), decision{}, noon)
-	two, leader, _ := c.join(7, []byte("two"), decision{}, noon)
+	one, _, _ := c.begin(7, []byte("one"), decision{}, noon)
+	two, leader, _ := c.begin(7, []byte("two"), decision{}, noon)
 	if !leader || one == two {
 		t.Fatal("the second waits for the first's answer")
 	}
-	for _, f := range []*flight{one, two} {
+	for _, f := range []*call{one, two} {
 		f.entry = &entry{hash: 7, key: f.key}
-		c.land(f, 0)
+		c.finish(f, 0)
 	}
 	if c.get(7, []byte("one")) != nil || c.get(7, []byte("two")) == nil {
 		t.Error("the later one should stand")

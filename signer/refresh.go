@@ -14,24 +14,24 @@ import (
 	"ocspfleet/db"
 )
 
-// roster is what the rows of responder_certificate say; rebuilt when the
+// responderCerts is what the rows of responder_certificate say; rebuilt when the
 // snapshot is another one.
-type roster struct {
+type responderCerts struct {
 	rows       []db.ResponderCertificate
 	candidates []*candidate           // those that were not expired
 	byKey      map[[32]byte][]watched // all rows, expired ones too, by SHA-256 of SubjectPublicKeyInfo
 }
 
-// same says whether the roster was made of this very snapshot. Snapshots are
+// same says whether the list was made of this very snapshot. Snapshots are
 // never modified, and ours cannot have been collected, so the place tells.
-func (r *roster) same(rows []db.ResponderCertificate) bool {
+func (r *responderCerts) same(rows []db.ResponderCertificate) bool {
 	return r != nil && len(rows) == len(r.rows) && (len(rows) == 0 || &rows[0] == &r.rows[0])
 }
 
-// newRoster reads the rows; what was found out about a candidate lives on.
+// newResponderCerts reads the rows; what was found out about a candidate lives on.
 // A row that cannot be read is of no use and no harm; its error is kept.
-func newRoster(rows []db.ResponderCertificate, old *roster, now time.Time) (*roster, error) {
-	next := &roster{rows: rows, byKey: make(map[[32]byte][]watched)}
+func newResponderCerts(rows []db.ResponderCertificate, old *responderCerts, now time.Time) (*responderCerts, error) {
+	next := &responderCerts{rows: rows, byKey: make(map[[32]byte][]watched)}
 	known := make(map[[32]byte]*candidate)
 	if old != nil {
 		for _, c := range old.candidates {
@@ -68,12 +68,12 @@ func (r *Responder) refresh(ctx context.Context, force bool) error {
 	now := r.now()
 	horizon := r.source.Horizon()
 	r.noteDoubt(ctx, horizon)
-	if rows := r.source.ResponderCertificates(); !r.roster.same(rows) {
-		next, err := newRoster(rows, r.roster, now)
+	if rows := r.source.ResponderCertificates(); !r.certs.same(rows) {
+		next, err := newResponderCerts(rows, r.certs, now)
 		if err != nil {
 			r.log.WarnContext(ctx, "responder certificates not readable", slog.Any("error", err))
 		}
-		r.roster = next
+		r.certs = next
 	}
 	issuers := r.source.Issuers()
 	old := r.site.Load()
@@ -120,7 +120,7 @@ func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, ol
 // certificate whose key is in the token, and which passes everything.
 func (r *Responder) choose(ctx context.Context, s, old *served, h db.Horizon, now time.Time, force bool) []*Identity {
 	var usable []*candidate
-	for _, c := range r.roster.candidates {
+	for _, c := range r.certs.candidates {
 		if c.row.issuer != s.id || !now.Before(c.cert.NotAfter) || !c.possess(r.keys, now, force) {
 			continue
 		}
@@ -140,7 +140,7 @@ func (r *Responder) choose(ctx context.Context, s, old *served, h db.Horizon, no
 		if slices.ContainsFunc(chosen, func(better *Identity) bool { return string(better.algorithm) == string(id.algorithm) }) {
 			continue
 		}
-		watch := r.roster.byKey[c.spki]
+		watch := r.certs.byKey[c.spki]
 		if current := old.serving(c); current != nil {
 			current.watch.Store(&watch)
 			chosen = append(chosen, current)
@@ -220,7 +220,7 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 		return string(verdictCompromised)
 	}
 	serving := current.serves(c)
-	v, err := judge(ctx, r.source, c.row, r.roster.byKey[c.spki], serving && h.Doubt != "")
+	v, err := judge(ctx, r.source, c.row, r.certs.byKey[c.spki], serving && h.Doubt != "")
 	if err != nil {
 		if serving { // nothing new is known, and its answers are tryLater until it is
 			return ""

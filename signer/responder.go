@@ -88,7 +88,7 @@ type Responder struct {
 
 	refreshMu sync.Mutex // serializes refreshes; owns pins and roster
 	pins      []pinned
-	roster    *roster
+	certs     *responderCerts
 }
 
 // work is the memory of one Answer, used again by later ones.
@@ -241,24 +241,24 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		r.metrics.cacheMisses.Inc()
 	}
 
-	// Sign it, or wait for the one who signs it.
+	// Sign it, or wait for the call that signs it.
 	tbs := wire.ResponseData{
 		ResponderKeyHash: id.keyHash, ProducedAt: now, Responses: w.responses,
 		Nonce: nonce, ExtendedRevoke: w.extended,
 	}.Marshal()
-	flying, leader := &flight{done: make(chan struct{})}, true
+	current, leader := &call{done: make(chan struct{})}, true
 	if len(w.key) > 0 {
-		var landed *entry
-		if flying, leader, landed = r.cache.join(hash, w.key, d, now); landed != nil {
-			return landed.answer(issuer, d, now)
+		var done *entry
+		if current, leader, done = r.cache.begin(hash, w.key, d, now); done != nil {
+			return done.answer(issuer, d, now)
 		}
 	}
 	if leader {
-		r.fly(ctx, flying, id, tbs, &entry{
+		r.start(ctx, current, id, tbs, &entry{
 			class: answer.Class, producedAt: now, thisUpdate: answer.ThisUpdate, nextUpdate: answer.NextUpdate,
 		})
 	}
-	if err := r.await(ctx, flying); err != nil {
+	if err := r.wait(ctx, current); err != nil {
 		if errors.Is(err, errPanicked) {
 			return failed(InternalError)
 		}
@@ -269,10 +269,10 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		}
 		return failed(TryLater)
 	}
-	if flying.key != nil {
-		return flying.entry.answer(issuer, d, now)
+	if current.key != nil {
+		return current.entry.answer(issuer, d, now)
 	}
-	answer.Body, answer.Shared = flying.entry.body, nonce == nil
+	answer.Body, answer.Shared = current.entry.body, nonce == nil
 	return answer
 }
 

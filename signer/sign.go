@@ -17,24 +17,24 @@ var (
 	errPanicked = errors.New("signing panicked")
 )
 
-// fly signs in a goroutine of its own: a crypto.Signer cannot be told to stop,
+// start signs in a goroutine of its own: a crypto.Signer cannot be told to stop,
 // and neither a client that hangs up nor one that waited long enough may spoil
 // the signature for those who wait with it. e gets the body and is then kept if
-// the flight has a content key.
-func (r *Responder) fly(ctx context.Context, f *flight, id *Identity, tbs []byte, e *entry) {
+// the call has a content key.
+func (r *Responder) start(ctx context.Context, f *call, id *Identity, tbs []byte, e *entry) {
 	epoch := r.cache.epoch.Load()
-	land := func() {
+	finish := func() {
 		if f.key == nil {
 			close(f.done)
 			return
 		}
-		r.cache.land(f, epoch)
+		r.cache.finish(f, epoch)
 	}
 	select {
 	case r.slots <- struct{}{}:
 	default:
 		f.err = errBusy
-		land()
+		finish()
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -45,7 +45,7 @@ func (r *Responder) fly(ctx context.Context, f *flight, id *Identity, tbs []byte
 				f.entry, f.err = nil, errPanicked
 			}
 			<-r.slots
-			land()
+			finish()
 		}()
 		signature, err := id.sign(tbs)
 		if err != nil {
@@ -61,8 +61,8 @@ func (r *Responder) fly(ctx context.Context, f *flight, id *Identity, tbs []byte
 	}()
 }
 
-// await waits for a flight to land.
-func (r *Responder) await(ctx context.Context, f *flight) error {
+// wait waits for a call to end.
+func (r *Responder) wait(ctx context.Context, f *call) error {
 	timer := time.NewTimer(r.signTimeout)
 	defer timer.Stop()
 	select {
