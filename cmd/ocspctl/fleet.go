@@ -1,15 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
@@ -22,6 +23,7 @@ func (p *program) fleetCommand() *cobra.Command {
 	status := p.verb("status", "ask every active site, as a client would; exit code 3 when one is not well", `
 		ocspctl fleet status
 		ocspctl fleet status --follow
+		ocspctl fleet status --follow --output json >> fleet.ndjson
 		ocspctl fleet status --timeout 3s --max-age 1m --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if timeout <= 0 {
@@ -36,20 +38,21 @@ func (p *program) fleetCommand() *cobra.Command {
 			}
 			return p.fleetStatus(ctx, v)
 		})
-	status.Long = `One line per site: MODE is how its rows come (logical: a replication slot at the
-master bears its name; feed: its key may fetch the signed feed), SOURCE where from
-(peers: the master has not seen it for five minutes), BEHIND what of the master's log it has not confirmed yet,
-POSITION the last change it surely holds (the master's last one by its horizon),
-HORIZON how old its knowledge is by a fresh answer, BUDGET how long it could go on
-saying good if nothing came any more (below that it stops by itself), CERTIFICATE
-the life left of the shortest-lived certificate it must renew. VERDICT is ok,
-unreachable, refused, wrong, no certificate, behind (its knowledge is older than
---max-age, or it does not know a revocation that is) or forked; --output json has each
-issuer. Where the master is away the sites are asked that it named the last time, which
+	status.Long = `VERDICT is ok, unreachable, refused, wrong, no certificate, behind (its knowledge is
+older than --max-age, or it does not know a revocation that is) or forked; the state of
+a site that is not active and not asked. MODE is how its rows come (logical: a
+replication slot at the master bears its name; feed: its key may fetch the signed feed;
+by peers: the master has not seen it for five minutes), BEHIND what of the master's log
+it has not confirmed yet, POSITION the last change it surely holds (the master's last one
+by its horizon), HORIZON how old its knowledge is by a fresh answer, BUDGET how long it
+could go on saying good if nothing came any more (below that it stops by itself),
+CERTIFICATE the life left of the shortest-lived certificate it must renew. --output json
+has each issuer. Where the master is away the sites are asked that it named the last time, which
 state_dir keeps, and compared with each other.
 A line FORK tells that keys of this master signed two histories, as a site has shown;
 a warning, that a site says so. Where the configuration has no feed.root, nobody can tell.
-With --follow it asks every 2 s until interrupted; the exit code is the last one's.`
+With --follow it asks every 2 s until interrupted; the exit code is the last one's. On a
+terminal each round is drawn over the last one; --output json writes one object a line.`
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
 	status.Flags().DurationVar(&maxAge, "max-age", fleet.DefaultMaxAge, "how old a site's knowledge may be")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
@@ -94,23 +97,57 @@ type siteAnswer struct {
 
 func seconds(d time.Duration) *float64 { return new(d.Truncate(time.Second).Seconds()) }
 
-// fleetFollow asks until it is interrupted, which is no error.
+// fleetView is one round of questions.
+type fleetView struct {
+	At     string      `json:"asked_at"`
+	Sites  []fleetSite `json:"sites"`
+	Forks  []forkView  `json:"forks"`
+	MaxAge float64     `json:"max_age_seconds"`
+	Master *string     `json:"master"` // why it could not be asked; null: it was
+}
+
+func (v fleetView) tell(t *table) {
+	t.row("SITE", "VERDICT", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "DETAIL")
+	for _, site := range v.Sites {
+		site.tell(t)
+	}
+	for _, f := range v.Forks {
+		t.line(f.text())
+	}
+}
+
+func (p *program) fleetStatus(ctx context.Context, v fleet.Surveyor) error {
+	view, err := p.fleetRound(ctx, v)
+	if err != nil && view == nil {
+		return err
+	}
+	return cmp.Or(p.print(view, view.tell), err)
+}
+
+// fleetFollow asks until it is interrupted, which is no error. On a terminal each round
+// is drawn over the last one.
 func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
+	p.oneLine = true
 	var last error
 	for {
-		if p.output != "json" {
-			fmt.Fprintf(p.stdout, "%s\n", stamp(p.now()))
-		}
-		err := p.fleetStatus(ctx, v)
-		if ctx.Err() != nil {
+		view, err := p.fleetRound(ctx, v)
+		switch {
+		case ctx.Err() != nil:
 			return last
-		}
-		var wrong *wrongError
-		if last = err; err != nil && !errors.As(err, &wrong) {
+		case view == nil:
 			return err
 		}
-		if p.output != "json" {
-			fmt.Fprintln(p.stdout)
+		if last = err; p.output == "table" && p.screen.draws() {
+			err = p.screen.draw(p.picture(*view, last))
+		} else {
+			err = p.print(view, func(t *table) {
+				t.line(view.At)
+				view.tell(t)
+				t.line("")
+			})
+		}
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -120,51 +157,56 @@ func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
 	}
 }
 
-func (p *program) fleetStatus(ctx context.Context, v fleet.Surveyor) error {
+// picture is a round for the screen: when, what is wrong, the sites.
+func (p *program) picture(v fleetView, wrong error) string {
+	var text strings.Builder
+	t := &table{w: &text, width: p.columns()}
+	said := "every site is well"
+	if wrong != nil {
+		said = wrong.Error()
+	}
+	t.line(v.At + "  " + said)
+	v.tell(t)
+	t.flush()
+	return text.String()
+}
+
+// fleetRound asks every site once. Where a site is not well, the error says so beside
+// the view; without a view it could not ask.
+func (p *program) fleetRound(ctx context.Context, v fleet.Surveyor) (*fleetView, error) {
 	sites, found, err := p.survey(ctx, v)
 	away := (*masterAway)(nil)
 	if err != nil && !errors.As(err, &away) {
-		return err
+		return nil, err
 	}
 	if ctx.Err() != nil {
-		return ctx.Err() // answers that were broken off say nothing about the sites
+		return nil, ctx.Err() // answers that were broken off say nothing about the sites
 	}
 	now := p.now()
-	views := make([]fleetSite, len(sites))
+	view := &fleetView{stamp(now), make([]fleetSite, len(sites)), []forkView{}, v.MaxAge.Seconds(), textOrNil(away.detail())}
 	var ill []string
 	for i, s := range sites {
-		views[i] = viewSite(s, now)
+		view.Sites[i] = viewSite(s, now)
 		if !s.Well() {
 			ill = append(ill, s.Name)
 		}
 	}
-	forks, proven := []forkView{}, 0
+	proven := 0
 	for _, f := range found {
-		forks = append(forks, viewFork(f))
+		view.Forks = append(view.Forks, viewFork(f))
 		if f.Proven {
 			proven++
 		}
 	}
-	err = p.print(map[string]any{"sites": views, "forks": forks, "max_age_seconds": v.MaxAge.Seconds(), "master": textOrNil(away.detail())}, func(t *table) {
-		t.row("SITE", "STATE", "MODE", "SOURCE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "VERDICT", "DETAIL")
-		for _, v := range views {
-			v.tell(t)
-		}
-		for _, v := range forks {
-			t.line(v.text())
-		}
-	})
 	switch {
-	case err != nil:
-		return err
 	case away != nil:
-		return wrongf("%s; %s of %s sites not well", away.detail(), strconv.Itoa(len(ill)), strconv.Itoa(len(sites)))
+		return view, wrongf("%s; %s of %s sites not well", away.detail(), strconv.Itoa(len(ill)), strconv.Itoa(len(sites)))
 	case proven > 0:
-		return wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
+		return view, wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
 	case len(ill) > 0:
-		return wrongf("%s of %s sites not well: %s", strconv.Itoa(len(ill)), strconv.Itoa(len(sites)), strings.Join(ill, ", "))
+		return view, wrongf("%s of %s sites not well: %s", strconv.Itoa(len(ill)), strconv.Itoa(len(sites)), strings.Join(ill, ", "))
 	}
-	return nil
+	return view, nil
 }
 
 func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
@@ -233,7 +275,14 @@ func viewAnswer(f fleet.Finding, now time.Time) siteAnswer {
 }
 
 func (v fleetSite) tell(t *table) {
-	mode, behind, position := orDash(v.Mode), "-", "-"
+	// A site that is not active is not asked: its state is all there is to say.
+	verdict, mode, behind, position := strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Mode), "-", "-"
+	if v.State != string(db.ResponderActive) {
+		verdict = v.State
+	}
+	if v.Source != nil && *v.Source != "master" {
+		mode += " by " + *v.Source
+	}
 	if v.Behind != nil {
 		behind = strconv.FormatUint(*v.Behind/1024, 10) + " KiB"
 	}
@@ -246,5 +295,5 @@ func (v fleetSite) tell(t *table) {
 		}
 		return span(time.Duration(*n) * time.Second)
 	}
-	t.row(v.Name, v.State, mode, orDash(v.Source), behind, position, life(v.Horizon), life(v.Budget), life(v.Left), strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Detail))
+	t.row(v.Name, verdict, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), orDash(v.Detail))
 }

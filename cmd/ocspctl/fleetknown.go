@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -95,23 +96,32 @@ func (c *config) knownFile() (string, error) {
 	return filepath.Join(dir, fmt.Sprintf("roster-%x.json", of[:8])), nil
 }
 
+// keepKnown writes the roster where it is not what was kept; else the file's time alone
+// says that the master was asked, for --follow asks every 2 s.
 func (c *config) keepKnown(k fleet.Known) error {
 	file, err := c.knownFile()
 	if err != nil {
 		return err
 	}
+	at := k.At
+	k.At, k.AsOf = time.Time{}, time.Time{}
 	text, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
+	if kept, err := os.ReadFile(file); err != nil || !bytes.Equal(kept, text) {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return err
+		}
+		if err := fleet.WritePrivate(file, text); err != nil {
+			return err
+		}
 	}
-	return fleet.WritePrivate(file, text)
+	return os.Chtimes(file, at, at)
 }
 
-// lastKnown is what was kept, and when: At is zero then, so that nobody takes it for the
-// master's word of now.
+// lastKnown is what was kept, and when the master was asked last. At is zero in it, so
+// that nobody takes it for the master's word of now.
 func (c *config) lastKnown() (k fleet.Known, at time.Time, err error) {
 	file, err := c.knownFile()
 	if err != nil {
@@ -127,6 +137,10 @@ func (c *config) lastKnown() (k fleet.Known, at time.Time, err error) {
 	if err := json.Unmarshal(text, &k); err != nil {
 		return k, at, fmt.Errorf("reading the roster kept in %s: %w", file, err)
 	}
-	at, k.At = k.At, time.Time{}
-	return k, at, nil
+	info, err := os.Stat(file)
+	if err != nil {
+		return k, at, err
+	}
+	k.At = time.Time{}
+	return k, info.ModTime(), nil
 }

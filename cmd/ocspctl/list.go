@@ -61,18 +61,19 @@ func (p *program) certList(ctx context.Context, store *db.Store, name string, ch
 	choice.Issuer = issuer.ID
 	out := bufio.NewWriter(p.stdout)
 	asJSON := p.output == "json"
+	// Columns of fixed width: the widest row is not known beforehand.
+	rows := foldOf([]int{40, 7, 20, 20, 20}, 20, p.columns())
 	if asJSON {
 		fmt.Fprint(out, "{\"certificates\": [")
 	} else {
-		// Columns of fixed width: the widest row is not known beforehand.
-		fmt.Fprintf(out, "%-40s  %-7s  %-20s  %-20s  %s\n", "SERIAL", "STATUS", "NOT AFTER", "REVOKED AT", "REASON")
+		out.WriteString(rows.text([]string{"SERIAL", "STATUS", "NOT AFTER", "REVOKED AT", "REASON"}))
 	}
 	var count int64
 	err = store.List(ctx, choice, func(_ db.IssuerID, serial db.Serial, status db.Status) error {
 		c := showStatus(issuer.Name, serial, status)
 		count++
 		if !asJSON {
-			_, err := fmt.Fprintf(out, "%-40s  %-7s  %-20s  %-20s  %s\n", c.Serial, c.Status, orDash(c.NotAfter), orDash(c.RevokedAt), orDash(c.Reason))
+			_, err := out.WriteString(rows.text([]string{c.Serial, c.Status, orDash(c.NotAfter), orDash(c.RevokedAt), orDash(c.Reason)}))
 			return err
 		}
 		line, err := json.Marshal(c)

@@ -44,7 +44,7 @@ func main() {
 		tty:    term.IsTerminal(int(os.Stderr.Fd())),
 		now:    time.Now,
 	}
-	if term.IsTerminal(int(os.Stdout.Fd())) {
+	if p.screen = openScreen(os.Stdout); p.screen != nil {
 		p.data = p.stdout
 	}
 	os.Exit(p.run(ctx, os.Args[1:]))

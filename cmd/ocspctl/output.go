@@ -1,52 +1,31 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/db"
 )
-
-// table writes aligned columns.
-type table struct{ w *tabwriter.Writer }
-
-// row writes one line of cells. A tab or line end inside a cell would break the
-// table, so they are escaped as all else is that is not for eyes.
-func (t *table) row(cells ...string) {
-	for i, cell := range cells {
-		cells[i] = printable.Text(cmp.Or(cell, "-"))
-	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
-}
-
-// line writes a line of free text, which ends the columns above it.
-func (t *table) line(text string) { fmt.Fprintln(t.w, printable.Text(text)) }
-
-// block writes lines of our own making, such as PEM.
-func (t *table) block(text string) { fmt.Fprintln(t.w, text) }
 
 // print writes v as JSON, or what asTable makes of it.
 func (p *program) print(v any, asTable func(*table)) error {
 	if p.output == "json" {
 		enc := json.NewEncoder(p.stdout)
 		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
+		if !p.oneLine {
+			enc.SetIndent("", "  ")
+		}
 		if err := enc.Encode(v); err != nil {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 		return nil
 	}
-	t := &table{tabwriter.NewWriter(p.stdout, 0, 8, 2, ' ', 0)}
+	t := &table{w: p.stdout, width: p.columns()}
 	asTable(t)
-	if err := t.w.Flush(); err != nil {
-		return fmt.Errorf("writing the result: %w", err)
-	}
-	return nil
+	t.flush()
+	return t.err
 }
 
 // outcome says what became of a change; every changing verb's JSON has it.

@@ -23,10 +23,12 @@ type program struct {
 	data   io.Writer // standard output as it is, for exports; printable on a terminal
 	meter  io.Writer // standard error as it is, for progress of our own words; a terminal
 	tty    bool      // stderr is a terminal
+	screen *screen   // stdout, if it is a terminal
 	now    func() time.Time
 
 	configPath string
 	output     string // table or json
+	oneLine    bool   // json: each document in one line (NDJSON)
 	started    bool   // the command line was understood
 }
 
@@ -57,7 +59,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.PersistentFlags().StringVar(&p.configPath, "config", "/etc/ocspfleet/ocspctl.yaml", "read the configuration from `FILE`")
-	root.PersistentFlags().StringVar(&p.output, "output", "table", "print a table for people or json for programs: `table|json`")
+	root.PersistentFlags().StringVar(&p.output, "output", "table", "print a table for people (piped: a row is one line) or json for programs: `table|json`")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if !slices.Contains([]string{"table", "json"}, p.output) {
 			return usagef("--output %q: want table or json", p.output)
