@@ -18,7 +18,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build man deps deps-test up down demo test test-short check fuzz soak bench
+.PHONY: help build man deps deps-test up down demo test test-short check house fuzz soak bench
 
 help: ## print this help
 	@echo 'make TARGET, where TARGET is one of'
@@ -65,6 +65,9 @@ check: deps ## format, vet, staticcheck, go.mod, import order, known vulnerabili
 	cd tools && go mod tidy -diff
 	go test -count=1 -run '^TestRooms' ./integration
 	@sh .ci/vuln
+
+house: deps ## print the measures of the code: sizes, old words, import order
+	@go run ./integration/house
 
 fuzz: deps ## fuzz each target for FUZZTIME (seconds: 30s, minutes: 8m)
 	@sh .ci/fuzz $(FUZZTIME)

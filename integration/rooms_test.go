@@ -87,6 +87,7 @@ var rooms = []room{
 		"it is a front to integration/fleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},
+	{"integration/house", nil, "it reads sources alone"},
 	{"integration/testkit/softhsm", nil, reasonFloor},
 	{"integration/testkit/faultpkcs11", nil, reasonFloor},
 	{
