@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,6 +18,7 @@ const (
 	DNSBegin  DNSStage = "begin"
 	DNSDone   DNSStage = "done"
 	DNSFailed DNSStage = "failed"
+	DNSSpread DNSStage = "spread" // every server has what was withdrawn, at all names
 )
 
 // DNSNote is what the audit says of a site's addresses at one name in the DNS.
@@ -25,6 +27,7 @@ type DNSNote struct {
 	Publish   bool // false: they are withdrawn
 	Name      string
 	Addresses []netip.Addr
+	TTL       time.Duration // of what was there: how long resolvers may hold it
 	Stage     DNSStage
 	Detail    string // for people
 }
@@ -36,8 +39,8 @@ func (s *Store) NoteDNS(ctx context.Context, n DNSNote, act Act) error {
 	if n.Publish {
 		action = "publish"
 	}
-	_, err := s.pool.Exec(ctx, "select responder_dns_note($1, $2, $3, $4, $5, $6, $7, $8)",
-		n.Site, action, n.Name, n.Addresses, n.Stage, n.Detail, act.Why, act.User)
+	_, err := s.pool.Exec(ctx, "select responder_dns_note($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		n.Site, action, n.Name, n.Addresses, n.TTL, n.Stage, n.Detail, act.Why, act.User)
 	if err != nil {
 		return fmt.Errorf("noting a change of the DNS for site %q: %w", n.Site, plain(err))
 	}
@@ -48,11 +51,12 @@ func (s *Store) NoteDNS(ctx context.Context, n DNSNote, act Act) error {
 type DNSAddress struct {
 	Name    string
 	Address netip.Addr
+	Held    *time.Time // until then resolvers may give it; nil: not every server has the change
 }
 
 // Withdrawn lists what was taken out of the DNS with a site and not put back.
 func (s *Store) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
-	rows, err := s.pool.Query(ctx, "select name, address from responder_dns where site = $1 order by name, address", site)
+	rows, err := s.pool.Query(ctx, "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
 	var list []DNSAddress
 	if err == nil {
 		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DNSAddress])

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"ocspfleet/db"
 )
@@ -30,7 +31,7 @@ func TestWhatLeftTheDNSIsKept(t *testing.T) {
 		t.Errorf("%+v, %v", roster, err)
 	}
 	note := func(publish bool, name string, stage db.DNSStage, addresses ...string) error {
-		n := db.DNSNote{Site: "site-a", Publish: publish, Name: name, Stage: stage, Detail: "x"}
+		n := db.DNSNote{Site: "site-a", Publish: publish, Name: name, TTL: time.Hour, Stage: stage, Detail: "x"}
 		for _, a := range addresses {
 			n.Addresses = append(n.Addresses, netip.MustParseAddr(a))
 		}
@@ -42,19 +43,29 @@ func TestWhatLeftTheDNSIsKept(t *testing.T) {
 		stage   db.DNSStage
 		at      []string
 		want    string
+		held    bool // all of them, for the TTL
 	}{
-		{false, "one.", db.DNSBegin, []string{"192.0.2.1", "2001:db8::1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"},
-		{false, "one.", db.DNSFailed, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"},
-		{false, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]"}, // again
-		{false, "two.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]"},
-		{true, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]"},
-		{true, "one.", db.DNSDone, []string{"192.0.2.1"}, "[{one. 2001:db8::1} {two. 192.0.2.1}]"},
+		{false, "one.", db.DNSBegin, []string{"192.0.2.1", "2001:db8::1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
+		{false, "one.", db.DNSFailed, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
+		{false, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false}, // again
+		{false, "two.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{true, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{true, "one.", db.DNSDone, []string{"192.0.2.1"}, "[{one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{false, "", db.DNSSpread, nil, "[{one. 2001:db8::1} {two. 192.0.2.1}]", true},
 	} {
 		if err := note(step.publish, step.name, step.stage, step.at...); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := store.Withdrawn(t.Context(), "site-a"); err != nil || fmt.Sprint(left) != step.want {
-			t.Errorf("step %d: %v, want %s (%v)", i, left, step.want, err)
+		left, err := store.Withdrawn(t.Context(), "site-a")
+		var texts []string
+		for _, a := range left {
+			texts = append(texts, fmt.Sprintf("{%s %s}", a.Name, a.Address))
+			if held := a.Held != nil && time.Until(*a.Held) > 50*time.Minute; held != step.held {
+				t.Errorf("step %d: %s is held until %v", i, a.Address, a.Held)
+			}
+		}
+		if err != nil || fmt.Sprint(texts) != step.want {
+			t.Errorf("step %d: %v, want %s (%v)", i, texts, step.want, err)
 		}
 	}
 	if err := note(true, "one.", "perhaps"); err == nil || !strings.Contains(err.Error(), "at stage perhaps") {

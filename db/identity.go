@@ -22,6 +22,13 @@ func (s *Store) RestoreResponder(ctx context.Context, site string, act Act) ([]R
 	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
 }
 
+// LeaveResponder takes an active site off the fleet for ever, and bans its keys; its
+// certificates, which it returns, stay good until they end. Changed are those that were
+// planned and never released: they are revoked with cessationOfOperation.
+func (s *Store) LeaveResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "taking leave of", "responder_leave", site, act)
+}
+
 func (s *Store) siteCertificates(ctx context.Context, doing, function, site string, act Act) ([]RevokedCertificate, error) {
 	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+function+"($1, $2, $3)", site, act.Why, act.User)
 	var list []RevokedCertificate

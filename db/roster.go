@@ -21,6 +21,7 @@ const (
 	ResponderActive    ResponderState = "active"
 	ResponderSuspended ResponderState = "suspended"
 	ResponderRevoked   ResponderState = "revoked"
+	ResponderLeft      ResponderState = "left" // in peace: its certificates end by themselves
 )
 
 // Responder is one site on the master's roster. The roster is not replicated.
@@ -85,7 +86,7 @@ func (s *Store) AddResponderCertificate(ctx context.Context, c ResponderCertific
 }
 
 // CheckResponderKey says why a key (SHA-256 of its SubjectPublicKeyInfo) must
-// not be certified for the site: it is another's, or a revoked site's. It is
+// not be certified for the site: it is another's, or of a site that was revoked or left. It is
 // for asking before a signature is made; AddResponderCertificate enforces it.
 func (s *Store) CheckResponderKey(ctx context.Context, keyHash [32]byte, site string) error {
 	var owner string
@@ -97,7 +98,7 @@ func (s *Store) CheckResponderKey(ctx context.Context, keyHash [32]byte, site st
 	case err != nil:
 		return fmt.Errorf("looking for key %x: %w", keyHash, plain(err))
 	case banned:
-		return fmt.Errorf("key %x belonged to revoked site %q: it is never enrolled again (make a new one: ocspctl key generate)", keyHash, owner)
+		return fmt.Errorf("key %x belonged to site %q, which was revoked or left: it is never enrolled again (make a new one: ocspctl key generate)", keyHash, owner)
 	case owner != site:
 		return fmt.Errorf("key %x is enrolled by site %q already (every site has its own: ocspctl key generate)", keyHash, owner)
 	}

@@ -145,6 +145,15 @@ its access; its ocspsyncd comes back by itself, from where it was. Its addresses
 to the names in the DNS that they were taken from, as soon as it answers OCSP requests
 by them (a minute at most; if not, run it again). For a new site, too: it puts one that
 never stood in the DNS at every name that has addresses of the kind.`,
+	"responder leave": `For a partner who stops hosting, and is trusted to delete his key. First its addresses
+leave the DNS; then the site must answer until resolvers have forgotten them (the TTL: it
+waits 5 minutes at most, else says until when; run it again then); then its TLS key, its
+login, sessions and slots are closed, and its keys and name are banned. Its
+certificates stay good until they end: revoked, they would spoil the answers that caches
+and servers with stapling still give out. Certificates that an offline CA signed ahead
+are revoked (cessationOfOperation). Where ocspctl has no zone, or the site no address
+there, --withdrawn says that it was done by hand and the TTL is over. Until the TTL is over
+responder restore takes it back; what the partner does then: docs/identities.md.`,
 	"responder bundle": `For a CA whose key has no network: plans a series of certificates that follow each
 other, each with a serial of the CA's pool (responder serials), and writes a file for
 ca-sign. The keys of a site are those of its last certificates, one of each kind, or of

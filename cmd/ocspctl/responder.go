@@ -24,7 +24,7 @@ import (
 
 func (p *program) responderCommand() *cobra.Command {
 	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
-		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(),
+		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(), p.responderLeaveCommand(),
 		p.responderBundleCommand(), p.responderReleaseCommand(), p.responderSerialsCommand(), p.responderSetCommand())
 }
 

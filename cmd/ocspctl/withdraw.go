@@ -12,13 +12,14 @@ import (
 	"ocspfleet/ops/fleet"
 )
 
-// withdraw holds the flags of responder revoke, suspend and restore.
+// withdraw holds the flags of responder revoke, suspend, restore and leave.
 type withdraw struct {
 	change
 	site   string
-	action string // revoke, suspend or restore
+	action string // revoke, suspend, restore or leave
 	reason string // of revoke
 	force  bool
+	byHand bool // of leave
 }
 
 func (p *program) responderRevokeCommand() *cobra.Command {
@@ -56,6 +57,19 @@ func (p *program) responderRestoreCommand() *cobra.Command {
 	return cmd
 }
 
+func (p *program) responderLeaveCommand() *cobra.Command {
+	w := withdraw{action: "leave"}
+	cmd := p.verb("leave SITE", "take a site off the fleet in peace: out of the DNS, then its access ends", `
+		ocspctl responder leave site-b
+		ocspctl responder leave site-b --why 'the contract ends' --apply
+		ocspctl responder leave site-b --withdrawn --apply`,
+		cobra.ExactArgs(1), p.withdrawal(&w))
+	cmd.Flags().BoolVar(&w.force, "force", false, "do it even to the last healthy site, and to the last address of a name")
+	cmd.Flags().BoolVar(&w.byHand, "withdrawn", false, "its addresses left the DNS by hand, and their TTL is over")
+	w.flags(cmd)
+	return cmd
+}
+
 func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		w.site = args[0]
@@ -63,7 +77,7 @@ func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error 
 	}
 }
 
-// withdrawn is what the three verbs print.
+// withdrawn is what the verbs print.
 type withdrawn struct {
 	outcome
 	Site         string            `json:"site"`
@@ -108,7 +122,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 	if err != nil {
 		return err
 	}
-	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force)}
+	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force), ByHand: w.byHand}
 	if !w.apply {
 		if err := store.Try(ctx, false, func(store *db.Store) error { return w.rows(ctx, store, reason, act) }); err != nil {
 			return err
@@ -118,7 +132,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 			return err
 		}
 	}
-	steps := map[string][]fleet.Step{"revoke": run.Revoke(reason), "suspend": run.Suspend(), "restore": run.Restore()}[w.action]
+	steps := map[string][]fleet.Step{"revoke": run.Revoke(reason), "suspend": run.Suspend(), "restore": run.Restore(), "leave": run.Leave()}[w.action]
 	return p.runWithdrawal(ctx, store, w, run, steps, reason)
 }
 
@@ -130,6 +144,8 @@ func (w withdraw) rows(ctx context.Context, store *db.Store, reason db.Reason, a
 		_, err = store.RevokeResponder(ctx, w.site, reason, act)
 	case "suspend":
 		_, err = store.SuspendResponder(ctx, w.site, act)
+	case "leave":
+		_, err = store.LeaveResponder(ctx, w.site, act)
 	default:
 		_, err = store.RestoreResponder(ctx, w.site, act)
 	}
@@ -172,6 +188,9 @@ func (r withdrawn) tell(t *table) {
 	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
 	for _, c := range r.Certificates {
 		t.row(c.Issuer, c.Serial, c.tellStatus(), orDash(c.NotAfter))
+	}
+	if r.State == string(db.ResponderLeft) && len(r.Certificates) > 0 {
+		t.line("Whoever has its key can sign until the last of these ends: have it deleted at the site (docs/identities.md, A partner leaves). If nobody there can be trusted with that: responder revoke --reason cessationOfOperation.")
 	}
 	if done {
 		r.outcome.tell(t)

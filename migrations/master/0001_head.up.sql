@@ -88,7 +88,7 @@ create table ocsp_internal.responder (
   name         text primary key check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   url          text not null constraint responder_url_long check (octet_length(url) <= 1024),
   addresses    text[] not null default '{}' constraint responder_addresses_long check (octet_length(addresses::text) <= 1024),
-  state        text not null default 'active' check (state in ('active', 'suspended', 'revoked')),
+  state        text not null default 'active' check (state in ('active', 'suspended', 'revoked', 'left')),
   feed_key_pin bytea,
   created_at   timestamptz not null default clock_timestamp()
 );

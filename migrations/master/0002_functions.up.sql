@@ -268,9 +268,11 @@ create function responder_add(p_name text, p_url text, p_addresses text[], p_why
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   changed boolean;
+  gone text;
 begin
-  if (select state = 'revoked' from ocsp_internal.responder where name = p_name) then
-    raise exception 'site % is revoked: its name is not used again', p_name using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
+  select case state when 'left' then 'has left' else 'is revoked' end into gone from ocsp_internal.responder where name = p_name and state in ('revoked', 'left');
+  if found then
+    raise exception 'site % %: its name is not used again', p_name, gone using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
   end if;
   p_addresses := coalesce(p_addresses, (select addresses from ocsp_internal.responder where name = p_name for update), '{}');
   insert into ocsp_internal.responder (name, url, addresses) values (p_name, p_url, p_addresses)

@@ -230,8 +230,8 @@ begin
     raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
   elsif r.feed_key_pin is not distinct from p_pin then
     return false;
-  elsif r.state = 'revoked' then
-    raise exception 'site % is revoked: it is not let in again', p_site using errcode = 'check_violation';
+  elsif r.state in ('revoked', 'left') then
+    raise exception 'site % is %: it is not let in again', p_site, r.state using errcode = 'check_violation';
   end if;
   if p_pin is not null then
     perform ocsp_internal.responder_claim('feed key', encode(p_pin, 'hex'), p_site);

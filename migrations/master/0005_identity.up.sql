@@ -124,11 +124,14 @@ create table ocsp_internal.crl_planned (
   primary key (issuer_id, number)
 );
 
--- The addresses that were taken out of the DNS with a site: what restore puts back.
+-- The addresses that were taken out of the DNS with a site: what restore puts back. Until
+-- held_until resolvers may give them; null: not every name server has the change yet.
 create table ocsp_internal.responder_dns (
-  site    text not null references ocsp_internal.responder,
-  name    text not null,
-  address inet not null,
+  site       text not null references ocsp_internal.responder,
+  name       text not null,
+  address    inet not null,
+  ttl        interval not null,
+  held_until timestamptz,
   primary key (site, name, address)
 );
 
@@ -242,26 +245,39 @@ create function ocsp_internal.responder_serials(p_site text) returns table (issu
   join public.certificate c using (issuer_id, serial) where c.not_after > clock_timestamp() order by 1, 2;
 $$;
 
+-- Turns a site to a state, with its TLS keys, and returns whether it was in another one. A
+-- revoked or left site never comes back: its keys are banned. One that left may be revoked.
+create function ocsp_internal.responder_turn(p_site text, p_state text) returns boolean language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  was text;
+begin
+  select state into was from ocsp_internal.responder where name = p_site for update;
+  if not found then
+    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
+  elsif was in ('revoked', 'left') and p_state not in (was, 'revoked') then
+    raise exception 'site % %', p_site, case was when 'left' then 'has left' else 'is revoked for ever' end || case p_state when 'active' then ': only a suspended one is restored' else '' end
+      using errcode = 'check_violation', hint = 'Enrol it under a new name, with a new key.';
+  elsif was = 'suspended' and p_state = 'left' then
+    raise exception 'site % is suspended: only an active one leaves', p_site using errcode = 'check_violation', hint = 'ocspctl responder restore or revoke it.';
+  end if;
+  update ocsp_internal.responder set state = p_state where name = p_site;
+  perform ocsp_internal.responder_pins_close(p_site);
+  update ocsp_internal.responder_key set banned = true where site = p_site and p_state in ('revoked', 'left');
+  return was <> p_state;
+end $$;
+
 -- Revokes all of a site's certificates for ever and bans its keys, at once; done
 -- again it does what is left. No hourly limit: a site that was broken into must go.
 create function responder_revoke(p_site text, p_reason smallint, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
-  was text;
   any_changed boolean;
 begin
   if p_reason = 6 then
     raise exception 'a site is suspended with responder suspend, not revoked with certificateHold' using errcode = 'check_violation';
   end if;
-  select state into was from ocsp_internal.responder where name = p_site for update;
-  if not found then
-    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
-  end if;
-  update ocsp_internal.responder set state = 'revoked' where name = p_site;
-  perform ocsp_internal.responder_pins_close(p_site);
-  update ocsp_internal.responder_key set banned = true where site = p_site;
-  any_changed := was <> 'revoked';
+  any_changed := ocsp_internal.responder_turn(p_site, 'revoked');
   for r in select * from ocsp_internal.responder_serials(p_site) loop
     issuer_id := r.issuer_id;
     serial := r.serial;
@@ -280,18 +296,9 @@ create function responder_suspend(p_site text, p_why text, p_os_user text) retur
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
-  was text;
   any_changed boolean;
 begin
-  select state into was from ocsp_internal.responder where name = p_site for update;
-  if not found then
-    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
-  elsif was = 'revoked' then
-    raise exception 'site % is revoked for ever', p_site using errcode = 'check_violation';
-  end if;
-  update ocsp_internal.responder set state = 'suspended' where name = p_site;
-  perform ocsp_internal.responder_pins_close(p_site);
-  any_changed := was <> 'suspended';
+  any_changed := ocsp_internal.responder_turn(p_site, 'suspended');
   for r in select s.*, i.profile from ocsp_internal.responder_serials(p_site) s join public.issuer i on i.id = s.issuer_id order by 1, 2 loop
     issuer_id := r.issuer_id;
     serial := r.serial;
@@ -316,19 +323,9 @@ create function responder_restore(p_site text, p_why text, p_os_user text) retur
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   r record;
-  was text;
   any_changed boolean;
 begin
-  select state into was from ocsp_internal.responder where name = p_site for update;
-  if not found then
-    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
-  elsif was = 'revoked' then
-    raise exception 'site % is revoked for ever: only a suspended one is restored', p_site using errcode = 'check_violation',
-      hint = 'Enrol it under a new name, with a new key.';
-  end if;
-  update ocsp_internal.responder set state = 'active' where name = p_site;
-  perform ocsp_internal.responder_pins_close(p_site);
-  any_changed := was <> 'active';
+  any_changed := ocsp_internal.responder_turn(p_site, 'active');
   for r in select s.* from ocsp_internal.responder_serials(p_site) s join public.certificate c using (issuer_id, serial)
            where c.revoked_at is not null and c.reason = 6 order by 1, 2 loop
     issuer_id := r.issuer_id;
@@ -349,6 +346,25 @@ begin
   if any_changed then
     perform ocsp_internal.note('responder restore', jsonb_build_object('site', p_site), p_why, p_os_user);
   end if;
+end $$;
+
+-- A site leaves in peace: its certificates, which are returned, stay good until they end,
+-- since answers that it signed live on in caches and staples. Those that an offline CA
+-- signed ahead, and nobody has seen, are revoked (cessationOfOperation).
+create function responder_leave(p_site text, p_why text, p_os_user text) returns table (issuer_id int, serial bytea, changed boolean)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if ocsp_internal.responder_turn(p_site, 'left') then
+    perform ocsp_internal.note('responder leave', jsonb_build_object('site', p_site), p_why, p_os_user);
+  end if;
+  for issuer_id, serial, changed in
+    select s.*, exists (select from ocsp_internal.responder_planned p where (p.issuer_id, p.serial) = (s.issuer_id, s.serial)) from ocsp_internal.responder_serials(p_site) s
+  loop
+    if changed then
+      select v.changed into changed from ocsp_internal.certificate_revoke_row('cert revoke', issuer_id, serial, 5::smallint, null, p_why, p_os_user) v;
+    end if;
+    return next;
+  end loop;
 end $$;
 
 create function ocsp_internal.responder_login(p_site text) returns text
@@ -401,7 +417,7 @@ $$;
 create function slot_holders() returns table (slot_name text, site text, allowed boolean)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.slot_name::text, r.name, exists (select from ocsp_internal.slot_allowed a where a.slot_name = s.slot_name)
-  from pg_replication_slots s left join ocsp_internal.responder r on r.name = ocsp_internal.slot_site(s.slot_name::text) and r.state <> 'revoked'
+  from pg_replication_slots s left join ocsp_internal.responder r on r.name = ocsp_internal.slot_site(s.slot_name::text) and r.state not in ('revoked', 'left')
   where not s.temporary order by 1;
 $$;
 
@@ -435,15 +451,19 @@ create function responder_access(p_site text) returns table (login text, open bo
 $$;
 
 -- Notes a change of the DNS: p_stage is begin (before it is asked for: broken off, it
--- may have been done or not), done or failed.
-create function responder_dns_note(p_site text, p_action text, p_name text, p_addresses inet[], p_stage text, p_detail text, p_why text, p_os_user text)
+-- may have been done or not), done or failed; spread: every server has what was withdrawn.
+create function responder_dns_note(p_site text, p_action text, p_name text, p_addresses inet[], p_ttl interval, p_stage text, p_detail text, p_why text, p_os_user text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if p_action not in ('withdraw', 'publish') or p_stage not in ('begin', 'done', 'failed') then
+  if p_action not in ('withdraw', 'publish') or p_stage not in ('begin', 'done', 'failed', 'spread') then
     raise exception 'action % at stage %', p_action, p_stage using errcode = 'check_violation';
   end if;
   if p_action = 'withdraw' and p_stage = 'begin' then
-    insert into ocsp_internal.responder_dns select p_site, p_name, a from unnest(p_addresses) a on conflict do nothing;
+    insert into ocsp_internal.responder_dns select p_site, p_name, a, p_ttl from unnest(p_addresses) a
+      on conflict (site, name, address) do update set ttl = excluded.ttl, held_until = null;
+  elsif p_stage = 'spread' then
+    update ocsp_internal.responder_dns set held_until = clock_timestamp() + ttl where site = p_site and held_until is null;
+    return;  -- no change: the audit has when it was done
   elsif p_action = 'publish' and p_stage = 'done' then
     delete from ocsp_internal.responder_dns where site = p_site and name = p_name and address = any (p_addresses);
   end if;
@@ -543,7 +563,7 @@ begin
   return ended;
 end $$;
 
--- Drops the slots of a site that is revoked, those that it was seen to stream from too:
+-- Drops the slots of a site that is revoked or left, those that it was seen to stream from too:
 -- nobody will read them any more.
 create function responder_slots_drop(p_site text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -551,8 +571,8 @@ declare
   dropped bigint := 0;
 begin
   perform ocsp_internal.refuse_trying('responder_slots_drop');
-  if (select state from ocsp_internal.responder where name = p_site) is distinct from 'revoked' then
-    raise exception 'site % is not revoked: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
+  if not exists (select from ocsp_internal.responder where name = p_site and state in ('revoked', 'left')) then
+    raise exception 'site % is not revoked and has not left: its slots stay', p_site using errcode = 'object_not_in_prerequisite_state';
   end if;
   for s in select slot_name from public.slot_holders() h join pg_replication_slots r using (slot_name)
            where ocsp_internal.slot_site(slot_name) = p_site and not h.allowed and not r.active loop

@@ -251,7 +251,11 @@ func (m *move) do(ctx context.Context) (string, error) {
 		m.DNS.tell("%s", texts[len(texts)-1])
 	}
 	if len(own) > 0 && len(faults) < len(m.DNS.Zone.Names()) {
-		if err := m.spread(ctx); err != nil {
+		err := m.spread(ctx)
+		if err == nil && !m.publish && len(faults) == 0 {
+			err = m.Store.NoteDNS(ctx, db.DNSNote{Site: m.Site, Stage: db.DNSSpread}, m.Act)
+		}
+		if err != nil {
 			faults = append(faults, err)
 		} else if holds > 0 && !m.publish {
 			texts = append(texts, fmt.Sprintf("resolvers may hold it until %s", m.DNS.now().Add(holds).UTC().Format(time.RFC3339)))
@@ -269,7 +273,7 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 	note := db.DNSNote{Site: m.Site, Publish: m.publish, Name: name}
 	begun := false
 	change, err := m.DNS.Zone.Apply(ctx, name, edit, func(c zone.Change) error {
-		begun, note.Addresses = true, append(slices.Clone(c.Removed), c.Added...)
+		begun, note.Addresses, note.TTL = true, append(slices.Clone(c.Removed), c.Added...), c.TTL
 		note.Stage, note.Detail = db.DNSBegin, "then: "+listed(c.Left)
 		return m.Store.NoteDNS(ctx, note, m.Act)
 	})

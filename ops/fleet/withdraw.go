@@ -24,6 +24,8 @@ type Withdrawal struct {
 	// broken-into site gains no more than that. 0: 2 s.
 	Patience time.Duration
 	DNS      DNS // where its addresses stand
+	// ByHand: its addresses left the DNS by hand, and their TTL is over. For Leave.
+	ByHand bool
 
 	dnsPlan string       // what the zone's part would do now
 	only    []netip.Addr // these addresses, instead of the roster's; nil: the roster's
@@ -34,7 +36,7 @@ type Withdrawal struct {
 
 // Step is one part of it.
 type Step struct {
-	Name   string // certificates, delivery, login, sessions, slots, dns or crl
+	Name   string // certificates, delivery, login, sessions, slots, dns, ttl or crl
 	Plan   string // what it does
 	Result string // what it did; empty: not done yet
 	Fault  string // why it, or a part of it, could not be done; empty: nothing was in the way

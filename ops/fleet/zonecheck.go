@@ -146,8 +146,11 @@ func judgeRecord(r zone.Record, roster []db.Responder) ZoneRecord {
 			continue
 		}
 		verb := "suspend " + site.Name
-		if site.State == db.ResponderRevoked {
+		switch site.State {
+		case db.ResponderRevoked:
 			verb = "revoke " + site.Name + " --reason NAME"
+		case db.ResponderLeft:
+			verb = "leave " + site.Name
 		}
 		out = append(out, fmt.Sprintf("site %s is %s (ocspctl responder %s --apply withdraws it)", site.Name, site.State, verb))
 	}

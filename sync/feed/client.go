@@ -296,7 +296,7 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 func refusal(body io.Reader) error {
 	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
 	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
-	case db.ResponderSuspended, db.ResponderRevoked:
+	case db.ResponderSuspended, db.ResponderRevoked, db.ResponderLeft:
 		return fmt.Errorf("%w: it is %s", ErrBarred, state)
 	}
 	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)
