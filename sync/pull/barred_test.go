@@ -78,7 +78,7 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 			}
 			state.Store("")
 			s.awaitBarred(t, false)
-			eventually(t, "all is well", func() bool { return p.State().Trouble == "" })
+			eventually(t, "it says so no more", func() bool { return !strings.Contains(p.State().Trouble, "suspended or revoked") })
 		})
 	}
 }
