@@ -63,7 +63,6 @@ type MasterState struct {
 	Published     int       // tables in the publication
 	Slots         []SlotState
 	Idle          []string // sessions idle in a transaction for over 5 s, as far as the login is shown them
-	TriggersOff   []string // triggers of ours that somebody switched off
 	ReplicasSlack int      // walsenders and slots still free, the lesser
 	Queue         float64  // how full the queue of notifications is, 0 to 1
 	OldSnapshots  []string // sessions and slots that keep dead rows from being cleared, for over 10 minutes or 1 M transactions
@@ -100,11 +99,6 @@ func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
 		if m.Idle, err = texts(ctx, tx, `select format('pid %s user %s application %s since %s', pid, usename, coalesce(nullif(application_name, ''), '-'), date_trunc('second', xact_start))
 			from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'
 			and xact_start < clock_timestamp() - interval '5 s' order by xact_start`); err != nil {
-			return err
-		}
-		m.TriggersOff, err = texts(ctx, tx, `select format('%s on %s', t.tgname, c.relname) from pg_trigger t join pg_class c on c.oid = t.tgrelid
-			where c.relnamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and t.tgenabled = 'D' order by 1`)
-		if err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, "select pg_notification_queue_usage()").Scan(&m.Queue); err != nil {

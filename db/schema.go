@@ -15,7 +15,8 @@ import (
 // (migrations folder): the version tables are schema_common, schema_master, schema_site.
 type Range struct{ Min, Max int64 }
 
-// The versions this program understands.
+// The versions this program understands. A range of several needs a list of its own for
+// each (migrations.Shape).
 var schemaRanges = map[string]Range{"common": {2, 2}, "master": {8, 8}, "site": {3, 3}}
 
 // CheckSchema refuses a database whose schema is missing, half migrated, too old

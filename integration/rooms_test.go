@@ -64,16 +64,17 @@ var rooms = []room{
 	{"cmd/internal/printable", nil, reasonFloor},
 	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
 	{"cmd/internal/front", nil, "it bounds any public listener and knows no domain word"},
+	{"cmd/internal/schema", []string{"db", "migrations"}, "it watches what the migrations made, for each daemon"},
 	{"cmd/internal/manual", nil, "it writes pages and knows no domain word"},
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
 		"cmd/ocspd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "db", "db/index", "hsm", "migrations", "signer/...", "sync/feed"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/index", "hsm", "migrations", "signer/...", "sync/feed"},
 		"the internet-facing process holds no operator code and nothing that writes a database; of sync only what verifies a checkpoint",
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "db", "migrations", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "migrations", "sync/..."},
 		"who writes the site's rows must not reach the OCSP key",
 	},
 	{
@@ -108,7 +109,7 @@ type fence struct {
 }
 
 var fences = []fence{
-	{"github.com/jackc/pgx", []string{"db/..."}, "every SQL statement of the project stands in db"},
+	{"github.com/jackc/pgx", []string{"db/...", "migrations"}, "every SQL statement of the project stands in db"},
 	{"database/sql", []string{"db/...", "migrations"}, "every SQL statement of the project stands in db"},
 	{"github.com/golang-migrate/migrate", []string{"migrations"}, "daemons and staff migrate through migrations.Up alone"},
 	{"github.com/ThalesIgnite/crypto11", []string{"hsm/..."}, "the token is met as crypto.Signer"},

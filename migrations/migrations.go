@@ -43,7 +43,14 @@ type Version struct {
 // to those of its rights.txt, also where the schema is there already. The login
 // must be a superuser.
 func Up(ctx context.Context, url string, role Role) error {
-	err := each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {
+	if err := migrateUp(ctx, url, role); err != nil {
+		return err
+	}
+	return SetRights(ctx, url, role)
+}
+
+func migrateUp(ctx context.Context, url string, role Role) error {
+	return each(ctx, url, role, func(folder string, m *migrate.Migrate, v Version) error {
 		if v.Dirty {
 			return fmt.Errorf("schema %s is half way through version %d: repair it by hand, then run ocspctl db force %s VERSION", folder, v.Current, folder)
 		}
@@ -55,10 +62,6 @@ func Up(ctx context.Context, url string, role Role) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return SetRights(ctx, url, role)
 }
 
 // Versions tells how far the schema of the role is, part by part.

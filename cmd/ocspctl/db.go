@@ -15,7 +15,8 @@ import (
 )
 
 // The db verbs but force, limit and epoch take no --apply: they add what is missing and change
-// nothing that is there; db status shows beforehand what that is.
+// nothing that is there but, with --repair, what somebody changed of the schema; db status
+// shows beforehand what that is.
 func (p *program) dbCommand() *cobra.Command {
 	return noun("db", "set up and look at a database (as its superuser)",
 		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand(),
@@ -41,16 +42,22 @@ func (p *program) dbInitCommand() *cobra.Command {
 	cmd := p.verb("init", "migrate the schema and, at the master, make the head; again: no change", `
 		ocspctl db init --role master
 		ocspctl db init --role site --config site-a/ocspctl.yaml`,
-		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db init", role, true) })
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.dbUp(ctx, "db init", role, upOptions{makeHead: true})
+		})
 	roleFlag(cmd, &role)
 	return atOnce(cmd)
 }
 
 func (p *program) dbMigrateCommand() *cobra.Command {
 	var role string
-	cmd := p.verb("migrate", "bring the schema to this program's version (sites first, the master last)", "ocspctl db migrate --role site",
-		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db migrate", role, false) })
+	var options upOptions
+	cmd := p.verb("migrate", "bring the schema to this program's version (sites first, the master last)", `
+		ocspctl db migrate --role site
+		ocspctl db migrate --repair`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db migrate", role, options) })
 	roleFlag(cmd, &role)
+	cmd.Flags().BoolVar(&options.repair, "repair", false, "put back triggers, keys, columns and functions that somebody dropped or changed; a site's table that they no longer fit is emptied and seeded anew")
 	return atOnce(cmd)
 }
 
@@ -66,7 +73,8 @@ func (p *program) dbStatusCommand() *cobra.Command {
 type dbState struct {
 	Role    string   `json:"role"`
 	Schemas []schema `json:"schemas"`
-	Head    *head    `json:"head"` // null: none
+	Head    *head    `json:"head"`  // null: none
+	Drift   []string `json:"drift"` // what of the schema is not as the migrations made it
 }
 
 type schema struct {
@@ -111,7 +119,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if err != nil {
 		return dbState{}, err
 	}
-	state := dbState{Role: string(role)}
+	state := dbState{Role: string(role), Drift: []string{}}
 	for _, v := range versions {
 		state.Schemas = append(state.Schemas, schema{v.Folder, v.Current, v.Latest, v.Dirty})
 	}
@@ -123,8 +131,16 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 		return dbState{}, err
 	}
 	defer store.Close()
+	if !slices.ContainsFunc(state.Schemas, func(s schema) bool { return s.Dirty || s.Version != s.Latest }) {
+		live, err := store.Shape(ctx, migrations.ShapeSQL, migrations.FactLine)
+		if err != nil {
+			return dbState{}, err
+		}
+		drift, _ := migrations.SchemaDrift(role, live)
+		state.Drift = append(state.Drift, drift...)
+	}
 	h, err := store.Head(ctx)
-	if errors.Is(err, db.ErrNoHead) {
+	if errors.Is(err, db.ErrNoHead) || err != nil && len(state.Drift) > 0 { // it may be what is gone
 		return state, nil
 	}
 	if err != nil {
@@ -146,6 +162,9 @@ func (s dbState) problems() []string {
 		case part.Version < part.Latest:
 			found = append(found, fmt.Sprintf("schema %s has version %d of %d: run ocspctl db migrate --role %s", part.Folder, part.Version, part.Latest, s.Role))
 		}
+	}
+	if len(s.Drift) > 0 {
+		found = append(found, strings.Join(s.Drift, "; ")+": run ocspctl db migrate --repair --role "+s.Role)
 	}
 	if len(found) == 0 && s.Head == nil {
 		if s.Role == string(migrations.Master) {
@@ -170,6 +189,9 @@ func (s dbState) tell(t *table) {
 			}
 		}
 		t.row(part.Folder, strconv.Itoa(int(part.Version)), strconv.Itoa(int(part.Latest)), state)
+	}
+	for _, drift := range s.Drift {
+		t.line("drift: " + drift)
 	}
 	if h := s.Head; h != nil {
 		t.line("")
@@ -199,8 +221,17 @@ func (p *program) noteDB(ctx context.Context, settings db.Config, action string,
 	return err
 }
 
-// dbUp migrates and, for init at the master, makes the head.
-func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bool) error {
+// notedRepairs is how many objects the audit's entry names: it has 16 KiB.
+const notedRepairs = 50
+
+// upOptions is what dbUp does beside migrating.
+type upOptions struct {
+	makeHead bool // at the master
+	repair   bool
+}
+
+// dbUp migrates, repairs, and makes the head.
+func (p *program) dbUp(ctx context.Context, action, roleName string, options upOptions) error {
 	role, url, settings, err := p.database(roleName)
 	if err != nil {
 		return err
@@ -209,10 +240,19 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 	if err != nil {
 		return err
 	}
-	if err := migrations.Up(ctx, url, role); err != nil {
+	var repaired migrations.Repaired
+	if options.repair {
+		repaired, err = migrations.Repair(ctx, url, role)
+	} else {
+		err = migrations.Up(ctx, url, role)
+	}
+	switch {
+	case err != nil && len(before.Drift) > 0 && !options.repair:
+		return wrongf("%s (%v)", strings.Join(before.problems(), "; "), err)
+	case err != nil:
 		return err
 	}
-	if makeHead && role == migrations.Master && before.Head == nil {
+	if options.makeHead && role == migrations.Master && before.Head == nil {
 		store, err := db.Open(ctx, settings)
 		if err != nil {
 			return err
@@ -226,9 +266,13 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 	if err != nil {
 		return err
 	}
-	changed := (before.Head == nil) != (after.Head == nil) || !slices.Equal(before.Schemas, after.Schemas)
+	changed := (before.Head == nil) != (after.Head == nil) || !slices.Equal(before.Schemas, after.Schemas) || len(repaired.Done) > 0
 	if changed {
-		if err := p.noteDB(ctx, settings, action, map[string]any{"schemas": after.Schemas}); err != nil {
+		what := map[string]any{"schemas": after.Schemas}
+		if n := len(repaired.Done); n > 0 {
+			what["repaired"], what["repaired_count"] = repaired.Done[:min(n, notedRepairs)], n
+		}
+		if err := p.noteDB(ctx, settings, action, what); err != nil {
 			return err
 		}
 		if after, err = readState(ctx, role, url, settings); err != nil { // with the note
@@ -238,20 +282,39 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, makeHead bo
 	result := struct {
 		outcome
 		dbState
+		migrations.Repaired
 		Connections *connections `json:"connections,omitempty"`
-	}{outcome: outcome{action, true, changed}, dbState: after}
-	if makeHead {
+	}{outcome: outcome{action, true, changed}, dbState: after, Repaired: repaired}
+	if options.makeHead {
 		if result.Connections, err = connectionsOf(ctx, settings); err != nil {
 			return err
 		}
 	}
-	return p.print(result, func(t *table) {
+	if err := p.print(result, func(t *table) {
 		after.tell(t)
+		for _, object := range repaired.Done {
+			t.line("put back: " + object)
+		}
+		for _, table := range repaired.Emptied {
+			t.line("emptied: " + table + ": what was gone or stood twice cannot be told any more; ocspsyncd seeds it anew")
+		}
+		for _, refused := range repaired.Refused {
+			t.line("NOT put back: " + refused)
+		}
 		if result.Connections != nil {
 			result.Connections.tell(t)
 		}
 		result.outcome.tell(t)
-	})
+	}); err != nil {
+		return err
+	}
+	switch {
+	case len(repaired.Refused) > 0:
+		return wrongf("%d objects of the schema are not put back", len(repaired.Refused))
+	case len(after.Drift) > 0:
+		return wrongf("%s", strings.Join(after.problems(), "; "))
+	}
+	return nil
 }
 
 func (p *program) dbStatus(ctx context.Context, roleName string) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -161,7 +162,7 @@ func (p *program) printFindings(all []doctor.Finding) error {
 		t.line(fmt.Sprintf("%d ok, %d warnings, %d failures.", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail]))
 	})
 	if err == nil && len(ill) > 0 {
-		err = wrongf("not well: %s", strings.Join(ill, ", "))
+		err = wrongf("not well: %s", strings.Join(slices.Compact(ill), ", "))
 	}
 	return err
 }

@@ -13,9 +13,11 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
+	"ocspfleet/cmd/internal/schema"
 	"ocspfleet/db"
 	"ocspfleet/db/index"
 	"ocspfleet/hsm"
+	"ocspfleet/migrations"
 	"ocspfleet/signer"
 )
 
@@ -101,6 +103,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
+	shape := &schema.Watch{Store: store, Role: migrations.Site, Log: env.Log}
 	plan.Admin.Forks, plan.Admin.Ready = forks.Forks, func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
 		if err := tokens.Health(); err != nil {
@@ -109,6 +112,9 @@ func run(ctx context.Context, env boot.Env) error {
 		if away := copied.Away(); away != "" {
 			reasons = append(reasons, away)
 		}
+		if fault := shape.Fault(); fault != "" {
+			reasons = append(reasons, fault)
+		}
 		return reasons
 	}
 	plan.AddWorker("token", tokens.Run)
@@ -116,6 +122,7 @@ func run(ctx context.Context, env boot.Env) error {
 	plan.AddWorker("copy", copied.Run)
 	plan.AddWorker("forks", forks.Run)
 	plan.AddWorker("clock", clock.Run)
+	plan.AddWorker("schema", shape.Run)
 	plan.AddWorker("responder", responder.Run)
 	server := signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log)
 	plan.AddServer("ocsp", server, clients.Attach(server, public))

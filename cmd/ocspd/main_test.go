@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			for variable, value := range map[string]string{
-				"SITE": as(dsn, login), "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
+				"SITE": as(dsn, login), "SUPERUSER": dsn, "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
 				"STATE_DIRECTORY": filepath.Join(env.WorkDir, "state"),
 				"ADMIN":           freeAddr(),
 				"GORACE":          "atexit_sleep_ms=0",

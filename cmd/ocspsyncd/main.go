@@ -7,10 +7,13 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/schema"
 	"ocspfleet/db"
+	"ocspfleet/migrations"
 )
 
 var program = boot.Program{
@@ -55,7 +58,9 @@ func run(ctx context.Context, env boot.Env) error {
 	if env.CheckOnly {
 		return nil
 	}
-	plan.Admin.Ready = func(context.Context) []string { return ready() }
+	shape := &schema.Watch{Store: store, Role: migrations.Role(cfg.Role), Log: env.Log}
+	plan.AddWorker("schema", shape.Run)
+	plan.Admin.Ready = func(context.Context) []string { return slices.Concat(ready(), present(shape.Fault())) }
 	env.Log.InfoContext(ctx, "ocspsyncd started")
 	return plan.Run(ctx)
 }

@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(variable, value)
 			}
 			env.Setenv("MASTER_DSN", masterDSN)
+			env.Setenv("SITE_DSN", siteDSN)
 			if err := feedKeys(env); err != nil {
 				return err
 			}

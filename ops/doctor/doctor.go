@@ -80,8 +80,32 @@ func (f *findings) database(ctx context.Context, store *db.Store, role string) b
 		return false
 	}
 	f.ok("schema", "is one that this program knows")
+	f.shape(ctx, store, migrations.Role(role))
 	f.grants(ctx, store, migrations.Role(role))
 	return true
+}
+
+// shape compares what the schema is made of with what the migrations made.
+func (f *findings) shape(ctx context.Context, store *db.Store, role migrations.Role) {
+	fix := "ocspctl db migrate --repair --role " + string(role)
+	if role == migrations.Master {
+		fix += "; then ocspctl db verify and ocspctl audit verify: what was written meanwhile may be in neither"
+	}
+	live, err := store.Shape(ctx, migrations.ShapeSQL, migrations.FactLine)
+	if err != nil {
+		f.fail("schema drift", fix, "%v", err)
+		return
+	}
+	drift, foreign := migrations.SchemaDrift(role, live)
+	for _, object := range drift {
+		f.fail("schema drift", fix, "%s", object)
+	}
+	for _, object := range foreign {
+		f.warn("schema drift", "mind that it can keep rows out, or change them; else drop it", "not ours, on a table of ours: %s", object)
+	}
+	if len(drift)+len(foreign) == 0 {
+		f.ok("schema drift", "there is none: tables, keys, triggers and functions are those of the migrations")
+	}
 }
 
 // grants compares who may do what in the database with the matrix of the migrations. A

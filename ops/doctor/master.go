@@ -111,9 +111,6 @@ func heartbeat(f *findings, m db.MasterState) {
 	if len(m.Idle) > 0 {
 		f.fail("sessions", "end them: select pg_terminate_backend(PID)", "idle in a transaction, which may hold the head: %s", strings.Join(m.Idle, "; "))
 	}
-	if len(m.TriggersOff) > 0 {
-		f.fail("triggers", "switch them on (alter table T enable trigger NAME), then ocspctl db verify and audit verify", "somebody switched off %s", strings.Join(m.TriggersOff, ", "))
-	}
 }
 
 // queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.

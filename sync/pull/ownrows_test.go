@@ -6,6 +6,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
+	"ocspfleet/migrations"
 	"ocspfleet/sync/pull"
 )
 
@@ -48,6 +49,37 @@ func TestASitesOwnRowsAreMadeRight(t *testing.T) {
 			if _, err := s.store.FeedNote(t.Context()); err != nil {
 				t.Error(err)
 			}
+		})
+	}
+}
+
+// Somebody drops a key, which lets a row in twice, or a column, and the triggers. The copy
+// comes right once the schema is repaired, by itself.
+func TestARepairedSiteIsSeededAnew(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"a key": `alter table certificate drop constraint certificate_pkey;
+			insert into certificate select issuer_id, serial, not_after + interval '1 day' from certificate where revoked_at is null`,
+		"a column": "alter table certificate drop reason cascade",
+		"triggers": "drop trigger site_touch on certificate; drop trigger site_bury on certificate; alter table feed_head disable trigger user",
+		"a table":  "drop table segment",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, s := newMaster(t), newSite(t)
+			m.issue(t, 1)
+			m.issue(t, 2)
+			p, _ := s.pulls(t, m, func(c *pull.Config) { c.Look = 20 * time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
+			s.equals(t, m)
+			dbtest.Exec(t, s.dsn, sql)
+			m.revoke(t, 1, db.ReasonKeyCompromise)
+			if done, err := migrations.Repair(t.Context(), s.dsn, migrations.Site); err != nil || len(done.Refused) > 0 {
+				t.Fatalf("%+v, %v", done, err)
+			}
+			s.equals(t, m)
+			m.revoke(t, 2, db.ReasonKeyCompromise)
+			s.equals(t, m)
+			eventually(t, "all is well", func() bool { return p.State().Trouble == "" })
 		})
 	}
 }

@@ -1,0 +1,87 @@
+// Package schema watches that the schema of a daemon's database stays what the migrations
+// made it: who drops a trigger or a key makes changes pass unseen. It reads the catalogs
+// alone, and changes nothing.
+package schema
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+)
+
+const (
+	// every is how often the catalogs are read: it takes some 20 ms.
+	every = time.Minute
+	// soon is how often while there is drift, so that a repair shows.
+	soon = 5 * time.Second
+	// shown is how many of the drifted objects a reason names.
+	shown = 3
+)
+
+// Watch looks again and again. Run is called once; Fault is safe for concurrent use.
+type Watch struct {
+	Store *db.Store
+	Role  migrations.Role
+	Log   *slog.Logger
+
+	fault atomic.Pointer[string]
+}
+
+// Fault says what of the schema is not ours any more, and the fix; empty: nothing.
+func (w *Watch) Fault() string {
+	if fault := w.fault.Load(); fault != nil {
+		return *fault
+	}
+	return ""
+}
+
+// Run looks until ctx ends; it returns nil then. While the database is away the last look counts.
+func (w *Watch) Run(ctx context.Context) error {
+	for {
+		w.look(ctx)
+		wait := every
+		if w.Fault() != "" {
+			wait = soon
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (w *Watch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, every)
+	defer cancel()
+	if w.Store.CheckSchema(ctx, string(w.Role)) != nil {
+		return // a newer program has migrated it: ours is to be restarted, and knows no fault of it
+	}
+	live, err := w.Store.Shape(ctx, migrations.ShapeSQL, migrations.FactLine)
+	if err != nil {
+		return // what follows the database tells of one that is away
+	}
+	drift, _ := migrations.SchemaDrift(w.Role, live)
+	fault := ""
+	if len(drift) > 0 {
+		fault = "schema: " + strings.Join(drift[:min(len(drift), shown)], "; ")
+		if more := len(drift) - shown; more > 0 {
+			fault += fmt.Sprintf("; and %d more", more)
+		}
+		fault += ": ocspctl db migrate --repair"
+	}
+	switch before := w.Fault(); {
+	case fault == before:
+	case fault == "":
+		w.Log.InfoContext(ctx, "schema is as it must be again")
+	default:
+		w.Log.ErrorContext(ctx, "schema was changed", slog.String("error", fault))
+	}
+	w.fault.Store(&fault)
+}
