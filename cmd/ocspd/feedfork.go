@@ -47,6 +47,7 @@ func (f Feed) forks(store *db.Store, t *trusted, log *slog.Logger) *forkWatch {
 // look counts.
 func (w *forkWatch) Run(ctx context.Context) error {
 	if w == nil {
+		<-ctx.Done()
 		return nil
 	}
 	return repeat(ctx, forkEvery, w.look)
