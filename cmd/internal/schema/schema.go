@@ -44,7 +44,7 @@ func (w *Watch) Fault() string {
 // Run looks until ctx ends; it returns nil then. While the database is away the last look counts.
 func (w *Watch) Run(ctx context.Context) error {
 	for {
-		w.look(ctx)
+		w.compare(ctx)
 		wait := every
 		if w.Fault() != "" {
 			wait = soon
@@ -57,7 +57,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-func (w *Watch) look(ctx context.Context) {
+func (w *Watch) compare(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	if w.Store.CheckSchema(ctx, string(w.Role)) != nil {
