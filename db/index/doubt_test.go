@@ -217,3 +217,18 @@ func TestABarredSiteIsInDoubt(t *testing.T) {
 		t.Error("a shut door is no divergence")
 	}
 }
+
+// The same where no checkpoint says which epoch is right: the master's next heartbeat puts
+// the old one back, and the copy goes on from where it was, never from behind.
+func TestTheEpochBeforeGoesOn(t *testing.T) {
+	t.Parallel()
+	s := seededSite(t)
+	s.tx("update feed_head set position = 100")
+	c := followed(t, s)
+	s.tx("update feed_head set epoch = epoch + 1")
+	c.eventually("the other epoch", func() bool { return c.Horizon().Epoch == 1001 })
+	s.tx("update feed_head set epoch = epoch - 1, position = 99")
+	c.expectDoubt("rollback: ")
+	s.tx("update feed_head set position = 100")
+	c.eventually("ready again", func() bool { return c.Ready() == nil && c.Horizon().Epoch == 1000 })
+}

@@ -27,6 +27,7 @@ const (
 // follower is what the goroutine of Run knows of the database.
 type follower struct {
 	held    db.Head   // the adopted head
+	before  db.Head   // the one held last of another epoch
 	seq     uint64    // site_seq up to which changes were adopted
 	started time.Time // when the postmaster of the adopted snapshot started
 
@@ -274,6 +275,9 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 		x.received = s.received
 	default:
 		h.AsOf = x.held.AsOf // the clock of one position never goes back
+	}
+	if h.Epoch != x.held.Epoch {
+		x.before = x.held
 	}
 	x.held, x.seq, x.started = h, s.seq, s.started
 }

@@ -64,7 +64,7 @@ func (x *Index) judgeEarly(l *db.Look) verdict {
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
 	case l.Parallel:
 		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
-	case h.Epoch < x.held.Epoch || (h.Epoch == x.held.Epoch && h.Position < x.reached()):
+	case x.fallsBehind(h):
 		return verdict{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
 			h.Epoch, h.Position, x.held.Epoch, x.held.Position)}
 	}

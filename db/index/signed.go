@@ -103,19 +103,39 @@ func (x *Index) judgeAgain() {
 	}
 }
 
+// fallsBehind says whether a head lies behind what this copy has reached. Back to an
+// earlier epoch it may go where somebody wrote another into the head here: none that a
+// checkpoint knows, or, where none is wanted, the one after what was followed before.
+func (x *Index) fallsBehind(h db.Head) bool {
+	switch {
+	case h.Epoch == x.held.Epoch:
+		return h.Position < x.reached(x.held)
+	case h.Epoch > x.held.Epoch:
+		return false
+	case x.wantsCheckpoint() && (x.signed.knows(x.held.Epoch) || !x.signed.knows(h.Epoch)), !x.wantsCheckpoint() && h.Epoch != x.before.Epoch:
+		return true
+	}
+	return h.Epoch == x.before.Epoch && h.Position < x.reached(x.before)
+}
+
 // reached is the position that no later snapshot may fall behind: the adopted one, as far
 // as a checkpoint that the newest key set admits vouches for it.
-func (x *Index) reached() int64 {
+func (x *Index) reached(adopted db.Head) int64 {
 	if !x.wantsCheckpoint() {
-		return x.held.Position
+		return adopted.Position
 	}
 	var most int64
 	for _, v := range x.signed.heads {
-		if v.Epoch == x.held.Epoch {
-			most = max(most, min(v.Position, x.held.Position))
+		if v.Epoch == adopted.Epoch {
+			most = max(most, min(v.Position, adopted.Position))
 		}
 	}
 	return most
+}
+
+// knows says whether there is a checkpoint of an epoch.
+func (s *signed) knows(epoch int64) bool {
+	return slices.ContainsFunc(s.heads, func(v vouch) bool { return v.Epoch == epoch })
 }
 
 // goesBack refuses a checkpoint with a shorter audit than one of its epoch had before.
@@ -154,10 +174,13 @@ func (s *signed) differs(h db.Head) bool {
 func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 	s.compare(h, now)
 	var best *vouch
+	known := s.knows(h.Epoch)
 	kept := s.heads[:0]
 	for _, c := range s.heads {
 		switch {
-		case c.Epoch < h.Epoch:
+		case c.Epoch < h.Epoch && known:
+		case c.Epoch < h.Epoch: // who says that the head's epoch is one?
+			kept = append(kept, c)
 		case c.Epoch > h.Epoch || c.Position > h.Position:
 			kept = append(kept, c)
 		case c.Position < h.Position && s.ahead != 0 && c.AsOf.After(s.since.Add(db.MaxClockSkew)):

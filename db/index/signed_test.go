@@ -240,3 +240,32 @@ func TestBanTakesBackWhatIsRemembered(t *testing.T) {
 		t.Errorf("a checkpoint with a shorter audit counts: %v", got)
 	}
 }
+
+// Somebody writes another epoch into the head of a site that follows signed checkpoints: it
+// is not served as right, and right again once the head is, without a restart.
+func TestAnEpochThatNobodySignedIsNotServed(t *testing.T) {
+	t.Parallel()
+	for name, early := range map[string]bool{"while it runs": false, "before it starts": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := seededSite(t)
+			s.signs("good keys", as)
+			var c *copied
+			if !early {
+				c = judging(t, s)
+				c.eventually("ready", func() bool { return c.Ready() == nil })
+			}
+			s.tx("update feed_head set epoch = epoch + 1")
+			if early {
+				c = judging(t, s)
+			}
+			c.expectDoubt("feed: no checkpoint vouches for this copy")
+			c.expect(2, "revoked")
+			s.tx("update feed_head set epoch = epoch - 1")
+			c.eventually("ready again", func() bool { return c.Ready() == nil && c.Horizon().Epoch == s.head().Epoch })
+			s.tx("insert into certificate (issuer_id, serial, not_after) values (1, '\\x10', '2099-01-01')", settle)
+			s.signs("good keys", as)
+			c.caughtUp(s)
+		})
+	}
+}

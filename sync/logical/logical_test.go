@@ -302,7 +302,7 @@ func TestSchemaDriftIsNamedUntilTheSiteIsMigrated(t *testing.T) {
 	dbtest.Exec(t, p.masterDSN, `alter table issuer add column extra int;
 		alter publication ocspfleet set table issuer, certificate, responder_certificate, correction (issuer_id, serial, revoked_at, corrected_at, note), closed_pin, feed_head`)
 	p.reaches(logical.SchemaDrift)
-	if !strings.Contains(p.state().Detail, "issuer.extra") || !strings.Contains(p.state().Detail, "migrate the site") {
+	if !strings.Contains(p.state().Detail, "issuer.extra") || !strings.Contains(p.state().Detail, "ocspctl db migrate") {
 		t.Errorf("column and fix are not named: %s", p.state().Detail)
 	}
 	dbtest.Exec(t, p.siteDSN, "alter table issuer add column extra int")
