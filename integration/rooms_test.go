@@ -91,6 +91,7 @@ var rooms = []room{
 	{"integration/house", nil, "it reads sources alone"},
 	{"integration/testkit/softhsm", nil, reasonFloor},
 	{"integration/testkit/faultpkcs11", nil, reasonFloor},
+	{"integration/testkit/script", nil, reasonFloor},
 	{
 		"integration/fleet",
 		[]string{"db", "db/pgserver", "hsm", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},

@@ -2,17 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -21,6 +16,7 @@ import (
 	"ocspfleet/db/dbtest"
 	"ocspfleet/hsm"
 	"ocspfleet/integration/testkit/faultpkcs11"
+	"ocspfleet/integration/testkit/script"
 	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/migrations"
 )
@@ -53,65 +49,17 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			for variable, value := range map[string]string{
-				"SITE": as(dsn, login), "SUPERUSER": dsn, "EMPTY": as(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
+				"SITE": script.As(dsn, login), "SUPERUSER": dsn, "EMPTY": script.As(server.DSN("empty_"+name), login), "TOKEN": token.URI(), "NOTOKEN": strings.Replace(token.URI(), "token=site-a", "token=site-z", 1), "CONF": token.Conf,
 				"STATE_DIRECTORY": filepath.Join(env.WorkDir, "state"),
-				"ADMIN":           freeAddr(),
+				"ADMIN":           script.FreeAddr(),
 				"GORACE":          "atexit_sleep_ms=0",
 			} {
 				env.Setenv(variable, value)
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand, "awaits": awaits, "faulty": putFaulty, "noted": noted},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": script.Expand, "awaits": script.Awaits, "faulty": putFaulty, "noted": noted},
 	})
-}
-
-// as is dsn with another user and no password.
-func as(dsn, user string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic(fmt.Sprintf("the test server's own DSN: %v", err))
-	}
-	u.User = url.User(user)
-	return u.String()
-}
-
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// awaits URL TEXT: polls URL until its status and body hold TEXT.
-func awaits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: awaits URL TEXT")
-	}
-	var last string
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		response, err := http.Get(args[0])
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if last = fmt.Sprintf("%s %s", response.Status, body); err == nil && strings.Contains(last, args[1]) {
-			return
-		}
-	}
-	ts.Fatalf("%s never held %q; last: %s", args[0], args[1], last)
-}
-
-// expand FILE...: puts the environment into files.
-func expand(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		text := os.Expand(ts.ReadFile(name), ts.Getenv)
-		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
-	}
 }
 
 // faulty are those of the scripts, by their folders.

@@ -8,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/script"
 	"ocspfleet/sync/feed"
 )
 
@@ -33,8 +34,8 @@ func feedKeys(env *testscript.Env) error {
 		}
 		env.Setenv(variable, identity.Pin.String())
 	}
-	env.Setenv("MASTER_FEED", freeAddr())
-	env.Setenv("SITE_FEED", freeAddr())
+	env.Setenv("MASTER_FEED", script.FreeAddr())
+	env.Setenv("SITE_FEED", script.FreeAddr())
 	return nil
 }
 

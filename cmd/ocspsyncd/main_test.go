@@ -2,11 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +13,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/script"
 	"ocspfleet/migrations"
 )
 
@@ -58,8 +54,8 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			for variable, value := range map[string]string{
-				"PUBLISHER": as(masterDSN, "script_publisher"), "REPLICA": as(masterDSN, "script_replica"), "SYNC": as(siteDSN, "script_sync"),
-				"EMPTY": as(siteServer.DSN("empty_"+name), "script_sync"), "MASTER_ADMIN": freeAddr(), "SITE_ADMIN": freeAddr(),
+				"PUBLISHER": script.As(masterDSN, "script_publisher"), "REPLICA": script.As(masterDSN, "script_replica"), "SYNC": script.As(siteDSN, "script_sync"),
+				"EMPTY": script.As(siteServer.DSN("empty_"+name), "script_sync"), "MASTER_ADMIN": script.FreeAddr(), "SITE_ADMIN": script.FreeAddr(),
 				"GORACE": "atexit_sleep_ms=0",
 			} {
 				env.Setenv(variable, value)
@@ -72,57 +68,9 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"expand": expand, "awaits": awaits, "hangup": hangup, "publishes": publishes, "pins": pins, "unpins": unpins,
+			"expand": script.Expand, "awaits": script.Awaits, "hangup": hangup, "publishes": publishes, "pins": pins, "unpins": unpins,
 		},
 	})
-}
-
-// as is dsn with another user and no password.
-func as(dsn, user string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic(err)
-	}
-	u.User = url.User(user)
-	return u.String()
-}
-
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// expand FILE...: puts the environment into files.
-func expand(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		text := os.Expand(ts.ReadFile(name), ts.Getenv)
-		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
-	}
-}
-
-// awaits URL TEXT: polls URL until its body holds TEXT.
-func awaits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: awaits URL TEXT")
-	}
-	var last string
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		response, err := http.Get(args[0])
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if last = fmt.Sprintf("%s %s", response.Status, body); err == nil && strings.Contains(last, args[1]) {
-			return
-		}
-	}
-	ts.Fatalf("%s never held %q; last: %s", args[0], args[1], last)
 }
 
 // hangup sends SIGHUP to all programs in the background.
