@@ -39,7 +39,8 @@ A login may have so many connections at a time, so that none can keep the others
 operator 4, ca 32, replica 8, the daemons 16 each. --connections sets another number,
 which stays when the password is changed.`,
 	"db user list": `Shows each login in a group of ours, in the whole cluster: whose it is, a person's or
-a program's, and how many of its connections it has now.`,
+a program's, and how many of its connections it has now. At the master it needs an
+operator's login, at a site any of ours.`,
 	"issuer add": `An issuer is one CA key under one name. Its policy travels with it, so that every
 site answers alike. A site serves it once ocspd's configuration pins it, too.`,
 	"issuer set": `Shows what would change, old beside new, and what clients, sites and staff will notice
