@@ -12,10 +12,10 @@ import (
 var (
 	ErrStale    = errors.New("its newest checkpoint is too old")
 	ErrFuture   = errors.New("its checkpoint is of the future")
-	ErrRollback = errors.New("it shows an older history than this site has")
+	ErrRollback = feed.ErrRollback
 	ErrFork     = errors.New("it contradicts what was signed before")
-	ErrGap      = errors.New("it lacks what leads to its checkpoint")
-	ErrMixed    = errors.New("its files do not belong together")
+	ErrGap      = feed.ErrGap
+	ErrMixed    = feed.ErrMixed
 )
 
 // Fault is why a source was left: a closed set, a metric's label.

@@ -54,24 +54,9 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 	return nil
 }
 
-// goesBack says why checkpoint c cannot come after s, which was taken last: within an
-// epoch the audit grows, and what lies beyond a position was not there yet at its time.
-func goesBack(s, c *feed.Checkpoint) error {
-	switch {
-	case s == nil || s.Epoch != c.Epoch || c.Position < s.Position:
-	case c.Position > s.Position && c.AsOf.Before(s.AsOf):
-		return fmt.Errorf("%w: position %d is of %s, at %s there was nothing beyond %d", ErrRollback, c.Position, stamp(c.AsOf), stamp(s.AsOf), s.Position)
-	case !c.AsOf.Before(s.AsOf) && c.AuditCount < s.AuditCount:
-		return fmt.Errorf("%w: an audit of %d entries, it had %d", ErrRollback, c.AuditCount, s.AuditCount)
-	}
-	return nil
-}
-
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
-
 // judge compares a checkpoint with what the copy stands on.
 func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
-	if err := goesBack(p.stood, c); err != nil {
+	if err := feed.GoesBack(p.stood, c); err != nil {
 		return err
 	}
 	have := p.copy.Anchor
@@ -175,7 +160,7 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 	if err != nil {
 		return false, err
 	}
-	if err := goesBack(p.stood, c); err != nil {
+	if err := feed.GoesBack(p.stood, c); err != nil {
 		return false, err
 	}
 	have := p.copy.Anchor

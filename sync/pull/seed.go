@@ -99,29 +99,19 @@ func (p *Puller) since(ctx context.Context, from *feed.Client, s *feed.Snapshot,
 	if p.cfg.Mirror || s.Epoch != c.Epoch {
 		return nil, &s.Checkpoint, nil
 	}
-	last, position, hash, noteHash := &s.Checkpoint, s.Position, s.Segment, s.Previous
+	chain := p.keys.After(s)
 	for number := s.Number + 1; number <= c.Number; number++ {
 		sealed, err := p.segment(ctx, from, s.Epoch, number)
 		if errors.Is(err, db.ErrNotSealed) {
 			return nil, nil, fmt.Errorf("%w: its snapshot is of segment %d, and segment %d is not to be had", ErrGap, s.Number, number)
 		}
+		if err == nil {
+			_, _, err = chain.Next(sealed)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
-		next, segment, err := p.keys.Open(sealed)
-		if err == nil {
-			err = goesBack(last, next)
-		}
-		switch {
-		case err != nil:
-			return nil, nil, err
-		case segment.Number != number || next.Epoch != s.Epoch || segment.Previous != hash || next.Previous != noteHash:
-			return nil, nil, fmt.Errorf("%w: segment %d does not continue its snapshot", ErrMixed, number)
-		case segment.Leap && segment.Last > position:
-			return nil, nil, fmt.Errorf("%w: segment %d is a leap, and its snapshot is of position %d", ErrGap, number, s.Position)
-		}
 		all = append(all, sealed)
-		last, position, hash, noteHash = next, max(position, segment.Last), next.Segment, next.Hash()
 	}
-	return all, last, nil
+	return all, chain.Last(), nil
 }
