@@ -186,7 +186,7 @@ func (t FeedTable) states(changes []Change, after int64) (map[string]Change, err
 		if c.Table != t.Code || c.Position <= after {
 			continue
 		}
-		key, err := t.keyOf(c.Content)
+		key, err := t.KeyOf(c.Content)
 		if err != nil {
 			return nil, err
 		}
@@ -241,7 +241,7 @@ func (t FeedTable) current(read *trip, states map[string]Change, old map[string]
 			return fmt.Errorf("reading %s: %w", t.Name, err)
 		}
 		for _, content := range contents {
-			key, err := t.keyOf(content)
+			key, err := t.KeyOf(content)
 			if err != nil {
 				return err
 			}

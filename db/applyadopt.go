@@ -19,7 +19,7 @@ func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []m
 		if changed[i], err = t.states(step.Changes, head.Position); err != nil {
 			return err
 		}
-		judge = judge || (t.Code == CorrectionTable || t.Code == issuerTable) && len(changed[i]) > 0
+		judge = judge || (t.Code == CorrectionTable || t.Code == IssuerTable) && len(changed[i]) > 0
 		if t.Code != CertificateTable {
 			continue
 		}
@@ -82,7 +82,7 @@ func statusOf(content []byte) (*Status, error) {
 // readLists reads what the copy holds, and works out what it will hold.
 func (a *Adoption) readLists(ctx context.Context, conn querier, changed []map[string]Change) error {
 	for i, t := range FeedTables {
-		if t.Code != CorrectionTable && t.Code != issuerTable {
+		if t.Code != CorrectionTable && t.Code != IssuerTable {
 			continue
 		}
 		contents, err := t.contents(ctx, conn, t.Name)
@@ -91,7 +91,7 @@ func (a *Adoption) readLists(ctx context.Context, conn querier, changed []map[st
 		}
 		var next [][]byte
 		for _, content := range contents {
-			key, err := t.keyOf(content)
+			key, err := t.KeyOf(content)
 			if err != nil {
 				return err
 			}
@@ -134,7 +134,7 @@ func (l *Lists) add(t FeedTable, contents [][]byte) error {
 				return err
 			}
 			l.Corrections = append(l.Corrections, c)
-		case issuerTable:
+		case IssuerTable:
 			i, err := ParseIssuer(content)
 			if err != nil {
 				return err

@@ -23,7 +23,9 @@ const (
 	ApprovalPurge   ApprovalAct = "db purge"     // certificates that ended may go
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
 	ApprovalCRLURL  ApprovalAct = "issuer crl_url"
-	ApprovalFork    ApprovalAct = "fork settle" // contradictions of the feed were looked into
+	ApprovalFork    ApprovalAct = "fork settle"  // contradictions of the feed were looked into
+	ApprovalRecover ApprovalAct = "feed recover" // what this master signed and lost is entered again
+	ApprovalLost    ApprovalAct = "fleet lost"   // permanent revocations are entered that a site alone knows
 )
 
 // Wrong is what a correction finds wrong with certificates.
@@ -67,6 +69,7 @@ type Approval struct {
 	EndedBefore time.Time // of a purge: which certificates may go
 	Count       int64     // of a bulk
 	Forks       []int64   // of a fork settle
+	Recovery    Recovered // of a feed recover or fleet lost
 	For         string    // of a bulk: the login that may revoke
 	Remaining   int64     // of an approved bulk: revocations still allowed
 	Why         string
@@ -78,6 +81,15 @@ type Approval struct {
 	ApprovedAt  time.Time
 	RefusedBy   string // the login that did not agree, or took it back; empty: nobody
 	RefusedAt   time.Time
+}
+
+// Recovered is what a request says of certificates that the master lost.
+type Recovered struct {
+	From                string   `json:"from"`
+	Epoch               int64    `json:"epoch"`
+	Position            int64    `json:"position"` // of the feed; 0: a site's claim
+	Good, Held, Revoked int64    // how many certificates
+	Batches             []string `json:"batches"` // RecoverBatch.Sum of each
 }
 
 // RequestCorrection asks for the agreement of a second person that permanent
@@ -201,6 +213,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	a.At, a.ExpiresAt = a.At.UTC(), a.ExpiresAt.UTC()
 	a.ApprovedAt, a.RefusedAt = timeOrZero(approvedAt), timeOrZero(refusedAt)
 	var details struct {
+		Recovered
 		Issuer       IssuerID   `json:"issuer"`
 		Wrong        Wrong      `json:"wrong"`
 		NotAfter     *time.Time `json:"not_after"`
@@ -223,7 +236,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	}
 	a.CRLURL, a.BeforeURL, a.EndedBefore, a.For = details.CRLURL, details.Before, timeOrZero(details.EndedBefore), details.Login
 	a.Issuer, a.Count, a.Forks, a.Wrong, a.NotAfter = details.Issuer, details.Count, details.Forks, details.Wrong, timeOrZero(details.NotAfter)
-	a.CorrectedAt = timeOrZero(details.CorrectedAt)
+	a.CorrectedAt, a.Recovery = timeOrZero(details.CorrectedAt), details.Recovered
 	for _, c := range details.Certificates {
 		serial, err := ParseSerial(c.Serial)
 		if err != nil {

@@ -31,11 +31,13 @@ type FeedTable struct {
 }
 
 // CertificateTable is the code of the one table that the feed writes compactly,
-// CorrectionTable that of the one whose rows are all key.
+// CorrectionTable that of the one whose rows are all key; the others are known by theirs.
 const (
 	CertificateTable = 'c'
 	CorrectionTable  = 'k'
-	issuerTable      = 'i'
+	IssuerTable      = 'i'
+	ResponderTable   = 'r'
+	PinTable         = 'p'
 )
 
 // FeedTables are the replicated tables in the order of their names. What the
@@ -47,7 +49,7 @@ var FeedTables = []FeedTable{
 		values: certificateValues, keyValues: certificateKeyValues,
 	},
 	{
-		Name: "closed_pin", Code: 'p', Tally: func(h *Head) *Tally { return &h.ClosedPins }, rows: "t.pin",
+		Name: "closed_pin", Code: PinTable, Tally: func(h *Head) *Tally { return &h.ClosedPins }, rows: "t.pin",
 		columns: []string{"pin"}, keys: 1,
 		values: pinValues, keyValues: pinValues,
 	},
@@ -57,7 +59,7 @@ var FeedTables = []FeedTable{
 		values: correctionValues, keyValues: correctionValues,
 	},
 	{
-		Name: "issuer", Code: issuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
+		Name: "issuer", Code: IssuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
 		columns: []string{
 			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
 			"never_issued", "profile", "crl_url", "policy_version", "crl", "refresh", "archive_cutoff",
@@ -65,7 +67,7 @@ var FeedTables = []FeedTable{
 		values: issuerValues, keyValues: issuerKeyValues,
 	},
 	{
-		Name: "responder_certificate", Code: 'r', Tally: func(h *Head) *Tally { return &h.ResponderCertificates },
+		Name: "responder_certificate", Code: ResponderTable, Tally: func(h *Head) *Tally { return &h.ResponderCertificates },
 		rows:    "responder_certificate_canonical(row(t.*)::public.responder_certificate)",
 		columns: []string{"fingerprint", "issuer_id", "serial", "site", "key_hash", "der"}, keys: 1,
 		values: responderCertificateValues, keyValues: responderCertificateKeyValues,
@@ -138,9 +140,9 @@ func pinValues(content []byte) ([]any, error) {
 	return []any{content}, nil
 }
 
-// keyOf is the part of canonical bytes that names the row.
-func (t FeedTable) keyOf(content []byte) (string, error) {
-	n := map[byte]int{issuerTable: 4, 'r': 32, 'p': 32, CorrectionTable: len(content)}[t.Code]
+// KeyOf is the part of canonical bytes that names the row.
+func (t FeedTable) KeyOf(content []byte) (string, error) {
+	n := map[byte]int{IssuerTable: 4, ResponderTable: 32, PinTable: 32, CorrectionTable: len(content)}[t.Code]
 	if t.Code == CertificateTable && len(content) >= 6 {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
 	}

@@ -210,7 +210,16 @@ func (l *Look) Issuers(ctx context.Context) ([]Issuer, error) {
 // ResponderCertificates lists all delegated certificates by issuer and serial.
 func (l *Look) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
 	l.alive()
-	rows, err := l.tx.Query(ctx, "select fingerprint, issuer_id, serial, site, key_hash, der from responder_certificate order by issuer_id, serial")
+	return readResponderCertificates(ctx, l.tx)
+}
+
+// ResponderCertificates lists all delegated certificates by issuer and serial.
+func (s *Store) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
+	return readResponderCertificates(ctx, s.pool)
+}
+
+func readResponderCertificates(ctx context.Context, q querier) ([]ResponderCertificate, error) {
+	rows, err := q.Query(ctx, "select fingerprint, issuer_id, serial, site, key_hash, der from responder_certificate order by issuer_id, serial")
 	if err != nil {
 		return nil, fmt.Errorf("reading responder certificates: %w", err)
 	}

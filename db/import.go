@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/big"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -54,15 +53,7 @@ type ImportSource struct {
 // its audit entry: new ones are inserted, good ones and holds become revoked where the
 // source says so, all else stays. No serial may stand in it twice.
 func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, source ImportSource, act Act) (inserted, revoked, unchanged int64, err error) {
-	serials := make([][]byte, len(batch))
-	notAfter := make([]time.Time, len(batch))
-	revokedAt := make([]*time.Time, len(batch))
-	reasons := make([]*int16, len(batch))
-	for i, row := range batch {
-		serials[i] = row.Serial
-		notAfter[i] = row.Status.NotAfter.UTC().Truncate(time.Second)
-		revokedAt[i], reasons[i] = revocationArg(row.Status)
-	}
+	serials, notAfter, revokedAt, reasons := rowArgs(batch)
 	err = s.pool.QueryRow(ctx, "select inserted, revoked, unchanged from certificate_import($1, $2, $3, $4, $5, $6, $7, $8)",
 		issuer, serials, notAfter, revokedAt, reasons, source, act.Why, act.User).Scan(&inserted, &revoked, &unchanged)
 	if err != nil {

@@ -51,7 +51,7 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 		return err
 	}
 	for _, t := range FeedTables {
-		if t.Code != CorrectionTable && t.Code != issuerTable {
+		if t.Code != CorrectionTable && t.Code != IssuerTable {
 			continue
 		}
 		next, err := t.contents(ctx, s.tx, "seed_"+t.Name)

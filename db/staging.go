@@ -157,6 +157,17 @@ const (
 	StateHeld    State = "held"
 )
 
+// State says which it is.
+func (s Status) State() State {
+	switch {
+	case !s.Revoked:
+		return StateGood
+	case s.Permanent():
+		return StateRevoked
+	}
+	return StateHeld
+}
+
 // Counts are numbers of rows by effect and by what the source tells of them.
 type Counts map[Effect]map[State]int64
 

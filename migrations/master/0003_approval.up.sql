@@ -41,7 +41,7 @@ end $$;
 -- A request, and what became of it. Nothing is deleted.
 create table ocsp_internal.approval (
   id               bigint generated always as identity primary key,
-  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url', 'db purge', 'fork settle')),
+  act              text not null check (act in ('cert correct', 'bulk', 'issuer crl_url', 'db purge', 'fork settle', 'feed recover', 'fleet lost')),
   what             jsonb not null,
   why              text not null check (btrim(why) <> ''),
   db_role          text not null default session_user,
@@ -262,7 +262,8 @@ end $$;
 -- "revoked" (good), "issued" (never was) or "not_after", with "not_after": the right
 -- one}; bulk: {"count": 500, "login": "ca_software"} (null: the caller's); issuer crl_url:
 -- {"issuer": 1, "crl_url": "http://..."}; db purge: {"issuer": 1, "ended_before": "2025-01-01T00:00:00Z"};
--- fork settle: {"forks": [3]}, or {} for all open ones.
+-- fork settle: {"forks": [3]}, or {} for all open ones; feed recover and fleet lost: see
+-- recovery_filed.
 create function approval_request(p_act text, p_what jsonb, p_why text, p_os_user text, out id bigint, out expires_at timestamptz)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -281,6 +282,8 @@ begin
     filed := ocsp_internal.purge_filed(p_what);
   elsif p_act = 'fork settle' then
     filed := ocsp_internal.forks_filed(p_what);
+  elsif p_act in ('feed recover', 'fleet lost') then
+    filed := ocsp_internal.recovery_filed(p_what);
   else
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
@@ -309,7 +312,8 @@ end $$;
 
 -- The second person agrees: a correction, with the notes that this person has signed, a
 -- crl_url or the mark of a purge is made at once, in this transaction; a bulk becomes the
--- allowance of the login that it names for 24 hours.
+-- allowance of the login that it names for 24 hours, and for as long what was lost may be
+-- entered again.
 create function approval_give(p_id bigint, p_why text, p_os_user text, p_serials bytea[] default '{}', p_notes bytea[] default '{}') returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -327,6 +331,9 @@ begin
   perform ocsp_internal.note('approval give', told, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
+    return;
+  elsif a.act in ('feed recover', 'fleet lost') then
+    update ocsp_internal.approval set expires_at = clock_timestamp() + interval '24 h' where id = p_id;
     return;
   elsif a.act = 'fork settle' then
     perform ocsp_internal.forks_settle(a.what);

@@ -35,7 +35,7 @@ create function ocsp_internal.import_effect(guessed timestamptz, here_not_after 
 -- Brings some rows to the master: what is new is inserted, what was good or on hold and
 -- is revoked in the source is revoked, keyCompromise replaces another reason. An end
 -- that is null is the master's own, else p_end; what has none is left out.
-create function ocsp_internal.import_write(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
+create function ocsp_internal.import_write(p_act text, p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[],
     p_reasons smallint[], p_silent boolean[], p_end timestamptz, p_source jsonb, p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -79,7 +79,7 @@ begin
   -- The number of a CRL is remembered even where it changed nothing.
   if inserted + revoked + moved > 0 or (p_source ->> 'crl_number')::numeric > coalesce((select n.number::numeric
       from public.certificate_crl_numbers(p_issuer) n where n.shard = coalesce(p_source ->> 'crl_shard', '')), -1) then
-    perform ocsp_internal.note('cert import', p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
+    perform ocsp_internal.note(p_act, p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
       'moved', moved, 'unchanged', unchanged), p_why, p_os_user);
   end if;
   return next;
@@ -93,7 +93,7 @@ begin
   if cardinality(p_not_after) <> cardinality(p_serials) or array_position(p_not_after, null) is not null then
     raise exception 'each certificate of a batch has its end' using errcode = 'not_null_violation', hint = 'p_not_after has one time for each serial.';
   end if;
-  return query select * from ocsp_internal.import_write(p_issuer, p_serials, p_not_after, p_revoked_at, p_reasons, null, null, p_source, p_why, p_os_user);
+  return query select * from ocsp_internal.import_write('cert import', p_issuer, p_serials, p_not_after, p_revoked_at, p_reasons, null, null, p_source, p_why, p_os_user);
 end $$;
 
 -- Makes the table of this session's import; the one before goes. The caller may fill
@@ -239,7 +239,7 @@ begin
   return query select w.* from (
       select array_agg(r.serial) as serials, array_agg(r.not_after) as ends, array_agg(r.revoked_at) as times, array_agg(r.reason) as reasons, array_agg(r.silent) as silent
       from pg_temp.import_row r where r.n > p_after and r.n <= p_last) a,
-    ocsp_internal.import_write(p_issuer, coalesce(a.serials, '{}'), a.ends, a.times, a.reasons, a.silent, p_end, p_source, p_why, p_os_user) w;
+    ocsp_internal.import_write('cert import', p_issuer, coalesce(a.serials, '{}'), a.ends, a.times, a.reasons, a.silent, p_end, p_source, p_why, p_os_user) w;
 end $$;
 
 -- The other way round: of the next p_limit certificates that are here, by serial after
@@ -271,6 +271,67 @@ begin
     select 'page', count(*), (select p.serial from page p order by p.serial desc limit 1), null::timestamptz, null::timestamptz, null::smallint from page
     union all select m.is_kind, count(*), null, null, null, null from missing m where m.is_kind <> 'missing' group by m.is_kind
     union all (select m.is_kind, 1, m.serial, m.not_after, m.revoked_at, m.reason from missing m where m.is_kind = 'missing' order by m.serial);
+end $$;
+
+-- What statements about certificates would do here, of those that are not so already:
+-- corrected says that the revocation was taken back here. It only reads.
+create function certificate_effects(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[], p_reasons smallint[])
+  returns table (place bigint, effect text, corrected boolean, here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint)
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select e.* from (
+    select s.place, ocsp_internal.import_effect(g.not_after, c.not_after, c.revoked_at, c.reason, s.not_after, s.revoked_at, s.reason, false) as effect,
+      exists (select from public.correction k where (k.issuer_id, k.serial, k.revoked_at) = (p_issuer, s.serial, s.revoked_at)), c.not_after, c.revoked_at, c.reason
+    from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) with ordinality as s(serial, not_after, revoked_at, reason, place)
+    left join lateral (select * from public.certificate c where c.issuer_id = p_issuer and c.serial = s.serial offset 0) c on true
+    left join lateral (select * from ocsp_internal.guessed_end g where g.issuer_id = p_issuer and g.serial = s.serial offset 0) g on true) e
+  where e.effect not in ('same', 'guessed_end') order by e.place;
+$$;
+
+-- What a request to enter again what this master lost names: where it comes from, how
+-- many certificates of each state, and of each batch the SHA-256 of the rows' canonical
+-- bytes. feed recover has the epoch and position of what the feed's key signed.
+create function ocsp_internal.recovery_filed(p_what jsonb) returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if coalesce(jsonb_array_length(p_what->'batches'), 0) not between 1 and 200
+      or exists (select from jsonb_array_elements_text(p_what->'batches') e where e !~ '^[0-9a-f]{64}$') then
+    raise exception 'what was lost is named by 1 to 200 batches of 10,000 certificates' using errcode = 'check_violation',
+      hint = 'Import the CA''s own list first: ocspctl cert import.';
+  elsif coalesce(octet_length(p_what->>'from'), 0) not between 1 and 1000 or (p_what->>'good')::bigint + (p_what->>'held')::bigint + (p_what->>'revoked')::bigint is null then
+    raise exception 'what was lost comes from somewhere, and is counted' using errcode = 'check_violation';
+  end if;
+  return jsonb_strip_nulls(jsonb_build_object('from', p_what->>'from', 'epoch', (p_what->>'epoch')::bigint, 'position', (p_what->>'position')::bigint,
+    'good', (p_what->>'good')::bigint, 'held', (p_what->>'held')::bigint, 'revoked', (p_what->>'revoked')::bigint, 'batches', p_what->'batches'));
+end $$;
+
+-- Enters one batch to which two persons have agreed, within 24 hours: exactly these rows.
+-- They do what those of an import do. A site's claim (fleet lost) can issue nothing.
+create function recovery_apply(p_issuer int, p_serials bytea[], p_not_after timestamptz[], p_revoked_at timestamptz[], p_reasons smallint[],
+    p_why text, p_os_user text) returns table (inserted bigint, revoked bigint, unchanged bigint)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  a ocsp_internal.approval;
+  summed text;
+  lasting boolean;
+begin
+  perform ocsp_internal.persons_only();
+  if cardinality(p_serials) > 10000 then
+    raise exception 'a batch of % rows: want 10,000 at most, or others wait for it', cardinality(p_serials) using errcode = 'program_limit_exceeded';
+  end if;
+  select encode(sha256(string_agg(ocsp_internal.certificate_canonical(p_issuer, s.serial, s.not_after, s.revoked_at, s.reason), ''::bytea order by s.place)), 'hex'),
+      bool_and(coalesce(ocsp_internal.is_permanent(s.revoked_at, s.reason), false))
+    into summed, lasting
+    from unnest(p_serials, p_not_after, p_revoked_at, p_reasons) with ordinality as s(serial, not_after, revoked_at, reason, place);
+  select * into a from ocsp_internal.approval
+    where act in ('feed recover', 'fleet lost') and approved_at is not null and expires_at > clock_timestamp() and what->'batches' ? summed order by id desc limit 1;
+  if not found then
+    raise exception 'no two persons agreed that these % certificates are entered', cardinality(p_serials) using errcode = 'insufficient_privilege',
+      hint = 'ocspctl feed recover and ocspctl fleet lost ask for it; another operator approves.';
+  elsif a.act = 'fleet lost' and not lasting then
+    raise exception 'of what a site alone says, permanent revocations are entered and nothing else' using errcode = 'check_violation',
+      hint = 'What the feed''s key signed: ocspctl feed recover; the CA''s own list: ocspctl cert import.';
+  end if;
+  return query select * from ocsp_internal.import_write(a.act, p_issuer, p_serials, p_not_after, p_revoked_at, p_reasons, null, null,
+    jsonb_build_object('approval', a.id, 'from', a.what->'from', 'requested_by', a.db_role, 'approved_by', a.approved_by), p_why, p_os_user);
 end $$;
 
 reset role;

@@ -1,0 +1,141 @@
+package db_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
+)
+
+// lostRows are certificates that a master lost: good, on hold, revoked.
+func lostRows(t *testing.T) []db.Row {
+	t.Helper()
+	at := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	return []db.Row{
+		{Serial: mustSerial(t, "21"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}},
+		{Serial: mustSerial(t, "22"), Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: at, Reason: db.ReasonCertificateHold}},
+		{Serial: mustSerial(t, "23"), Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: at, Reason: db.ReasonKeyCompromise}},
+	}
+}
+
+// Exactly the rows to which two persons agreed are entered, with what they are.
+func TestWhatWasLostIsEnteredByTwoPersons(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	anna, bert, software := staff(t, dsn, store)
+	mustIssue(t, store, "22")
+	r := db.Recovery{From: "https://site-a:9443", Epoch: 1000, Position: 12, Batches: []db.RecoverBatch{{Issuer: 1, Rows: lostRows(t)}}}
+	_, err := anna.Recover(ctx, r.Batches[0], act)
+	wantError(t, "before anybody agreed", "no two persons agreed", err)
+	_, _, err = software.RequestRecovery(ctx, r, act)
+	wantError(t, "a program asks", "is a program's", err)
+	id, _, err := anna.RequestRecovery(ctx, r, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = anna.Recover(ctx, r.Batches[0], act)
+	wantError(t, "before the second person agreed", "no two persons agreed", err)
+	wantError(t, "the same person", "is your own", anna.Approve(ctx, id, act))
+	if err := bert.Approve(ctx, id, act); err != nil {
+		t.Fatal(err)
+	}
+	if agreed, err := anna.RecoveryAgreed(ctx, r); err != nil || !agreed {
+		t.Fatalf("agreed: %t, %v", agreed, err)
+	}
+	for what, change := range map[string]func([]db.Row) []db.Row{
+		"one row less":     func(rows []db.Row) []db.Row { return rows[:2] },
+		"another end":      func(rows []db.Row) []db.Row { rows[0].Status.NotAfter = year.Add(time.Hour); return rows },
+		"another serial":   func(rows []db.Row) []db.Row { rows[0].Serial = mustSerial(t, "31"); return rows },
+		"a hold as good":   func(rows []db.Row) []db.Row { rows[1].Status.Revoked = false; return rows },
+		"another order":    func(rows []db.Row) []db.Row { slices.Reverse(rows); return rows },
+		"another second":   func(rows []db.Row) []db.Row { rows[2].Status.RevokedAt = year; return rows },
+		"one row twice":    func(rows []db.Row) []db.Row { return append(rows, rows[0]) },
+		"nothing is named": func([]db.Row) []db.Row { return nil },
+	} {
+		_, err := anna.Recover(ctx, db.RecoverBatch{Issuer: 1, Rows: change(lostRows(t))}, act)
+		wantError(t, what, "no two persons agreed", err)
+	}
+	_, err = anna.Recover(ctx, db.RecoverBatch{Issuer: 2, Rows: lostRows(t)}, act)
+	wantError(t, "another issuer", "no two persons agreed", err)
+	_, err = software.Recover(ctx, r.Batches[0], act)
+	wantError(t, "a program enters", "may not", err)
+	if n, err := anna.Recover(ctx, r.Batches[0], act); err != nil || n != 3 {
+		t.Fatalf("entered %d, %v", n, err)
+	}
+	for _, row := range lostRows(t) {
+		got, err := store.Certificate(ctx, 1, row.Serial)
+		if err != nil || got.State() != row.Status.State() || !got.NotAfter.Equal(row.Status.NotAfter) || !got.RevokedAt.Equal(row.Status.RevokedAt) || got.Reason != row.Status.Reason {
+			t.Errorf("%s is %+v (%v), want %+v", row.Serial, got, err, row.Status)
+		}
+	}
+	if n, err := anna.Recover(ctx, r.Batches[0], act); err != nil || n != 0 {
+		t.Errorf("once more: %d, %v", n, err)
+	}
+	dbtest.Exec(t, dsn, "update approval set expires_at = clock_timestamp() where act = 'feed recover'")
+	_, err = anna.Recover(ctx, r.Batches[0], act)
+	wantError(t, "a day later", "no two persons agreed", err)
+	assertConsistent(t, dsn)
+}
+
+// A partner who owns a site's database can have nothing issued, though two persons agree.
+func TestASitesClaimIssuesNothing(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	anna, bert, _ := staff(t, dsn, store)
+	mustIssue(t, store, "23")
+	agree := func(rows []db.Row) db.RecoverBatch {
+		t.Helper()
+		r := db.Recovery{From: "site-a.yaml", Batches: []db.RecoverBatch{{Issuer: 1, Rows: rows}}}
+		id, _, err := anna.RequestRecovery(ctx, r, act)
+		if err == nil {
+			err = bert.Approve(ctx, id, act)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Batches[0]
+	}
+	for _, rows := range [][]db.Row{lostRows(t)[:1], lostRows(t)[1:2], lostRows(t)} {
+		_, err := anna.Recover(ctx, agree(rows), act)
+		wantError(t, "a claim that is no permanent revocation", "permanent revocations are entered and nothing else", err)
+	}
+	claim := agree(lostRows(t)[2:])
+	setLimit(t, store, 0)
+	_, err := anna.Recover(ctx, claim, act)
+	wantError(t, "over the hourly limit", "certificates an hour", err)
+	setLimit(t, store, 1)
+	if n, err := anna.Recover(ctx, claim, act); err != nil || n != 1 {
+		t.Errorf("entered %d, %v", n, err)
+	}
+	assertConsistent(t, dsn)
+}
+
+// What the master says beyond what is entered stays: for ever revoked, corrected, later.
+func TestEffectsOfWhatWasLost(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	mustIssue(t, store, "21", "22", "23")
+	mustRevoke(t, store, db.ReasonSuperseded, "21", "22")
+	dbtest.Exec(t, dsn, `insert into certificate values (1, '\x24', '2099-01-01Z')`)
+	rows := append(lostRows(t), db.Row{Serial: mustSerial(t, "24"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}},
+		db.Row{Serial: mustSerial(t, "25"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}})
+	effects, err := store.Effects(ctx, 1, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]db.Effect{"21": db.ImportKept, "22": db.ImportKept, "23": db.ImportRevoke, "24": db.ImportOtherEnd, "25": db.ImportNew}
+	for _, e := range effects {
+		if e.Effect != want[e.Serial.String()] || e.Enters() != (e.Effect == db.ImportRevoke || e.Effect == db.ImportNew) {
+			t.Errorf("%s: %s, enters %t", e.Serial, e.Effect, e.Enters())
+		}
+		delete(want, e.Serial.String())
+	}
+	if len(want) > 0 {
+		t.Errorf("missing: %v", want)
+	}
+	if effects, err = store.Effects(ctx, 1, nil); err != nil || len(effects) != 0 {
+		t.Errorf("nothing: %v, %v", effects, err)
+	}
+}
