@@ -54,6 +54,7 @@ var rooms = []room{
 	{"sync/pull", []string{"db", "sync/feed", "sync/recount"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
 	{"sync/logical", []string{"db", "sync/feed", "sync/recount"}, reasonCopy},
+	{"sync/recovery", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/watchdog", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
 	{"ops/zone/nameserver", nil, reasonFloor},

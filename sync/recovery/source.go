@@ -1,0 +1,85 @@
+// Package recovery finds what a master signed and has lost, since it was restored from
+// an old backup or a standby that lagged was promoted.
+//
+// It believes what keys signed that the pinned root's newest key set admits, whoever has
+// kept it, and nothing else. It reads the master and changes nothing.
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+)
+
+// Source has files of the feed. What it lacks is db.ErrNotSealed.
+type Source interface {
+	String() string
+	Keys(ctx context.Context) ([][]byte, error)
+	Checkpoint(ctx context.Context) ([]byte, error) // the newest
+	Snapshot(ctx context.Context, epoch int64) ([]byte, error)
+	Chunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error)
+	Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error)
+}
+
+// FromURL asks a site, or anybody who serves the feed.
+func FromURL(client *feed.Client) Source { return address{client} }
+
+type address struct{ *feed.Client }
+
+func (a address) Keys(ctx context.Context) ([][]byte, error) {
+	signed, err := a.Client.Keys(ctx)
+	return [][]byte{signed}, err
+}
+
+func (a address) Checkpoint(ctx context.Context) ([]byte, error) {
+	signed, _, err := a.Client.Checkpoint(ctx, 0, "", 0)
+	return signed, err
+}
+
+func (a address) Snapshot(ctx context.Context, epoch int64) ([]byte, error) {
+	return a.NewestSnapshot(ctx, epoch)
+}
+
+// FromSite reads what a site has kept in its database, which is called name.
+func FromSite(store *db.Store, name string) Source { return kept{store, name} }
+
+type kept struct {
+	store *db.Store
+	name  string
+}
+
+func (k kept) String() string { return k.name }
+
+func (k kept) Keys(ctx context.Context) ([][]byte, error) { return k.store.FeedKeySets(ctx) }
+
+func (k kept) Checkpoint(ctx context.Context) ([]byte, error) {
+	newest, err := k.store.FeedNote(ctx)
+	return newest.Note, err
+}
+
+func (k kept) Snapshot(ctx context.Context, epoch int64) ([]byte, error) {
+	s, err := k.store.NewestSnapshot(ctx, epoch)
+	return s.Note, err
+}
+
+func (k kept) Chunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
+	return k.store.FeedChunk(ctx, epoch, position, tag, i)
+}
+
+func (k kept) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
+	g, err := k.store.FeedSegment(ctx, epoch, number)
+	return feed.Sealed{Note: g.Note, Body: g.Body}, err
+}
+
+// lacks says whether a source does not have what was asked for.
+func lacks(err error) bool { return errors.Is(err, db.ErrNotSealed) }
+
+func fromSource(s Source, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("reading the feed from %s: %w", s, err)
+}
