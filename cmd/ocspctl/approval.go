@@ -22,6 +22,8 @@ type approvalView struct {
 	Count        int64       `json:"count"`
 	Login        *string     `json:"login"` // of bulk: who may revoke
 	Forks        []int64     `json:"forks"` // of a fork settle
+	From         *string     `json:"from"`  // of feed recover and fleet lost: the source
+	Sum          *string     `json:"sum"`   // as feed recover prints it
 	Remaining    int64       `json:"remaining"`
 	Why          string      `json:"why"`
 	RequestedBy  string      `json:"requested_by"`
@@ -32,6 +34,8 @@ type approvalView struct {
 	ApprovedAt   *string     `json:"approved_at"`
 	RefusedBy    *string     `json:"refused_by"`
 	RefusedAt    *string     `json:"refused_at"`
+
+	lost string // what a recovery is about
 }
 
 type takenView struct {
@@ -47,6 +51,13 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
 		EndedBefore: stampOrNil(a.EndedBefore), Login: textOrNil(a.For),
 		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
+	}
+	if r := a.Recovery; len(r.Batches) > 0 {
+		v.From, v.Sum, v.Count = &r.From, new(sumOf(r.Batches)), r.Good+r.Held+r.Revoked
+		v.lost = fmt.Sprintf("%d good, %d on hold, %d revoked, from %s", r.Good, r.Held, r.Revoked, r.From)
+		if r.Epoch != 0 {
+			v.lost += fmt.Sprintf(" at position %d of epoch %d", r.Position, r.Epoch)
+		}
 	}
 	if a.Act == db.ApprovalCRLURL {
 		v.CRLURL, v.Before = &a.CRLURL, &a.BeforeURL
@@ -85,6 +96,8 @@ func (v approvalView) subject() string {
 		return fmt.Sprintf("%s certificates that ended before %s", orDash(v.Issuer), *v.EndedBefore)
 	case v.CRLURL != nil:
 		return fmt.Sprintf("%s crl_url %q instead of %q", orDash(v.Issuer), *v.CRLURL, *v.Before)
+	case v.lost != "":
+		return v.lost
 	case v.Act == string(db.ApprovalFork):
 		return fmt.Sprintf("forks %v of the feed", v.Forks)
 	case len(v.Certificates) == 1:
@@ -107,6 +120,9 @@ func (v approvalView) tell(t *table) {
 	t.row("request", strconv.FormatInt(v.ID, 10))
 	t.row("act", v.Act)
 	t.row("what", v.subject())
+	if v.Sum != nil {
+		t.row("sum", *v.Sum)
+	}
 	for _, c := range v.Certificates {
 		is := "good"
 		if c.RevokedAt != nil {

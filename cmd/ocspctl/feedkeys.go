@@ -17,7 +17,7 @@ import (
 )
 
 func (p *program) feedCommand() *cobra.Command {
-	return noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(),
+	return noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(), p.feedRecoverCommand(),
 		noun("key", "a key of the feed", p.feedKeyGenerateCommand()),
 		noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand(), p.feedKeysRetireCommand()),
 		noun("corrections", "the signed notes that took revocations back", p.correctionsResignCommand()))

@@ -158,19 +158,24 @@ func (r *feedReader) connect(from string) (path string, err error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || !strings.HasPrefix(u.Path, "/feed/") {
 		return "", usagef("%q: want https://HOST:PORT/feed/checkpoint, /feed/keys, /feed/segment/N or /feed/snapshot", from)
 	}
-	pin, err := feed.ParsePin(r.pin)
-	if err != nil {
-		return "", usagef("--pin: %v", err)
-	}
-	if r.TLSKeyFile == "" {
-		return "", errors.New("there is no TLS key to ask with: set feed.tls_key_file, or give --tls-key (ocspctl key pin makes one)")
-	}
-	identity, err := feed.LoadIdentity(r.TLSKeyFile)
-	if err != nil {
-		return "", err
-	}
-	r.client, err = feed.NewClient(feed.ClientConfig{URL: "https://" + u.Host, Pin: pin, Identity: identity})
+	r.client, err = dialFeed(u, r.pin, r.TLSKeyFile)
 	return u.Path, err
+}
+
+// dialFeed makes the client of a source, which is known by the pin of its TLS key.
+func dialFeed(u *url.URL, pinText, keyFile string) (*feed.Client, error) {
+	pin, err := feed.ParsePin(pinText)
+	if err != nil {
+		return nil, usagef("--pin: %v", err)
+	}
+	if keyFile == "" {
+		return nil, errors.New("there is no TLS key to ask with: set feed.tls_key_file, or give --tls-key (ocspctl key pin makes one)")
+	}
+	identity, err := feed.LoadIdentity(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return feed.NewClient(feed.ClientConfig{URL: "https://" + u.Host, Pin: pin, Identity: identity})
 }
 
 // openKeys takes the key set that everything is judged by.

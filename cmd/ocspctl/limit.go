@@ -88,7 +88,7 @@ func (p *program) dbEpochCommand() *cobra.Command {
 			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.dbEpoch(ctx, store, c) })
 		})
 	cmd.Long = `A restored master is behind its sites, which refuse a position that goes back.
-First enter what the sites know and it has forgotten (ocspctl fleet lost), then
+First enter what it signed and has forgotten (ocspctl fleet lost says how), then
 begin a new epoch: the sites take it up, unless a permanent revocation is still
 missing. The head counts the rows anew: who mended by SQL what was written past the
 triggers has right sums from then on. Needs a superuser. The epoch is the time in seconds

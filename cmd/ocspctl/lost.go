@@ -5,157 +5,170 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"ocspfleet/db"
 	"ocspfleet/migrations"
+	"ocspfleet/sync/recovery"
 )
 
-// lostBatch is how many revocations are compared, and entered, at once.
-const lostBatch = 5000
+// lostFlags say which of a site's claims is entered.
+type lostFlags struct{ config, issuer, serial string }
 
 func (p *program) fleetLostCommand() *cobra.Command {
 	var c change
-	var site string
-	cmd := p.verb("lost", "find revocations that a site knows and the master lost; exit code 3 when there are some", `
+	var f lostFlags
+	cmd := p.verb("lost", "find what a site knows and the master lost; exit code 3 when there is something", `
 		ocspctl fleet lost --site-config site-a.yaml
+		ocspctl fleet lost --site-config site-a.yaml --issuer web-ca --serial 5f03a1 --why 'the holder confirms it' --apply
 		ocspctl fleet lost --site-config site-a.yaml --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.fleetLost(ctx, store, c, site) })
+			if (f.issuer == "") != (f.serial == "") {
+				return usagef("--issuer and --serial go together")
+			}
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.fleetLost(ctx, store, cfg, c, f) })
 		})
-	cmd.Long = `Reads every permanent revocation of an unexpired certificate that a site has or
-remembers, and lists those that the master does not have, because it was restored from an
-older backup. What was corrected at the master is not lost. With --apply they are
-entered at the master as the site has them; do it for every site, then begin a
-new epoch (ocspctl db epoch). One that the master has as revoked at another time
-stays as it is: take that back first (ocspctl cert correct), then repeat this. The site's configuration is one of ocspctl with
-role: site and any login that may read its database.`
-	cmd.Flags().StringVar(&site, "site-config", "", "ocspctl's configuration for the site's database, in `FILE`")
+	cmd.Long = `Compares a site with a master that was restored from a backup, or a standby
+that was promoted. What the feed's keys signed is listed first, with the command
+that enters it: ocspctl feed recover. What stands in the site's rows alone is the
+site's claim: of it permanent revocations alone are entered, with --apply, one by
+name (--issuer, --serial) or all that two persons agree to (ocspctl approve),
+within the hourly limit. The rest is in the CA's own list (ocspctl cert import).
+What was corrected at the master is not lost. One that the master has as revoked at
+another time stays as it is: take that back first (ocspctl cert correct). Do it for
+every site, then begin a new epoch (ocspctl db epoch). The site's configuration is
+one of ocspctl with role: site and any login that may read its database.`
+	cmd.Flags().StringVar(&f.config, "site-config", "", "ocspctl's configuration for the site's database, in `FILE`")
+	cmd.Flags().StringVar(&f.issuer, "issuer", "", "enter one certificate of the issuer `NAME`")
+	cmd.Flags().StringVar(&f.serial, "serial", "", "its serial in hex, as listed (`HEX`)")
 	c.flags(cmd)
 	require(cmd, "site-config")
 	return cmd
 }
 
-func (p *program) fleetLost(ctx context.Context, master *db.Store, c change, siteConfig string) error {
-	act, err := c.act()
-	if err != nil {
-		return err
-	}
+// lost is what fleet lost prints.
+type lost struct {
+	again
+	Signed       *planView  `json:"signed"` // what ocspctl feed recover enters; null: nothing signed was found
+	Note         string     `json:"note"`   // why there is nothing signed
+	Certificates []lostView `json:"certificates"`
+	Unsigned     []lostView `json:"unsigned"` // good or on hold: only listed
+	Missing      []string   `json:"issuers"`  // that the site has and the master has not
+}
+
+func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config, c change, f lostFlags) error {
 	there := *p
-	there.configPath = siteConfig
+	there.configPath = f.config
 	site, _, err := there.store(ctx, migrations.Site)
 	if err != nil {
 		return fmt.Errorf("opening the site's database: %w", err)
 	}
 	defer site.Close()
-	lost, views, err := findLost(ctx, master, site)
+	claims, missing, err := findClaims(ctx, master, site)
 	if err != nil {
 		return err
 	}
-	entered := 0
-	if c.apply {
-		if entered, err = enterLost(ctx, master, lost, act); err != nil {
-			return err
-		}
-	}
-	result := struct {
-		outcome
-		Certificates []certificate `json:"certificates"` // as the site has them
-		Entered      int           `json:"entered"`
-	}{outcome{"fleet lost", c.apply, len(views) > 0}, views, entered}
-	err = p.print(result, func(t *table) {
-		t.row("ISSUER", "SERIAL", "REVOKED AT", "REASON")
-		for _, v := range views {
-			t.row(v.Issuer, v.Serial, orDash(v.RevokedAt), orDash(v.Reason))
-		}
-		if len(views) == 0 {
-			t.line("The master has every revocation that this site knows.")
-			return
-		}
-		t.line(strconv.Itoa(len(views)) + " permanent revocations are at the site and not at the master.")
-		if c.apply && entered < len(views) {
-			t.line(strconv.Itoa(len(views)-entered) + " of them the master has as revoked at another time: ocspctl cert correct, then once more.")
-		}
-		result.tell(t)
-	})
-	if err == nil && !c.apply && len(views) > 0 {
-		err = wrongf("the master lost %d permanent revocations", len(views))
-	}
-	return err
-}
-
-// lostRows are the lost revocations of one issuer.
-type lostRows struct {
-	issuer db.Issuer // at the master
-	rows   []db.Row
-}
-
-// findLost compares a site's permanent revocations with the master, issuer by
-// issuer: their numbers may differ, their keys do not.
-func findLost(ctx context.Context, master, site *db.Store) ([]lostRows, []certificate, error) {
-	atMaster, err := master.Issuers(ctx)
+	result := lost{Missing: append([]string{}, missing...)}
+	history, note, err := keptHistory(ctx, master, site, cfg, f.config)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	atSite, err := site.Issuers(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	var all []lostRows
-	views := []certificate{}
-	for _, issuer := range atSite {
-		at := slices.IndexFunc(atMaster, func(i db.Issuer) bool { return i.Key == issuer.Key })
-		if at < 0 {
-			return nil, nil, fmt.Errorf("the master has no issuer %q, which the site has: ocspctl issuer add it first", issuer.Name)
-		}
-		lost := lostRows{issuer: atMaster[at]}
-		var batch []db.Row
-		compare := func() error {
-			rows, err := master.Lost(ctx, lost.issuer.ID, batch)
-			lost.rows, batch = append(lost.rows, rows...), nil
-			return err
-		}
-		err := site.Known(ctx, issuer.ID, func(serial db.Serial, s db.Status) error {
-			batch = append(batch, db.Row{Serial: slices.Clone(serial), Status: s})
-			if len(batch) < lostBatch {
-				return nil
-			}
-			return compare()
-		})
+	result.Note = note
+	if history != nil {
+		plan, err := recovery.Compare(ctx, master, history, f.config)
 		if err == nil {
-			err = compare()
+			err = claims.borne(history)
 		}
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		for _, row := range lost.rows {
-			views = append(views, showStatus(lost.issuer.Name, row.Serial, row.Status))
+		if plan.Lost() {
+			result.Signed = new(p.viewPlan(history, plan))
 		}
-		all = append(all, lost)
 	}
-	return all, views, nil
+	lasting, others := claims.split()
+	result.Certificates, result.Unsigned = viewLost(lasting), viewLost(others)
+	if result.again, err = p.enterClaims(ctx, master, lasting, c, f); err != nil {
+		return err
+	}
+	if err := p.print(result, func(t *table) { result.tell(t, f.config) }); err != nil {
+		return err
+	}
+	return result.verdict()
 }
 
-// enterLost enters them at the master, in batches as an import does.
-func enterLost(ctx context.Context, master *db.Store, all []lostRows, act db.Act) (int, error) {
-	entered := 0
-	for _, lost := range all {
-		sum := sha256.New()
-		for _, row := range lost.rows {
-			sum.Write(db.AppendCertificate(nil, lost.issuer.ID, row.Serial, row.Status))
-		}
-		source := db.ImportSource{Form: "site", File: "fleet lost", SHA256: hex.EncodeToString(sum.Sum(nil))}
-		for batch := range slices.Chunk(lost.rows, lostBatch) {
-			source.Batch++
-			inserted, revoked, _, err := master.ImportBatch(ctx, lost.issuer.ID, batch, source, act)
-			if err != nil {
-				return entered, err
-			}
-			entered += int(inserted + revoked)
+// enterClaims enters one claim, or those to which two persons have agreed.
+func (p *program) enterClaims(ctx context.Context, master *db.Store, claims []recovery.Row, c change, f lostFlags) (again, error) {
+	var enter []recovery.Row
+	for _, row := range claims {
+		if row.Enters() && (f.serial == "" || row.Issuer.Name == f.issuer && row.Serial.String() == f.serial) {
+			enter = append(enter, row)
 		}
 	}
-	return entered, nil
+	if f.serial == "" || !c.apply {
+		return p.enterAgain(ctx, master, "fleet lost", db.Recovery{From: f.config, Batches: recovery.Batches(enter)}, enter, c)
+	}
+	if len(enter) == 0 {
+		return again{}, usagef("%s %s is not among the site's claims that can be entered", f.issuer, f.serial)
+	}
+	act, err := c.act()
+	if err != nil {
+		return again{}, err
+	}
+	batch := recovery.Batches(enter)[0]
+	sum := sha256.Sum256([]byte(batch.Sum()))
+	inserted, revoked, _, err := master.ImportBatch(ctx, batch.Issuer, batch.Rows, db.ImportSource{Form: "site", File: "fleet lost", SHA256: hex.EncodeToString(sum[:]), Batch: 1}, act)
+	return again{
+		requested: requested{outcome: outcome{"fleet lost", true, true}}, Sum: batch.Sum(), Agreed: true, Entered: inserted + revoked,
+	}, err
+}
+
+func (l lost) tell(t *table, config string) {
+	if l.Signed == nil && len(l.Certificates)+len(l.Unsigned)+len(l.Missing) == 0 {
+		t.line("The master has every revocation that this site knows, and every certificate.")
+	}
+	for _, name := range l.Missing {
+		t.line("The site has issuer " + name + ", which is not here: ocspctl issuer add, then once more.")
+	}
+	if l.Note != "" {
+		t.line(l.Note)
+	}
+	if l.Signed != nil {
+		l.Signed.tell(t)
+		if len(l.Signed.Certificates) > 0 {
+			t.line("The feed's key signed these. To enter them: ocspctl feed recover --from " + config + " --why TEXT --apply")
+		}
+	}
+	if len(l.Certificates) > 0 {
+		t.line(fmt.Sprintf("%d permanent revocations are the site's claim: no key signed them.", len(l.Certificates)))
+		t.row("ISSUER", "SERIAL", "BECOMES", "AT", "REASON", "HERE")
+		tellLost(t, l.Certificates)
+		for _, v := range l.Certificates {
+			if !(db.EffectHere{Effect: v.Effect}).Enters() {
+				t.line(fmt.Sprintf("%s %s the master says otherwise, and that stays: ocspctl cert correct, then once more.", v.Issuer, v.Serial))
+			}
+		}
+	}
+	if len(l.Unsigned) > 0 {
+		t.line(fmt.Sprintf("%d certificates, good or on hold, only the site's rows have: look them up in the CA's list (ocspctl cert import).", len(l.Unsigned)))
+		tellLost(t, l.Unsigned)
+	}
+	if l.Sum != "" {
+		t.row("sum", l.Sum)
+		l.again.tell(t)
+	}
+}
+
+// verdict is exit code 3 while the master lacks something.
+func (l lost) verdict() error {
+	left := int64(len(l.Certificates)) - l.Entered
+	if l.Signed == nil && len(l.Unsigned)+len(l.Missing) == 0 && left <= 0 {
+		return nil
+	}
+	signed := 0
+	if l.Signed != nil {
+		signed = len(l.Signed.Certificates)
+	}
+	return wrongf("the master lost what this site knows: %d certificates that the feed's key signed, %d permanent revocations and %d others by the site's word", signed, left, len(l.Unsigned))
 }

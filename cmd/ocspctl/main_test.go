@@ -88,7 +88,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "psql": psql, "openssl": openssl, "token": newToken, "serial": serial, "append": appendTo, "login": login, "until": until, "index": numbered, "elsewhere": elsewhere, "inforce": inForce, "fork": fork,
 			"catoken": newCAToken, "daemons": buildDaemons, "keep": keep, "readfile": readFile, "port": freePort,
-			"nameserver": startNameserver, "names": names,
+			"nameserver": startNameserver, "names": names, "cluster": newCluster, "standby": standby,
 		},
 	})
 }

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ocspfleet/db"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/recovery"
+)
+
+// claims are certificates that a site's rows, or its memory, have and the master lacks.
+type claims []recovery.Row
+
+// findClaims compares a site's rows with the master, issuer by issuer: their numbers may
+// differ, their keys do not. missing are issuers that the master does not have.
+func findClaims(ctx context.Context, master, site *db.Store) (all claims, missing []string, err error) {
+	atMaster, err := master.Issuers(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	atSite, err := site.Issuers(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, there := range atSite {
+		at := slices.IndexFunc(atMaster, func(i db.Issuer) bool { return i.Key == there.Key })
+		if at < 0 {
+			missing = append(missing, there.Name)
+			continue
+		}
+		here := atMaster[at]
+		var batch []db.Row
+		look := func(lasting bool) error {
+			rows := batch
+			batch = nil
+			if lasting {
+				if rows, err = master.Lost(ctx, here.ID, rows); err != nil {
+					return err
+				}
+			}
+			effects, err := master.Effects(ctx, here.ID, rows)
+			for _, e := range effects {
+				if lasting || e.Enters() {
+					all = append(all, recovery.Row{Issuer: here, EffectHere: e})
+				}
+			}
+			return err
+		}
+		take := func(lasting bool) func(db.Serial, db.Status) error {
+			return func(serial db.Serial, s db.Status) error {
+				batch = append(batch, db.Row{Serial: slices.Clone(serial), Status: s})
+				if len(batch) < db.RecoveryBatch {
+					return nil
+				}
+				return look(lasting)
+			}
+		}
+		if err = site.Known(ctx, there.ID, take(true)); err == nil {
+			err = look(true)
+		}
+		for _, kind := range []db.Kind{db.KindGood, db.KindHold} {
+			if err == nil {
+				err = site.List(ctx, db.Choice{Kind: kind, Issuer: there.ID, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
+					return take(false)(serial, s)
+				})
+			}
+			if err == nil {
+				err = look(false)
+			}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return all, missing, nil
+}
+
+// borne takes out what the feed's keys signed: it is no claim.
+func (c *claims) borne(h *recovery.History) error {
+	claimed := map[string]db.Status{}
+	key := func(issuer [32]byte, serial db.Serial) string { return string(issuer[:]) + string(serial) }
+	for _, row := range *c {
+		claimed[key(row.Issuer.Key, row.Serial)] = row.Status
+	}
+	err := h.Certificates(func(issuer db.IssuerID, serial db.Serial, s db.Status) error {
+		at := key(h.Issuers[issuer].Key, serial)
+		if claim, is := claimed[at]; is && claim.Revoked == s.Revoked && claim.RevokedAt.Equal(s.RevokedAt) && claim.Reason == s.Reason && claim.NotAfter.Equal(s.NotAfter) {
+			delete(claimed, at)
+		}
+		return nil
+	})
+	*c = slices.DeleteFunc(*c, func(row recovery.Row) bool {
+		_, claims := claimed[key(row.Issuer.Key, row.Serial)]
+		return !claims
+	})
+	return err
+}
+
+// split parts permanent revocations from what is only listed.
+func (c claims) split() (lasting, others []recovery.Row) {
+	for _, row := range c {
+		if row.Status.Permanent() {
+			lasting = append(lasting, row)
+		} else {
+			others = append(others, row)
+		}
+	}
+	return lasting, others
+}
+
+// keptHistory reads what a site has kept of the feed, or says why there is nothing.
+func keptHistory(ctx context.Context, master, site *db.Store, cfg *config, name string) (*recovery.History, string, error) {
+	for _, store := range []*db.Store{master, site} {
+		notes, err := store.FeedKeySets(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		if len(notes) == 0 {
+			continue
+		}
+		root, err := cfg.Feed.verifier()
+		if err != nil {
+			return nil, "", fmt.Errorf("what the feed's keys signed cannot be told from the site's claims: %w", err)
+		}
+		history, err := recovery.Read(ctx, master, root, recovery.FromSite(site, name))
+		switch {
+		case err == nil:
+			return history, "", nil
+		case errors.Is(err, recovery.ErrUnpublished):
+			return nil, sentence(err), nil
+		case errors.Is(err, db.ErrNotSealed):
+			return nil, "This site keeps nothing that the feed's keys signed: take another site, or ocspctl feed recover --from URL.", nil
+		case judged(err) != err, errors.Is(err, feed.ErrGap), errors.Is(err, feed.ErrMixed), errors.Is(err, feed.ErrRollback), errors.Is(err, feed.ErrForm):
+			return nil, fmt.Sprintf("What this site keeps of the feed is not believed: %v.", err), nil
+		}
+		return nil, "", err
+	}
+	return nil, sentence(recovery.ErrUnpublished), nil
+}
+
+// sentence is an error as a line of a report.
+func sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}

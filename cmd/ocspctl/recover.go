@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+	"ocspfleet/sync/recovery"
+)
+
+func (p *program) feedRecoverCommand() *cobra.Command {
+	var c change
+	var r feedSource
+	cmd := p.verb("recover", "enter again what this master signed and lost; exit code 3 when it lacks something", `
+		ocspctl feed recover --from https://site-a.example:9443 --pin 1f3a...
+		ocspctl feed recover --from site-a.yaml --why 'restored from the backup of 2026-11-20' --apply`,
+		cobra.NoArgs, func(ctx context.Context, _ []string) error {
+			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.feedRecover(ctx, store, cfg, c, r) })
+		})
+	cmd.Long = `For a master that was restored from a backup, or a standby that lagged and was
+promoted. Reads snapshot and segments from a site, verifies who signed each by
+the newest key set under feed.root, and lists what the master lacks: issued
+certificates, holds, revocations. Nothing is taken back: where the master says
+more, that stays. --apply asks for a second person (ocspctl approve); once that
+is given, the same command enters them, with their times, reasons and ends.
+What certificates do not say is named with the command that mends it: issuers,
+policies, the sites' own certificates, corrections. Stop ocspsyncd at the master
+first, begin the new epoch after (docs/operations.md).`
+	r.flags(cmd)
+	c.flags(cmd)
+	require(cmd, "from")
+	return cmd
+}
+
+// feedSource is where signed files of the feed are read.
+type feedSource struct{ from, pin, tlsKey string }
+
+func (r *feedSource) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.from, "from", "", "`URL|FILE`: https://HOST:PORT of a site's feed, or ocspctl's configuration for a site's database")
+	f.StringVar(&r.pin, "pin", "", "the `PIN` of the source's TLS key, for a URL")
+	f.StringVar(&r.tlsKey, "tls-key", "", "ask with the TLS key in `FILE` (default: feed.tls_key_file of the configuration)")
+}
+
+// open returns the source, and what closes it.
+func (r *feedSource) open(ctx context.Context, p *program, cfg *config) (recovery.Source, func(), error) {
+	if !strings.Contains(r.from, "://") {
+		there := *p
+		there.configPath = r.from
+		site, _, err := there.store(ctx, migrations.Site)
+		if err != nil {
+			return nil, nil, fmt.Errorf("opening the site's database: %w", err)
+		}
+		return recovery.FromSite(site, r.from), site.Close, nil
+	}
+	u, err := url.Parse(r.from)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, nil, usagef("--from %q: want https://HOST:PORT, or a file", r.from)
+	}
+	client, err := dialFeed(u, r.pin, cmp.Or(r.tlsKey, cfg.Feed.TLSKeyFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	return recovery.FromURL(client), client.Close, nil
+}
+
+func (p *program) feedRecover(ctx context.Context, store *db.Store, cfg *config, c change, r feedSource) error {
+	root, err := cfg.Feed.verifier()
+	if err != nil {
+		return err
+	}
+	source, done, err := r.open(ctx, p, cfg)
+	if err != nil {
+		return err
+	}
+	defer done()
+	history, err := recovery.Read(ctx, store, root, source)
+	if err != nil {
+		return judged(err)
+	}
+	plan, err := recovery.Compare(ctx, store, history, source.String())
+	if err != nil {
+		return err
+	}
+	result := recoveryView{planView: p.viewPlan(history, plan)}
+	result.again, err = p.enterAgain(ctx, store, "feed recover", plan.Recovery, plan.Enter, c)
+	if err != nil {
+		return err
+	}
+	if err := p.print(result, result.tell); err != nil {
+		return err
+	}
+	switch {
+	case result.Applied && result.Request == nil && !plan.Others():
+		return nil
+	case plan.Lost():
+		return wrongf("the master lacks what it signed: %s", plan)
+	}
+	return nil
+}
+
+// again is what became of rows that were lost.
+type again struct {
+	requested
+	Agreed  bool      `json:"agreed"`  // by two persons
+	Entered int64     `json:"entered"` // certificates
+	Sum     string    `json:"sum"`     // names exactly these certificates
+	Limit   limitView `json:"limit"`
+}
+
+// enterAgain files a request for rows, or enters them if two persons have agreed to them.
+func (p *program) enterAgain(ctx context.Context, store *db.Store, verb string, r db.Recovery, rows []recovery.Row, c change) (again, error) {
+	a := again{requested: requested{outcome: outcome{Action: verb, Applied: c.apply}}}
+	if len(rows) == 0 {
+		return a, nil
+	}
+	a.Sum = sumOf(r.Sums())
+	counted := int64(0)
+	for _, row := range rows {
+		if row.Effect == db.ImportRevoke {
+			counted++
+		}
+	}
+	var err error
+	if a.Limit, err = limitOf(ctx, store, counted); err != nil {
+		return a, err
+	}
+	if a.Agreed, err = store.RecoveryAgreed(ctx, r); err != nil {
+		return a, err
+	}
+	a.Changed = a.Agreed || !c.apply
+	if !c.apply {
+		return a, nil
+	}
+	act, err := c.act()
+	if err != nil {
+		return a, err
+	}
+	if !a.Agreed {
+		if strings.TrimSpace(c.why) == "" {
+			return a, usagef("--why: a request for approval says why")
+		}
+		var id int64
+		var expires time.Time
+		if id, expires, err = store.RequestRecovery(ctx, r, act); err == nil {
+			a.requested = newRequested(verb, id, expires)
+		}
+		return a, err
+	}
+	if a.Limit.refused != nil { // else it would break off in its midst
+		return a, a.Limit.refused
+	}
+	for _, b := range r.Batches {
+		n, err := store.Recover(ctx, b, act)
+		if err != nil {
+			return a, err
+		}
+		a.Entered += n
+	}
+	return a, nil
+}
+
+func (a again) tell(t *table) {
+	switch {
+	case a.Sum == "":
+		return
+	case a.Request != nil:
+		t.line(fmt.Sprintf("Request %d is filed; nothing has changed yet.", *a.Request))
+		t.line(fmt.Sprintf("Another operator compares the sum and runs ocspctl approve %d --apply (until %s);", *a.Request, *a.ExpiresAt))
+		t.line("then run this once more.")
+	case a.Applied:
+		t.line(fmt.Sprintf("Done: %d entered.", a.Entered))
+	case a.Agreed:
+		t.line("Two persons have agreed: --apply enters them.")
+	default:
+		t.line("Nothing was done: this is the plan. --apply files a request for a second person.")
+	}
+	if a.Limit.refused != nil && a.Request == nil {
+		t.line(a.Limit.refused.Error())
+	}
+}
