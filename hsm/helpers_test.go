@@ -165,6 +165,9 @@ func child(what, argument string) error {
 	if what == "opencryptoki" {
 		return opencryptokiChild(argument)
 	}
+	if what == "nss" {
+		return nssChild(argument)
+	}
 	if what == "full" || what == "read-only" || what == "denied" {
 		return diskChild(what, argument)
 	}
