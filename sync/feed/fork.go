@@ -241,7 +241,7 @@ func (d *ForkDesk) look(ctx context.Context) (text, lost string, err error) {
 			text = fmt.Sprintf("a key of this master signed two histories: site %s showed %s (fork %d); a key was stolen, or two masters publish: docs/feed-keys.md", f.From, f.Why, f.ID)
 		}
 		if f.Why == WhyBehind && lost == "" {
-			lost = fmt.Sprintf("site %s has what this master signed and lost (fork %d): it was restored from an old copy, or promoted too early; enter what is lost (ocspctl fleet lost), then begin a new epoch (ocspctl db epoch), or ban the key if it was stolen", f.From, f.ID)
+			lost = fmt.Sprintf("site %s has what this master signed and lost (fork %d): it was restored from an old copy, or promoted too early; ocspctl fleet lost says what and how it comes back, then begin a new epoch (docs/operations.md), or ban the key if it was stolen", f.From, f.ID)
 		}
 	}
 	return text, lost, nil

@@ -268,6 +268,36 @@ func TestARestoredMasterFindsWhatItSigned(t *testing.T) {
 	}
 }
 
+// What is no certificate is named, and a suspended site's own certificate stays away.
+func TestWhatIsNoCertificateIsNamed(t *testing.T) {
+	m := newMaster(t)
+	stop := m.seals(t, m.store, false)
+	issue(t, m.store, 1, 1)
+	sealed(t, m.store, false)
+	stop()
+	restored := backup(t, m.dsn)
+	stop = m.seals(t, m.store, false)
+	issue(t, m.store, 1, 9)
+	dbtest.Exec(t, m.dsn, `select responder_add('site-a', 'http://a', '{}', '', '');
+		select responder_feed_pin('site-a', sha256('tls'), '', '');
+		insert into responder_planned values (1, '\x09', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
+		select responder_certificate_add(1, '\x09', 'site-a', sha256('k'), '\x3000', '', '');
+		select responder_suspend('site-a', '', '');
+		update issuer set backdate = 0, policy_version = policy_version + 1`)
+	sealed(t, m.store, false)
+	stop()
+	h, err := recovery.Read(t.Context(), restored, m.verifier(t), recovery.FromSite(m.store, "site-a"))
+	must(t, err)
+	plan, err := recovery.Compare(t.Context(), restored, h, "site-a")
+	must(t, err)
+	if len(plan.Enter) != 0 || !slices.Equal(texts(plan.Stays), []string{"09 new held"}) || plan.Stays[0].Site != "site-a" {
+		t.Errorf("to be entered: %v; stays: %v", texts(plan.Enter), texts(plan.Stays))
+	}
+	if len(plan.Responders) != 1 || plan.Pins != 1 || !slices.Equal(plan.Policies, []string{"issuer-1"}) || !plan.Lost() || len(plan.Recovery.Batches) != 0 {
+		t.Errorf("named: %+v", plan)
+	}
+}
+
 // What no key in force signed, and what does not lead to the checkpoint, is no word of
 // this master's.
 func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
