@@ -1,7 +1,9 @@
 package db_test
 
 import (
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +79,32 @@ func TestWhatWasLostIsEnteredByTwoPersons(t *testing.T) {
 	_, err = anna.Recover(ctx, r.Batches[0], act)
 	wantError(t, "a day later", "no two persons agreed", err)
 	assertConsistent(t, dsn)
+}
+
+// The largest request fits into the audit, with all that people say of it.
+func TestTheLargestRecoveryIsAudited(t *testing.T) {
+	dsn, store := newMaster(t)
+	ctx := t.Context()
+	anna, bert, _ := staff(t, dsn, store)
+	r := db.Recovery{From: "https://" + strings.Repeat("a", 992), Epoch: math.MaxInt32, Position: math.MaxInt32}
+	for i := range 200 {
+		r.Batches = append(r.Batches, db.RecoverBatch{Issuer: db.IssuerID(i + 1), Rows: lostRows(t)})
+	}
+	long := db.Act{User: "tester", Why: strings.Repeat("w", 1024)}
+	id, _, err := anna.RequestRecovery(ctx, r, long)
+	if err == nil {
+		err = bert.Approve(ctx, id, long)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := store.Approval(ctx, id)
+	if err != nil || a.Recovery.Good != 200 || a.Recovery.Held != 200 || a.Recovery.Revoked != 200 || len(a.Recovery.Batches) != 200 || a.Recovery.From != r.From {
+		t.Errorf("the request is %+v, %v", a.Recovery, err)
+	}
+	r.Batches = append(r.Batches, r.Batches[0])
+	_, _, err = anna.RequestRecovery(ctx, r, long)
+	wantError(t, "one batch more", "1 to 200 batches", err)
 }
 
 // A partner who owns a site's database can have nothing issued, though two persons agree.

@@ -129,8 +129,9 @@ func (p *program) approveCommand() *cobra.Command {
 			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.approve(ctx, store, cfg, c, id, key) })
 		})
 	cmd.Long = `Without --apply the request is shown. With it a correction or another crl_url is
-made in one transaction, and an allowance given to the login that it names. Your login must be
-another one than the requester's, and an operator's; both stay in the audit.
+made in one transaction, an allowance given to the login that it names, and what a
+master lost may be entered (feed recover, fleet lost): run that yourself first, and
+compare the sum. Your login must be another one than the requester's, and an operator's; both stay in the audit.
 
 Where permanent revocations are taken back, --key signs that: sites believe it by this
 signature alone. The key is yours; the key set in force names it for corrections

@@ -95,7 +95,7 @@ func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config, 
 	if err := p.print(result, func(t *table) { result.tell(t, f.config) }); err != nil {
 		return err
 	}
-	return result.verdict()
+	return result.left()
 }
 
 // enterClaims enters one claim, or those to which two persons have agreed.
@@ -160,15 +160,15 @@ func (l lost) tell(t *table, config string) {
 	}
 }
 
-// verdict is exit code 3 while the master lacks something.
-func (l lost) verdict() error {
-	left := int64(len(l.Certificates)) - l.Entered
-	if l.Signed == nil && len(l.Unsigned)+len(l.Missing) == 0 && left <= 0 {
+// left is exit code 3 while the master lacks something.
+func (l lost) left() error {
+	claims := int64(len(l.Certificates)) - l.Entered
+	if l.Signed == nil && len(l.Unsigned)+len(l.Missing) == 0 && claims <= 0 {
 		return nil
 	}
 	signed := 0
 	if l.Signed != nil {
 		signed = len(l.Signed.Certificates)
 	}
-	return wrongf("the master lost what this site knows: %d certificates that the feed's key signed, %d permanent revocations and %d others by the site's word", signed, left, len(l.Unsigned))
+	return wrongf("the master lost what this site knows: %d certificates that the feed's key signed, %d permanent revocations and %d others by the site's word", signed, claims, len(l.Unsigned))
 }
