@@ -54,7 +54,7 @@ type MasterState struct {
 	Version       string // of PostgreSQL
 	Standby       bool
 	WALLevel      string
-	Durable       bool  // fsync and full_page_writes are on
+	Durable       bool  // fsync, full_page_writes and synchronous_commit are on
 	MaxPrepared   int   // max_prepared_transactions
 	Prepared      int   // prepared transactions now
 	MaxSlotKeep   int64 // max_slot_wal_keep_size in octets; -1: no limit
@@ -73,7 +73,7 @@ func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
 	var m MasterState
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select current_setting('server_version'), pg_is_in_recovery(), current_setting('wal_level'),
-			current_setting('fsync')::bool and current_setting('full_page_writes')::bool,
+			current_setting('fsync')::bool and current_setting('full_page_writes')::bool and (select reset_val <> 'off' from pg_settings where name = 'synchronous_commit'),
 			current_setting('max_prepared_transactions')::int, (select count(*) from pg_prepared_xacts where database = current_database()),
 			(select case when setting::bigint < 0 then -1 else setting::bigint * 1048576 end from pg_settings where name = 'max_slot_wal_keep_size'),
 			clock_timestamp(), (select count(*) from pg_publication_tables where pubname = $1),

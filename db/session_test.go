@@ -28,6 +28,14 @@ const hostile = `do $$ begin execute format($f$
 	alter database %1$I set idle_session_timeout = '1min';
 	alter database %1$I set standard_conforming_strings = off;
 	alter database %1$I set jit = on;
+	alter database %1$I set synchronous_commit = off;
+	alter database %1$I set bytea_output = escape;
+	alter database %1$I set datestyle = 'German, DMY';
+	alter database %1$I set intervalstyle = sql_standard;
+	alter database %1$I set array_nulls = off;
+	alter database %1$I set transform_null_equals = on;
+	alter database %1$I set quote_all_identifiers = on;
+	alter database %1$I set client_encoding = latin1;
 	alter database %1$I set timezone = 'Asia/Tokyo';
 	alter database %1$I set search_path = pg_catalog$f$, current_database()); end $$`
 
@@ -49,6 +57,8 @@ func worksWhateverIsSet(t *testing.T, store *db.Store) {
 	for name, want := range map[string]string{
 		"transaction_isolation": "read committed", "transaction_read_only": "off", "TimeZone": "UTC",
 		"search_path": "public, ocsp_internal, pg_temp", "standard_conforming_strings": "on", "jit": "off",
+		"synchronous_commit": "on", "bytea_output": "hex", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "array_nulls": "on", "transform_null_equals": "off",
+		"client_encoding":   "UTF8",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
 	} {
 		if got, err := store.Setting(t.Context(), name); err != nil || got != want {

@@ -87,17 +87,27 @@ func (s *Store) serves(conn *pgx.Conn, serves bool) {
 // sessionSettings is what our sessions rely on, whatever a DBA has set for a database or
 // a login. Set after connect: pgbouncer refuses most of them in the startup packet.
 // The timeout first: the rest must have no part of it. No just-in-time compiler: it takes
-// 0.2 s for what runs 3 ms, the watchdog's look for one.
+// 0.2 s for what runs 3 ms, the watchdog's look for one. What was committed is on the disk;
+// a stricter setting of the DBA's (remote_apply) stands. transaction_timeout is since
+// PostgreSQL 17.
 const sessionSettings = `set statement_timeout = 0;
 set session characteristics as transaction isolation level read committed, read write;
+set quote_all_identifiers = off;
 set search_path = public, ocsp_internal, pg_temp;
 set client_encoding = 'UTF8';
 set timezone = 'UTC';
+set datestyle = 'ISO, MDY';
+set intervalstyle = 'postgres';
+set bytea_output = 'hex';
 set standard_conforming_strings = on;
+set array_nulls = on;
+set transform_null_equals = off;
 set lock_timeout = 0;
 set idle_session_timeout = 0;
 set jit = off;
-set idle_in_transaction_session_timeout = 0`
+set idle_in_transaction_session_timeout = 0;
+select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
 func setSession(ctx context.Context, conn *pgconn.PgConn) error {
 	if _, err := conn.Exec(ctx, sessionSettings).ReadAll(); err != nil {

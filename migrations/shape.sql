@@ -8,6 +8,7 @@ set local timezone = 'UTC';
 set local datestyle = 'ISO, MDY';
 set local intervalstyle = 'postgres';
 set local quote_all_identifiers = off;
+set local bytea_output = hex;
 
 with ours as (select oid, nspname from pg_namespace where nspname in ('public', 'ocsp_internal')),
 rel as (

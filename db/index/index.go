@@ -201,11 +201,12 @@ func (x *Index) State() State {
 const lasting = 5 * time.Minute
 
 // Away says since when and why the database could not be read, once that has lasted for
-// 5 minutes; empty: it can be. Look-ups go on, from what is known.
+// 5 minutes, or at once while nothing was loaded; empty: it can be. Look-ups go on, from
+// what is known.
 func (x *Index) Away() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if since := x.state.DownSince; !since.IsZero() && x.cfg.Now().Sub(since) > lasting {
+	if since := x.state.DownSince; !since.IsZero() && (x.table.Load() == nil || x.cfg.Now().Sub(since) > lasting) {
 		return fmt.Sprintf("the database cannot be read since %s: %s", since.UTC().Format(time.RFC3339), x.state.DownError)
 	}
 	return ""

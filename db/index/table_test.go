@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -202,7 +203,8 @@ func someRow(n, changed uint64) row {
 	return r
 }
 
-// A database that is away for long is told of; a restart of it is not.
+// A database that is away for long is told of; a restart of it is not, unless nothing was
+// loaded before.
 func TestAwayIsToldOnceItLasts(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	x, err := Open(t.Context(), new(db.Store), Config{Poll: time.Second, Now: func() time.Time { return now }})
@@ -210,6 +212,11 @@ func TestAwayIsToldOnceItLasts(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := errors.New("permission denied for table certificate")
+	if x.note(t.Context(), broken); !strings.HasSuffix(x.Away(), broken.Error()) {
+		t.Errorf("with nothing loaded: %q", x.Away())
+	}
+	x.note(t.Context(), nil)
+	x.table.Store(someTable(1))
 	x.note(t.Context(), broken)
 	now = now.Add(lasting)
 	if x.note(t.Context(), broken); x.Away() != "" {

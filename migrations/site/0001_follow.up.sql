@@ -166,6 +166,7 @@ create function subscription_create(host text, port int, dbname text, username t
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   options text := '';
+  setting text;
 begin
   if slot !~ '^[a-z0-9_]{1,63}$' then
     raise exception 'slot name % is not made of a-z, 0-9 and _', slot;
@@ -184,6 +185,10 @@ begin
   exception when others then  -- raised anew: the context of the first holds the password, and goes into the log
     raise exception 'subscribing to the master: %', sqlerrm using errcode = sqlstate;
   end;
+  -- The worker's session goes by what is set for the database, unless for its login.
+  foreach setting in array array['default_transaction_read_only = off', 'default_transaction_isolation = ''read committed''', 'lock_timeout = 0'] loop
+    execute format('alter role ocsp_subscriber in database %I set %s', current_database(), setting);
+  end loop;
   alter role ocsp_subscriber superuser;
   alter subscription ocspfleet owner to ocsp_subscriber;
   alter role ocsp_subscriber nosuperuser login;  -- as whom the worker logs in; without a password nobody else can

@@ -134,7 +134,7 @@ func settings(f *findings, m db.MasterState) {
 		f.warn("settings", "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf()", "max_slot_wal_keep_size is unlimited: a site that is away fills this disk")
 	}
 	if !m.Durable {
-		f.warn("settings", "alter system set fsync = on, full_page_writes = on", "fsync or full_page_writes is off: a crash of this machine may lose revocations")
+		f.warn("settings", "alter system set fsync = on, full_page_writes = on, and reset synchronous_commit where it was set (alter system, database or role)", "fsync, full_page_writes or synchronous_commit is off: a crash of this machine may lose revocations")
 	}
 	if m.Queue > queueHalf {
 		f.fail("notifications", "end who listens and stays in a transaction: select pid from pg_stat_activity order by xact_start", "their queue is %.0f %% full: once it is, no COMMIT that notifies succeeds", m.Queue*100)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,9 +78,10 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 type Heartbeat struct {
 	cfg Config
 
-	mu      sync.Mutex // guards missed and written
+	mu      sync.Mutex // guards these three
 	missed  int        // in a row
 	written bool       // ever
+	why     string     // the last one was missed
 
 	// What follows belongs to Run's goroutine.
 	last   time.Time // begin of the last one that was written; zero: none yet
@@ -100,20 +102,23 @@ func (h *Heartbeat) Trouble() string {
 	defer h.mu.Unlock()
 	switch {
 	case !h.written:
-		return "no heartbeat was written yet"
+		return strings.TrimSuffix("no heartbeat was written yet: "+h.why, ": ")
 	case h.missed >= alarmAfter:
-		return fmt.Sprintf("%d heartbeats in a row were missed", h.missed)
+		return fmt.Sprintf("%d heartbeats in a row were missed: %s", h.missed, h.why)
 	}
 	return ""
 }
 
 // note counts a heartbeat and returns how many in a row were missed, before and now.
-func (h *Heartbeat) note(written bool) (before, now int) {
+func (h *Heartbeat) note(err error) (before, now int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before = h.missed
-	if h.missed++; written {
-		h.missed, h.written = 0, true
+	if err == nil {
+		h.missed, h.written, h.why = 0, true, ""
+	} else {
+		h.missed++
+		h.why = err.Error()
 	}
 	return before, h.missed
 }
@@ -143,7 +148,7 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // a stop is no miss
 	}
-	before, missed := h.note(err == nil)
+	before, missed := h.note(err)
 	if err != nil {
 		h.miss(ctx, missed, err)
 		return

@@ -110,7 +110,7 @@ func TestHeartbeatNamesWhoHoldsTheHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the alarm", func() bool { return strings.Contains(log.String(), "cannot be confirmed") })
-	if !strings.Contains(log.String(), "forgotten-window") || h.Trouble() == "" {
+	if !strings.Contains(log.String(), "forgotten-window") || !strings.Contains(h.Trouble(), "were missed: confirming the head: ") {
 		t.Errorf("the blocker is not named, or all is said to be well (%q):\n%s", h.Trouble(), log.String())
 	}
 	if err := tx.Rollback(t.Context()); err != nil {

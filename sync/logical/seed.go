@@ -73,7 +73,7 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 	s.pace.Copied(now)
 	s.diverged = ""
 	s.probe, s.probeDue, s.connected = probe{}, time.Time{}, true
-	s.workerSeen, s.heard, s.refused = now, now, ""
+	s.workerSeen, s.heard, s.refused, s.broke = now, now, "", ""
 	s.mu.Lock()
 	s.state.Reseeds++
 	s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *Subscription) seedBroke(ctx context.Context, reason string, local db.Su
 		return // a stop is no failure
 	}
 	s.cfg.Metrics.seedFailed()
-	s.probeDue = time.Time{}
+	s.probeDue, s.broke = time.Time{}, err.Error()
 	if errors.Is(err, db.ErrRevocationsLost) {
 		s.refused = err.Error()
 		s.enter(verdict{name: RevocationsLost, detail: s.refused}, local)

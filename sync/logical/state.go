@@ -69,6 +69,7 @@ type sight struct {
 	diverged string        // what a recount found; empty: nothing
 	unread   string        // why the copy cannot be counted; empty: it can
 	refused  string        // why the last seed was refused; empty: it was not
+	broke    string        // why the last seed came to nothing; empty: it did not
 	skew     time.Duration // this site's clock minus the master's, 0 if unknown
 
 	workerGone time.Duration // how long there was no worker, 0 if there is one
@@ -93,8 +94,11 @@ type verdict struct {
 // judge is the whole diagnosis. It is pure.
 func judge(s sight, l limits) verdict {
 	v := diagnose(s, l)
-	if v.seed != "" && s.refused != "" {
+	switch {
+	case v.seed != "" && s.refused != "":
 		v.name, v.detail = RevocationsLost, s.refused+" (wanted since: "+v.detail+")"
+	case v.seed != "" && s.broke != "":
+		v.detail += ", and the last copy broke off: " + s.broke
 	}
 	return v
 }

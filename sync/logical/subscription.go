@@ -94,6 +94,7 @@ type Subscription struct {
 	connected  bool // the subscription was told the way to the master
 	connectDue time.Time
 	refused    string       // why the last seed was refused
+	broke      string       // why the last seed came to nothing
 	keys       *feed.KeySet // the newest under the root; nil: there is none
 	workerSeen time.Time
 	heard      time.Time // last message of the worker, or its appearance
@@ -202,7 +203,7 @@ func (s *Subscription) step(ctx context.Context) {
 			s.maybeRecount(ctx, seen.local, now)
 		}
 	}
-	seen.unread, seen.probe, seen.diverged, seen.refused, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.State().Skew
+	seen.unread, seen.probe, seen.diverged, seen.refused, seen.broke, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.broke, s.State().Skew
 	found := judge(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
 		return // what was seen is the stop itself
