@@ -208,7 +208,7 @@ var sentences = map[string]sentence{
 	"responder_planned_key_hash_check":            {wantKeyHash, ""},
 	"responder_planned_pkey":                      {"a certificate with this serial is planned already", ""},
 	"responder_planned_site_fkey":                 {noSite, seeSites},
-	"responder_state_check":                       {"a site is active, suspended or revoked", noBug},
+	"responder_state_check":                       {"a site is active, suspended or revoked, or has left", noBug},
 	"responder_withheld_issuer_id_serial_key":     {"a certificate with this serial is withheld already", ""},
 	"responder_withheld_pkey":                     {"this certificate is withheld already", ""},
 	"responder_withheld_site_fkey":                {noSite, seeSites},

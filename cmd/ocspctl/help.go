@@ -210,7 +210,7 @@ signed answer.`,
 addresses with the sites that have them on the roster, and asks the zone's
 authoritative servers which serial they have.`,
 	"dns check": `Shows what dns show does, and has the primary confirm each name by the TSIG key.
-Exit code 3 when a name has an address of a suspended or revoked site, or of none;
+Exit code 3 when a name has an address of a site that is not active, or of none;
 lacks one of an active site (of a kind, A or AAAA, that it has); has none, or is an
 alias; or when a server is behind or does not answer. Each with the fix. It changes
 nothing: responder revoke, suspend and restore do. For a timer.`,

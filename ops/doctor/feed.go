@@ -151,7 +151,7 @@ func (s Site) feedSources(f *findings) {
 			f.fail(check, "tell its staff this pin: ocspctl responder set SITE --feed-pin PIN --apply at the master, feed.peers at a peer", "does not know this site's TLS key, pin %s", s.Feed.Pin)
 			continue
 		case source.Barred:
-			f.fail(check, "ask the CA's staff: ocspctl responder show SITE", "does not let this site in: it was suspended or revoked")
+			f.fail(check, "ask the CA's staff: ocspctl responder show SITE", "does not let this site in: it was suspended or revoked, or has left")
 			continue
 		case source.Forged != nil:
 			f.fail(check, "do not trust it; ask the CA's staff whether the keys were changed: docs/feed-keys.md", "%v", source.Forged)

@@ -48,7 +48,7 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 }
 
 // barred is what ocspd is told when the master closed this site's login.
-const barred = "the master does not let this site in any more: it was suspended or revoked (the CA's staff: ocspctl responder show)"
+const barred = "the master does not let this site in any more: it was suspended or revoked, or has left (the CA's staff: ocspctl responder show)"
 
 // noteBarred tells ocspd when the master knows this site and refuses it: the news
 // of its revocation may never have come, so it says neither good nor unknown. Only

@@ -10,7 +10,7 @@ import (
 )
 
 // barred is what ocspd is told when the master closed the feed to this site.
-const barred = "the master does not let this site in any more: it was suspended or revoked (the CA's staff: ocspctl responder show)"
+const barred = "the master does not let this site in any more: it was suspended or revoked, or has left (the CA's staff: ocspctl responder show)"
 
 // bar is why the master does not let this site in, as ocspd was told. Safe for
 // concurrent use; the zero value knows nothing.
