@@ -16,12 +16,12 @@ import (
 // long are cells as long as they come, by the column's name; a new column needs one.
 var long = map[string]string{
 	"ACT": "approval request correct", "ACTION": "released", "ACTIVE": "yes", "ADDRESS": "2001:0db8:85a3:08d3:1319:8a2e:0370:7348",
-	"AFTER": "12.345s", "AT": "2026-11-29T15:35:08Z", "BEHIND": "16777216 KiB", "BUDGET": "35h59m", "BY": "an_operator_with_a_long_name",
+	"AFTER": "12.345s", "AT": "2026-11-29T15:35:08Z", "BECOMES": "revoked for ever", "BEHIND": "16777216 KiB", "BUDGET": "35h59m", "BY": "an_operator_with_a_long_name",
 	"CA UNTIL": "2036-11-29T15:35:08Z", "CERTIFICATE": "6d23h", "CERTIFICATES": "web-ca-of-2026 good until 2026-12-06T15:35:08Z; other-ca-of-2026 revoked until 2026-12-06T15:35:08Z",
 	"DECIDED BY": "another_operator_with_a_long_name", "DETAIL": "its knowledge is 12m30s old, 5m0s is allowed (--max-age): its slot is read, its ocspd does not follow: see its /readyz (ocspctl doctor there)",
 	"DIGEST": "8f3a51c09b7e62d4", "EFFECT": "certificate is registered", "ENDS AT": "2030-12-31T23:59:59Z", "ENTRIES": "123456", "EQUAL": "yes",
 	"FILE": "/var/lib/ocspfleet/certs/site-b-web-ca-of-2026.pem", "FILE SAYS": "revoked 2026-11-29T15:35:08Z cessationOfOperation", "FINGERPRINT": strings.Repeat("9f", 32),
-	"GROUP": "operator,publisher", "HEAD DIGEST": "8f3a51c09b7e62d4", "HEAD ROWS": "123456789", "HORIZON": "12m30s", "ID": strings.Repeat("7f", 20),
+	"GROUP": "operator,publisher", "HERE": "good until 2030-12-31T23:59:59Z", "HEAD DIGEST": "8f3a51c09b7e62d4", "HEAD ROWS": "123456789", "HORIZON": "12m30s", "ID": strings.Repeat("7f", 20),
 	"ISSUER": "the-web-server-ca-of-the-year-2026", "KEY": strings.Repeat("9f", 32), "KEY FINGERPRINT": strings.Repeat("9f", 32), "KIND": "nistP256", "LABEL": "ocsp-2026-11",
 	"LATEST": "12", "LEFT": "6d23h", "LIFE LEFT": "99 %", "LINT": "e_ocsp_responder_has_no_nocheck: the certificate has neither nocheck nor a CRL; a second fault of the same length stands here",
 	"LOGIN": "site_" + strings.Repeat("n", 58), "MASTER SAYS": "good until 2030-12-31T23:59:59Z", "MODE": "feed by peers", "N": "123456789",
