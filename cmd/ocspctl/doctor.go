@@ -32,7 +32,7 @@ func (p *program) doctorCommand() *cobra.Command {
 		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.doctor(ctx, role, daemon, syncd) })
 	roleFlag(cmd, &role)
 	cmd.Flags().StringVar(&daemon, "ocspd-config", ocspdConfig, "at a site: look at ocspd as `FILE` configures it")
-	cmd.Flags().StringVar(&syncd, "ocspsyncd-config", ocspsyncdConfig, "at a site: look at the feed and its sources as `FILE` configures them")
+	cmd.Flags().StringVar(&syncd, "ocspsyncd-config", ocspsyncdConfig, "look at ocspsyncd, at a site also at the feed and its sources, as `FILE` configures them")
 	return cmd
 }
 
@@ -68,6 +68,9 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		if cfg.Feed.Root != "" {
 			master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
 			master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
+		}
+		if master.Publisher, master.NoPublisher, err = p.publisherOf(ctx, syncd, store, cfg); err != nil {
+			return err
 		}
 		return p.printFindings(master.Examine(ctx))
 	}

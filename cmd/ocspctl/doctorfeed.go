@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type syncPlace struct {
 
 type syncFeed struct {
 	Root        string        `yaml:"root"`
+	KeyFile     string        `yaml:"key_file"`
 	TLSKeyFile  string        `yaml:"tls_key_file"`
 	Listen      string        `yaml:"listen"`
 	PreferPeers bool          `yaml:"prefer_peers"`
@@ -46,7 +48,7 @@ type syncSource struct {
 }
 
 // peekSync reads of ocspsyncd's configuration what doctor asks for.
-func peekSync(file string) (syncPlace, error) {
+func peekSync(file, role string) (syncPlace, error) {
 	place := syncPlace{Admin: "127.0.0.1:9081", Sync: "logical"} // ocspsyncd's own defaults
 	text, err := os.ReadFile(file)
 	if err == nil {
@@ -54,6 +56,12 @@ func peekSync(file string) (syncPlace, error) {
 	}
 	if err != nil {
 		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %w", err)
+	}
+	if role == "master" {
+		if place.Role != role {
+			err = fmt.Errorf("reading ocspsyncd's configuration: %s is no master's: use --ocspsyncd-config", file)
+		}
+		return place, err
 	}
 	if place.Role != "site" || place.Sync != "logical" && place.Sync != "feed" {
 		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %s is no site's, or has no sync that is known: ocspctl config check --daemon ocspsyncd %s", file, file)
@@ -63,7 +71,7 @@ func peekSync(file string) (syncPlace, error) {
 
 // feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
 func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (found *doctor.Feed, missing string, err error) {
-	place, err := peekSync(file)
+	place, err := peekSync(file, "site")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
 		return nil, file + " is not there", nil
@@ -100,6 +108,38 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 		asking.Go(func() { found.Sources[i] = p.lookAtSource(ctx, s, identity, root, set) })
 	}
 	asking.Wait()
+	return found, "", nil
+}
+
+// publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
+// set in force.
+func (p *program) publisherOf(ctx context.Context, file string, store *db.Store, cfg *config) (found *doctor.Publisher, missing string, err error) {
+	place, err := peekSync(file, "master")
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
+		return nil, file + " is not there", nil
+	case err != nil:
+		return nil, "", err
+	}
+	found = &doctor.Publisher{Admin: place.Admin}
+	part := cfg.Feed
+	if place.Feed != nil {
+		found.Signs = place.Feed.KeyFile != ""
+		part = feedPart{Root: cmp.Or(place.Feed.Root, cfg.Feed.Root)}
+	}
+	if part.Root == "" {
+		return found, "", nil
+	}
+	found.Root = true
+	root, err := part.verifier()
+	if err != nil {
+		found.Keys.Err = err
+		return found, "", nil
+	}
+	var set *feed.KeySet
+	if found.Keys, set = keptKeys(ctx, store, root); set != nil {
+		found.Epoch = set.Epoch
+	}
 	return found, "", nil
 }
 

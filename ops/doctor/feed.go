@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -68,15 +67,7 @@ func (s Site) feed(ctx context.Context, f *findings) {
 	s.feedSources(f)
 	s.feedFiles(ctx, f)
 	s.feedPeers(f)
-	const start = "systemctl start ocspsyncd; its log says why it stopped"
-	switch code, text, err := get(ctx, s.Feed.Admin, "/readyz"); {
-	case err != nil:
-		f.fail("ocspsyncd", start, "%v", err)
-	case code != http.StatusOK:
-		f.fail("ocspsyncd", "docs/operations.md says what each reason means", "%s/readyz says %d: %s", s.Feed.Admin, code, text)
-	default:
-		f.ok("ocspsyncd", "%s/readyz says that it is ready", s.Feed.Admin)
-	}
+	f.syncd(ctx, s.Feed.Admin)
 }
 
 func (s Site) feedKeys(f *findings) {

@@ -24,6 +24,9 @@ type Master struct {
 	// Forks are the contradictions of the feed that sites have handed in and nobody has
 	// settled. nil: no root is configured by which they are judged.
 	Forks func(context.Context) ([]Fork, error)
+	// Publisher is nil where ocspsyncd's configuration is not there; NoPublisher says so.
+	Publisher   *Publisher
+	NoPublisher string
 }
 
 // silence is how long a master may go without a heartbeat: three of the default.
@@ -52,7 +55,7 @@ func (m Master) Examine(ctx context.Context) []Finding {
 		f.fail("settings", "use a login of group ocsp_operator", "%v", err)
 	} else {
 		heartbeat(f, state)
-		settings(f, state)
+		settings(f, state, m.native(ctx))
 		slots(f, state)
 	}
 	f.connections(ctx, m.Store)
@@ -61,6 +64,7 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	m.zone(ctx, f)
 	m.corrections(ctx, f)
 	m.forks(ctx, f)
+	m.publisher(ctx, f, head)
 	f.kernelClock()
 	return f.all
 }
@@ -116,13 +120,18 @@ func heartbeat(f *findings, m db.MasterState) {
 // queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
 const queueHalf = 0.5
 
-func settings(f *findings, m db.MasterState) {
+func settings(f *findings, m db.MasterState, native bool) {
 	before := len(f.all)
 	if m.Standby {
 		f.fail("settings", "use the dsn of the primary", "this is a standby: nothing can be written here")
 	}
-	if m.WALLevel != "logical" {
-		f.fail("settings", "alter system set wal_level = logical; restart PostgreSQL", "wal_level is %s: no site can follow", m.WALLevel)
+	const logical = "alter system set wal_level = logical; restart PostgreSQL"
+	switch {
+	case m.WALLevel == "logical":
+	case native:
+		f.fail("settings", logical, "wal_level is %s: sites without a feed key are on the roster, and none can follow by native replication", m.WALLevel)
+	default:
+		f.warn("settings", logical, "wal_level is %s: sites can follow by the feed alone", m.WALLevel)
 	}
 	if m.Prepared > 0 {
 		f.fail("settings", "rollback prepared, each: select gid from pg_prepared_xacts", "%d prepared transactions may hold the head for ever", m.Prepared)
