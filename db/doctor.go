@@ -24,7 +24,7 @@ func (s *Store) Login(ctx context.Context) (Login, error) {
 	var groups []string
 	err := s.pool.QueryRow(ctx, `select session_user, r.rolsuper,
 		array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = any ($1) order by 1),
-		array(select c.relname::text from pg_class c where c.relnamespace in ('public'::regnamespace, 'ocsp_internal'::regnamespace) and c.relkind = 'r'
+		array(select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'ocsp_feed', 'ocsp_internal') and c.relkind = 'r'
 		      and (has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') or has_any_column_privilege(c.oid, 'INSERT, UPDATE')) order by 1),
 		pg_has_role('pg_read_all_stats', 'usage')
 		from pg_roles r where r.rolname = session_user`, roles).Scan(&l.Name, &l.Superuser, &groups, &l.Writes, &l.SeesAll)

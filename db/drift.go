@@ -65,7 +65,7 @@ func (u *Upstream) published(ctx context.Context) ([]column, error) {
 	rows, err := u.pool.Query(ctx, `select p.tablename, a.attname, format_type(a.atttypid, a.atttypmod), false
 		from pg_publication_tables p
 		join pg_attribute a on a.attrelid = format('%I.%I', p.schemaname, p.tablename)::regclass and a.attname = any (p.attnames)
-		where p.pubname = $1 and a.attnum > 0 and not a.attisdropped order by p.tablename, a.attnum`, subscriptionName)
+		where p.pubname = $1 and a.attnum > 0 and not a.attisdropped order by p.tablename, a.attnum`, SubscriptionName)
 	if err != nil {
 		return nil, fmt.Errorf("reading what the master publishes: %w", plain(err))
 	}

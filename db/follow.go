@@ -12,9 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// SubscriptionName is the one native subscription that a site may have.
-const SubscriptionName = "ocspfleet"
-
 const (
 	// lookRetries is how often a look is tried in all when PostgreSQL gives it up
 	// for a deadlock (40P01) or a serialization failure (40001).
@@ -57,9 +54,10 @@ type Look struct {
 	// Parallel says that the subscription applies large transactions in parallel
 	// (PostgreSQL 16 and later), where rows arrive before the head.
 	Parallel bool
-	// SignedNote is the newest checkpoint of the feed that is kept here, SignedKeys the
-	// newest key set, both as signed notes; nil where there is none.
-	SignedNote, SignedKeys []byte
+	// SignedNotes are the newest checkpoints of the feed that are here, SignedKeys the key
+	// sets, the highest number first, all as signed notes: those that ocspsyncd has
+	// fetched, and those that the master publishes.
+	SignedNotes, SignedKeys [][]byte
 
 	tx    pgx.Tx // nil: a glance, which is over
 	alive func() // tells the watchdog of progress
@@ -194,11 +192,13 @@ func (l *Look) queue(read *trip) {
 		left join pg_subscription sub on sub.subname = $1
 		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName)
 	read.row(func(row pgx.Row) error {
-		if err := row.Scan(&l.SignedNote, &l.SignedKeys); err != nil {
+		if err := row.Scan(&l.SignedNotes, &l.SignedKeys); err != nil {
 			return fmt.Errorf("reading the feed's checkpoint: %w", err)
 		}
 		return nil
-	}, "select (select note from feed_checkpoint), (select note from feed_keys order by number desc limit 1)")
+	}, `select array(select note from ocsp_feed.feed_checkpoint where note is not null union all select note from ocsp_internal.feed_checkpoint where note is not null),
+		array(select note from (select number, note from ocsp_feed.feed_keys union select number, note from ocsp_internal.feed_keys) k
+		  where note is not null order by number desc nulls last, note limit $1)`, mostKeySets)
 }
 
 // Issuers lists all issuers by number.

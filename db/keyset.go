@@ -22,7 +22,7 @@ func (s *Store) KeepFeedKeys(ctx context.Context, number int64, note []byte) err
 // FeedKeySets reads the key sets that are kept here, the highest number first. Which of
 // them counts, the feed's root says (feed.StoredKeySet).
 func (s *Store) FeedKeySets(ctx context.Context) ([][]byte, error) {
-	rows, err := s.pool.Query(ctx, "select note from feed_keys order by number desc, hash limit $1", mostKeySets)
+	rows, err := s.pool.Query(ctx, "select note from "+s.files+"feed_keys order by number desc, note limit $1", mostKeySets)
 	var notes [][]byte
 	if err == nil {
 		notes, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])

@@ -13,8 +13,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// subscriptionName is the subscription of a site and the publication of the master.
-const subscriptionName = "ocspfleet"
+// The subscriptions of a native site, each with the name of the master's publication: the
+// rows come by one, the signed files by another, so that files hold up no status.
+const (
+	SubscriptionName      = "ocspfleet"
+	FilesSubscriptionName = "ocspfleet_files"
+)
 
 // replicated are the published tables, in the order in which they are copied.
 var replicated = []string{"feed_head", "issuer", "responder_certificate", "correction", "closed_pin", "certificate"}
@@ -80,6 +84,12 @@ const MaxSiteLen = 44
 // is unambiguous, since site names hold no underscore: site-a's slots are
 // ocsp_site_a_1790000000000, those of site-a-1 go on with an underscore.
 func SlotPrefix(site string) string { return "ocsp_" + strings.ReplaceAll(site, "-", "_") + "_" }
+
+// IsFilesSlot says whether a slot of a site brings it the signed files: its number begins
+// with 0. That of a slot for the rows is a time.
+func IsFilesSlot(slot string) bool {
+	return strings.HasPrefix(slot[strings.LastIndexByte(slot, '_')+1:], "0")
+}
 
 // Slots lists the site's own slots, never another site's.
 func (u *Upstream) Slots(ctx context.Context, site string) ([]Slot, error) {
@@ -155,11 +165,15 @@ type Subscription struct {
 	Clock    time.Time
 }
 
-// Tables is how many tables a subscription must feed.
-const Tables = 6
+// Tables is how many tables the subscription of the rows must feed, FilesTables that of
+// the files.
+const (
+	Tables      = 6
+	FilesTables = 3
+)
 
-// Subscription reads the state of the subscription, as far as any role may.
-func (s *Store) Subscription(ctx context.Context) (Subscription, error) {
+// Subscription reads the state of a subscription, as far as any role may.
+func (s *Store) Subscription(ctx context.Context, name string) (Subscription, error) {
 	var v Subscription
 	var asOf, lastMsg *time.Time
 	// A worker's statistics are shared memory, not a snapshot: nothing here is
@@ -182,7 +196,7 @@ func (s *Store) Subscription(ctx context.Context) (Subscription, error) {
 		left join pg_roles o on o.oid = s.subowner
 		left join pg_stat_subscription w on w.subid = s.oid and w.relid is null and w.pid is not null
 		left join pg_stat_subscription_stats e on e.subid = s.oid
-		limit 1`, subscriptionName).Scan(&v.Exists, &v.Enabled, &v.Slot, &v.Wrong, &v.Tables, &v.InStep,
+		limit 1`, name).Scan(&v.Exists, &v.Enabled, &v.Slot, &v.Wrong, &v.Tables, &v.InStep,
 		&v.Worker, &lastMsg, &v.Errors, &v.HasHead, &v.Epoch, &v.Position, &asOf, &v.SiteSeq, &v.Clock)
 	if err != nil {
 		return Subscription{}, fmt.Errorf("reading the subscription: %w", plain(err))
@@ -196,27 +210,27 @@ func (s *Store) Subscription(ctx context.Context) (Subscription, error) {
 	return v, nil
 }
 
-// EnableSubscription enables or disables the site's subscription.
-func (s *Store) EnableSubscription(ctx context.Context, enabled bool) error {
-	if _, err := s.pool.Exec(ctx, "select subscription_enable($1)", enabled); err != nil {
-		return fmt.Errorf("setting the subscription enabled=%v: %w", enabled, plain(err))
+// EnableSubscription enables or disables a subscription of the site.
+func (s *Store) EnableSubscription(ctx context.Context, name string, enabled bool) error {
+	if _, err := s.pool.Exec(ctx, "select subscription_enable($1, $2)", name, enabled); err != nil {
+		return fmt.Errorf("setting subscription %s enabled=%v: %w", name, enabled, plain(err))
 	}
 	return nil
 }
 
-// ConnectSubscription tells the subscription the way to the master, which may
+// ConnectSubscription tells a subscription the way to the master, which may
 // have changed since it was made.
-func (s *Store) ConnectSubscription(ctx context.Context, to *Upstream) error {
-	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6)", to.address()...)
+func (s *Store) ConnectSubscription(ctx context.Context, name string, to *Upstream) error {
+	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6, $7)", to.address(name)...)
 	if err != nil {
-		return fmt.Errorf("giving the subscription its way to the master: %w", plain(err))
+		return fmt.Errorf("giving subscription %s its way to the master: %w", name, plain(err))
 	}
 	return nil
 }
 
 // address is what subscription_connect and subscription_create want to know.
-func (u *Upstream) address() []any {
-	return []any{u.conn.Host, int32(u.conn.Port), u.conn.Database, u.conn.User, u.conn.Password, u.sslmode}
+func (u *Upstream) address(subscription string) []any {
+	return []any{subscription, u.conn.Host, int32(u.conn.Port), u.conn.Database, u.conn.User, u.conn.Password, u.sslmode}
 }
 
 // IsBarred says whether the master knows this login, and does not let it in: its

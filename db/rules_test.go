@@ -138,8 +138,8 @@ func TestSiteRolesAreReadersButSync(t *testing.T) {
 	for _, role := range []string{"ocsp_responder", "ocsp_operator"} {
 		for _, sql := range []string{
 			`insert into issuer select * from issuer`, `update certificate set revoked_at = null`, `delete from certificate`, `truncate feed_head`,
-			`update site_state set skew_ms = 0`, `delete from site_tombstone`, `select subscription_drop()`, `select subscription_enable(false)`,
-			`select subscription_create('h', 1, 'd', 'u', 'p', 'disable', 's')`, `create table x ()`,
+			`update site_state set skew_ms = 0`, `delete from site_tombstone`, `select subscription_drop('ocspfleet')`, `select subscription_enable('ocspfleet', false)`,
+			`select subscription_create('ocspfleet', 'h', 1, 'd', 'u', 'p', 'disable', 's')`, `create table x ()`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}

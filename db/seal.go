@@ -224,7 +224,7 @@ func (n FeedNote) queue(t *trip) {
 // FeedNote reads the newest checkpoint; ErrNotSealed before the first.
 func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 	var n FeedNote
-	err := s.pool.QueryRow(ctx, "select epoch, number, position, as_of, note from feed_checkpoint").Scan(&n.Epoch, &n.Number, &n.Position, &n.AsOf, &n.Note)
+	err := s.pool.QueryRow(ctx, "select epoch, number, position, as_of, note from "+s.files+"feed_checkpoint").Scan(&n.Epoch, &n.Number, &n.Position, &n.AsOf, &n.Note)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", ErrNotSealed)
 	}
@@ -237,10 +237,10 @@ func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 
 // FeedSegment reads a segment with its body; ErrNotSealed when it is not here.
 func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
-	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from segment where epoch = $1 and number = $2", epoch, number))
+	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }
 
 // FeedSeal is FeedSegment without the body.
 func (s *Store) FeedSeal(ctx context.Context, epoch, number int64) (Segment, error) {
-	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"null from segment where epoch = $1 and number = $2", epoch, number))
+	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"null from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }

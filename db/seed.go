@@ -60,15 +60,19 @@ func (s *Store) Seed(ctx context.Context, from *Upstream, slot string, open Open
 		return nil
 	})
 	if err != nil {
-		err = fmt.Errorf("seeding from the master: %w", plain(err))
-		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
-		defer cancel()
-		if dropErr := from.DropSlot(tidy, slot); dropErr != nil {
-			return Seeded{}, errors.Join(err, dropErr)
-		}
-		return Seeded{}, err
+		return Seeded{}, from.giveUp(ctx, slot, fmt.Errorf("seeding from the master: %w", plain(err)))
 	}
 	return seeded, nil
+}
+
+// giveUp drops the slot of a seed that came to nothing, for the reason that it returns.
+func (u *Upstream) giveUp(ctx context.Context, slot string, why error) error {
+	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	defer cancel()
+	if err := u.DropSlot(tidy, slot); err != nil {
+		return errors.Join(why, err)
+	}
+	return why
 }
 
 // export is the master's side of a seed: a connection that sees the rows as they
@@ -209,10 +213,10 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 			return fmt.Errorf("filling %s: %w", table, err)
 		}
 	}
-	if _, err := s.tx.Exec(ctx, "select subscription_drop()"); err != nil {
+	if _, err := s.tx.Exec(ctx, "select subscription_drop($1)", SubscriptionName); err != nil {
 		return fmt.Errorf("dropping the old subscription: %w", err)
 	}
-	_, err := s.tx.Exec(ctx, "select subscription_create($1, $2, $3, $4, $5, $6, $7)", append(from.address(), slot)...)
+	_, err := s.tx.Exec(ctx, "select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.address(SubscriptionName), slot)...)
 	return err
 }
 
@@ -247,27 +251,34 @@ func (s *seed) difference(ctx context.Context) error {
 	return nil
 }
 
-// copy pipes one table from the master's COPY into ours, as binary rows.
+// copy copies one table of the master into ours.
 func (s *seed) copy(ctx context.Context, table string) error {
-	columns := s.source.columns[table]
+	var report func(int64)
+	if table == "certificate" && s.progress != nil {
+		total := s.head.Certificates.Count
+		report = func(rows int64) { s.progress(min(rows, total), total) }
+	}
+	columns := " (" + s.source.columns[table] + ")"
+	return s.source.pipe(ctx, table+columns, s.tx, "seed_"+table+columns, report)
+}
+
+// pipe pipes one table from the master's COPY into ours, as binary rows. report is told
+// how many came; it may be nil.
+func (e *export) pipe(ctx context.Context, theirs string, tx pgx.Tx, ours string, report func(rows int64)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r, w := io.Pipe()
-	meter := &meter{to: w, silence: time.AfterFunc(copySilence, func() {
+	meter := &meter{to: w, report: report, silence: time.AfterFunc(copySilence, func() {
 		cancel(fmt.Errorf("the master sent nothing for %v", copySilence))
 	})}
 	defer meter.silence.Stop()
-	if table == "certificate" && s.progress != nil {
-		total := s.head.Certificates.Count
-		meter.report = func(rows int64) { s.progress(min(rows, total), total) }
-	}
 	sent := make(chan error, 1)
 	go func() {
-		_, err := s.source.conn.CopyTo(ctx, meter, fmt.Sprintf("copy %s (%s) to stdout (format binary)", table, columns))
+		_, err := e.conn.CopyTo(ctx, meter, "copy "+theirs+" to stdout (format binary)")
 		w.CloseWithError(err) // nil: end of file
 		sent <- err
 	}()
-	_, err := s.tx.Conn().PgConn().CopyFrom(ctx, r, fmt.Sprintf("copy seed_%s (%s) from stdin (format binary)", table, columns))
+	_, err := tx.Conn().PgConn().CopyFrom(ctx, r, "copy "+ours+" from stdin (format binary)")
 	r.CloseWithError(err)
 	sendErr := <-sent
 	if cause := context.Cause(ctx); cause != nil && (err != nil || sendErr != nil) {

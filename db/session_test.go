@@ -56,7 +56,7 @@ func worksWhateverIsSet(t *testing.T, store *db.Store) {
 	}
 	for name, want := range map[string]string{
 		"transaction_isolation": "read committed", "transaction_read_only": "off", "TimeZone": "UTC",
-		"search_path": "public, ocsp_internal, pg_temp", "standard_conforming_strings": "on", "jit": "off",
+		"search_path": "public, ocsp_feed, ocsp_internal, pg_temp", "standard_conforming_strings": "on", "jit": "off",
 		"synchronous_commit": "on", "bytea_output": "hex", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "array_nulls": "on", "transform_null_equals": "off",
 		"client_encoding":   "UTF8",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",

@@ -18,6 +18,8 @@ type Store struct {
 
 	mu       sync.Mutex          // guards backends
 	backends map[uint32]struct{} // the PostgreSQL processes that serve this pool
+
+	files string // schema and dot of the signed files that are read; empty: where search_path finds them
 }
 
 // Config says how to reach a database.
@@ -93,7 +95,7 @@ func (s *Store) serves(conn *pgx.Conn, serves bool) {
 const sessionSettings = `set statement_timeout = 0;
 set session characteristics as transaction isolation level read committed, read write;
 set quote_all_identifiers = off;
-set search_path = public, ocsp_internal, pg_temp;
+set search_path = public, ocsp_feed, ocsp_internal, pg_temp;
 set client_encoding = 'UTF8';
 set timezone = 'UTC';
 set datestyle = 'ISO, MDY';

@@ -82,7 +82,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 	}
 	c := place.Feed
 	found = &doctor.Feed{
-		Mirror: place.Sync == "logical", Admin: place.Admin, StaleAfter: c.StaleAfter, PreferPeers: c.PreferPeers, Listens: c.Listen != "", Peers: len(c.Peers),
+		Native: place.Sync == "logical", Admin: place.Admin, StaleAfter: c.StaleAfter, PreferPeers: c.PreferPeers, Listens: c.Listen != "", Peers: len(c.Peers),
 	}
 	if found.StaleAfter == 0 {
 		found.StaleAfter = 3 * time.Minute

@@ -112,7 +112,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // psql SQL: prints what the script's database answers.
 func psql(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", ts.Getenv("DSN"),
-		"-c", "set search_path = public, ocsp_internal, pg_temp", "-c", args[0]))
+		"-c", "set search_path = public, ocsp_feed, ocsp_internal, pg_temp", "-c", args[0]))
 }
 
 // inforce NUMBER FILE: brings a signed key set into force, as the master's ocspsyncd does.

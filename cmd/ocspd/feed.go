@@ -66,17 +66,21 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 
 var errNoKeys = errors.New("no key set has reached this site: set feed.root in ocspsyncd.yaml, too, and see that the master has one (ocspctl feed keys publish)")
 
-// trust makes what says who is believed by a key set under the root: nil where none is
-// pinned.
-func (t *trusted) trust() func(keys []byte) (index.Trust, error) {
+// trust makes what says who is believed by the newest of some key sets under the root: nil
+// where none is pinned.
+func (t *trusted) trust() func(keys [][]byte) (index.Trust, error) {
 	if t == nil {
 		return nil
 	}
-	return func(keys []byte) (index.Trust, error) {
-		if keys == nil {
+	return func(keys [][]byte) (index.Trust, error) {
+		if len(keys) == 0 {
 			return index.Trust{}, errNoKeys
 		}
-		set, err := t.open(keys)
+		_, newest, err := feed.NewestKeySet(keys, t.root.Name(), t.root)
+		if err != nil {
+			return index.Trust{}, err
+		}
+		set, err := t.open(newest)
 		if err != nil {
 			return index.Trust{}, err
 		}

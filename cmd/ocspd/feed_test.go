@@ -56,7 +56,7 @@ func judgeOf(f Feed) (func(checkpoint, keys []byte) (db.Head, error), error) {
 	}
 	trust := t.trust()
 	return func(checkpoint, keys []byte) (db.Head, error) {
-		believed, err := trust(keys)
+		believed, err := trust([][]byte{keys})
 		if err != nil {
 			return db.Head{}, err
 		}

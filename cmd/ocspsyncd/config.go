@@ -28,8 +28,9 @@ type Config struct {
 	// member of ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless the
 	// two are one machine.
 	Master Database `yaml:"master"`
-	// Feed is the signed feed. At a site with sync logical its files are mirrored, so
-	// that they can be relayed and ocspd can judge the copy by them.
+	// Feed is the signed feed. At a site with sync logical its files come from the master's
+	// database, too, where feed.root is set: the rest of feed serves peers, single questions
+	// and the report of a fork there.
 	Feed Feed `yaml:"feed"`
 	// Heartbeat is how often the head is confirmed: the least age of any copy.
 	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
@@ -99,7 +100,7 @@ func (c *Config) Check(report func(key, problem string)) {
 			report("feed.root", err.Error())
 		}
 	case c.Feed.given():
-		c.Feed.check(c.Role, report)
+		c.Feed.check(c.Role, c.Role == roleSite && c.Sync == syncLogical, report)
 	}
 	switch {
 	case c.Role == roleSite && c.Sync == syncLogical && c.Master.DSN == "":

@@ -75,7 +75,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Root: root, Board: board, Desk: desk, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Board: board, Desk: desk, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -130,33 +130,19 @@ func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
 	return key, next, err
 }
 
-// follow adds fetching, and relaying where it is wished, to a site's plan; mirror
-// leaves the rows to native replication.
-func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
+// follow adds fetching, and relaying where it is wished, to a site's plan.
+func (w wiring) follow(ctx context.Context) (*pull.Puller, error) {
 	root, err := w.cfg.Feed.root()
 	if err != nil {
 		return nil, fmt.Errorf("feed.root %w", err)
 	}
-	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+	identity, sources, err := w.sources()
 	if err != nil {
 		return nil, err
 	}
-	var sources []*feed.Client
-	for _, s := range w.cfg.Feed.Sources {
-		pin, err := feed.ParsePin(s.Pin)
-		if err != nil {
-			return nil, err
-		}
-		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity})
-		if err != nil {
-			return nil, err
-		}
-		w.plan.AddCloser("feed source", func() error { client.Close(); return nil })
-		sources = append(sources, client)
-	}
 	board := &feed.Board{}
 	puller, err := pull.New(pull.Config{
-		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board, Mirror: mirror,
+		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board,
 		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, PreferPeers: w.cfg.Feed.PreferPeers, Metrics: pull.NewMetrics(w.registry), Log: w.env.Log,
 	})
 	if err != nil {
@@ -164,23 +150,49 @@ func (w wiring) follow(ctx context.Context, mirror bool) (*pull.Puller, error) {
 	}
 	w.plan.AddWorker("feed", puller.Run)
 	trimmer := pull.NewTrimmer(pull.TrimmerConfig{
-		Store: w.store, Relays: w.cfg.Feed.Listen != "", Mirror: mirror, Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
+		Store: w.store, Relays: w.cfg.Feed.Listen != "", Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	asker := w.asker(root, sources)
-	if err := w.askSocket(ctx, asker); err != nil {
-		return nil, err
+	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store, Root: root, Board: board})
+}
+
+// sources are this site's own key, and whom it asks.
+func (w wiring) sources() (*feed.Identity, []*feed.Client, error) {
+	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+	if err != nil {
+		return nil, nil, err
 	}
-	if w.cfg.Feed.Listen == "" {
-		return puller, nil
+	var sources []*feed.Client
+	for _, s := range w.cfg.Feed.Sources {
+		pin, err := feed.ParsePin(s.Pin)
+		if err != nil {
+			return nil, nil, err
+		}
+		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity})
+		if err != nil {
+			return nil, nil, err
+		}
+		w.plan.AddCloser("feed source", func() error { client.Close(); return nil })
+		sources = append(sources, client)
+	}
+	return identity, sources, nil
+}
+
+// relay lets ocspd ask the sources for single serials, and peers fetch from here, where
+// either is wished.
+func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*feed.Client, cfg feed.ServerConfig) error {
+	asker := w.asker(cfg.Root, sources)
+	if err := w.askSocket(ctx, asker); err != nil || w.cfg.Feed.Listen == "" {
+		return err
 	}
 	peers, err := w.cfg.Feed.peers()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	guests := &feed.Guests{}
 	w.plan.AddWorker("guestbook", feed.NewRelayGuestbook(w.store, peers, guests, w.env.Log).Run)
-	return puller, w.serve(ctx, identity, guests, feed.ServerConfig{Root: root, Board: board, Desk: w.relayDesk(asker)}, func(h http.Handler) http.Handler { return h })
+	cfg.Desk = w.relayDesk(asker)
+	return w.serve(ctx, identity, guests, cfg, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.
@@ -193,7 +205,7 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	cfg.Store, cfg.Guests, cfg.Public, cfg.Log = w.store, guests, w.cfg.Feed.Public, w.env.Log
+	cfg.Guests, cfg.Public, cfg.Log = guests, w.cfg.Feed.Public, w.env.Log
 	server := feed.NewServer(cfg).HTTP()
 	server.Handler = watch(server.Handler)
 	server.TLSConfig = identity.ServerTLS(guests)

@@ -53,12 +53,13 @@ type Feed struct {
 	// of a copy by the feed. Default 60s, 15 MB a month per site; 5s are 180 MB a
 	// month. Role master only.
 	Confirm time.Duration `yaml:"confirm"`
-	// Sources are whom to ask, in the order of preference: the master, then peers.
-	// Role site only.
+	// Sources are whom to ask, in the order of preference: the master, then peers. With
+	// sync logical they are asked for single serials (ask_socket), and the master is handed
+	// the evidence of a fork; without that it needs none. Role site only.
 	Sources []Source `yaml:"sources"`
 	// PreferPeers asks two peers, drawn by lot each hour, instead of the first source,
 	// the master, which two sites of all ask: its traffic does not grow with the sites
-	// then. News take a few hops. Default false. Role site only.
+	// then. News take a few hops. Default false. Sync feed only.
 	PreferPeers bool `yaml:"prefer_peers"`
 	// Peers are the sites that may fetch from here. Role site only.
 	Peers []Peer `yaml:"peers"`
@@ -69,7 +70,7 @@ type Feed struct {
 	// It is of this user and group alone (0660). Role site only; empty: off.
 	AskSocket string `yaml:"ask_socket"`
 	// StaleAfter is how old a source's newest checkpoint may be before the next
-	// source is asked. Default 3m: three times the master's confirm. Role site only.
+	// source is asked. Default 3m: three times the master's confirm. Sync feed only.
 	StaleAfter time.Duration `yaml:"stale_after"`
 }
 
@@ -103,7 +104,9 @@ func (f *Feed) rootAlone() bool {
 	return f.Root != "" && reflect.DeepEqual(*f, alone)
 }
 
-func (f *Feed) check(role string, report func(key, problem string)) {
+// check judges what strict reading cannot; native says that the rows, and so the files, come
+// by native replication.
+func (f *Feed) check(role string, native bool, report func(key, problem string)) {
 	if _, err := f.root(); err != nil {
 		report("feed.root", err.Error())
 	}
@@ -148,8 +151,17 @@ func (f *Feed) check(role string, report func(key, problem string)) {
 		report("feed.key_file", "is missing: ocspctl feed key generate makes it")
 	case role == roleMaster && f.State == "":
 		report("feed.state", "is missing: /var/lib/ocspsyncd/feed-last, in a folder that only ocspsyncd may write")
-	case role == roleSite && len(f.Sources) == 0:
+	case role == roleSite && !native && len(f.Sources) == 0:
 		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
+	}
+	switch {
+	case !native:
+	case f.PreferPeers:
+		report("feed.prefer_peers", "is for sync feed: a native site's files come from the master's database")
+	case f.StaleAfter != 0:
+		report("feed.stale_after", "is for sync feed: a native site's files come from the master's database")
+	case f.AskSocket != "" && len(f.Sources) == 0:
+		report("feed.sources", "is empty: ask_socket needs the master, or a peer, by url and pin")
 	}
 	switch {
 	case role == roleMaster && f.Listen == "":

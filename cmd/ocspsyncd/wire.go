@@ -8,8 +8,10 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
+	"ocspfleet/sync/pull"
 	"ocspfleet/sync/watchdog"
 )
 
@@ -49,7 +51,12 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 
 // feedSite has its rows by the feed.
 func (w wiring) feedSite(ctx context.Context) (func() []string, error) {
-	puller, err := w.follow(ctx, false)
+	if !w.env.CheckOnly { // of an earlier native replication: it would go on writing the rows
+		if err := w.store.DropSubscriptions(ctx); err != nil {
+			return nil, err
+		}
+	}
+	puller, err := w.follow(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +64,8 @@ func (w wiring) feedSite(ctx context.Context) (func() []string, error) {
 	return func() []string { return present(puller.State().Trouble) }, nil
 }
 
-// logicalSite has its rows by native replication, and mirrors the feed's files if
-// it is told of a feed.
+// logicalSite has its rows by native replication, and by another subscription the signed
+// files, where a root is pinned that vouches for them.
 func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 	upstream, err := db.OpenUpstream(ctx, w.cfg.Master.config())
 	if err != nil {
@@ -66,10 +73,16 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 	}
 	w.plan.AddCloser("master", func() error { upstream.Close(); return nil })
 	var root note.Verifier
+	files := func() string { return "" }
 	if w.cfg.Feed.given() {
 		if root, err = w.cfg.Feed.root(); err != nil {
 			return nil, fmt.Errorf("feed.root %w", err)
 		}
+		kept, err := w.files(ctx, upstream, root)
+		if err != nil {
+			return nil, err
+		}
+		files = kept.Trouble
 	}
 	subscription, err := logical.New(logical.Config{
 		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, RecountInterval: w.cfg.Recount, Log: w.env.Log, Metrics: logical.NewMetrics(w.registry),
@@ -79,19 +92,34 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 	}
 	w.plan.AddWorker("subscription", subscription.Run)
 	w.plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, subscription.Check) })
-	mirror := func() string { return "" }
-	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
-		puller, err := w.follow(ctx, true)
-		if err != nil {
-			return nil, err
-		}
-		mirror = func() string { return puller.State().Trouble }
-	}
 	return func() []string {
 		var reasons []string
 		if state := subscription.State(); !state.Ready() {
 			reasons = append(reasons, fmt.Sprintf("%s since %s: %s", state.Name, state.Since.UTC().Format("2006-01-02T15:04:05Z"), state.Detail))
 		}
-		return append(reasons, present(mirror())...)
+		return append(reasons, present(files())...)
 	}, nil
+}
+
+// files adds to the plan what keeps the signed files of a native site in step, and relays
+// them where that is wished.
+func (w wiring) files(ctx context.Context, upstream *db.Upstream, root note.Verifier) (*logical.Files, error) {
+	cfg := logical.FilesConfig{
+		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Board: &feed.Board{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
+	}
+	if w.cfg.Feed.rootAlone() {
+		files := logical.NewFiles(cfg)
+		w.plan.AddWorker("files", files.Run)
+		return files, nil
+	}
+	identity, sources, err := w.sources()
+	if err != nil {
+		return nil, err
+	}
+	reporter := pull.NewReporter(w.store, root, sources, w.env.Log)
+	cfg.Behind, cfg.Forked = reporter.Behind, reporter.Wake
+	files := logical.NewFiles(cfg)
+	w.plan.AddWorker("files", files.Run)
+	w.plan.AddWorker("forks", reporter.Run)
+	return files, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Files(), Root: root, Board: cfg.Board, Check: files.Check})
 }

@@ -134,7 +134,7 @@ func Dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "set search_path = public, ocsp_internal, pg_temp; set jit = off"); err != nil {
+	if _, err := conn.Exec(ctx, "set search_path = public, ocsp_feed, ocsp_internal, pg_temp; set jit = off"); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	return conn, nil

@@ -56,7 +56,7 @@ type Config struct {
 	// Trust verifies a key set as it stands in the database (nil: none does) under the
 	// root that this process pins. Nil: none is pinned. The head's word counts for its
 	// age then, and no correction is believed.
-	Trust func(keys []byte) (Trust, error)
+	Trust func(keys [][]byte) (Trust, error)
 	// Doubt says what else speaks against the copy, at each look; empty: nothing. May be nil.
 	Doubt func() string
 	// Now is the clock. Default time.Now.

@@ -25,11 +25,11 @@ type vouch struct {
 // vouched for the copy. The rows and the head are as true as whoever writes the site's
 // database; how fresh they are, and that a revocation was wrong, only a signature says.
 type signed struct {
-	note, keys []byte // looked at last
-	valid      bool   // keys are a set that is believed
-	trust      Trust  // of the newest set that was
-	heads      []vouch
-	fault      string // what is wrong with the newest note or key set; empty: nothing
+	notes, keys [][]byte // looked at last
+	valid       bool     // one of keys is a set that is believed
+	trust       Trust    // of the newest set that was
+	heads       []vouch
+	fault       string // what is wrong with the newest note or key set; empty: nothing
 
 	// ahead is a position of the rows that no checkpoint had reached at since, by this
 	// machine's clock; 0: the checkpoints are as far as the rows.
@@ -43,8 +43,8 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 		return
 	}
 	s := &x.signed
-	if !s.valid || !bytes.Equal(l.SignedKeys, s.keys) {
-		s.keys, s.note = l.SignedKeys, nil
+	if !s.valid || !slices.EqualFunc(l.SignedKeys, s.keys, bytes.Equal) {
+		s.keys, s.notes = l.SignedKeys, nil
 		trust, err := x.cfg.Trust(l.SignedKeys)
 		if s.valid = err == nil; !s.valid { // corrections are judged by the set before, if there was one
 			x.faulty(ctx, err)
@@ -54,21 +54,26 @@ func (x *Index) readSigned(ctx context.Context, l *db.Look) {
 		x.judgeAgain()
 		x.judged = nil
 	}
-	note := l.SignedNote
-	if s.trust.Checkpoint == nil || note == nil || bytes.Equal(note, s.note) {
+	if s.trust.Checkpoint == nil || slices.EqualFunc(l.SignedNotes, s.notes, bytes.Equal) {
 		return
 	}
-	s.note = note
-	head, err := s.trust.Checkpoint(note)
-	if err == nil {
-		err = s.goesBack(head)
+	known := s.notes
+	s.notes = l.SignedNotes
+	for _, note := range l.SignedNotes {
+		if slices.ContainsFunc(known, func(k []byte) bool { return bytes.Equal(k, note) }) {
+			continue
+		}
+		head, err := s.trust.Checkpoint(note)
+		if err == nil {
+			err = s.goesBack(head)
+		}
+		if err != nil {
+			x.faulty(ctx, err)
+			continue
+		}
+		s.fault = ""
+		s.heads = append(s.heads, vouch{head, note})
 	}
-	if err != nil {
-		x.faulty(ctx, err)
-		return
-	}
-	s.fault = ""
-	s.heads = append(s.heads, vouch{head, note})
 	if extra := len(s.heads) - maxAwaited; extra > 0 {
 		s.heads = s.heads[extra:]
 	}

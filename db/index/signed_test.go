@@ -14,9 +14,13 @@ import (
 
 // trust believes a note that is a head in JSON, under "good keys"; "correct keys" are a
 // set for corrections alone.
-func trust(keys []byte) (index.Trust, error) {
+func trust(sets [][]byte) (index.Trust, error) {
+	keys := ""
+	if len(sets) > 0 { // the highest number comes first
+		keys = string(sets[0])
+	}
 	believed := index.Trust{Corrections: openNotes}
-	switch string(keys) {
+	switch keys {
 	case "good keys":
 		believed.Checkpoint = openHead
 	case "next keys": // an earlier one is banned

@@ -182,8 +182,10 @@ admin: {{quote .Admin}}
     - {name: {{.Name}}, pin: {{quote .Pin}}}
 {{- end}}
 {{- end}}
+{{- if eq .Sync "feed"}}
   # Production: three times the master's confirm.
   stale_after: 20s
+{{- end}}
 {{- end}}
 {{end -}}
 

@@ -182,7 +182,7 @@ end $$;
 -- What anybody but an owner may do here, one right a line, in the form of rights.txt:
 -- kind, object, privilege (of a column: privilege(column)), grantee.
 create function ocsp_internal.rights() returns setof text language sql stable set search_path = pg_catalog, pg_temp as $$
-  with ours as (select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('public', 'ocsp_internal')),
+  with ours as (select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('public', 'ocsp_internal', 'ocsp_feed')),
   acl as (
     select 'database' as kind, 'database' as object, '' as col, datdba as owner, coalesce(datacl, acldefault('d', datdba)) as acl
       from pg_database where datname = current_database()

@@ -1,5 +1,5 @@
--- The files of the signed feed: what the master has signed, what a site has verified
--- and relays. Immutable segments, the newest checkpoint, key sets, snapshots.
+-- The files of the signed feed: what the master has signed, and what comes of that to a
+-- site. Immutable segments, the newest checkpoint, key sets, snapshots.
 set role ocsp_owner;
 
 create table ocsp_internal.segment (

@@ -249,11 +249,17 @@ begin
   return true;
 end $$;
 
+-- Whether a slot brings a site the signed files: its number begins with 0. The site's slot
+-- for the rows, whose number is a time, is another one: files hold up nobody.
+create function ocsp_internal.is_files_slot(p_slot text) returns boolean language sql immutable
+  return p_slot ~ '^ocsp_.*_0[0-9]*$';
+
 -- How far (in octets of WAL) every site that follows has applied what happened
 -- here; null: none follows. A site that catches up after an outage is left out.
 create function replicas_wrote() returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select min(r.write_lsn - '0/0'::pg_lsn)::bigint from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
-    where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming';
+    where s.slot_type = 'logical' and not s.temporary and s.database = current_database() and r.state = 'streaming'
+      and not ocsp_internal.is_files_slot(s.slot_name::text);
 $$;
 
 -- What the sites that stream say of themselves, by slot: ocspfleet/FORM, the newest form

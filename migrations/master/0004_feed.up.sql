@@ -242,7 +242,18 @@ begin
   return true;
 end $$;
 
+-- Of a key set nothing but its content is an identity that is published.
+alter table ocsp_internal.feed_keys replica identity full;
+
 reset role;
+
+-- The signed files for native sites, by a subscription of their own; snapshots they do not
+-- need.
+create publication ocspfleet_files for table
+  ocsp_internal.segment (epoch, number, first, last, hash, note, note_hash, leap, body),
+  ocsp_internal.feed_checkpoint (id, epoch, number, position, as_of, note),
+  ocsp_internal.feed_keys
+  with (publish = 'insert, update, delete');
 
 -- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
 revoke all on all functions in schema public, ocsp_internal from public;

@@ -443,7 +443,7 @@ end $$;
 create function responder_access(p_site text) returns table (login text, open boolean, sessions bigint, slots bigint, written bigint, confirmed bigint)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select l.login, l.open, (select count(*) from pg_stat_activity a where a.usename = any (l.logins)),
-    count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active)
+    count(s.slot_name), (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, max((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint) filter (where s.active and not ocsp_internal.is_files_slot(s.slot_name::text))
   from (select coalesce(min(login) filter (where now), min(login)) as login, coalesce(bool_or(open), false) as open, coalesce(array_agg(login), '{}') as logins
     from ocsp_internal.responder_logins(p_site)) l
   left join pg_replication_slots s on ocsp_internal.slot_site(s.slot_name::text) = p_site

@@ -162,12 +162,22 @@ begin
   return conninfo;
 end $$;
 
-create function subscription_create(host text, port int, dbname text, username text, password text, sslmode text, slot text)
+-- There are two: ocspfleet brings the rows, ocspfleet_files the signed files. Each has the
+-- name of its publication, a slot and a worker of its own, so that files hold up no status.
+create function ocsp_internal.subscription_check(p_name text) returns void language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_name is null or p_name not in ('ocspfleet', 'ocspfleet_files') then
+    raise exception 'subscription % is not ours', p_name;
+  end if;
+end $$;
+
+create function subscription_create(p_name text, host text, port int, dbname text, username text, password text, sslmode text, slot text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   options text := '';
   setting text;
 begin
+  perform ocsp_internal.subscription_check(p_name);
   if slot !~ '^[a-z0-9_]{1,63}$' then
     raise exception 'slot name % is not made of a-z, 0-9 and _', slot;
   end if;
@@ -179,9 +189,9 @@ begin
   -- Connects, registers the published tables as ready, copies nothing: the caller
   -- has loaded them in this same transaction from the slot's own snapshot.
   begin
-    execute format('create subscription ocspfleet connection %L publication ocspfleet with ('
-      'create_slot = false, slot_name = %L, copy_data = false, synchronous_commit = on, streaming = off, '
-      'disable_on_error = false%s)', ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode), slot, options);
+    execute format('create subscription %1$I connection %2$L publication %1$I with ('
+      'create_slot = false, slot_name = %3$L, copy_data = false, synchronous_commit = on, streaming = off, '
+      'disable_on_error = false%4$s)', p_name, ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode), slot, options);
   exception when others then  -- raised anew: the context of the first holds the password, and goes into the log
     raise exception 'subscribing to the master: %', sqlerrm using errcode = sqlstate;
   end;
@@ -190,35 +200,34 @@ begin
     execute format('alter role ocsp_subscriber in database %I set %s', current_database(), setting);
   end loop;
   alter role ocsp_subscriber superuser;
-  alter subscription ocspfleet owner to ocsp_subscriber;
+  execute format('alter subscription %I owner to ocsp_subscriber', p_name);
   alter role ocsp_subscriber nosuperuser login;  -- as whom the worker logs in; without a password nobody else can
 end $$;
 
 -- The master moved, or its password was changed. The worker reconnects by itself, and only if something differs.
-create function subscription_connect(host text, port int, dbname text, username text, password text, sslmode text)
+create function subscription_connect(p_name text, host text, port int, dbname text, username text, password text, sslmode text)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  execute format('alter subscription ocspfleet connection %L', ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode));
+  perform ocsp_internal.subscription_check(p_name);
+  execute format('alter subscription %I connection %L', p_name, ocsp_internal.subscription_conninfo(host, port, dbname, username, password, sslmode));
 exception when others then
   raise exception 'changing the connection to the master: %', sqlerrm using errcode = sqlstate;
 end $$;
 
-create function subscription_drop() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function subscription_drop(p_name text) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if exists (select from pg_subscription where subname = 'ocspfleet' and subdbid = (select oid from pg_database where datname = current_database())) then
-    alter subscription ocspfleet disable;
-    alter subscription ocspfleet set (slot_name = none);  -- the slot is the master's to drop
-    drop subscription ocspfleet;
+  perform ocsp_internal.subscription_check(p_name);
+  if exists (select from pg_subscription where subname = p_name and subdbid = (select oid from pg_database where datname = current_database())) then
+    execute format('alter subscription %I disable', p_name);
+    execute format('alter subscription %I set (slot_name = none)', p_name);  -- the slot is the master's to drop
+    execute format('drop subscription %I', p_name);
   end if;
 end $$;
 
-create function subscription_enable(enabled boolean) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function subscription_enable(p_name text, enabled boolean) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if enabled then
-    alter subscription ocspfleet enable;
-  else
-    alter subscription ocspfleet disable;
-  end if;
+  perform ocsp_internal.subscription_check(p_name);
+  execute format('alter subscription %I %s', p_name, case when enabled then 'enable' else 'disable' end);
 end $$;
 
 -- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).

@@ -1,5 +1,25 @@
--- What a site that follows the signed feed keeps beside its verified files.
+-- The signed files come to a site in one of two ways, and lie apart. What ocspsyncd has
+-- fetched and verified is in ocsp_feed. Under the master's own names the apply worker of
+-- subscription ocspfleet_files writes what the master publishes, which nobody has verified:
+-- whoever reads it does.
+create schema ocsp_feed authorization ocsp_owner;
+
 set role ocsp_owner;
+
+create table ocsp_feed.segment (like ocsp_internal.segment including all);
+create table ocsp_feed.feed_checkpoint (like ocsp_internal.feed_checkpoint including all);
+create table ocsp_feed.feed_keys (like ocsp_internal.feed_keys including all);
+-- Nothing may raise an error under the apply worker. Of the key sets all columns are the
+-- identity: they have no key here.
+alter table ocsp_internal.segment drop constraint segment_number_check, drop constraint segment_first_check, drop constraint segment_check,
+  drop constraint segment_hash_check, drop constraint segment_note_hash_check, drop constraint segment_epoch_last_key,
+  alter first drop not null, alter last drop not null, alter hash drop not null, alter note drop not null, alter note_hash drop not null,
+  alter body drop not null, alter leap drop not null, alter sealed_at drop not null;
+alter table ocsp_internal.feed_checkpoint drop constraint feed_checkpoint_id_check, alter epoch drop not null, alter number drop not null,
+  alter position drop not null, alter as_of drop not null, alter note drop not null;
+alter table ocsp_internal.feed_keys drop column hash, drop constraint feed_keys_number_check, alter number drop not null, alter note drop not null;
+
+-- What a site that follows the signed feed keeps beside its verified files.
 
 -- The seal that the copy in the tables stands on: the next segment continues it.
 create table ocsp_internal.feed_anchor (
@@ -28,5 +48,5 @@ reset role;
 
 -- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
 revoke all on all functions in schema public, ocsp_internal from public;
-revoke all on all tables in schema public, ocsp_internal from public;
+revoke all on all tables in schema public, ocsp_internal, ocsp_feed from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

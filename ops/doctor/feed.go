@@ -13,7 +13,7 @@ import (
 // Feed is what ocspsyncd's own configuration says of the signed feed, and what is
 // found when its sources are asked as it asks them.
 type Feed struct {
-	Mirror bool     // the rows come by native replication, the signed files alone by the feed
+	Native bool     // rows and signed files come by native replication
 	Admin  string   // of ocspsyncd
 	Faults []string // in what is configured: the root, the TLS key
 	Pin    string   // of this site's own TLS key
@@ -100,15 +100,18 @@ func feedForks(f *findings, forks []db.Fork, err error) {
 
 // feedRows compares the rows with the newest checkpoint, and judges that one's age.
 func (s Site) feedRows(ctx context.Context, f *findings) {
-	const fix = "ocspsyncd's /readyz and log say which source fails"
+	fix, store := "ocspsyncd's /readyz and log say which source fails", s.Store
+	if s.Feed.Native {
+		fix, store = "ocspsyncd's /readyz says why they stand still", s.Store.Files()
+	}
 	kept, err := s.Store.FeedCopy(ctx)
 	if err != nil {
 		f.fail("feed", "look at the login's rights: ocspctl db user add", "%v", err)
 		return
 	}
-	note, err := s.Store.FeedNote(ctx)
+	note, err := store.FeedNote(ctx)
 	switch age := s.Now().Sub(note.AsOf); {
-	case errors.Is(err, db.ErrNotSealed) && !kept.Anchored:
+	case errors.Is(err, db.ErrNotSealed) && !kept.Anchored && !s.Feed.Native:
 		f.fail("feed", "start ocspsyncd: it seeds the site", "nothing was fetched yet")
 	case errors.Is(err, db.ErrNotSealed):
 		f.warn("feed", fix, "no checkpoint is kept yet")
@@ -116,7 +119,7 @@ func (s Site) feedRows(ctx context.Context, f *findings) {
 		f.fail("feed", fix, "%v", err)
 	case age > s.Feed.StaleAfter:
 		f.warn("feed", fix, "the newest checkpoint is %s old, a source's may be %s", span(age), span(s.Feed.StaleAfter))
-	case !s.Feed.Mirror && note.Position != kept.Head.Position:
+	case !s.Feed.Native && note.Position != kept.Head.Position:
 		f.warn("feed", "wait a moment and look again", "the rows are at position %d, the newest checkpoint at %d", kept.Head.Position, note.Position)
 	default:
 		f.ok("feed", "the newest checkpoint is of position %d, segment %d, %s old", note.Position, note.Number, span(max(0, age)))
@@ -154,10 +157,10 @@ func (s Site) feedSources(f *findings) {
 		}
 		reached++
 	}
-	if reached == 0 {
+	if reached == 0 && !s.Feed.Native {
 		f.fail("sources", "see the lines above", "none of %d is of use: the copy ages", len(s.Feed.Sources))
 	}
-	if masters == 0 && len(s.Feed.Sources) > 0 {
+	if masters == 0 && len(s.Feed.Sources) > 0 && !s.Feed.Native {
 		f.warn("sources", "set master: true at the master in feed.sources", "none is the master: nobody judges this site's clock, and it never hears that it is barred")
 	}
 }

@@ -66,7 +66,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 	var issuers []db.Issuer
 	if f.database(ctx, s.Store, "site") {
 		f.connections(ctx, s.Store)
-		if s.Feed == nil || s.Feed.Mirror {
+		if s.Feed == nil || s.Feed.Native {
 			s.subscription(ctx, f)
 		}
 		if s.Feed != nil {
@@ -106,7 +106,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 
 func (s Site) subscription(ctx context.Context, f *findings) {
 	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
-	sub, err := s.Store.Subscription(ctx)
+	sub, err := s.Store.Subscription(ctx, db.SubscriptionName)
 	switch {
 	case err != nil:
 		f.warn("subscription", "use a login of group ocsp_sync, or the superuser's", "not looked at: %v", err)

@@ -234,12 +234,12 @@ func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []Finding {
 	return findings
 }
 
-// linkOf is the site's slot; the one that is streamed from, or the newest.
+// linkOf is the site's slot for the rows; the one that is streamed from, or the newest.
 func linkOf(site string, slots []db.Slot) *Link {
 	var link *Link
 	for _, slot := range slots {
 		number, ours := strings.CutPrefix(slot.Name, db.SlotPrefix(site))
-		if !ours || strings.Trim(number, "0123456789") != "" || link != nil && link.Streaming {
+		if !ours || strings.Trim(number, "0123456789") != "" || db.IsFilesSlot(slot.Name) || link != nil && link.Streaming {
 			continue
 		}
 		link = &Link{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes)), Form: slot.Form}

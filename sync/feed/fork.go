@@ -65,8 +65,8 @@ func (k *KeySet) Forked(root note.Verifier, f db.Fork) bool {
 	return err == nil && err2 == nil || k.twoSets(root, f.Ours, f.Theirs)
 }
 
-// contradict says how two statements of one epoch cannot both be true; empty: they can.
-func contradict(a, b *Checkpoint) string {
+// Contradict says how two statements of one epoch cannot both be true; empty: they can.
+func Contradict(a, b *Checkpoint) string {
 	if a.Position > b.Position || a.Position == b.Position && a.AsOf.After(b.AsOf) {
 		a, b = b, a
 	}
@@ -99,7 +99,7 @@ func (k *KeySet) judgeFork(root note.Verifier, f db.Fork, foreign func(*Checkpoi
 		return ForkOver, nil
 	case err != nil, err2 != nil:
 		return ForkClaimed, nil
-	case contradict(ours, theirs) != "":
+	case Contradict(ours, theirs) != "":
 		return ForkProven, nil
 	}
 	for _, c := range []*Checkpoint{ours, theirs} {

@@ -274,11 +274,10 @@ func (s *Server) between(ctx context.Context, from, to db.FeedNote) []Sealed {
 	for number := from.Number + 1; number <= to.Number; number++ {
 		sealed, posted := s.cfg.Board.segment(to.Epoch, number)
 		if !posted {
-			stored, err := s.cfg.Store.FeedSegment(ctx, to.Epoch, number)
-			if err != nil {
+			var err error
+			if sealed, err = s.sealed(ctx, to.Epoch, number); err != nil {
 				return nil
 			}
-			sealed = Sealed{Note: stored.Note, Body: stored.Body}
 		}
 		if octets += len(sealed.Body) + len(sealed.Note); octets > newsOctets {
 			return nil

@@ -38,6 +38,10 @@ type ServerConfig struct {
 	// Forks takes the evidence of contradictions that sites found; nil: this is not the
 	// master.
 	Forks *ForkDesk
+	// Check refuses a segment that is not what its seal says, where nobody has verified
+	// what the store holds; nil: it was verified as it came in. db.ErrNotSealed: it is as
+	// if it were not here.
+	Check func(epoch, number int64, s Sealed) error
 	// Clock is the master's, by which sites judge their own; nil: this is not the master.
 	Clock func(context.Context) (time.Time, error)
 	// Public lets shared caches (a CDN) keep segments and snapshots.
@@ -250,12 +254,25 @@ func (s *Server) segment(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	stored, err := s.cfg.Store.FeedSegment(r.Context(), epoch, n[0])
+	sealed, err := s.sealed(r.Context(), epoch, n[0])
 	var body []byte
 	if err == nil {
-		body, err = Sealed{Note: stored.Note, Body: stored.Body}.Marshal()
+		body, err = sealed.Marshal()
 	}
 	s.answer(w, r, file{body: body, fixed: true}, err)
+}
+
+// sealed reads a segment that may be shown.
+func (s *Server) sealed(ctx context.Context, epoch, number int64) (Sealed, error) {
+	stored, err := s.cfg.Store.FeedSegment(ctx, epoch, number)
+	if err != nil {
+		return Sealed{}, err
+	}
+	sealed := Sealed{Note: stored.Note, Body: stored.Body}
+	if s.cfg.Check != nil {
+		err = s.cfg.Check(epoch, number, sealed)
+	}
+	return sealed, err
 }
 
 func (s *Server) newestSnapshot(w http.ResponseWriter, r *http.Request) {

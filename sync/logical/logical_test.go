@@ -163,7 +163,7 @@ func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
 	dbtest.Exec(t, p.siteDSN, "alter subscription ocspfleet set (synchronous_commit = off)")
 	p.until("a seed", func() bool { return p.state().Reseeds == 2 })
 	p.heals()
-	dbtest.Exec(t, p.siteDSN, "select subscription_drop()")
+	dbtest.Exec(t, p.siteDSN, "select subscription_drop('ocspfleet')")
 	p.until("another", func() bool { return p.state().Reseeds == 3 })
 	p.heals()
 	dbtest.Exec(t, p.siteDSN, "delete from feed_head")
@@ -264,7 +264,7 @@ func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
 	p.issue("0b")
 	p.revoke("0a", db.ReasonKeyCompromise)
 	p.until("the worker fails", func() bool {
-		seen, err := p.site.Subscription(t.Context())
+		seen, err := p.site.Subscription(t.Context(), db.SubscriptionName)
 		return err == nil && seen.Errors > 0
 	})
 	p.run(func(c *logical.Config) { c.Interval = 20 * time.Millisecond; c.ProbeInterval = 100 * time.Millisecond })

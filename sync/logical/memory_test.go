@@ -2,7 +2,6 @@ package logical_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -22,15 +21,22 @@ func (p *pair) responder() (x *index.Index, stop func()) {
 	root := p.second.Verifier(p.t)
 	x, err := index.Open(p.t.Context(), openStore(p.t, dbtest.As(p.siteDSN, "ocsp_responder")), index.Config{
 		Poll: 10 * time.Millisecond,
-		Trust: func(keys []byte) (index.Trust, error) {
-			if keys == nil {
-				return index.Trust{}, errors.New("no key set has come")
-			}
-			set, err := feed.OpenKeySet(keys, root.Name(), root)
+		Trust: func(keys [][]byte) (index.Trust, error) {
+			set, _, err := feed.NewestKeySet(keys, root.Name(), root)
 			if err != nil {
 				return index.Trust{}, err
 			}
-			return index.Trust{Corrections: set.OpenCorrections}, nil
+			trust := index.Trust{Corrections: set.OpenCorrections}
+			if len(set.Keys) > 0 {
+				trust.Checkpoint = func(signed []byte) (db.Head, error) {
+					c, err := set.OpenCheckpoint(signed)
+					if err != nil {
+						return db.Head{}, err
+					}
+					return c.Head()
+				}
+			}
+			return trust, nil
 		},
 	})
 	if err != nil {

@@ -111,3 +111,22 @@ func (m *Metrics) copied(rows int64) {
 		m.rows.Add(float64(rows))
 	}
 }
+
+// FilesMetrics tells how old the signed files are. A nil *FilesMetrics tells nothing.
+type FilesMetrics struct{ age prometheus.Gauge }
+
+// NewFilesMetrics registers ocspsyncd_files_age_seconds: now minus as_of of the newest
+// checkpoint that came by native replication and was verified.
+func NewFilesMetrics(registry prometheus.Registerer) *FilesMetrics {
+	m := &FilesMetrics{prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ocspsyncd_files_age_seconds", Help: "Age of the newest signed checkpoint that came by native replication and was verified.",
+	})}
+	registry.MustRegister(m.age)
+	return m
+}
+
+func (m *FilesMetrics) shows(stood verified, now time.Time) {
+	if m != nil && stood.Checkpoint != nil {
+		m.age.Set(now.Sub(stood.AsOf).Seconds())
+	}
+}

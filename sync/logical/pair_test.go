@@ -21,6 +21,7 @@ import (
 	"ocspfleet/db/dbtest"
 	"ocspfleet/db/pgserver"
 	"ocspfleet/migrations"
+	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
 )
@@ -65,6 +66,7 @@ type pair struct {
 	config          logical.Config
 	replicaPassword string
 	second          *feedtest.Corrector // the second person, with a key for corrections
+	sealing         *feed.Key           // signs the feed, once it is published
 }
 
 // logBuffer is a log that a test reads while it is written.
@@ -140,7 +142,7 @@ func (p *pair) cut() {
 		lines := strings.Split(readLog(p.t, p.siteServer), "\n")
 		p.t.Logf("end of the site's PostgreSQL log:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
-	dbtest.Exec(p.t, p.siteDSN, "select subscription_drop()")
+	dbtest.Exec(p.t, p.siteDSN, "select subscription_drop('ocspfleet'), subscription_drop('ocspfleet_files')")
 	up, err := db.OpenUpstream(ctx, db.Config{DSN: p.masterDSN})
 	if err != nil {
 		p.t.Fatal(err)

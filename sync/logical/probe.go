@@ -41,6 +41,7 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 		switch {
 		case slot.Name == local.Slot:
 			s.cfg.Metrics.slotBytes(slot.LagBytes)
+		case db.IsFilesSlot(slot.Name): // Files has its own
 		case !slot.Active && s.age(slot.Name) > orphanAge:
 			s.dropSlot(outer, slot.Name)
 		}

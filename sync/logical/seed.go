@@ -108,11 +108,11 @@ func (s *Subscription) seedBroke(ctx context.Context, reason string, local db.Su
 func (s *Subscription) halt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	if err := s.cfg.Local.EnableSubscription(ctx, false); err != nil {
+	if err := s.cfg.Local.EnableSubscription(ctx, db.SubscriptionName, false); err != nil {
 		return err
 	}
 	for {
-		local, err := s.cfg.Local.Subscription(ctx)
+		local, err := s.cfg.Local.Subscription(ctx, db.SubscriptionName)
 		if err != nil {
 			return fmt.Errorf("waiting for the worker to end: %w", err)
 		}

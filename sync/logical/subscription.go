@@ -211,7 +211,7 @@ func (s *Subscription) step(ctx context.Context) {
 	s.enter(found, seen.local)
 	switch {
 	case found.enable:
-		s.act(ctx, "enabling the subscription again", func(ctx context.Context) error { return s.cfg.Local.EnableSubscription(ctx, true) })
+		s.act(ctx, "enabling the subscription again", func(ctx context.Context) error { return s.cfg.Local.EnableSubscription(ctx, db.SubscriptionName, true) })
 	case found.seed != "" && !s.backoff.ready(now):
 	case found.seed != "":
 		s.seed(ctx, found.seed, seen.local)
@@ -224,7 +224,7 @@ func (s *Subscription) step(ctx context.Context) {
 func (s *Subscription) look(ctx context.Context, now time.Time) sight {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	local, err := s.cfg.Local.Subscription(ctx)
+	local, err := s.cfg.Local.Subscription(ctx, db.SubscriptionName)
 	if err != nil {
 		return sight{now: now, localErr: err}
 	}
@@ -254,7 +254,7 @@ func (s *Subscription) maintain(ctx context.Context, local db.Subscription, now 
 	if local.Exists && !s.connected && !now.Before(s.connectDue) {
 		s.connectDue = now.Add(s.cfg.ProbeInterval)
 		s.act(ctx, "telling the subscription the way to the master", func(ctx context.Context) error {
-			err := s.cfg.Local.ConnectSubscription(ctx, s.cfg.Master)
+			err := s.cfg.Local.ConnectSubscription(ctx, db.SubscriptionName, s.cfg.Master)
 			s.connected = err == nil
 			return err
 		})

@@ -1,7 +1,6 @@
 package pull_test
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -127,11 +126,8 @@ func (s *site) follows(t *testing.T, m *master) *index.Index {
 	}
 	x, err := index.Open(t.Context(), open(t, dbtest.As(s.dsn, "ocsp_responder")), index.Config{
 		Poll: 10 * time.Millisecond,
-		Trust: func(keys []byte) (index.Trust, error) {
-			if keys == nil {
-				return index.Trust{}, errors.New("no key set has come")
-			}
-			set, err := feed.OpenKeySet(keys, origin, root)
+		Trust: func(keys [][]byte) (index.Trust, error) {
+			set, _, err := feed.NewestKeySet(keys, origin, root)
 			if err != nil {
 				return index.Trust{}, err
 			}

@@ -47,14 +47,14 @@ func (m *master) resign(tb testing.TB, set *feed.KeySet, without string, key *fe
 }
 
 // trusts is what ocspd believes under the pinned root.
-func (m *master) trusts(tb testing.TB) func(keys []byte) (index.Trust, error) {
+func (m *master) trusts(tb testing.TB) func(keys [][]byte) (index.Trust, error) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return func(keys []byte) (index.Trust, error) {
-		set, err := feed.OpenKeySet(keys, origin, root)
+	return func(keys [][]byte) (index.Trust, error) {
+		set, _, err := feed.NewestKeySet(keys, origin, root)
 		if err != nil {
 			return index.Trust{}, err
 		}

@@ -29,12 +29,11 @@ func (b *bar) is() bool {
 // noteBarred tells ocspd when the master knows this site and refuses it: the news of
 // its revocation may never have come, so it says neither good nor unknown. Only an
 // answer of the master takes that back; a master that is away says nothing, and a
-// peer's word counts neither way, since whoever runs one could stop the others. A
-// site by native replication learns it by its login.
+// peer's word counts neither way, since whoever runs one could stop the others.
 func (p *Puller) noteBarred(ctx context.Context, from *feed.Client, err error) {
 	why := ""
 	switch {
-	case p.cfg.Mirror || !from.Master():
+	case !from.Master():
 		return
 	case errors.Is(err, feed.ErrBarred):
 		why = barred
@@ -65,7 +64,7 @@ func (p *Puller) noteBarred(ctx context.Context, from *feed.Client, err error) {
 func (p *Puller) loadBarred(ctx context.Context) error {
 	p.bar.mu.Lock()
 	defer p.bar.mu.Unlock()
-	if p.cfg.Mirror || p.bar.read {
+	if p.bar.read {
 		return nil
 	}
 	why, err := p.cfg.Store.Barred(ctx)

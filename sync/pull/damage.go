@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 // was changed here would have changes skipped, and one that is ahead wait for ever. A
 // snapshot may be newer than what was sealed then.
 func (p *Puller) checkHead(ctx context.Context) error {
-	if p.cfg.Mirror || !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
+	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
 		return nil
 	}
 	kept, err := p.cfg.Store.FeedNote(ctx)
@@ -63,4 +64,10 @@ func (p *Puller) checkHead(ctx context.Context) error {
 	p.cfg.Log.ErrorContext(ctx, "copy differs from its checkpoint", slog.String("how", p.diverged))
 	p.forgetAll()
 	return nil
+}
+
+// textOf is the signed text of a note: all before the empty line that the
+// signatures follow.
+func textOf(signed []byte) string {
+	return string(signed[:bytes.LastIndex(signed, []byte("\n\n"))+1])
 }

@@ -73,7 +73,9 @@ func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoin
 			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
 		}
 		if from.Master() {
-			p.showBehind(ctx, signed)
+			if ours, err := p.cfg.Store.FeedNote(ctx); err == nil && p.admits(ours.Note) {
+				p.reporter.Behind(ours.Note, signed)
+			}
 		}
 		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
 	case c.Number > have.Number:
@@ -125,7 +127,7 @@ func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours
 	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
 		return local(err)
 	}
-	p.wakeReport()
+	p.reporter.Wake()
 	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
 }
 
@@ -222,7 +224,7 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	p.current = false // it may fail and yet be persisted
 	var stored db.FeedCopy
 	var err error
-	p.writing(call, func() { stored, err = p.store(call, step) })
+	p.writing(call, func() { stored, err = p.cfg.Store.Apply(call, step) })
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) || db.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
@@ -242,4 +244,18 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	p.cfg.Metrics.stands(p.copy.Head)
 	p.cfg.Board.PostSegment(step.Note, step.Segment)
 	return nil
+}
+
+// confirms says whether c is news about the segment that the copy stands on.
+func (p *Puller) confirms(c *feed.Checkpoint) bool {
+	if c.Number != p.copy.Anchor.Number || c.Position != p.copy.Head.Position {
+		return false
+	}
+	if c.AsOf.After(p.copy.Head.AsOf) {
+		return true
+	}
+	// A snapshot may have confirmed more than any checkpoint that is kept here; ocspd
+	// needs one, and so do those who fetch from here.
+	shown := p.cfg.Board.Newest()
+	return shown.Note == nil || shown.Epoch != c.Epoch || shown.Position < c.Position || shown.Position == c.Position && shown.AsOf.Before(c.AsOf)
 }

@@ -144,7 +144,7 @@ func (p *Puller) forkedKeys(ctx context.Context, from *feed.Client, theirs []byt
 	if err != nil {
 		return local(err)
 	}
-	p.wakeReport()
+	p.reporter.Wake()
 	return fmt.Errorf("%w: %s", ErrFork, why)
 }
 

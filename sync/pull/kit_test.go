@@ -249,6 +249,23 @@ func newSite(tb testing.TB) *site {
 	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), board: &feed.Board{}, id: identity(tb)}
 }
 
+// plants puts files that nobody has verified among those that a site relays.
+func (s *site) plants(tb testing.TB, n db.FeedNote, g *db.Segment) {
+	tb.Helper()
+	conn := dbtest.Connect(tb, s.dsn)
+	exec := func(sql string, args ...any) {
+		if _, err := conn.Exec(tb.Context(), sql, args...); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if g != nil {
+		exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+		exec("update feed_anchor set epoch = $1, number = $2, hash = $3, note_hash = $4", g.Epoch, g.Number, g.Hash[:], g.NoteHash[:])
+	}
+	exec("update feed_checkpoint set epoch = $1, number = $2, position = $3, as_of = $4, note = $5", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
+}
+
 func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), sources ...*feed.Client) (p *pull.Puller, stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())

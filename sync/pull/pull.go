@@ -67,9 +67,6 @@ type Config struct {
 	// if no other source is heard. A site that prefers peers asks the two that it hears,
 	// and the master whenever it visits. Default 1 h.
 	KeysEvery time.Duration
-	// Mirror keeps the signed files, to be relayed and for ocspd to judge the copy
-	// by, and leaves the rows alone: they come by native replication.
-	Mirror bool
 	// Metrics may be nil.
 	Metrics *Metrics
 	// Log gets changes of source, seeds and what is wrong with a source.
@@ -99,8 +96,7 @@ type Puller struct {
 	near        atomic.Bool  // the master is being asked for news
 	bar         bar
 	watched     watched
-	forked      chan struct{} // there is new evidence for the master
-	behind      atomic.Pointer[feed.ForkReport]
+	reporter    *Reporter
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet
@@ -156,7 +152,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Board == nil {
 		cfg.Board = &feed.Board{}
 	}
-	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Looks: 1, Gap: 5 * cfg.Look, Counts: 1}}, forked: make(chan struct{}, 1), state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Looks: 1, Gap: 5 * cfg.Look, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -175,7 +171,7 @@ func (p *Puller) State() State {
 func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.visits(ctx) })
-	visiting.Go(func() { p.reports(ctx) })
+	visiting.Go(func() { _ = p.reporter.Run(ctx) }) // it only stops
 	visiting.Go(func() { p.watch(ctx) })
 	defer visiting.Wait()
 	timer := time.NewTimer(0)
@@ -229,7 +225,7 @@ func (p *Puller) load(ctx context.Context) error {
 	defer cancel()
 	if !p.current {
 		var err error
-		if p.copy, err = p.loadCopy(ctx); err != nil {
+		if p.copy, err = p.cfg.Store.FeedCopy(ctx); err != nil {
 			return err
 		}
 		p.cfg.Metrics.stands(p.copy.Head)

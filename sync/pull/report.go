@@ -4,8 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 )
 
@@ -13,50 +17,68 @@ import (
 // master, and learns whether it is settled there.
 const reportEvery = 30 * time.Second
 
-// reports hands what contradicts each other to the master, until ctx ends. Only its
-// answer settles a fork here; a ban does without.
-func (p *Puller) reports(ctx context.Context) {
-	at := slices.IndexFunc(p.cfg.Sources, (*feed.Client).Master)
-	if at < 0 {
-		return
+// Reporter hands the contradictions that a site has found to the master. Only its answer
+// settles one here; a ban does without. Run is called once, the rest is safe for concurrent
+// use.
+type Reporter struct {
+	store  *db.Store
+	root   note.Verifier
+	master *feed.Client // nil: no source is the master
+	log    *slog.Logger
+	forked chan struct{} // there is new evidence
+	behind atomic.Pointer[feed.ForkReport]
+}
+
+// NewReporter hands them to the source that is the master, if one is.
+func NewReporter(store *db.Store, root note.Verifier, sources []*feed.Client, log *slog.Logger) *Reporter {
+	r := &Reporter{store: store, root: root, log: log, forked: make(chan struct{}, 1)}
+	if at := slices.IndexFunc(sources, (*feed.Client).Master); at >= 0 {
+		r.master = sources[at]
 	}
-	master := p.cfg.Sources[at]
+	return r
+}
+
+// Run reports until ctx ends; it returns nil then.
+func (r *Reporter) Run(ctx context.Context) error {
+	if r.master == nil {
+		return nil
+	}
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
-		if err := p.report(ctx, master); err != nil && ctx.Err() == nil {
-			p.cfg.Log.WarnContext(ctx, "forks cannot be reported to the master", slog.String("error", err.Error()))
+		if err := r.report(ctx); err != nil && ctx.Err() == nil {
+			r.log.WarnContext(ctx, "forks cannot be reported to the master", slog.String("error", err.Error()))
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
-		case <-p.forked:
+		case <-r.forked:
 		}
 	}
 }
 
 // report hands in all that count now.
-func (p *Puller) report(ctx context.Context, master *feed.Client) error {
+func (r *Reporter) report(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
-	if r := p.behind.Swap(nil); r != nil {
-		if _, err := master.Report(ctx, *r); err != nil {
+	if b := r.behind.Swap(nil); b != nil {
+		if _, err := r.master.Report(ctx, *b); err != nil {
 			return err
 		}
 	}
-	forks, err := feed.SiteForks(ctx, p.cfg.Store, p.cfg.Root)
+	forks, err := feed.SiteForks(ctx, r.store, r.root)
 	if err != nil {
 		return err
 	}
 	for _, f := range forks {
-		settled, err := master.Report(ctx, feed.ForkReport{Why: f.Why, Ours: f.Ours, Theirs: f.Theirs})
+		settled, err := r.master.Report(ctx, feed.ForkReport{Why: f.Why, Ours: f.Ours, Theirs: f.Theirs})
 		if err != nil {
 			return err
 		}
 		if settled {
-			p.cfg.Log.InfoContext(ctx, "fork is settled at the master", slog.Int64("fork", f.ID))
-			if err := p.cfg.Store.SettleFork(ctx, f.ID); err != nil {
+			r.log.InfoContext(ctx, "fork is settled at the master", slog.Int64("fork", f.ID))
+			if err := r.store.SettleFork(ctx, f.ID); err != nil {
 				return err
 			}
 		}
@@ -64,20 +86,17 @@ func (p *Puller) report(ctx context.Context, master *feed.Client) error {
 	return nil
 }
 
-// showBehind has the master shown what it signed and does not show any more. It is not
+// Behind has the master shown what it signed and does not show any more. It is not
 // kept here: while the master is behind, each look finds it again.
-func (p *Puller) showBehind(ctx context.Context, theirs []byte) {
-	ours, err := p.cfg.Store.FeedNote(ctx)
-	if err == nil && p.admits(ours.Note) {
-		p.behind.Store(&feed.ForkReport{Why: feed.WhyBehind, Ours: ours.Note, Theirs: theirs})
-		p.wakeReport()
-	}
+func (r *Reporter) Behind(ours, theirs []byte) {
+	r.behind.Store(&feed.ForkReport{Why: feed.WhyBehind, Ours: ours, Theirs: theirs})
+	r.Wake()
 }
 
-// wakeReport has the evidence handed in at once.
-func (p *Puller) wakeReport() {
+// Wake has the evidence handed in at once.
+func (r *Reporter) Wake() {
 	select {
-	case p.forked <- struct{}{}:
+	case r.forked <- struct{}{}:
 	default: // it is told already
 	}
 }

@@ -25,17 +25,8 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 	if err != nil {
 		return err
 	}
-	have := p.copy
 	if err := p.refusal.of(signed, p.keys, c); err != nil && p.diverged == "" {
 		return fmt.Errorf("seeding, since %s: %w", why, err)
-	}
-	// Rows go on from an older snapshot to where they were by the segments after it, files
-	// do not.
-	if p.cfg.Mirror && have.Seeded && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number < have.Anchor.Number {
-		return fmt.Errorf("seeding, since %s: %w: its snapshot is of segment %d, this site has %d", why, ErrRollback, s.Number, have.Anchor.Number)
-	}
-	if p.cfg.Mirror && have.Anchored && have.Anchor.Epoch == s.Epoch && s.Number == have.Anchor.Number && s.Position <= have.Head.Position {
-		return fmt.Errorf("seeding, since %s: %w: its snapshot is of position %d, this site has %d", why, ErrGap, s.Position, have.Head.Position)
 	}
 	head, err := s.Head()
 	if err != nil {
@@ -71,7 +62,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		},
 	}
 	var seeded db.Seeded
-	p.writing(ctx, func() { seeded, err = p.storeSeed(ctx, rows) })
+	p.writing(ctx, func() { seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows) })
 	if errors.Is(err, db.ErrRevocationsLost) {
 		p.refusal = refusal{feed.Tag(signed), p.keys.Number, c.Number, err}
 	}
@@ -89,14 +80,14 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 	p.cfg.Metrics.seeded()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", seeded.Head.Position),
 		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
-	p.copy, err = p.loadCopy(ctx)
+	p.copy, err = p.cfg.Store.FeedCopy(ctx)
 	return local(err)
 }
 
 // since are the segments that lead from a snapshot to a checkpoint, verified, as they
-// came, and the last one's checkpoint. Mirrored files have no rows, and go on one by one.
+// came, and the last one's checkpoint.
 func (p *Puller) since(ctx context.Context, from *feed.Client, s *feed.Snapshot, c *feed.Checkpoint) (all []feed.Sealed, last *feed.Checkpoint, err error) {
-	if p.cfg.Mirror || s.Epoch != c.Epoch {
+	if s.Epoch != c.Epoch {
 		return nil, &s.Checkpoint, nil
 	}
 	chain := p.keys.After(s)

@@ -49,8 +49,7 @@ func leaps(t *testing.T, m *master, thief *site) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = thief.store.MirrorSnapshot(t.Context(), db.FeedSeed{
-		Head: head, Anchor: db.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()},
+	err = thief.store.KeepSnapshot(t.Context(), db.FeedSeed{
 		Snapshot: db.Snapshot{Epoch: c.Epoch, Position: far, Octets: s.Size(), Note: manifest},
 		Chunk:    func(_ context.Context, i int) ([]byte, []db.Change, error) { return bodies[i], nil, nil }, Chunks: len(bodies),
 	})
@@ -59,9 +58,7 @@ func leaps(t *testing.T, m *master, thief *site) {
 	}
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
 	stored := &db.Segment{Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: far, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: true, Body: sealed.Body}
-	if err := thief.store.Mirror(t.Context(), db.FeedStep{Head: head, Note: signed, Segment: stored}); err != nil {
-		t.Fatal(err)
-	}
+	thief.plants(t, signed, stored)
 	thief.board.PostSegment(signed, stored)
 }
 
@@ -140,7 +137,7 @@ func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.
 	change(&head)
 	c := feed.NewCheckpoint(origin, head, time.Time{})
 	c.KeySet, c.Previous, c.Number, c.Segment = m.keys.Number, feed.Hash(copied.Anchor.NoteHash), copied.Anchor.Number, feed.Hash(copied.Anchor.Hash)
-	step := db.FeedStep{Head: head}
+	var stolen *db.Segment
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
 	if segment {
 		content := db.AppendCertificate(nil, 1, serial(666), db.Status{NotAfter: time.Now().Add(time.Hour).Truncate(time.Second), Reason: db.ReasonNone})
@@ -156,16 +153,13 @@ func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.
 			t.Fatal(err)
 		}
 		signed.Number, signed.Note = c.Number, sealed.Note
-		step.Segment = &db.Segment{Epoch: c.Epoch, Number: c.Number, First: s.First, Last: s.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body}
+		stolen = &db.Segment{Epoch: c.Epoch, Number: c.Number, First: s.First, Last: s.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body}
 	} else if signed.Note, err = c.Sign(m.key); err != nil {
 		t.Fatal(err)
 	}
-	step.Note = signed
-	if err := thief.store.Mirror(t.Context(), step); err != nil {
-		t.Fatal(err)
-	}
+	thief.plants(t, signed, stolen)
 	thief.board.Clear()
-	thief.board.PostSegment(signed, step.Segment)
+	thief.board.PostSegment(signed, stolen)
 }
 
 // What one key has signed cannot go back in time: neither the audit's length, nor the

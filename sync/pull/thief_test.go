@@ -75,9 +75,7 @@ func (h *thief) shows(rows ...row) {
 	kept := &db.Segment{
 		Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body,
 	}
-	if err := h.store.Mirror(h.t.Context(), db.FeedStep{Segment: kept, Note: signed}); err != nil {
-		h.t.Fatal(err)
-	}
+	h.plants(h.t, signed, kept)
 	h.head, h.anchor = head, db.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()}
 	h.board.Post(signed)
 }

@@ -23,8 +23,6 @@ type TrimmerConfig struct {
 	// Relays says that others fetch from here: then the newest snapshot and all segments
 	// since it stay, and a newer one is taken where those grow long.
 	Relays bool
-	// Mirror leaves the rows, and what is remembered of them, to native replication.
-	Mirror bool
 	// Origin, Root, Sources and PreferPeers are as in Config; a snapshot to relay is
 	// taken from the sources. Needed by who relays.
 	Origin      string
@@ -87,9 +85,6 @@ func (t *Trimmer) Run(ctx context.Context) error {
 
 // deletions forgets old ones, and what is remembered of certificates that have ended.
 func (t *Trimmer) deletions(ctx context.Context) error {
-	if t.cfg.Mirror {
-		return nil
-	}
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if _, err := t.cfg.Store.TrimTombstones(call, tombstoneAge); err != nil {

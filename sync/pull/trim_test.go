@@ -32,41 +32,37 @@ func (s *site) has(t *testing.T, epoch, number int64) bool {
 // long, it takes a newer one and drops what that covers. A new site is seeded from it
 // alone all the same, and so is a peer that was away for longer than segments stay.
 func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
-	for name, mirror := range map[string]bool{"with rows": false, "a mirror": true} {
-		t.Run(name, func(t *testing.T) {
-			m, relay, away := newMaster(t), newSite(t), newSite(t)
-			m.issue(t, 1)
-			m.sealed(t)
-			fromMaster := serveMaster(t, m.store, m.board, relay.id, nil)
-			relay.pulls(t, m, func(c *pull.Config) { c.Mirror = mirror }, fromMaster)
-			eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
-			_, stop := away.pulls(t, m, nil, serve(t, relay.sync, relay.board, away.id, nil))
-			away.equals(t, m)
-			stop()
-			first, err := relay.store.RelayNeed(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			relay.trims(t, m, func(c *pull.TrimmerConfig) { c.Sources, c.Mirror = append(c.Sources, fromMaster), mirror })
-			n := 1
-			eventually(t, "a newer snapshot is relayed", func() bool {
-				n++
-				m.issue(t, n)
-				m.sealed(t)
-				need, err := relay.store.RelayNeed(t.Context())
-				return err == nil && need.Newest.Position > first.Newest.Position
-			})
-			epoch := m.board.Newest().Epoch
-			eventually(t, "what it covers is dropped", func() bool { return !relay.has(t, epoch, 1) })
-			eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
-			if newest := relay.board.Newest().Number; !relay.has(t, epoch, newest) {
-				t.Errorf("segment %d, the newest, is gone", newest)
-			}
-			for _, s := range []*site{away, newSite(t)} {
-				s.pulls(t, m, nil, serve(t, relay.sync, relay.board, s.id, nil))
-				s.equals(t, m)
-			}
-		})
+	m, relay, away := newMaster(t), newSite(t), newSite(t)
+	m.issue(t, 1)
+	m.sealed(t)
+	fromMaster := serveMaster(t, m.store, m.board, relay.id, nil)
+	relay.pulls(t, m, nil, fromMaster)
+	eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
+	_, stop := away.pulls(t, m, nil, serve(t, relay.sync, relay.board, away.id, nil))
+	away.equals(t, m)
+	stop()
+	first, err := relay.store.RelayNeed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay.trims(t, m, func(c *pull.TrimmerConfig) { c.Sources = append(c.Sources, fromMaster) })
+	n := 1
+	eventually(t, "a newer snapshot is relayed", func() bool {
+		n++
+		m.issue(t, n)
+		m.sealed(t)
+		need, err := relay.store.RelayNeed(t.Context())
+		return err == nil && need.Newest.Position > first.Newest.Position
+	})
+	epoch := m.board.Newest().Epoch
+	eventually(t, "what it covers is dropped", func() bool { return !relay.has(t, epoch, 1) })
+	eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
+	if newest := relay.board.Newest().Number; !relay.has(t, epoch, newest) {
+		t.Errorf("segment %d, the newest, is gone", newest)
+	}
+	for _, s := range []*site{away, newSite(t)} {
+		s.pulls(t, m, nil, serve(t, relay.sync, relay.board, s.id, nil))
+		s.equals(t, m)
 	}
 }
 

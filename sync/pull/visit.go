@@ -32,7 +32,7 @@ func (p *Puller) visits(ctx context.Context) {
 	if at := slices.IndexFunc(p.cfg.Sources, (*feed.Client).Master); at >= 0 {
 		master = p.cfg.Sources[at]
 	}
-	if master == nil || p.cfg.Mirror { // native replication has its own
+	if master == nil {
 		return
 	}
 	tick := time.NewTicker(min(p.cfg.Visit, visitTimeout))

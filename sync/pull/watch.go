@@ -32,9 +32,6 @@ func (p *Puller) writing(ctx context.Context, f func()) {
 // look hands the last number of a change here to take. A database that is away others
 // tell of.
 func (p *Puller) look(ctx context.Context, take func(number int64)) {
-	if p.cfg.Mirror {
-		return // sync/logical watches the copy
-	}
 	number, err := p.cfg.Store.SiteSeq(ctx)
 	if err != nil {
 		return
@@ -75,9 +72,6 @@ func (w *watched) asking(ctx context.Context) (context.Context, func()) {
 // watch looks each second whether somebody else wrote into the copy: the puller may wait
 // for news for longer than a minute.
 func (p *Puller) watch(ctx context.Context) {
-	if p.cfg.Mirror {
-		return // sync/logical watches the copy
-	}
 	tick := time.NewTicker(p.cfg.Look)
 	defer tick.Stop()
 	for {
@@ -105,7 +99,7 @@ func (p *Puller) recount(ctx context.Context) {
 	w := &p.watched
 	w.mu.Lock()
 	whole := p.copy.Seeded && p.copy.Anchored // else it is about to be replaced: nobody breaks that off
-	wanted := w.pace.Wanted(now) && whole && !p.cfg.Mirror
+	wanted := w.pace.Wanted(now) && whole
 	if wanted || !whole {
 		w.pace.Counting()
 	}
@@ -134,4 +128,11 @@ func (p *Puller) recount(ctx context.Context) {
 		p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", wrong))
 		p.forgetAll()
 	}
+}
+
+// Check has the copy recounted, and all sources asked for a newer key set, before
+// the next question.
+func (p *Puller) Check() {
+	p.lookForKeys.Store(lookAll)
+	p.watched.count()
 }

@@ -1,0 +1,80 @@
+package db
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Files is the site's store as it reads the signed files (FeedNote, FeedSegment, FeedSeal,
+// FeedKeySets) that subscription ocspfleet_files brought from the master. Nobody has
+// verified them.
+func (s *Store) Files() *Store {
+	return &Store{pool: s.pool, backends: map[uint32]struct{}{}, files: "ocsp_internal."}
+}
+
+// publishedFiles are the tables of the signed files in schema ocsp_internal, and their columns.
+var publishedFiles = []struct{ table, columns string }{
+	{"feed_keys", "number, note"},
+	{"feed_checkpoint", "id, epoch, number, position, as_of, note"},
+	{"segment", "epoch, number, first, last, hash, note, note_hash, leap, body"},
+}
+
+// SeedFiles replaces the published files here by the master's, as they are at the moment a
+// new slot is made, and subscribes to that slot, all in one local transaction; readers see
+// the old ones until it commits, and wait for nothing. Segments and snapshots that an
+// earlier sync by the feed left here go: they led to other rows.
+func (s *Store) SeedFiles(ctx context.Context, from *Upstream, slot string) error {
+	source, err := from.export(ctx, slot)
+	if err != nil {
+		return fmt.Errorf("copying the signed files: %w", plain(err))
+	}
+	defer source.close()
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		for _, t := range publishedFiles {
+			sql := fmt.Sprintf("create temp table files_%[1]s on commit drop as select %[2]s from ocsp_internal.%[1]s with no data", t.table, t.columns)
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("preparing the copy of %s: %w", t.table, err)
+			}
+			columns := " (" + t.columns + ")"
+			if err := source.pipe(ctx, "ocsp_internal."+t.table+columns, tx, "files_"+t.table+columns, nil); err != nil {
+				return fmt.Errorf("copying %s: %w", t.table, err)
+			}
+		}
+		return swapFiles(ctx, tx, from, slot)
+	})
+	if err != nil {
+		return from.giveUp(ctx, slot, fmt.Errorf("copying the signed files: %w", plain(err)))
+	}
+	return nil
+}
+
+// swapFiles puts the staged files in the place of the old ones. The old worker goes first.
+func swapFiles(ctx context.Context, tx pgx.Tx, from *Upstream, slot string) error {
+	ctx, cancel := context.WithTimeout(ctx, swapBase)
+	defer cancel()
+	var write trip
+	write.exec("set local lock_timeout = '10s'")
+	write.exec("select subscription_drop($1)", FilesSubscriptionName)
+	for _, t := range publishedFiles {
+		write.exec("delete from ocsp_internal." + t.table)
+		write.exec(fmt.Sprintf("insert into ocsp_internal.%[1]s (%[2]s) select %[2]s from files_%[1]s", t.table, t.columns))
+	}
+	for _, kept := range []string{"ocsp_feed.segment", "snapshot_chunk", "snapshot"} {
+		write.exec("delete from " + kept)
+	}
+	write.exec("select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.address(FilesSubscriptionName), slot)...)
+	return write.send(ctx, tx)
+}
+
+// DropSubscriptions ends native replication at a site whose rows come by the feed. Its
+// slots are the master's to drop.
+func (s *Store) DropSubscriptions(ctx context.Context) error {
+	for _, name := range []string{SubscriptionName, FilesSubscriptionName} {
+		if _, err := s.pool.Exec(ctx, "select subscription_drop($1)", name); err != nil {
+			return fmt.Errorf("dropping subscription %s: %w", name, plain(err))
+		}
+	}
+	return nil
+}
