@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ocspfleet/db"
+	"ocspfleet/db/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/sync/feed"
 )
@@ -69,6 +71,49 @@ func publishes(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 		_, err = store.OfferKeySet(context.Background(), signed, db.Act{User: "test"})
 		return err
+	})
+}
+
+// issues SERIAL: registers a certificate of the one issuer.
+func issues(ts *testscript.TestScript, _ bool, args []string) {
+	serial, err := db.ParseSerial(args[0])
+	ts.Check(err)
+	atMaster(ts, func(store *db.Store) error {
+		ctx, act := context.Background(), db.Act{User: "test"}
+		known, err := store.Issuers(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := store.AddIssuer(ctx, db.Issuer{
+			Key: [32]byte{1}, Name: "issuer", Certificate: []byte{0x30, 0x00},
+			Policy: db.Policy{
+				Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
+				HTTPMaxAge: time.Hour, NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
+			},
+		}, act); err != nil && len(known) == 0 {
+			return err
+		}
+		_, err = store.Issue(ctx, 1, serial, time.Now().Add(24*time.Hour), act)
+		return err
+	})
+}
+
+// agree waits until the site has the master's rows.
+func agree(ts *testscript.TestScript, _ bool, _ []string) {
+	site, err := db.Open(context.Background(), db.Config{DSN: ts.Getenv("SITE_DSN")})
+	ts.Check(err)
+	defer site.Close()
+	atMaster(ts, func(store *db.Store) error {
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			theirs, err := store.Head(context.Background())
+			ours, siteErr := site.Head(context.Background())
+			if err == nil && siteErr == nil && ours.Position == theirs.Position && dbtest.Same(context.Background(), store, site) == nil {
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("site and master do not agree: %+v %w, %+v %w", ours, siteErr, theirs, err)
+			}
+		}
 	})
 }
 

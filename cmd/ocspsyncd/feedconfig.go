@@ -154,13 +154,12 @@ func (f *Feed) check(role string, native bool, report func(key, problem string))
 	case role == roleSite && !native && len(f.Sources) == 0:
 		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
 	}
-	switch {
-	case !native:
-	case f.PreferPeers:
-		report("feed.prefer_peers", "is for sync feed: a native site's files come from the master's database")
-	case f.StaleAfter != 0:
-		report("feed.stale_after", "is for sync feed: a native site's files come from the master's database")
-	case f.AskSocket != "" && len(f.Sources) == 0:
+	for key, is := range map[string]bool{"prefer_peers": native && f.PreferPeers, "stale_after": native && f.StaleAfter != 0} {
+		if is {
+			report("feed."+key, "is for sync feed: a native site's files come from the master's database")
+		}
+	}
+	if native && f.AskSocket != "" && len(f.Sources) == 0 {
 		report("feed.sources", "is empty: ask_socket needs the master, or a peer, by url and pin")
 	}
 	switch {

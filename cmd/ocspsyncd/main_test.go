@@ -68,7 +68,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(password+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"expand": script.Expand, "awaits": script.Awaits, "hangup": hangup, "publishes": publishes, "pins": pins, "unpins": unpins,
+			"expand": script.Expand, "awaits": script.Awaits, "hangup": hangup, "publishes": publishes, "pins": pins, "unpins": unpins, "agree": agree, "issues": issues,
 		},
 	})
 }

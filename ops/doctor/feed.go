@@ -65,7 +65,9 @@ func (s Site) feed(ctx context.Context, f *findings) {
 	feedForks(f, s.Feed.Forks, s.Feed.ForksErr)
 	s.feedRows(ctx, f)
 	s.feedSources(f)
-	s.feedFiles(ctx, f)
+	if !s.Feed.Native {
+		s.feedFiles(ctx, f)
+	}
 	s.feedPeers(f)
 	f.syncd(ctx, s.Feed.Admin)
 }

@@ -68,6 +68,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 		f.connections(ctx, s.Store)
 		if s.Feed == nil || s.Feed.Native {
 			s.subscription(ctx, f)
+			s.files(ctx, f)
 		}
 		if s.Feed != nil {
 			s.feed(ctx, f)
@@ -125,6 +126,22 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 		f.warn("subscription", "PostgreSQL's log says what they were; lost connections count, too", "streams from slot %s; its worker broke off %d times so far", sub.Slot, sub.Errors)
 	default:
 		f.ok("subscription", "streams from slot %s, synchronous_commit is on", sub.Slot)
+	}
+}
+
+// files judges the subscription of the signed files, where there is one.
+func (s Site) files(ctx context.Context, f *findings) {
+	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
+	switch sub, err := s.Store.Subscription(ctx, db.FilesSubscriptionName); {
+	case err != nil || !sub.Exists:
+	case !sub.Enabled:
+		f.fail("signed files", restart, "somebody disabled subscription %s: ocspd's copy ages", db.FilesSubscriptionName)
+	case sub.Wrong != "":
+		f.fail("signed files", restart, "%s", sub.Wrong)
+	case !sub.Worker:
+		f.fail("signed files", "is the master up, and does it let this site in? PostgreSQL's log says", "no worker brings them: ocspd's copy ages")
+	default:
+		f.ok("signed files", "stream from slot %s", sub.Slot)
 	}
 }
 

@@ -259,7 +259,7 @@ func (f *Files) judge(local db.Subscription) filesVerdict {
 	if f.wanted.IsZero() || late <= f.cfg.StallAfter || f.probe.err != nil {
 		return filesVerdict{}
 	}
-	cause := "its worker runs, and may wait for a lock that somebody holds on its tables"
+	cause := "its worker runs: somebody holds a lock on its tables, or deleted rows there"
 	if !local.Worker {
 		cause = fmt.Sprintf("its worker does not run, and failed %d times so far: this site's PostgreSQL log says why", local.Errors)
 	}

@@ -2,6 +2,7 @@ package logical_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -209,7 +210,7 @@ func TestStuckFilesHoldUpNoRevocation(t *testing.T) {
 	p.revoke("0a", db.ReasonKeyCompromise)
 	p.seenAtSite("0a", "revoked keyCompromise")
 	p.until("the stuck files are named", func() bool {
-		return strings.Contains(f.Trouble(), "signed files stand still") && strings.Contains(f.Trouble(), "ocspfleet_files: its worker runs, and may wait for a lock")
+		return strings.Contains(f.Trouble(), "signed files stand still") && strings.Contains(f.Trouble(), "ocspfleet_files: its worker runs: somebody holds a lock")
 	})
 	if got := p.state(); got.Name != logical.Streaming {
 		t.Errorf("the rows: %+v", got)
@@ -236,17 +237,17 @@ func TestTheFilesSubscriptionIsMended(t *testing.T) {
 	p.publishes()
 	p.issue("0a")
 	p.start(nil)
-	f, board, _ := p.files(nil)
+	f, board, _ := p.files(func(c *logical.FilesConfig) { c.StallAfter = 500 * time.Millisecond })
 	p.current(f, board)
-	for what, sql := range map[string]string{
-		"disabled":           "alter subscription ocspfleet_files disable",
-		"set otherwise":      "alter subscription ocspfleet_files set (disable_on_error = true)",
-		"gone":               "select subscription_drop('ocspfleet_files')",
-		"without checkpoint": "delete from ocsp_internal.feed_checkpoint",
-		"in the way":         "delete from ocsp_internal.segment where number = 1; delete from ocsp_internal.feed_checkpoint; insert into ocsp_internal.segment (epoch, number) select epoch, 1000 from feed_head",
+	for n, sql := range []string{
+		"alter subscription ocspfleet_files disable",
+		"select subscription_drop('ocspfleet_files')",
+		// A row in the way of what comes, and one that no update finds.
+		"insert into ocsp_internal.segment (epoch, number) select epoch, number + 1 from ocsp_internal.segment order by number desc limit 1; delete from ocsp_internal.feed_checkpoint",
 	} {
 		dbtest.Exec(t, p.siteDSN, sql)
-		p.until(what+": it is seen", func() bool { return f.Trouble() != "" })
+		p.until("it is seen: "+sql, func() bool { return f.Trouble() != "" })
+		p.issue(fmt.Sprintf("4%d", n))
 		p.current(f, board)
 	}
 	p.dropSlots()

@@ -41,6 +41,7 @@ func NewReporter(store *db.Store, root note.Verifier, sources []*feed.Client, lo
 // Run reports until ctx ends; it returns nil then.
 func (r *Reporter) Run(ctx context.Context) error {
 	if r.master == nil {
+		<-ctx.Done()
 		return nil
 	}
 	tick := time.NewTicker(reportEvery)
