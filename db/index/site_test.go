@@ -65,7 +65,7 @@ func newSite(t testing.TB, dsn string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.ConnConfig.RuntimeParams["search_path"] = "public, ocsp_internal, pg_temp"
+	cfg.ConnConfig.RuntimeParams["search_path"] = "public, ocsp_feed, ocsp_internal, pg_temp"
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
