@@ -44,7 +44,7 @@ func TestSchemaDriftIsNamedAndRepaired(t *testing.T) {
 					{"drop function ocsp_internal.site_remember() cascade", "function ocsp_internal.site_remember() is gone"},
 					{"drop sequence ocsp_internal.site_seq cascade", "sequence ocsp_internal.site_seq is gone"},
 					{"alter table certificate drop site_seq", "column site_seq on public.certificate is gone"},
-					{"drop table segment", "table ocsp_internal.segment is gone"},
+					{"drop table segment", "table ocsp_feed.segment is gone"},
 				},
 			}[role], both...)
 			for _, c := range cases {

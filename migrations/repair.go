@@ -26,7 +26,7 @@ type Repaired struct {
 var refetched = []string{
 	"public.issuer", "public.certificate", "public.responder_certificate", "public.correction", "public.closed_pin", "public.feed_head",
 	"ocsp_internal.segment", "ocsp_internal.feed_checkpoint", "ocsp_internal.feed_keys", "ocsp_internal.snapshot", "ocsp_internal.snapshot_chunk",
-	"ocsp_internal.feed_anchor", "ocsp_internal.site_tombstone",
+	"ocsp_feed.segment", "ocsp_feed.feed_checkpoint", "ocsp_feed.feed_keys", "ocsp_internal.feed_anchor", "ocsp_internal.site_tombstone",
 }
 
 // Repair is Up, and puts back what of the schema is gone or otherwise than the migrations

@@ -10,7 +10,7 @@ set local intervalstyle = 'postgres';
 set local quote_all_identifiers = off;
 set local bytea_output = hex;
 
-with ours as (select oid, nspname from pg_namespace where nspname in ('public', 'ocsp_internal')),
+with ours as (select oid, nspname from pg_namespace where nspname in ('public', 'ocsp_internal', 'ocsp_feed')),
 rel as (
   select c.*, format('%I.%I', nspname, relname) as name,
       case relowner::regrole::text when 'ocsp_owner' then 'ocsp_owner' else 'current_user' end as keeper
@@ -31,7 +31,7 @@ select 'table ' || name as object,
     concat_ws(' ', case relpersistence when 'p' then 'logged' else 'without a log' end, case when relrowsecurity then 'with row security' end,
       'replica identity ' || case relreplident when 'd' then 'default' when 'n' then 'nothing' when 'f' then 'full' else 'an index' end) as definition,
     format('create table %s (); alter table %1$s owner to %s', name, keeper) as make,
-    format('alter table %s set logged, disable row level security, replica identity default', name) as mend
+    format('alter table %s set logged, disable row level security, replica identity %s', name, case relreplident when 'f' then 'full' else 'default' end) as mend
   from rel where relkind = 'r'
 union all select 'view ' || name, '', format('create view %1$s as %2$s; alter view %1$s owner to %3$s', name, pg_get_viewdef(oid), keeper), null from rel where relkind = 'v'
 union all select 'sequence ' || name, '', format('create sequence %s cache 1; alter sequence %1$s owner to %s', name, keeper), null from rel where relkind = 'S'
