@@ -314,3 +314,15 @@ func TestOutdatedSiteIsTold(t *testing.T) {
 		}
 	}
 }
+
+// How far a site is says its slot for the rows, not the one for the signed files.
+func TestTheSlotForTheFilesIsNoLink(t *testing.T) {
+	rows := db.Slot{Name: "ocsp_site_a_1790000000000", LagBytes: 7}
+	files := db.Slot{Name: "ocsp_site_a_01790000001", Active: true}
+	if link := linkOf("site-a", []db.Slot{files, rows}); link == nil || link.Streaming || link.Behind != 7 {
+		t.Errorf("the link is %+v", link)
+	}
+	if link := linkOf("site-a", []db.Slot{files}); link != nil {
+		t.Errorf("without a slot for the rows the link is %+v", link)
+	}
+}
