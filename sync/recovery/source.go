@@ -53,10 +53,26 @@ type kept struct {
 
 func (k kept) String() string { return k.name }
 
-func (k kept) Keys(ctx context.Context) ([][]byte, error) { return k.store.FeedKeySets(ctx) }
+// Keys are those that came by the feed, and those that came by native replication: so it
+// is with checkpoint and segments.
+func (k kept) Keys(ctx context.Context) ([][]byte, error) {
+	fetched, err := k.store.FeedKeySets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	published, err := k.store.Files().FeedKeySets(ctx)
+	return append(fetched, published...), err
+}
 
 func (k kept) Checkpoint(ctx context.Context) ([]byte, error) {
 	newest, err := k.store.FeedNote(ctx)
+	if err != nil && !lacks(err) {
+		return nil, err
+	}
+	published, publishedErr := k.store.Files().FeedNote(ctx)
+	if publishedErr == nil && published.AsOf.After(newest.AsOf) || lacks(err) {
+		return published.Note, publishedErr
+	}
 	return newest.Note, err
 }
 
@@ -71,6 +87,9 @@ func (k kept) Chunk(ctx context.Context, epoch, position int64, tag string, i in
 
 func (k kept) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
 	g, err := k.store.FeedSegment(ctx, epoch, number)
+	if lacks(err) {
+		g, err = k.store.Files().FeedSegment(ctx, epoch, number)
+	}
 	return feed.Sealed{Note: g.Note, Body: g.Body}, err
 }
 
