@@ -164,8 +164,9 @@ end $$;
 
 -- There are two: ocspfleet brings the rows, ocspfleet_files the signed files. Each has the
 -- name of its publication, a slot and a worker of its own, so that files hold up no status.
-create function ocsp_internal.subscription_check(p_name text) returns void language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.subscription_check(p_name text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+  perform pg_advisory_xact_lock(hashtext('ocspfleet subscriptions'));  -- two at once would change the role of their owner
   if p_name is null or p_name not in ('ocspfleet', 'ocspfleet_files') then
     raise exception 'subscription % is not ours', p_name;
   end if;
