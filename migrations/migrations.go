@@ -119,14 +119,11 @@ func each(ctx context.Context, url string, role Role, do func(string, *migrate.M
 }
 
 func one(ctx context.Context, url, folder string, do func(string, *migrate.Migrate, Version) error) error {
-	pool, err := sql.Open("pgx/v5", url)
+	pool, err := open(ctx, url)
 	if err != nil {
-		return fmt.Errorf("opening the database: %w", err)
+		return err
 	}
 	defer pool.Close()
-	if err := pool.PingContext(ctx); err != nil {
-		return fmt.Errorf("reaching the database: %w", err)
-	}
 	source, err := iofs.New(files, folder)
 	if err != nil {
 		return fmt.Errorf("reading migrations %s: %w", folder, err)
@@ -149,4 +146,28 @@ func one(ctx context.Context, url, folder string, do func(string, *migrate.Migra
 		return fmt.Errorf("reading the version of schema %s: %w", folder, err)
 	}
 	return do(folder, m, v)
+}
+
+// sessionSettings is what the migrations rely on, whatever a DBA has set for the database
+// or the login, as db.sessionSettings is for all else.
+const sessionSettings = `set statement_timeout = 0;
+set session characteristics as transaction isolation level read committed, read write;
+set quote_all_identifiers = off;
+set search_path = public;
+set standard_conforming_strings = on;
+set lock_timeout = 0;
+set idle_session_timeout = 0;
+set idle_in_transaction_session_timeout = 0`
+
+// open opens one connection to the database at url.
+func open(ctx context.Context, url string) (*sql.DB, error) {
+	pool, err := sql.Open("pgx/v5", url)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	pool.SetMaxOpenConns(1) // which has the settings
+	if _, err := pool.ExecContext(ctx, sessionSettings); err != nil {
+		return nil, errors.Join(fmt.Errorf("reaching the database: %w", err), pool.Close())
+	}
+	return pool, nil
 }

@@ -36,9 +36,9 @@ func Repair(ctx context.Context, url string, role Role) (Repaired, error) {
 	if err := migrateUp(ctx, url, role); err != nil {
 		return Repaired{}, err
 	}
-	pool, err := sql.Open("pgx/v5", url)
+	pool, err := open(ctx, url)
 	if err != nil {
-		return Repaired{}, fmt.Errorf("opening the database: %w", err)
+		return Repaired{}, err
 	}
 	defer pool.Close()
 	want, err := pristine(ctx, pool, url, role)
@@ -121,7 +121,7 @@ func pristine(ctx context.Context, pool *sql.DB, address string, role Role) (all
 	if err := migrateUp(ctx, there, role); err != nil {
 		return nil, err
 	}
-	own, err := sql.Open("pgx/v5", there)
+	own, err := open(ctx, there)
 	if err != nil {
 		return nil, err
 	}

@@ -58,9 +58,9 @@ func Ours(right string) bool {
 // SetRights grants what is missing and revokes what PUBLIC and our roles have beyond.
 // A right that a superuser gave to a role that is not ours stays; doctor shows it.
 func SetRights(ctx context.Context, url string, role Role) error {
-	pool, err := sql.Open("pgx/v5", url)
+	pool, err := open(ctx, url)
 	if err != nil {
-		return fmt.Errorf("opening the database: %w", err)
+		return err
 	}
 	defer pool.Close()
 	tx, err := pool.BeginTx(ctx, nil)
