@@ -31,6 +31,9 @@ type FeedCopy struct {
 	Seeded   bool // there is a head
 	Anchor   Anchor
 	Anchored bool // the copy came by the feed
+	// Took is how many numbers of site_seq a step took, as Apply returns it: what goes beyond
+	// was not its writing.
+	Took int64
 }
 
 // FeedCopy reads how far this site is.
@@ -100,7 +103,7 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 		have.queue(read)
 		old, err = step.current(read, FeedTables)
 		return err
-	}, func(ctx context.Context, conn *pgx.Conn) (*trip, error) {
+	}, func(ctx context.Context, conn *pgx.Conn) (_ *trip, err error) {
 		if err := step.continues(have); err != nil {
 			return nil, err
 		}
@@ -111,6 +114,9 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 				return nil, err
 			}
 			if err := step.rows(&write, head, FeedTables, old); err != nil {
+				return nil, err
+			}
+			if have.Took, err = step.took(head, old); err != nil {
 				return nil, err
 			}
 			if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
@@ -128,6 +134,30 @@ func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 		return FeedCopy{}, fmt.Errorf("applying position %d: %w", step.Head.Position, plain(err))
 	}
 	return have, nil
+}
+
+// took is how many numbers of site_seq the step's rows take: one that is new or goes takes
+// one; one that changes two, since INSERT takes one before it meets the row.
+func (step FeedStep) took(head Head, old []map[string][]byte) (n int64, err error) {
+	for i, t := range FeedTables {
+		if t.Code != CertificateTable {
+			continue
+		}
+		states, err := t.states(step.Changes, head.Position)
+		if err != nil {
+			return 0, err
+		}
+		for key, c := range states {
+			_, here := old[i][key]
+			switch {
+			case here && !c.Deleted:
+				n += 2
+			case here || !c.Deleted:
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // news says whether the step has anything that the rows of head do not have: else it was

@@ -206,5 +206,8 @@ func (s *seed) finish(ctx context.Context) error {
 	if err := write.send(ctx, s.tx); err != nil {
 		return fmt.Errorf("writing the head: %w", err)
 	}
+	if err := s.tx.QueryRow(ctx, "select last_value from site_seq").Scan(&s.SiteSeq); err != nil {
+		return fmt.Errorf("reading the last number of a change here: %w", err)
+	}
 	return nil
 }

@@ -29,6 +29,7 @@ type Seeded struct {
 	Head      Head
 	Differing int64    // certificates that were not the same before
 	Examples  []string // some of them
+	SiteSeq   int64    // by the feed: the last number of site_seq, before anybody else could write
 }
 
 // Seed replaces the site's copy by the master's rows as they are at the moment a

@@ -8,6 +8,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/recount"
 )
 
 // follow brings the copy to a verified checkpoint.
@@ -224,7 +225,10 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	p.current = false // it may fail and yet be persisted
 	var stored db.FeedCopy
 	var err error
-	p.writing(call, func() { stored, err = p.cfg.Store.Apply(call, step) })
+	p.watched.writing(func() func(*recount.Pace) {
+		stored, err = p.cfg.Store.Apply(call, step)
+		return func(pace *recount.Pace) { pace.Wrote(stored.Took) }
+	})
 	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) || db.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil

@@ -8,6 +8,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/recount"
 )
 
 // seed replaces the copy by the source's newest snapshot and all segments from there to
@@ -62,7 +63,14 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		},
 	}
 	var seeded db.Seeded
-	p.writing(ctx, func() { seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows) })
+	p.watched.writing(func() func(*recount.Pace) {
+		seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows)
+		return func(pace *recount.Pace) {
+			if err == nil {
+				pace.Starts(seeded.SiteSeq)
+			}
+		}
+	})
 	if errors.Is(err, db.ErrRevocationsLost) {
 		p.refusal = refusal{feed.Tag(signed), p.keys.Number, c.Number, err}
 	}

@@ -18,15 +18,15 @@ type watched struct {
 	call  func() // ends the question that is being asked; nil: none is
 }
 
-// writing runs f, which writes into the copy: what others wrote before it stays suspect,
-// and so does what they write after it.
-func (p *Puller) writing(ctx context.Context, f func()) {
-	w := &p.watched
+// writing runs f, which writes into the copy and returns what tells the pace of it: what
+// others write before, meanwhile and after stays suspect.
+func (w *watched) writing(f func() (tell func(*recount.Pace))) {
 	w.write.Lock()
 	defer w.write.Unlock()
-	p.look(ctx, w.pace.Look)
-	f()
-	p.look(ctx, w.pace.Wrote)
+	tell := f()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tell(&w.pace)
 }
 
 // look hands the last number of a change here to take. A database that is away others
@@ -100,10 +100,10 @@ func (p *Puller) recount(ctx context.Context) {
 	w.mu.Lock()
 	whole := p.copy.Seeded && p.copy.Anchored // else it is about to be replaced: nobody breaks that off
 	wanted := w.pace.Wanted(now) && whole
-	if wanted || !whole {
-		w.pace.Counting()
-	}
 	w.mu.Unlock()
+	if wanted || !whole {
+		p.look(ctx, func(number int64) { w.pace.Look(number); w.pace.Counting() })
+	}
 	if !wanted {
 		return
 	}

@@ -35,12 +35,15 @@ func (p *Pace) Copied(now time.Time) {
 	p.due, p.earliest, p.known, p.suspect, p.unequal = now.Add(p.Regular), time.Time{}, false, 0, 0
 }
 
-// Wrote says that it was our own writing that led from the last look to this excess: what
-// others wrote before stays suspect.
-func (p *Pace) Wrote(excess int64) {
-	p.excess += excess - p.last
-	p.last = excess
+// Wrote says that our own writing took so many numbers: what others wrote before, meanwhile
+// or after stays suspect.
+func (p *Pace) Wrote(numbers int64) {
+	p.excess += numbers
+	p.last += numbers
 }
+
+// Starts says that the copy is new, and what the excess was when nobody else could write.
+func (p *Pace) Starts(excess int64) { p.known, p.excess, p.last, p.suspect = true, excess, excess, 0 }
 
 // Now asks for a count at once.
 func (p *Pace) Now() { p.due = time.Time{} }

@@ -50,8 +50,7 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 			t.Errorf("look %d: what a count found equal is suspected again", look)
 		}
 	}
-	p.Wrote(1999)
-	p.Wrote(2000 - 501)
+	p.Wrote(1000) // from 1000 - 501
 	for look := range 2 {
 		if at(2000, 501) {
 			t.Errorf("look %d: our own writing is suspected", look)
