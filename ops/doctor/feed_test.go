@@ -50,7 +50,7 @@ func TestDoctorJudgesTheFeedAndItsSources(t *testing.T) {
 		{"old checkpoint", func(f *doctor.Feed) { f.StaleAfter = time.Nanosecond }, doctor.Warn, "feed", "the newest checkpoint is"},
 		{"old source", func(f *doctor.Feed) {
 			f.Sources[0] = source(func(s *doctor.FeedSource) { s.AsOf = now.Add(-time.Hour) })
-		}, doctor.Warn, "source m:1", "was confirmed 1h0m0s ago"},
+		}, doctor.Warn, "source m:1", "was confirmed 1h0m"},
 		{"barred", func(f *doctor.Feed) { f.Sources[0] = source(func(s *doctor.FeedSource) { s.Barred = true }) }, doctor.Fail, "source m:1", "suspended or revoked"},
 		{"forged", func(f *doctor.Feed) {
 			f.Sources[0] = source(func(s *doctor.FeedSource) { s.Forged = errors.New("forged") })

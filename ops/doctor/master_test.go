@@ -47,7 +47,7 @@ func TestDoctorOfAMasterThatCannotSign(t *testing.T) {
 		{doctor.Publisher{Root: true, Signs: true}, doctor.Fail, "feed keys", "no key set is in force: nothing is signed"},
 		{doctor.Publisher{Root: true, Signs: true, Epoch: 1, Keys: doctor.FeedKeys{Number: 3}}, doctor.Fail, "feed keys", "set 3 is for epoch 1, this master is in epoch"},
 		{doctor.Publisher{Root: true, Signs: true, Epoch: head.Epoch, Keys: doctor.FeedKeys{Number: 3, Until: now}}, doctor.Fail, "feed keys", "all keys of set 3 have ended"},
-		{doctor.Publisher{Root: true, Signs: true, Epoch: head.Epoch, Keys: doctor.FeedKeys{Number: 3, Until: now.Add(time.Hour)}}, doctor.Warn, "feed keys", "the last key of set 3 ends in 1h0m0s"},
+		{doctor.Publisher{Root: true, Signs: true, Epoch: head.Epoch, Keys: doctor.FeedKeys{Number: 3, Until: now.Add(time.Hour + 30*time.Second)}}, doctor.Warn, "feed keys", "the last key of set 3 ends in 1h0m"},
 		{doctor.Publisher{Root: true, Epoch: head.Epoch, Keys: doctor.FeedKeys{Number: 3}}, doctor.OK, "feed keys", "set 3 is the pinned root's, and for this epoch"},
 		{doctor.Publisher{Root: true, Keys: doctor.FeedKeys{Err: errors.New("not its key")}}, doctor.Fail, "feed keys", "not its key"},
 	} {
