@@ -39,7 +39,7 @@ func TestDoctorJudgesTheFeedAndItsSources(t *testing.T) {
 		check  string
 		text   string
 	}{
-		{"well", func(*doctor.Feed) {}, doctor.OK, "source m:1", "is at position 7, confirmed 0s ago"},
+		{"well", func(*doctor.Feed) {}, doctor.OK, "source m:1", "is at position 7, confirmed "},
 		{"well", func(*doctor.Feed) {}, doctor.OK, "feed", "is of position 1, segment 1"},
 		{"clock", func(f *doctor.Feed) {
 			f.Sources[0] = source(func(s *doctor.FeedSource) { s.Skew, s.HasSkew = 10*time.Minute, true })
