@@ -47,7 +47,7 @@ func drift(published, local []column) string {
 	for _, p := range published {
 		switch l, ok := find(local, p); {
 		case !ok:
-			found = append(found, fmt.Sprintf("the master publishes %s.%s, which the site has not: ocspctl db migrate --repair there", p.Table, p.Name))
+			found = append(found, fmt.Sprintf("the master publishes %s.%s, which the site has not: migrate the site first (ocspctl db migrate --repair there)", p.Table, p.Name))
 		case l.Type != p.Type:
 			found = append(found, fmt.Sprintf("%s.%s is %s at the master and %s here", p.Table, p.Name, p.Type, l.Type))
 		}
