@@ -42,8 +42,7 @@ func TestH9ReadOnlyTokenFolder(t *testing.T) {
 func alone(t *testing.T, what string, start func(*exec.Cmd) error) {
 	t.Helper()
 	soft := newSoft(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HSM_TEST_CHILD="+what, "HSM_TEST_ARGUMENT="+soft.Dir)
+	cmd := childOf(t, what, soft.Dir)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if start == nil {

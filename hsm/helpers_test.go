@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,12 +150,31 @@ func (f fake) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	return f.sign(digest, opts)
 }
 
+// childOf is another process of this test: what it is to do, with an argument.
+func childOf(t *testing.T, what, argument string, env ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HSM_TEST_CHILD="+what, "HSM_TEST_ARGUMENT="+argument), env...)
+	return cmd
+}
+
+// apart runs a child in a user namespace, as the user id there.
+func apart(t *testing.T, child *exec.Cmd, id int, flags uintptr, packages string) {
+	t.Helper()
+	child.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | flags,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: id, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: id, HostID: os.Getgid(), Size: 1}},
+	}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Errorf("%v (it wants user namespaces, and apt install %s)\n%s", err, packages, out)
+	}
+}
+
 // elsewhere runs what in another process that has the same token.
 func elsewhere(t *testing.T, soft *softhsm.SoftToken, what, argument string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HSM_TEST_CHILD="+what, "HSM_TEST_ARGUMENT="+argument,
-		"HSM_TEST_MODULE="+soft.Module, "SOFTHSM2_CONF="+soft.Conf)
+	cmd := childOf(t, what, argument, "HSM_TEST_MODULE="+soft.Module, "SOFTHSM2_CONF="+soft.Conf)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s in another process: %v: %s", what, err, out)
 	}

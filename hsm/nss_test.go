@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -17,18 +16,9 @@ import (
 // that once in a process, and root's not at all: so this one is somebody else's, in a
 // namespace of its own.
 func TestNSSMakesKeysAndSigns(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HSM_TEST_CHILD=nss", "HSM_TEST_ARGUMENT="+p11kit(t, "p11-kit-proxy.so"),
-		"HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: os.Getgid(), Size: 1}},
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v (it wants user namespaces, and apt install libnss3 libnss3-tools p11-kit-modules)\n%s", err, out)
-	}
+	child := childOf(t, "nss", p11kit(t, "p11-kit-proxy.so"), "HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"))
+	apart(t, child, 1000, 0, "libnss3 libnss3-tools p11-kit-modules")
 }
 
 func nssChild(proxy string) error {

@@ -20,16 +20,7 @@ import (
 // elliptic curves, and sets every CKA_ID as it is told. The daemon's paths are fixed, so it
 // runs among mounts of its own, which root of a user namespace may make.
 func TestOpencryptokiMakesKeysAndSigns(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "HSM_TEST_CHILD=opencryptoki", "HSM_TEST_ARGUMENT="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v (it wants user namespaces, and apt install opencryptoki)\n%s", err, out)
-	}
+	apart(t, childOf(t, "opencryptoki", t.TempDir()), 0, syscall.CLONE_NEWNS|syscall.CLONE_NEWIPC, "opencryptoki")
 }
 
 func opencryptokiChild(dir string) error {
