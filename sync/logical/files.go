@@ -1,6 +1,7 @@
 package logical
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,14 +92,8 @@ type filesProbe struct {
 
 // NewFiles fills in the defaults.
 func NewFiles(cfg FilesConfig) *Files {
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{{&cfg.Interval, time.Second}, {&cfg.ProbeInterval, 10 * time.Second}, {&cfg.MasterTimeout, 15 * time.Second}, {&cfg.StallAfter, 30 * time.Second}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	cfg.Interval, cfg.ProbeInterval = cmp.Or(cfg.Interval, time.Second), cmp.Or(cfg.ProbeInterval, 10*time.Second)
+	cfg.MasterTimeout, cfg.StallAfter = cmp.Or(cfg.MasterTimeout, 15*time.Second), cmp.Or(cfg.StallAfter, 30*time.Second)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

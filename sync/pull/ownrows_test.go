@@ -29,13 +29,7 @@ func TestASitesOwnRowsAreMadeRight(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, s := newMaster(t), newSite(t)
-			m.issue(t, 1)
-			m.issue(t, 2)
-			p, _ := s.pulls(t, m, func(c *pull.Config) { c.Look = 20 * time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
-			s.equals(t, m)
-			dbtest.Exec(t, s.dsn, sql)
-			m.revoke(t, 1, db.ReasonKeyCompromise)
+			m, s, p := changed(t, sql)
 			s.equals(t, m)
 			want, err := m.store.Head(t.Context())
 			if err != nil {
@@ -53,6 +47,20 @@ func TestASitesOwnRowsAreMadeRight(t *testing.T) {
 	}
 }
 
+// changed is a site that follows, in whose database somebody runs sql, before certificate 1
+// of two is revoked at the master.
+func changed(t *testing.T, sql string) (*master, *site, *pull.Puller) {
+	t.Helper()
+	m, s := newMaster(t), newSite(t)
+	m.issue(t, 1)
+	m.issue(t, 2)
+	p, _ := s.pulls(t, m, func(c *pull.Config) { c.Look = 20 * time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
+	s.equals(t, m)
+	dbtest.Exec(t, s.dsn, sql)
+	m.revoke(t, 1, db.ReasonKeyCompromise)
+	return m, s, p
+}
+
 // Somebody drops a key, which lets a row in twice, or a column, and the triggers. The copy
 // comes right once the schema is repaired, by itself.
 func TestARepairedSiteIsSeededAnew(t *testing.T) {
@@ -66,13 +74,7 @@ func TestARepairedSiteIsSeededAnew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, s := newMaster(t), newSite(t)
-			m.issue(t, 1)
-			m.issue(t, 2)
-			p, _ := s.pulls(t, m, func(c *pull.Config) { c.Look = 20 * time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
-			s.equals(t, m)
-			dbtest.Exec(t, s.dsn, sql)
-			m.revoke(t, 1, db.ReasonKeyCompromise)
+			m, s, p := changed(t, sql)
 			if done, err := migrations.Repair(t.Context(), s.dsn, migrations.Site); err != nil || len(done.Refused) > 0 {
 				t.Fatalf("%+v, %v", done, err)
 			}
