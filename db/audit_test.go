@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/migrations"
 )
 
 // newAudited gives a master whose audit has ten entries: the issuer and nine certificates.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // Whoever may call a door cannot write what nobody could read, carry or undo.

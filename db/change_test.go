@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/migrations"
 )
 
 // digestVectors are the canonical bytes and digests that any implementation must

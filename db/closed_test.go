@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // An operator names customers' certificates a site's own and revokes the site: no

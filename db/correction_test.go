@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 )
 
 // person opens a store as a login of its own in this group, so that session_user

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // The CRL is a part of the issuer's row: SQL and Go agree on its canonical bytes,

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"testing"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/migrations"
 )
 
 // siteStore is a site with a head and two certificates, of which one is gone

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 func setLimit(t *testing.T, store *db.Store, n int64) {

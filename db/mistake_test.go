@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/sync/feed/feedtest"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 )
 
 // lastActs are the acts of the last entries of the audit, oldest first.

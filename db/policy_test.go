@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // BR 4.9.10: a policy of profile br with which an answer could break the rules is

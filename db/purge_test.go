@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // What ended before the mark goes, good and revoked, in batches; what did not, and

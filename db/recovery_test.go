@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // lostRows are certificates that a master lost: good, on hold, revoked.

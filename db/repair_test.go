@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // A reason becomes keyCompromise, and no other one; the time of a permanent revocation

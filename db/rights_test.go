@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // What the live database gives to anybody but its owners is what rights.txt says.

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/migrations"
 )
 
 // loginDSN is dsn with another user.

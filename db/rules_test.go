@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/migrations"
 )
 
 func sqlState(err error) string {

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/integration/testkit/dbtest"
+
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
-
-	"ocspfleet/db/dbtest"
 )
 
 // Eight writers on few keys, with all kinds of statements, while readers poll:

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // What is tried leaves nothing: no row, no change, no audit entry, no position.

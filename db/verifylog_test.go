@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // A set of rows whose sums are right was found in 21 s; the log of changes tells of it.

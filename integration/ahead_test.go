@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/devfleet"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // A certificate that was issued a moment ago, and that the site's copy does not have
@@ -25,7 +25,7 @@ func TestASiteAsksForWhatWasJustIssued(t *testing.T) {
 	options.Sync, options.ReadThrough = "feed", true
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	f, err := fleet.Up(ctx, options)
+	f, err := devfleet.Up(ctx, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // openssl asks as OpenSSLArgs do, with more flags, and returns what it says.
-func openssl(t *testing.T, f *fleet.Fleet, args []string, more ...string) string {
+func openssl(t *testing.T, f *devfleet.Fleet, args []string, more ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -66,7 +66,7 @@ func TestOpenSSLVerifiesEveryStatusFromEverySite(t *testing.T) {
 }
 
 // checkRevocation compares openssl's words with what the CA's index said.
-func checkRevocation(t *testing.T, said string, want fleet.Revoked) {
+func checkRevocation(t *testing.T, said string, want devfleet.Revoked) {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339, want.RevokedAt)
 	if err != nil {
@@ -134,7 +134,7 @@ func post(ctx context.Context, url string, request []byte) (*http.Response, []by
 }
 
 // request makes a request for a serial as x/crypto/ocsp does.
-func request(t *testing.T, f *fleet.Fleet, issuer fleet.Issuer, serial string, hash crypto.Hash) (der []byte, asked, ca *x509.Certificate) {
+func request(t *testing.T, f *devfleet.Fleet, issuer devfleet.Issuer, serial string, hash crypto.Hash) (der []byte, asked, ca *x509.Certificate) {
 	t.Helper()
 	ca, err := f.IssuerCertificate(issuer)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestGETAndPOSTAgree(t *testing.T) {
 					t.Fatalf("issuer %s, %s, %v: %v", issuer.Name, how, hash, err)
 				}
 				if answer.Status != ocsp.Revoked {
-					t.Errorf("issuer %s, %s, %v: %s", issuer.Name, how, hash, fleet.StatusName(answer.Status))
+					t.Errorf("issuer %s, %s, %v: %s", issuer.Name, how, hash, devfleet.StatusName(answer.Status))
 				}
 				if answer.NextUpdate.Before(time.Now()) || answer.ThisUpdate.After(time.Now()) {
 					t.Errorf("issuer %s, %s: thisUpdate %v, nextUpdate %v", issuer.Name, how, answer.ThisUpdate, answer.NextUpdate)

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // TestTheFeedBarsASite: sites that follow the feed alone. One is suspended and comes
@@ -22,7 +22,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 	defer cancel()
 	options := onGround(t).options(t, "barred", 2)
 	options.Sync = "feed"
-	f, err := fleet.Up(ctx, options)
+	f, err := devfleet.Up(ctx, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 }
 
 // isBarred waits until the site has stopped and both its daemons say why.
-func (s *identities) isBarred(site fleet.Site) {
+func (s *identities) isBarred(site devfleet.Site) {
 	s.Helper()
 	if err := s.f.AwaitStopped(s.Context(), site, s.issuer, s.serial, 2*patience); err != nil {
 		s.Error(err)

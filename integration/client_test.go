@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // question is one certificate asked for at the site that its AIA names.
 type question struct {
-	f           *fleet.Fleet
+	f           *devfleet.Fleet
 	url         string
 	root, ca    string // PEM files
 	certificate string // PEM file
@@ -148,11 +148,11 @@ func (q question) python(t *testing.T) string {
 
 // golang is x/crypto/ocsp over GET, each CertID hash that it knows.
 func (q question) golang(t *testing.T) string {
-	ca, err := fleet.ReadCertificate(q.ca)
+	ca, err := devfleet.ReadCertificate(q.ca)
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked, err := fleet.ReadCertificate(q.certificate)
+	asked, err := devfleet.ReadCertificate(q.certificate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func (q question) golang(t *testing.T) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fleet.StatusName(answer.Status)
+	return devfleet.StatusName(answer.Status)
 }
 
 // A judge that cannot fail proves nothing: nobody listens there.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
-	"ocspfleet/ops/zone/nameserver"
+	"ocspfleet/integration/testkit/devfleet"
+	"ocspfleet/integration/testkit/nameserver"
 )
 
 // ocspHost is the name that clients ask in the zone of these tests.
@@ -62,7 +62,7 @@ func (s *identities) named() *inDNS {
 }
 
 // newestLabel is that of a key that the site's token holds.
-func newestLabel(s *identities, site fleet.Site) string {
+func newestLabel(s *identities, site devfleet.Site) string {
 	s.Helper()
 	out, err := exec.CommandContext(s.Context(), s.f.Path(s.f.Ocspctl), "--config", s.f.Path(filepath.Join(site.ConfigDir, "ocspctl.yaml")),
 		"key", "list", "--output", "json").Output()

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
 )
 
 // metric sums what an admin listener says under a name, labels included.
-func metric(t *testing.T, site fleet.Site, name string) float64 {
+func metric(t *testing.T, site devfleet.Site, name string) float64 {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site.AdminURL+"/metrics", nil)
 	if err != nil {
@@ -40,7 +40,7 @@ func metric(t *testing.T, site fleet.Site, name string) float64 {
 }
 
 // proxied connects as the proxy that ocspd believes, for a client.
-func proxied(t *testing.T, site fleet.Site, client, first string) net.Conn {
+func proxied(t *testing.T, site devfleet.Site, client, first string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: 20 * time.Second}
 	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(site.URL, "http://"))

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/devfleet"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // The suite that both ways of syncing must pass: site-a follows the signed feed,
@@ -37,9 +37,9 @@ func TestBothWaysOfSyncingConform(t *testing.T) {
 // conformer asks one site.
 type conformer struct {
 	*testing.T
-	f      *fleet.Fleet
-	site   fleet.Site
-	issuer fleet.Issuer
+	f      *devfleet.Fleet
+	site   devfleet.Site
+	issuer devfleet.Issuer
 }
 
 func (c *conformer) ctl(args ...string) {
@@ -150,7 +150,7 @@ func (c *conformer) always(serial string, status int) (stop func()) {
 		for ctx.Err() == nil {
 			answer, err := c.f.Ask(ctx, c.site, c.issuer, serial)
 			if err == nil && answer.Status != status {
-				c.Errorf("amid the damage %s said %s for %s", c.site.Name, fleet.StatusName(answer.Status), serial)
+				c.Errorf("amid the damage %s said %s for %s", c.site.Name, devfleet.StatusName(answer.Status), serial)
 			}
 			if err == nil {
 				asked++
@@ -275,7 +275,7 @@ func TestEverySiteRelaysWhatItVerified(t *testing.T) {
 }
 
 // pinAt is the pin of the TLS key in a folder of configurations.
-func pinAt(t *testing.T, f *fleet.Fleet, dir string) string {
+func pinAt(t *testing.T, f *devfleet.Fleet, dir string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), f.Path(f.Ocspctl), "key", "pin", "--file", dir+"/feed-tls.key").CombinedOutput()
 	_, pin, found := strings.Cut(string(out), "pin ")

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/devfleet"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/db"
-	"ocspfleet/integration/fleet"
 )
 
 // described is what fleet.json promises, written down a second time.
@@ -78,7 +78,7 @@ func TestFleetJSONKeepsItsContract(t *testing.T) {
 				t.Errorf("path %q of fleet.json: want a file below the root: %v", path, err)
 			}
 		}
-		if issuer.Policy != (fleet.Policy{NeverIssued: "unknown", Profile: "revocable", Validity: "72h"}) {
+		if issuer.Policy != (devfleet.Policy{NeverIssued: "unknown", Profile: "revocable", Validity: "72h"}) {
 			t.Errorf("policy of %s is %+v", issuer.Name, issuer.Policy)
 		}
 	}
@@ -135,7 +135,7 @@ func TestAHealthyStartLogsNoError(t *testing.T) {
 }
 
 // errorsLogged are the lines of level ERROR of all daemons of a fleet.
-func errorsLogged(t *testing.T, f *fleet.Fleet) (lines []string) {
+func errorsLogged(t *testing.T, f *devfleet.Fleet) (lines []string) {
 	t.Helper()
 	logs, err := filepath.Glob(f.Dir() + "/log/*.log")
 	if err != nil || len(logs) < 2*len(f.Sites)+1 {
@@ -195,15 +195,15 @@ func TestEachIssuersAnswersAreSignedByAKeyOfItsKind(t *testing.T) {
 
 // life is the story of one small fleet in one folder.
 type life struct {
-	options fleet.Options
+	options devfleet.Options
 }
 
-func (l *life) up(t *testing.T, resume bool) *fleet.Fleet {
+func (l *life) up(t *testing.T, resume bool) *devfleet.Fleet {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	l.options.Resume = resume
-	f, err := fleet.Up(ctx, l.options)
+	f, err := devfleet.Up(ctx, l.options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,13 +231,13 @@ func (l *life) portTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	_, err = fleet.Up(t.Context(), l.options)
+	_, err = devfleet.Up(t.Context(), l.options)
 	if err == nil || !strings.Contains(err.Error(), "port "+port) || !strings.Contains(err.Error(), "BASE_PORT") || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("a taken port: want a sentence with the port and BASE_PORT, got %v", err)
 	}
 }
 
-func (l *life) resumed(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
+func (l *life) resumed(t *testing.T, first *devfleet.Fleet) *devfleet.Fleet {
 	t.Helper()
 	issuer, serial := first.Issuers[0], first.Issuers[0].Serials.Good[0]
 	revoke(t, first, issuer, serial)
@@ -258,7 +258,7 @@ func (l *life) resumed(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
 }
 
 // halfDeadReplaced kills one part, freezes another and loses the notes.
-func (l *life) halfDeadReplaced(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
+func (l *life) halfDeadReplaced(t *testing.T, first *devfleet.Fleet) *devfleet.Fleet {
 	t.Helper()
 	if err := first.Kill(t.Context(), "master/postgres"); err != nil {
 		t.Fatal(err)
@@ -275,10 +275,10 @@ func (l *life) halfDeadReplaced(t *testing.T, first *fleet.Fleet) *fleet.Fleet {
 	return second
 }
 
-func (l *life) downTwice(t *testing.T, f *fleet.Fleet) {
+func (l *life) downTwice(t *testing.T, f *devfleet.Fleet) {
 	t.Helper()
 	for range 2 {
-		if err := fleet.Down(t.Context(), l.options.Dir); err != nil {
+		if err := devfleet.Down(t.Context(), l.options.Dir); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +329,7 @@ func TestTheDemoTellsItsStory(t *testing.T) {
 			t.Errorf("no %q in the transcript:\n%s", line, out)
 		}
 	}
-	if _, err := fleet.Attach(o.Dir); err == nil {
+	if _, err := devfleet.Attach(o.Dir); err == nil {
 		t.Error("the demo's fleet is still there")
 	}
 }

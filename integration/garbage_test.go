@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/garbage"
+	"ocspfleet/integration/testkit/garbage"
 )
 
 // A quarter of a minute of what make soak does for ten.

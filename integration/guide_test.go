@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // newCA gives a master with issuer 1, web-ca, and the login of a CA's software.

@@ -18,16 +18,16 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // identities is the story of the certificates of one fleet of two sites.
 type identities struct {
 	*testing.T
-	f      *fleet.Fleet
-	issuer fleet.Issuer
+	f      *devfleet.Fleet
+	issuer devfleet.Issuer
 	serial string // a good one
 }
 
@@ -41,7 +41,7 @@ func TestTheLifeOfASitesCertificates(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	f, err := fleet.Up(ctx, onGround(t).options(t, "identity", 2))
+	f, err := devfleet.Up(ctx, onGround(t).options(t, "identity", 2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func (s *identities) openssl(want bool, args ...string) string {
 }
 
 // crl fetches a site's CRL and writes it with the trust anchors into a file for openssl.
-func (s *identities) crl(site fleet.Site) (list *x509.RevocationList, file string) {
+func (s *identities) crl(site devfleet.Site) (list *x509.RevocationList, file string) {
 	s.Helper()
 	resp, err := http.Get(site.URL + "/crl/" + s.issuer.Name)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *identities) opensslChecksTheResponder() (kept string) {
 
 // load asks a site all the time, by several connections, until stop is called,
 // which returns how often it asked and what failed.
-func (s *identities) load(site fleet.Site) (stop func() (asked int64, failed []string)) {
+func (s *identities) load(site devfleet.Site) (stop func() (asked int64, failed []string)) {
 	ctx, cancel := context.WithCancel(s.Context())
 	var wait sync.WaitGroup
 	var asked atomic.Int64
@@ -157,7 +157,7 @@ func (s *identities) load(site fleet.Site) (stop func() (asked int64, failed []s
 				answer, err := s.f.Ask(context.WithoutCancel(ctx), site, s.issuer, serials[i%20])
 				asked.Add(1)
 				if err == nil && answer.Status != ocsp.Good {
-					err = errorText(fleet.StatusName(answer.Status))
+					err = errorText(devfleet.StatusName(answer.Status))
 				}
 				if err != nil {
 					mu.Lock()
@@ -179,7 +179,7 @@ type errorText string
 func (e errorText) Error() string { return string(e) }
 
 // awaitSigner waits until the site signs with a certificate for which is holds.
-func (s *identities) awaitSigner(site fleet.Site, what string, is func(*x509.Certificate) bool) *x509.Certificate {
+func (s *identities) awaitSigner(site devfleet.Site, what string, is func(*x509.Certificate) bool) *x509.Certificate {
 	s.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		answer, err := s.f.Ask(s.Context(), site, s.issuer, s.serial)
@@ -193,7 +193,7 @@ func (s *identities) awaitSigner(site fleet.Site, what string, is func(*x509.Cer
 
 // patientSigner gives a site's signatures so long that none is given up because the
 // machine is loaded.
-func (s *identities) patientSigner(site fleet.Site) {
+func (s *identities) patientSigner(site devfleet.Site) {
 	s.Helper()
 	file, part := filepath.Join(s.f.Path(site.ConfigDir), "ocspd.yaml"), site.Name+"/ocspd"
 	put(s.T, file, strings.Replace(contents(s.T, file), "token: {", "token: {sign_timeout: 20s, ", 1))
@@ -300,7 +300,7 @@ func (s *identities) revokedWhileCutOff(kept string, dns *inDNS) {
 
 // crlNames waits for the CRL with site-b's certificate, with which openssl refuses
 // the answer that it took before.
-func (s *identities) crlNames(site fleet.Site, kept string) {
+func (s *identities) crlNames(site devfleet.Site, kept string) {
 	s.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		list, anchors := s.crl(site)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
 )
 
 // The tests of the fleet share one, since its start takes seconds. It has three
@@ -70,14 +70,14 @@ func onGround(t *testing.T) *ground {
 
 // options are for a fleet in a folder of its own called name. It is taken down
 // when the test process ends.
-func (g *ground) options(t *testing.T, name string, sites int) fleet.Options {
+func (g *ground) options(t *testing.T, name string, sites int) devfleet.Options {
 	t.Helper()
-	base, err := fleet.FreeBasePort(sites)
+	base, err := devfleet.FreeBasePort(sites)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := fleet.Options{Dir: filepath.Join(g.dir, name), Root: g.dir, Bin: g.bin, Sites: sites, Certs: 400, BasePort: base}
-	g.down = append(g.down, func() { _ = fleet.Down(context.Background(), o.Dir) })
+	o := devfleet.Options{Dir: filepath.Join(g.dir, name), Root: g.dir, Bin: g.bin, Sites: sites, Certs: 400, BasePort: base}
+	g.down = append(g.down, func() { _ = devfleet.Down(context.Background(), o.Dir) })
 	return o
 }
 
@@ -106,13 +106,13 @@ func (g *ground) keep() error {
 
 var sharedFleet struct {
 	once   sync.Once
-	f      *fleet.Fleet
+	f      *devfleet.Fleet
 	err    error
 	errors []string // that it logged until it was ready
 }
 
 // shared returns the fleet of all tests, whole and ready.
-func shared(t *testing.T) *fleet.Fleet {
+func shared(t *testing.T) *devfleet.Fleet {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
@@ -121,7 +121,7 @@ func shared(t *testing.T) *fleet.Fleet {
 	sharedFleet.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
-		sharedFleet.f, sharedFleet.err = fleet.Up(ctx, g.options(t, "shared", sharedSites))
+		sharedFleet.f, sharedFleet.err = devfleet.Up(ctx, g.options(t, "shared", sharedSites))
 		if sharedFleet.err == nil {
 			sharedFleet.errors = errorsLogged(t, sharedFleet.f)
 		}
@@ -138,7 +138,7 @@ func shared(t *testing.T) *fleet.Fleet {
 }
 
 // lasting are the sites that every test may use.
-func lasting(f *fleet.Fleet) []fleet.Site { return f.Sites[:2] }
+func lasting(f *devfleet.Fleet) []devfleet.Site { return f.Sites[:2] }
 
 var taken struct {
 	sync.Mutex
@@ -146,7 +146,7 @@ var taken struct {
 }
 
 // fresh returns a good serial of the issuer that no test has asked for.
-func fresh(t *testing.T, issuer fleet.Issuer) string {
+func fresh(t *testing.T, issuer devfleet.Issuer) string {
 	t.Helper()
 	taken.Lock()
 	defer taken.Unlock()
@@ -162,7 +162,7 @@ func fresh(t *testing.T, issuer fleet.Issuer) string {
 }
 
 // freshRevoked returns a revoked serial of the issuer that no test has asked for.
-func freshRevoked(t *testing.T, issuer fleet.Issuer) string {
+func freshRevoked(t *testing.T, issuer devfleet.Issuer) string {
 	t.Helper()
 	_ = fresh(t, issuer) // makes the maps
 	taken.Lock()
@@ -176,7 +176,7 @@ func freshRevoked(t *testing.T, issuer fleet.Issuer) string {
 }
 
 // await fails the test when a site does not answer so within the limit.
-func await(t *testing.T, f *fleet.Fleet, site fleet.Site, issuer fleet.Issuer, serial string, status int, limit time.Duration) time.Duration {
+func await(t *testing.T, f *devfleet.Fleet, site devfleet.Site, issuer devfleet.Issuer, serial string, status int, limit time.Duration) time.Duration {
 	t.Helper()
 	took, err := f.AwaitStatus(t.Context(), site, issuer, serial, status, limit)
 	if err != nil {
@@ -186,7 +186,7 @@ func await(t *testing.T, f *fleet.Fleet, site fleet.Site, issuer fleet.Issuer, s
 }
 
 // whole fails the test when the fleet is not ready within the limit.
-func whole(t *testing.T, f *fleet.Fleet, limit time.Duration, names ...string) {
+func whole(t *testing.T, f *devfleet.Fleet, limit time.Duration, names ...string) {
 	t.Helper()
 	if err := f.AwaitReady(t.Context(), limit, names...); err != nil {
 		t.Fatal(err)

@@ -16,15 +16,15 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // patience is for what takes a second and may take longer on a busy machine.
 const patience = 30 * time.Second
 
-func revoke(t *testing.T, f *fleet.Fleet, issuer fleet.Issuer, serial string) {
+func revoke(t *testing.T, f *devfleet.Fleet, issuer devfleet.Issuer, serial string) {
 	t.Helper()
 	if out, err := f.Ctl(t.Context(), "cert", "revoke", "--issuer", issuer.Name, "--serial", serial, "--reason", "keyCompromise", "--apply"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -227,7 +227,7 @@ func (a ask) once(ctx context.Context) error {
 		return err
 	}
 	if answer.Status != ocsp.Good {
-		return fmt.Errorf("status %s", fleet.StatusName(answer.Status))
+		return fmt.Errorf("status %s", devfleet.StatusName(answer.Status))
 	}
 	return nil
 }
@@ -241,7 +241,7 @@ func awaitCount(t *testing.T, count *atomic.Int64, want int64) {
 	}
 }
 
-func waitGone(ctx context.Context, f *fleet.Fleet, part string) error {
+func waitGone(ctx context.Context, f *devfleet.Fleet, part string) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		err := f.Ready(ctx, part)
 		if err != nil && strings.Contains(err.Error(), "not running") {
@@ -256,7 +256,7 @@ func waitGone(ctx context.Context, f *fleet.Fleet, part string) error {
 func TestARevokedSiteStopsAndTheOthersSaySo(t *testing.T) {
 	f := shared(t)
 	c := f.Sites[2]
-	serials := map[string]fleet.Issuer{}
+	serials := map[string]devfleet.Issuer{}
 	for _, issuer := range f.Issuers {
 		answer, err := f.Ask(t.Context(), c, issuer, issuer.Serials.Good[0])
 		if err != nil {

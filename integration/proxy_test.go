@@ -14,11 +14,11 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/integration/testkit/devfleet"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/integration/fleet"
 )
 
 // certIDOf cuts the CertID out of a plain request: who answers must echo it.
@@ -34,7 +34,7 @@ func certIDOf(t *testing.T, request []byte) []byte {
 }
 
 // slashed is a request whose base64 holds "//", "/" and "+".
-func slashed(t *testing.T, f *fleet.Fleet, issuer fleet.Issuer) (der []byte, text string) {
+func slashed(t *testing.T, f *devfleet.Fleet, issuer devfleet.Issuer) (der []byte, text string) {
 	t.Helper()
 	for n := range 1_000_000 {
 		der, _, _ = request(t, f, issuer, fmt.Sprintf("0fffff%08xffff0fffff", n*2654435761&0x7fffffff), crypto.SHA1)
@@ -86,7 +86,7 @@ func rawGET(t *testing.T, address, version, path string) (*http.Response, []byte
 
 // checkFront asks everything that proxies were seen to break: what comes through
 // the front is what the site itself says.
-func checkFront(t *testing.T, f *fleet.Fleet, site fleet.Site, address string) {
+func checkFront(t *testing.T, f *devfleet.Fleet, site devfleet.Site, address string) {
 	t.Helper()
 	for _, issuer := range f.Issuers {
 		der, text := slashed(t, f, issuer)
@@ -140,7 +140,7 @@ func checkFront(t *testing.T, f *fleet.Fleet, site fleet.Site, address string) {
 
 // nginxFront starts nginx with the documented sample, changed by edit, and
 // returns its address.
-func nginxFront(t *testing.T, site fleet.Site, edit func(string) string) string {
+func nginxFront(t *testing.T, site devfleet.Site, edit func(string) string) string {
 	t.Helper()
 	nginx, dir, address := tool(t, "nginx", "nginx"), t.TempDir(), freeAddress(t)
 	sample := edited(t, filepath.Join("..", "deploy", "nginx", "ocsp.conf"), map[string]string{
@@ -200,7 +200,7 @@ func TestBehindHAProxy(t *testing.T) {
 	checkFront(t, f, f.Sites[0], address)
 }
 
-func haproxyFront(t *testing.T, site fleet.Site) string {
+func haproxyFront(t *testing.T, site devfleet.Site) string {
 	t.Helper()
 	haproxy, dir, address := tool(t, "haproxy", "haproxy"), t.TempDir(), freeAddress(t)
 	_, admin, _ := strings.Cut(strings.TrimPrefix(site.AdminURL, "http://"), ":")

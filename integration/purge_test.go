@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/db/dbtest"
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // TestAPurgeReachesBothWays: certificates that ended long ago go at the master, and at
@@ -19,7 +19,7 @@ func TestAPurgeReachesBothWays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
-	f, err := fleet.Up(t.Context(), onGround(t).options(t, "purge", 2))
+	f, err := devfleet.Up(t.Context(), onGround(t).options(t, "purge", 2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAPurgeReachesBothWays(t *testing.T) {
 }
 
 // unauthorized asks for a serial of which nothing is to be said.
-func unauthorized(t *testing.T, f *fleet.Fleet, site fleet.Site, issuer fleet.Issuer, serial string) error {
+func unauthorized(t *testing.T, f *devfleet.Fleet, site devfleet.Site, issuer devfleet.Issuer, serial string) error {
 	t.Helper()
 	answer, err := f.Ask(t.Context(), site, issuer, serial)
 	var refused ocsp.ResponseError
@@ -79,5 +79,5 @@ func unauthorized(t *testing.T, f *fleet.Fleet, site fleet.Site, issuer fleet.Is
 	case err != nil:
 		return err
 	}
-	return fmt.Errorf("%s says %s", site.Name, fleet.StatusName(answer.Status))
+	return fmt.Errorf("%s says %s", site.Name, devfleet.StatusName(answer.Status))
 }

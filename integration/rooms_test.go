@@ -43,13 +43,13 @@ var rooms = []room{
 	{"migrations", nil, reasonFloor},
 	{"hsm", []string{"db"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
 	{"db", nil, reasonFloor},
-	{"db/pgserver", nil, reasonFloor},
-	{"db/dbtest", []string{"db", "db/pgserver", "migrations"}, "it makes databases for tests, no more"},
+	{"integration/testkit/pgserver", nil, reasonFloor},
+	{"integration/testkit/dbtest", []string{"db", "integration/testkit/pgserver", "migrations"}, "it makes databases for tests, no more"},
 	{"db/index", []string{"db"}, "the copy in memory follows the local database and knows nothing of answers or of sync"},
 	{"signer/wire", nil, reasonFloor},
 	{"signer", []string{"db", "signer/wire"}, "the internet-facing part holds no operator code, no sync code and no key code: a key is a crypto.Signer"},
 	{"sync/feed", []string{"db"}, reasonCopy},
-	{"sync/feed/feedtest", []string{"db", "sync/feed"}, "it is the feed root and a person with a key, for tests"},
+	{"integration/testkit/feedtest", []string{"db", "sync/feed"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/recount", nil, reasonFloor},
 	{"sync/pull", []string{"db", "sync/feed", "sync/recount"}, reasonCopy},
 	{"sync/heartbeat", []string{"db"}, reasonCopy},
@@ -57,7 +57,7 @@ var rooms = []room{
 	{"sync/recovery", []string{"db", "sync/feed"}, reasonCopy},
 	{"sync/watchdog", []string{"db"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
-	{"ops/zone/nameserver", nil, reasonFloor},
+	{"integration/testkit/nameserver", nil, reasonFloor},
 	{"ops/ingest", []string{"db"}, "an import writes rows through db alone, so that each has its audit entry"},
 	{"ops/doctor", []string{"db", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "ops/zone"}, reasonOps},
@@ -85,8 +85,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspfleet",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm", "integration/fleet", "migrations", "ops/...", "signer/wire", "sync/..."},
-		"it is a front to integration/fleet",
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm", "integration/testkit/devfleet", "migrations", "ops/...", "signer/wire", "sync/..."},
+		"it is a front to testkit/devfleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},
 	{"integration/house", nil, "it reads sources alone"},
@@ -94,12 +94,12 @@ var rooms = []room{
 	{"integration/testkit/faultpkcs11", nil, reasonFloor},
 	{"integration/testkit/script", nil, reasonFloor},
 	{
-		"integration/fleet",
-		[]string{"db", "db/pgserver", "hsm", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},
+		"integration/testkit/devfleet",
+		[]string{"db", "integration/testkit/pgserver", "hsm", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},
 		"it starts the daemons as programs; linking their rooms would test something else",
 	},
-	{"integration/garbage", []string{"integration/fleet"}, "it meets a site as the internet does, by its address"},
-	{"integration/soak", []string{"integration/fleet", "integration/garbage"}, "it starts a fleet and throws garbage at it"},
+	{"integration/testkit/garbage", []string{"integration/testkit/devfleet"}, "it meets a site as the internet does, by its address"},
+	{"integration/soak", []string{"integration/testkit/devfleet", "integration/testkit/garbage"}, "it starts a fleet and throws garbage at it"},
 	{"integration/bench", []string{"..."}, "measuring may look everywhere"},
 }
 
@@ -111,8 +111,8 @@ type fence struct {
 }
 
 var fences = []fence{
-	{"github.com/jackc/pgx", []string{"db/...", "migrations"}, "every SQL statement of the project stands in db"},
-	{"database/sql", []string{"db/...", "migrations"}, "every SQL statement of the project stands in db"},
+	{"github.com/jackc/pgx", []string{"db/...", "migrations", "integration/testkit/dbtest"}, "every SQL statement of the project stands in db"},
+	{"database/sql", []string{"db/...", "migrations", "integration/testkit/dbtest"}, "every SQL statement of the project stands in db"},
 	{"github.com/golang-migrate/migrate", []string{"migrations"}, "daemons and staff migrate through migrations.Up alone"},
 	{"github.com/ThalesIgnite/crypto11", []string{"hsm/..."}, "the token is met as crypto.Signer"},
 	{"github.com/miekg/pkcs11", []string{"hsm/..."}, "the token is met as crypto.Signer"},
@@ -120,8 +120,8 @@ var fences = []fence{
 	{"github.com/go-chi/chi", []string{"signer", "sync/feed", "cmd/internal/boot", "integration/bench"}, "only what listens routes"},
 	{"github.com/pires/go-proxyproto", []string{"cmd/internal/front"}, "who a client is, is said in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "command lines belong to the programs"},
-	{"go.yaml.in/yaml", []string{"cmd/...", "integration/fleet"}, "configuration is read by the programs, strictly, through boot"},
-	{"testing", []string{"db/dbtest", "sync/feed/feedtest", "integration/..."}, "production code holds no test code"},
+	{"go.yaml.in/yaml", []string{"cmd/...", "integration/testkit/devfleet"}, "configuration is read by the programs, strictly, through boot"},
+	{"testing", []string{"integration/..."}, "production code holds no test code"},
 }
 
 // pkg is what `go list -json` says of a package.
@@ -243,7 +243,7 @@ func TestRoomsJudgeFindsBreaches(t *testing.T) {
 	})
 	got = append(got, linkedTests(pkg{
 		ImportPath: module + "cmd/ocspd", Name: "main",
-		Deps: []string{"internal/testlog", "testing", "net/http/httptest", module + "db/dbtest", module + "db"},
+		Deps: []string{"internal/testlog", "testing", "net/http/httptest", module + "integration/testkit/dbtest", module + "db"},
 	})...)
 	for i, line := range got {
 		got[i], _, _ = strings.Cut(line, ":")
@@ -258,7 +258,7 @@ func TestRoomsJudgeFindsBreaches(t *testing.T) {
 		"util has no row in integration/rooms_test.go",
 		"cmd/ocspd links testing",
 		"cmd/ocspd links net/http/httptest",
-		"cmd/ocspd links ocspfleet/db/dbtest",
+		"cmd/ocspd links ocspfleet/integration/testkit/dbtest",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("breaches found (-want +got):\n%s", diff)

@@ -8,7 +8,7 @@ import (
 	"regexp"
 	"strings"
 
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
 )
 
 // pinNowhere looks for the PIN in what the daemons show of themselves and in
@@ -27,7 +27,7 @@ func (s *tokenSite) pinNowhere() {
 			s.t.Errorf("the PIN is in %s", where)
 		}
 	}
-	now, err := fleet.Attach(s.Dir())
+	now, err := devfleet.Attach(s.Dir())
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
 )
 
 // stapled is one TLS server with a certificate of one issuer.
@@ -21,11 +21,11 @@ type stapled struct {
 }
 
 // stapledAll lays out the four servers of a test: both issuers, good and revoked.
-func stapledAll(t *testing.T, f *fleet.Fleet, dir string) []stapled {
+func stapledAll(t *testing.T, f *devfleet.Fleet, dir string) []stapled {
 	t.Helper()
 	var all []stapled
 	for _, issuer := range f.Issuers {
-		for state, leaf := range map[string]fleet.LeafCertificate{"good": issuer.Leaf.Good, "revoked": issuer.Leaf.Revoked} {
+		for state, leaf := range map[string]devfleet.LeafCertificate{"good": issuer.Leaf.Good, "revoked": issuer.Leaf.Revoked} {
 			s := stapled{
 				issuer: issuer.Name, state: state, address: freeAddress(t), leaf: f.Path(leaf.Certificate), key: f.Path(leaf.Key),
 				root: f.Path(issuer.TrustAnchors[0]), ca: f.Path(issuer.Certificate),

@@ -15,17 +15,17 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
 	"ocspfleet/integration/testkit/faultpkcs11"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // tokenSite is a fleet of one site whose token is made ill and changed.
 type tokenSite struct {
-	*fleet.Fleet
+	*devfleet.Fleet
 	t       *testing.T
-	site    fleet.Site
+	site    devfleet.Site
 	client  *http.Client
 	asks    []*prepared   // by issuer, with a nonce: signed anew each time
 	plain   [][]*prepared // by issuer, without: from the cache the second time
@@ -47,7 +47,7 @@ func TestTokenOfASite(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	f, err := fleet.Up(ctx, onGround(t).options(t, "token", 1))
+	f, err := devfleet.Up(ctx, onGround(t).options(t, "token", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func (s *tokenSite) configure(edit func(string) string) string {
 }
 
 // asking has openssl make a request.
-func (s *tokenSite) asking(issuer fleet.Issuer, serial, nonce string) *prepared {
+func (s *tokenSite) asking(issuer devfleet.Issuer, serial, nonce string) *prepared {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "request")
 	said(s.t, "openssl", "ocsp", "-issuer", s.Path(issuer.Certificate), "-serial", "0x"+serial, nonce, "-reqout", file)
@@ -146,7 +146,7 @@ func (s *tokenSite) signed(ctx context.Context, a *prepared) (*ocsp.Response, er
 	}
 	answer, err := ocsp.ParseResponseForCert(body, a.asked, a.ca)
 	if err == nil && answer.Status != ocsp.Good {
-		err = fmt.Errorf("it says %s", fleet.StatusName(answer.Status))
+		err = fmt.Errorf("it says %s", devfleet.StatusName(answer.Status))
 	}
 	return answer, err
 }

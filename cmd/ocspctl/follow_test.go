@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 

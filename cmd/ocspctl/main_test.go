@@ -20,12 +20,12 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/nameserver"
+	"ocspfleet/integration/testkit/softhsm"
+
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
-
-	"ocspfleet/db/dbtest"
-	"ocspfleet/integration/testkit/softhsm"
-	"ocspfleet/ops/zone/nameserver"
 )
 
 func TestMain(m *testing.M) {

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
+	"ocspfleet/integration/testkit/pgserver"
 
-	"ocspfleet/db/pgserver"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // pair is a primary and its standby, by the script's folder.

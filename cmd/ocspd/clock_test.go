@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // ocspd's clock was an hour ahead, its revoked answers lay 55 minutes in the future, and

@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A fork ages the copy and takes no site out of a balancer, unless the configuration

@@ -9,16 +9,16 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
 	"ocspfleet/hsm"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/migrations"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {

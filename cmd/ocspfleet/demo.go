@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/spf13/cobra"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"github.com/spf13/cobra"
 )
 
 // demoFolder lies in the folder of the ordinary fleet, which leaves it alone.
 const demoFolder = "demo"
 
 func demoCommand() *cobra.Command {
-	o := fleet.Options{Sites: 2, Certs: 1000}
+	o := devfleet.Options{Sites: 2, Certs: 1000}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Tell the story in a fleet of its own: revoke, kill the master, revoke a site",
@@ -32,16 +32,16 @@ is removed at the end, however it ends.`,
 			t.title("A fleet: CA, master, two sites, each with its own PostgreSQL, token and certificate")
 			began := time.Now()
 			defer func() {
-				err = errors.Join(err, fleet.Down(context.WithoutCancel(cmd.Context()), o.Dir))
+				err = errors.Join(err, devfleet.Down(context.WithoutCancel(cmd.Context()), o.Dir))
 				if err == nil {
 					t.summary(time.Since(began))
 				}
 			}()
-			f, err := fleet.Up(cmd.Context(), o)
+			f, err := devfleet.Up(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			if err := fleet.WriteStatus(t.out, f.Status(cmd.Context())); err != nil {
+			if err := devfleet.WriteStatus(t.out, f.Status(cmd.Context())); err != nil {
 				return fmt.Errorf("printing the status: %w", err)
 			}
 			return (&story{fleet: f, transcript: t}).tell(cmd.Context())

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/spf13/cobra"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"github.com/spf13/cobra"
 )
 
 func downCommand() *cobra.Command {
@@ -24,7 +24,7 @@ broken-off demo (FOLDER/demo) goes as well.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Not the context of the signals: a stop half done helps nobody.
 			for _, folder := range []string{dir + "/" + demoFolder, dir} {
-				if err := fleet.Down(cmd.Context(), folder); err != nil {
+				if err := devfleet.Down(cmd.Context(), folder); err != nil {
 					return err
 				}
 			}
@@ -37,8 +37,8 @@ broken-off demo (FOLDER/demo) goes as well.`,
 }
 
 // attach finds the fleet, or says how to get one.
-func attach(dir string) (*fleet.Fleet, error) {
-	f, err := fleet.Attach(dir)
+func attach(dir string) (*devfleet.Fleet, error) {
+	f, err := devfleet.Attach(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no fleet in %s: start one with make up", dir)
 	}
@@ -66,7 +66,7 @@ func statusCommand() *cobra.Command {
 				encoder.SetIndent("", "  ")
 				err = encoder.Encode(all)
 			} else {
-				err = fleet.WriteStatus(cmd.OutOrStdout(), all)
+				err = devfleet.WriteStatus(cmd.OutOrStdout(), all)
 			}
 			if err != nil {
 				return fmt.Errorf("printing the status: %w", err)

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/manual"
 	"ocspfleet/cmd/internal/printable"
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit codes.
@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string) int {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(upCommand(), downCommand(), statusCommand(), logsCommand(), demoCommand(), manCommand())
 	err := root.ExecuteContext(ctx)
-	var wish *fleet.UsageError
+	var wish *devfleet.UsageError
 	var usage *usageError
 	switch {
 	case err == nil:

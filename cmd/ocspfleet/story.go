@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"golang.org/x/crypto/ocsp"
 )
 
 // patience is how long the story waits for anything to be seen.
@@ -21,13 +21,13 @@ const patience = 30 * time.Second
 // story is what the demo shows, on a fleet of two sites.
 type story struct {
 	*transcript
-	fleet *fleet.Fleet
+	fleet *devfleet.Fleet
 	ours  []responder // site-b's certificates
 }
 
 // responder is a site's certificate for one issuer.
 type responder struct {
-	issuer fleet.Issuer
+	issuer devfleet.Issuer
 	serial string
 }
 
@@ -42,7 +42,7 @@ func (s *story) tell(ctx context.Context) error {
 }
 
 // ask has openssl ask a site and checks what it says.
-func (s *story) ask(ctx context.Context, site fleet.Site, issuer fleet.Issuer, serial, want string) error {
+func (s *story) ask(ctx context.Context, site devfleet.Site, issuer devfleet.Issuer, serial, want string) error {
 	said, err := s.run(ctx, "openssl", s.fleet.OpenSSLArgs(site, issuer, serial)...)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (s *story) revocation(ctx context.Context) error {
 
 // awaitRevoked waits until both sites say revoked and notes how long after its
 // call that was seen.
-func (s *story) awaitRevoked(ctx context.Context, issuer fleet.Issuer, serial string) error {
+func (s *story) awaitRevoked(ctx context.Context, issuer devfleet.Issuer, serial string) error {
 	began := time.Now()
 	for _, site := range s.fleet.Sites {
 		if _, err := s.fleet.AwaitStatus(ctx, site, issuer, serial, ocsp.Revoked, patience); err != nil {
@@ -123,7 +123,7 @@ func (s *story) masterKilled(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := fleet.WriteStatus(s.out, f.Status(ctx)); err != nil {
+	if err := devfleet.WriteStatus(s.out, f.Status(ctx)); err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}
 	for n, site := range f.Sites {
@@ -151,7 +151,7 @@ func (s *story) masterBack(ctx context.Context) error {
 	if err := s.fleet.AwaitReady(ctx, patience); err != nil {
 		return err
 	}
-	if err := fleet.WriteStatus(s.out, s.fleet.Status(ctx)); err != nil {
+	if err := devfleet.WriteStatus(s.out, s.fleet.Status(ctx)); err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}
 	issuer := s.fleet.Issuers[1]
@@ -197,7 +197,7 @@ func (s *story) siteRevoked(ctx context.Context) error {
 }
 
 // stopped waits until the site answers nobody and says why.
-func (s *story) stopped(ctx context.Context, site fleet.Site) error {
+func (s *story) stopped(ctx context.Context, site devfleet.Site) error {
 	issuer := s.fleet.Issuers[0]
 	err := s.fleet.AwaitStopped(ctx, site, issuer, issuer.Serials.Good[7], patience)
 	if err != nil {

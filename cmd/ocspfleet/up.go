@@ -6,13 +6,13 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/spf13/cobra"
+	"ocspfleet/integration/testkit/devfleet"
 
-	"ocspfleet/integration/fleet"
+	"github.com/spf13/cobra"
 )
 
 func upCommand() *cobra.Command {
-	var o fleet.Options
+	var o devfleet.Options
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a fresh fleet, replacing an earlier one in the same folder",
@@ -27,12 +27,12 @@ counted from 1, BASE+10*i: +0 ocspd, +1 ocspd (admin), +2 PostgreSQL, +3 ocspsyn
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
 			o.Progress = cmd.ErrOrStderr()
-			f, err := fleet.Up(cmd.Context(), o)
+			f, err := devfleet.Up(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(o.Progress, "ready after %.1f s\n\n", time.Since(began).Seconds())
-			if err := fleet.WriteStatus(cmd.OutOrStdout(), f.Status(cmd.Context())); err != nil {
+			if err := devfleet.WriteStatus(cmd.OutOrStdout(), f.Status(cmd.Context())); err != nil {
 				return err
 			}
 			hints(cmd.OutOrStdout(), f)
@@ -50,10 +50,10 @@ counted from 1, BASE+10*i: +0 ocspd, +1 ocspd (admin), +2 PostgreSQL, +3 ocspsyn
 }
 
 // hints prints commands to try, to be copied as they are.
-func hints(out io.Writer, f *fleet.Fleet) {
+func hints(out io.Writer, f *devfleet.Fleet) {
 	issuer, site := f.Issuers[0], f.Sites[0]
 	last := f.Sites[len(f.Sites)-1]
-	ask := func(at fleet.Site, serial string) string {
+	ask := func(at devfleet.Site, serial string) string {
 		return shell("openssl", f.OpenSSLArgs(at, issuer, serial)...)
 	}
 	ctl := func(args ...string) string {

@@ -6,12 +6,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/sync/feed"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 const scriptOrigin = "ca.example/status"

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/migrations"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {

@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
 	"ocspfleet/db/index"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestLoadThenFollow(t *testing.T) {

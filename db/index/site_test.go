@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/index"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/db/index"
-	"ocspfleet/migrations"
 )
 
 // The server that all tests share ends with the binary.

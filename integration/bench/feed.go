@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ocspfleet/db"
-	"ocspfleet/db/pgserver"
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
+	"ocspfleet/integration/testkit/pgserver"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // bothWays measures the two ways of syncing, each in a fleet of three sites.
@@ -48,7 +48,7 @@ func bothWays(ctx context.Context, o options) ([]row, error) {
 // importing times an import of o.certs certificates in a fleet of both ways, and
 // revocations meanwhile.
 func importing(ctx context.Context, o options) ([]row, error) {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 2, Sync: "mixed", BasePort: o.basePort, Progress: os.Stderr})
+	f, err := devfleet.Up(ctx, devfleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 2, Sync: "mixed", BasePort: o.basePort, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func importing(ctx context.Context, o options) ([]row, error) {
 }
 
 func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, Sync: sync, BasePort: o.basePort, Progress: os.Stderr})
+	f, err := devfleet.Up(ctx, devfleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, Sync: sync, BasePort: o.basePort, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
 
 // trickle imports 1,000 certificates a second until ctx ends: 100 a time, each time
 // one transaction.
-func trickle(ctx context.Context, f *fleet.Fleet) error {
+func trickle(ctx context.Context, f *devfleet.Fleet) error {
 	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func trickle(ctx context.Context, f *fleet.Fleet) error {
 
 // seeding imports o.certs certificates, measures the signed files, and then how
 // long a site without anything takes from a snapshot to ready.
-func seeding(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
+func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	if _, err := imports(ctx, f, o); err != nil {
 		return nil, err
 	}
@@ -250,13 +250,13 @@ func segmentSize(ctx context.Context, master *db.Store) (float64, error) {
 
 // oneFleet measures a fleet of the default kind.
 func oneFleet(ctx context.Context, o options) ([]row, error) {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", BasePort: o.basePort, Progress: os.Stderr})
+	f, err := devfleet.Up(ctx, devfleet.Options{Dir: ".run-bench", Bin: "bin", BasePort: o.basePort, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
 	var rows []row
-	for _, measure := range []func(context.Context, *fleet.Fleet, options) ([]row, error){revocations, cachedGET, imports} {
+	for _, measure := range []func(context.Context, *devfleet.Fleet, options) ([]row, error){revocations, cachedGET, imports} {
 		some, err := measure(ctx, f, o)
 		if err != nil {
 			return nil, err

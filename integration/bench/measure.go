@@ -18,10 +18,10 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
-	"ocspfleet/integration/fleet"
+	"ocspfleet/integration/testkit/devfleet"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 var act = db.Act{User: "bench", Why: "bench"}
@@ -29,7 +29,7 @@ var act = db.Act{User: "bench", Why: "bench"}
 // revocations times commit at the master to `revoked` over HTTP at each site, with
 // certificates that were good everywhere before, at moments that have nothing to do
 // with the seconds in which others are gathered.
-func revocations(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
+func revocations(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	last, err := revokeEach(ctx, f, o)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func revocations(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) 
 }
 
 // revokeEach returns how long each took, until the last site said so.
-func revokeEach(ctx context.Context, f *fleet.Fleet, o options) ([]time.Duration, error) {
+func revokeEach(ctx context.Context, f *devfleet.Fleet, o options) ([]time.Duration, error) {
 	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func revokeEach(ctx context.Context, f *fleet.Fleet, o options) ([]time.Duration
 	if err != nil {
 		return nil, err
 	}
-	issuer := slices.IndexFunc(f.Issuers, func(i fleet.Issuer) bool { return i.Name == issuers[0].Name })
+	issuer := slices.IndexFunc(f.Issuers, func(i devfleet.Issuer) bool { return i.Name == issuers[0].Name })
 	serials := make([]db.Serial, o.revocations)
 	for i := range serials {
 		if serials[i], err = randomSerial(); err != nil {
@@ -88,7 +88,7 @@ func revokeEach(ctx context.Context, f *fleet.Fleet, o options) ([]time.Duration
 const askEvery = time.Millisecond
 
 // awaitAll asks the sites in turn until each has said status.
-func awaitAll(ctx context.Context, f *fleet.Fleet, issuer fleet.Issuer, serial db.Serial, status int) (time.Duration, error) {
+func awaitAll(ctx context.Context, f *devfleet.Fleet, issuer devfleet.Issuer, serial db.Serial, status int) (time.Duration, error) {
 	request, err := requestFor(f, issuer, serial)
 	if err != nil {
 		return 0, err
@@ -109,7 +109,7 @@ func awaitAll(ctx context.Context, f *fleet.Fleet, issuer fleet.Issuer, serial d
 	return time.Since(began), nil
 }
 
-func requestFor(f *fleet.Fleet, issuer fleet.Issuer, serial db.Serial) ([]byte, error) {
+func requestFor(f *devfleet.Fleet, issuer devfleet.Issuer, serial db.Serial) ([]byte, error) {
 	ca, err := f.IssuerCertificate(issuer)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func post(ctx context.Context, where string, request []byte) (*ocsp.Response, er
 
 // cachedGET loads a site with GETs of its cached answers, and the yardstick with
 // the same requests, in turns.
-func cachedGET(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
+func cachedGET(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	const connections = 64
 	var requests [][]byte
 	site := f.Sites[0]
@@ -202,7 +202,7 @@ func median(values []float64) float64 {
 
 // imports times ocspctl cert import of a new index.txt, and then what the sites
 // hold of it.
-func imports(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
+func imports(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	var index strings.Builder
 	for range o.certs {
 		serial, err := randomSerial()
@@ -243,7 +243,7 @@ func imports(ctx context.Context, f *fleet.Fleet, o options) ([]row, error) {
 
 // awaitPosition waits until every site's database is where the master's is and
 // its responder is ready.
-func awaitPosition(ctx context.Context, f *fleet.Fleet) error {
+func awaitPosition(ctx context.Context, f *devfleet.Fleet) error {
 	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return err

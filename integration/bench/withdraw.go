@@ -8,12 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/devfleet"
+	opsfleet "ocspfleet/ops/fleet"
+
 	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
-
-	"ocspfleet/db"
-	"ocspfleet/integration/fleet"
-	opsfleet "ocspfleet/ops/fleet"
 )
 
 // withdrawals times what takes a site out, in a fleet of three: one by the feed, one
@@ -22,7 +22,7 @@ import (
 // restore`; that is the way of `responder revoke`, but that the site can be used
 // again. Then the same with profile br, which knows no hold; at the end two are revoked.
 func withdrawals(ctx context.Context, o options) ([]row, error) {
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, BasePort: o.basePort, Progress: os.Stderr})
+	f, err := devfleet.Up(ctx, devfleet.Options{Dir: ".run-bench", Bin: "bin", Sites: 3, BasePort: o.basePort, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (w *withdrawing) withoutHold(ctx context.Context) error {
 
 // withdrawing gathers how long each round took.
 type withdrawing struct {
-	f             *fleet.Fleet
+	f             *devfleet.Fleet
 	master        *db.Store
 	stopped, told map[way][]time.Duration
 }
@@ -123,13 +123,13 @@ func percentiles(what string, took []time.Duration) []row {
 
 // question is a request for a site.
 type question struct {
-	site fleet.Site
+	site devfleet.Site
 	der  []byte
 }
 
 // questions are what the victim must stop saying good to, and what each other site
 // must say revoked to: the serial of the victim's certificate, for each issuer.
-func (w *withdrawing) questions(ctx context.Context, sites []fleet.Site, victim int) (own, others []question, err error) {
+func (w *withdrawing) questions(ctx context.Context, sites []devfleet.Site, victim int) (own, others []question, err error) {
 	for _, issuer := range w.f.Issuers {
 		answer, err := w.f.Ask(ctx, sites[victim], issuer, issuer.Serials.Good[0])
 		if err != nil {
@@ -182,7 +182,7 @@ func refused(_ *ocsp.Response, err error) bool {
 }
 
 // round takes one of the sites out, times it, and unless it is revoked takes it in again.
-func (w *withdrawing) round(ctx context.Context, sites []fleet.Site, victim int, how way) error {
+func (w *withdrawing) round(ctx context.Context, sites []devfleet.Site, victim int, how way) error {
 	for _, site := range sites {
 		if err := w.well(ctx, site); err != nil {
 			return err
@@ -237,7 +237,7 @@ func (w *withdrawing) time(ctx context.Context, out opsfleet.Withdrawal, steps [
 }
 
 // well waits until a site answers good with a signature that verifies.
-func (w *withdrawing) well(ctx context.Context, site fleet.Site) error {
+func (w *withdrawing) well(ctx context.Context, site devfleet.Site) error {
 	for _, issuer := range w.f.Issuers {
 		if _, err := w.f.AwaitStatus(ctx, site, issuer, issuer.Serials.Good[0], ocsp.Good, time.Minute); err != nil {
 			return err

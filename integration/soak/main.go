@@ -10,8 +10,8 @@ import (
 	"os/signal"
 	"time"
 
-	"ocspfleet/integration/fleet"
-	"ocspfleet/integration/garbage"
+	"ocspfleet/integration/testkit/devfleet"
+	"ocspfleet/integration/testkit/garbage"
 )
 
 func main() {
@@ -26,11 +26,11 @@ func main() {
 }
 
 func run(ctx context.Context, length time.Duration) error {
-	base, err := fleet.FreeBasePort(1)
+	base, err := devfleet.FreeBasePort(1)
 	if err != nil {
 		return err
 	}
-	f, err := fleet.Up(ctx, fleet.Options{Dir: ".run-soak", Bin: "bin", Sites: 1, Certs: 400, BasePort: base, Progress: os.Stderr})
+	f, err := devfleet.Up(ctx, devfleet.Options{Dir: ".run-soak", Bin: "bin", Sites: 1, Certs: 400, BasePort: base, Progress: os.Stderr})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
 )

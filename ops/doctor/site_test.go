@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // site is a site's database with one issuer and one responder certificate.

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
 )
 
 // A login that is no replica's, or a superuser's, is never touched, whatever the

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/nameserver"
 	"ocspfleet/ops/zone"
-	"ocspfleet/ops/zone/nameserver"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 const (

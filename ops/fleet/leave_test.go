@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // Broken off before any of its steps, leaving is run again and ends alike.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/ops/zone/nameserver"
+	"ocspfleet/integration/testkit/nameserver"
 )
 
 func (n *named) site(name string) db.Responder {

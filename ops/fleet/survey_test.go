@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 var act = db.Act{User: "tester", Why: "test"}

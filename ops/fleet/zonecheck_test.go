@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/integration/testkit/nameserver"
 	"ocspfleet/ops/zone"
-	"ocspfleet/ops/zone/nameserver"
 )
 
 // The zone is compared with the roster, address by address.

@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func revocation(serial int64, hoursAgo, reason int) x509.RevocationListEntry {

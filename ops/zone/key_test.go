@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"pgregory.net/rapid"
+	"ocspfleet/integration/testkit/nameserver"
 
-	"ocspfleet/ops/zone/nameserver"
+	"pgregory.net/rapid"
 )
 
 func TestReadSecret(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/ops/zone/nameserver"
+	"ocspfleet/integration/testkit/nameserver"
 )
 
 // zoneFile has what the tests meet beside the two names that they change.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/ops/zone/nameserver"
+	"ocspfleet/integration/testkit/nameserver"
 )
 
 const (

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 )
 

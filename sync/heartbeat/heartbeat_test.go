@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/heartbeat"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // logBuffer is a log that a test reads while it is written.

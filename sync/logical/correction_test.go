@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
 )
 

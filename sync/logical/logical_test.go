@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/logical"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func TestSeedUnderLoadIsWholeInEverySnapshot(t *testing.T) {

@@ -14,16 +14,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
+	"ocspfleet/integration/testkit/pgserver"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/logical"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 var act = db.Act{User: "tester", Why: "test"}

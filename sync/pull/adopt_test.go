@@ -4,14 +4,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
 	"ocspfleet/db/index"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Who has the feed key enters a revocation again that was taken back, to end it by the

@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // askRig is a master with a desk, a site that asks it, and what is between them.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"

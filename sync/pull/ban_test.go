@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // resign signs the corrections anew that would be lost without a key, as ocspctl feed

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // barring refuses as the master does while it is told a state.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/pull"
 )
 

@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // childVariable makes this binary a puller that runs until it is killed.

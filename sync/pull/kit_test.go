@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feed/feedtest"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 const origin = "ca.example/status"

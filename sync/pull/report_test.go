@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // takesForks serves a master that takes the evidence of sites, and knows one.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
 )

@@ -8,7 +8,7 @@ import (
 
 	"ocspfleet/cmd/internal/schema"
 	"ocspfleet/db"
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"ocspfleet/integration/testkit/pgserver"
 
-	"ocspfleet/db/pgserver"
+	"github.com/jackc/pgx/v5"
 )
 
 // TestMain lets the test binary play the process that starts a server.

@@ -1,4 +1,4 @@
-// Package fleet starts a whole OCSP fleet on one machine: a CA made by openssl,
+// Package devfleet starts a whole OCSP fleet on one machine: a CA made by openssl,
 // a master PostgreSQL with its ocspsyncd, and any number of sites, each with its
 // own PostgreSQL, its own SoftHSM token, its own ocspsyncd and its own ocspd, all
 // on 127.0.0.1. Tests, the demo and the bench stand on it as newcomers do.
@@ -12,4 +12,4 @@
 //
 // Passwords, PINs and CA keys lie in that folder, mode 0600: it is for one
 // developer's machine and protects nothing.
-package fleet
+package devfleet

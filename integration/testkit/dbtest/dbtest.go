@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/pgserver"
 	"ocspfleet/migrations"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // patience bounds each step here: starting a server takes 1 s, migrating 0.1 s.

@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/template"
 
-	"golang.org/x/sync/errgroup"
-
 	"ocspfleet/db"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // authority is the CA of the fleet: one root, offline after the first seconds,

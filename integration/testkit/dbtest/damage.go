@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/pgserver"
 )
 
 // Damage flips an octet of the first page of certificate, of a database on a Cluster,

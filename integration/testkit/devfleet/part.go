@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/pgserver"
 )
 
 // part is one long-running program of the fleet.

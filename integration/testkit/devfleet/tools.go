@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/pgserver"
 	"ocspfleet/integration/testkit/softhsm"
 )
 

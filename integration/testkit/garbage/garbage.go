@@ -20,10 +20,10 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/integration/testkit/devfleet"
+
 	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
-
-	"ocspfleet/integration/fleet"
 )
 
 // Report is what a run found.
@@ -47,7 +47,7 @@ const (
 )
 
 // Run attacks a site for so long. Its error says what is wrong with the site.
-func Run(ctx context.Context, f *fleet.Fleet, site fleet.Site, length time.Duration) (Report, error) {
+func Run(ctx context.Context, f *devfleet.Fleet, site devfleet.Site, length time.Duration) (Report, error) {
 	var r Report
 	before, err := metrics(ctx, site)
 	if err != nil {
@@ -90,7 +90,7 @@ func Run(ctx context.Context, f *fleet.Fleet, site fleet.Site, length time.Durat
 
 // fill fills the cache of signatures to its bound, which it may reach: what grows
 // after that is a leak.
-func fill(ctx context.Context, site fleet.Site, good [][]byte) error {
+func fill(ctx context.Context, site devfleet.Site, good [][]byte) error {
 	before, err := metrics(ctx, site)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func fill(ctx context.Context, site fleet.Site, good [][]byte) error {
 	return nil
 }
 
-func newAttacker(site fleet.Site, good [][]byte) *attacker {
+func newAttacker(site devfleet.Site, good [][]byte) *attacker {
 	return &attacker{
 		address: strings.TrimPrefix(site.URL, "http://"), good: good,
 		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}},
@@ -131,7 +131,7 @@ func newAttacker(site fleet.Site, good [][]byte) *attacker {
 }
 
 // watch asks for certificates and looks at the memory until ctx ends.
-func (r *Report) watch(ctx context.Context, f *fleet.Fleet, site fleet.Site) ([]float64, error) {
+func (r *Report) watch(ctx context.Context, f *devfleet.Fleet, site devfleet.Site) ([]float64, error) {
 	var memory []float64
 	ticker := time.NewTicker(250 * time.Millisecond)
 	defer ticker.Stop()
@@ -155,7 +155,7 @@ func (r *Report) watch(ctx context.Context, f *fleet.Fleet, site fleet.Site) ([]
 			return nil, fmt.Errorf("a good client after %d others: %w", r.Canaries, err)
 		}
 		if answer.Status != want {
-			return nil, fmt.Errorf("serial %s: %s", serial, fleet.StatusName(answer.Status))
+			return nil, fmt.Errorf("serial %s: %s", serial, devfleet.StatusName(answer.Status))
 		}
 		r.Canaries++
 		r.Slowest = max(r.Slowest, time.Since(began))
@@ -171,7 +171,7 @@ func (r *Report) watch(ctx context.Context, f *fleet.Fleet, site fleet.Site) ([]
 }
 
 // judge compares what was with what is, once the site has come to rest.
-func (r *Report) judge(ctx context.Context, site fleet.Site, before map[string]float64, memory []float64) error {
+func (r *Report) judge(ctx context.Context, site devfleet.Site, before map[string]float64, memory []float64) error {
 	if len(memory) < 8 {
 		return fmt.Errorf("judging the memory: %d samples are too few, run it longer", len(memory))
 	}
@@ -208,7 +208,7 @@ func median(values []float64) float64 {
 }
 
 // requests are well-formed ones of both issuers: good, revoked, never issued.
-func requests(f *fleet.Fleet) ([][]byte, error) {
+func requests(f *devfleet.Fleet) ([][]byte, error) {
 	var all [][]byte
 	for _, issuer := range f.Issuers {
 		ca, err := f.IssuerCertificate(issuer)
@@ -240,7 +240,7 @@ func requests(f *fleet.Fleet) ([][]byte, error) {
 var client = &http.Client{Timeout: 10 * time.Second}
 
 // metrics are the samples of a site, by name with labels.
-func metrics(ctx context.Context, site fleet.Site) (map[string]float64, error) {
+func metrics(ctx context.Context, site devfleet.Site) (map[string]float64, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, site.AdminURL+"/metrics", nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the metrics of %s: %w", site.Name, err)

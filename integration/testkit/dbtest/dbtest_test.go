@@ -3,7 +3,7 @@ package dbtest_test
 import (
 	"testing"
 
-	"ocspfleet/db/dbtest"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 

@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"ocspfleet/db/pgserver"
+	"ocspfleet/integration/testkit/pgserver"
 )
 
 // startPostgres starts a server that outlives us. Its folder keeps password and

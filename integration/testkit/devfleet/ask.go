@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	opsfleet "ocspfleet/ops/fleet"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // askClient asks as a stranger would: each time by a connection of its own.

@@ -1,4 +1,4 @@
-package fleet
+package devfleet
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"ocspfleet/integration/testkit/pgserver"
 
-	"ocspfleet/db/pgserver"
+	"golang.org/x/sync/errgroup"
 )
 
 // Down stops the fleet and removes its data; logs stay in Dir/log.

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Origin is the feed's name in tests.
