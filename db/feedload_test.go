@@ -145,7 +145,7 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 			if err != nil || after.Seeded != filled || after.Head.Position != before.Head.Position {
 				t.Errorf("%s, filled %t: the copy is %+v, %v", name, filled, after, err)
 			}
-			if kept, err := store.FeedSnapshot(t.Context(), 1000, 3, tagOf(from.Snapshot.Note)); !errors.Is(err, db.ErrNotSealed) {
+			if kept, err := store.FeedSnapshot(t.Context(), 1000, 3, tagOf(from.Snapshot.Note)); !errors.Is(err, db.ErrNotFound) {
 				t.Errorf("%s, filled %t: the snapshot %+v was kept, %v", name, filled, kept, err)
 			}
 		}

@@ -33,11 +33,11 @@ func (s *Store) FeedKeySets(ctx context.Context) ([][]byte, error) {
 	return notes, nil
 }
 
-// FeedKeys reads the key set of the highest number; ErrNotSealed when there is none.
+// FeedKeys reads the key set of the highest number; ErrNotFound when there is none.
 func (s *Store) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
 	err = s.pool.QueryRow(ctx, "select number, note from feed_keys order by number desc, hash limit 1").Scan(&number, &note)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, nil, fmt.Errorf("reading the key set: %w", ErrNotSealed)
+		return 0, nil, fmt.Errorf("reading the key set: %w", ErrNotFound)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("reading the key set: %w", plain(err))

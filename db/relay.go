@@ -28,13 +28,13 @@ func (s *Store) RelayNeed(ctx context.Context) (RelayNeed, error) {
 	err := s.pool.QueryRow(ctx, "select epoch, (select coalesce(max(last), 0) from segment s where s.epoch = a.epoch) from feed_anchor a").
 		Scan(&need.Epoch, &need.Position)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return RelayNeed{}, fmt.Errorf("looking at what is relayed: %w", ErrNotSealed)
+		return RelayNeed{}, fmt.Errorf("looking at what is relayed: %w", ErrNotFound)
 	}
 	if err != nil {
 		return RelayNeed{}, fmt.Errorf("looking at what is relayed: %w", plain(err))
 	}
 	need.Newest, err = s.NewestSnapshot(ctx, need.Epoch)
-	if err != nil && !errors.Is(err, ErrNotSealed) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return RelayNeed{}, err
 	}
 	need.Position = max(need.Position, need.Newest.Position)

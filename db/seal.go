@@ -168,7 +168,7 @@ func (w *Sealing) queue(t *trip) {
 		return nil
 	}, "select purge_before from feed_head")
 	t.row(func(row pgx.Row) (err error) {
-		if w.Last, err = scanSegment(row); errors.Is(err, ErrNotSealed) {
+		if w.Last, err = scanSegment(row); errors.Is(err, ErrNotFound) {
 			w.Last, err = Segment{Epoch: w.Head.Epoch}, nil
 		}
 		return err
@@ -177,16 +177,16 @@ func (w *Sealing) queue(t *trip) {
 
 const selectSegment = "select epoch, number, first, last, hash, note, note_hash, leap, "
 
-// ErrNotSealed says that there is no such segment, checkpoint or snapshot here:
+// ErrNotFound says that there is no such segment, checkpoint or snapshot here:
 // not yet, or not any more.
-var ErrNotSealed = errors.New("it is not here")
+var ErrNotFound = errors.New("it is not here")
 
 func scanSegment(row pgx.Row) (Segment, error) {
 	var g Segment
 	var hash, noteHash []byte
 	err := row.Scan(&g.Epoch, &g.Number, &g.First, &g.Last, &hash, &g.Note, &noteHash, &g.Leap, &g.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Segment{}, fmt.Errorf("reading a segment: %w", ErrNotSealed)
+		return Segment{}, fmt.Errorf("reading a segment: %w", ErrNotFound)
 	}
 	if err != nil {
 		return Segment{}, fmt.Errorf("reading a segment: %w", plain(err))
@@ -221,12 +221,12 @@ func (n FeedNote) queue(t *trip) {
 		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
 }
 
-// FeedNote reads the newest checkpoint; ErrNotSealed before the first.
+// FeedNote reads the newest checkpoint; ErrNotFound before the first.
 func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 	var n FeedNote
 	err := s.pool.QueryRow(ctx, "select epoch, number, position, as_of, note from "+s.files+"feed_checkpoint").Scan(&n.Epoch, &n.Number, &n.Position, &n.AsOf, &n.Note)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", ErrNotSealed)
+		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", ErrNotFound)
 	}
 	if err != nil {
 		return FeedNote{}, fmt.Errorf("reading the checkpoint: %w", plain(err))
@@ -235,7 +235,7 @@ func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 	return n, nil
 }
 
-// FeedSegment reads a segment with its body; ErrNotSealed when it is not here.
+// FeedSegment reads a segment with its body; ErrNotFound when it is not here.
 func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
 	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }

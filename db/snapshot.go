@@ -99,7 +99,7 @@ func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 		return SnapshotNeed{}, err
 	}
 	need.Newest, err = s.NewestSnapshot(ctx, need.Head.Epoch)
-	if err != nil && !errors.Is(err, ErrNotSealed) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return SnapshotNeed{}, err
 	}
 	err = s.pool.QueryRow(ctx, "select coalesce(sum(octet_length(body)), 0), coalesce(bool_or(leap), false) from segment where epoch = $1 and last > $2",
@@ -112,7 +112,7 @@ func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 
 const selectSnapshot = "select epoch, position, octets, made_at, note from snapshot where epoch = $1 "
 
-// NewestSnapshot reads the newest manifest of an epoch; ErrNotSealed when there is none.
+// NewestSnapshot reads the newest manifest of an epoch; ErrNotFound when there is none.
 func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc, id desc limit 1", epoch))
 }
@@ -121,7 +121,7 @@ func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, erro
 // SHA-256, in hex. One of the same position that was signed anew has another.
 const tagged = "encode(substring(sha256(s.note) for 8), 'hex')"
 
-// FeedSnapshot reads the manifest of a position with a tag; ErrNotSealed when it is not here.
+// FeedSnapshot reads the manifest of a position with a tag; ErrNotFound when it is not here.
 func (s *Store) FeedSnapshot(ctx context.Context, epoch, position int64, tag string) (Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, "select epoch, position, octets, made_at, note from snapshot s where epoch = $1 and position = $2 and "+tagged+" = $3", epoch, position, tag))
 }
@@ -130,7 +130,7 @@ func scanSnapshot(row pgx.Row) (Snapshot, error) {
 	var n Snapshot
 	err := row.Scan(&n.Epoch, &n.Position, &n.Octets, &n.MadeAt, &n.Note)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", ErrNotSealed)
+		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", ErrNotFound)
 	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", plain(err))
@@ -138,13 +138,13 @@ func scanSnapshot(row pgx.Row) (Snapshot, error) {
 	return n, nil
 }
 
-// FeedChunk reads one chunk of that snapshot; ErrNotSealed when it is not here.
+// FeedChunk reads one chunk of that snapshot; ErrNotFound when it is not here.
 func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	var body []byte
 	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s on s.id = c.snapshot where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
 		epoch, position, tag, i).Scan(&body)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("reading a chunk: %w", ErrNotSealed)
+		return nil, fmt.Errorf("reading a chunk: %w", ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a chunk: %w", plain(err))

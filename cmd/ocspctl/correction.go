@@ -19,7 +19,7 @@ func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *confi
 		return nil, err
 	}
 	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil, errors.New("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish): see docs/feed-keys.md")
 	}
 	return set, err

@@ -146,7 +146,7 @@ func (p *program) publisherOf(ctx context.Context, file string, store *db.Store,
 // keptKeys opens the newest key set that is kept here.
 func keptKeys(ctx context.Context, store *db.Store, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
 	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return doctor.FeedKeys{}, nil
 	}
 	if err != nil {

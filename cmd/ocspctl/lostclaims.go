@@ -132,7 +132,7 @@ func keptHistory(ctx context.Context, master, site *db.Store, cfg *config, name 
 			return history, "", nil
 		case errors.Is(err, recovery.ErrUnpublished):
 			return nil, sentence(err), nil
-		case errors.Is(err, db.ErrNotSealed):
+		case errors.Is(err, db.ErrNotFound):
 			return nil, "This site keeps nothing that the feed's keys signed: take another site, or ocspctl feed recover --from URL.", nil
 		case judged(err) != err, errors.Is(err, feed.ErrGap), errors.Is(err, feed.ErrMixed), errors.Is(err, feed.ErrRollback), errors.Is(err, feed.ErrForm):
 			return nil, fmt.Sprintf("What this site keeps of the feed is not believed: %v.", err), nil

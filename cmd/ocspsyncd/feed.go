@@ -51,7 +51,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 		return nil, err
 	}
 	keys, err := w.keySet(ctx, root)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil, fmt.Errorf("the master has no key set: have the feed root sign one (ocspctl feed keys sign) and bring it in (ocspctl feed keys publish)")
 	}
 	if err != nil {

@@ -211,7 +211,7 @@ func freshSnapshot(ctx context.Context, master *db.Store) (db.Snapshot, error) {
 	}
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
 		snapshot, err := master.NewestSnapshot(ctx, head.Epoch)
-		if err != nil && !errors.Is(err, db.ErrNotSealed) {
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
 			return snapshot, err
 		}
 		if snapshot.Position > head.Position*3/4 {
@@ -232,7 +232,7 @@ func segmentSize(ctx context.Context, master *db.Store) (float64, error) {
 	best, size := int64(0), 0.0
 	for n := note.Number; n > 0; n-- {
 		segment, err := master.FeedSegment(ctx, note.Epoch, n)
-		if errors.Is(err, db.ErrNotSealed) {
+		if errors.Is(err, db.ErrNotFound) {
 			break
 		}
 		if err != nil {

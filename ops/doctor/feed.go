@@ -113,9 +113,9 @@ func (s Site) feedRows(ctx context.Context, f *findings) {
 	}
 	note, err := store.FeedNote(ctx)
 	switch age := s.Now().Sub(note.AsOf); {
-	case errors.Is(err, db.ErrNotSealed) && !kept.Anchored && !s.Feed.Native:
+	case errors.Is(err, db.ErrNotFound) && !kept.Anchored && !s.Feed.Native:
 		f.fail("feed", "start ocspsyncd: it seeds the site", "nothing was fetched yet")
-	case errors.Is(err, db.ErrNotSealed):
+	case errors.Is(err, db.ErrNotFound):
 		f.warn("feed", fix, "no checkpoint is kept yet")
 	case err != nil:
 		f.fail("feed", fix, "%v", err)

@@ -139,7 +139,7 @@ func asOf(signed []byte) time.Time {
 	return c.AsOf
 }
 
-// Segment fetches a sealed segment; db.ErrNotSealed when the source has it not.
+// Segment fetches a sealed segment; db.ErrNotFound when the source has it not.
 func (c *Client) Segment(ctx context.Context, epoch, number int64) (Sealed, error) {
 	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", MaxSealed, 0)
 	if err != nil {
@@ -161,13 +161,13 @@ func (c *Client) Chunk(ctx context.Context, epoch, position int64, tag string, i
 }
 
 // Ask asks for one serial of the issuer with that key: a signed Answer. It is
-// db.ErrNotSealed where the source answers no such questions.
+// db.ErrNotFound where the source answers no such questions.
 func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", MaxNote, 0)
 	return body, err
 }
 
-// Clock asks for the source's clock, in microseconds. It is db.ErrNotSealed where it
+// Clock asks for the source's clock, in microseconds. It is db.ErrNotFound where it
 // shows none.
 func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 	body, _, err := c.get(ctx, "/feed/clock", "", len(stampForm)+1, 0)
@@ -266,7 +266,7 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 	case http.StatusNotModified:
 		return nil, nil
 	case http.StatusNotFound:
-		return nil, db.ErrNotSealed
+		return nil, db.ErrNotFound
 	case http.StatusForbidden:
 		return nil, refusal(response.Body)
 	default:

@@ -137,7 +137,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a guest that leaves early asks again
 		return
-	case errors.Is(err, db.ErrNoIssuer), errors.Is(err, db.ErrNotSealed):
+	case errors.Is(err, db.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the guest left
 	default:

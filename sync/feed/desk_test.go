@@ -63,7 +63,7 @@ func TestDeskSaysWhatTheMasterHas(t *testing.T) {
 	if a := s.asks(t, serial); !a.Status.Permanent() || a.Status.Reason != db.ReasonKeyCompromise {
 		t.Errorf("it was revoked, it says %+v", a)
 	}
-	if _, err := s.client.Ask(t.Context(), [32]byte{9}, serial); !errors.Is(err, db.ErrNotSealed) {
+	if _, err := s.client.Ask(t.Context(), [32]byte{9}, serial); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("asked for an unknown issuer: %v", err)
 	}
 	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x80}); !errors.Is(err, feed.ErrSource) {
@@ -106,7 +106,7 @@ func TestDeskWithoutAKeyOfTheSet(t *testing.T) {
 	if desk.Trouble() == "" {
 		t.Error("nobody is told")
 	}
-	if _, err := newServed(t).client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, db.ErrNotSealed) {
+	if _, err := newServed(t).client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("asked where there is no desk: %v", err)
 	}
 }

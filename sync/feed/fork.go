@@ -138,9 +138,9 @@ func foreign(ctx context.Context, store *db.Store, c *Checkpoint) (bool, error) 
 		return false, nil
 	}
 	g, err := store.FeedSeal(ctx, c.Epoch, c.Number)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		newest, err := store.FeedNote(ctx)
-		if errors.Is(err, db.ErrNotSealed) {
+		if errors.Is(err, db.ErrNotFound) {
 			return false, nil
 		}
 		return err == nil && newest.Epoch == c.Epoch && c.Number > newest.Number, err

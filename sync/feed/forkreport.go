@@ -98,7 +98,7 @@ func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 }
 
 // Report hands evidence of a fork to the master, and returns whether that has settled
-// it. It is db.ErrNotSealed where the source takes none.
+// it. It is db.ErrNotFound where the source takes none.
 func (c *Client) Report(ctx context.Context, r ForkReport) (settled bool, err error) {
 	der, err := r.Marshal()
 	if err != nil {
@@ -113,5 +113,5 @@ func (c *Client) Report(ctx context.Context, r ForkReport) (settled bool, err er
 	case string(body) == forkOpen:
 		return false, nil
 	}
-	return false, fmt.Errorf("reporting a fork to %s: %w", c, errors.Join(ErrSource, db.ErrNotSealed))
+	return false, fmt.Errorf("reporting a fork to %s: %w", c, errors.Join(ErrSource, db.ErrNotFound))
 }

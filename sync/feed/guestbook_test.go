@@ -78,7 +78,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	}
 	t.Cleanup(client.Close)
 	eventually(t, "it is noted what a site's program reads", func() bool {
-		if _, _, err := client.Checkpoint(t.Context(), 18, "", 0); err != nil && !errors.Is(err, db.ErrNotSealed) {
+		if _, _, err := client.Checkpoint(t.Context(), 18, "", 0); err != nil && !errors.Is(err, db.ErrNotFound) {
 			t.Fatal(err)
 		}
 		seen, err := staff.FeedGuests(t.Context())
@@ -96,7 +96,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	}
 	eventually(t, "it is let in again", func() bool {
 		_, err := client.Keys(t.Context())
-		return errors.Is(err, db.ErrNotSealed) // there are none yet
+		return errors.Is(err, db.ErrNotFound) // there are none yet
 	})
 
 	if _, err := staff.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {

@@ -46,7 +46,7 @@ func (r *keyring) renew(ctx context.Context, now time.Time) (bool, error) {
 		return false, nil
 	}
 	set, _, err := r.sets.newest(ctx, r.store, r.set.Origin, r.root)
-	if errors.Is(err, db.ErrNotSealed) || errors.Is(err, ErrForged) || errors.Is(err, ErrForm) {
+	if errors.Is(err, db.ErrNotFound) || errors.Is(err, ErrForged) || errors.Is(err, ErrForm) {
 		err = nil // none that counts
 	}
 	if err != nil {

@@ -45,7 +45,7 @@ func NewestKeySet(notes [][]byte, origin string, root note.Verifier) (*KeySet, [
 		signed []byte
 	}
 	var all []opened
-	err := fmt.Errorf("reading the key set: %w", db.ErrNotSealed)
+	err := fmt.Errorf("reading the key set: %w", db.ErrNotFound)
 	for _, signed := range notes {
 		set, wrong := OpenKeySet(signed, origin, root)
 		if wrong != nil {
@@ -68,7 +68,7 @@ func NewestKeySet(notes [][]byte, origin string, root note.Verifier) (*KeySet, [
 }
 
 // StoredKeySet is the key set in force among those that a database holds, and its note;
-// db.ErrNotSealed where it holds none at all.
+// db.ErrNotFound where it holds none at all.
 func StoredKeySet(ctx context.Context, store *db.Store, origin string, root note.Verifier) (*KeySet, []byte, error) {
 	notes, err := store.FeedKeySets(ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func TakeOffers(ctx context.Context, store *db.Store, origin string, root note.V
 		return err
 	}
 	current, _, err := StoredKeySet(ctx, store, origin, root)
-	if err != nil && !errors.Is(err, db.ErrNotSealed) && !errors.Is(err, ErrForged) && !errors.Is(err, ErrForm) {
+	if err != nil && !errors.Is(err, db.ErrNotFound) && !errors.Is(err, ErrForged) && !errors.Is(err, ErrForm) {
 		return err
 	}
 	for _, offer := range offers {

@@ -203,7 +203,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case note.Note == nil:
-		s.answer(w, r, file{}, db.ErrNotSealed)
+		s.answer(w, r, file{}, db.ErrNotFound)
 		return
 	case !news(note) && tag != "":
 		w.WriteHeader(http.StatusNotModified)

@@ -150,7 +150,7 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 	var after *feed.Snapshot
 	for range 6000 {
 		stored, err := m.sealer.NewestSnapshot(t.Context(), second.Epoch)
-		if err != nil && !errors.Is(err, db.ErrNotSealed) {
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
 			t.Fatal(err)
 		}
 		if after, err = second.OpenSnapshot(stored.Note); err == nil {

@@ -39,7 +39,7 @@ type ServerConfig struct {
 	// master.
 	Forks *ForkDesk
 	// Check refuses a segment that is not what its seal says, where nobody has verified
-	// what the store holds; nil: it was verified as it came in. db.ErrNotSealed: it is as
+	// what the store holds; nil: it was verified as it came in. db.ErrNotFound: it is as
 	// if it were not here.
 	Check func(epoch, number int64, s Sealed) error
 	// Clock is the master's, by which sites judge their own; nil: this is not the master.
@@ -223,7 +223,7 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 	}
 	var err error
 	if note.Note == nil {
-		err = db.ErrNotSealed
+		err = db.ErrNotFound
 	}
 	s.answer(w, r, file{body: note.Note, text: true}, err)
 }
@@ -338,7 +338,7 @@ type file struct {
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err error) {
 	switch {
-	case errors.Is(err, db.ErrNotSealed):
+	case errors.Is(err, db.ErrNotFound):
 		w.Header().Set("Cache-Control", "no-store")
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return

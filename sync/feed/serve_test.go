@@ -88,7 +88,7 @@ func (s *served) clientAs(tb testing.TB, id *feed.Identity) *feed.Client {
 // All that a new site needs comes over the line as it was signed.
 func TestSiteFetchesTheWholeFeed(t *testing.T) {
 	s := newServed(t)
-	if _, _, err := s.client.Checkpoint(t.Context(), 0, "", 0); !errors.Is(err, db.ErrNotSealed) {
+	if _, _, err := s.client.Checkpoint(t.Context(), 0, "", 0); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("before the first seal: %v", err)
 	}
 	s.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
@@ -125,7 +125,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 			t.Errorf("segment %d is %+v, %v", n, segment, err)
 		}
 	}
-	if _, err := s.client.Segment(t.Context(), c.Epoch, c.Number+1); !errors.Is(err, db.ErrNotSealed) {
+	if _, err := s.client.Segment(t.Context(), c.Epoch, c.Number+1); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("a segment to come: %v", err)
 	}
 	manifest, err := s.client.NewestSnapshot(t.Context(), c.Epoch)

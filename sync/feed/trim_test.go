@@ -30,7 +30,7 @@ func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 	if n, err := m.sealer.TrimSegments(t.Context(), 0); err != nil || n != last-1 {
 		t.Errorf("%d of %d segments were trimmed, want all but the newest (%v)", n, last, err)
 	}
-	if _, err := m.sealer.FeedSegment(t.Context(), m.keys.Epoch, 1); !errors.Is(err, db.ErrNotSealed) {
+	if _, err := m.sealer.FeedSegment(t.Context(), m.keys.Epoch, 1); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("segment 1: %v", err)
 	}
 	m.issue(t, 99)

@@ -221,7 +221,7 @@ func TestWithoutARootNoRevocationIsTakenBack(t *testing.T) {
 	if got := p.siteSays("0a"); got != "revoked keyCompromise" {
 		t.Errorf("the site says %s", got)
 	}
-	if number, _, err := p.site.FeedKeys(t.Context()); !errors.Is(err, db.ErrNotSealed) {
+	if number, _, err := p.site.FeedKeys(t.Context()); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("key set %d is here, %v", number, err)
 	}
 	p.stopRun()

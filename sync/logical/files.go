@@ -189,7 +189,7 @@ func (f *Files) talk(ctx context.Context, local db.Subscription) {
 	slots, err := f.cfg.Master.Slots(ctx, f.cfg.Site)
 	var newest db.FeedNote
 	if err == nil {
-		if newest, err = f.cfg.Master.FeedNote(ctx); errors.Is(err, db.ErrNotSealed) {
+		if newest, err = f.cfg.Master.FeedNote(ctx); errors.Is(err, db.ErrNotFound) {
 			err = nil
 		}
 	}

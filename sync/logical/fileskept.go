@@ -48,7 +48,7 @@ func (f *Files) takeKeys(ctx context.Context) error {
 // those who fetch from here.
 func (f *Files) read(ctx context.Context) error {
 	n, err := f.cfg.Local.Files().FeedNote(ctx)
-	if errors.Is(err, db.ErrNotSealed) || err == nil && f.keys == nil {
+	if errors.Is(err, db.ErrNotFound) || err == nil && f.keys == nil {
 		return nil
 	}
 	if err != nil {
@@ -174,7 +174,7 @@ func (f *Files) leadsTo(ctx context.Context, c *feed.Checkpoint) (string, error)
 // that is believed.
 func (f *Files) seal(ctx context.Context, epoch, number int64) (verified, error) {
 	g, err := f.cfg.Local.Files().FeedSeal(ctx, epoch, number)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return verified{}, nil
 	}
 	if err != nil {
@@ -193,11 +193,11 @@ func (f *Files) Check(epoch, number int64, s feed.Sealed) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.keys == nil {
-		return db.ErrNotSealed
+		return db.ErrNotFound
 	}
 	c, _, err := f.keys.Open(s)
 	if errors.Is(err, feed.ErrUnknownKey) {
-		return fmt.Errorf("segment %d: %w: %w", number, err, db.ErrNotSealed)
+		return fmt.Errorf("segment %d: %w: %w", number, err, db.ErrNotFound)
 	}
 	if err == nil && (c.Epoch != epoch || c.Number != number) {
 		err = fmt.Errorf("it is segment %d of epoch %d", c.Number, c.Epoch)

@@ -19,7 +19,7 @@ func (s *Subscription) takeKeys(ctx context.Context) {
 	}
 	for _, from := range []*db.Store{s.cfg.Local, s.cfg.Master.Store} {
 		set, signed, err := feed.StoredKeySet(ctx, from, root.Name(), root)
-		if errors.Is(err, db.ErrNotSealed) || err == nil && errors.Is(set.Follows(s.keys), feed.ErrReplaced) {
+		if errors.Is(err, db.ErrNotFound) || err == nil && errors.Is(set.Follows(s.keys), feed.ErrReplaced) {
 			continue
 		}
 		if err == nil {

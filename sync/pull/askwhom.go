@@ -34,11 +34,11 @@ func (a *Asker) split() (masters, peers []*feed.Client) {
 
 // Relay asks the master for a peer, and hands on what it signed, verified. Only the
 // master itself is asked, so that a question has one hop and no ring. It is
-// db.ErrNotSealed where no source is the master.
+// db.ErrNotFound where no source is the master.
 func (a *Asker) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	masters, _ := a.split()
 	if len(masters) == 0 {
-		return nil, db.ErrNotSealed
+		return nil, db.ErrNotFound
 	}
 	now := a.cfg.Now()
 	a.mu.Lock()
@@ -105,7 +105,7 @@ func (a *Asker) fetch(ctx context.Context, sources []*feed.Client, issuer [32]by
 				told, err := feed.Told{Keys: keys, Note: f.signed}.Marshal()
 				return f.answer, told, err
 			}
-			if left--; err == ErrGap || errors.Is(err, db.ErrNotSealed) { // the first fault tells most
+			if left--; err == ErrGap || errors.Is(err, db.ErrNotFound) { // the first fault tells most
 				err = f.err
 			}
 			next.Reset(0)

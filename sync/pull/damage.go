@@ -43,7 +43,7 @@ func (p *Puller) checkHead(ctx context.Context) error {
 		return nil
 	}
 	kept, err := p.cfg.Store.FeedNote(ctx)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil // seeded, and no checkpoint came yet
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (p *Puller) checkHead(ctx context.Context) error {
 		return nil
 	}
 	s, err := p.cfg.Store.NewestSnapshot(ctx, kept.Epoch)
-	if err != nil && !errors.Is(err, db.ErrNotSealed) {
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
 	if head.Epoch == kept.Epoch && kept.Position < head.Position && head.Position <= s.Position {

@@ -67,7 +67,7 @@ func FaultOf(err error) Fault {
 		{ErrStale, Frozen},
 		{ErrFuture, FastForward},
 		{ErrGap, Gap},
-		{db.ErrNotSealed, Gap},
+		{db.ErrNotFound, Gap},
 		{db.ErrDiverged, Forged},
 		{feed.ErrOlderEpoch, Rollback},
 		{feed.ErrForged, Forged},

@@ -113,7 +113,7 @@ func (p *Puller) admits(signed []byte) bool {
 // set does not admit what the copy stands on, that is no fork: the copy is seeded anew.
 func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs []byte) error {
 	ours, err := p.cfg.Store.FeedNote(ctx)
-	if err != nil && !errors.Is(err, db.ErrNotSealed) {
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return local(err)
 	}
 	if err != nil || !p.admits(ours.Note) {
@@ -137,7 +137,7 @@ func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpo
 	for p.copy.Anchor.Number < c.Number {
 		number := p.copy.Anchor.Number + 1
 		sealed, err := p.segment(ctx, from, c.Epoch, number)
-		if errors.Is(err, db.ErrNotSealed) {
+		if errors.Is(err, db.ErrNotFound) {
 			p.reseed = fmt.Sprintf("segment %d is not to be had", number)
 			return nil
 		}

@@ -51,7 +51,7 @@ const (
 func (p *Puller) loadKeys(ctx context.Context) error {
 	k, _, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
 	switch {
-	case errors.Is(err, db.ErrNotSealed):
+	case errors.Is(err, db.ErrNotFound):
 		return nil // the first source brings one
 	case errors.Is(err, feed.ErrForged), errors.Is(err, feed.ErrForm):
 		p.cfg.Log.ErrorContext(ctx, "stored key set is not believed", slog.String("error", err.Error()))
@@ -115,7 +115,7 @@ func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
 func (p *Puller) rejudge(ctx context.Context) error {
 	p.stood = nil
 	n, err := p.cfg.Store.FeedNote(ctx)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil
 	}
 	if err != nil {

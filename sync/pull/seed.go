@@ -101,7 +101,7 @@ func (p *Puller) since(ctx context.Context, from *feed.Client, s *feed.Snapshot,
 	chain := p.keys.After(s)
 	for number := s.Number + 1; number <= c.Number; number++ {
 		sealed, err := p.segment(ctx, from, s.Epoch, number)
-		if errors.Is(err, db.ErrNotSealed) {
+		if errors.Is(err, db.ErrNotFound) {
 			return nil, nil, fmt.Errorf("%w: its snapshot is of segment %d, and segment %d is not to be had", ErrGap, s.Number, number)
 		}
 		if err == nil {

@@ -91,7 +91,7 @@ func (t *Trimmer) deletions(ctx context.Context) error {
 		return err
 	}
 	n, err := t.cfg.Store.FeedNote(call)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil // no time is vouched for
 	}
 	if err == nil {
@@ -116,7 +116,7 @@ func (t *Trimmer) segments(ctx context.Context) error {
 // not lead on from it.
 func (t *Trimmer) refresh(ctx context.Context) error {
 	need, err := t.cfg.Store.RelayNeed(ctx)
-	if errors.Is(err, db.ErrNotSealed) {
+	if errors.Is(err, db.ErrNotFound) {
 		return nil // nothing came yet
 	}
 	if err != nil {

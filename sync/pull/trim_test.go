@@ -22,7 +22,7 @@ func (s *site) trims(t *testing.T, m *master, change func(*pull.TrimmerConfig)) 
 func (s *site) has(t *testing.T, epoch, number int64) bool {
 	t.Helper()
 	_, err := s.store.FeedSegment(t.Context(), epoch, number)
-	if err != nil && !errors.Is(err, db.ErrNotSealed) {
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		t.Fatal(err)
 	}
 	return err == nil

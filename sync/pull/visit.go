@@ -74,7 +74,7 @@ func (p *Puller) visit(ctx context.Context, master *feed.Client, known time.Dura
 	before, began := p.cfg.Now(), time.Now()
 	clock, err := master.Clock(call)
 	trip, after := time.Since(began), p.cfg.Now()
-	if errors.Is(err, db.ErrNotSealed) { // it let us in, and has no clock to show
+	if errors.Is(err, db.ErrNotFound) { // it let us in, and has no clock to show
 		p.noteBarred(ctx, master, nil)
 		return known
 	}

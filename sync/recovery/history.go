@@ -36,7 +36,7 @@ var ErrUnpublished = errors.New("this fleet's feed was never published: issued c
 
 // Read verifies what a source has, by the newest key set of this master and of the
 // source: who signed the snapshot and each segment, and that they lead to the source's
-// newest checkpoint. db.ErrNotSealed says that the source has nothing that was signed.
+// newest checkpoint. db.ErrNotFound says that the source has nothing that was signed.
 func Read(ctx context.Context, master *db.Store, root note.Verifier, from Source) (*History, error) {
 	set, err := newestSet(ctx, master, root, from)
 	if err != nil {

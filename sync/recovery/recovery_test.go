@@ -231,7 +231,7 @@ func TestARestoredMasterFindsWhatItSigned(t *testing.T) {
 	source := recovery.FromSite(m.store, "site-a")
 	for name, from := range map[string]recovery.Source{
 		"with a snapshot":    source,
-		"with segments only": less{Source: source, snapshot: func() ([]byte, error) { return nil, db.ErrNotSealed }},
+		"with segments only": less{Source: source, snapshot: func() ([]byte, error) { return nil, db.ErrNotFound }},
 	} {
 		h, err := recovery.Read(ctx, restored, m.verifier(t), from)
 		if err != nil {
@@ -317,7 +317,7 @@ func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 	}{
 		"a segment is missing": {func(n int64, g feed.Sealed) (feed.Sealed, error) {
 			if n == newest.Number {
-				return g, db.ErrNotSealed
+				return g, db.ErrNotFound
 			}
 			return g, nil
 		}, feed.ErrGap},

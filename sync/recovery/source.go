@@ -14,7 +14,7 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// Source has files of the feed. What it lacks is db.ErrNotSealed.
+// Source has files of the feed. What it lacks is db.ErrNotFound.
 type Source interface {
 	String() string
 	Keys(ctx context.Context) ([][]byte, error)
@@ -94,7 +94,7 @@ func (k kept) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, er
 }
 
 // lacks says whether a source does not have what was asked for.
-func lacks(err error) bool { return errors.Is(err, db.ErrNotSealed) }
+func lacks(err error) bool { return errors.Is(err, db.ErrNotFound) }
 
 func fromSource(s Source, err error) error {
 	if err == nil {
