@@ -107,7 +107,7 @@ type decision struct {
 	cutoff     time.Time     // archiveCutoff, zero: none
 	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
 	slack      time.Duration // how far behind thisUpdate a cached signature may lie
-	told       bool          // by the master, for this very question: no signature of it is kept
+	lookedUp   bool          // at the master, for this very question: no signature of it is kept
 	br         bool          // the rules of BR 4.9.10 bind the answer when it is sent
 }
 

@@ -11,7 +11,7 @@
 //   - The Source is trusted: whoever can write to the copy can make this site
 //     lie until its responder certificate ends. What can be checked is checked:
 //     a copy in doubt, too old or from the future says neither good nor unknown.
-//   - Ahead, if there is one, is trusted for serials that the copy does not have, and
+//   - Lookup, if there is one, is trusted for serials that the copy does not have, and
 //     for minutes: what it says was verified by whoever implements it.
 //   - The Keyring is trusted with the key, not with time: a key that fails,
 //     hangs or is busy costs one tryLater, never a hang.
@@ -19,7 +19,7 @@
 //
 // What it promises: no answer claims more than the copy knew (thisUpdate comes
 // from the horizon), no good for a serial that was revoked in this copy,
-// or never issued in it and by Ahead's word, no signed answer whose nextUpdate is past or later than the end of
+// or never issued in it and by what Lookup answers, no signed answer whose nextUpdate is past or later than the end of
 // its signer, one SingleResponse for each CertID asked, echoed byte for byte,
 // and always an answer: what cannot be said is an OCSP error.
 //

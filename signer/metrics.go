@@ -20,7 +20,7 @@ type Metrics struct {
 	signFailures prometheus.Counter
 	panics       prometheus.Counter
 	rejected     map[int]prometheus.Counter    // by HTTP status; not changed after NewMetrics
-	ahead        map[string]prometheus.Counter // by outcome; not changed after NewMetrics
+	lookups      map[string]prometheus.Counter // by outcome; not changed after NewMetrics
 
 	counters []prometheus.Collector // all of the above
 }
@@ -69,14 +69,14 @@ func NewMetrics() *Metrics {
 	for _, code := range rejections {
 		m.rejected[code] = rejected.WithLabelValues(strconv.Itoa(code))
 	}
-	ahead := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ocspd_ahead_questions_total", Help: "Serials that the copy says were never issued and that ocspsyncd was asked for, by what came of it.",
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspd_lookup_questions_total", Help: "Serials that the copy says were never issued and that ocspsyncd was asked for, by what came of it.",
 	}, []string{"outcome"})
-	m.ahead = make(map[string]prometheus.Counter)
-	for _, outcome := range []string{aheadIssued, aheadAbsent, aheadUnanswered} {
-		m.ahead[outcome] = ahead.WithLabelValues(outcome)
+	m.lookups = make(map[string]prometheus.Counter)
+	for _, outcome := range []string{lookupIssued, lookupAbsent, lookupUnanswered} {
+		m.lookups[outcome] = lookups.WithLabelValues(outcome)
 	}
-	m.counters = append(m.counters, responses, rejected, ahead)
+	m.counters = append(m.counters, responses, rejected, lookups)
 	m.cacheHits = counter("ocspd_cache_hits_total", "Answers whose signature was in the cache.")
 	m.cacheMisses = counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature.")
 	m.signFailures = counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time.")

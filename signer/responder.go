@@ -55,9 +55,9 @@ type Config struct {
 	// bounds what a hung token can hold. Default 1024: at 50 us a signature (P-256,
 	// SoftHSM) the last of them waits 50 ms.
 	MaxSigning int
-	// Ahead is asked for serials that the copy says were never issued. Default nil:
+	// Lookup is asked for serials that the copy says were never issued. Default nil:
 	// nobody is.
-	Ahead Ahead
+	Lookup Lookup
 	// Logger gets changes of state, never a client's address or a serial. Default
 	// discards.
 	Logger *slog.Logger
@@ -70,7 +70,7 @@ type Config struct {
 type Responder struct {
 	source      Source
 	keys        Keyring
-	ahead       Ahead // nil: nobody is asked
+	lookup      Lookup // nil: nobody is asked
 	now         func() time.Time
 	log         *slog.Logger
 	metrics     *Metrics
@@ -121,7 +121,7 @@ func New(cfg Config, source Source, keys Keyring) (*Responder, error) {
 		return nil, errors.New("starting the responder: no issuer is pinned")
 	}
 	r := &Responder{
-		source: source, keys: keys, ahead: cfg.Ahead, now: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics,
+		source: source, keys: keys, lookup: cfg.Lookup, now: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics,
 		signTimeout: cfg.SignTimeout, wake: make(chan struct{}, 1),
 	}
 	if r.now == nil {
@@ -231,7 +231,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	w.key = w.key[:0]
 	var hash uint64
 	var cached *entry
-	if nonce == nil && !d.told && len(w.req.CertIDs) == 1 && len(w.req.CertIDs[0].Raw) <= maxCachedCertID {
+	if nonce == nil && !d.lookedUp && len(w.req.CertIDs) == 1 && len(w.req.CertIDs[0].Raw) <= maxCachedCertID {
 		w.key = appendContent(w.key, w.req.CertIDs[0].Raw, d, f, issuer.policy, id)
 		hash = r.cache.hash(w.key)
 		if cached = r.cache.get(hash, w.key); cached != nil && cached.fits(d, now) {

@@ -136,7 +136,7 @@ const (
 	troubleSource = iota
 	troubleSign
 	troubleHold
-	troubleAhead
+	troubleLookup
 	troublePanic
 	troubleKinds
 )

@@ -98,22 +98,22 @@ func (t *trusted) trust() func(keys [][]byte) (index.Trust, error) {
 	}
 }
 
-// ahead is the master as the responder asks it: nil where that is not wished.
-func (f Feed) ahead(t *trusted) signer.Ahead {
+// lookup is the master as the responder asks it: nil where that is not wished.
+func (f Feed) lookup(t *trusted) signer.Lookup {
 	if t == nil || f.AskSocket == "" {
 		return nil
 	}
-	return ahead{feed.NewInquirer(f.AskSocket, t.open, time.Now)}
+	return lookup{feed.NewLookupClient(f.AskSocket, t.open, time.Now)}
 }
 
-type ahead struct{ *feed.Inquirer }
+type lookup struct{ *feed.LookupClient }
 
-func (a ahead) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (signer.Word, error) {
-	answer, err := a.Inquirer.Ask(ctx, issuer, serial, at)
+func (l lookup) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (signer.LookupAnswer, error) {
+	answer, err := l.LookupClient.Ask(ctx, issuer, serial, at)
 	if err != nil {
-		return signer.Word{}, err
+		return signer.LookupAnswer{}, err
 	}
-	return signer.Word{Issued: answer.Issued, Status: answer.Status, AsOf: answer.AsOf, Until: answer.Until}, nil
+	return signer.LookupAnswer{Issued: answer.Issued, Status: answer.Status, AsOf: answer.AsOf, Until: answer.Until}, nil
 }
 
 func (f Feed) check(report func(key, problem string)) {

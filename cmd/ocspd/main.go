@@ -86,7 +86,7 @@ func run(ctx context.Context, env boot.Env) error {
 	metrics := signer.NewMetrics()
 	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Ahead: cfg.Feed.ahead(trusted), Logger: env.Log, Metrics: metrics,
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Lookup: cfg.Feed.lookup(trusted), Logger: env.Log, Metrics: metrics,
 	}, copied, tokens)
 	if err != nil {
 		return err

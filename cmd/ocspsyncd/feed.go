@@ -58,7 +58,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 		return nil, err
 	}
 	board, guests := &feed.Board{}, &feed.Guests{}
-	forks := feed.NewForkDesk(w.store, root, w.env.Log)
+	forks := feed.NewForkReports(w.store, root, w.env.Log)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
 		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
 	})
@@ -67,7 +67,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	}
 	archiver := feed.NewArchiver(feed.ArchiverConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
 	book := feed.NewGuestbook(w.store, guests, w.env.Log)
-	desk, err := w.desk(root, keys)
+	lookup, err := w.lookupServer(root, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +75,11 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Board: board, Desk: desk, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Board: board, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
-		return present(sealer.Trouble(), archiver.Trouble(), desk.Trouble(), forks.Trouble())
+		return present(sealer.Trouble(), archiver.Trouble(), lookup.Trouble(), forks.Trouble())
 	}, nil
 }
 
@@ -181,8 +181,8 @@ func (w wiring) sources() (*feed.Identity, []*feed.Client, error) {
 // relay lets ocspd ask the sources for single serials, and peers fetch from here, where
 // either is wished.
 func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*feed.Client, cfg feed.ServerConfig) error {
-	asker := w.asker(cfg.Root, sources)
-	if err := w.askSocket(ctx, asker); err != nil || w.cfg.Feed.Listen == "" {
+	proxy := w.lookupProxy(cfg.Root, sources)
+	if err := w.askSocket(ctx, proxy); err != nil || w.cfg.Feed.Listen == "" {
 		return err
 	}
 	peers, err := w.cfg.Feed.peers()
@@ -191,7 +191,7 @@ func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*f
 	}
 	guests := &feed.Guests{}
 	w.plan.AddWorker("guestbook", feed.NewRelayGuestbook(w.store, peers, guests, w.env.Log).Run)
-	cfg.Desk = w.relayDesk(asker)
+	cfg.Lookup = w.relayLookup(proxy)
 	return w.serve(ctx, identity, guests, cfg, func(h http.Handler) http.Handler { return h })
 }
 

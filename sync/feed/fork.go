@@ -161,9 +161,9 @@ func SiteForks(ctx context.Context, store *db.Store, root note.Verifier) ([]db.F
 	return slices.DeleteFunc(forks, func(f db.Fork) bool { return !set.Forked(root, f) }), nil
 }
 
-// ForkDesk takes the evidence of sites at the master, and says while a proof stands.
+// ForkReports takes the evidence of sites at the master, and says while a proof stands.
 // Run is called once; the rest is safe for concurrent use.
-type ForkDesk struct {
+type ForkReports struct {
 	store   *db.Store
 	root    note.Verifier
 	log     *slog.Logger
@@ -174,22 +174,22 @@ type ForkDesk struct {
 // forksEvery is how often what sites handed in is judged anew.
 const forksEvery = 2 * time.Second
 
-// NewForkDesk takes it in by a login in ocsp_publisher.
-func NewForkDesk(store *db.Store, root note.Verifier, log *slog.Logger) *ForkDesk {
-	return &ForkDesk{store: store, root: root, log: log}
+// NewForkReports takes it in by a login in ocsp_publisher.
+func NewForkReports(store *db.Store, root note.Verifier, log *slog.Logger) *ForkReports {
+	return &ForkReports{store: store, root: root, log: log}
 }
 
 // Trouble says which forks are proven and open; empty: none is.
-func (d *ForkDesk) Trouble() string { return d.trouble.get() }
+func (d *ForkReports) Trouble() string { return d.trouble.get() }
 
 // Lost says what sites have that was signed for this master's epoch and that it has not,
 // by a key that counts now; empty: nothing. What is signed meanwhile would be a second
 // history.
-func (d *ForkDesk) Lost() string { return d.lost.get() }
+func (d *ForkReports) Lost() string { return d.lost.get() }
 
 // report keeps what a site has found, and says whether two persons have settled it. That
 // the master is behind counts while it is: a site may hear news from a peer first.
-func (d *ForkDesk) report(ctx context.Context, site string, r ForkReport) (settled bool, err error) {
+func (d *ForkReports) report(ctx context.Context, site string, r ForkReport) (settled bool, err error) {
 	if r.Why == WhyBehind {
 		set, _, err := StoredKeySet(ctx, d.store, d.root.Name(), d.root)
 		if err != nil {
@@ -204,7 +204,7 @@ func (d *ForkDesk) report(ctx context.Context, site string, r ForkReport) (settl
 }
 
 // Run judges until ctx ends; it returns nil then.
-func (d *ForkDesk) Run(ctx context.Context) error {
+func (d *ForkReports) Run(ctx context.Context) error {
 	ticker := time.NewTicker(forksEvery)
 	defer ticker.Stop()
 	for {
@@ -228,7 +228,7 @@ func (d *ForkDesk) Run(ctx context.Context) error {
 	}
 }
 
-func (d *ForkDesk) look(ctx context.Context) (text, lost string, err error) {
+func (d *ForkReports) look(ctx context.Context) (text, lost string, err error) {
 	forks, err := MasterForks(ctx, d.store, d.root)
 	if err != nil {
 		return "", "", err

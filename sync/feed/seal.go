@@ -31,7 +31,7 @@ type SealerConfig struct {
 	// database: nothing is signed that does not continue it. Empty: that is known only
 	// while this runs.
 	State string
-	// Lost says what sites have and this master lost (ForkDesk.Lost): nothing is signed
+	// Lost says what sites have and this master lost (ForkReports.Lost): nothing is signed
 	// then, for it would be a second history. Nil: nobody tells.
 	Lost func() string
 	// Board is told of each checkpoint once it is stored.

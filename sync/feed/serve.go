@@ -33,11 +33,11 @@ type ServerConfig struct {
 	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
 	// spread a public feed.
 	Guests *Guests
-	// Desk answers questions for one serial; nil: nobody does here.
-	Desk *Desk
+	// Lookup answers questions for one serial; nil: nobody does here.
+	Lookup *LookupServer
 	// Forks takes the evidence of contradictions that sites found; nil: this is not the
 	// master.
-	Forks *ForkDesk
+	Forks *ForkReports
 	// Check refuses a segment that is not what its seal says, where nobody has verified
 	// what the store holds; nil: it was verified as it came in. db.ErrNotFound: it is as
 	// if it were not here.
@@ -84,7 +84,7 @@ type Server struct {
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, busy: map[Pin]int{}}
 	r := chi.NewRouter()
-	if cfg.Desk != nil {
+	if cfg.Lookup != nil {
 		r.Get("/feed/ask", s.ask)
 	}
 	if cfg.Forks != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // takesForks serves a master that takes the evidence of sites, and knows one.
-func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *feed.ForkDesk) {
+func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *feed.ForkReports) {
 	t.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
@@ -24,11 +24,11 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	if _, err := m.store.AddResponder(t.Context(), name, "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	desk := feed.NewForkDesk(open(t, dbtest.As(m.dsn, "ocsp_publisher")), root, quiet)
-	runs(t, desk.Run)
+	reports := feed.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")), root, quiet)
+	runs(t, reports.Run)
 	guests, id := &feed.Guests{}, identity(t)
 	guests.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store, Board: m.board, Guests: guests, Forks: desk, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), desk
+	return listensAs(t, feed.ServerConfig{Store: m.store, Board: m.board, Guests: guests, Forks: reports, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), reports
 }
 
 // waits for what must come true.
@@ -49,7 +49,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	m, thief, victim := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
-	client, desk := m.takesForks(t, victim, "site-a")
+	client, reports := m.takesForks(t, victim, "site-a")
 	for _, s := range []*site{thief, victim} {
 		_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
 		s.equals(t, m)
@@ -67,7 +67,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := victim.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, thief.store, thief.board, victim.id, nil), client)
-	waits(t, "the evidence at the master", func() bool { return strings.Contains(desk.Trouble(), "site site-a showed") })
+	waits(t, "the evidence at the master", func() bool { return strings.Contains(reports.Trouble(), "site site-a showed") })
 	if head, err := victim.store.Head(t.Context()); err != nil || head.Position < before.Head.Position {
 		t.Errorf("the fork was followed: %+v, %v (%s)", head, err, p.State().Trouble)
 	}
@@ -130,7 +130,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	if err := two.Approve(t.Context(), id, act); err != nil {
 		t.Fatal(err)
 	}
-	waits(t, "the master is well", func() bool { return desk.Trouble() == "" })
+	waits(t, "the master is well", func() bool { return reports.Trouble() == "" })
 	if got := verdicts(); len(got) != 0 {
 		t.Errorf("open at the master: %v", got)
 	}
@@ -212,9 +212,9 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	leave()
 
 	m.dsn, m.store, m.board = restored, open(t, restored), &feed.Board{}
-	client, desk := m.takesForks(t, s, "site-a")
+	client, reports := m.takesForks(t, s, "site-a")
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Lost: desk.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	}
 	m.board.Post(newest)
 	_, leave = s.pulls(t, m, nil, client)
-	waits(t, "the master is shown what it lost", func() bool { return desk.Lost() != "" && desk.Trouble() != "" })
+	waits(t, "the master is shown what it lost", func() bool { return reports.Lost() != "" && reports.Trouble() != "" })
 	runs(t, sealer.Run)
 	m.issue(t, 3)
 	waits(t, "the sealer says so", func() bool {
@@ -241,5 +241,5 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
-	waits(t, "a new epoch settles it", func() bool { return desk.Lost() == "" && desk.Trouble() == "" })
+	waits(t, "a new epoch settles it", func() bool { return reports.Lost() == "" && reports.Trouble() == "" })
 }

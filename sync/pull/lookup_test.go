@@ -19,12 +19,12 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// askRig is a master with a desk, a site that asks it, and what is between them.
+// askRig is a master that answers lookups, a site that asks it, and what is between them.
 type askRig struct {
 	*master
 	site   *db.Store
-	asker  *pull.Asker
-	desk   http.Handler // the master's, counted
+	proxy  *pull.LookupProxy
+	lookup http.Handler // the master's, counted
 	asked  atomic.Int64 // questions that reached the master
 	silent atomic.Bool  // the master answers nothing of use
 	clock  atomic.Int64 // the site's, seconds from now on
@@ -43,9 +43,9 @@ func newAskRig(t *testing.T) *askRig {
 	if err := r.site.KeepFeedKeys(t.Context(), 1, keys); err != nil {
 		t.Fatal(err)
 	}
-	desk := feed.NewDesk(feed.DeskConfig{Store: r.store, Key: key, Keys: r.keys, Log: quiet})
-	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Board: r.board, Desk: desk, Log: quiet})
-	r.desk = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store, Key: key, Keys: r.keys, Log: quiet})
+	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Board: r.board, Lookup: lookup, Log: quiet})
+	r.lookup = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.asked.Add(1)
 		if r.silent.Load() {
 			_, _ = w.Write([]byte("nothing of use"))
@@ -53,8 +53,8 @@ func newAskRig(t *testing.T) *askRig {
 		}
 		answers.ServeHTTP(w, q)
 	})
-	client := serve(t, r.store, r.board, guest, func(http.Handler) http.Handler { return r.desk })
-	r.asker = pull.NewAsker(pull.AskerConfig{
+	client := serve(t, r.store, r.board, guest, func(http.Handler) http.Handler { return r.lookup })
+	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },
 	})
@@ -66,20 +66,20 @@ func newAskRig(t *testing.T) *askRig {
 func (r *askRig) ask(t *testing.T, serial db.Serial, position int64) (code int, a *feed.Answer) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	r.asker.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/ask?issuer="+hex.EncodeToString(append([]byte{1}, make([]byte, 31)...))+
+	r.proxy.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/ask?issuer="+hex.EncodeToString(append([]byte{1}, make([]byte, 31)...))+
 		"&serial="+serial.String()+"&position="+strconv.FormatInt(position, 10), nil))
 	if w.Code != http.StatusOK {
 		return w.Code, nil
 	}
-	told, err := feed.ParseTold(w.Body.Bytes())
+	reply, err := feed.ParseSignedAnswer(w.Body.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := feed.OpenKeySet(told.Keys, origin, rootOf(t, r.master))
+	set, err := feed.OpenKeySet(reply.Keys, origin, rootOf(t, r.master))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, err = set.OpenAnswer(told.Note); err != nil {
+	if a, err = set.OpenAnswer(reply.Note); err != nil {
 		t.Fatal(err)
 	}
 	return w.Code, a
@@ -108,7 +108,7 @@ func rootOf(t *testing.T, m *master) note.Verifier {
 
 func nth(n uint64) db.Serial { return binary.BigEndian.AppendUint64([]byte{0x40}, n) }
 
-func TestAskerBringsWhatWasJustIssued(t *testing.T) {
+func TestLookupProxyBringsWhatWasJustIssued(t *testing.T) {
 	r := newAskRig(t)
 	serial := nth(1)
 	if a := r.answered(t, serial, 0); a.Issued {
@@ -137,7 +137,7 @@ func TestAskerBringsWhatWasJustIssued(t *testing.T) {
 }
 
 // A flood of serials that nobody issued does not reach the master.
-func TestAskerStopsAFlood(t *testing.T) {
+func TestLookupProxyStopsAFlood(t *testing.T) {
 	r := newAskRig(t)
 	shed := 0
 	for n := range uint64(500) {
@@ -152,7 +152,7 @@ func TestAskerStopsAFlood(t *testing.T) {
 
 // While the master is silent, or says what is not signed, ocspd is told so at once,
 // and asking is left off for a second.
-func TestAskerAndASilentMaster(t *testing.T) {
+func TestLookupProxyAndASilentMaster(t *testing.T) {
 	r := newAskRig(t)
 	r.silent.Store(true)
 	for n := range uint64(5) {
@@ -169,7 +169,7 @@ func TestAskerAndASilentMaster(t *testing.T) {
 	}
 	for _, bad := range []string{"/ask", "/ask?issuer=00&serial=01&position=0", "/else", "/ask?issuer=x&serial=80&position=0"} {
 		w := httptest.NewRecorder()
-		r.asker.ServeHTTP(w, httptest.NewRequest(http.MethodGet, bad, nil))
+		r.proxy.ServeHTTP(w, httptest.NewRequest(http.MethodGet, bad, nil))
 		if w.Code != http.StatusBadRequest {
 			t.Errorf("%s: status %d", bad, w.Code)
 		}

@@ -12,7 +12,7 @@ import (
 
 // inOrder is whom to ask for a serial: the master, or whoever stands first where none
 // is told to be it, then peers by lot.
-func (a *Asker) inOrder() []*feed.Client {
+func (a *LookupProxy) inOrder() []*feed.Client {
 	masters, peers := a.split()
 	if len(masters) == 0 && len(peers) > 0 {
 		masters, peers = peers[:1], peers[1:]
@@ -21,7 +21,7 @@ func (a *Asker) inOrder() []*feed.Client {
 	return append(masters, peers[:min(askPeers, len(peers))]...)
 }
 
-func (a *Asker) split() (masters, peers []*feed.Client) {
+func (a *LookupProxy) split() (masters, peers []*feed.Client) {
 	for _, s := range a.cfg.Sources {
 		if s.Master() {
 			masters = append(masters, s)
@@ -35,7 +35,7 @@ func (a *Asker) split() (masters, peers []*feed.Client) {
 // Relay asks the master for a peer, and hands on what it signed, verified. Only the
 // master itself is asked, so that a question has one hop and no ring. It is
 // db.ErrNotFound where no source is the master.
-func (a *Asker) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+func (a *LookupProxy) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	masters, _ := a.split()
 	if len(masters) == 0 {
 		return nil, db.ErrNotFound
@@ -55,7 +55,7 @@ func (a *Asker) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	_, told, err := a.fetch(ctx, masters, issuer, serial)
+	_, reply, err := a.fetch(ctx, masters, issuer, serial)
 	if err != nil {
 		if ctx.Err() != nil || FaultOf(err) == Unreachable {
 			a.mu.Lock()
@@ -64,7 +64,7 @@ func (a *Asker) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([
 		}
 		return nil, err
 	}
-	parsed, err := feed.ParseTold(told)
+	parsed, err := feed.ParseSignedAnswer(reply)
 	return parsed.Note, err
 }
 
@@ -77,7 +77,7 @@ type fetched struct {
 
 // fetch asks the sources in turn, the next one where one failed or is slow, and takes
 // the first answer that is verified.
-func (a *Asker) fetch(ctx context.Context, sources []*feed.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
+func (a *LookupProxy) fetch(ctx context.Context, sources []*feed.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
 	set, keys, err := feed.StoredKeySet(ctx, a.cfg.Store, a.cfg.Origin, a.cfg.Root)
 	if err != nil {
 		return nil, nil, local(err)
@@ -102,8 +102,8 @@ func (a *Asker) fetch(ctx context.Context, sources []*feed.Client, issuer [32]by
 			}
 		case f := <-came:
 			if f.err == nil {
-				told, err := feed.Told{Keys: keys, Note: f.signed}.Marshal()
-				return f.answer, told, err
+				reply, err := feed.SignedAnswer{Keys: keys, Note: f.signed}.Marshal()
+				return f.answer, reply, err
 			}
 			if left--; err == ErrGap || errors.Is(err, db.ErrNotFound) { // the first fault tells most
 				err = f.err

@@ -18,38 +18,38 @@ import (
 	"ocspfleet/db"
 )
 
-// Told is what a site's ocspsyncd hands to its ocspd: a signed Answer and the key set
+// SignedAnswer is what a site's ocspsyncd hands to its ocspd: a signed Answer and the key set
 // that it is to be judged by.
-type Told struct {
+type SignedAnswer struct {
 	Keys []byte // the key set, signed by the root
 	Note []byte // the answer, signed
 }
 
-var errTold = formError("what was told is not of the form")
+var errSignedAnswer = formError("the signed answer is not of the form")
 
 // Marshal writes SEQUENCE { keys UTF8String, answer UTF8String }.
-func (t Told) Marshal() ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(t.Keys)+len(t.Note)+16))
+func (s SignedAnswer) Marshal() ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(s.Keys)+len(s.Note)+16))
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for _, note := range [][]byte{t.Keys, t.Note} {
+		for _, note := range [][]byte{s.Keys, s.Note} {
 			b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(note) })
 		}
 	})
 	der, err := b.Bytes()
 	if err != nil {
-		return nil, fmt.Errorf("writing what is told: %w", err)
+		return nil, fmt.Errorf("writing a signed answer: %w", err)
 	}
 	return der, nil
 }
 
-// ParseTold reads it.
-func ParseTold(der []byte) (Told, error) {
+// ParseSignedAnswer reads it.
+func ParseSignedAnswer(der []byte) (SignedAnswer, error) {
 	in, body, keys, note := cryptobyte.String(der), cryptobyte.String(nil), cryptobyte.String(nil), cryptobyte.String(nil)
 	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() || !body.ReadASN1(&keys, asn1.UTF8String) ||
 		!body.ReadASN1(&note, asn1.UTF8String) || !body.Empty() {
-		return Told{}, errTold
+		return SignedAnswer{}, errSignedAnswer
 	}
-	return Told{Keys: keys, Note: note}, nil
+	return SignedAnswer{Keys: keys, Note: note}, nil
 }
 
 const (
@@ -65,23 +65,23 @@ const (
 // ErrBusy says that too many questions are under way.
 var ErrBusy = errors.New("too many questions are under way")
 
-// Inquirer asks this site's ocspsyncd, over a Unix socket, for what the copy does not
+// LookupClient asks this site's ocspsyncd, over a Unix socket, for what the copy does not
 // have, and believes only what a key signed that the root has named for it. Safe for
 // concurrent use.
-type Inquirer struct {
+type LookupClient struct {
 	http  *http.Client
 	open  func(keys []byte) (*KeySet, error)
 	slots chan struct{}
 	now   func() time.Time
 }
 
-// NewInquirer asks at a socket; open judges a key set by the pinned root. It connects
+// NewLookupClient asks at a socket; open judges a key set by the pinned root. It connects
 // on first use.
-func NewInquirer(socket string, open func(keys []byte) (*KeySet, error), now func() time.Time) *Inquirer {
+func NewLookupClient(socket string, open func(keys []byte) (*KeySet, error), now func() time.Time) *LookupClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &Inquirer{
+	return &LookupClient{
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: maxAsking, MaxConnsPerHost: maxAsking,
 			IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 8 << 10,
@@ -91,11 +91,11 @@ func NewInquirer(socket string, open func(keys []byte) (*KeySet, error), now fun
 }
 
 // Close drops idle connections.
-func (q *Inquirer) Close() { q.http.CloseIdleConnections() }
+func (q *LookupClient) Close() { q.http.CloseIdleConnections() }
 
 // Ask returns a verified answer that is newer than a copy at a horizon which has no
 // such serial, or an error, within AskTimeout. No error names the serial.
-func (q *Inquirer) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (*Answer, error) {
+func (q *LookupClient) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (*Answer, error) {
 	select {
 	case q.slots <- struct{}{}:
 		defer func() { <-q.slots }()
@@ -104,45 +104,45 @@ func (q *Inquirer) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, a
 	}
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	told, err := q.fetch(ctx, issuer, serial, at)
+	reply, err := q.fetch(ctx, issuer, serial, at)
 	if err != nil {
 		if fault := (*url.Error)(nil); errors.As(err, &fault) {
 			err = fault.Err // the address names the serial
 		}
 		return nil, fmt.Errorf("asking this site's ocspsyncd: %w", err)
 	}
-	set, err := q.open(told.Keys)
+	set, err := q.open(reply.Keys)
 	if err != nil {
 		return nil, err
 	}
-	a, err := set.OpenAnswer(told.Note)
+	a, err := set.OpenAnswer(reply.Note)
 	if err != nil {
 		return nil, err
 	}
 	return a, a.Answers(issuer, serial, at, q.now())
 }
 
-func (q *Inquirer) fetch(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (Told, error) {
+func (q *LookupClient) fetch(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (SignedAnswer, error) {
 	query := url.Values{
 		"issuer": {hex.EncodeToString(issuer[:])}, "serial": {serial.String()}, "position": {strconv.FormatInt(at.Position, 10)},
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://ocspsyncd"+askPath+"?"+query.Encode(), nil)
 	if err != nil {
-		return Told{}, err
+		return SignedAnswer{}, err
 	}
 	response, err := q.http.Do(request)
 	if err != nil {
-		return Told{}, err
+		return SignedAnswer{}, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 2*MaxNote+64))
 	switch {
 	case err != nil:
-		return Told{}, err
+		return SignedAnswer{}, err
 	case response.StatusCode != http.StatusOK:
-		return Told{}, fmt.Errorf("it has no answer: status %d", response.StatusCode)
+		return SignedAnswer{}, fmt.Errorf("it has no answer: status %d", response.StatusCode)
 	}
-	return ParseTold(body)
+	return ParseSignedAnswer(body)
 }
 
 // Answers says whether an answer may be used, now, for a serial that a copy at a

@@ -17,8 +17,8 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// AskerConfig says whom to ask for a serial that the copy does not have.
-type AskerConfig struct {
+// LookupProxyConfig says whom to ask for a serial that the copy does not have.
+type LookupProxyConfig struct {
 	// Store is the site's database: it has the newest key set.
 	Store *db.Store
 	// Origin of the feed, and its root's key, both pinned.
@@ -28,7 +28,7 @@ type AskerConfig struct {
 	// which ask their master.
 	Sources []*feed.Client
 	// Metrics may be nil.
-	Metrics *AskerMetrics
+	Metrics *LookupProxyMetrics
 	Log     *slog.Logger
 	// Now is the site's clock. Default time.Now.
 	Now func() time.Time
@@ -38,7 +38,7 @@ type AskerConfig struct {
 const (
 	// askTimeout bounds one question to the sources: ocspd waits feed.AskTimeout.
 	askTimeout = 800 * time.Millisecond
-	// askRate and askBurst bound what goes out: half of what the master's desk lets
+	// askRate and askBurst bound what goes out: half of what the master's lookup server lets
 	// pass, so that a flood of serials ends here.
 	askRate, askBurst = 10, 20
 	// maxAbroad is how many questions are under way at the sources: half of what one
@@ -60,11 +60,11 @@ const (
 	maxRemembered = 4096
 )
 
-// Asker asks the feed's sources for single serials, for this site's ocspd, which
+// LookupProxy asks the feed's sources for single serials, for this site's ocspd, which
 // judges what it is told by itself. Nothing is stored. It is an http.Handler for
 // GET /ask?issuer=HEX&serial=HEX&position=P on a socket of this machine.
-type Asker struct {
-	cfg    AskerConfig
+type LookupProxy struct {
+	cfg    LookupProxyConfig
 	slots  chan struct{}
 	relays chan struct{} // slots of peers' questions
 
@@ -80,24 +80,24 @@ type Asker struct {
 
 // memory is one answer, until when it is given again.
 type memory struct {
-	told     []byte
+	reply    []byte
 	issued   bool
 	position int64
 	until    time.Time
 }
 
-// NewAsker fills in defaults.
-func NewAsker(cfg AskerConfig) *Asker {
+// NewLookupProxy fills in defaults.
+func NewLookupProxy(cfg LookupProxyConfig) *LookupProxy {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Asker{
+	return &LookupProxy{
 		cfg: cfg, slots: make(chan struct{}, maxAbroad), remembered: map[string]memory{}, bucket: feed.NewBucket(askRate, askBurst),
 		relays: make(chan struct{}, maxRelayed), relayBucket: feed.NewBucket(relayRate, relayBurst),
 	}
 }
 
-func (a *Asker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *LookupProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	issuer, err := hex.DecodeString(query.Get("issuer"))
 	serial, err2 := hex.DecodeString(query.Get("serial"))
@@ -108,13 +108,13 @@ func (a *Asker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
 	defer cancel()
-	told, outcome := a.ask(ctx, [32]byte(issuer), serial, position)
+	reply, outcome := a.ask(ctx, [32]byte(issuer), serial, position)
 	a.cfg.Metrics.count(outcome)
 	switch outcome {
-	case askFetched, askRemembered:
+	case lookupFetched, lookupRemembered:
 		w.Header().Set("Content-Type", "application/octet-stream")
-		_, _ = w.Write(told) // ocspd may have given up
-	case askShed:
+		_, _ = w.Write(reply) // ocspd may have given up
+	case lookupShed:
 		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
 	default:
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
@@ -122,28 +122,28 @@ func (a *Asker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // ask gives an answer from memory, or gets one from a source.
-func (a *Asker) ask(ctx context.Context, issuer [32]byte, serial db.Serial, position int64) (told []byte, outcome string) {
+func (a *LookupProxy) ask(ctx context.Context, issuer [32]byte, serial db.Serial, position int64) (reply []byte, outcome string) {
 	key := string(issuer[:]) + string(serial)
-	told, outcome = a.recall(key, position)
-	if outcome != askFetched {
-		return told, outcome
+	reply, outcome = a.recall(key, position)
+	if outcome != lookupFetched {
+		return reply, outcome
 	}
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
-		return nil, askShed
+		return nil, lookupShed
 	}
-	answer, told, err := a.fetch(ctx, a.inOrder(), issuer, serial)
-	a.note(ctx, key, answer, told, err)
+	answer, reply, err := a.fetch(ctx, a.inOrder(), issuer, serial)
+	a.note(ctx, key, answer, reply, err)
 	if err != nil {
-		return nil, askUnanswered
+		return nil, lookupUnanswered
 	}
-	return told, askFetched
+	return reply, lookupFetched
 }
 
-// recall says what is remembered; askFetched says that a source may be asked now.
-func (a *Asker) recall(key string, position int64) (told []byte, outcome string) {
+// recall says what is remembered; lookupFetched says that a source may be asked now.
+func (a *LookupProxy) recall(key string, position int64) (reply []byte, outcome string) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,17 +151,17 @@ func (a *Asker) recall(key string, position int64) (told []byte, outcome string)
 	switch {
 	// That there is a certificate is of use only to a copy that lies behind.
 	case found && now.Before(m.until) && (!m.issued || m.position > position):
-		return m.told, askRemembered
+		return m.reply, lookupRemembered
 	case now.Before(a.silent):
-		return nil, askUnanswered
+		return nil, lookupUnanswered
 	case !a.bucket.Take(now):
-		return nil, askShed
+		return nil, lookupShed
 	}
-	return nil, askFetched
+	return nil, lookupFetched
 }
 
 // note remembers what came of a question to the sources.
-func (a *Asker) note(ctx context.Context, key string, answer *feed.Answer, told []byte, err error) {
+func (a *LookupProxy) note(ctx context.Context, key string, answer *feed.Answer, reply []byte, err error) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,34 +188,34 @@ func (a *Asker) note(ctx context.Context, key string, answer *feed.Answer, told 
 	if answer.Until.Before(until) {
 		until = answer.Until
 	}
-	a.remembered[key] = memory{told, answer.Issued, answer.Position, until}
+	a.remembered[key] = memory{reply, answer.Issued, answer.Position, until}
 }
 
-// AskerMetrics counts questions. A nil *AskerMetrics counts nothing.
-type AskerMetrics struct{ asked *prometheus.CounterVec }
+// LookupProxyMetrics counts questions. A nil *LookupProxyMetrics counts nothing.
+type LookupProxyMetrics struct{ asked *prometheus.CounterVec }
 
 // What became of a question.
 const (
-	askFetched    = "fetched"
-	askRemembered = "remembered"
-	askShed       = "shed" // too many
-	askUnanswered = "unanswered"
+	lookupFetched    = "fetched"
+	lookupRemembered = "remembered"
+	lookupShed       = "shed" // too many
+	lookupUnanswered = "unanswered"
 )
 
-// NewAskerMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions
+// NewLookupProxyMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions
 // for serials that the copy does not have, by what became of them.
-func NewAskerMetrics(registry prometheus.Registerer) *AskerMetrics {
-	m := &AskerMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+func NewLookupProxyMetrics(registry prometheus.Registerer) *LookupProxyMetrics {
+	m := &LookupProxyMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspsyncd_ask_questions_total", Help: "Questions of ocspd for serials that the copy does not have, by what became of them.",
 	}, []string{"outcome"})}
-	for _, outcome := range []string{askFetched, askRemembered, askShed, askUnanswered} {
+	for _, outcome := range []string{lookupFetched, lookupRemembered, lookupShed, lookupUnanswered} {
 		m.asked.WithLabelValues(outcome)
 	}
 	registry.MustRegister(m.asked)
 	return m
 }
 
-func (m *AskerMetrics) count(outcome string) {
+func (m *LookupProxyMetrics) count(outcome string) {
 	if m != nil {
 		m.asked.WithLabelValues(outcome).Inc()
 	}

@@ -15,20 +15,20 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// newDesk is a master that answers one site for single serials.
-func newDesk(tb testing.TB, change func(*feed.DeskConfig)) (*served, *feed.Desk) {
+// newLookup is a master that answers one site for single serials.
+func newLookup(tb testing.TB, change func(*feed.LookupServerConfig)) (*served, *feed.LookupServer) {
 	tb.Helper()
 	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), guests: &feed.Guests{}}
 	s.keys.Number = 2
 	s.keys.Answers = []feed.FeedKey{{From: s.keys.Keys[0].From, Until: s.keys.Keys[0].Until, Verifier: testKey(tb, "two").Verifier()}}
 	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	cfg := feed.DeskConfig{Store: s.sealer, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
+	cfg := feed.LookupServerConfig{Store: s.sealer, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
-	desk := feed.NewDesk(cfg)
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Board: s.board, Guests: s.guests, Desk: desk, Log: slog.New(slog.DiscardHandler)})
+	lookup := feed.NewLookupServer(cfg)
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Board: s.board, Guests: s.guests, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.guests))
 	s.client = s.clientAs(tb, s.site)
-	return s, desk
+	return s, lookup
 }
 
 func (s *served) asks(tb testing.TB, serial db.Serial) *feed.Answer {
@@ -47,8 +47,8 @@ func (s *served) asks(tb testing.TB, serial db.Serial) *feed.Answer {
 	return a
 }
 
-func TestDeskSaysWhatTheMasterHas(t *testing.T) {
-	s, desk := newDesk(t, func(*feed.DeskConfig) {})
+func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
+	s, lookup := newLookup(t, func(*feed.LookupServerConfig) {})
 	serial := db.Serial{0x40, 0, 0, 0, 0, 0, 0, 0, 7}
 	if a := s.asks(t, serial); a.Issued || a.Until.Sub(a.AsOf) > time.Minute {
 		t.Errorf("nothing was issued, it says %+v", a)
@@ -72,15 +72,15 @@ func TestDeskSaysWhatTheMasterHas(t *testing.T) {
 	if _, err := s.clientAs(t, newIdentity(t)).Ask(t.Context(), [32]byte{1}, serial); err == nil {
 		t.Error("a stranger is answered")
 	}
-	if desk.Trouble() != "" {
-		t.Error(desk.Trouble())
+	if lookup.Trouble() != "" {
+		t.Error(lookup.Trouble())
 	}
 }
 
 // A site may ask so often and no more; time gives it new questions.
-func TestDeskLimitsASite(t *testing.T) {
+func TestLookupServerLimitsASite(t *testing.T) {
 	var seconds atomic.Int64
-	s, _ := newDesk(t, func(c *feed.DeskConfig) {
+	s, _ := newLookup(t, func(c *feed.LookupServerConfig) {
 		c.Rate, c.Burst, c.Now = 1, 3, func() time.Time { return time.Unix(seconds.Load(), 0) }
 	})
 	serial := db.Serial{0x01}
@@ -94,8 +94,8 @@ func TestDeskLimitsASite(t *testing.T) {
 	s.asks(t, serial)
 }
 
-func TestDeskWithoutAKeyOfTheSet(t *testing.T) {
-	s, desk := newDesk(t, func(c *feed.DeskConfig) {
+func TestLookupServerWithoutAKeyOfTheSet(t *testing.T) {
+	s, lookup := newLookup(t, func(c *feed.LookupServerConfig) {
 		set := *c.Keys
 		set.Answers = nil
 		c.Keys = &set
@@ -103,11 +103,11 @@ func TestDeskWithoutAKeyOfTheSet(t *testing.T) {
 	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, feed.ErrSource) {
 		t.Errorf("asked, with a key that the set does not name: %v", err)
 	}
-	if desk.Trouble() == "" {
+	if lookup.Trouble() == "" {
 		t.Error("nobody is told")
 	}
 	if _, err := newServed(t).client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, db.ErrNotFound) {
-		t.Errorf("asked where there is no desk: %v", err)
+		t.Errorf("asked where nothing answers lookups: %v", err)
 	}
 }
 
@@ -136,8 +136,8 @@ func TestBucketKeepsItsPace(t *testing.T) {
 	}
 }
 
-// inquirer asks at a socket where tell answers.
-func inquirer(t *testing.T, tell http.HandlerFunc) *feed.Inquirer {
+// lookupClient asks at a socket where tell answers.
+func lookupClient(t *testing.T, tell http.HandlerFunc) *feed.LookupClient {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "ask")
 	l, err := net.Listen("unix", socket)
@@ -148,14 +148,14 @@ func inquirer(t *testing.T, tell http.HandlerFunc) *feed.Inquirer {
 	go func() { defer close(done); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
 	open := func(keys []byte) (*feed.KeySet, error) { return feed.OpenKeySet(keys, origin, rootVerifier(t)) }
-	q := feed.NewInquirer(socket, open, func() time.Time { return noon.Add(time.Second) })
+	q := feed.NewLookupClient(socket, open, func() time.Time { return noon.Add(time.Second) })
 	t.Cleanup(q.Close)
 	return q
 }
 
 // ocspd believes nothing that its ocspsyncd tells, only what is signed, and for the
 // question that it asked.
-func TestInquirerBelievesTheRootAlone(t *testing.T) {
+func TestLookupClientBelievesTheRootAlone(t *testing.T) {
 	keys, err := answerKeys(t).Sign(testKey(t, "root"))
 	if err != nil {
 		t.Fatal(err)
@@ -166,10 +166,10 @@ func TestInquirerBelievesTheRootAlone(t *testing.T) {
 	}
 	other := testAnswer()
 	other.Serial = db.Serial{0x02}
-	ask := func(told feed.Told, code int, at db.Horizon) error {
+	ask := func(reply feed.SignedAnswer, code int, at db.Horizon) error {
 		t.Helper()
-		q := inquirer(t, func(w http.ResponseWriter, _ *http.Request) {
-			der, err := told.Marshal()
+		q := lookupClient(t, func(w http.ResponseWriter, _ *http.Request) {
+			der, err := reply.Marshal()
 			if err != nil {
 				t.Error(err)
 			}
@@ -179,7 +179,7 @@ func TestInquirerBelievesTheRootAlone(t *testing.T) {
 		_, err := q.Ask(t.Context(), [32]byte{1}, db.Serial{0x00, 0xff}, at)
 		return err
 	}
-	at, good := db.Horizon{Epoch: epoch, Position: 8}, feed.Told{Keys: keys, Note: signed(t, testAnswer(), "two")}
+	at, good := db.Horizon{Epoch: epoch, Position: 8}, feed.SignedAnswer{Keys: keys, Note: signed(t, testAnswer(), "two")}
 	if err := ask(good, http.StatusOK, at); err != nil {
 		t.Error(err)
 	}
@@ -187,11 +187,11 @@ func TestInquirerBelievesTheRootAlone(t *testing.T) {
 		"no answer":          ask(good, http.StatusServiceUnavailable, at),
 		"an older position":  ask(good, http.StatusOK, db.Horizon{Epoch: epoch, Position: 9}),
 		"another epoch":      ask(good, http.StatusOK, db.Horizon{Epoch: epoch - 1, Position: 8}),
-		"a forged key set":   ask(feed.Told{Keys: forged, Note: good.Note}, http.StatusOK, at),
-		"a wrong signer":     ask(feed.Told{Keys: keys, Note: signed(t, testAnswer(), "one")}, http.StatusOK, at),
-		"another serial":     ask(feed.Told{Keys: keys, Note: signed(t, other, "two")}, http.StatusOK, at),
-		"notes exchanged":    ask(feed.Told{Keys: good.Note, Note: keys}, http.StatusOK, at),
-		"what is not signed": ask(feed.Told{Keys: keys, Note: []byte("status good\n")}, http.StatusOK, at),
+		"a forged key set":   ask(feed.SignedAnswer{Keys: forged, Note: good.Note}, http.StatusOK, at),
+		"a wrong signer":     ask(feed.SignedAnswer{Keys: keys, Note: signed(t, testAnswer(), "one")}, http.StatusOK, at),
+		"another serial":     ask(feed.SignedAnswer{Keys: keys, Note: signed(t, other, "two")}, http.StatusOK, at),
+		"notes exchanged":    ask(feed.SignedAnswer{Keys: good.Note, Note: keys}, http.StatusOK, at),
+		"what is not signed": ask(feed.SignedAnswer{Keys: keys, Note: []byte("status good\n")}, http.StatusOK, at),
 	} {
 		if err == nil {
 			t.Errorf("%s is believed", name)
@@ -200,9 +200,9 @@ func TestInquirerBelievesTheRootAlone(t *testing.T) {
 }
 
 // A silent ocspsyncd costs a second and no more, and not for everybody.
-func TestInquirerDoesNotWait(t *testing.T) {
+func TestLookupClientDoesNotWait(t *testing.T) {
 	release := make(chan struct{})
-	q := inquirer(t, func(_ http.ResponseWriter, r *http.Request) {
+	q := lookupClient(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -232,7 +232,7 @@ func TestInquirerDoesNotWait(t *testing.T) {
 	if busy == 0 || ctx.Err() != nil {
 		t.Errorf("%d of %d were sent away at once, %v", busy, questions, ctx.Err())
 	}
-	gone := feed.NewInquirer(filepath.Join(t.TempDir(), "none"), nil, time.Now)
+	gone := feed.NewLookupClient(filepath.Join(t.TempDir(), "none"), nil, time.Now)
 	if _, err := gone.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}, db.Horizon{}); err == nil {
 		t.Error("an answer came from nowhere")
 	}

@@ -15,8 +15,8 @@ import (
 	"ocspfleet/db"
 )
 
-// DeskConfig says what answers questions for single serials, at the master.
-type DeskConfig struct {
+// LookupServerConfig says what answers questions for single serials, at the master.
+type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *db.Store
 	// Key signs answers; the key set names it for that.
@@ -32,16 +32,16 @@ type DeskConfig struct {
 	// that are asked for before the feed brings them would want. Beyond it: 429.
 	Rate, Burst float64
 	// Metrics may be nil.
-	Metrics *DeskMetrics
+	Metrics *LookupServerMetrics
 	Log     *slog.Logger
 	// Now is the clock of the rate. Default time.Now.
 	Now func() time.Time
 }
 
-// Desk answers what the master knows of one serial, signed by the master. Safe for
+// LookupServer answers what the master knows of one serial, signed by the master. Safe for
 // concurrent use.
-type Desk struct {
-	cfg     DeskConfig
+type LookupServer struct {
+	cfg     LookupServerConfig
 	trouble trouble
 
 	mu      sync.Mutex // guards ring and buckets
@@ -49,59 +49,59 @@ type Desk struct {
 	buckets map[Pin]*Bucket
 }
 
-// NewDesk fills in defaults.
-func NewDesk(cfg DeskConfig) *Desk {
+// NewLookupServer fills in defaults.
+func NewLookupServer(cfg LookupServerConfig) *LookupServer {
 	if cfg.Rate == 0 {
 		cfg.Rate, cfg.Burst = 20, 40
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	d := &Desk{cfg: cfg, buckets: map[Pin]*Bucket{}}
+	l := &LookupServer{cfg: cfg, buckets: map[Pin]*Bucket{}}
 	if cfg.Ask == nil {
-		d.ring = newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key)
-		d.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
+		l.ring = newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key)
+		l.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
 	}
-	return d
+	return l
 }
 
-// Trouble says why nothing can be answered; empty: nothing is known of any, or d is nil.
-func (d *Desk) Trouble() string {
-	if d == nil {
+// Trouble says why nothing can be answered; empty: nothing is known of any, or l is nil.
+func (l *LookupServer) Trouble() string {
+	if l == nil {
 		return ""
 	}
-	return d.trouble.get()
+	return l.trouble.get()
 }
 
 // admits takes one question from what a site may ask.
-func (d *Desk) admits(pin Pin) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b := d.buckets[pin]
+func (l *LookupServer) admits(pin Pin) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[pin]
 	if b == nil { // as many as there are guests
-		b = NewBucket(d.cfg.Rate, d.cfg.Burst)
-		d.buckets[pin] = b
+		b = NewBucket(l.cfg.Rate, l.cfg.Burst)
+		l.buckets[pin] = b
 	}
-	return b.Take(d.cfg.Now())
+	return b.Take(l.cfg.Now())
 }
 
 // answer signs what the master says of a serial now.
-func (d *Desk) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
-	if d.cfg.Ask != nil {
-		return d.cfg.Ask(ctx, issuer, serial)
+func (l *LookupServer) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
+	if l.cfg.Ask != nil {
+		return l.cfg.Ask(ctx, issuer, serial)
 	}
-	asked, err := d.cfg.Store.Asked(ctx, issuer, serial)
+	asked, err := l.cfg.Store.Asked(ctx, issuer, serial)
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	_, err = d.ring.renew(ctx, d.cfg.Now())
-	set := d.ring.set
+	l.mu.Lock()
+	_, err = l.ring.renew(ctx, l.cfg.Now())
+	set := l.ring.set
 	var key *Key
 	if err == nil {
-		key, err = d.ring.signer(asked.Epoch, asked.AsOf)
+		key, err = l.ring.signer(asked.Epoch, asked.AsOf)
 	}
-	d.mu.Unlock()
+	l.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (d *Desk) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([
 
 // ask is GET /feed/ask?issuer=HEX&serial=HEX.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
-	d := s.cfg.Desk
+	l := s.cfg.Lookup
 	w.Header().Set("Cache-Control", "no-store")
 	query := r.URL.Query()
 	issuer, err := hex.DecodeString(query.Get("issuer"))
@@ -121,18 +121,18 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	pin, _ := peerPin(r.TLS) // without guests: all share one rate
-	if !d.admits(pin) {
-		d.cfg.Metrics.count(deskLimited)
+	if !l.admits(pin) {
+		l.cfg.Metrics.count(lookupLimited)
 		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
-	signed, err := d.answer(ctx, [32]byte(issuer), serial)
+	signed, err := l.answer(ctx, [32]byte(issuer), serial)
 	switch {
 	case err == nil:
-		d.trouble.set("")
-		d.cfg.Metrics.count(deskAnswered)
+		l.trouble.set("")
+		l.cfg.Metrics.count(lookupAnswered)
 		s.limit(w, 0, len(signed))
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a guest that leaves early asks again
@@ -141,38 +141,38 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the guest left
 	default:
-		if d.cfg.Ask == nil && d.trouble.set(err.Error()) { // a relay's master is not its own trouble
-			d.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
+		if l.cfg.Ask == nil && l.trouble.set(err.Error()) { // a relay's master is not its own trouble
+			l.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
 		}
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 	}
-	d.cfg.Metrics.count(deskFailed)
+	l.cfg.Metrics.count(lookupFailed)
 }
 
-// DeskMetrics counts questions. A nil *DeskMetrics counts nothing.
-type DeskMetrics struct{ asked *prometheus.CounterVec }
+// LookupServerMetrics counts questions. A nil *LookupServerMetrics counts nothing.
+type LookupServerMetrics struct{ asked *prometheus.CounterVec }
 
 // What became of a question.
 const (
-	deskAnswered = "answered"
-	deskLimited  = "limited" // the site asked too often
-	deskFailed   = "failed"
+	lookupAnswered = "answered"
+	lookupLimited  = "limited" // the site asked too often
+	lookupFailed   = "failed"
 )
 
-// NewDeskMetrics registers ocspsyncd_feed_questions_total{outcome}: questions for
+// NewLookupServerMetrics registers ocspsyncd_feed_questions_total{outcome}: questions for
 // single serials, by what became of them.
-func NewDeskMetrics(registry prometheus.Registerer) *DeskMetrics {
-	m := &DeskMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+func NewLookupServerMetrics(registry prometheus.Registerer) *LookupServerMetrics {
+	m := &LookupServerMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspsyncd_feed_questions_total", Help: "Questions of sites for single serials, by what became of them.",
 	}, []string{"outcome"})}
-	for _, outcome := range []string{deskAnswered, deskLimited, deskFailed} {
+	for _, outcome := range []string{lookupAnswered, lookupLimited, lookupFailed} {
 		m.asked.WithLabelValues(outcome)
 	}
 	registry.MustRegister(m.asked)
 	return m
 }
 
-func (m *DeskMetrics) count(outcome string) {
+func (m *LookupServerMetrics) count(outcome string) {
 	if m != nil {
 		m.asked.WithLabelValues(outcome).Inc()
 	}

@@ -20,8 +20,8 @@ import (
 // maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
 const maxSocketPath = 107
 
-// desk answers the sites' questions for single serials, if there is a key for it.
-func (w wiring) desk(root note.Verifier, keys *feed.KeySet) (*feed.Desk, error) {
+// lookupServer answers the sites' questions for single serials, if there is a key for it.
+func (w wiring) lookupServer(root note.Verifier, keys *feed.KeySet) (*feed.LookupServer, error) {
 	if w.cfg.Feed.AnswerKeyFile == "" {
 		return nil, nil
 	}
@@ -29,26 +29,26 @@ func (w wiring) desk(root note.Verifier, keys *feed.KeySet) (*feed.Desk, error) 
 	if err != nil {
 		return nil, err
 	}
-	return feed.NewDesk(feed.DeskConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: feed.NewDeskMetrics(w.registry), Log: w.env.Log}), nil
+	return feed.NewLookupServer(feed.LookupServerConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: feed.NewLookupServerMetrics(w.registry), Log: w.env.Log}), nil
 }
 
 // Questions of one peer that are handed on to the master, a second and at once.
 const peerRate, peerBurst = 2, 5
 
-// relayDesk hands peers' questions for single serials on to the master.
-func (w wiring) relayDesk(asker *pull.Asker) *feed.Desk {
-	return feed.NewDesk(feed.DeskConfig{Ask: asker.Relay, Rate: peerRate, Burst: peerBurst, Metrics: feed.NewDeskMetrics(w.registry), Log: w.env.Log})
+// relayLookup hands peers' questions for single serials on to the master.
+func (w wiring) relayLookup(proxy *pull.LookupProxy) *feed.LookupServer {
+	return feed.NewLookupServer(feed.LookupServerConfig{Ask: proxy.Relay, Rate: peerRate, Burst: peerBurst, Metrics: feed.NewLookupServerMetrics(w.registry), Log: w.env.Log})
 }
 
-// asker asks the sources for single serials.
-func (w wiring) asker(root note.Verifier, sources []*feed.Client) *pull.Asker {
-	return pull.NewAsker(pull.AskerConfig{
-		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewAskerMetrics(w.registry), Log: w.env.Log,
+// lookupProxy asks the sources for single serials.
+func (w wiring) lookupProxy(root note.Verifier, sources []*feed.Client) *pull.LookupProxy {
+	return pull.NewLookupProxy(pull.LookupProxyConfig{
+		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewLookupProxyMetrics(w.registry), Log: w.env.Log,
 	})
 }
 
 // askSocket lets this site's ocspd ask, if that is wished.
-func (w wiring) askSocket(ctx context.Context, asker *pull.Asker) error {
+func (w wiring) askSocket(ctx context.Context, proxy *pull.LookupProxy) error {
 	path := w.cfg.Feed.AskSocket
 	if path == "" || w.env.CheckOnly {
 		return nil
@@ -58,7 +58,7 @@ func (w wiring) askSocket(ctx context.Context, asker *pull.Asker) error {
 		return err
 	}
 	w.plan.AddServer("ask", &http.Server{
-		Handler: asker, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 8 << 10,
+		Handler: proxy, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 8 << 10,
 		ErrorLog: slog.NewLogLogger(w.env.Log.Handler(), slog.LevelDebug),
 	}, listener)
 	return nil

@@ -12,48 +12,48 @@ import (
 	"ocspfleet/db"
 )
 
-// herald says one word of everything, or nothing.
-type herald struct {
-	mu    sync.Mutex
-	word  Word
-	fault error
-	pause time.Duration
-	asked int
+// fakeLookup answers everything alike, or nothing.
+type fakeLookup struct {
+	mu     sync.Mutex
+	answer LookupAnswer
+	fault  error
+	pause  time.Duration
+	asked  int
 }
 
-func (h *herald) Ask(ctx context.Context, _ [32]byte, _ db.Serial, _ db.Horizon) (Word, error) {
+func (h *fakeLookup) Ask(ctx context.Context, _ [32]byte, _ db.Serial, _ db.Horizon) (LookupAnswer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked++
 	if h.pause > 0 {
 		select {
 		case <-ctx.Done():
-			return Word{}, ctx.Err()
+			return LookupAnswer{}, ctx.Err()
 		case <-time.After(h.pause):
 		}
 	}
-	return h.word, h.fault
+	return h.answer, h.fault
 }
 
-func (h *herald) says(w Word, err error) {
+func (h *fakeLookup) says(w LookupAnswer, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.word, h.fault, h.asked = w, err, 0
+	h.answer, h.fault, h.asked = w, err, 0
 }
 
-func newAheadRig(t *testing.T) (*rig, *herald) {
-	h := &herald{}
-	return newRig(t, func(c *Config) { c.Ahead = h }), h
+func newLookupRig(t *testing.T) (*rig, *fakeLookup) {
+	h := &fakeLookup{}
+	return newRig(t, func(c *Config) { c.Lookup = h }), h
 }
 
-func good() Word {
-	return Word{Issued: true, Status: db.Status{NotAfter: noon.AddDate(1, 0, 0), Reason: db.ReasonNone}, AsOf: noon, Until: noon.Add(5 * time.Minute)}
+func good() LookupAnswer {
+	return LookupAnswer{Issued: true, Status: db.Status{NotAfter: noon.AddDate(1, 0, 0), Reason: db.ReasonNone}, AsOf: noon, Until: noon.Add(5 * time.Minute)}
 }
 
-// A just-issued certificate is good before the copy has it, no longer than the word
+// A just-issued certificate is good before the copy has it, no longer than the answer
 // lasts, and no signature of it is kept.
-func TestAheadOfTheCopy(t *testing.T) {
-	r, h := newAheadRig(t)
+func TestLookupOfAJustIssuedSerial(t *testing.T) {
+	r, h := newLookupRig(t)
 	h.says(good(), nil)
 	for range 2 {
 		a := r.ask(absentSerial)
@@ -70,7 +70,7 @@ func TestAheadOfTheCopy(t *testing.T) {
 	if a := r.ask(absentSerial); a.Class != Revoked || a.NextUpdate.After(noon.Add(5*time.Minute)) {
 		t.Errorf("it is %s until %s", a.Class, a.NextUpdate)
 	}
-	// An old copy does not matter: the word has its own age.
+	// An old copy does not matter: the answer has its own age.
 	r.setTime(noon.Add(40 * time.Hour))
 	w = good()
 	w.AsOf, w.Until = w.AsOf.Add(40*time.Hour), w.Until.Add(40*time.Hour)
@@ -78,15 +78,15 @@ func TestAheadOfTheCopy(t *testing.T) {
 	if a := r.ask(absentSerial); a.Class != Good {
 		t.Errorf("with an old copy it is %s", a.Class)
 	}
-	h.says(Word{AsOf: w.AsOf, Until: w.Until}, nil)
+	h.says(LookupAnswer{AsOf: w.AsOf, Until: w.Until}, nil)
 	if a := r.ask(absentSerial); a.Class != Unauthorized {
 		t.Errorf("absent, with an old copy, it is %s", a.Class)
 	}
 }
 
 // Whatever the master says, a row of the copy stands, and nobody is asked.
-func TestAheadNeverOverridesTheCopy(t *testing.T) {
-	r, h := newAheadRig(t)
+func TestLookupNeverOverridesTheCopy(t *testing.T) {
+	r, h := newLookupRig(t)
 	h.says(good(), nil)
 	for serial, class := range map[*big.Int]Class{goodSerial: Good, revokedSerial: Revoked, holdSerial: Revoked} {
 		if a := r.ask(serial); a.Class != class {
@@ -106,9 +106,9 @@ func TestAheadNeverOverridesTheCopy(t *testing.T) {
 
 // Nobody who answers: unauthorized. One who says that it was not issued: as the copy
 // says, which is the table.
-func TestAheadSilentOrAbsent(t *testing.T) {
-	r, h := newAheadRig(t)
-	h.says(Word{}, errors.New("nobody"))
+func TestLookupSilentOrAbsent(t *testing.T) {
+	r, h := newLookupRig(t)
+	h.says(LookupAnswer{}, errors.New("nobody"))
 	if a := r.ask(absentSerial); a.Class != Unauthorized {
 		t.Errorf("silent: it is %s", a.Class)
 	}
@@ -119,21 +119,21 @@ func TestAheadSilentOrAbsent(t *testing.T) {
 	ended.AsOf, ended.Until = noon.Add(-10*time.Minute), noon
 	future := good()
 	future.AsOf = noon.Add(db.MaxClockSkew + time.Second)
-	for name, w := range map[string]Word{"ended": ended, "of the future": future} {
+	for name, w := range map[string]LookupAnswer{"ended": ended, "of the future": future} {
 		h.says(w, nil)
 		if a := r.ask(absentSerial); a.Class != Unauthorized {
 			t.Errorf("%s: it is %s", name, a.Class)
 		}
 	}
-	h.says(Word{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
+	h.says(LookupAnswer{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
 	if a := r.ask(absentSerial); a.Class != Unknown {
 		t.Errorf("absent: it is %s", a.Class)
 	}
 }
 
 // In doubt, or for an issuer of profile br, nobody is asked: the table stands.
-func TestAheadIsNotAsked(t *testing.T) {
-	r, h := newAheadRig(t)
+func TestLookupIsNotAsked(t *testing.T) {
+	r, h := newLookupRig(t)
 	h.says(good(), nil)
 	r.policy(func(p *db.Policy) { p.Profile = db.ProfileBR })
 	if a := r.ask(absentSerial); a.Class != Unknown || a.NextUpdate.Sub(a.ThisUpdate) < minValidityBR {
@@ -150,9 +150,9 @@ func TestAheadIsNotAsked(t *testing.T) {
 }
 
 // A request for many serials waits for one second, not for one each.
-func TestAheadBoundsARequest(t *testing.T) {
-	r, h := newAheadRig(t)
-	h.says(Word{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
+func TestLookupBoundsARequest(t *testing.T) {
+	r, h := newLookupRig(t)
+	h.says(LookupAnswer{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
 	h.pause = 600 * time.Millisecond
 	request := join(t, nil, r.request(absentSerial), r.request(big.NewInt(0x1005)), r.request(big.NewInt(0x1006)))
 	if a := r.Answer(t.Context(), request); a.Class != Unauthorized {

@@ -1,0 +1,85 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// Lookup is asked for a serial that the copy says was never issued: it may have been
+// issued a moment ago. An error says that nobody who can be believed answered; it
+// does not name the serial. It must end within a second or so, also when ctx does not.
+// Safe for concurrent use.
+type Lookup interface {
+	Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (LookupAnswer, error)
+}
+
+// LookupAnswer is what the issuer's master says of one serial, verified, and newer than the copy.
+type LookupAnswer struct {
+	Issued bool
+	Status db.Status // where Issued
+	AsOf   time.Time // the master's clock
+	Until  time.Time // not to be said from then on
+}
+
+// lookupTimeout bounds what all questions for one request may take: the client waits.
+const lookupTimeout = time.Second
+
+// decide is the decision table for what the copy says and, where that is "never
+// issued" and somebody can be asked, for what the master says. It never overrides a
+// row of the copy. Nobody who answers: unauthorized, since it may have been issued.
+//
+// Issuers of profile br are left out: what the master says is good for minutes, and each of their
+// answers must be good for 8 h (BR 4.9.10).
+func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f finding, signerEnd, now time.Time) decision {
+	d := decide(issuer.policy, f, signerEnd, now)
+	h := f.horizon
+	if r.lookup == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || serial.Check() != nil {
+		return d
+	}
+	if w.askBy.IsZero() {
+		w.askBy = time.Now().Add(lookupTimeout)
+	}
+	ctx, cancel := context.WithDeadline(ctx, w.askBy)
+	defer cancel()
+	answer, err := r.lookup.Ask(ctx, issuer.authority.key, serial, h)
+	if err == nil && answer.AsOf.After(now.Add(db.MaxClockSkew)) {
+		err = errFuture
+	}
+	switch {
+	case err != nil:
+		r.metrics.lookups[lookupUnanswered].Inc()
+		r.trouble(ctx, troubleLookup, "question for a serial unanswered", err)
+		return decision{class: Unauthorized}
+	case !answer.Issued: // the copy is right: what the table says stands
+		r.metrics.lookups[lookupAbsent].Inc()
+		return d
+	}
+	r.metrics.lookups[lookupIssued].Inc()
+	return issuer.policy.fromMaster(answer, signerEnd, now)
+}
+
+var errFuture = errors.New("the answer is of the future: check both clocks")
+
+// fromMaster decides for a certificate that the copy does not have yet. The answer ends with
+// what the master said at the latest, and is asked for again soon: the copy will have the row.
+func (p policy) fromMaster(answer LookupAnswer, signerEnd, now time.Time) decision {
+	d := decision{class: Good}
+	if answer.Status.Revoked {
+		d = revoked(answer.Status, now)
+	}
+	known := earlier(answer.AsOf, now).Truncate(time.Second).Add(-p.Backdate)
+	d = p.signed(d, known, min(p.Validity, answer.Until.Sub(known)), signerEnd, now)
+	d.maxAge = min(d.maxAge, absentMaxAge)
+	d.lookedUp = true
+	return d
+}
+
+// What became of a question: the labels of ocspd_lookup_questions_total.
+const (
+	lookupIssued     = "issued"
+	lookupAbsent     = "absent"
+	lookupUnanswered = "unanswered"
+)
