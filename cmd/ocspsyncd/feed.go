@@ -57,10 +57,10 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	board, guests := &feed.Board{}, &feed.Guests{}
+	latest, guests := &feed.Latest{}, &feed.Guests{}
 	forks := feed.NewForkReports(w.store, root, w.env.Log)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Board: board, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
+		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Latest: latest, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("archiver", archiver.Run)
 	w.plan.AddWorker("guestbook", book.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Board: board, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -140,9 +140,9 @@ func (w wiring) follow(ctx context.Context) (*pull.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	board := &feed.Board{}
+	latest := &feed.Latest{}
 	puller, err := pull.New(pull.Config{
-		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Board: board,
+		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Latest: latest,
 		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, PreferPeers: w.cfg.Feed.PreferPeers, Metrics: pull.NewMetrics(w.registry), Log: w.env.Log,
 	})
 	if err != nil {
@@ -153,7 +153,7 @@ func (w wiring) follow(ctx context.Context) (*pull.Puller, error) {
 		Store: w.store, Relays: w.cfg.Feed.Listen != "", Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store, Root: root, Board: board})
+	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store, Root: root, Latest: latest})
 }
 
 // sources are this site's own key, and whom it asks.

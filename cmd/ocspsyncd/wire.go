@@ -105,7 +105,7 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 // them where that is wished.
 func (w wiring) files(ctx context.Context, upstream *db.Upstream, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
-		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Board: &feed.Board{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
+		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feed.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}
 	if w.cfg.Feed.rootAlone() {
 		files := logical.NewFiles(cfg)
@@ -121,5 +121,5 @@ func (w wiring) files(ctx context.Context, upstream *db.Upstream, root note.Veri
 	files := logical.NewFiles(cfg)
 	w.plan.AddWorker("files", files.Run)
 	w.plan.AddWorker("forks", reporter.Run)
-	return files, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Files(), Root: root, Board: cfg.Board, Check: files.Check})
+	return files, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Files(), Root: root, Latest: cfg.Latest, Check: files.Check})
 }

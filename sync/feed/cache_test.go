@@ -32,7 +32,7 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 		response.Body.Close()
 		return response
 	}
-	epoch := "?epoch=" + strings.Split(strings.SplitN(string(s.board.Newest().Note), "epoch ", 2)[1], "\n")[0]
+	epoch := "?epoch=" + strings.Split(strings.SplitN(string(s.latest.Newest().Note), "epoch ", 2)[1], "\n")[0]
 	newest, err := s.sealer.NewestSnapshot(t.Context(), s.keys.Epoch)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feed.Tag(newest.Note))
-	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer, Board: s.board, Public: true, Log: slog.New(slog.DiscardHandler)}))
+	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Public: true, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(open.Close)
 	epoch := "?epoch=" + strconv.FormatInt(s.keys.Epoch, 10)
 	for path, want := range map[string]string{

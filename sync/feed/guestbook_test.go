@@ -31,7 +31,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	}
 	guests := &feed.Guests{}
 	book := feed.NewGuestbook(publisher, guests, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(book.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Board: &feed.Board{}, Guests: guests, Log: slog.New(slog.DiscardHandler)})))
+	server := httptest.NewUnstartedServer(book.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Latest: &feed.Latest{}, Guests: guests, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
 	server.TLS = master.ServerTLS(guests)
 	server.EnableHTTP2 = true

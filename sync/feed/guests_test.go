@@ -24,7 +24,7 @@ func TestBarredSiteIsToldWhy(t *testing.T) {
 		s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
 		came, began := make(chan error, 1), time.Now()
 		go func() {
-			_, err := s.client.News(context.WithoutCancel(t.Context()), s.board.Newest().Position+1000, nil, 1, 85*time.Second)
+			_, err := s.client.News(context.WithoutCancel(t.Context()), s.latest.Newest().Position+1000, nil, 1, 85*time.Second)
 			came <- err
 		}()
 		time.Sleep(50 * time.Millisecond)

@@ -170,7 +170,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	tag := r.URL.Query().Get("seen")
-	seen, known := s.cfg.Board.recall(tag)
+	seen, known := s.cfg.Latest.recall(tag)
 	at, err := strconv.ParseInt(r.URL.Query().Get("at"), 10, 64)
 	if err != nil {
 		at = math.MaxInt64
@@ -272,7 +272,7 @@ func (s *Server) between(ctx context.Context, from, to db.FeedNote) []Sealed {
 	var all []Sealed
 	octets := 0
 	for number := from.Number + 1; number <= to.Number; number++ {
-		sealed, posted := s.cfg.Board.segment(to.Epoch, number)
+		sealed, posted := s.cfg.Latest.segment(to.Epoch, number)
 		if !posted {
 			var err error
 			if sealed, err = s.sealed(ctx, to.Epoch, number); err != nil {

@@ -89,7 +89,7 @@ func TestNewsForWhoSawWhatWasPassedOver(t *testing.T) {
 		}
 		return db.FeedNote{Epoch: epoch, Position: 7, AsOf: c.AsOf, Note: signed}
 	}
-	s.board.Post(note(time.Minute))
+	s.latest.Publish(note(time.Minute))
 	if news, err := s.client.News(t.Context(), 7, note(0).Note, 1, time.Minute); err != nil || news == nil || string(news.Note) != string(note(time.Minute).Note) {
 		t.Errorf("who saw an older one gets %v, %v", news, err)
 	}

@@ -59,7 +59,7 @@ func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
 		awaitTrouble(t, sealer, "was not signed by this ocspsyncd")
 		stop()
 	}
-	if now := m.board.Newest(); now.Position != before.Position {
+	if now := m.latest.Newest(); now.Position != before.Position {
 		t.Fatalf("position %d was signed on top of a history that is gone", now.Position)
 	}
 	dbtest.Exec(t, m.dsn, "alter table segment disable trigger all; insert into segment select * from kept; alter table segment enable trigger all")
@@ -76,7 +76,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // keeping configures a sealer that keeps what it signed in a file.
 func (m *master) keeping(t *testing.T, state string) feed.SealerConfig {
 	t.Helper()
-	return feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, State: state, Wait: time.Millisecond, Log: quiet}
+	return feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
 }
 
 // starts runs a sealer whose trouble is of interest.
@@ -155,7 +155,7 @@ func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
 	sealer, stop := m.starts(t, state)
 	awaitTrouble(t, sealer, "was not signed by this ocspsyncd")
 	stop()
-	if now := m.board.Newest(); now.Number != before.Number {
+	if now := m.latest.Newest(); now.Number != before.Number {
 		t.Fatalf("the master signed segment %d", now.Number)
 	}
 	m.keys = &feed.KeySet{Origin: origin, Number: 2, Epoch: head.Epoch, Keys: []feed.FeedKey{{

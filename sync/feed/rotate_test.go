@@ -34,7 +34,7 @@ func (m *master) confirmed(t *testing.T, set *feed.KeySet) *feed.Checkpoint {
 		if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
 			t.Fatal(err)
 		}
-		c, err := set.OpenCheckpoint(m.board.Newest().Note)
+		c, err := set.OpenCheckpoint(m.latest.Newest().Note)
 		if err == nil && c.KeySet == set.Number {
 			return c
 		}
@@ -66,7 +66,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 		set.Number, set.Keys = 9, []feed.FeedKey{keyFor(t, word)}
 		return &set
 	}
-	if _, err := only("one").OpenCheckpoint(m.board.Newest().Note); err != nil {
+	if _, err := only("one").OpenCheckpoint(m.latest.Newest().Note); err != nil {
 		t.Errorf("before the rotation: %v", err)
 	}
 
@@ -74,12 +74,12 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 	second.Number, second.Keys = 2, []feed.FeedKey{keyFor(t, "one"), keyFor(t, "two")}
 	m.publishes(t, &second)
 	m.confirmed(t, &second)
-	if _, err := only("two").OpenCheckpoint(m.board.Newest().Note); err != nil {
+	if _, err := only("two").OpenCheckpoint(m.latest.Newest().Note); err != nil {
 		t.Errorf("with both keys named, the next one signs: %v", err)
 	}
 	m.issue(t, 2)
 	m.await(t, m.position(t))
-	for n := int64(1); n <= m.board.Newest().Number; n++ { // the whole chain opens under the set that names both
+	for n := int64(1); n <= m.latest.Newest().Number; n++ { // the whole chain opens under the set that names both
 		stored, err := m.sealer.FeedSegment(t.Context(), second.Epoch, n)
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 	third.Number, third.Keys, third.Banned = 3, []feed.FeedKey{keyFor(t, "one")}, []string{testKey(t, "two").Verifier()}
 	m.publishes(t, &third)
 	m.confirmed(t, &third)
-	if third.Bans(m.board.Newest().Note) {
+	if third.Bans(m.latest.Newest().Note) {
 		t.Error("the banned key signs on")
 	}
 }
@@ -104,7 +104,7 @@ func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,10 +127,10 @@ func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	at := m.board.Newest()
+	at := m.latest.Newest()
 	m.issue(t, 9999)
 	time.Sleep(50 * time.Millisecond)
-	if now := m.board.Newest(); now.Position != at.Position || other.Bans(now.Note) {
+	if now := m.latest.Newest(); now.Position != at.Position || other.Bans(now.Note) {
 		t.Errorf("it signed position %d", now.Position)
 	}
 }

@@ -34,8 +34,8 @@ type SealerConfig struct {
 	// Lost says what sites have and this master lost (ForkReports.Lost): nothing is signed
 	// then, for it would be a second history. Nil: nobody tells.
 	Lost func() string
-	// Board is told of each checkpoint once it is stored.
-	Board *Board
+	// Latest is told of each checkpoint once it is stored.
+	Latest *Latest
 	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
 	// the way of a revocation. One look costs about 0.3 ms of processor time.
 	Poll time.Duration
@@ -213,7 +213,7 @@ func (s *Sealer) seal(ctx context.Context) error {
 	s.epoch, s.sealed, s.asOf, s.signedAt, s.since = n.Epoch, n.Position, n.AsOf, began, time.Time{}
 	s.seen = max(s.seen, n.Position)
 	s.cfg.Metrics.signed(stored, s.cfg.Now().Sub(began))
-	s.cfg.Board.PostSegment(n, stored.Segment)
+	s.cfg.Latest.PublishSegment(n, stored.Segment)
 	return s.memory.keep(n.Note) // a restart finds by itself what is missing there
 }
 

@@ -26,13 +26,13 @@ type master struct {
 	store  *db.Store // the superuser's
 	sealer *db.Store // of a login with the publisher's rights
 	keys   *feed.KeySet
-	board  *feed.Board
+	latest *feed.Latest
 }
 
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), board: &feed.Board{}}
+	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), latest: &feed.Latest{}}
 	now := time.Now()
 	if err := m.store.InitHead(tb.Context(), now); err != nil {
 		tb.Fatal(err)
@@ -71,7 +71,7 @@ func open(tb testing.TB, dsn string) *db.Store {
 func (m *master) seals(tb testing.TB, change func(*feed.SealerConfig)) (stop func()) {
 	tb.Helper()
 	cfg := feed.SealerConfig{
-		Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Board: m.board, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
 	sealer, err := feed.NewSealer(cfg)
@@ -102,7 +102,7 @@ func (m *master) issue(tb testing.TB, n uint64) db.Serial {
 // await waits for a checkpoint at or after a position.
 func (m *master) await(tb testing.TB, position int64) db.FeedNote {
 	tb.Helper()
-	note := m.board.Await(tb.Context(), time.Minute, func(n db.FeedNote) bool { return n.Position >= position })
+	note := m.latest.Wait(tb.Context(), time.Minute, func(n db.FeedNote) bool { return n.Position >= position })
 	if note.Position < position || note.Note == nil {
 		tb.Fatalf("nothing was sealed up to position %d", position)
 	}
@@ -181,7 +181,7 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 	before := m.await(t, m.position(t))
 	serial := m.issue(t, 1)
 	time.Sleep(200 * time.Millisecond)
-	if now := m.board.Newest(); now.Position != before.Position {
+	if now := m.latest.Newest(); now.Position != before.Position {
 		t.Errorf("an issued certificate was sealed at once, at position %d", now.Position)
 	}
 	if _, _, err := m.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
@@ -194,7 +194,7 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Second })
-	m.board.Await(t.Context(), time.Minute, func(n db.FeedNote) bool { return !n.AsOf.Before(asOf) }) // what it signs at its start
+	m.latest.Wait(t.Context(), time.Minute, func(n db.FeedNote) bool { return !n.AsOf.Before(asOf) }) // what it signs at its start
 	began := time.Now()
 	m.issue(t, 2)
 	m.await(t, m.position(t))
@@ -265,7 +265,7 @@ func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
 	if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
 		t.Fatal(err)
 	}
-	second := m.board.Await(t.Context(), time.Minute, func(n db.FeedNote) bool { return n.AsOf.After(first.AsOf) })
+	second := m.latest.Wait(t.Context(), time.Minute, func(n db.FeedNote) bool { return n.AsOf.After(first.AsOf) })
 	if second.Position != first.Position || !second.AsOf.After(first.AsOf) {
 		t.Fatalf("confirmed %+v after %+v", second, first)
 	}
@@ -279,7 +279,7 @@ func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
 	}
 	// No new time, no new checkpoint.
 	time.Sleep(200 * time.Millisecond)
-	if now := m.board.Newest(); !now.AsOf.Equal(second.AsOf) {
+	if now := m.latest.Newest(); !now.AsOf.Equal(second.AsOf) {
 		t.Errorf("a head that stood still was confirmed at %v", now.AsOf)
 	}
 }
@@ -324,7 +324,7 @@ func TestSealerRefusesWhatCannotBe(t *testing.T) {
 		t.Errorf("a key that is not in the set was taken: %v", err)
 	}
 	m.keys.Epoch++
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Board: m.board, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestSealerRefusesWhatCannotBe(t *testing.T) {
 	if err := sealer.Run(ctx); err != nil {
 		t.Error(err)
 	}
-	if trouble := sealer.Trouble(); !strings.Contains(trouble, "another epoch") || m.board.Newest().Note != nil {
+	if trouble := sealer.Trouble(); !strings.Contains(trouble, "another epoch") || m.latest.Newest().Note != nil {
 		t.Errorf("another epoch was sealed: %q", trouble)
 	}
 	for _, sql := range []string{
@@ -369,7 +369,7 @@ func TestManyChangesWaitLess(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // it looks, and begins to wait
 	ahead.Store(int64(2 * time.Hour))
 	time.Sleep(200 * time.Millisecond)
-	if now := m.board.Newest(); now.Position != before.Position {
+	if now := m.latest.Newest(); now.Position != before.Position {
 		t.Errorf("few changes were sealed after two of five hours, at position %d", now.Position)
 	}
 	issue(11, 300)

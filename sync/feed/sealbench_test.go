@@ -25,7 +25,7 @@ func BenchmarkCommitToCheckpoint(b *testing.B) {
 		if _, _, err := m.store.Revoke(b.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
 			b.Fatal(err)
 		}
-		m.await(b, m.board.Newest().Position+1)
+		m.await(b, m.latest.Newest().Position+1)
 		m.await(b, m.position(b))
 		took = append(took, time.Since(began))
 	}

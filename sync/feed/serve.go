@@ -28,8 +28,8 @@ type ServerConfig struct {
 	// Root vouches for the key set that is shown: the one in force, whatever else is
 	// stored. Nil: the highest that is stored, in tests.
 	Root note.Verifier
-	// Board shows the newest checkpoint.
-	Board *Board
+	// Latest shows the newest checkpoint.
+	Latest *Latest
 	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
 	// spread a public feed.
 	Guests *Guests
@@ -183,7 +183,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, text, http.StatusForbidden)
 }
 
-// await is the board's Await, for as long as the guest may wait here.
+// await waits for the newest checkpoint, for as long as the client may wait here.
 func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
 	ctx := r.Context()
 	if s.cfg.Guests != nil {
@@ -192,7 +192,7 @@ func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedN
 		ctx, leave = s.cfg.Guests.stay(ctx, pin)
 		defer leave()
 	}
-	return s.cfg.Board.Await(ctx, wait, enough)
+	return s.cfg.Latest.Wait(ctx, wait, enough)
 }
 
 func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
@@ -306,7 +306,7 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request) {
 // query, so that no cache takes a file of one epoch for another's; without it the
 // newest checkpoint's is meant.
 func (s *Server) place(w http.ResponseWriter, r *http.Request, names ...string) (epoch int64, numbers []int64, ok bool) {
-	epoch, ok = s.cfg.Board.Newest().Epoch, true
+	epoch, ok = s.cfg.Latest.Newest().Epoch, true
 	if r.URL.RawQuery != "" {
 		text, found := strings.CutPrefix(r.URL.RawQuery, "epoch=")
 		epoch, ok = decimal(text)

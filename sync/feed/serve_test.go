@@ -69,7 +69,7 @@ func newServed(tb testing.TB) *served {
 		tb.Fatal(err)
 	}
 	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Board: s.board, Guests: s.guests, Log: slog.New(slog.DiscardHandler)})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Guests: s.guests, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.guests))
 	s.client = s.clientAs(tb, s.site)
 	return s
@@ -215,7 +215,7 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	}
 	came := make(chan error, 1)
 	go func() {
-		_, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), s.board.Newest().Position, "", 500*time.Millisecond)
+		_, _, err := s.client.Checkpoint(context.WithoutCancel(t.Context()), s.latest.Newest().Position, "", 500*time.Millisecond)
 		came <- err
 	}()
 	time.Sleep(100 * time.Millisecond)

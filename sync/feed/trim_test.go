@@ -18,7 +18,7 @@ func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 		m.issue(t, n)
 		m.await(t, m.position(t))
 	}
-	last := m.board.Newest().Number
+	last := m.latest.Newest().Number
 	if n, err := m.sealer.TrimSegments(t.Context(), 0); err != nil || n != 0 {
 		t.Errorf("without a snapshot %d segments were trimmed, %v", n, err)
 	}

@@ -27,8 +27,8 @@ type FilesConfig struct {
 	Master *db.Upstream
 	// Root verifies the key sets, and so all that is believed.
 	Root note.Verifier
-	// Board is told of each checkpoint that was verified, for the relay. May be nil.
-	Board *feed.Board
+	// Latest is told of each checkpoint that was verified, for the relay. May be nil.
+	Latest *feed.Latest
 	// Behind is told when the master shows less than it signed, Forked when another
 	// contradiction was kept. May be nil.
 	Behind func(ours, theirs []byte)
@@ -97,8 +97,8 @@ func NewFiles(cfg FilesConfig) *Files {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Board == nil {
-		cfg.Board = &feed.Board{}
+	if cfg.Latest == nil {
+		cfg.Latest = &feed.Latest{}
 	}
 	if cfg.Behind == nil {
 		cfg.Behind = func(_, _ []byte) {}

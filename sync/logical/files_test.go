@@ -29,7 +29,7 @@ func (p *pair) publishes() (stop func()) {
 		p.newKeys()
 	}
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: p.master, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Board: &feed.Board{},
+		Store: p.master, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
 		Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -63,10 +63,10 @@ func (p *pair) goes(run func(context.Context) error) (stop func()) {
 }
 
 // files keeps the signed files in step, as ocspsyncd does, beside p.run's rows.
-func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, board *feed.Board, stop func()) {
+func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, latest *feed.Latest, stop func()) {
 	p.t.Helper()
 	cfg := logical.FilesConfig{
-		Site: p.name, Local: p.local, Master: p.up, Root: p.second.Verifier(p.t), Board: &feed.Board{},
+		Site: p.name, Local: p.local, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
 		Interval: 50 * time.Millisecond, ProbeInterval: 200 * time.Millisecond, StallAfter: 2 * time.Second,
 		Log: slog.New(slog.NewTextHandler(p.log, nil)),
 	}
@@ -74,15 +74,15 @@ func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, board
 		change(&cfg)
 	}
 	f = logical.NewFiles(cfg)
-	return f, cfg.Board, p.goes(f.Run)
+	return f, cfg.Latest, p.goes(f.Run)
 }
 
-// current waits until the site's board shows the master's position.
-func (p *pair) current(f *logical.Files, board *feed.Board) {
+// current waits until the site shows the master's position.
+func (p *pair) current(f *logical.Files, latest *feed.Latest) {
 	p.t.Helper()
 	p.until("the files are the master's", func() bool {
 		head, err := p.master.Head(p.t.Context())
-		return err == nil && board.Newest().Position == head.Position && f.Trouble() == ""
+		return err == nil && latest.Newest().Position == head.Position && f.Trouble() == ""
 	})
 }
 
@@ -94,8 +94,8 @@ func TestHorizonGoesOnWhileOcspsyncdIsStopped(t *testing.T) {
 	p.issue("0a")
 	p.publishes()
 	p.start(nil)
-	f, board, stop := p.files(nil)
-	p.current(f, board)
+	f, latest, stop := p.files(nil)
+	p.current(f, latest)
 	stop()
 	p.stopRun()
 
@@ -129,15 +129,15 @@ func TestAWrongFileIsNeverServed(t *testing.T) {
 	seals := p.publishes()
 	p.issue("0a")
 	p.start(nil)
-	f, board, _ := p.files(nil)
-	p.current(f, board)
+	f, latest, _ := p.files(nil)
+	p.current(f, latest)
 	seals()
 	p.until("the last checkpoint came", func() bool {
 		theirs, err := p.master.FeedNote(t.Context())
-		return err == nil && string(theirs.Note) == string(board.Newest().Note)
+		return err == nil && string(theirs.Note) == string(latest.Newest().Note)
 	})
 	relay := httptest.NewServer(feed.NewServer(feed.ServerConfig{
-		Store: p.local.Files(), Root: p.second.Verifier(t), Board: board, Check: f.Check, Log: slog.New(slog.DiscardHandler),
+		Store: p.local.Files(), Root: p.second.Verifier(t), Latest: latest, Check: f.Check, Log: slog.New(slog.DiscardHandler),
 	}))
 	defer relay.Close()
 	get := func(path string) (int, string) {
@@ -176,14 +176,14 @@ func TestAWrongFileIsNeverServed(t *testing.T) {
 	if code, body := get("/feed/segment/1"); code != http.StatusOK || body != was {
 		t.Errorf("the segment copied anew: %d", code)
 	}
-	shown := board.Newest()
+	shown := latest.Newest()
 	x, _ := p.responder()
 	p.until("ready", func() bool { return x.Ready() == nil })
 	believed := x.Horizon().AsOf
 	dbtest.Exec(t, p.siteDSN, `update ocsp_internal.feed_checkpoint set note = replace(convert_from(note, 'UTF8'), E'\nas_of 20', E'\nas_of 21')::bytea`)
 	p.until("it is named", func() bool { return strings.Contains(p.log.String(), "the newest checkpoint is not believed") })
 	copied("the checkpoint", 3)
-	if got := board.Newest(); string(got.Note) != string(shown.Note) || !x.Horizon().AsOf.Equal(believed) {
+	if got := latest.Newest(); string(got.Note) != string(shown.Note) || !x.Horizon().AsOf.Equal(believed) {
 		t.Errorf("shown is %+v, ocspd's horizon %v, want %+v, %v", got, x.Horizon().AsOf, shown, believed)
 	}
 	dbtest.Exec(t, p.siteDSN, `delete from ocsp_internal.segment`)
@@ -201,8 +201,8 @@ func TestStuckFilesHoldUpNoRevocation(t *testing.T) {
 	p.publishes()
 	p.issue("0a")
 	p.start(nil)
-	f, board, _ := p.files(nil)
-	p.current(f, board)
+	f, latest, _ := p.files(nil)
+	p.current(f, latest)
 	lock := dbtest.Connect(t, p.siteDSN)
 	if _, err := lock.Exec(t.Context(), "begin; lock table ocsp_internal.segment in share mode"); err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func TestStuckFilesHoldUpNoRevocation(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), "rollback"); err != nil {
 		t.Fatal(err)
 	}
-	p.current(f, board)
+	p.current(f, latest)
 }
 
 // Whatever ends the files' subscription is mended, without a word to the rows' one.
@@ -237,8 +237,8 @@ func TestTheFilesSubscriptionIsMended(t *testing.T) {
 	p.publishes()
 	p.issue("0a")
 	p.start(nil)
-	f, board, _ := p.files(func(c *logical.FilesConfig) { c.StallAfter = 500 * time.Millisecond })
-	p.current(f, board)
+	f, latest, _ := p.files(func(c *logical.FilesConfig) { c.StallAfter = 500 * time.Millisecond })
+	p.current(f, latest)
 	for n, sql := range []string{
 		"alter subscription ocspfleet_files disable",
 		"select subscription_drop('ocspfleet_files')",
@@ -248,11 +248,11 @@ func TestTheFilesSubscriptionIsMended(t *testing.T) {
 		dbtest.Exec(t, p.siteDSN, sql)
 		p.until("it is seen: "+sql, func() bool { return f.Trouble() != "" })
 		p.issue(fmt.Sprintf("4%d", n))
-		p.current(f, board)
+		p.current(f, latest)
 	}
 	p.dropSlots()
 	p.until("the slots are made anew", func() bool { return p.state().Reseeds == 2 })
-	p.current(f, board)
+	p.current(f, latest)
 	p.heals()
 }
 
@@ -265,17 +265,17 @@ func TestAMasterThatGoesBackIsNamed(t *testing.T) {
 	p.issue("0a")
 	p.start(nil)
 	behind := make(chan [2][]byte, 100)
-	f, board, stop := p.files(func(c *logical.FilesConfig) {
+	f, latest, stop := p.files(func(c *logical.FilesConfig) {
 		c.Behind = func(ours, theirs []byte) { behind <- [2][]byte{ours, theirs} }
 	})
-	p.current(f, board)
+	p.current(f, latest)
 	seals()
 	dbtest.Exec(t, p.masterDSN, "create table kept as table feed_checkpoint")
 	seals = p.publishes()
 	p.revoke("0a", db.ReasonKeyCompromise)
-	p.current(f, board)
+	p.current(f, latest)
 	seals()
-	newest := board.Newest()
+	newest := latest.Newest()
 	dbtest.Exec(t, p.masterDSN, `delete from segment where number > (select number from kept);
 		update feed_checkpoint c set number = k.number, position = k.position, as_of = k.as_of, note = k.note from kept k`)
 	named := func(f *logical.Files) {
@@ -286,7 +286,7 @@ func TestAMasterThatGoesBackIsNamed(t *testing.T) {
 	if shows := <-behind; string(shows[0]) == "" || !strings.Contains(string(shows[1]), "\nsegment "+strconv.FormatInt(newest.Number-1, 10)+"\n") {
 		t.Errorf("handed to the master: %q", shows)
 	}
-	if got := board.Newest(); got.Position < newest.Position {
+	if got := latest.Newest(); got.Position < newest.Position {
 		t.Errorf("peers are shown position %d, it was %d", got.Position, newest.Position)
 	}
 	stop()
@@ -298,8 +298,8 @@ func TestBothSlotsGoWithTheSite(t *testing.T) {
 	p := newPair(t)
 	p.publishes()
 	p.start(nil)
-	f, board, stop := p.files(nil)
-	p.current(f, board)
+	f, latest, stop := p.files(nil)
+	p.current(f, latest)
 	if _, err := p.master.AddResponder(t.Context(), p.name, "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (f *Files) takeKeys(ctx context.Context) error {
 	if f.stood.Checkpoint != nil {
 		if _, err := set.OpenCheckpoint(f.stood.note); err != nil {
 			f.stood = verified{}
-			f.cfg.Board.Clear()
+			f.cfg.Latest.Clear()
 		}
 	}
 	return nil
@@ -95,7 +95,7 @@ func (f *Files) take(ctx context.Context, signed []byte) error {
 		return nil
 	}
 	f.stood = next
-	f.cfg.Board.Post(db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed})
+	f.cfg.Latest.Publish(db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed})
 	return nil
 }
 

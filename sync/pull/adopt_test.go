@@ -33,7 +33,7 @@ func TestAnOldCorrectionEndsNoRevocation(t *testing.T) {
 			m, victim := newMaster(t), newSite(t)
 			m.issue(t, 1)
 			m.revoke(t, 1, db.ReasonKeyCompromise)
-			client := serve(t, m.store, m.board, victim.id, nil)
+			client := serve(t, m.store, m.latest, victim.id, nil)
 			_, stop := victim.pulls(t, m, nil, client)
 			victim.equals(t, m)
 			was, err := victim.store.Certificate(t.Context(), 1, serial(1))
@@ -46,7 +46,7 @@ func TestAnOldCorrectionEndsNoRevocation(t *testing.T) {
 			victim.standsOn(t, h.anchor.Number)
 			stop()
 			attack(h, was)
-			p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.board, victim.id, nil))
+			p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.latest, victim.id, nil))
 			awaitTrouble(t, p, db.ErrRevocationsLost)
 			if got, err := victim.store.Certificate(t.Context(), 1, serial(1)); err != nil || got.Permanent() && got.RevokedAt.Equal(was.RevokedAt) {
 				t.Errorf("the site says %+v, %v", got, err)
@@ -62,13 +62,13 @@ func TestAnUnbelievedCorrectionIsARowLikeAnother(t *testing.T) {
 	m.issue(t, 1)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
 	h := m.steals(t)
-	_, stop := victim.pulls(t, m, nil, serve(t, m.store, m.board, victim.id, nil))
+	_, stop := victim.pulls(t, m, nil, serve(t, m.store, m.latest, victim.id, nil))
 	victim.equals(t, m)
 	victim.standsOn(t, h.anchor.Number)
 	stop()
 	was := h.status(1)
 	h.shows(row{db.CorrectionTable, nil, h.correction(was, time.Now(), m.key)})
-	p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.board, victim.id, nil))
+	p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.latest, victim.id, nil))
 	for tries := 0; ; tries++ {
 		if head, err := victim.store.Head(t.Context()); err == nil && head.Corrections == h.head.Corrections {
 			break
@@ -157,7 +157,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 	m.issue(t, 2)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
 	m.sealed(t)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	x := s.follows(t, m)
 	for tries := 0; x.Ready() != nil; tries++ {
@@ -166,7 +166,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.board, away.id, nil))
+	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)
 	stop()
 	doubts := make(chan string, 1)
@@ -217,7 +217,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 
 	snapshots := runs(t, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	defer snapshots()
-	away.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.board, away.id, nil))
+	away.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)
 	away.shows(t, 1, false)
 }

@@ -76,8 +76,8 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 	m.issue(t, 0)
 	m.revoke(t, 0, db.ReasonKeyCompromise)
 	follower, away, fresh, registry := newSite(t), newSite(t), newSite(t), prometheus.NewRegistry()
-	follower.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) }, serve(t, m.store, m.board, follower.id, nil))
-	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.board, away.id, nil))
+	follower.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) }, serve(t, m.store, m.latest, follower.id, nil))
+	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.latest, away.id, nil))
 	follower.equals(t, m)
 	away.equals(t, m)
 	stop()
@@ -138,7 +138,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 		t.Errorf("the copy was seeded %v times, want once", n)
 	}
 	for _, s := range []*site{away, fresh} {
-		s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+		s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 		s.equals(t, m)
 		s.shows(t, 0, false)
 	}
@@ -150,7 +150,7 @@ func TestABanWithoutResigningIsRefusedWhereTheRevocationIsKnown(t *testing.T) {
 	m.issue(t, 0)
 	m.revoke(t, 0, db.ReasonKeyCompromise)
 	away := newSite(t)
-	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.board, away.id, nil))
+	_, stop := away.pulls(t, m, nil, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)
 	stop()
 	m.correct(t, 0)
@@ -158,7 +158,7 @@ func TestABanWithoutResigningIsRefusedWhereTheRevocationIsKnown(t *testing.T) {
 	m.keys = m.publishes(t, m.store, func(k *feed.KeySet) { k.Correct, k.Banned = []feed.FeedKey{feedtest.Named(next)}, []string{old} })
 	// The master's own newest; a site seeded from the snapshot before would refuse, too.
 	(&site{store: m.store}).beats(t, m, m.store, m.keys)
-	p, _ := away.pulls(t, m, func(c *pull.Config) { c.KeysEvery = 10 * time.Millisecond }, serve(t, m.store, m.board, away.id, nil))
+	p, _ := away.pulls(t, m, func(c *pull.Config) { c.KeysEvery = 10 * time.Millisecond }, serve(t, m.store, m.latest, away.id, nil))
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(p.State().Trouble, "permanent revocations would be lost"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it says %q", p.State().Trouble)

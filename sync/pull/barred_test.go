@@ -57,11 +57,11 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 	for name, prefer := range map[string]bool{"master first": false, "peers first": true} {
 		t.Run(name, func(t *testing.T) {
 			m, a, s := newMaster(t), newSite(t), newSite(t)
-			a.pulls(t, m, nil, serve(t, m.store, m.board, a.id, nil))
+			a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
 			a.equals(t, m)
 			var state atomic.Value
 			state.Store("")
-			fromMaster := serveMaster(t, m.store, m.board, s.id, barring(&state))
+			fromMaster := serveMaster(t, m.store, m.latest, s.id, barring(&state))
 			dbtest.Exec(t, s.dsn, "update site_state set barred = 'by an earlier run'")
 			_, stop := s.pulls(t, m, nil, fromMaster)
 			s.equals(t, m)
@@ -69,7 +69,7 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 			state.Store("suspended")
 			s.awaitBarred(t, true)
 			stop()
-			p, _ := s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = prefer; c.StaleAfter = time.Second }, fromMaster, serve(t, a.sync, a.board, s.id, nil))
+			p, _ := s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = prefer; c.StaleAfter = time.Second }, fromMaster, serve(t, a.sync, a.latest, s.id, nil))
 			m.issue(t, 1)
 			s.equals(t, m) // by the peer
 			s.awaitBarred(t, true)
@@ -92,7 +92,7 @@ func TestNobodyElseBarsASite(t *testing.T) {
 	stranger.Store("Forbidden")
 	registry := prometheus.NewRegistry()
 	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) },
-		serve(t, m.store, m.board, s.id, barring(&lie)), serveMaster(t, m.store, m.board, s.id, barring(&stranger)), serve(t, m.store, m.board, s.id, nil))
+		serve(t, m.store, m.latest, s.id, barring(&lie)), serveMaster(t, m.store, m.latest, s.id, barring(&stranger)), serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	eventually(t, "both refused", func() bool { return metric(t, registry, "ocspsyncd_pull_faults_total", string(pull.Refused)) >= 4 })
 	if why := s.barred(t); why != "" {
@@ -109,7 +109,7 @@ func TestSiteOfASwarmIsBarredAndLetInByTheMastersWord(t *testing.T) {
 	var state atomic.Value
 	state.Store("")
 	s := newSite(t)
-	sources := []*feed.Client{serveMaster(t, m.store, m.board, s.id, barring(&state))}
+	sources := []*feed.Client{serveMaster(t, m.store, m.latest, s.id, barring(&state))}
 	for _, peer := range w.sites {
 		sources = append(sources, serveAs(t, peer, s.id))
 	}

@@ -15,7 +15,7 @@ import (
 // again once it is restored. The relay knows it by its rows alone.
 func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	m, relay, peer := newMaster(t), newSite(t), identity(t)
-	relay.pulls(t, m, nil, serve(t, m.store, m.board, relay.id, nil))
+	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	act := db.Act{Why: "test", User: "test"}
 	if _, err := m.store.AddResponder(t.Context(), "site-b", "http://b", nil, act); err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 
 	guests, other := &feed.Guests{}, identity(t)
 	runs(t, feed.NewRelayGuestbook(relay.sync, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, guests, quiet).Run)
-	server := feed.NewServer(feed.ServerConfig{Store: relay.sync, Board: relay.board, Guests: guests, Log: quiet}).HTTP()
+	server := feed.NewServer(feed.ServerConfig{Store: relay.sync, Latest: relay.latest, Guests: guests, Log: quiet}).HTTP()
 	server.TLSConfig = relay.id.ServerTLS(guests)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

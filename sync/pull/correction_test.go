@@ -54,9 +54,9 @@ func TestCorrectionTravelsByTheFeed(t *testing.T) {
 		m.issue(t, n)
 		m.revoke(t, n, db.ReasonKeyCompromise)
 	}
-	client := serve(t, m.store, m.board, a.id, nil)
+	client := serve(t, m.store, m.latest, a.id, nil)
 	_, stop := a.pulls(t, m, nil, client)
-	b.pulls(t, m, nil, serve(t, a.sync, a.board, b.id, nil))
+	b.pulls(t, m, nil, serve(t, a.sync, a.latest, b.id, nil))
 	a.equals(t, m)
 	b.equals(t, m)
 	m.correct(t, 0)

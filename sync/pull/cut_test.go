@@ -136,7 +136,7 @@ func TestEachStatementFailsPersistedOrNot(t *testing.T) {
 	m.issue(t, 0)
 	for _, after := range []bool{false, true} {
 		s := newSite(t)
-		client := serve(t, m.store, m.board, s.id, nil)
+		client := serve(t, m.store, m.latest, s.id, nil)
 		done := false
 		for step := 0; !done; step++ {
 			u, err := url.Parse(dbtest.As(s.dsn, "ocsp_sync"))

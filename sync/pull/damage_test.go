@@ -19,8 +19,8 @@ func TestADamagedPageIsSeededAnew(t *testing.T) {
 	m.revoke(t, 1, db.ReasonKeyCompromise)
 	server := dbtest.Cluster(t, nil)
 	dsn := dbtest.Migrated(t, server, "site", migrations.Site)
-	s := &site{dsn: dsn, store: open(t, dsn), sync: open(t, dbtest.As(dsn, "ocsp_sync")), board: &feed.Board{}, id: identity(t)}
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s := &site{dsn: dsn, store: open(t, dsn), sync: open(t, dbtest.As(dsn, "ocsp_sync")), latest: &feed.Latest{}, id: identity(t)}
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	dbtest.Damage(t, server, dsn)
 	m.revoke(t, 2, db.ReasonKeyCompromise)

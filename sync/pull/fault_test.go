@@ -135,7 +135,7 @@ func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
 	} {
 		t.Run(string(c.fault), func(t *testing.T) {
 			s := newSite(t)
-			good := serve(t, m.store, m.board, s.id, nil)
+			good := serve(t, m.store, m.latest, s.id, nil)
 			_, stop := s.pulls(t, m, nil, good)
 			s.equals(t, m)
 			stop()
@@ -145,7 +145,7 @@ func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
 			}
 			bad := unreachable(t, s.id)
 			if c.wrap != nil {
-				bad = serve(t, m.store, m.board, s.id, c.wrap)
+				bad = serve(t, m.store, m.latest, s.id, c.wrap)
 			}
 			log, registry := &journal{}, prometheus.NewRegistry()
 			s.pulls(t, m, func(cfg *pull.Config) {
@@ -176,7 +176,7 @@ func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
 func (m *master) sealed(tb testing.TB) {
 	tb.Helper()
 	at := m.position(tb)
-	if n := m.board.Await(tb.Context(), time.Minute, func(n db.FeedNote) bool { return n.Position >= at }); n.Position < at {
+	if n := m.latest.Wait(tb.Context(), time.Minute, func(n db.FeedNote) bool { return n.Position >= at }); n.Position < at {
 		tb.Fatalf("sealed up to %d of %d", n.Position, at)
 	}
 }

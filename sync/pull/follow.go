@@ -246,7 +246,7 @@ func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint)
 	}
 	p.cfg.Metrics.took(step)
 	p.cfg.Metrics.stands(p.copy.Head)
-	p.cfg.Board.PostSegment(step.Note, step.Segment)
+	p.cfg.Latest.PublishSegment(step.Note, step.Segment)
 	return nil
 }
 
@@ -260,6 +260,6 @@ func (p *Puller) confirms(c *feed.Checkpoint) bool {
 	}
 	// A snapshot may have confirmed more than any checkpoint that is kept here; ocspd
 	// needs one, and so do those who fetch from here.
-	shown := p.cfg.Board.Newest()
+	shown := p.cfg.Latest.Newest()
 	return shown.Note == nil || shown.Epoch != c.Epoch || shown.Position < c.Position || shown.Position == c.Position && shown.AsOf.Before(c.AsOf)
 }

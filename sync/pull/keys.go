@@ -127,7 +127,7 @@ func (p *Puller) rejudge(ctx context.Context) error {
 		p.stood = c
 	case errors.Is(err, feed.ErrEpoch): // a new history begins: all comes anew
 	case errors.Is(err, feed.ErrUnknownKey) && !p.keys.Bans(n.Note): // its key is not named any more
-		p.cfg.Board.Clear()
+		p.cfg.Latest.Clear()
 	default:
 		p.taint(ctx, "what the copy stands on was signed by a key that is banned, or beyond what its key is believed for")
 	}
@@ -157,7 +157,7 @@ func (p *Puller) taint(ctx context.Context, why string) {
 	told := p.tainted
 	p.tainted, p.stood = true, nil
 	p.diverged = why
-	p.cfg.Board.Clear()
+	p.cfg.Latest.Clear()
 	p.forgetAll()
 	if told {
 		return

@@ -20,19 +20,19 @@ import (
 func rotating(tb testing.TB) (m *master, next *feed.Key) {
 	tb.Helper()
 	m, next = prepare(tb), feedKey(tb)
-	m.rotates(tb, m.store, m.board, next)
+	m.rotates(tb, m.store, m.latest, next)
 	return m, next
 }
 
 // rotates starts them on a database.
-func (m *master) rotates(tb testing.TB, store *db.Store, board *feed.Board, next *feed.Key) (stop func()) {
+func (m *master) rotates(tb testing.TB, store *db.Store, latest *feed.Latest, next *feed.Key) (stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Board: board, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Latest: latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -86,7 +86,7 @@ func (s *site) beats(tb testing.TB, m *master, at *db.Store, set *feed.KeySet) {
 func TestRotationIsNoOutage(t *testing.T) {
 	m, next := rotating(t)
 	s, registry := newSite(t), prometheus.NewRegistry()
-	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) }, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) }, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	m.issue(t, 1)
 	s.equals(t, m)
@@ -107,7 +107,7 @@ func TestRotationIsNoOutage(t *testing.T) {
 	}
 	// Who was away meanwhile holds a set with the old key, whose segments nobody believes now.
 	late := newSite(t)
-	late.pulls(t, m, nil, serve(t, m.store, m.board, late.id, nil))
+	late.pulls(t, m, nil, serve(t, m.store, m.latest, late.id, nil))
 	late.equals(t, m)
 }
 
@@ -116,13 +116,13 @@ func TestRotationIsNoOutage(t *testing.T) {
 func TestKeySetsNeverGoBack(t *testing.T) {
 	m, next := rotating(t)
 	s := newSite(t)
-	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	second := m.publishes(t, m.store, func(k *feed.KeySet) { k.Keys = append(k.Keys, named(next)) })
 	s.equals(t, m)
 	s.beats(t, m, m.store, second)
 	stop()
 	dbtest.Exec(t, m.dsn, "delete from feed_keys where number = 2")
-	p, stop := s.pulls(t, m, func(c *pull.Config) { c.KeysEvery = 10 * time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
+	p, stop := s.pulls(t, m, func(c *pull.Config) { c.KeysEvery = 10 * time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
 	m.issue(t, 1)
 	s.equals(t, m)
 	if number, _, err := s.store.FeedKeys(t.Context()); err != nil || number != 2 {
@@ -170,7 +170,7 @@ func forges(t *testing.T, m *master, thief *site) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thief.board.Post(signed)
+	thief.latest.Publish(signed)
 }
 
 func (s *site) knows(t *testing.T, n int) bool {
@@ -187,14 +187,14 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 	thief, victim := newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
-	_, stop := thief.pulls(t, m, nil, serve(t, m.store, m.board, thief.id, nil))
+	_, stop := thief.pulls(t, m, nil, serve(t, m.store, m.latest, thief.id, nil))
 	thief.equals(t, m)
 	stop()
 	forges(t, m, thief)
 	registry := prometheus.NewRegistry()
 	victim.pulls(t, m, func(c *pull.Config) {
 		c.KeysEvery, c.Recount, c.Metrics = 50*time.Millisecond, time.Hour, pull.NewMetrics(registry)
-	}, serve(t, thief.store, thief.board, victim.id, nil), serve(t, m.store, m.board, victim.id, nil))
+	}, serve(t, thief.store, thief.latest, victim.id, nil), serve(t, m.store, m.latest, victim.id, nil))
 	for tries := 0; !victim.knows(t, 666); tries++ {
 		if tries == 6000 {
 			t.Fatal("the forged certificate did not come: the test shows nothing")
@@ -217,7 +217,7 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 	}
 	// What it relays now was signed anew, though the snapshot is of the position of old.
 	late := newSite(t)
-	late.pulls(t, m, nil, serve(t, victim.sync, victim.board, late.id, nil))
+	late.pulls(t, m, nil, serve(t, victim.sync, victim.latest, late.id, nil))
 	late.equals(t, m)
 }
 
@@ -226,12 +226,12 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 // has signed a key set for a new epoch.
 func TestRunbookMasterRestored(t *testing.T) {
 	m, s := prepare(t), newSite(t)
-	stop := m.rotates(t, m.store, m.board, nil)
+	stop := m.rotates(t, m.store, m.latest, nil)
 	for n := range 5 {
 		m.issue(t, n)
 	}
 	m.sealed(t)
-	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	restored := backup(t, m.dsn)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
@@ -239,15 +239,15 @@ func TestRunbookMasterRestored(t *testing.T) {
 	m.issue(t, 50)
 	m.sealed(t)
 	s.equals(t, m)
-	s.standsOn(t, m.board.Newest().Number) // else it knows them by a snapshot, which names an older segment
+	s.standsOn(t, m.latest.Newest().Number) // else it knows them by a snapshot, which names an older segment
 	stop()
 	leave()
 
 	// The restored master publishes, too early: whatever it does, sites stay.
-	board := &feed.Board{}
+	latest := &feed.Latest{}
 	m.dsn, m.store = restored, open(t, restored)
-	m.rotates(t, m.store, board, nil)
-	p, _ := s.pulls(t, m, nil, serve(t, m.store, board, s.id, nil))
+	m.rotates(t, m.store, latest, nil)
+	p, _ := s.pulls(t, m, nil, serve(t, m.store, latest, s.id, nil))
 	awaitTrouble(t, p, pull.ErrRollback)
 	for n := range 3 {
 		m.issue(t, 60+n)

@@ -115,7 +115,7 @@ func TestPullerKilledAHundredTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := serve(t, m.store, m.board, id, nil)
+	client := serve(t, m.store, m.latest, id, nil)
 	child := childConfig{
 		DSN: dbtest.As(s.dsn, "ocsp_sync"), Root: m.root.Verifier(), URL: client.String(), Pin: client.Pin().String(), Seed: hex.EncodeToString(key.Seed()),
 	}

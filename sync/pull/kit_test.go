@@ -82,35 +82,35 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 }
 
 // serve answers over TLS until the test ends; wrap may tamper with it.
-func serve(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serve(tb testing.TB, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return serveOn(tb, l, store, board, guest, wrap)
+	return serveOn(tb, l, store, latest, guest, wrap)
 }
 
-func serveOn(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveOn(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
-	return askedAt(tb, l, store, board, identity(tb), guest, wrap, false)
+	return askedAt(tb, l, store, latest, identity(tb), guest, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
-func serveMaster(tb testing.TB, store *db.Store, board *feed.Board, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveMaster(tb testing.TB, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return askedAt(tb, l, store, board, identity(tb), guest, wrap, true)
+	return askedAt(tb, l, store, latest, identity(tb), guest, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *db.Store, board *feed.Board, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
 	guests := &feed.Guests{}
 	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
-	cfg := feed.ServerConfig{Store: store, Board: board, Guests: guests, Log: quiet}
+	cfg := feed.ServerConfig{Store: store, Latest: latest, Guests: guests, Log: quiet}
 	if master {
 		cfg.Clock = store.Clock
 	}
@@ -147,12 +147,12 @@ func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, guests *feed
 
 // master seals and serves.
 type master struct {
-	dsn   string
-	store *db.Store
-	board *feed.Board
-	root  *feed.Key
-	key   *feed.Key
-	keys  *feed.KeySet
+	dsn    string
+	store  *db.Store
+	latest *feed.Latest
+	root   *feed.Key
+	key    *feed.Key
+	keys   *feed.KeySet
 	// corrects is the second person's, for corrections.
 	corrects *feed.Key
 }
@@ -169,7 +169,7 @@ func newMaster(tb testing.TB) *master {
 func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), board: &feed.Board{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
+	m := &master{dsn: dsn, store: open(tb, dsn), latest: &feed.Latest{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
 	if err := m.store.InitHead(tb.Context(), time.Now()); err != nil {
 		tb.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func (m *master) names(tb testing.TB, key *feed.Key) {
 func (m *master) seals(tb testing.TB) (stop func()) {
 	tb.Helper()
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: m.store, Key: m.key, Keys: m.keys, Latest: m.latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -236,17 +236,17 @@ func (m *master) revoke(tb testing.TB, n int, reason db.Reason) {
 
 // site pulls.
 type site struct {
-	dsn   string
-	store *db.Store // the superuser's
-	sync  *db.Store // of ocsp_sync
-	board *feed.Board
-	id    *feed.Identity
+	dsn    string
+	store  *db.Store // the superuser's
+	sync   *db.Store // of ocsp_sync
+	latest *feed.Latest
+	id     *feed.Identity
 }
 
 func newSite(tb testing.TB) *site {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Site)
-	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), board: &feed.Board{}, id: identity(tb)}
+	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), latest: &feed.Latest{}, id: identity(tb)}
 }
 
 // plants puts files that nobody has verified among those that a site relays.
@@ -273,7 +273,7 @@ func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), source
 		tb.Fatal(err)
 	}
 	cfg := pull.Config{
-		Store: s.sync, Origin: origin, Root: root, Sources: sources, Board: s.board, Wait: 200 * time.Millisecond,
+		Store: s.sync, Origin: origin, Root: root, Sources: sources, Latest: s.latest, Wait: 200 * time.Millisecond,
 		Backoff: 10 * time.Millisecond, Recount: 50 * time.Millisecond, Log: quiet,
 	}
 	if change != nil {

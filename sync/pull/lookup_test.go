@@ -44,7 +44,7 @@ func newAskRig(t *testing.T) *askRig {
 		t.Fatal(err)
 	}
 	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store, Key: key, Keys: r.keys, Log: quiet})
-	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Board: r.board, Lookup: lookup, Log: quiet})
+	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Latest: r.latest, Lookup: lookup, Log: quiet})
 	r.lookup = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.asked.Add(1)
 		if r.silent.Load() {
@@ -53,7 +53,7 @@ func newAskRig(t *testing.T) *askRig {
 		}
 		answers.ServeHTTP(w, q)
 	})
-	client := serve(t, r.store, r.board, guest, func(http.Handler) http.Handler { return r.lookup })
+	client := serve(t, r.store, r.latest, guest, func(http.Handler) http.Handler { return r.lookup })
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },

@@ -26,17 +26,17 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 	}
 	clock := func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) }
 	id, guest := identity(t), identity(t)
-	toMaster := serveMaster(t, r.store, r.board, id, func(http.Handler) http.Handler { return r.lookup })
+	toMaster := serveMaster(t, r.store, r.latest, id, func(http.Handler) http.Handler { return r.lookup })
 	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
 	relays := feed.NewServer(feed.ServerConfig{
-		Store: store, Board: &feed.Board{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
+		Store: store, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
 	})
-	fromPeer := serve(t, store, &feed.Board{}, guest, func(http.Handler) http.Handler {
+	fromPeer := serve(t, store, &feed.Latest{}, guest, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { atPeer.Add(1); relays.ServeHTTP(w, q) })
 	})
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Log: quiet, Now: clock,
-		Sources: []*feed.Client{serveMaster(t, r.store, r.board, guest, away), fromPeer},
+		Sources: []*feed.Client{serveMaster(t, r.store, r.latest, guest, away), fromPeer},
 	})
 	return r, atPeer
 }
@@ -74,7 +74,7 @@ func TestQuestionsOfPeersAreBounded(t *testing.T) {
 	}
 	lonely := pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Log: quiet,
-		Sources: []*feed.Client{serve(t, r.store, r.board, identity(t), func(http.Handler) http.Handler {
+		Sources: []*feed.Client{serve(t, r.store, r.latest, identity(t), func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a peer was asked for a peer") })
 		})},
 	})

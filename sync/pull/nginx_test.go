@@ -77,7 +77,7 @@ func servePublic(t *testing.T, m *master, guest *feed.Identity, wrap func(http.H
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: m.store, Board: m.board, Guests: guests, Public: true, Log: quiet}).HTTP()
+	server := feed.NewServer(feed.ServerConfig{Store: m.store, Latest: m.latest, Guests: guests, Public: true, Log: quiet}).HTTP()
 	server.Handler, server.TLSConfig = wrap(server.Handler), id.ServerTLS(guests)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()

@@ -69,7 +69,7 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 		}
 		line := &counted{Listener: l}
 		w.lines = append(w.lines, line)
-		sources := []*feed.Client{serveOn(tb, line, w.store, w.board, s.id, w.counts)}
+		sources := []*feed.Client{serveOn(tb, line, w.store, w.latest, s.id, w.counts)}
 		for j, peer := range w.sites {
 			if i != j {
 				client, line := lineTo(tb, peer, s.id)
@@ -103,7 +103,7 @@ func lineTo(tb testing.TB, s *site, guest *feed.Identity) (*feed.Client, *counte
 		tb.Fatal(err)
 	}
 	line := &counted{Listener: l}
-	return askedAt(tb, line, s.sync, s.board, s.id, guest, nil, false), line
+	return askedAt(tb, line, s.sync, s.latest, s.id, guest, nil, false), line
 }
 
 // line is what went between the swarm and its master, TLS and HTTP included.
@@ -187,19 +187,19 @@ func TestSwarmSeedsWithoutTheMaster(t *testing.T) {
 	late := newSite(t)
 	dead := unreachable(t, late.id)
 	late.pulls(t, w.master, func(c *pull.Config) { c.PreferPeers = true },
-		dead, serve(t, w.sites[0].sync, w.sites[0].board, late.id, nil), serve(t, w.sites[1].sync, w.sites[1].board, late.id, nil))
+		dead, serve(t, w.sites[0].sync, w.sites[0].latest, late.id, nil), serve(t, w.sites[1].sync, w.sites[1].latest, late.id, nil))
 	late.equals(t, w.master)
 }
 
 // A peer that stands still harms nobody who asks two: the other's news are taken.
 func TestFrozenPeerIsOutvoted(t *testing.T) {
 	m, s, a := newMaster(t), newSite(t), newSite(t)
-	a.pulls(t, m, nil, serve(t, m.store, m.board, a.id, nil))
+	a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
 	a.equals(t, m)
 	var on atomic.Bool
 	on.Store(true)
-	frozen := serve(t, a.sync, a.board, s.id, replay(&on))
-	s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = true }, serve(t, m.store, m.board, s.id, nil), frozen, serve(t, a.sync, a.board, s.id, nil))
+	frozen := serve(t, a.sync, a.latest, s.id, replay(&on))
+	s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = true }, serve(t, m.store, m.latest, s.id, nil), frozen, serve(t, a.sync, a.latest, s.id, nil))
 	s.equals(t, m)
 	for n := range 10 {
 		m.issue(t, 10+n)

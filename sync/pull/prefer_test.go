@@ -25,9 +25,9 @@ func TestSitesComeBackFromEachOtherToTheMaster(t *testing.T) {
 		})
 	}
 	patient := func(c *pull.Config) { c.Wait = 80 * time.Second; c.Backoff = 20 * time.Millisecond }
-	atA, atB := serve(t, a.sync, a.board, b.id, nil), serve(t, b.sync, b.board, a.id, nil)
-	pa, _ := a.pulls(t, m, patient, serve(t, m.store, m.board, a.id, dies), atB)
-	pb, _ := b.pulls(t, m, patient, serve(t, m.store, m.board, b.id, dies), atA)
+	atA, atB := serve(t, a.sync, a.latest, b.id, nil), serve(t, b.sync, b.latest, a.id, nil)
+	pa, _ := a.pulls(t, m, patient, serve(t, m.store, m.latest, a.id, dies), atB)
+	pb, _ := b.pulls(t, m, patient, serve(t, m.store, m.latest, b.id, dies), atA)
 	a.equals(t, m)
 	b.equals(t, m)
 	dead.Store(true)

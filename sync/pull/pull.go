@@ -46,8 +46,8 @@ type Config struct {
 	// one asks each sixtieth time, and one that is barred each 15 s. Default 4 min: a
 	// verdict on the clock counts for 10.
 	Visit time.Duration
-	// Board is told of each checkpoint that was applied, for the relay. May be nil.
-	Board *feed.Board
+	// Latest is told of each checkpoint that was applied, for the relay. May be nil.
+	Latest *feed.Latest
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
 	Wait time.Duration
 	// StaleAfter is how old a source's newest checkpoint may be before the next
@@ -149,8 +149,8 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Board == nil {
-		cfg.Board = &feed.Board{}
+	if cfg.Latest == nil {
+		cfg.Latest = &feed.Latest{}
 	}
 	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Looks: 1, Gap: 5 * cfg.Look, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
@@ -242,7 +242,7 @@ func (p *Puller) load(ctx context.Context) error {
 			return err
 		}
 	}
-	if !p.copy.Anchored || p.stood != nil && p.cfg.Board.Newest().Note != nil {
+	if !p.copy.Anchored || p.stood != nil && p.cfg.Latest.Newest().Note != nil {
 		return nil
 	}
 	if err := p.rejudge(ctx); err != nil || p.stood == nil {
@@ -250,7 +250,7 @@ func (p *Puller) load(ctx context.Context) error {
 	}
 	n, err := p.cfg.Store.FeedNote(ctx)
 	if err == nil {
-		p.cfg.Board.Post(n)
+		p.cfg.Latest.Publish(n)
 	}
 	return err
 }

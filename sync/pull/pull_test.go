@@ -20,7 +20,7 @@ func TestSiteFollowsTheFeedThroughEveryKindOfChange(t *testing.T) {
 	for n := range 20 {
 		m.issue(t, n)
 	}
-	client := serve(t, m.store, m.board, s.id, nil)
+	client := serve(t, m.store, m.latest, s.id, nil)
 	_, stop := s.pulls(t, m, nil, client)
 	s.equals(t, m)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
@@ -48,7 +48,7 @@ func TestSiteFollowsTheFeedThroughEveryKindOfChange(t *testing.T) {
 // Confirmations move the site's horizon while nothing happens.
 func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	asOf, _, err := m.store.Heartbeat(t.Context(), -1)
 	if err != nil {
@@ -67,9 +67,9 @@ func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 func TestRelaySeedsAndFeedsAPeer(t *testing.T) {
 	m, a, b := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
-	a.pulls(t, m, nil, serve(t, m.store, m.board, a.id, nil))
+	a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
 	a.equals(t, m)
-	b.pulls(t, m, nil, serve(t, a.sync, a.board, b.id, nil))
+	b.pulls(t, m, nil, serve(t, a.sync, a.latest, b.id, nil))
 	b.equals(t, m)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
 	b.equals(t, m)
@@ -82,7 +82,7 @@ func TestDivergedCopyHealsItself(t *testing.T) {
 		m.issue(t, n)
 	}
 	m.revoke(t, 1, db.ReasonKeyCompromise)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	for _, sql := range []string{
 		"delete from certificate where serial = '\\x400000000000000002'",
@@ -102,7 +102,7 @@ func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.issue(t, 2)
-	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.Look = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.Look = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
 	s.equals(t, m)
@@ -139,7 +139,7 @@ func TestTamperingSourceIsLeftForAnother(t *testing.T) {
 		m.issue(t, 1)
 		var on atomic.Bool
 		on.Store(true)
-		evil := serve(t, m.store, m.board, s.id, tamper(&on, path))
+		evil := serve(t, m.store, m.latest, s.id, tamper(&on, path))
 		_, stop := s.pulls(t, m, nil, evil)
 		time.Sleep(300 * time.Millisecond)
 		m.revoke(t, 1, db.ReasonKeyCompromise)
@@ -150,7 +150,7 @@ func TestTamperingSourceIsLeftForAnother(t *testing.T) {
 			}
 		}
 		stop()
-		s.pulls(t, m, nil, evil, serve(t, m.store, m.board, s.id, nil))
+		s.pulls(t, m, nil, evil, serve(t, m.store, m.latest, s.id, nil))
 		s.equals(t, m)
 	}
 }
@@ -162,7 +162,7 @@ func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
 	m.issue(t, 1)
 	var on atomic.Bool
 	var flipped atomic.Int64
-	evil := serve(t, m.store, m.board, s.id, func(h http.Handler) http.Handler {
+	evil := serve(t, m.store, m.latest, s.id, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if on.Load() {
 				flipped.Add(1)
@@ -214,7 +214,7 @@ func (f anyFlipper) Write(b []byte) (int, error) {
 func TestForkIsRefusedAndKept(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
-	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	stop()
 	other := newMaster(t)
@@ -222,7 +222,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 	other.root, other.key = m.root, m.key
 	second := *m.keys
 	dbtest.Exec(t, other.dsn, "alter table feed_head disable trigger all; update feed_head set epoch = "+strconv.FormatInt(m.keys.Epoch, 10)+"; delete from feed_checkpoint; delete from feed_keys")
-	other.keys, other.board = &second, &feed.Board{}
+	other.keys, other.latest = &second, &feed.Latest{}
 	other.names(t, feedKey(t))
 	other.issue(t, 2)
 	other.seals(t)
@@ -230,7 +230,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.pulls(t, m, nil, serve(t, other.store, other.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, other.store, other.latest, s.id, nil))
 	for range 6000 {
 		other.issue(t, int(time.Now().UnixNano()&0xffffff)+100)
 		if n, err := s.store.Forks(t.Context()); err == nil && len(n) > 0 {
@@ -248,7 +248,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 // double, and the digest is equal in the end.
 func TestPullerStoppedAHundredTimes(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
-	client := serve(t, m.store, m.board, s.id, nil)
+	client := serve(t, m.store, m.latest, s.id, nil)
 	for n := range 100 {
 		_, stop := s.pulls(t, m, nil, client)
 		m.issue(t, n)

@@ -65,7 +65,7 @@ func awaitTrouble(t *testing.T, p *pull.Puller, what error) {
 func TestOldHistoryIsRefused(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	var on atomic.Bool
-	client := serve(t, m.store, m.board, s.id, replay(&on))
+	client := serve(t, m.store, m.latest, s.id, replay(&on))
 	p, _ := s.pulls(t, m, nil, client)
 	s.equals(t, m)
 	for n := range 3 {
@@ -91,12 +91,12 @@ func TestFrozenSourceIsLeftForAnother(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	var on atomic.Bool
 	on.Store(true)
-	frozen := serve(t, m.store, m.board, s.id, replay(&on))
+	frozen := serve(t, m.store, m.latest, s.id, replay(&on))
 	impatient := func(c *pull.Config) { c.StaleAfter = 300 * time.Millisecond }
 	p, stop := s.pulls(t, m, impatient, frozen)
 	awaitTrouble(t, p, pull.ErrStale)
 	stop()
-	s.pulls(t, m, impatient, frozen, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, impatient, frozen, serve(t, m.store, m.latest, s.id, nil))
 	m.issue(t, 1)
 	s.equals(t, m)
 }
@@ -105,7 +105,7 @@ func TestCheckpointOfTheFutureIsRefused(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	p, _ := s.pulls(t, m, func(c *pull.Config) {
 		c.Now = func() time.Time { return time.Now().Add(-10 * time.Minute) }
-	}, serve(t, m.store, m.board, s.id, nil))
+	}, serve(t, m.store, m.latest, s.id, nil))
 	awaitTrouble(t, p, pull.ErrFuture)
 	if head, err := s.store.Head(t.Context()); err == nil {
 		t.Errorf("the copy is at %d", head.Position)
@@ -117,7 +117,7 @@ func TestCheckpointOfTheFutureIsRefused(t *testing.T) {
 func TestLeapIsPassedByASnapshot(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	ctx, cancel := context.WithCancel(t.Context())
 	var reading sync.WaitGroup
@@ -157,7 +157,7 @@ func TestBannedKeySignsNothing(t *testing.T) {
 	if err := s.sync.KeepFeedKeys(t.Context(), 2, signed); err != nil { // this site heard of it
 		t.Fatal(err)
 	}
-	p, _ := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	p, _ := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	awaitTrouble(t, p, feed.ErrForged)
 	if head, err := s.store.Head(t.Context()); err == nil {
 		t.Errorf("the copy is at %d", head.Position)
@@ -169,7 +169,7 @@ func TestSignedUnrevocationIsRefused(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
-	p, _ := s.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.board, s.id, nil))
+	p, _ := s.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	dbtest.Exec(t, m.dsn, "alter table certificate disable trigger guard; update certificate set revoked_at = null, reason = null")
 	awaitTrouble(t, p, db.ErrRevocationsLost)
@@ -193,7 +193,7 @@ func BenchmarkSeed(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		s := newSite(b)
-		client := serve(b, m.store, m.board, s.id, nil)
+		client := serve(b, m.store, m.latest, s.id, nil)
 		b.StartTimer()
 		_, stop := s.pulls(b, m, nil, client)
 		for {

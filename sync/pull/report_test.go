@@ -28,7 +28,7 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	runs(t, reports.Run)
 	guests, id := &feed.Guests{}, identity(t)
 	guests.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store, Board: m.board, Guests: guests, Forks: reports, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), reports
+	return listensAs(t, feed.ServerConfig{Store: m.store, Latest: m.latest, Guests: guests, Forks: reports, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), reports
 }
 
 // waits for what must come true.
@@ -51,7 +51,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	m.sealed(t)
 	client, reports := m.takesForks(t, victim, "site-a")
 	for _, s := range []*site{thief, victim} {
-		_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+		_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 		s.equals(t, m)
 		stop()
 	}
@@ -66,20 +66,20 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := victim.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, thief.store, thief.board, victim.id, nil), client)
+	p, _ := victim.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, thief.store, thief.latest, victim.id, nil), client)
 	waits(t, "the evidence at the master", func() bool { return strings.Contains(reports.Trouble(), "site site-a showed") })
 	if head, err := victim.store.Head(t.Context()); err != nil || head.Position < before.Head.Position {
 		t.Errorf("the fork was followed: %+v, %v (%s)", head, err, p.State().Trouble)
 	}
 
 	// Whoever claims one shows nothing, whatever he signs or repeats.
-	c, err := m.keys.OpenCheckpoint(m.board.Newest().Note)
+	c, err := m.keys.OpenCheckpoint(m.latest.Newest().Note)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, claim := range []feed.ForkReport{
 		{Why: "made up", Ours: []byte("ours"), Theirs: []byte("theirs")},
-		{Why: "the same twice", Ours: m.board.Newest().Note, Theirs: m.board.Newest().Note},
+		{Why: "the same twice", Ours: m.latest.Newest().Note, Theirs: m.latest.Newest().Note},
 	} {
 		if settled, err := client.Report(t.Context(), claim); err != nil || settled {
 			t.Errorf("%s: %t, %v", claim.Why, settled, err)
@@ -148,7 +148,7 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.sealed(t)
-	c, err := m.keys.OpenCheckpoint(m.board.Newest().Note)
+	c, err := m.keys.OpenCheckpoint(m.latest.Newest().Note)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,13 +161,13 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 	if _, err := m.store.AddResponder(t.Context(), "site-a", "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.ReportFork(t.Context(), "site-a", "two segments of one number", m.board.Newest().Note, his); err != nil {
+	if _, err := m.store.ReportFork(t.Context(), "site-a", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
 	s := newSite(t)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
-	if err := s.sync.KeepFork(t.Context(), "thief", "two segments of one number", m.board.Newest().Note, his); err != nil {
+	if err := s.sync.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
 	at := func() (master []feed.JudgedFork, site []db.Fork) {
@@ -198,23 +198,23 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 // says so, until a new one begins.
 func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	m, s := prepare(t), newSite(t)
-	stop := m.rotates(t, m.store, m.board, nil)
+	stop := m.rotates(t, m.store, m.latest, nil)
 	m.issue(t, 1)
 	m.sealed(t)
-	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, leave := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	restored := backup(t, m.dsn)
 	m.issue(t, 2)
 	m.sealed(t)
 	s.equals(t, m)
-	s.standsOn(t, m.board.Newest().Number)
+	s.standsOn(t, m.latest.Newest().Number)
 	stop()
 	leave()
 
-	m.dsn, m.store, m.board = restored, open(t, restored), &feed.Board{}
+	m.dsn, m.store, m.latest = restored, open(t, restored), &feed.Latest{}
 	client, reports := m.takesForks(t, s, "site-a")
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.store, Key: m.key, Keys: m.keys, Board: m.board, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: m.store, Key: m.key, Keys: m.keys, Latest: m.latest, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.board.Post(newest)
+	m.latest.Publish(newest)
 	_, leave = s.pulls(t, m, nil, client)
 	waits(t, "the master is shown what it lost", func() bool { return reports.Lost() != "" && reports.Trouble() != "" })
 	runs(t, sealer.Run)

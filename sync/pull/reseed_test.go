@@ -26,7 +26,7 @@ func eager(t *testing.T) (m *master, s *site, stop func()) {
 	m.issue(t, 2)
 	ends := runs(t, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	m.seals(t)
-	_, stop = s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, stop = s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	ends() // there is no newer snapshot
 	m.revoke(t, 1, db.ReasonKeyCompromise)
@@ -76,7 +76,7 @@ func TestACopyIsTakenOverOnlyOnceItHasCaughtUp(t *testing.T) {
 	}
 	withheld.Store(true)
 	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
-	source := serve(t, m.store, m.board, s.id, func(h http.Handler) http.Handler {
+	source := serve(t, m.store, m.latest, s.id, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if withheld.Load() && strings.HasPrefix(r.URL.Path, "/feed/segment/") {
 				asked.Add(1)

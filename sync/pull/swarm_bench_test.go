@@ -78,7 +78,7 @@ func visit(b *testing.B, m *master) float64 {
 	}
 	line := &counted{Listener: l}
 	id := identity(b)
-	client := askedAt(b, line, m.store, m.board, identity(b), id, nil, true)
+	client := askedAt(b, line, m.store, m.latest, identity(b), id, nil, true)
 	if _, err := client.Clock(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -59,11 +59,11 @@ func leaps(t *testing.T, m *master, thief *site) {
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
 	stored := &db.Segment{Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: far, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: true, Body: sealed.Body}
 	thief.plants(t, signed, stored)
-	thief.board.PostSegment(signed, stored)
+	thief.latest.PublishSegment(signed, stored)
 }
 
 // A thief's note at a far position leads sites astray and is remembered there: in
-// their copy, on their board, in what they ask for. The runbook's ban takes all of it
+// their copy, in what they show as newest, in what they ask for. The runbook's ban takes all of it
 // back, without a new epoch, also where the site hears from peers and asks for what
 // lies beyond the far position.
 func TestBanTakesBackAFarPosition(t *testing.T) {
@@ -71,13 +71,13 @@ func TestBanTakesBackAFarPosition(t *testing.T) {
 	thief, relay, victim := newSite(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
-	_, stop := thief.pulls(t, m, nil, serve(t, m.store, m.board, thief.id, nil))
+	_, stop := thief.pulls(t, m, nil, serve(t, m.store, m.latest, thief.id, nil))
 	thief.equals(t, m)
 	stop()
-	relay.pulls(t, m, nil, serve(t, m.store, m.board, relay.id, nil))
+	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	relay.equals(t, m)
 	leaps(t, m, thief)
-	p, stop := victim.pulls(t, m, nil, serve(t, thief.store, thief.board, victim.id, nil))
+	p, stop := victim.pulls(t, m, nil, serve(t, thief.store, thief.latest, victim.id, nil))
 	for tries := 0; ; tries++ {
 		if head, err := victim.store.Head(t.Context()); err == nil && head.Position == far {
 			break
@@ -91,7 +91,7 @@ func TestBanTakesBackAFarPosition(t *testing.T) {
 	// From now on it hears from the master and an honest relay, and looks for key sets
 	// only where a poll makes it.
 	victim.pulls(t, m, func(c *pull.Config) { c.PreferPeers, c.KeysEvery = true, time.Hour },
-		serve(t, m.store, m.board, victim.id, nil), serve(t, relay.sync, relay.board, victim.id, nil))
+		serve(t, m.store, m.latest, victim.id, nil), serve(t, relay.sync, relay.latest, victim.id, nil))
 	clean := m.publishes(t, m.store, func(k *feed.KeySet) {
 		k.Keys, k.Banned = []feed.FeedKey{named(next)}, []string{m.key.Verifier()}
 	})
@@ -100,7 +100,7 @@ func TestBanTakesBackAFarPosition(t *testing.T) {
 	victim.backTo(t, m)
 	// What it relays from now on is the master's, the snapshot too.
 	late := newSite(t)
-	late.pulls(t, m, nil, serve(t, victim.sync, victim.board, late.id, nil))
+	late.pulls(t, m, nil, serve(t, victim.sync, victim.latest, late.id, nil))
 	late.equals(t, m)
 }
 
@@ -158,8 +158,8 @@ func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.
 		t.Fatal(err)
 	}
 	thief.plants(t, signed, stolen)
-	thief.board.Clear()
-	thief.board.PostSegment(signed, stolen)
+	thief.latest.Clear()
+	thief.latest.PublishSegment(signed, stolen)
 }
 
 // What one key has signed cannot go back in time: neither the audit's length, nor the
@@ -178,12 +178,12 @@ func TestWhatGoesBackIsRefused(t *testing.T) {
 			m.issue(t, 1)
 			m.sealed(t)
 			for _, s := range []*site{thief, victim} {
-				_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+				_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 				s.equals(t, m)
 				stop()
 			}
 			forged(t, m, thief, attack.segment, attack.change)
-			p, _ := victim.pulls(t, m, nil, serve(t, thief.store, thief.board, victim.id, nil))
+			p, _ := victim.pulls(t, m, nil, serve(t, thief.store, thief.latest, victim.id, nil))
 			awaitTrouble(t, p, pull.ErrRollback)
 			if victim.knows(t, 666) {
 				t.Error("it was taken")

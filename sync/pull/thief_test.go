@@ -23,10 +23,10 @@ type thief struct {
 func (m *master) steals(t *testing.T) *thief {
 	t.Helper()
 	s := newSite(t)
-	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	m.sealed(t)
 	s.equals(t, m)
-	s.standsOn(t, m.board.Newest().Number)
+	s.standsOn(t, m.latest.Newest().Number)
 	stop()
 	copied, err := s.store.FeedCopy(t.Context())
 	if err != nil {
@@ -77,7 +77,7 @@ func (h *thief) shows(rows ...row) {
 	}
 	h.plants(h.t, signed, kept)
 	h.head, h.anchor = head, db.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()}
-	h.board.Post(signed)
+	h.latest.Publish(signed)
 }
 
 func (h *thief) key(r row) []byte {
@@ -187,14 +187,14 @@ func TestTheFeedKeyTakesNoRevocationBack(t *testing.T) {
 			m, victim := newMaster(t), newSite(t)
 			m.issue(t, 1)
 			m.revoke(t, 1, db.ReasonKeyCompromise)
-			_, stop := victim.pulls(t, m, nil, serve(t, m.store, m.board, victim.id, nil))
+			_, stop := victim.pulls(t, m, nil, serve(t, m.store, m.latest, victim.id, nil))
 			h := m.steals(t)
 			victim.equals(t, m)
 			victim.standsOn(t, h.anchor.Number)
 			stop()
 			before, issuers := h.status(1), issuerRows(t, victim)
 			attack(h)
-			p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.board, victim.id, nil))
+			p, _ := victim.pulls(t, m, nil, serve(t, h.store, h.latest, victim.id, nil))
 			awaitTrouble(t, p, db.ErrRevocationsLost)
 			got, err := victim.store.Certificate(t.Context(), 1, serial(1))
 			if err != nil || !got.Permanent() || !got.NotAfter.Equal(before.NotAfter) || !got.RevokedAt.Equal(before.RevokedAt) {

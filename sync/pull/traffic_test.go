@@ -66,7 +66,7 @@ func newTrafficOf(tb testing.TB, m *master) *traffic {
 		tb.Fatal(err)
 	}
 	t := &traffic{master: m, site: newSite(tb), line: &counted{Listener: l}}
-	t.client = askedAt(tb, t.line, t.store, t.board, identity(tb), t.site.id, nil, true)
+	t.client = askedAt(tb, t.line, t.store, t.latest, identity(tb), t.site.id, nil, true)
 	t.site.pulls(tb, t.master, func(c *pull.Config) { c.Wait, c.Recount = 75*time.Second, time.Hour }, t.client)
 	t.site.equals(tb, t.master)
 	return t

@@ -35,10 +35,10 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 	m, relay, away := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
-	fromMaster := serveMaster(t, m.store, m.board, relay.id, nil)
+	fromMaster := serveMaster(t, m.store, m.latest, relay.id, nil)
 	relay.pulls(t, m, nil, fromMaster)
-	eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
-	_, stop := away.pulls(t, m, nil, serve(t, relay.sync, relay.board, away.id, nil))
+	eventually(t, "the relay has the master's newest", func() bool { return relay.latest.Newest().Position == m.position(t) })
+	_, stop := away.pulls(t, m, nil, serve(t, relay.sync, relay.latest, away.id, nil))
 	away.equals(t, m)
 	stop()
 	first, err := relay.store.RelayNeed(t.Context())
@@ -54,14 +54,14 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 		need, err := relay.store.RelayNeed(t.Context())
 		return err == nil && need.Newest.Position > first.Newest.Position
 	})
-	epoch := m.board.Newest().Epoch
+	epoch := m.latest.Newest().Epoch
 	eventually(t, "what it covers is dropped", func() bool { return !relay.has(t, epoch, 1) })
-	eventually(t, "the relay has the master's newest", func() bool { return relay.board.Newest().Position == m.position(t) })
-	if newest := relay.board.Newest().Number; !relay.has(t, epoch, newest) {
+	eventually(t, "the relay has the master's newest", func() bool { return relay.latest.Newest().Position == m.position(t) })
+	if newest := relay.latest.Newest().Number; !relay.has(t, epoch, newest) {
 		t.Errorf("segment %d, the newest, is gone", newest)
 	}
 	for _, s := range []*site{away, newSite(t)} {
-		s.pulls(t, m, nil, serve(t, relay.sync, relay.board, s.id, nil))
+		s.pulls(t, m, nil, serve(t, relay.sync, relay.latest, s.id, nil))
 		s.equals(t, m)
 	}
 }
@@ -69,12 +69,12 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 // Who relays to nobody needs no segment but the newest.
 func TestSiteThatRelaysNothingKeepsTheNewestSegmentAlone(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
-	s.pulls(t, m, nil, serve(t, m.store, m.board, s.id, nil))
+	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	for n := range 5 {
 		m.issue(t, n)
 		s.equals(t, m)
 	}
-	epoch, newest := m.board.Newest().Epoch, m.board.Newest().Number
+	epoch, newest := m.latest.Newest().Epoch, m.latest.Newest().Number
 	s.trims(t, m, func(c *pull.TrimmerConfig) { c.Relays = false })
 	eventually(t, "old segments are dropped", func() bool {
 		for n := range newest {

@@ -28,7 +28,7 @@ func (s *site) skew(tb testing.TB) (skew time.Duration, measured bool) {
 func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 	m, peer := newMaster(t), newSite(t)
 	m.issue(t, 1)
-	peer.pulls(t, m, nil, serve(t, m.store, m.board, peer.id, nil))
+	peer.pulls(t, m, nil, serve(t, m.store, m.latest, peer.id, nil))
 	peer.equals(t, m)
 	ahead := time.Duration(rand.Int64N(int64(3*time.Minute))) + 10*time.Minute
 	for name, c := range map[string]struct {
@@ -36,16 +36,16 @@ func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 		master func(*site) *feed.Client
 		judged bool
 	}{
-		"ahead":       {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.board, s.id, nil) }, true},
-		"behind":      {-4 * time.Minute, func(s *site) *feed.Client { return serveMaster(t, m.store, m.board, s.id, nil) }, true},
-		"unreachable": {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.board, s.id, away) }, false},
+		"ahead":       {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
+		"behind":      {-4 * time.Minute, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
+		"unreachable": {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, away) }, false},
 		"a peer":      {ahead, func(s *site) *feed.Client { return serveLiar(t, m, s.id) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
 			s.pulls(t, m, func(p *pull.Config) {
 				p.Visit, p.StaleAfter, p.Now = 50*time.Millisecond, time.Hour, func() time.Time { return time.Now().Add(c.by) }
-			}, c.master(s), serve(t, peer.sync, peer.board, s.id, nil))
+			}, c.master(s), serve(t, peer.sync, peer.latest, s.id, nil))
 			s.equals(t, m)
 			if c.judged {
 				eventually(t, "the clock is judged", func() bool { _, measured := s.skew(t); return measured })
@@ -68,7 +68,7 @@ func away(http.Handler) http.Handler {
 // serveLiar is a source that is not configured as the master, and shows a clock.
 func serveLiar(tb testing.TB, m *master, id *feed.Identity) *feed.Client {
 	tb.Helper()
-	return serve(tb, m.store, m.board, id, func(h http.Handler) http.Handler {
+	return serve(tb, m.store, m.latest, id, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/feed/clock" {
 				tb.Error("a source that is not the master was asked for its clock")

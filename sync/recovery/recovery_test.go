@@ -94,7 +94,7 @@ func (m *master) verifier(tb testing.TB) note.Verifier {
 func (m *master) seals(tb testing.TB, store *db.Store, snapshots bool) (stop func()) {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store, Key: m.key, Keys: m.set, Board: &feed.Board{}, Wait: 10 * time.Millisecond, Log: quiet})
+	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store, Key: m.key, Keys: m.set, Latest: &feed.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
 	must(tb, err)
 	runs := []func(context.Context) error{sealer.Run}
 	if snapshots {
