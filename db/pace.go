@@ -19,24 +19,24 @@ const (
 	// import stops waiting for the sites: it is dead or stuck, and none of the others
 	// shall suffer for it.
 	pacePatience = 20 * time.Second
-	// guestPatience is how long a site that follows the feed may lack something; it alone
+	// clientLag is how long a site that follows the feed may lack something; it alone
 	// is not waited for then, until it keeps up again.
-	guestPatience = 10 * time.Second
-	// guestFresh is how long ago a site that follows the feed may have come, to be waited
+	clientLag = 10 * time.Second
+	// clientFresh is how long ago a site that follows the feed may have come, to be waited
 	// for from the begin: it comes every 75 s while nothing happens.
-	guestFresh = 90 * time.Second
-	// guestNear is how many changes it may lack then. One that catches up after an outage
+	clientFresh = 90 * time.Second
+	// clientNear is how many changes it may lack then. One that catches up after an outage
 	// is not waited for.
-	guestNear = 50_000
+	clientNear = 50_000
 )
 
 // Pace keeps a bulk writer from running ahead of the sites: what is written
 // after it waits behind it at each of them.
 type Pace struct {
-	store  *Store
-	marks  []paceMark // after the last transactions, oldest first
-	gone   bool       // a replica did not move: no more waiting for those
-	guests paceGuests
+	store   *Store
+	marks   []paceMark // after the last transactions, oldest first
+	gone    bool       // a replica did not move: no more waiting for those
+	clients paceClients
 }
 
 // paceMark is how far the master was.
@@ -63,11 +63,11 @@ func (p *Pace) Wait(ctx context.Context) error {
 	defer tick.Stop()
 	last, moved := int64(-1), time.Now()
 	for {
-		wrote, guests, err := p.look(ctx)
+		wrote, clients, err := p.look(ctx)
 		if err != nil {
 			return err
 		}
-		behind := p.guests.behind(guests, mark.position, target.position, time.Now())
+		behind := p.clients.behind(clients, mark.position, target.position, time.Now())
 		if wrote != nil && *wrote < target.wal && !p.gone {
 			if *wrote != last {
 				last, moved = *wrote, time.Now()
@@ -99,8 +99,8 @@ func (p *Pace) mark(ctx context.Context) (paceMark, error) {
 	return m, nil
 }
 
-// paceGuest is what the master noted of a site that follows the feed.
-type paceGuest struct {
+// paceClient is what the master noted of a site that follows the feed.
+type paceClient struct {
 	Site     string
 	Position int64
 	Age      time.Duration // since it came
@@ -108,12 +108,12 @@ type paceGuest struct {
 
 // look reads how far the sites are: the last of those that replicate, nil where none
 // does, and those that follow the feed.
-func (p *Pace) look(ctx context.Context) (wrote *int64, guests []paceGuest, err error) {
+func (p *Pace) look(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
 	err = p.store.ask(ctx, func(read *trip) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
 		read.rows(func(rows pgx.Rows) (err error) {
-			guests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (paceGuest, error) {
-				var g paceGuest
+			clients, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (paceClient, error) {
+				var g paceClient
 				var age float64
 				err := row.Scan(&g.Site, &g.Position, &age)
 				g.Age = time.Duration(age * float64(time.Second))
@@ -126,18 +126,18 @@ func (p *Pace) look(ctx context.Context) (wrote *int64, guests []paceGuest, err 
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking how far the sites are: %w", plain(err))
 	}
-	return wrote, guests, nil
+	return wrote, clients, nil
 }
 
-// paceGuests are the sites that follow the feed, as a bulk writer knows them. How far
+// paceClients are the sites that follow the feed, as a bulk writer knows them. How far
 // it is a site says itself: a false one holds an import up, but not for long.
-type paceGuests struct {
-	known map[string]*knownGuest
+type paceClients struct {
+	known map[string]*knownClient
 	began time.Time
 	last  time.Time // look before
 }
 
-type knownGuest struct {
+type knownClient struct {
 	position int64
 	reached  time.Time     // when it last had nothing to do
 	awaited  bool          // it keeps up, as far as one can see
@@ -147,17 +147,17 @@ type knownGuest struct {
 // behind says whether a site that is waited for has not reached the target, at time now
 // of this machine. Waited for are those that came lately and lacked little when they
 // were seen first, and those that move and have reached a target since; until they do
-// not reach one for guestPatience, or have taken four fifths of the time.
-func (p *paceGuests) behind(guests []paceGuest, head, target int64, now time.Time) bool {
+// not reach one for clientLag, or have taken four fifths of the time.
+func (p *paceClients) behind(clients []paceClient, head, target int64, now time.Time) bool {
 	if p.known == nil {
-		*p = paceGuests{known: map[string]*knownGuest{}, began: now, last: now}
+		*p = paceClients{known: map[string]*knownClient{}, began: now, last: now}
 	}
 	passed, behind := now.Sub(p.last), false
 	p.last = now
-	for _, g := range guests {
+	for _, g := range clients {
 		known := p.known[g.Site]
 		if known == nil {
-			known = &knownGuest{position: g.Position, reached: now, awaited: g.Age <= guestFresh && head-g.Position <= guestNear}
+			known = &knownClient{position: g.Position, reached: now, awaited: g.Age <= clientFresh && head-g.Position <= clientNear}
 			p.known[g.Site] = known
 		}
 		switch {
@@ -166,7 +166,7 @@ func (p *paceGuests) behind(guests []paceGuest, head, target int64, now time.Tim
 			known.reached = now
 		case known.awaited:
 			known.waited += passed
-			known.awaited = now.Sub(known.reached) <= guestPatience && known.waited <= guestPatience+now.Sub(p.began)*4/5
+			known.awaited = now.Sub(known.reached) <= clientLag && known.waited <= clientLag+now.Sub(p.began)*4/5
 			behind = behind || known.awaited
 		}
 		known.position = g.Position

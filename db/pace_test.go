@@ -31,9 +31,9 @@ func TestPaceWaitsForNobody(t *testing.T) {
 	}
 }
 
-// A bulk writer goes on when the master's guest book says that the site which follows
+// A bulk writer goes on when the master has noted that the site which follows
 // the feed has what it wrote, and not before.
-func TestPaceFollowsTheGuestBook(t *testing.T) {
+func TestPaceFollowsWhatSitesHave(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
 	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
@@ -54,7 +54,7 @@ func TestPaceFollowsTheGuestBook(t *testing.T) {
 	}
 	saw := func(position int64) {
 		t.Helper()
-		if err := store.SawFeedGuests(t.Context(), []db.FeedGuest{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
+		if err := store.SawFeedClients(t.Context(), []db.FeedClient{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -183,7 +183,7 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 	defer cancel()
 	signed, _, err := client.Checkpoint(ctx, 0, "", 0)
 	switch {
-	case errors.Is(err, feed.ErrBarred):
+	case errors.Is(err, feed.ErrAccessDenied):
 		seen.Barred = true
 	case errors.Is(err, feed.ErrOtherKey):
 		seen.OtherKey = true

@@ -57,7 +57,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	latest, guests := &feed.Latest{}, &feed.Guests{}
+	latest, access := &feed.Latest{}, &feed.AccessList{}
 	forks := feed.NewForkReports(w.store, root, w.env.Log)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
 		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Latest: latest, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
@@ -66,16 +66,16 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 		return nil, err
 	}
 	archiver := feed.NewArchiver(feed.ArchiverConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
-	book := feed.NewGuestbook(w.store, guests, w.env.Log)
+	tracker := feed.NewClientTracker(w.store, access, w.env.Log)
 	lookup, err := w.lookupServer(root, keys)
 	if err != nil {
 		return nil, err
 	}
 	w.plan.AddWorker("sealer", sealer.Run)
 	w.plan.AddWorker("archiver", archiver.Run)
-	w.plan.AddWorker("guestbook", book.Run)
+	w.plan.AddWorker("client tracker", tracker.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, guests, feed.ServerConfig{Store: w.store, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, book.Watch); err != nil {
+	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -189,26 +189,26 @@ func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*f
 	if err != nil {
 		return err
 	}
-	guests := &feed.Guests{}
-	w.plan.AddWorker("guestbook", feed.NewRelayGuestbook(w.store, peers, guests, w.env.Log).Run)
+	access := &feed.AccessList{}
+	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store, peers, access, w.env.Log).Run)
 	cfg.Lookup = w.relayLookup(proxy)
-	return w.serve(ctx, identity, guests, cfg, func(h http.Handler) http.Handler { return h })
+	return w.serve(ctx, identity, access, cfg, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.
-func (w wiring) serve(ctx context.Context, identity *feed.Identity, guests *feed.Guests, cfg feed.ServerConfig, watch func(http.Handler) http.Handler) error {
+func (w wiring) serve(ctx context.Context, identity *feed.Identity, access *feed.AccessList, cfg feed.ServerConfig, watch func(http.Handler) http.Handler) error {
 	if w.env.CheckOnly {
 		return nil
 	}
-	guests.SetOwner(identity.Pin)
+	access.SetOwner(identity.Pin)
 	listener, err := boot.Listen(ctx, w.cfg.Feed.Listen)
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	cfg.Guests, cfg.Public, cfg.Log = guests, w.cfg.Feed.Public, w.env.Log
+	cfg.Access, cfg.Public, cfg.Log = access, w.cfg.Feed.Public, w.env.Log
 	server := feed.NewServer(cfg).HTTP()
 	server.Handler = watch(server.Handler)
-	server.TLSConfig = identity.ServerTLS(guests)
+	server.TLSConfig = identity.ServerTLS(access)
 	// A stop ends long polls at once: who asks has other sources.
 	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	clients := front.New(front.Config{

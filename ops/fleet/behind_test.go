@@ -97,7 +97,7 @@ func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 
 	// The master is away: what was kept of it serves, and the sites are compared.
 	known.At = time.Time{}
-	known.slots, known.guests, known.forks = nil, nil, nil
+	known.slots, known.clients, known.forks = nil, nil, nil
 	late.detail = "another site knows more"
 	want["b-behind"] = late
 	judged(known, want)

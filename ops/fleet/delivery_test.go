@@ -28,7 +28,7 @@ func TestDeliveryWaitsForTheFeed(t *testing.T) {
 		return said
 	}
 	saw := func(position int64, ago time.Duration) {
-		if err := super.SawFeedGuests(context.WithoutCancel(t.Context()), []db.FeedGuest{{Site: w.site, Position: position, SeenAt: time.Now().Add(-ago)}}); err != nil {
+		if err := super.SawFeedClients(context.WithoutCancel(t.Context()), []db.FeedClient{{Site: w.site, Position: position, SeenAt: time.Now().Add(-ago)}}); err != nil {
 			t.Error(err)
 		}
 	}

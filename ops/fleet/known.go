@@ -22,9 +22,9 @@ type Known struct {
 	Issuers []db.Issuer
 	Revoked map[db.IssuerID]db.Serial // the last permanent revocation that is older than the Surveyor's MaxAge
 
-	slots  []db.Slot
-	guests map[string]db.FeedGuest
-	forks  map[string]string
+	slots   []db.Slot
+	clients map[string]db.FeedClient
+	forks   map[string]string
 }
 
 // Learn asks the master.
@@ -45,7 +45,7 @@ func (v Surveyor) Learn(ctx context.Context, store *db.Store) (Known, error) {
 	if k.slots, err = store.SiteSlots(ctx); err != nil {
 		return k, err
 	}
-	if k.guests, err = store.FeedGuests(ctx); err != nil {
+	if k.clients, err = store.FeedClients(ctx); err != nil {
 		return k, err
 	}
 	if k.Revoked, err = store.LastRevocations(ctx, v.MaxAge); err != nil {
@@ -71,8 +71,8 @@ func (k Known) site(r db.Responder, now time.Time) SiteStatus {
 		s.Fork = k.forks[r.Name]
 	}
 	if r.FeedPin != nil && !k.At.IsZero() {
-		guest := k.guests[r.Name]
-		s.Feed = &FeedLink{Direct: now.Sub(guest.SeenAt) < directFor, SeenAt: guest.SeenAt, Position: guest.Position, Form: guest.Form}
+		client := k.clients[r.Name]
+		s.Feed = &FeedLink{Direct: now.Sub(client.SeenAt) < directFor, SeenAt: client.SeenAt, Position: client.Position, Form: client.Form}
 	}
 	return s
 }

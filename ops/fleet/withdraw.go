@@ -152,14 +152,14 @@ func (w Withdrawal) delivered(ctx context.Context) (string, error) {
 			return "the site has it", nil
 		}
 		if now.Confirmed == nil {
-			guests, err := w.Store.FeedGuests(ctx)
-			guest := guests[w.Site]
+			clients, err := w.Store.FeedClients(ctx)
+			client := clients[w.Site]
 			switch {
 			case err != nil:
 				return "", err
-			case time.Since(guest.SeenAt) > feedSilence:
+			case time.Since(client.SeenAt) > feedSilence:
 				return "no stream runs, and the site does not ask the master's feed: it learns of it from a peer, or when its access fails", nil
-			case guest.Position >= head.Position:
+			case client.Position >= head.Position:
 				return "the site has it, by the feed", nil
 			}
 		}

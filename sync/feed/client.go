@@ -53,8 +53,8 @@ var (
 	ErrSlow = fmt.Errorf("%w: it is too slow", ErrSource)
 	// ErrEndless says that it sends more than any answer has.
 	ErrEndless = fmt.Errorf("%w: it sends too much", ErrSource)
-	// ErrBarred says that it knows this site, and does not let it in. It is an ErrPin, too.
-	ErrBarred = fmt.Errorf("%w: this site is not let in any more", ErrPin)
+	// ErrAccessDenied says that it knows this site, and does not let it in. It is an ErrPin, too.
+	ErrAccessDenied = fmt.Errorf("%w: this site is not let in any more", ErrPin)
 )
 
 // NewClient checks the address; it connects on first use.
@@ -297,7 +297,7 @@ func refusal(body io.Reader) error {
 	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
 	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
 	case db.ResponderSuspended, db.ResponderRevoked, db.ResponderLeft:
-		return fmt.Errorf("%w: it is %s", ErrBarred, state)
+		return fmt.Errorf("%w: it is %s", ErrAccessDenied, state)
 	}
 	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)
 }

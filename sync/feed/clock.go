@@ -23,5 +23,5 @@ func (s *Server) clock(w http.ResponseWriter, r *http.Request) {
 	h["Date"], h["Content-Type"] = nil, nil
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write([]byte(text)) // a guest that leaves early asks again
+	_, _ = w.Write([]byte(text)) // a client that leaves early asks again
 }

@@ -64,8 +64,8 @@ func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	pin, _ := peerPin(r.TLS)
 	site, known := "", false
-	if s.cfg.Guests != nil {
-		site, known = s.cfg.Guests.Site(pin)
+	if s.cfg.Access != nil {
+		site, known = s.cfg.Access.Site(pin)
 	}
 	if !known {
 		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
@@ -94,7 +94,7 @@ func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 		answer = forkSettled
 	}
 	s.limit(w, 0, len(answer))
-	_, _ = io.WriteString(w, answer) // a guest that leaves early reports again
+	_, _ = io.WriteString(w, answer) // a client that leaves early reports again
 }
 
 // Report hands evidence of a fork to the master, and returns whether that has settled

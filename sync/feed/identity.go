@@ -80,16 +80,16 @@ func peerPin(state *tls.ConnectionState) (Pin, bool) {
 	return pinOf(state.PeerCertificates[0]), true
 }
 
-// ServerTLS admits guests, and those who are to be told that they are barred. Nobody
-// comes back by a session ticket: the pin is checked in each handshake, and by the
+// ServerTLS admits the sites of the access list, and those that are to be told that
+// access is denied. Nobody comes back by a session ticket: the pin is checked in each handshake, and by the
 // handler in each request.
-func (id *Identity) ServerTLS(guests *Guests) *tls.Config {
+func (id *Identity) ServerTLS(access *AccessList) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			pin, _ := peerPin(&state)
-			if !guests.knows(pin) {
+			if !access.knows(pin) {
 				return fmt.Errorf("%w: %s", ErrPin, pin)
 			}
 			return nil

@@ -18,15 +18,15 @@ import (
 // newLookup is a master that answers one site for single serials.
 func newLookup(tb testing.TB, change func(*feed.LookupServerConfig)) (*served, *feed.LookupServer) {
 	tb.Helper()
-	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), guests: &feed.Guests{}}
+	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feed.AccessList{}}
 	s.keys.Number = 2
 	s.keys.Answers = []feed.FeedKey{{From: s.keys.Keys[0].From, Until: s.keys.Keys[0].Until, Verifier: testKey(tb, "two").Verifier()}}
-	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
 	cfg := feed.LookupServerConfig{Store: s.sealer, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
 	lookup := feed.NewLookupServer(cfg)
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Guests: s.guests, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
-	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.guests))
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
+	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s, lookup
 }

@@ -78,7 +78,7 @@ func (l *LookupServer) admits(pin Pin) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[pin]
-	if b == nil { // as many as there are guests
+	if b == nil { // as many as there are sites
 		b = NewBucket(l.cfg.Rate, l.cfg.Burst)
 		l.buckets[pin] = b
 	}
@@ -120,7 +120,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "issuer wants 64 hex digits, serial 1 to 20 octets in hex", http.StatusBadRequest)
 		return
 	}
-	pin, _ := peerPin(r.TLS) // without guests: all share one rate
+	pin, _ := peerPin(r.TLS) // without an access list: all share one rate
 	if !l.admits(pin) {
 		l.cfg.Metrics.count(lookupLimited)
 		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
@@ -135,11 +135,11 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		l.cfg.Metrics.count(lookupAnswered)
 		s.limit(w, 0, len(signed))
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write(signed) // a guest that leaves early asks again
+		_, _ = w.Write(signed) // a client that leaves early asks again
 		return
 	case errors.Is(err, db.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
-	case r.Context().Err() != nil: // the guest left
+	case r.Context().Err() != nil: // the client left
 	default:
 		if l.cfg.Ask == nil && l.trouble.set(err.Error()) { // a relay's master is not its own trouble
 			l.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))

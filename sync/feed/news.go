@@ -163,7 +163,7 @@ func openNews(body, seen []byte) (*News, error) {
 // news is the long poll of a follower: it waits for a position beyond after=P, or a
 // checkpoint that came here after the one that seen=TAG names; where that is unknown,
 // for one that is newer than at=T. One under a newer key set than keys=N is news in any
-// case: what the guest has seen may count for nothing by it.
+// case: what the client has seen may count for nothing by it.
 func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	after, wait, ok := s.poll(w, r)
 	if !ok {
@@ -187,7 +187,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 			return n.Position > after
 		case known:
 			return n.Epoch > seen.Epoch || n.Epoch == seen.Epoch && newer(n, seen)
-		default: // this server is behind, or ahead by far, or passed over what the guest took
+		default: // this server is behind, or ahead by far, or passed over what the client took
 			return n.Position > after || n.Position == after && n.AsOf.UnixMicro() > at
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h["Date"], h["Content-Type"] = nil, nil // they cost more than they say
-	if s.cfg.Guests == nil || s.cfg.Public {
+	if s.cfg.Access == nil || s.cfg.Public {
 		h.Set("Cache-Control", "no-store") // else there is nobody in between
 	}
 	switch {
@@ -216,7 +216,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a guest that leaves early asks again
+		_, _ = w.Write(body) // a client that leaves early asks again
 	}
 }
 

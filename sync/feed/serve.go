@@ -30,9 +30,9 @@ type ServerConfig struct {
 	Root note.Verifier
 	// Latest shows the newest checkpoint.
 	Latest *Latest
-	// Guests are who may ask, by pin. Nil: anybody may, behind a proxy that is to
+	// Access says which sites may ask, by pin. Nil: anybody may, behind a proxy that is to
 	// spread a public feed.
-	Guests *Guests
+	Access *AccessList
 	// Lookup answers questions for one serial; nil: nobody does here.
 	Lookup *LookupServer
 	// Forks takes the evidence of contradictions that sites found; nil: this is not the
@@ -55,9 +55,9 @@ const (
 	// maxWait is the longest poll: longer than the minute after which an idle
 	// head is confirmed, so that most polls bring something.
 	maxWait = 90 * time.Second
-	// maxPerGuest is how many requests of one guest are worked on at a time.
-	maxPerGuest = 8
-	// maxPerCache is the same of a public feed's guest, behind which many sites may
+	// maxPerClient is how many requests of one client are worked on at a time.
+	maxPerClient = 8
+	// maxPerCache is the same of a public feed's client, behind which many sites may
 	// wait for news.
 	maxPerCache = 512
 	// slowest is the slowest line that is served, in octets a second (64 kbit/s).
@@ -137,13 +137,13 @@ func (s *Server) enter(r *http.Request) (leave func(), code int) {
 	if !s.admits(r) {
 		return nil, http.StatusForbidden
 	}
-	if s.cfg.Guests == nil {
+	if s.cfg.Access == nil {
 		return func() {}, 0 // the proxy in front bounds its own
 	}
 	pin, _ := peerPin(r.TLS)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	limit := maxPerGuest
+	limit := maxPerClient
 	if s.cfg.Public {
 		limit = maxPerCache
 	}
@@ -163,19 +163,19 @@ func (s *Server) enter(r *http.Request) (leave func(), code int) {
 // admits checks the pin again: a site that was taken off the list while its
 // connection stood gets nothing more.
 func (s *Server) admits(r *http.Request) bool {
-	if s.cfg.Guests == nil {
+	if s.cfg.Access == nil {
 		return true
 	}
 	pin, proven := peerPin(r.TLS)
-	return proven && s.cfg.Guests.Admits(pin)
+	return proven && s.cfg.Access.Admits(pin)
 }
 
-// refuse tells a site that is barred why, and nobody else anything. That its key is
+// refuse tells a site that is denied why, and nobody else anything. That its key is
 // the site's, the handshake has proven.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	text := http.StatusText(http.StatusForbidden)
 	if pin, proven := peerPin(r.TLS); proven {
-		if state, barred := s.cfg.Guests.Barred(pin); barred {
+		if state, denied := s.cfg.Access.Denied(pin); denied {
 			text = string(state)
 		}
 	}
@@ -186,10 +186,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 // await waits for the newest checkpoint, for as long as the client may wait here.
 func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
 	ctx := r.Context()
-	if s.cfg.Guests != nil {
+	if s.cfg.Access != nil {
 		pin, _ := peerPin(r.TLS)
 		var leave func()
-		ctx, leave = s.cfg.Guests.stay(ctx, pin)
+		ctx, leave = s.cfg.Access.poll(ctx, pin)
 		defer leave()
 	}
 	return s.cfg.Latest.Wait(ctx, wait, enough)
@@ -343,7 +343,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err erro
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return
 	case err != nil && (r.Context().Err() != nil || errors.Is(err, context.Canceled)):
-		return // the guest left
+		return // the client left
 	case err != nil:
 		s.cfg.Log.ErrorContext(r.Context(), "feed file cannot be read", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
@@ -366,7 +366,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err erro
 	}
 	h.Set("Content-Length", strconv.Itoa(len(f.body)))
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(f.body) // a guest that leaves early asks again
+		_, _ = w.Write(f.body) // a client that leaves early asks again
 	}
 }
 

@@ -54,13 +54,13 @@ type served struct {
 	*master
 	url          string
 	server, site *feed.Identity
-	guests       *feed.Guests
+	access       *feed.AccessList
 	client       *feed.Client
 }
 
 func newServed(tb testing.TB) *served {
 	tb.Helper()
-	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), guests: &feed.Guests{}}
+	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feed.AccessList{}}
 	note, err := s.keys.Sign(testKey(tb, "root"))
 	if err != nil {
 		tb.Fatal(err)
@@ -68,9 +68,9 @@ func newServed(tb testing.TB) *served {
 	if err := s.store.KeepFeedKeys(tb.Context(), 1, note); err != nil {
 		tb.Fatal(err)
 	}
-	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Guests: s.guests, Log: slog.New(slog.DiscardHandler)})
-	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.guests))
+	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
+	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s
 }
@@ -184,7 +184,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 	}
 }
 
-// Neither side talks to a key that it does not know, and a guest that was taken
+// Neither side talks to a key that it does not know, and a client that was taken
 // off the list gets nothing more, on its open connection and in a running poll.
 func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	s := newServed(t)
@@ -219,8 +219,8 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 		came <- err
 	}()
 	time.Sleep(100 * time.Millisecond)
-	s.guests.Set(nil)
-	if err := <-came; !errors.Is(err, feed.ErrPin) || errors.Is(err, feed.ErrBarred) {
+	s.access.Set(nil)
+	if err := <-came; !errors.Is(err, feed.ErrPin) || errors.Is(err, feed.ErrAccessDenied) {
 		t.Errorf("a running poll of a site that was taken off ended with %v", err)
 	}
 	if _, err := s.client.Keys(t.Context()); !errors.Is(err, feed.ErrPin) {
@@ -228,7 +228,7 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	}
 }
 
-func TestAGuestCannotTakeAllPlaces(t *testing.T) {
+func TestAClientCannotTakeAllPlaces(t *testing.T) {
 	s := newServed(t)
 	s.seals(t, func(c *feed.SealerConfig) { c.Confirm = time.Hour })
 	s.await(t, s.position(t))
@@ -259,8 +259,8 @@ func TestAGuestCannotTakeAllPlaces(t *testing.T) {
 // Endless, oversized, dripping, silent and redirecting sources are left, in time.
 func TestClientBoundsWhatASourceSends(t *testing.T) {
 	server, site := newIdentity(t), newIdentity(t)
-	guests := &feed.Guests{}
-	guests.Set(map[feed.Pin]string{site.Pin: "site-a"})
+	access := &feed.AccessList{}
+	access.Set(map[feed.Pin]string{site.Pin: "site-a"})
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	answers := map[string]http.HandlerFunc{
@@ -293,7 +293,7 @@ func TestClientBoundsWhatASourceSends(t *testing.T) {
 		"empty":       func(http.ResponseWriter, *http.Request) {},
 	}
 	for name, answer := range answers {
-		url := listen(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}, server.ServerTLS(guests))
+		url := listen(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}, server.ServerTLS(access))
 		client, err := feed.NewClient(feed.ClientConfig{URL: url, Pin: server.Pin, Identity: site, Stall: 500 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)

@@ -35,7 +35,7 @@ func (p *Puller) noteBarred(ctx context.Context, from *feed.Client, err error) {
 	switch {
 	case !from.Master():
 		return
-	case errors.Is(err, feed.ErrBarred):
+	case errors.Is(err, feed.ErrAccessDenied):
 		why = barred
 	case err != nil:
 		return

@@ -25,10 +25,10 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	}
 	relay.equals(t, m)
 
-	guests, other := &feed.Guests{}, identity(t)
-	runs(t, feed.NewRelayGuestbook(relay.sync, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, guests, quiet).Run)
-	server := feed.NewServer(feed.ServerConfig{Store: relay.sync, Latest: relay.latest, Guests: guests, Log: quiet}).HTTP()
-	server.TLSConfig = relay.id.ServerTLS(guests)
+	access, other := &feed.AccessList{}, identity(t)
+	runs(t, feed.NewRelayClientTracker(relay.sync, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
+	server := feed.NewServer(feed.ServerConfig{Store: relay.sync, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
+	server.TLSConfig = relay.id.ServerTLS(access)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

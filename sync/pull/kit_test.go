@@ -82,62 +82,62 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 }
 
 // serve answers over TLS until the test ends; wrap may tamper with it.
-func serve(tb testing.TB, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serve(tb testing.TB, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return serveOn(tb, l, store, latest, guest, wrap)
+	return serveOn(tb, l, store, latest, caller, wrap)
 }
 
-func serveOn(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveOn(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
-	return askedAt(tb, l, store, latest, identity(tb), guest, wrap, false)
+	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
-func serveMaster(tb testing.TB, store *db.Store, latest *feed.Latest, guest *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveMaster(tb testing.TB, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return askedAt(tb, l, store, latest, identity(tb), guest, wrap, true)
+	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
-	guests := &feed.Guests{}
-	guests.Set(map[feed.Pin]string{guest.Pin: "guest"})
-	cfg := feed.ServerConfig{Store: store, Latest: latest, Guests: guests, Log: quiet}
+	access := &feed.AccessList{}
+	access.Set(map[feed.Pin]string{caller.Pin: "caller"})
+	cfg := feed.ServerConfig{Store: store, Latest: latest, Access: access, Log: quiet}
 	if master {
 		cfg.Clock = store.Clock
 	}
-	return listenOn(tb, l, cfg, guests, id, guest, wrap, master)
+	return listenOn(tb, l, cfg, access, id, caller, wrap, master)
 }
 
 // listensAs serves as the master does.
-func listensAs(tb testing.TB, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity) *feed.Client {
+func listensAs(tb testing.TB, cfg feed.ServerConfig, access *feed.AccessList, id, caller *feed.Identity) *feed.Client {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return listenOn(tb, l, cfg, guests, id, guest, nil, true)
+	return listenOn(tb, l, cfg, access, id, caller, nil, true)
 }
 
-func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, guests *feed.Guests, id, guest *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed.AccessList, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
 	server := feed.NewServer(cfg).HTTP()
 	if wrap != nil {
 		server.Handler = wrap(server.Handler)
 	}
-	server.TLSConfig = id.ServerTLS(guests)
+	server.TLSConfig = id.ServerTLS(access)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	tb.Cleanup(func() { _ = server.Close(); <-done })
-	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Master: master, Identity: guest, Stall: 2 * time.Second})
+	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Master: master, Identity: caller, Stall: 2 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type askRig struct {
 func newAskRig(t *testing.T) *askRig {
 	t.Helper()
 	r := &askRig{master: prepare(t), site: open(t, dbtest.New(t, migrations.Site)), began: time.Now()}
-	key, guest := feedKey(t), identity(t)
+	key, caller := feedKey(t), identity(t)
 	r.keys.Answers = []feed.FeedKey{{From: r.keys.Keys[0].From, Until: r.keys.Keys[0].Until, Verifier: key.Verifier()}}
 	keys, err := r.keys.Sign(r.root)
 	if err != nil {
@@ -53,7 +53,7 @@ func newAskRig(t *testing.T) *askRig {
 		}
 		answers.ServeHTTP(w, q)
 	})
-	client := serve(t, r.store, r.latest, guest, func(http.Handler) http.Handler { return r.lookup })
+	client := serve(t, r.store, r.latest, caller, func(http.Handler) http.Handler { return r.lookup })
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },

@@ -25,18 +25,18 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 		t.Fatal(err)
 	}
 	clock := func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) }
-	id, guest := identity(t), identity(t)
+	id, caller := identity(t), identity(t)
 	toMaster := serveMaster(t, r.store, r.latest, id, func(http.Handler) http.Handler { return r.lookup })
 	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
 	relays := feed.NewServer(feed.ServerConfig{
 		Store: store, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
 	})
-	fromPeer := serve(t, store, &feed.Latest{}, guest, func(http.Handler) http.Handler {
+	fromPeer := serve(t, store, &feed.Latest{}, caller, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { atPeer.Add(1); relays.ServeHTTP(w, q) })
 	})
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Log: quiet, Now: clock,
-		Sources: []*feed.Client{serveMaster(t, r.store, r.latest, guest, away), fromPeer},
+		Sources: []*feed.Client{serveMaster(t, r.store, r.latest, caller, away), fromPeer},
 	})
 	return r, atPeer
 }

@@ -42,7 +42,7 @@ const (
 	// pass, so that a flood of serials ends here.
 	askRate, askBurst = 10, 20
 	// maxAbroad is how many questions are under way at the sources: half of what one
-	// guest may have there, so that news still come.
+	// client may have there, so that news still come.
 	maxAbroad = 4
 	// rememberFor is how long an answer is given again: a revocation that follows at
 	// once is not overlooked for longer.

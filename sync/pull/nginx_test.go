@@ -69,16 +69,16 @@ func TestFeedThroughNginx(t *testing.T) {
 }
 
 // servePublic serves the master's feed for caches, and returns its address.
-func servePublic(t *testing.T, m *master, guest *feed.Identity, wrap func(http.Handler) http.Handler) (address string) {
+func servePublic(t *testing.T, m *master, caller *feed.Identity, wrap func(http.Handler) http.Handler) (address string) {
 	t.Helper()
-	guests, id := &feed.Guests{}, identity(t)
-	guests.Set(map[feed.Pin]string{guest.Pin: "cache"})
+	access, id := &feed.AccessList{}, identity(t)
+	access.Set(map[feed.Pin]string{caller.Pin: "cache"})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: m.store, Latest: m.latest, Guests: guests, Public: true, Log: quiet}).HTTP()
-	server.Handler, server.TLSConfig = wrap(server.Handler), id.ServerTLS(guests)
+	server := feed.NewServer(feed.ServerConfig{Store: m.store, Latest: m.latest, Access: access, Public: true, Log: quiet}).HTTP()
+	server.Handler, server.TLSConfig = wrap(server.Handler), id.ServerTLS(access)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	t.Cleanup(func() { _ = server.Close(); <-done })

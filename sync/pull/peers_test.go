@@ -90,20 +90,20 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 }
 
 // serveAs serves what a site has verified under its own key, as its peers know it.
-func serveAs(tb testing.TB, s *site, guest *feed.Identity) *feed.Client {
+func serveAs(tb testing.TB, s *site, caller *feed.Identity) *feed.Client {
 	tb.Helper()
-	client, _ := lineTo(tb, s, guest)
+	client, _ := lineTo(tb, s, caller)
 	return client
 }
 
-func lineTo(tb testing.TB, s *site, guest *feed.Identity) (*feed.Client, *counted) {
+func lineTo(tb testing.TB, s *site, caller *feed.Identity) (*feed.Client, *counted) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	line := &counted{Listener: l}
-	return askedAt(tb, line, s.sync, s.latest, s.id, guest, nil, false), line
+	return askedAt(tb, line, s.sync, s.latest, s.id, caller, nil, false), line
 }
 
 // line is what went between the swarm and its master, TLS and HTTP included.

@@ -26,9 +26,9 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	}
 	reports := feed.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")), root, quiet)
 	runs(t, reports.Run)
-	guests, id := &feed.Guests{}, identity(t)
-	guests.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store, Latest: m.latest, Guests: guests, Forks: reports, Clock: m.store.Clock, Log: quiet}, guests, id, s.id), reports
+	access, id := &feed.AccessList{}, identity(t)
+	access.Set(map[feed.Pin]string{s.id.Pin: name})
+	return listensAs(t, feed.ServerConfig{Store: m.store, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
 }
 
 // waits for what must come true.

@@ -125,7 +125,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 			return h.from, p.use(ctx, h)
 		case h.err == nil:
 			quiet = h.from
-		case errors.Is(h.err, feed.ErrBarred): // what comes of it is not to wait for the other
+		case errors.Is(h.err, feed.ErrAccessDenied): // what comes of it is not to wait for the other
 			return h.from, h.err
 		default:
 			if failed.from != nil && ctx.Err() == nil {

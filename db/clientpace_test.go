@@ -11,9 +11,9 @@ import (
 // An import waits for a site that follows the feed and has not got far enough, and
 // never for one that is silent: whatever the sites do, it waits for none longer than
 // its patience at a time, and for four fifths of the time in all.
-func TestPaceWaitsForGuestsThatKeepUp(t *testing.T) {
+func TestPaceWaitsForClientsThatKeepUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var pace paceGuests
+		var pace paceClients
 		began := time.Now()
 		now, head, target := began, int64(100_000), int64(0)
 		sites := map[string]int64{}
@@ -28,7 +28,7 @@ func TestPaceWaitsForGuestsThatKeepUp(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "looks") {
 			passed := time.Duration(rapid.Int64Range(1, int64(2*time.Second)).Draw(t, "passed"))
 			now = now.Add(passed)
-			var guests []paceGuest
+			var clients []paceClient
 			possible := false // somebody who may be waited for
 			for name, at := range sites {
 				if rapid.Bool().Draw(t, "moves") {
@@ -37,24 +37,24 @@ func TestPaceWaitsForGuestsThatKeepUp(t *testing.T) {
 				}
 				age := time.Second
 				if old[name] {
-					age = 2 * guestFresh
+					age = 2 * clientFresh
 				}
-				guests = append(guests, paceGuest{name, at, age})
+				clients = append(clients, paceClient{name, at, age})
 				if at >= target {
 					since[name] = now
-				} else if !old[name] && now.Sub(since[name]) <= guestPatience || since[name].IsZero() && !old[name] && head-at <= guestNear {
+				} else if !old[name] && now.Sub(since[name]) <= clientLag || since[name].IsZero() && !old[name] && head-at <= clientNear {
 					possible = true
 				}
 				if since[name].IsZero() {
 					since[name] = now
 				}
 			}
-			behind := pace.behind(guests, head, target, now)
+			behind := pace.behind(clients, head, target, now)
 			if behind && !possible {
 				t.Fatalf("waiting at %v for sites %v to reach %d, none of which keeps up", now.Sub(began), sites, target)
 			}
 			if behind {
-				if waited += passed; waited > time.Duration(len(sites))*(guestPatience+2*time.Second+now.Sub(began)*4/5) {
+				if waited += passed; waited > time.Duration(len(sites))*(clientLag+2*time.Second+now.Sub(began)*4/5) {
 					t.Fatalf("waited for %v of %v", waited, now.Sub(began))
 				}
 				continue
@@ -64,13 +64,13 @@ func TestPaceWaitsForGuestsThatKeepUp(t *testing.T) {
 	})
 }
 
-func TestPaceOfGuests(t *testing.T) {
+func TestPaceOfClients(t *testing.T) {
 	at := time.Now()
-	look := func(p *paceGuests, after time.Duration, target int64, guests ...paceGuest) bool {
-		return p.behind(guests, 10_000, target, at.Add(after))
+	look := func(p *paceClients, after time.Duration, target int64, clients ...paceClient) bool {
+		return p.behind(clients, 10_000, target, at.Add(after))
 	}
-	fresh := func(position int64) paceGuest { return paceGuest{"site-a", position, time.Second} }
-	var p paceGuests
+	fresh := func(position int64) paceClient { return paceClient{"site-a", position, time.Second} }
+	var p paceClients
 	if look(&p, 0, 0, fresh(9000)) {
 		t.Error("waits though nothing was written yet")
 	}
@@ -89,8 +89,8 @@ func TestPaceOfGuests(t *testing.T) {
 	if look(&p, 16*time.Second, 15_000, fresh(15_000)) || !look(&p, 17*time.Second, 20_000, fresh(15_000)) {
 		t.Error("does not wait for a site that keeps up again")
 	}
-	var other paceGuests
-	away, far := paceGuest{"site-b", 9000, time.Hour}, paceGuest{"site-c", 10_000 - guestNear - 1, time.Second}
+	var other paceClients
+	away, far := paceClient{"site-b", 9000, time.Hour}, paceClient{"site-c", 10_000 - clientNear - 1, time.Second}
 	if look(&other, 0, 0, away, far) || look(&other, time.Second, 10_000, away, far) {
 		t.Error("waits for a site that was away, or one that catches up")
 	}

@@ -18,7 +18,7 @@ import (
 
 // The master lets in whom its roster names, notes who asked, and shuts out a site
 // that is revoked.
-func TestGuestbookFollowsTheRoster(t *testing.T) {
+func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
 	staff, publisher := open(t, dsn), open(t, dbtest.As(dsn, "ocsp_publisher"))
 	if err := staff.InitHead(t.Context(), time.Now()); err != nil {
@@ -29,17 +29,17 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	if _, err := staff.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
 		t.Fatal(err)
 	}
-	guests := &feed.Guests{}
-	book := feed.NewGuestbook(publisher, guests, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(book.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Latest: &feed.Latest{}, Guests: guests, Log: slog.New(slog.DiscardHandler)})))
+	access := &feed.AccessList{}
+	tracker := feed.NewClientTracker(publisher, access, slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
-	server.TLS = master.ServerTLS(guests)
+	server.TLS = master.ServerTLS(access)
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- book.Run(ctx) }()
+	go func() { ended <- tracker.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -54,7 +54,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	if changed, err = staff.SetFeedPin(t.Context(), "site-a", id.Pin, who); err != nil || changed {
 		t.Errorf("the same again: %t, %v", changed, err)
 	}
-	eventually(t, "the guest is let in", func() bool { site, in := guests.Site(id.Pin); return in && site == "site-a" })
+	eventually(t, "the site is let in", func() bool { site, in := access.Site(id.Pin); return in && site == "site-a" })
 
 	transport := &http.Transport{TLSClientConfig: id.ClientTLS(master.Pin), DisableKeepAlives: true, ForceAttemptHTTP2: true}
 	ask := func() error {
@@ -68,7 +68,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 		if err := ask(); err != nil {
 			t.Fatal(err)
 		}
-		seen, err := staff.FeedGuests(t.Context())
+		seen, err := staff.FeedClients(t.Context())
 		return err == nil && seen["site-a"].Position == 17 && seen["site-a"].Form == 0 && time.Since(seen["site-a"].SeenAt) < time.Hour
 	})
 
@@ -81,7 +81,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 		if _, _, err := client.Checkpoint(t.Context(), 18, "", 0); err != nil && !errors.Is(err, db.ErrNotFound) {
 			t.Fatal(err)
 		}
-		seen, err := staff.FeedGuests(t.Context())
+		seen, err := staff.FeedClients(t.Context())
 		return err == nil && seen["site-a"].Form == feed.Form
 	})
 	if _, err := staff.SuspendResponder(t.Context(), "site-a", who); err != nil {
@@ -89,7 +89,7 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	}
 	eventually(t, "it is told that it is suspended", func() bool {
 		_, err := client.Keys(t.Context())
-		return errors.Is(err, feed.ErrBarred) && strings.Contains(err.Error(), "suspended")
+		return errors.Is(err, feed.ErrAccessDenied) && strings.Contains(err.Error(), "suspended")
 	})
 	if _, err := staff.RestoreResponder(t.Context(), "site-a", who); err != nil {
 		t.Fatal(err)
@@ -102,8 +102,8 @@ func TestGuestbookFollowsTheRoster(t *testing.T) {
 	if _, err := staff.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is shut out", func() bool { _, in := guests.Site(id.Pin); return !in })
-	if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrBarred) || !strings.Contains(err.Error(), "revoked") {
+	eventually(t, "it is shut out", func() bool { _, in := access.Site(id.Pin); return !in })
+	if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrAccessDenied) || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked site got %v", err)
 	}
 	if _, err := staff.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// FeedGuest is a site that fetched the feed from the master.
-type FeedGuest struct {
+// FeedClient is a site that fetched the feed from the master.
+type FeedClient struct {
 	Site     string
 	Position int64 // that it said it has
 	SeenAt   time.Time
@@ -52,10 +52,10 @@ func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
 	return pins, nil
 }
 
-// SawFeedGuests notes when sites were last seen, and how far they were.
-func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
+// SawFeedClients notes when sites were last seen, and how far they were.
+func (s *Store) SawFeedClients(ctx context.Context, clients []FeedClient) error {
 	batch := &pgx.Batch{}
-	for _, g := range guests {
+	for _, g := range clients {
 		// A site that was taken off the roster meanwhile is nobody.
 		batch.Queue(`insert into feed_guest (site, position, seen_at, form) select name, $2, $3, $4 from responder where name = $1
 			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at, form = excluded.form`, g.Site, g.Position, g.SeenAt, g.Form)
@@ -66,18 +66,18 @@ func (s *Store) SawFeedGuests(ctx context.Context, guests []FeedGuest) error {
 	return nil
 }
 
-// FeedGuests reads who was seen, by site.
-func (s *Store) FeedGuests(ctx context.Context) (map[string]FeedGuest, error) {
+// FeedClients reads who was seen, by site.
+func (s *Store) FeedClients(ctx context.Context) (map[string]FeedClient, error) {
 	rows, err := s.pool.Query(ctx, "select site, position, seen_at, form from feed_guest")
 	if err != nil {
 		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
 	}
-	guests, err := pgx.CollectRows(rows, pgx.RowToStructByPos[FeedGuest])
+	clients, err := pgx.CollectRows(rows, pgx.RowToStructByPos[FeedClient])
 	if err != nil {
 		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
 	}
-	seen := map[string]FeedGuest{}
-	for _, g := range guests {
+	seen := map[string]FeedClient{}
+	for _, g := range clients {
 		g.SeenAt = g.SeenAt.UTC()
 		seen[g.Site] = g
 	}

@@ -13,7 +13,7 @@ import (
 
 // A site that is suspended or revoked is told so, on its open connection and on a new
 // one, and a poll that it waits in ends at once. Others learn nothing.
-func TestBarredSiteIsToldWhy(t *testing.T) {
+func TestDeniedSiteIsToldWhy(t *testing.T) {
 	s := newServed(t)
 	s.seals(t, func(*feed.SealerConfig) {})
 	s.await(t, s.position(t))
@@ -21,28 +21,28 @@ func TestBarredSiteIsToldWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, state := range []db.ResponderState{db.ResponderSuspended, db.ResponderRevoked} {
-		s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+		s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
 		came, began := make(chan error, 1), time.Now()
 		go func() {
 			_, err := s.client.News(context.WithoutCancel(t.Context()), s.latest.Newest().Position+1000, nil, 1, 85*time.Second)
 			came <- err
 		}()
 		time.Sleep(50 * time.Millisecond)
-		s.guests.SetBarring(nil, map[feed.Pin]db.ResponderState{s.site.Pin: state})
+		s.access.Replace(nil, map[feed.Pin]db.ResponderState{s.site.Pin: state})
 		err := <-came
-		if took := time.Since(began); !errors.Is(err, feed.ErrBarred) || !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), string(state)) || took > time.Minute {
+		if took := time.Since(began); !errors.Is(err, feed.ErrAccessDenied) || !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), string(state)) || took > time.Minute {
 			t.Errorf("the running poll of a %s site ended after %v with %v", state, took, err)
 		}
 		for name, client := range map[string]*feed.Client{"its open connection": s.client, "a new one": s.clientAs(t, s.site)} {
-			if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrBarred) || !strings.Contains(err.Error(), string(state)) {
+			if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrAccessDenied) || !strings.Contains(err.Error(), string(state)) {
 				t.Errorf("a %s site on %s was told %v", state, name, err)
 			}
 		}
-		if _, err := s.clientAs(t, newIdentity(t)).Keys(t.Context()); err == nil || errors.Is(err, feed.ErrBarred) {
+		if _, err := s.clientAs(t, newIdentity(t)).Keys(t.Context()); err == nil || errors.Is(err, feed.ErrAccessDenied) {
 			t.Errorf("a stranger was told %v", err)
 		}
 	}
-	s.guests.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
+	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
 	if _, err := s.client.Keys(t.Context()); err != nil {
 		t.Errorf("a site that was let in again got %v", err)
 	}
@@ -52,15 +52,15 @@ func TestBarredSiteIsToldWhy(t *testing.T) {
 // stranger hears what is missing.
 func TestTheOwnersKeyIsLetIn(t *testing.T) {
 	s := newServed(t)
-	s.guests.SetOwner(s.server.Pin)
+	s.access.SetOwner(s.server.Pin)
 	owner := s.clientAs(t, s.server)
 	for _, sites := range []map[feed.Pin]string{nil, {s.site.Pin: "site-a"}} {
-		s.guests.Set(sites)
+		s.access.Set(sites)
 		if _, err := owner.Keys(t.Context()); err != nil {
-			t.Errorf("with guests %v: %v", sites, err)
+			t.Errorf("with access %v: %v", sites, err)
 		}
 	}
-	if name, site := s.guests.Site(s.server.Pin); site {
+	if name, site := s.access.Site(s.server.Pin); site {
 		t.Errorf("the owner is the site %q", name)
 	}
 	stranger := newIdentity(t)

@@ -1,0 +1,211 @@
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"ocspfleet/db"
+)
+
+// ClientTracker keeps the access list as the roster says, and notes at the master who came.
+// Run is called once; Watch is safe for concurrent use.
+type ClientTracker struct {
+	store  *db.Store
+	roster func(context.Context) (map[[32]byte]db.FeedPin, error)
+	access *AccessList
+	log    *slog.Logger
+	every  time.Duration // between two readings of the roster
+
+	// Run's alone: until when a site that was taken out stays.
+	graceEnds map[Pin]time.Time
+
+	moved chan struct{} // a site went on by many changes: an import may wait for it
+
+	mu    sync.Mutex // guards what follows
+	seen  map[string]db.FeedClient
+	noted map[string]int64 // position that was written down last
+}
+
+const (
+	// rosterEvery is how soon a revoked site is shut out.
+	rosterEvery = 500 * time.Millisecond
+	// revokeGrace is how long a site that was suspended or revoked just now may go on, so
+	// that the poll that it waits in brings it that news, and an honest one stops by
+	// itself: 2 s at most, with the reading before. One that was broken into gains no more.
+	revokeGrace = 1500 * time.Millisecond
+	// noteEvery is how often it is written down which sites came.
+	noteEvery = 5 * time.Second
+	// manyChanges is how far a site goes on to have that written down at once, which is
+	// what an import waits for: a fifth of one of its transactions.
+	manyChanges = 1000
+	// noteGap is the least time between two such notes: all sites go on together.
+	noteGap = 20 * time.Millisecond
+)
+
+// NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
+func NewClientTracker(store *db.Store, access *AccessList, log *slog.Logger) *ClientTracker {
+	return newClientTracker(store, store.FeedPins, access, log)
+}
+
+// NewRelayClientTracker keeps the access list of a relay: the peers of its configuration, without
+// those whose keys the master has closed, as the rows here say. Until they can be read
+// first, nobody is let in.
+func NewRelayClientTracker(store *db.Store, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
+	return newClientTracker(store, func(ctx context.Context) (map[[32]byte]db.FeedPin, error) {
+		closed, err := store.ClosedPins(ctx)
+		if err != nil {
+			return nil, err
+		}
+		roster := map[[32]byte]db.FeedPin{}
+		for pin, site := range peers {
+			state := db.ResponderActive
+			if closed[pin] { // or revoked: all the same to a relay
+				state = db.ResponderSuspended
+			}
+			roster[pin] = db.FeedPin{Site: site, State: state}
+		}
+		return roster, nil
+	}, access, log)
+}
+
+func newClientTracker(store *db.Store, roster func(context.Context) (map[[32]byte]db.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
+	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedClient{}, noted: map[string]int64{}}
+}
+
+// Run reads the roster until ctx ends; it returns nil then. While the database is
+// away the last list counts.
+func (t *ClientTracker) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var trouble trouble
+	var noted time.Time
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.moved:
+			if err = t.writeSoon(ctx); err == nil {
+				continue
+			}
+		case <-timer.C:
+			err = t.readRoster(ctx)
+			if now := time.Now(); err == nil && (now.Sub(noted) >= noteEvery || t.inGrace(now)) {
+				noted = now
+				err = t.write(ctx)
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if trouble.set(text) && err != nil {
+			t.log.WarnContext(ctx, "roster cannot be read", slog.String("error", text))
+		}
+		timer.Reset(t.every)
+	}
+}
+
+func (t *ClientTracker) readRoster(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	roster, err := t.roster(ctx)
+	if err != nil {
+		return err
+	}
+	t.admit(roster, time.Now())
+	return nil
+}
+
+// admit lets in the active sites, and for a moment those that were active just now.
+func (t *ClientTracker) admit(roster map[[32]byte]db.FeedPin, now time.Time) {
+	sites, denied, graceEnds := map[Pin]string{}, map[Pin]db.ResponderState{}, map[Pin]time.Time{}
+	for pin, r := range roster {
+		if r.State == db.ResponderActive {
+			sites[pin] = r.Site
+			continue
+		}
+		until, known := t.graceEnds[pin]
+		if _, in := t.access.Site(pin); in && !known {
+			until = now.Add(revokeGrace)
+		}
+		graceEnds[pin] = until
+		if now.Before(until) {
+			sites[pin] = r.Site
+		} else {
+			denied[pin] = r.State
+		}
+	}
+	t.graceEnds = graceEnds
+	t.access.Replace(sites, denied)
+}
+
+// inGrace says whether a site was taken out just now: responder revoke waits until it
+// reads here that the site has fetched its own revocation.
+func (t *ClientTracker) inGrace(now time.Time) bool {
+	for _, until := range t.graceEnds {
+		if now.Before(until) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeSoon writes down which sites came, with those that come just after.
+func (t *ClientTracker) writeSoon(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(noteGap):
+	}
+	return t.write(ctx)
+}
+
+func (t *ClientTracker) write(ctx context.Context) error {
+	t.mu.Lock()
+	seen := make([]db.FeedClient, 0, len(t.seen))
+	for site, client := range t.seen {
+		seen = append(seen, client)
+		t.noted[site] = client.Position
+	}
+	clear(t.seen)
+	t.mu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return t.store.SawFeedClients(ctx, seen)
+}
+
+// Watch notes which site asks h for news, and how far it is.
+func (t *ClientTracker) Watch(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pin, ok := peerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
+			position, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+			if site, known := t.access.Site(pin); known && err == nil && position >= 0 {
+				t.came(site, position, formOf(r.UserAgent()))
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (t *ClientTracker) came(site string, position int64, form int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen[site] = db.FeedClient{Site: site, Position: position, SeenAt: time.Now(), Form: form}
+	if noted, known := t.noted[site]; !known || position-noted >= manyChanges {
+		select {
+		case t.moved <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
