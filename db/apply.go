@@ -39,7 +39,7 @@ type FeedCopy struct {
 // FeedCopy reads how far this site is.
 func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	var c FeedCopy
-	err := s.ask(ctx, func(read *trip) error {
+	err := s.readBatch(ctx, func(read *batch) error {
 		c.queue(read)
 		return nil
 	})
@@ -59,7 +59,7 @@ func (s *Store) SiteSeq(ctx context.Context) (number int64, err error) {
 }
 
 // queue reads how far the site is into c.
-func (c *FeedCopy) queue(read *trip) {
+func (c *FeedCopy) queue(read *batch) {
 	read.row(func(row pgx.Row) (err error) {
 		c.Head, err = scanHead(row)
 		c.Seeded = err == nil
@@ -98,16 +98,16 @@ type FeedStep struct {
 func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 	var have FeedCopy
 	var old []map[string][]byte
-	err := s.inTrips(ctx, "begin", func(read *trip) (err error) {
+	err := s.inTwoRoundTrips(ctx, "begin", func(read *batch) (err error) {
 		read.exec("select from feed_head for update")
 		have.queue(read)
 		old, err = step.current(read, FeedTables)
 		return err
-	}, func(ctx context.Context, conn *pgx.Conn) (_ *trip, err error) {
+	}, func(ctx context.Context, conn *pgx.Conn) (_ *batch, err error) {
 		if err := step.continues(have); err != nil {
 			return nil, err
 		}
-		var write trip
+		var write batch
 		head, g := have.Head, step.Segment
 		if step.news(head) {
 			if err := step.adopt(ctx, conn, head, old); err != nil {
@@ -174,7 +174,7 @@ func (step FeedStep) continues(have FeedCopy) error {
 		return fmt.Errorf("%w: there is no copy yet", ErrGap)
 	case head.Epoch != step.Head.Epoch:
 		return fmt.Errorf("%w: the copy is of epoch %d, this of %d", ErrGap, head.Epoch, step.Head.Epoch)
-	case g != nil && (g.Leap || g.First > head.Position+1):
+	case g != nil && (g.SnapshotRequired || g.First > head.Position+1):
 		return fmt.Errorf("%w: the copy is at position %d, the segment begins at %d", ErrGap, head.Position, g.First)
 	case g == nil && head.Position != step.Head.Position:
 		return fmt.Errorf("%w: the copy is at position %d, the checkpoint at %d", ErrGap, head.Position, step.Head.Position)
@@ -183,7 +183,7 @@ func (step FeedStep) continues(have FeedCopy) error {
 }
 
 // rows queues what the step makes of the tables' rows, and counts them.
-func (step FeedStep) rows(write *trip, head Head, tables []FeedTable, old []map[string][]byte) error {
+func (step FeedStep) rows(write *batch, head Head, tables []FeedTable, old []map[string][]byte) error {
 	for i, t := range tables {
 		if err := t.apply(write, head, step, old[i]); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (step FeedStep) rows(write *trip, head Head, tables []FeedTable, old []map[
 }
 
 // current queues the reading of what is about to change, of each table by key.
-func (step FeedStep) current(read *trip, tables []FeedTable) ([]map[string][]byte, error) {
+func (step FeedStep) current(read *batch, tables []FeedTable) ([]map[string][]byte, error) {
 	old := make([]map[string][]byte, len(tables))
 	for i, t := range tables {
 		states, err := t.states(step.Changes, 0)
@@ -227,7 +227,7 @@ func (t FeedTable) states(changes []Change, after int64) (map[string]Change, err
 
 // apply queues what the step changes in one table, and counts it. Old rows of keys
 // that do not change after the head are of no matter.
-func (t FeedTable) apply(write *trip, head Head, step FeedStep, old map[string][]byte) error {
+func (t FeedTable) apply(write *batch, head Head, step FeedStep, old map[string][]byte) error {
 	states, err := t.states(step.Changes, head.Position)
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (t FeedTable) apply(write *trip, head Head, step FeedStep, old map[string][
 }
 
 // current queues the reading of the rows that are about to change, into old by key.
-func (t FeedTable) current(read *trip, states map[string]Change, old map[string][]byte) error {
+func (t FeedTable) current(read *batch, states map[string]Change, old map[string][]byte) error {
 	sql, args := "select "+t.rows+" from "+t.Name+" t", []any{}
 	if t.Code == CertificateTable { // the others are few
 		issuers, serials := make([]int32, 0, len(states)), make([][]byte, 0, len(states))
@@ -284,7 +284,7 @@ func (t FeedTable) current(read *trip, states map[string]Change, old map[string]
 	return nil
 }
 
-func (t FeedTable) queue(write *trip, key string, c Change) error {
+func (t FeedTable) queue(write *batch, key string, c Change) error {
 	if c.Deleted {
 		values, err := t.keyValues([]byte(key))
 		if err != nil {
@@ -319,7 +319,7 @@ func marks(n int) string {
 }
 
 // queue makes the signed head the copy's.
-func (h Head) queue(write *trip, purgeBefore time.Time) {
+func (h Head) queue(write *batch, purgeBefore time.Time) {
 	columns := []string{"id", "epoch", "position", "as_of", "audit_count", "audit_hash", "purge_before"}
 	values := []any{1, h.Epoch, h.Position, h.AsOf, h.AuditCount, h.AuditHash, nil}
 	if !purgeBefore.IsZero() {
@@ -343,7 +343,7 @@ func (h Head) queue(write *trip, purgeBefore time.Time) {
 }
 
 // queue keeps the step's files, to go on from and to relay.
-func (step FeedStep) queue(write *trip) {
+func (step FeedStep) queue(write *batch) {
 	if g := step.Segment; g != nil {
 		g.queue(write, " on conflict (epoch, number) do nothing")
 		Anchor{g.Epoch, g.Number, g.Hash, g.NoteHash}.queue(write)
@@ -352,7 +352,7 @@ func (step FeedStep) queue(write *trip) {
 }
 
 // queue makes a seal the one that the copy stands on.
-func (a Anchor) queue(write *trip) {
+func (a Anchor) queue(write *batch) {
 	write.exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])
 }

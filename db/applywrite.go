@@ -4,7 +4,7 @@ import "time"
 
 // write queues what brings the states into the table: certificates, which are many,
 // by one statement for all, the rest row by row.
-func (t FeedTable) write(write *trip, states map[string]Change) error {
+func (t FeedTable) write(write *batch, states map[string]Change) error {
 	var many certificateRows
 	for key, c := range states {
 		if t.Code == CertificateTable && !c.Deleted {

@@ -13,40 +13,40 @@ type sender interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// trip is several statements that go to the database in one round trip: on a machine
+// batch is several statements that go to the database in one round trip: on a machine
 // whose cores are busy, each round trip waits twice for its turn.
-type trip struct {
-	batch pgx.Batch
-	found []error // of what was read, in the order of the statements
+type batch struct {
+	queued pgx.Batch
+	found  []error // of what was read, in the order of the statements
 }
 
 // exec queues a statement without an answer.
-func (t *trip) exec(sql string, args ...any) { t.batch.Queue(sql, args...) }
+func (b *batch) exec(sql string, args ...any) { b.queued.Queue(sql, args...) }
 
 // row queues a statement of one row. What scan makes of it does not keep the others
 // from being read.
-func (t *trip) row(scan func(pgx.Row) error, sql string, args ...any) {
-	t.batch.Queue(sql, args...).QueryRow(func(row pgx.Row) error {
-		t.found = append(t.found, scan(row))
+func (b *batch) row(scan func(pgx.Row) error, sql string, args ...any) {
+	b.queued.Queue(sql, args...).QueryRow(func(row pgx.Row) error {
+		b.found = append(b.found, scan(row))
 		return nil
 	})
 }
 
 // rows queues a statement of many rows.
-func (t *trip) rows(scan func(pgx.Rows) error, sql string, args ...any) {
-	t.batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-		t.found = append(t.found, scan(rows))
+func (b *batch) rows(scan func(pgx.Rows) error, sql string, args ...any) {
+	b.queued.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		b.found = append(b.found, scan(rows))
 		return nil
 	})
 }
 
 // send runs the statements. It returns the first error.
-func (t *trip) send(ctx context.Context, to sender) error {
-	if t.batch.Len() == 0 {
+func (b *batch) send(ctx context.Context, to sender) error {
+	if b.queued.Len() == 0 {
 		return nil
 	}
-	err := to.SendBatch(ctx, &t.batch).Close()
-	for _, found := range t.found {
+	err := to.SendBatch(ctx, &b.queued).Close()
+	for _, found := range b.found {
 		if found != nil {
 			return found
 		}
@@ -54,13 +54,13 @@ func (t *trip) send(ctx context.Context, to sender) error {
 	return err
 }
 
-// inTrips runs one transaction in two round trips: BEGIN with what open queues to be
+// inTwoRoundTrips runs one transaction in two round trips: BEGIN with what open queues to be
 // read, and what f returns to be written with COMMIT. f may use the connection in
 // between. Nothing of an error is kept.
-func (s *Store) inTrips(ctx context.Context, begin string, open func(*trip) error, f func(context.Context, *pgx.Conn) (*trip, error)) error {
-	conn, err := s.open(ctx, func(t *trip) error {
-		t.exec(begin)
-		return open(t)
+func (s *Store) inTwoRoundTrips(ctx context.Context, begin string, open func(*batch) error, f func(context.Context, *pgx.Conn) (*batch, error)) error {
+	conn, err := s.open(ctx, func(b *batch) error {
+		b.exec(begin)
+		return open(b)
 	})
 	if err != nil {
 		return err
@@ -75,20 +75,20 @@ func (s *Store) inTrips(ctx context.Context, begin string, open func(*trip) erro
 	return err
 }
 
-// unasked marks a context whose connection is not asked whether it lives.
-type unasked struct{}
+// skipPing marks a context whose connection is not asked whether it lives.
+type skipPing struct{}
 
 // open runs a first round trip, which must only read, on a connection that was not
 // asked whether it lives: where that is the corpse of one, again on another. The
 // caller releases the connection.
-func (s *Store) open(ctx context.Context, queue func(*trip) error) (*pgxpool.Conn, error) {
-	acquiring := context.WithValue(ctx, unasked{}, true)
+func (s *Store) open(ctx context.Context, queue func(*batch) error) (*pgxpool.Conn, error) {
+	acquiring := context.WithValue(ctx, skipPing{}, true)
 	for {
 		conn, err := s.pool.Acquire(acquiring)
 		if err != nil {
 			return nil, err
 		}
-		var read trip
+		var read batch
 		if err = queue(&read); err == nil {
 			err = read.send(ctx, conn)
 		}
@@ -105,8 +105,8 @@ func (s *Store) open(ctx context.Context, queue func(*trip) error) (*pgxpool.Con
 	}
 }
 
-// ask reads in one round trip.
-func (s *Store) ask(ctx context.Context, queue func(*trip) error) error {
+// readBatch reads in one round trip.
+func (s *Store) readBatch(ctx context.Context, queue func(*batch) error) error {
 	conn, err := s.open(ctx, queue)
 	if err == nil {
 		conn.Release()

@@ -139,7 +139,7 @@ func (s *seed) advance(ctx context.Context, from FeedSeed, tables []FeedTable) e
 		if err != nil {
 			return err
 		}
-		var read, write trip
+		var read, write batch
 		old, err := step.current(&read, tables)
 		if err == nil {
 			err = read.send(ctx, s.tx)
@@ -190,7 +190,7 @@ func (s *seed) swapFeed(ctx context.Context) error {
 
 // begin keeps the snapshot's place in the feed, from which steps lead on.
 func (s *seed) begin(ctx context.Context, from FeedSeed) error {
-	var write trip
+	var write batch
 	from.Anchor.queue(&write)
 	from.dropBeyond(&write)
 	if err := write.send(ctx, s.tx); err != nil {
@@ -201,7 +201,7 @@ func (s *seed) begin(ctx context.Context, from FeedSeed) error {
 
 // finish makes the rows the copy of the signed head.
 func (s *seed) finish(ctx context.Context) error {
-	var write trip
+	var write batch
 	s.head.queue(&write, s.purgeBefore)
 	if err := write.send(ctx, s.tx); err != nil {
 		return fmt.Errorf("writing the head: %w", err)

@@ -54,7 +54,7 @@ func (s *Store) SeedFiles(ctx context.Context, from *Upstream, slot string) erro
 func swapFiles(ctx context.Context, tx pgx.Tx, from *Upstream, slot string) error {
 	ctx, cancel := context.WithTimeout(ctx, swapBase)
 	defer cancel()
-	var write trip
+	var write batch
 	write.exec("set local lock_timeout = '10s'")
 	write.exec("select subscription_drop($1)", FilesSubscriptionName)
 	for _, t := range publishedFiles {

@@ -47,8 +47,8 @@ type Look struct {
 	Skew    time.Duration
 	SkewAge time.Duration
 	HasSkew bool
-	// Barred is why the master no longer lets this site in; empty: it does.
-	Barred string
+	// AccessDenied is why the master no longer lets this site in; empty: it does.
+	AccessDenied string
 	// SynchronousCommit is the subscription's setting, empty without a subscription.
 	SynchronousCommit string
 	// Parallel says that the subscription applies large transactions in parallel
@@ -121,7 +121,7 @@ func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int)
 	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
 	var l *Look
-	queue := func(read *trip) error {
+	queue := func(read *batch) error {
 		l = &Look{alive: func() {}, after: after}
 		for _, part := range strings.Split(beginLook, "; ") {
 			read.exec(part)
@@ -143,7 +143,7 @@ func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int)
 		read.exec("commit")
 		return nil
 	}
-	if err := again(ctx, func() error { return s.ask(ctx, queue) }); err != nil {
+	if err := again(ctx, func() error { return s.readBatch(ctx, queue) }); err != nil {
 		return nil, err
 	}
 	l.more = l.more || l.LastSeq > after+uint64(limit) // then nothing was read
@@ -151,7 +151,7 @@ func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int)
 }
 
 func (l *Look) open(ctx context.Context) error {
-	var read trip
+	var read batch
 	l.queue(&read)
 	if err := read.send(ctx, l.tx); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (l *Look) open(ctx context.Context) error {
 }
 
 // queue reads the fields.
-func (l *Look) queue(read *trip) {
+func (l *Look) queue(read *batch) {
 	read.row(func(row pgx.Row) (err error) {
 		l.Head, err = scanHead(row)
 		return err
@@ -170,7 +170,7 @@ func (l *Look) queue(read *trip) {
 		var skewMS *int64
 		var skewAge *float64
 		var commit *string
-		err := row.Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.Barred, &commit, &l.Parallel)
+		err := row.Scan(&l.TrimmedTo, &l.LastSeq, &skewMS, &skewAge, &l.Started, &l.AccessDenied, &commit, &l.Parallel)
 		if err != nil {
 			return fmt.Errorf("reading the site's state: %w", err)
 		}

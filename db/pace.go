@@ -88,7 +88,7 @@ func (p *Pace) Wait(ctx context.Context) error {
 
 func (p *Pace) mark(ctx context.Context) (paceMark, error) {
 	var m paceMark
-	err := p.store.ask(ctx, func(read *trip) error {
+	err := p.store.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&m.wal, &m.position) },
 			"select (pg_current_wal_lsn() - '0/0')::bigint, coalesce((select position from feed_head), 0)")
 		return nil
@@ -109,7 +109,7 @@ type paceClient struct {
 // look reads how far the sites are: the last of those that replicate, nil where none
 // does, and those that follow the feed.
 func (p *Pace) look(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
-	err = p.store.ask(ctx, func(read *trip) error {
+	err = p.store.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
 		read.rows(func(rows pgx.Rows) (err error) {
 			clients, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (paceClient, error) {

@@ -47,7 +47,7 @@ func keepChunk(ctx context.Context, tx pgx.Tx, snapshot int64, i int, body []byt
 
 // dropBeyond drops what was kept beyond a snapshot that the copy goes back to: it led
 // to the copy that is replaced, and comes again if it is true.
-func (from FeedSeed) dropBeyond(write *trip) {
+func (from FeedSeed) dropBeyond(write *batch) {
 	write.exec("delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position)
 	write.exec(`with beyond as (delete from snapshot where epoch = $1 and position > $2 returning id)
 		delete from snapshot_chunk where snapshot in (select id from beyond)`, from.Anchor.Epoch, from.Snapshot.Position)

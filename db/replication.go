@@ -233,18 +233,18 @@ func (u *Upstream) address(subscription string) []any {
 	return []any{subscription, u.conn.Host, int32(u.conn.Port), u.conn.Database, u.conn.User, u.conn.Password, u.sslmode}
 }
 
-// IsBarred says whether the master knows this login, and does not let it in: its
+// IsAccessDenied says whether the master knows this login, and does not let it in: its
 // site was suspended or revoked. A wrong password, or an address that pg_hba.conf
 // does not admit, is something else. The routine is what tells the two apart:
 // both have one SQLSTATE, and the text is translated.
-func IsBarred(err error) bool {
+func IsAccessDenied(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "28000" && pg.Routine == "InitializeSessionUserId"
 }
 
-// SetBarred records why the master no longer lets this site in, for ocspd; an
+// SetAccessDenied records why the master no longer lets this site in, for ocspd; an
 // empty text: it does.
-func (s *Store) SetBarred(ctx context.Context, why string) error {
+func (s *Store) SetAccessDenied(ctx context.Context, why string) error {
 	_, err := s.pool.Exec(ctx, "update site_state set barred = nullif($1, '') where coalesce(barred, '') <> $1", why)
 	if err != nil {
 		return fmt.Errorf("recording that the master bars this site: %w", plain(err))
@@ -252,8 +252,8 @@ func (s *Store) SetBarred(ctx context.Context, why string) error {
 	return nil
 }
 
-// Barred reads what SetBarred recorded.
-func (s *Store) Barred(ctx context.Context) (string, error) {
+// AccessDenied reads what SetAccessDenied recorded.
+func (s *Store) AccessDenied(ctx context.Context) (string, error) {
 	var why string
 	if err := s.pool.QueryRow(ctx, "select coalesce(max(barred), '') from site_state").Scan(&why); err != nil {
 		return "", fmt.Errorf("reading whether the master bars this site: %w", plain(err))

@@ -11,13 +11,13 @@ import (
 
 // Segment is a sealed segment as it is stored: signed, immutable.
 type Segment struct {
-	Epoch, Number int64
-	First, Last   int64    // positions
-	Hash          [32]byte // SHA-256 of Body
-	Note          []byte   // the sealing checkpoint, signed
-	NoteHash      [32]byte // SHA-256 of the note's text
-	Leap          bool     // its changes are too many to be in Body
-	Body          []byte   // nil where only the rest was asked for
+	Epoch, Number    int64
+	First, Last      int64    // positions
+	Hash             [32]byte // SHA-256 of Body
+	Note             []byte   // the sealing checkpoint, signed
+	NoteHash         [32]byte // SHA-256 of the note's text
+	SnapshotRequired bool     // its changes are too many to be in Body
+	Body             []byte   // nil where only the rest was asked for
 }
 
 // FeedNote is the newest signed checkpoint as it is stored.
@@ -39,7 +39,7 @@ type Pending struct {
 // times a second, and another where something was committed.
 func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
-	err := s.ask(ctx, func(read *trip) error {
+	err := s.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf) }, "select epoch, position, as_of from feed_head")
 		return nil
 	})
@@ -49,7 +49,7 @@ func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	p.AsOf = p.AsOf.UTC()
 	if err == nil && p.Position > after {
 		// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
-		err = s.ask(ctx, func(read *trip) error {
+		err = s.readBatch(ctx, func(read *batch) error {
 			read.row(func(row pgx.Row) error { return row.Scan(&p.Urgent) }, `select exists (
 			  select from change_tx t, lateral (select from change_body b where b.xid = t.xid
 			  and (b.tbl <> 'c' or b.op <> 'D' and substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000') limit 1) b
@@ -129,7 +129,7 @@ type Sealed struct {
 // ErrNoHead before the master was initialised.
 func (s *Store) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
 	w := &Sealing{}
-	err := s.inTrips(ctx, "begin isolation level repeatable read", func(read *trip) error {
+	err := s.inTwoRoundTrips(ctx, "begin isolation level repeatable read", func(read *batch) error {
 		*w = Sealing{guess: after}
 		w.queue(read)
 		read.rows(func(rows pgx.Rows) (err error) {
@@ -137,7 +137,7 @@ func (s *Store) Seal(ctx context.Context, after int64, f func(context.Context, *
 			return err
 		}, selectChanges+" limit $2", after, readAhead)
 		return nil
-	}, func(ctx context.Context, conn *pgx.Conn) (*trip, error) {
+	}, func(ctx context.Context, conn *pgx.Conn) (*batch, error) {
 		w.conn = conn
 		sealed, err := f(ctx, w)
 		if err != nil {
@@ -152,7 +152,7 @@ func (s *Store) Seal(ctx context.Context, after int64, f func(context.Context, *
 }
 
 // queue reads the head and the last segment into w.
-func (w *Sealing) queue(t *trip) {
+func (w *Sealing) queue(t *batch) {
 	t.row(func(row pgx.Row) (err error) {
 		w.Head, err = scanHead(row)
 		return err
@@ -184,7 +184,7 @@ var ErrNotFound = errors.New("it is not here")
 func scanSegment(row pgx.Row) (Segment, error) {
 	var g Segment
 	var hash, noteHash []byte
-	err := row.Scan(&g.Epoch, &g.Number, &g.First, &g.Last, &hash, &g.Note, &noteHash, &g.Leap, &g.Body)
+	err := row.Scan(&g.Epoch, &g.Number, &g.First, &g.Last, &hash, &g.Note, &noteHash, &g.SnapshotRequired, &g.Body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Segment{}, fmt.Errorf("reading a segment: %w", ErrNotFound)
 	}
@@ -198,10 +198,10 @@ func scanSegment(row pgx.Row) (Segment, error) {
 
 // queue hands what was signed to the master's doors: nothing is replaced there but the
 // newest checkpoint.
-func (d *Sealed) queue() *trip {
-	var t trip
+func (d *Sealed) queue() *batch {
+	var t batch
 	if g := d.Segment; g != nil {
-		t.exec("select segment_append($1, $2, $3, $4, $5, $6, $7, $8, $9)", g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+		t.exec("select segment_append($1, $2, $3, $4, $5, $6, $7, $8, $9)", g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 	}
 	n := d.Note
 	t.exec("select checkpoint_show($1, $2, $3, $4, $5)", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
@@ -209,13 +209,13 @@ func (d *Sealed) queue() *trip {
 }
 
 // queue stores a segment; unless says what to do about one that is there.
-func (g *Segment) queue(t *trip, unless string) {
+func (g *Segment) queue(t *batch, unless string) {
 	t.exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
-		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 }
 
 // queue makes a checkpoint the newest.
-func (n FeedNote) queue(t *trip) {
+func (n FeedNote) queue(t *batch) {
 	t.exec(`insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,
 		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)

@@ -42,7 +42,7 @@ func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
 		w := &Sealing{conn: read.Conn()}
-		var open trip
+		var open batch
 		w.queue(&open)
 		if err := open.send(ctx, read); err != nil {
 			return err
@@ -85,10 +85,10 @@ func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, er
 
 // SnapshotNeed is what decides whether a new snapshot is due.
 type SnapshotNeed struct {
-	Head   Head
-	Newest Snapshot // Note is nil: there is none of this epoch
-	Since  int64    // octets of the segments sealed since
-	Leap   bool     // one of them is a leap: who is behind it has no other way
+	Head             Head
+	Newest           Snapshot // Note is nil: there is none of this epoch
+	Since            int64    // octets of the segments sealed since
+	SnapshotRequired bool     // one of them requires a snapshot: a site behind it has no other way
 }
 
 // SnapshotNeed compares the newest snapshot with what was sealed since.
@@ -103,7 +103,7 @@ func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 		return SnapshotNeed{}, err
 	}
 	err = s.pool.QueryRow(ctx, "select coalesce(sum(octet_length(body)), 0), coalesce(bool_or(leap), false) from segment where epoch = $1 and last > $2",
-		need.Head.Epoch, need.Newest.Position).Scan(&need.Since, &need.Leap)
+		need.Head.Epoch, need.Newest.Position).Scan(&need.Since, &need.SnapshotRequired)
 	if err != nil {
 		return SnapshotNeed{}, fmt.Errorf("looking for segments since the snapshot: %w", plain(err))
 	}

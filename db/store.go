@@ -68,7 +68,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	// A connection is asked whether it lives before each use: a write that breaks
 	// on the corpse of one, after PostgreSQL was restarted, cannot be tried again
 	// blindly. It costs 50 us, and no look-up comes here. Store.open does without.
-	pc.ShouldPing = func(ctx context.Context, _ pgxpool.ShouldPingParams) bool { return ctx.Value(unasked{}) == nil }
+	pc.ShouldPing = func(ctx context.Context, _ pgxpool.ShouldPingParams) bool { return ctx.Value(skipPing{}) == nil }
 	// NewWithConfig connects in the background only when MinConns asks for it.
 	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pc); err != nil {
 		return nil, fmt.Errorf("preparing the database pool: %w", err)

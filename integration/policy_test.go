@@ -54,7 +54,7 @@ func (s *identities) caSays(issuer, old, line string) {
 }
 
 // withheld suspends site-b with an issuer that knows no hold. Its ocspsyncd is down
-// and its login open, so that nobody tells it that it is barred: that its certificate's
+// and its login open, so that nobody tells it that access is denied: that its certificate's
 // row is gone is the only news.
 func (s *identities) withheld() {
 	s.Helper()

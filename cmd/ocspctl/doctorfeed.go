@@ -184,7 +184,7 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 	signed, _, err := client.Checkpoint(ctx, 0, "", 0)
 	switch {
 	case errors.Is(err, feed.ErrAccessDenied):
-		seen.Barred = true
+		seen.AccessDenied = true
 	case errors.Is(err, feed.ErrOtherKey):
 		seen.OtherKey = true
 	case errors.Is(err, feed.ErrPin):

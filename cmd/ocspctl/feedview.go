@@ -62,7 +62,7 @@ func viewCheckpoint(kind string, c *feed.Checkpoint, now time.Time) feedView {
 
 func viewSegment(c *feed.Checkpoint, s *feed.Segment, octets int, now time.Time) feedView {
 	v := viewCheckpoint("segment", c, now)
-	v.First, v.Last, v.Changes, v.Leap, v.Octets = &s.First, &s.Last, new(len(s.Changes)), s.Leap, new(int64(octets))
+	v.First, v.Last, v.Changes, v.Leap, v.Octets = &s.First, &s.Last, new(len(s.Changes)), s.SnapshotRequired, new(int64(octets))
 	return v
 }
 

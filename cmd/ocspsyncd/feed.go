@@ -65,21 +65,21 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	archiver := feed.NewArchiver(feed.ArchiverConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
+	snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
 	tracker := feed.NewClientTracker(w.store, access, w.env.Log)
 	lookup, err := w.lookupServer(root, keys)
 	if err != nil {
 		return nil, err
 	}
 	w.plan.AddWorker("sealer", sealer.Run)
-	w.plan.AddWorker("archiver", archiver.Run)
+	w.plan.AddWorker("snapshotter", snapshotter.Run)
 	w.plan.AddWorker("client tracker", tracker.Run)
 	w.plan.AddWorker("forks", forks.Run)
 	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
-		return present(sealer.Trouble(), archiver.Trouble(), lookup.Trouble(), forks.Trouble())
+		return present(sealer.Trouble(), snapshotter.Trouble(), lookup.Trouble(), forks.Trouble())
 	}, nil
 }
 

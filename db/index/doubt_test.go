@@ -199,12 +199,12 @@ func TestClockSkewIsADoubtWhileItsMeasurementIsFresh(t *testing.T) {
 
 // A site that the master no longer lets in may have been revoked without a word of
 // it: good and unknown end until it is let in again.
-func TestABarredSiteIsInDoubt(t *testing.T) {
+func TestASiteDeniedAccessIsInDoubt(t *testing.T) {
 	t.Parallel()
 	s := seededSite(t)
 	c := followed(t, s)
 	for _, test := range []struct{ sql, doubt string }{
-		{"update site_state set barred = 'the door is shut'", "barred: the door is shut"},
+		{"update site_state set barred = 'the door is shut'", "access denied: the door is shut"},
 		{"update site_state set barred = null", ""},
 	} {
 		if _, err := s.pool.Exec(t.Context(), test.sql); err != nil {

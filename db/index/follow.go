@@ -197,8 +197,8 @@ func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapsho
 	if x.cfg.Doubt != nil && x.clock == "" {
 		x.clock = x.cfg.Doubt()
 	}
-	if l.Barred != "" {
-		x.clock = "barred: " + l.Barred
+	if l.AccessDenied != "" {
+		x.clock = "access denied: " + l.AccessDenied
 	}
 	x.readSigned(ctx, l)
 	return &snapshot{head: l.Head, seq: l.LastSeq, started: l.Started, received: began}, x.judgeEarly(l)

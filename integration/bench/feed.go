@@ -241,7 +241,7 @@ func segmentSize(ctx context.Context, master *db.Store) (float64, error) {
 		if _, err := feed.ParseSegment(segment.Body); err != nil {
 			return 0, err
 		}
-		if changes := segment.Last - segment.First + 1; !segment.Leap && changes > best {
+		if changes := segment.Last - segment.First + 1; !segment.SnapshotRequired && changes > best {
 			best, size = changes, float64(len(segment.Body))/float64(changes)
 		}
 	}

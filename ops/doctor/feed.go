@@ -46,11 +46,11 @@ type FeedSource struct {
 	Skew     time.Duration // of this machine's clock against it, if it is the master and told
 	HasSkew  bool
 
-	Unreachable error // no connection, or no answer of a feed
-	OtherKey    bool  // its TLS key is not the pinned one
-	Unknown     bool  // it does not know this site's TLS key
-	Barred      bool  // it knows it, and does not let it in
-	Forged      error // what it shows is not signed by a key of the set
+	Unreachable  error // no connection, or no answer of a feed
+	OtherKey     bool  // its TLS key is not the pinned one
+	Unknown      bool  // it does not know this site's TLS key
+	AccessDenied bool  // it knows it, and does not let it in
+	Forged       error // what it shows is not signed by a key of the set
 }
 
 // keysWarning is how long before its end a feed's key is spoken of.
@@ -146,7 +146,7 @@ func (s Site) feedSources(f *findings) {
 		case source.Unknown:
 			f.fail(check, "tell its staff this pin: ocspctl responder set SITE --feed-pin PIN --apply at the master, feed.peers at a peer", "does not know this site's TLS key, pin %s", s.Feed.Pin)
 			continue
-		case source.Barred:
+		case source.AccessDenied:
 			f.fail(check, "ask the CA's staff: ocspctl responder show SITE", "does not let this site in: it was suspended or revoked, or has left")
 			continue
 		case source.Forged != nil:

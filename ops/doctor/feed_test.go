@@ -51,7 +51,7 @@ func TestDoctorJudgesTheFeedAndItsSources(t *testing.T) {
 		{"old source", func(f *doctor.Feed) {
 			f.Sources[0] = source(func(s *doctor.FeedSource) { s.AsOf = now.Add(-time.Hour) })
 		}, doctor.Warn, "source m:1", "was confirmed 1h0m"},
-		{"barred", func(f *doctor.Feed) { f.Sources[0] = source(func(s *doctor.FeedSource) { s.Barred = true }) }, doctor.Fail, "source m:1", "suspended or revoked"},
+		{"access denied", func(f *doctor.Feed) { f.Sources[0] = source(func(s *doctor.FeedSource) { s.AccessDenied = true }) }, doctor.Fail, "source m:1", "suspended or revoked"},
 		{"forged", func(f *doctor.Feed) {
 			f.Sources[0] = source(func(s *doctor.FeedSource) { s.Forged = errors.New("forged") })
 		}, doctor.Fail, "source m:1", "forged"},

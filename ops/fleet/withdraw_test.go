@@ -104,7 +104,7 @@ func (w *withdrawn) refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if err := again.Ping(t.Context()); !db.IsBarred(err) {
+	if err := again.Ping(t.Context()); !db.IsAccessDenied(err) {
 		t.Errorf("the site's login: %v, want that it may not log in", err)
 	}
 	if _, err := w.stream.Head(t.Context()); err == nil {

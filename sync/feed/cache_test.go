@@ -17,7 +17,7 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 	s := newServed(t)
 	s.seals(t, func(*feed.SealerConfig) {})
 	s.await(t, s.position(t))
-	s.archives(t, func(*feed.ArchiverConfig) {})
+	s.archives(t, func(*feed.SnapshotterConfig) {})
 	s.snapshot(t, 0)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: s.site.ClientTLS(s.server.Pin), ForceAttemptHTTP2: true}}
 	get := func(method, path string, body io.Reader) *http.Response {
@@ -80,7 +80,7 @@ func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
 	s := newServed(t)
 	s.seals(t, func(*feed.SealerConfig) {})
 	s.await(t, s.position(t))
-	s.archives(t, func(*feed.ArchiverConfig) {})
+	s.archives(t, func(*feed.SnapshotterConfig) {})
 	newest, err := s.sealer.NewestSnapshot(t.Context(), s.snapshot(t, 0).Epoch)
 	if err != nil {
 		t.Fatal(err)

@@ -53,8 +53,8 @@ func (c *Chain) Next(sealed Sealed) (*Checkpoint, *Segment, error) {
 		return nil, nil, err
 	case segment.Number != number || c.last != nil && next.Epoch != c.last.Epoch || segment.Previous != c.hash || next.Previous != c.noteHash:
 		return nil, nil, fmt.Errorf("%w: segment %d does not continue what comes before it", ErrMixed, number)
-	case segment.Leap && segment.Last > c.position:
-		return nil, nil, fmt.Errorf("%w: segment %d is a leap, and changes are known up to position %d", ErrGap, number, c.position)
+	case segment.SnapshotRequired && segment.Last > c.position:
+		return nil, nil, fmt.Errorf("%w: segment %d requires a snapshot, and changes are known up to position %d", ErrGap, number, c.position)
 	}
 	c.number, c.position, c.hash, c.noteHash, c.last = segment.Number, max(c.position, segment.Last), next.Segment, next.Hash(), next
 	return next, segment, nil

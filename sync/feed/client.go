@@ -27,7 +27,7 @@ type ClientConfig struct {
 	// Pin of the source's TLS key.
 	Pin Pin
 	// Master says that the source is the master itself: by its word alone this site
-	// is barred. What a peer says of that counts for nothing.
+	// is denied access. What a peer says of that counts for nothing.
 	Master bool
 	// Identity of this site; its pin stands on the source's list.
 	Identity *Identity

@@ -20,9 +20,9 @@ import (
 
 func TestSegmentComesBackAsItWas(t *testing.T) {
 	for name, s := range map[string]*feed.Segment{
-		"every kind": {Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
-		"compressed": {Epoch: epoch, Number: 2, First: 9, Last: 1008, Previous: feed.Hash{1}, Changes: issued(rand.New(rand.NewPCG(1, 1)), 9, 1000, 0.1)},
-		"leap":       {Epoch: epoch, Number: 3, First: 1009, Last: 1 << 40, Previous: feed.Hash{2}, Leap: true},
+		"every kind":        {Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
+		"compressed":        {Epoch: epoch, Number: 2, First: 9, Last: 1008, Previous: feed.Hash{1}, Changes: issued(rand.New(rand.NewPCG(1, 1)), 9, 1000, 0.1)},
+		"snapshot required": {Epoch: epoch, Number: 3, First: 1009, Last: 1 << 40, Previous: feed.Hash{2}, SnapshotRequired: true},
 	} {
 		sealed := seal(t, s, "one")
 		der, err := sealed.Marshal()
@@ -210,15 +210,15 @@ func TestSegmentsThatCannotBe(t *testing.T) {
 		return &feed.Segment{Epoch: 1, Number: 1, First: 1, Last: 8, Changes: everyKind(1)}
 	}
 	for name, change := range map[string]func(*feed.Segment){
-		"gap":              func(s *feed.Segment) { s.Last++ },
-		"double":           func(s *feed.Segment) { s.Changes[3].Position = 3 },
-		"no previous":      func(s *feed.Segment) { s.Number = 2 },
-		"unwanted one":     func(s *feed.Segment) { s.Previous[0] = 1 },
-		"empty":            func(s *feed.Segment) { s.Last, s.Changes = 0, nil },
-		"leap and changes": func(s *feed.Segment) { s.Leap = true },
-		"unknown table":    func(s *feed.Segment) { s.Changes[0].Table = 'z' },
-		"row too long":     func(s *feed.Segment) { s.Changes[0].Content = make([]byte, feed.MaxRow+1) },
-		"too many":         func(s *feed.Segment) { s.Last = feed.MaxEntries + 1 },
+		"gap":                           func(s *feed.Segment) { s.Last++ },
+		"double":                        func(s *feed.Segment) { s.Changes[3].Position = 3 },
+		"no previous":                   func(s *feed.Segment) { s.Number = 2 },
+		"unwanted one":                  func(s *feed.Segment) { s.Previous[0] = 1 },
+		"empty":                         func(s *feed.Segment) { s.Last, s.Changes = 0, nil },
+		"snapshot required and changes": func(s *feed.Segment) { s.SnapshotRequired = true },
+		"unknown table":                 func(s *feed.Segment) { s.Changes[0].Table = 'z' },
+		"row too long":                  func(s *feed.Segment) { s.Changes[0].Content = make([]byte, feed.MaxRow+1) },
+		"too many":                      func(s *feed.Segment) { s.Last = feed.MaxEntries + 1 },
 	} {
 		s := good()
 		change(s)

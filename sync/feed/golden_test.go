@@ -59,7 +59,7 @@ func goldenSegments() []*feed.Segment {
 	return []*feed.Segment{
 		{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
 		{Epoch: epoch, Number: 2, First: 9, Last: 108, Changes: issued(rand.New(rand.NewPCG(1, 2)), 9, 100, 0.1)},
-		{Epoch: epoch, Number: 3, First: 109, Last: 1_000_000, Leap: true},
+		{Epoch: epoch, Number: 3, First: 109, Last: 1_000_000, SnapshotRequired: true},
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // Bounds of what is sealed, and of what is read from anybody.
 const (
 	// MaxEntries is the most changes that one segment carries; a transaction or
-	// a backlog beyond it is sealed as a leap, and sites take a snapshot.
+	// a backlog beyond it is sealed as "snapshot required".
 	MaxEntries = 1 << 18
 	// MaxSegment bounds a segment's DER: 2^18 certificates take 8 MB, the rest is
 	// room for rows with certificates in them.

@@ -142,7 +142,7 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 	m.issue(t, 1)
 	m.seals(t, func(c *feed.SealerConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
 	m.await(t, m.position(t))
-	m.archives(t, func(c *feed.ArchiverConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
+	m.archives(t, func(c *feed.SnapshotterConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
 	before := m.snapshot(t, m.position(t))
 	second := *m.keys
 	second.Number, second.Keys, second.Banned = 2, []feed.FeedKey{keyFor(t, "two")}, []string{testKey(t, "one").Verifier()}

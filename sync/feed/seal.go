@@ -49,7 +49,7 @@ type SealerConfig struct {
 	// Confirm is how long after the last checkpoint an idle head is confirmed.
 	// Default 60 s: at 5 s checkpoints alone would be 180 MB a month per site.
 	Confirm time.Duration
-	// Log gets troubles and leaps.
+	// Log gets troubles, and segments that require a snapshot.
 	Log *slog.Logger
 	// Metrics may be nil.
 	Metrics *SealerMetrics
@@ -57,8 +57,8 @@ type SealerConfig struct {
 	Now func() time.Time
 }
 
-// crowd is how many changes do not wait as long as few: a site takes 250 in 3 ms.
-const crowd = 75
+// batchThreshold is how many changes do not wait as long as few: a site takes 250 in 3 ms.
+const batchThreshold = 75
 
 // callTimeout bounds one step at the master's database, which is near.
 const callTimeout = 30 * time.Second
@@ -174,7 +174,7 @@ func (s *Sealer) look(ctx context.Context) error {
 		s.since = now
 	}
 	count, waited := p.Position-s.sealed, now.Sub(s.since)
-	if p.Urgent || waited >= s.cfg.Wait || count >= s.cfg.Gather || count >= crowd && waited >= s.cfg.Wait/10 {
+	if p.Urgent || waited >= s.cfg.Wait || count >= s.cfg.Gather || count >= batchThreshold && waited >= s.cfg.Wait/10 {
 		return s.seal(ctx)
 	}
 	return nil
@@ -245,11 +245,11 @@ func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 	signed.Number, signed.Note = segment.Number, sealed.Note
 	return db.Sealed{Note: signed, Segment: &db.Segment{
 		Epoch: segment.Epoch, Number: segment.Number, First: segment.First, Last: segment.Last,
-		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
+		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), SnapshotRequired: segment.SnapshotRequired, Body: sealed.Body,
 	}}, nil
 }
 
-// fill seals a segment with its changes, or as a leap where they do not fit or the log
+// fill seals a segment with its changes, or as "snapshot required" where they do not fit or the log
 // lacks one: who wrote it by hand must not stop the feed.
 func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
 	count := segment.Last - segment.First + 1
@@ -265,6 +265,6 @@ func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *C
 		}
 	}
 	s.cfg.Log.WarnContext(ctx, "changes do not fit into a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
-	segment.Changes, segment.Leap = nil, true
+	segment.Changes, segment.SnapshotRequired = nil, true
 	return Seal(segment, c, key)
 }

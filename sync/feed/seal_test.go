@@ -124,7 +124,7 @@ func (m *master) history(tb testing.TB) []*feed.Segment {
 	tb.Helper()
 	var all []*feed.Segment
 	var before feed.Checkpoint
-	rows, leapt := map[string][]byte{}, false
+	rows, passed := map[string][]byte{}, false
 	tallies := map[byte]*db.Tally{'c': {}, 'k': {}, 'i': {}, 'r': {}, 'p': {}}
 	for n := int64(1); ; n++ {
 		stored, err := m.sealer.FeedSegment(tb.Context(), m.keys.Epoch, n)
@@ -149,10 +149,10 @@ func (m *master) history(tb testing.TB) []*feed.Segment {
 				tallies[change.Table].Add(change.Content)
 			}
 		}
-		leapt = leapt || s.Leap // what it passed over is not in rows
+		passed = passed || s.SnapshotRequired // what it passed over is not in rows
 		for _, table := range db.FeedTables {
 			at := slices.IndexFunc(c.Tallies, func(t feed.TableTally) bool { return t.Table == table.Name })
-			if !leapt && c.Tallies[at].Tally != *tallies[table.Code] {
+			if !passed && c.Tallies[at].Tally != *tallies[table.Code] {
 				tb.Fatalf("segment %d: %s is %+v by its changes, the seal says %+v", n, table.Name, *tallies[table.Code], c.Tallies[at].Tally)
 			}
 		}
@@ -292,8 +292,8 @@ func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
 	m.issue(t, 1)
 	m.await(t, m.position(t))
 	segments := m.history(t)
-	if len(segments) != 2 || !segments[0].Leap || segments[1].Leap {
-		t.Errorf("%d segments, want a leap and one with a change", len(segments))
+	if len(segments) != 2 || !segments[0].SnapshotRequired || segments[1].SnapshotRequired {
+		t.Errorf("%d segments, want one that requires a snapshot and one with a change", len(segments))
 	}
 }
 

@@ -21,10 +21,10 @@ type Segment struct {
 	First    int64 // position of the first change
 	Last     int64 // position of the last one
 	Previous Hash  // of the segment before; zeros before the first
-	// Leap says that the changes First to Last are not in here, because they are
+	// SnapshotRequired says that the changes First to Last are not in here, because they are
 	// too many: a copy that has not passed them takes a snapshot.
-	Leap    bool
-	Changes []db.Change // Last-First+1 of them, or none in a leap
+	SnapshotRequired bool
+	Changes          []db.Change // Last-First+1 of them, or none where a snapshot is required
 }
 
 var errSegment = formError("the segment is not of the form")
@@ -44,7 +44,7 @@ func (s *Segment) Marshal() ([]byte, error) {
 			b.AddASN1Int64(n)
 		}
 		b.AddASN1OctetString(s.Previous[:])
-		if s.Leap {
+		if s.SnapshotRequired {
 			return
 		}
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -64,7 +64,7 @@ func (s *Segment) Marshal() ([]byte, error) {
 }
 
 // ErrUnfit says that changes are too many for one segment, or that one of them is no row
-// that the feed can carry (a superuser wrote it): they are sealed as a leap.
+// that the feed can carry (a superuser wrote it): they are sealed as "snapshot required".
 var ErrUnfit = errors.New("the changes do not fit into a segment")
 
 func (s *Segment) check() error {
@@ -74,9 +74,9 @@ func (s *Segment) check() error {
 		return fmt.Errorf("%w: epoch %d, number %d, positions %d to %d", errSegment, s.Epoch, s.Number, s.First, s.Last)
 	case (s.Number == 1) != (s.Previous == Hash{}):
 		return fmt.Errorf("%w: the first segment has no previous one, any other has", errSegment)
-	case s.Leap && len(s.Changes) > 0:
-		return fmt.Errorf("%w: a leap with changes", errSegment)
-	case s.Leap:
+	case s.SnapshotRequired && len(s.Changes) > 0:
+		return fmt.Errorf("%w: a segment that requires a snapshot has changes", errSegment)
+	case s.SnapshotRequired:
 		return nil
 	case count > MaxEntries:
 		return fmt.Errorf("%w: %d changes", ErrUnfit, count)
@@ -124,8 +124,8 @@ func parseSegment(der cryptobyte.String) (*Segment, error) {
 		return nil, errSegment
 	}
 	s.Previous = Hash(previous)
-	s.Leap = in.Empty()
-	if !s.Leap {
+	s.SnapshotRequired = in.Empty()
+	if !s.SnapshotRequired {
 		var entries cryptobyte.String
 		if !in.ReadASN1(&entries, asn1.SEQUENCE) || !in.Empty() {
 			return nil, errSegment

@@ -92,7 +92,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 		t.Errorf("before the first seal: %v", err)
 	}
 	s.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
-	s.archives(t, func(*feed.ArchiverConfig) {})
+	s.archives(t, func(*feed.SnapshotterConfig) {})
 	serial := s.issue(t, 1)
 	if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 		t.Fatal(err)

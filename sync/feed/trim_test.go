@@ -22,7 +22,7 @@ func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 	if n, err := m.sealer.TrimSegments(t.Context(), 0); err != nil || n != 0 {
 		t.Errorf("without a snapshot %d segments were trimmed, %v", n, err)
 	}
-	m.archives(t, func(c *feed.ArchiverConfig) { c.Keep = time.Hour })
+	m.archives(t, func(c *feed.SnapshotterConfig) { c.Keep = time.Hour })
 	m.snapshot(t, m.position(t))
 	if n, err := m.sealer.TrimSegments(t.Context(), time.Hour); err != nil || n != 0 {
 		t.Errorf("%d young segments were trimmed, %v", n, err)

@@ -9,7 +9,7 @@ import (
 )
 
 // A superuser wrote a row that the feed cannot carry, or into the log of changes. It is
-// leapt over: once the rows are mended the feed goes on by itself.
+// passed over: once the rows are mended the feed goes on by itself.
 func TestWhatTheFeedCannotCarryIsLeaptOver(t *testing.T) {
 	m := newMaster(t)
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
@@ -24,7 +24,7 @@ func TestWhatTheFeedCannotCarryIsLeaptOver(t *testing.T) {
 	} {
 		dbtest.Exec(t, m.dsn, poison)
 		m.await(t, m.position(t))
-		if last := m.history(t); !last[len(last)-1].Leap {
+		if last := m.history(t); !last[len(last)-1].SnapshotRequired {
 			t.Errorf("%s: %+v", what, last[len(last)-1])
 		}
 	}

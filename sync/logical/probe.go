@@ -32,7 +32,7 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	}
 	s.probe.at, s.probe.err = s.cfg.Now(), err
 	s.probeDue = s.probe.at.Add(s.cfg.ProbeInterval)
-	s.noteBarred(outer, err)
+	s.recordAccess(outer, err)
 	if err != nil {
 		return
 	}
@@ -48,21 +48,21 @@ func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	}
 }
 
-// barred is what ocspd is told when the master closed this site's login.
-const barred = "the master does not let this site in any more: it was suspended or revoked, or has left (the CA's staff: ocspctl responder show)"
+// accessDenied is what ocspd is told when the master closed this site's login.
+const accessDenied = "the master does not let this site in any more: it was suspended or revoked, or has left (the CA's staff: ocspctl responder show)"
 
-// noteBarred tells ocspd when the master knows this site and refuses it: the news
+// recordAccess tells ocspd when the master knows this site and refuses it: the news
 // of its revocation may never have come, so it says neither good nor unknown. Only
 // a talk that succeeds takes it back; a master that is away says nothing.
-func (s *Subscription) noteBarred(ctx context.Context, err error) {
+func (s *Subscription) recordAccess(ctx context.Context, err error) {
 	why := ""
 	switch {
-	case db.IsBarred(err):
-		why = barred
+	case db.IsAccessDenied(err):
+		why = accessDenied
 	case err != nil:
 		return
 	}
-	s.act(ctx, "noting whether the master lets us in", func(ctx context.Context) error { return s.cfg.Local.SetBarred(ctx, why) })
+	s.act(ctx, "noting whether the master lets us in", func(ctx context.Context) error { return s.cfg.Local.SetAccessDenied(ctx, why) })
 }
 
 func (s *Subscription) ask(ctx context.Context) error {

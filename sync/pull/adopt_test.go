@@ -215,7 +215,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 	default:
 	}
 
-	snapshots := runs(t, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	snapshots := runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	defer snapshots()
 	away.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)

@@ -74,7 +74,7 @@ func TestCorrectionTravelsByTheFeed(t *testing.T) {
 	stop()
 	m.correct(t, 2)
 	position := m.position(t)
-	runs(t, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	for range 6000 { // a snapshot that holds it
 		if n, err := m.store.NewestSnapshot(t.Context(), m.keys.Epoch); err == nil && n.Position >= position {
 			break

@@ -172,8 +172,8 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 		return false, fmt.Errorf("%w: segment %d of epoch %d stands where %d belongs", ErrMixed, segment.Number, c.Epoch, number)
 	case segment.Previous != feed.Hash(have.Hash) || c.Previous != feed.Hash(have.NoteHash):
 		return false, p.fork(ctx, from, "a segment that continues another history", sealed.Note)
-	case segment.Leap && segment.Last > p.copy.Head.Position:
-		p.reseed = fmt.Sprintf("segment %d is a leap", number)
+	case segment.SnapshotRequired && segment.Last > p.copy.Head.Position:
+		p.reseed = fmt.Sprintf("segment %d requires a snapshot", number)
 		return false, nil
 	}
 	step, err := p.stepOf(sealed, c, segment)
@@ -194,7 +194,7 @@ func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Se
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note},
 		Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last,
-			Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: segment.Leap, Body: sealed.Body,
+			Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), SnapshotRequired: segment.SnapshotRequired, Body: sealed.Body,
 		},
 	}, err
 }

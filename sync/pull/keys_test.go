@@ -15,7 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// rotating is a master whose sealer and archiver hold a second key, and take key
+// rotating is a master whose sealer and snapshotter hold a second key, and take key
 // sets while they run.
 func rotating(tb testing.TB) (m *master, next *feed.Key) {
 	tb.Helper()
@@ -37,7 +37,7 @@ func (m *master) rotates(tb testing.TB, store *db.Store, latest *feed.Latest, ne
 	if err != nil {
 		tb.Fatal(err)
 	}
-	archive := runs(tb, feed.NewArchiver(feed.ArchiverConfig{Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	archive := runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	seal := runs(tb, sealer.Run)
 	return func() { archive(); seal() }
 }

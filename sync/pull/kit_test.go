@@ -160,7 +160,7 @@ type master struct {
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	m := prepare(tb)
-	runs(tb, feed.NewArchiver(feed.ArchiverConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	m.seals(tb)
 	return m
 }
@@ -260,7 +260,7 @@ func (s *site) plants(tb testing.TB, n db.FeedNote, g *db.Segment) {
 	}
 	if g != nil {
 		exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.Leap, g.Body)
+			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 		exec("update feed_anchor set epoch = $1, number = $2, hash = $3, note_hash = $4", g.Epoch, g.Number, g.Hash[:], g.NoteHash[:])
 	}
 	exec("update feed_checkpoint set epoch = $1, number = $2, position = $3, as_of = $4, note = $5", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)

@@ -43,7 +43,7 @@ type Config struct {
 	PreferPeers bool
 	// Visit is how often the master itself is asked for its clock, and whether this
 	// site is let in, by a site that hears from it anyway or doubts its clock; another
-	// one asks each sixtieth time, and one that is barred each 15 s. Default 4 min: a
+	// one asks each sixtieth time, and one that is denied access each 15 s. Default 4 min: a
 	// verdict on the clock counts for 10.
 	Visit time.Duration
 	// Latest is told of each checkpoint that was applied, for the relay. May be nil.
@@ -94,7 +94,7 @@ type Puller struct {
 	state       State
 	lookForKeys atomic.Int32 // and for a look for keys
 	near        atomic.Bool  // the master is being asked for news
-	bar         bar
+	access      access
 	watched     watched
 	reporter    *Reporter
 
@@ -234,7 +234,7 @@ func (p *Puller) load(ctx context.Context) error {
 		}
 	}
 	p.current = false
-	if err := p.loadBarred(ctx); err != nil {
+	if err := p.loadAccess(ctx); err != nil {
 		return err
 	}
 	if p.keys == nil {
@@ -261,8 +261,8 @@ func (p *Puller) enter(source, trouble string) {
 	if trouble == "" {
 		trouble = p.unread
 	}
-	if p.bar.is() { // the rest is no matter then
-		trouble = barred
+	if p.access.denied() { // the rest is no matter then
+		trouble = accessDenied
 	}
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
 }

@@ -112,7 +112,7 @@ func TestCheckpointOfTheFutureIsRefused(t *testing.T) {
 	}
 }
 
-// A leap is passed by a snapshot, under the readers' eyes: they see the old copy
+// A segment without changes is passed by a snapshot, under the readers' eyes: they see the old copy
 // or the new one.
 func TestLeapIsPassedByASnapshot(t *testing.T) {
 	m, s := newMaster(t), newSite(t)

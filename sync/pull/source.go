@@ -59,7 +59,7 @@ func (p *Puller) nextDue(now time.Time) time.Duration {
 // left notes what is wrong with a source, and asks it later: each time twice as late.
 func (p *Puller) left(ctx context.Context, s *source, err error) {
 	fault := FaultOf(err)
-	p.noteBarred(ctx, s.client, err)
+	p.recordAccess(ctx, s.client, err)
 	p.cfg.Metrics.faulty(fault)
 	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
 	s.due, s.known = p.cfg.Now().Add(s.pause), false
@@ -118,7 +118,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	for range chosen {
 		h := <-answers
 		if h.err == nil {
-			p.noteBarred(ctx, h.from.client, nil)
+			p.recordAccess(ctx, h.from.client, nil)
 		}
 		switch {
 		case h.err == nil && h.news != nil:
@@ -149,7 +149,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 // question is what one source is asked. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
 	wait, after, seen := p.patience(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
-	if seen == nil || !s.known && !paired || p.bar.is() && s.client.Master() {
+	if seen == nil || !s.known && !paired || p.access.denied() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
 	client, keys := s.client, p.keys.Number

@@ -84,8 +84,8 @@ func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	}
 	// A copy that missed a confirmation may have lost the way to the master, and the
 	// peers, too: the first to find that asks it, and the others hear of it from that one.
-	// A site that is barred has to hear from the master itself that it is over.
-	late := (p.bar.is() || p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late) && due[0] == master
+	// A site that is denied access has to hear from the master itself that it is over.
+	late := (p.access.denied() || p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late) && due[0] == master
 	if intact && (!late || p.pair.of[0] == master) {
 		return p.pair.of
 	}

@@ -15,9 +15,9 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// crowd is n sites that have copies and know each other, and for each site whom its
+// swarmOf is n sites that have copies and know each other, and for each site whom its
 // sources are: the master's number is n.
-func crowd(t *rapid.T, n int) (sites []*Puller, who map[*source]int) {
+func swarmOf(t *rapid.T, n int) (sites []*Puller, who map[*source]int) {
 	ids := make([]*feed.Identity, n+1)
 	for i := range ids {
 		seed := make([]byte, ed25519.SeedSize)
@@ -81,7 +81,7 @@ func reach(asks [][]int, master, mute int) []bool {
 func TestTheSwarmHearsThoughOneWithholds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(2, 12).Draw(t, "sites")
-		sites, who := crowd(t, n)
+		sites, who := swarmOf(t, n)
 		now := noon.Add(time.Duration(rapid.IntRange(0, 1e6).Draw(t, "seconds")) * time.Second)
 		down := map[int]bool{}
 		for i := range n {

@@ -15,9 +15,9 @@ import (
 // far is a position that no master ever reaches: whoever is led there waits for ever.
 const far = int64(1) << 62
 
-// leaps has a thief's relay show a leap to a far position, with a snapshot that holds
+// claimsFar has a thief's relay show a segment without changes to a far position, with a snapshot that holds
 // what the master has: all of it is signed with the stolen key.
-func leaps(t *testing.T, m *master, thief *site) {
+func claimsFar(t *testing.T, m *master, thief *site) {
 	t.Helper()
 	copied, err := thief.store.FeedCopy(t.Context())
 	if err != nil {
@@ -26,7 +26,7 @@ func leaps(t *testing.T, m *master, thief *site) {
 	head := copied.Head
 	head.Position, head.AsOf, head.AuditCount = far, time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond), far
 	segment := &feed.Segment{
-		Epoch: head.Epoch, Number: copied.Anchor.Number + 1, First: copied.Head.Position + 1, Last: far, Previous: feed.Hash(copied.Anchor.Hash), Leap: true,
+		Epoch: head.Epoch, Number: copied.Anchor.Number + 1, First: copied.Head.Position + 1, Last: far, Previous: feed.Hash(copied.Anchor.Hash), SnapshotRequired: true,
 	}
 	c := feed.NewCheckpoint(origin, head, time.Time{})
 	c.KeySet, c.Previous = m.keys.Number, feed.Hash(copied.Anchor.NoteHash)
@@ -57,7 +57,7 @@ func leaps(t *testing.T, m *master, thief *site) {
 		t.Fatal(err)
 	}
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
-	stored := &db.Segment{Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: far, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Leap: true, Body: sealed.Body}
+	stored := &db.Segment{Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: far, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), SnapshotRequired: true, Body: sealed.Body}
 	thief.plants(t, signed, stored)
 	thief.latest.PublishSegment(signed, stored)
 }
@@ -76,7 +76,7 @@ func TestBanTakesBackAFarPosition(t *testing.T) {
 	stop()
 	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	relay.equals(t, m)
-	leaps(t, m, thief)
+	claimsFar(t, m, thief)
 	p, stop := victim.pulls(t, m, nil, serve(t, thief.store, thief.latest, victim.id, nil))
 	for tries := 0; ; tries++ {
 		if head, err := victim.store.Head(t.Context()); err == nil && head.Position == far {

@@ -18,8 +18,8 @@ const (
 	// seldom is how many times rarer a site visits that hears from peers alone: a
 	// visit opens a connection, which costs it and the master 4.6 kB.
 	seldom = 60
-	// barredVisit is how often one that is barred asks whether it is over.
-	barredVisit = 15 * time.Second
+	// deniedEvery is how often one that is denied access asks whether it is over.
+	deniedEvery = 15 * time.Second
 	// doubtful is a difference of clocks that is watched closely.
 	doubtful = time.Minute
 )
@@ -59,8 +59,8 @@ func (p *Puller) visits(ctx context.Context) {
 func (p *Puller) visitEvery(skew time.Duration) time.Duration {
 	age := p.cfg.Now().Sub(p.State().AsOf) // news look old, or of the future, by a clock that is wrong
 	switch {
-	case p.bar.is():
-		return min(p.cfg.Visit, barredVisit)
+	case p.access.denied():
+		return min(p.cfg.Visit, deniedEvery)
 	case p.near.Load(), skew.Abs() > doubtful, age > p.cfg.StaleAfter, age < -doubtful:
 		return p.cfg.Visit
 	}
@@ -75,10 +75,10 @@ func (p *Puller) visit(ctx context.Context, master *feed.Client, known time.Dura
 	clock, err := master.Clock(call)
 	trip, after := time.Since(began), p.cfg.Now()
 	if errors.Is(err, db.ErrNotFound) { // it let us in, and has no clock to show
-		p.noteBarred(ctx, master, nil)
+		p.recordAccess(ctx, master, nil)
 		return known
 	}
-	p.noteBarred(ctx, master, err)
+	p.recordAccess(ctx, master, err)
 	// A clock that was set meanwhile is judged the next time.
 	if err != nil || (after.Sub(before)-trip).Abs() > doubtful/2 {
 		return known

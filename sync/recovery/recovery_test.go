@@ -90,7 +90,7 @@ func (m *master) verifier(tb testing.TB) note.Verifier {
 	return v
 }
 
-// seals runs the sealer, and with snapshots the archiver, until stop.
+// seals runs the sealer, and with snapshots the snapshotter, until stop.
 func (m *master) seals(tb testing.TB, store *db.Store, snapshots bool) (stop func()) {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -98,7 +98,7 @@ func (m *master) seals(tb testing.TB, store *db.Store, snapshots bool) (stop fun
 	must(tb, err)
 	runs := []func(context.Context) error{sealer.Run}
 	if snapshots {
-		runs = append(runs, feed.NewArchiver(feed.ArchiverConfig{Store: store, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
+		runs = append(runs, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -10,9 +10,9 @@ import (
 	"ocspfleet/db"
 )
 
-// ArchiverConfig says when snapshots are made, and by whom they are signed. A
+// SnapshotterConfig says when snapshots are made, and by whom they are signed. A
 // zero duration stands for its default.
-type ArchiverConfig struct {
+type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
 	Store     *db.Store
 	Key, Next *Key
@@ -22,7 +22,7 @@ type ArchiverConfig struct {
 	Poll time.Duration
 	// Every is the age at which a snapshot is replaced, if anything changed since.
 	// Default 24 h. One is made sooner when the epoch is young, when the segments since are longer than it,
-	// or one of them is a leap.
+	// or one of them requires a snapshot.
 	Every time.Duration
 	// Keep is how long segments stay that both kept snapshots cover: a site that was
 	// away for less goes on where it was, another takes a snapshot. Default 30 d.
@@ -39,10 +39,10 @@ const leastSince = 1 << 20
 // snapshotTimeout bounds one snapshot: 1 M rows take 3 s, 140 M seven minutes.
 const snapshotTimeout = time.Hour
 
-// Archiver makes sealed snapshots at the master, from which new and lost sites
+// Snapshotter makes sealed snapshots at the master, from which new and lost sites
 // begin. Run is called once; Trouble is safe for concurrent use.
-type Archiver struct {
-	cfg     ArchiverConfig
+type Snapshotter struct {
+	cfg     SnapshotterConfig
 	trouble trouble
 
 	// What follows belongs to Run's goroutine.
@@ -51,8 +51,8 @@ type Archiver struct {
 	good    int64 // position of the newest snapshot that the set in force was seen to open
 }
 
-// NewArchiver fills in the defaults.
-func NewArchiver(cfg ArchiverConfig) *Archiver {
+// NewSnapshotter fills in the defaults.
+func NewSnapshotter(cfg SnapshotterConfig) *Snapshotter {
 	if cfg.Poll == 0 {
 		cfg.Poll = 10 * time.Second
 	}
@@ -65,14 +65,14 @@ func NewArchiver(cfg ArchiverConfig) *Archiver {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Archiver{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)}
+	return &Snapshotter{cfg: cfg, ring: newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key, cfg.Next)}
 }
 
 // Trouble says why no snapshot can be made; empty: all is well.
-func (a *Archiver) Trouble() string { return a.trouble.get() }
+func (a *Snapshotter) Trouble() string { return a.trouble.get() }
 
 // Run makes snapshots until ctx ends; it returns nil then.
-func (a *Archiver) Run(ctx context.Context) error {
+func (a *Snapshotter) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -96,7 +96,7 @@ func (a *Archiver) Run(ctx context.Context) error {
 	}
 }
 
-func (a *Archiver) step(ctx context.Context) error {
+func (a *Snapshotter) step(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	need, err := a.cfg.Store.SnapshotNeed(call)
@@ -122,7 +122,7 @@ func (a *Archiver) step(ctx context.Context) error {
 // trimEvery is how often old segments are looked for, or Poll where that is longer.
 const trimEvery = time.Minute
 
-func (a *Archiver) trim(ctx context.Context) error {
+func (a *Snapshotter) trim(ctx context.Context) error {
 	if a.cfg.Now().Before(a.trimDue) {
 		return nil
 	}
@@ -134,13 +134,13 @@ func (a *Archiver) trim(ctx context.Context) error {
 	return err
 }
 
-func (a *Archiver) due(need db.SnapshotNeed) bool {
+func (a *Snapshotter) due(need db.SnapshotNeed) bool {
 	switch newest := need.Newest; {
 	case newest.Note != nil && !a.opens(newest):
 		return true // by a key that is banned or not in the set any more: no site would take it
 	case newest.Note != nil && need.Head.Position == newest.Position:
 		return false
-	case newest.Note == nil || need.Leap || need.Since > max(newest.Octets, leastSince):
+	case newest.Note == nil || need.SnapshotRequired || need.Since > max(newest.Octets, leastSince):
 		return true
 	default:
 		// While an epoch is young, the next one comes as soon as the last is as old as
@@ -151,7 +151,7 @@ func (a *Archiver) due(need db.SnapshotNeed) bool {
 	}
 }
 
-func (a *Archiver) opens(newest db.Snapshot) bool {
+func (a *Snapshotter) opens(newest db.Snapshot) bool {
 	if a.good == 0 || a.good != newest.Position {
 		if _, err := a.ring.set.OpenSnapshot(newest.Note); err != nil {
 			return false
@@ -161,7 +161,7 @@ func (a *Archiver) opens(newest db.Snapshot) bool {
 	return true
 }
 
-func (a *Archiver) make(ctx context.Context) error {
+func (a *Snapshotter) make(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	began := a.cfg.Now()

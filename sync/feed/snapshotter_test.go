@@ -12,23 +12,23 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// archives runs an archiver until the test ends.
-func (m *master) archives(tb testing.TB, change func(*feed.ArchiverConfig)) {
+// snapshots runs a snapshotter until the test ends.
+func (m *master) archives(tb testing.TB, change func(*feed.SnapshotterConfig)) {
 	tb.Helper()
-	cfg := feed.ArchiverConfig{Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	cfg := feed.SnapshotterConfig{Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
-	archiver := feed.NewArchiver(cfg)
+	snapshotter := feed.NewSnapshotter(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := archiver.Run(ctx); err != nil {
+		if err := snapshotter.Run(ctx); err != nil {
 			tb.Error(err)
 		}
 	})
 	tb.Cleanup(func() {
 		cancel()
 		running.Wait()
-		if trouble := archiver.Trouble(); trouble != "" {
+		if trouble := snapshotter.Trouble(); trouble != "" {
 			tb.Error(trouble)
 		}
 	})
@@ -96,7 +96,7 @@ func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 	m := newMaster(t)
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = 5 * time.Millisecond })
 	m.await(t, m.position(t))
-	m.archives(t, func(c *feed.ArchiverConfig) { c.Every = time.Nanosecond })
+	m.archives(t, func(c *feed.SnapshotterConfig) { c.Every = time.Nanosecond })
 	for n := range uint64(60) {
 		m.issue(t, n)
 		if n%20 == 0 {
@@ -119,11 +119,11 @@ func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 	}
 }
 
-// A snapshot is made when there is none, after a leap, and not without need.
+// A snapshot is made when there is none, after a segment that requires one, and not without need.
 func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
 	m := newMaster(t)
-	began := time.Now() // the archiver's clock stands: time alone is a need, too
-	m.archives(t, func(c *feed.ArchiverConfig) { c.Now = func() time.Time { return began } })
+	began := time.Now() // the snapshotter's clock stands: time alone is a need, too
+	m.archives(t, func(c *feed.SnapshotterConfig) { c.Now = func() time.Time { return began } })
 	first := m.snapshot(t, 0)
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
 	m.issue(t, 1)
@@ -136,7 +136,7 @@ func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
 	m.await(t, m.position(t))
 	s := m.snapshot(t, m.position(t))
 	if n := m.rowsOf(t, s); n != 300_002 || len(s.Chunks) < 5 {
-		t.Errorf("after a leap the snapshot has %d rows in %d chunks", n, len(s.Chunks))
+		t.Errorf("after a segment that requires one the snapshot has %d rows in %d chunks", n, len(s.Chunks))
 	}
 }
 
@@ -148,9 +148,9 @@ func BenchmarkMakeSnapshotMillion(b *testing.B) {
 	for b.Loop() {
 		dbtest.Exec(b, m.dsn, "delete from snapshot; delete from snapshot_chunk")
 		ctx, cancel := context.WithCancel(b.Context())
-		archiver := feed.NewArchiver(feed.ArchiverConfig{Store: m.sealer, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+		snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.sealer, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 		var running sync.WaitGroup
-		running.Go(func() { _ = archiver.Run(ctx) })
+		running.Go(func() { _ = snapshotter.Run(ctx) })
 		s := m.snapshot(b, m.position(b))
 		b.ReportMetric(float64(s.Size())/1e6, "MB")
 		cancel()

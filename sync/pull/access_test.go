@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// barring refuses as the master does while it is told a state.
-func barring(state *atomic.Value) func(http.Handler) http.Handler {
+// denying refuses as the master does while it is told a state.
+func denying(state *atomic.Value) func(http.Handler) http.Handler {
 	return func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if text := state.Load().(string); text != "" {
@@ -29,26 +29,26 @@ func barring(state *atomic.Value) func(http.Handler) http.Handler {
 	}
 }
 
-// barred is what ocspd reads.
-func (s *site) barred(tb testing.TB) string {
+// accessDenied is what ocspd reads.
+func (s *site) accessDenied(tb testing.TB) string {
 	tb.Helper()
 	var why string
-	err := s.store.Look(tb.Context(), func(_ context.Context, l *db.Look) error { why = l.Barred; return nil })
+	err := s.store.Look(tb.Context(), func(_ context.Context, l *db.Look) error { why = l.AccessDenied; return nil })
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return why
 }
 
-func (s *site) awaitBarred(tb testing.TB, want bool) {
+func (s *site) awaitDenied(tb testing.TB, want bool) {
 	tb.Helper()
 	for range 6000 {
-		if s.barred(tb) != "" == want {
+		if s.accessDenied(tb) != "" == want {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	tb.Fatalf("barred: %q, want %t", s.barred(tb), want)
+	tb.Fatalf("access denied: %q, want %t", s.accessDenied(tb), want)
 }
 
 // The master's refusal is noted for ocspd, however the rows come, and gone when the
@@ -61,30 +61,30 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 			a.equals(t, m)
 			var state atomic.Value
 			state.Store("")
-			fromMaster := serveMaster(t, m.store, m.latest, s.id, barring(&state))
+			fromMaster := serveMaster(t, m.store, m.latest, s.id, denying(&state))
 			dbtest.Exec(t, s.dsn, "update site_state set barred = 'by an earlier run'")
 			_, stop := s.pulls(t, m, nil, fromMaster)
 			s.equals(t, m)
-			s.awaitBarred(t, false)
+			s.awaitDenied(t, false)
 			state.Store("suspended")
-			s.awaitBarred(t, true)
+			s.awaitDenied(t, true)
 			stop()
 			p, _ := s.pulls(t, m, func(c *pull.Config) { c.PreferPeers = prefer; c.StaleAfter = time.Second }, fromMaster, serve(t, a.sync, a.latest, s.id, nil))
 			m.issue(t, 1)
 			s.equals(t, m) // by the peer
-			s.awaitBarred(t, true)
+			s.awaitDenied(t, true)
 			if !prefer {
 				eventually(t, "the puller says so", func() bool { return strings.Contains(p.State().Trouble, "suspended or revoked") })
 			}
 			state.Store("")
-			s.awaitBarred(t, false)
+			s.awaitDenied(t, false)
 			eventually(t, "it says so no more", func() bool { return !strings.Contains(p.State().Trouble, "suspended or revoked") })
 		})
 	}
 }
 
 // A peer that claims that this site is revoked, and a master that does not know the
-// site at all, bar nobody.
+// site at all, deny nobody.
 func TestNobodyElseBarsASite(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	var lie, stranger atomic.Value
@@ -92,24 +92,24 @@ func TestNobodyElseBarsASite(t *testing.T) {
 	stranger.Store("Forbidden")
 	registry := prometheus.NewRegistry()
 	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) },
-		serve(t, m.store, m.latest, s.id, barring(&lie)), serveMaster(t, m.store, m.latest, s.id, barring(&stranger)), serve(t, m.store, m.latest, s.id, nil))
+		serve(t, m.store, m.latest, s.id, denying(&lie)), serveMaster(t, m.store, m.latest, s.id, denying(&stranger)), serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	eventually(t, "both refused", func() bool { return metric(t, registry, "ocspsyncd_pull_faults_total", string(pull.Refused)) >= 4 })
-	if why := s.barred(t); why != "" {
-		t.Errorf("the site is barred: %s", why)
+	if why := s.accessDenied(t); why != "" {
+		t.Errorf("the site is denied access: %s", why)
 	}
 }
 
-// A site of a swarm hears from the master itself that it is barred, and that this is
+// A site of a swarm hears from the master itself that access is denied, and that this is
 // over, though its peers feed it all the while and nothing new comes.
-func TestSiteOfASwarmIsBarredAndLetInByTheMastersWord(t *testing.T) {
+func TestSiteOfASwarmIsDeniedAndLetInByTheMastersWord(t *testing.T) {
 	m := newMaster(t)
 	m.issue(t, 1)
 	w := newSwarm(t, 3, m, nil)
 	var state atomic.Value
 	state.Store("")
 	s := newSite(t)
-	sources := []*feed.Client{serveMaster(t, m.store, m.latest, s.id, barring(&state))}
+	sources := []*feed.Client{serveMaster(t, m.store, m.latest, s.id, denying(&state))}
 	for _, peer := range w.sites {
 		sources = append(sources, serveAs(t, peer, s.id))
 	}
@@ -119,9 +119,9 @@ func TestSiteOfASwarmIsBarredAndLetInByTheMastersWord(t *testing.T) {
 	s.equals(t, m)
 	for range 2 {
 		state.Store("suspended")
-		s.awaitBarred(t, true)
+		s.awaitDenied(t, true)
 		state.Store("")
-		s.awaitBarred(t, false)
+		s.awaitDenied(t, false)
 	}
 	m.issue(t, 2)
 	s.equals(t, m)

@@ -20,7 +20,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	options := onGround(t).options(t, "barred", 2)
+	options := onGround(t).options(t, "denied", 2)
 	options.Sync = "feed"
 	f, err := devfleet.Up(ctx, options)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 	await(t, f, site, s.issuer, s.serial, ocsp.Good, 2*patience)
 
 	s.ctl("responder", "suspend", site.Name, "--why", "a look", "--apply")
-	s.isBarred(site)
+	s.isDenied(site)
 	s.ctl("responder", "restore", site.Name, "--why", "all is well", "--apply")
 	await(t, f, site, s.issuer, s.serial, ocsp.Good, 2*patience)
 	whole(t, f, 2*patience)
@@ -51,7 +51,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 	if err := f.Start(t.Context(), cut[1]); err != nil {
 		t.Fatal(err)
 	}
-	s.isBarred(site)
+	s.isDenied(site)
 	s.ctl("responder", "restore", site.Name, "--why", "all is well", "--apply")
 	if err := f.Start(t.Context(), cut[0]); err != nil {
 		t.Fatal(err)
@@ -60,12 +60,12 @@ func TestTheFeedBarsASite(t *testing.T) {
 	whole(t, f, 2*patience)
 
 	s.ctl("responder", "revoke", site.Name, "--reason", "keyCompromise", "--why", "broken into", "--apply")
-	s.isBarred(site)
+	s.isDenied(site)
 	await(t, f, f.Sites[0], s.issuer, s.serial, ocsp.Good, patience)
 }
 
-// isBarred waits until the site has stopped and both its daemons say why.
-func (s *identities) isBarred(site devfleet.Site) {
+// isDenied waits until the site has stopped and both its daemons say why.
+func (s *identities) isDenied(site devfleet.Site) {
 	s.Helper()
 	if err := s.f.AwaitStopped(s.Context(), site, s.issuer, s.serial, 2*patience); err != nil {
 		s.Error(err)
@@ -78,7 +78,7 @@ func (s *identities) isBarred(site devfleet.Site) {
 			}
 		}
 		if err == nil || !strings.Contains(err.Error(), "suspended or revoked") {
-			s.Errorf("%s%s does not say that the site is barred: %v", site.Name, part, err)
+			s.Errorf("%s%s does not say that access is denied: %v", site.Name, part, err)
 		}
 	}
 }
