@@ -16,7 +16,7 @@ func (s *Store) ClosedPins(ctx context.Context) (map[[32]byte]bool, error) {
 }
 
 // ClosedPins counts the closed TLS keys of the snapshot.
-func (l *Look) ClosedPins(ctx context.Context) (Tally, error) {
+func (l *ReadTx) ClosedPins(ctx context.Context) (Tally, error) {
 	l.alive()
 	var t Tally
 	err := readClosedPins(ctx, l.tx, func(pin [32]byte) { t.Add(pin[:]) })

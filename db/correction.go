@@ -60,7 +60,7 @@ func (s *Store) Corrections(ctx context.Context, each func(Correction) error) er
 }
 
 // Corrections hands all corrections of the snapshot to each, by certificate and time.
-func (l *Look) Corrections(ctx context.Context, each func(Correction) error) error {
+func (l *ReadTx) Corrections(ctx context.Context, each func(Correction) error) error {
 	l.alive()
 	return readCorrections(ctx, l.tx, each)
 }

@@ -82,7 +82,7 @@ func TestSeedFromFeedFillsAndReplaces(t *testing.T) {
 	store := newSiteStore(t)
 	from, chunks := snapshotOf(1, 100)
 	from.Chunk = func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-		err := store.Look(ctx, func(context.Context, *db.Look) error { return nil }) // the chunk before may be written by now
+		err := store.ReadTx(ctx, func(context.Context, *db.ReadTx) error { return nil }) // the chunk before may be written by now
 		if !errors.Is(err, db.ErrNoHead) {
 			return nil, nil, fmt.Errorf("while an empty site is filled, a look finds: %w", err)
 		}
@@ -186,14 +186,14 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 			t.Errorf("reading the copy: %+v, %v", have, err)
 		}
 		end()
-		look, err := store.Glance(t.Context(), 0, 0, 100)
+		look, err := store.Delta(t.Context(), 0, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n := 0
 		more, err := look.Changes(t.Context(), 0, 100, func(db.CertificateChange) error { n++; return nil })
 		if err != nil || more || n != 30 || look.Head.Position != 1 {
-			t.Errorf("a glance gives %d changes, more %t, at position %d, %v", n, more, look.Head.Position, err)
+			t.Errorf("a Delta gives %d changes, more %t, at position %d, %v", n, more, look.Head.Position, err)
 		}
 		end()
 		next := from.Head
@@ -203,14 +203,14 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 			t.Errorf("confirming: %+v, %v", have, err)
 		}
 	}
-	look, err := store.Glance(t.Context(), 0, 0, 29)
+	look, err := store.Delta(t.Context(), 0, 0, 29)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if more, err := look.Changes(t.Context(), 0, 29, func(db.CertificateChange) error { return nil }); err != nil || !more {
-		t.Errorf("a glance of 29 at 30 changes says more %t, %v", more, err)
+		t.Errorf("a Delta of 29 at 30 changes says more %t, %v", more, err)
 	}
 	if _, err := look.Changes(t.Context(), 7, 29, nil); err == nil {
-		t.Error("a glance gives changes that it did not read")
+		t.Error("a Delta gives changes that it did not read")
 	}
 }

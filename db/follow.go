@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	// lookRetries is how often a look is tried in all when PostgreSQL gives it up
+	// readRetries is how often a read is tried in all when PostgreSQL gives it up
 	// for a deadlock (40P01) or a serialization failure (40001).
-	lookRetries = 3
-	// stallAfter ends a look that makes no progress: the database hangs, and the
+	readRetries = 3
+	// stallAfter ends a read that makes no progress: the database hangs, and the
 	// next attempt takes a new connection.
 	stallAfter = 30 * time.Second
 	// listenCheck is how often a quiet listening connection is asked whether it lives.
 	listenCheck = 30 * time.Second
 )
 
-// beginLook waits no longer than a few seconds behind a re-seed, which holds the
+// beginRead waits no longer than a few seconds behind a re-seed, which holds the
 // tables while it writes them: the copy in memory goes on answering meanwhile.
 // Neither statement takes a snapshot. All go in one round trip; that a refusal ends
 // the connection, too, is no loss then.
-const beginLook = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + lockReaders
+const beginRead = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + lockReaders
 
-// Look is one snapshot of a site's database. It is valid inside the function
-// that Store.Look calls, and for one goroutine.
-type Look struct {
+// ReadTx is one snapshot of a site's database. It is valid inside the function
+// that Store.ReadTx calls, and for one goroutine.
+type ReadTx struct {
 	Head Head
 	// LastSeq is the highest site_seq given out to anything in the snapshot or
 	// trimmed from it: a follower that has read it is up to date.
@@ -43,7 +43,7 @@ type Look struct {
 	// restarted, perhaps from a crash.
 	Started time.Time
 	// Skew is this site's clock minus the master's, SkewAge how long ago a round
-	// trip with the master found that. HasSkew is false while there is no verdict.
+	// trip with the master found that. HasSkew is false while nothing was measured.
 	Skew    time.Duration
 	SkewAge time.Duration
 	HasSkew bool
@@ -59,10 +59,10 @@ type Look struct {
 	// fetched, and those that the master publishes.
 	SignedNotes, SignedKeys [][]byte
 
-	tx    pgx.Tx // nil: a glance, which is over
+	tx    pgx.Tx // nil: a Delta, which is over
 	alive func() // tells the watchdog of progress
 
-	// What a glance read: the changes after a site_seq, at most a number of them, and
+	// What a Delta read: the changes after a site_seq, at most a number of them, and
 	// what was remembered since.
 	after      uint64
 	recent     []CertificateChange
@@ -70,22 +70,22 @@ type Look struct {
 	remembered []Remembered
 }
 
-// Look opens one REPEATABLE READ snapshot of a site's database and calls f with
+// ReadTx opens one REPEATABLE READ snapshot of a site's database and calls f with
 // it, again from the start when PostgreSQL gave the transaction up. It returns
-// ErrNoHead when the site was never seeded. Everything in a look, head and rows,
+// ErrNoHead when the site was never seeded. Everything in a ReadTx, head and rows,
 // belongs to the same moment.
-func (s *Store) Look(ctx context.Context, f func(context.Context, *Look) error) error {
-	return again(ctx, func() error { return s.look(ctx, f) })
+func (s *Store) ReadTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
+	return again(ctx, func() error { return s.readTx(ctx, f) })
 }
 
-// again tries a look that PostgreSQL may give up.
-func again(ctx context.Context, look func() error) error {
+// again tries a read that PostgreSQL may give up.
+func again(ctx context.Context, read func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := look()
+		err := read()
 		if err == nil {
 			return nil
 		}
-		if attempt < lookRetries && isCode(err, "40P01", "40001") && ctx.Err() == nil {
+		if attempt < readRetries && isCode(err, "40P01", "40001") && ctx.Err() == nil {
 			continue
 		}
 		return fmt.Errorf("looking at the local database: %w", plain(err))
@@ -94,13 +94,13 @@ func again(ctx context.Context, look func() error) error {
 
 var errStalled = fmt.Errorf("no progress for %s", stallAfter)
 
-func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) error {
+func (s *Store) readTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
 	defer watchdog.Stop()
-	l := &Look{alive: func() { watchdog.Reset(stallAfter) }}
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginLook}, func(tx pgx.Tx) error {
+	l := &ReadTx{alive: func() { watchdog.Reset(stallAfter) }}
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginRead}, func(tx pgx.Tx) error {
 		l.tx = tx
 		if err := l.open(ctx); err != nil {
 			return err
@@ -113,17 +113,17 @@ func (s *Store) look(ctx context.Context, f func(context.Context, *Look) error) 
 	return err
 }
 
-// Glance is a Look of one round trip: what changed after the given site_seq is read at
+// Delta is a ReadTx of one round trip: what changed after the given site_seq is read at
 // once, unless more than limit numbers were given out since, and so is what was remembered
-// after a Seq. Changes and Remembered give them, for those numbers alone; a glance has
+// after a Seq. Changes and Remembered give them, for those numbers alone; a Delta has
 // nothing else than its fields.
-func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int) (*Look, error) {
+func (s *Store) Delta(ctx context.Context, after, remembered uint64, limit int) (*ReadTx, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
-	var l *Look
+	var l *ReadTx
 	queue := func(read *batch) error {
-		l = &Look{alive: func() {}, after: after}
-		for _, part := range strings.Split(beginLook, "; ") {
+		l = &ReadTx{alive: func() {}, after: after}
+		for _, part := range strings.Split(beginRead, "; ") {
 			read.exec(part)
 		}
 		l.queue(read)
@@ -150,7 +150,7 @@ func (s *Store) Glance(ctx context.Context, after, remembered uint64, limit int)
 	return l, nil
 }
 
-func (l *Look) open(ctx context.Context) error {
+func (l *ReadTx) open(ctx context.Context) error {
 	var read batch
 	l.queue(&read)
 	if err := read.send(ctx, l.tx); err != nil {
@@ -161,7 +161,7 @@ func (l *Look) open(ctx context.Context) error {
 }
 
 // queue reads the fields.
-func (l *Look) queue(read *batch) {
+func (l *ReadTx) queue(read *batch) {
 	read.row(func(row pgx.Row) (err error) {
 		l.Head, err = scanHead(row)
 		return err
@@ -202,13 +202,13 @@ func (l *Look) queue(read *batch) {
 }
 
 // Issuers lists all issuers by number.
-func (l *Look) Issuers(ctx context.Context) ([]Issuer, error) {
+func (l *ReadTx) Issuers(ctx context.Context) ([]Issuer, error) {
 	l.alive()
 	return readIssuers(ctx, l.tx)
 }
 
 // ResponderCertificates lists all delegated certificates by issuer and serial.
-func (l *Look) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
+func (l *ReadTx) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
 	l.alive()
 	return readResponderCertificates(ctx, l.tx)
 }
@@ -240,7 +240,7 @@ func readResponderCertificates(ctx context.Context, q querier) ([]ResponderCerti
 
 // Certificates hands all rows of certificate to each, in no order: the number of
 // the row's last change and its canonical bytes, valid during the call.
-func (l *Look) Certificates(ctx context.Context, each func(seq uint64, canonical []byte) error) error {
+func (l *ReadTx) Certificates(ctx context.Context, each func(seq uint64, canonical []byte) error) error {
 	const all = "copy (select t.site_seq, " + certificateCanonical + " from certificate t) to stdout (format binary)"
 	rows := 0
 	w := &copyReader{row: func(fields [2][]byte) error {
@@ -280,10 +280,10 @@ const selectRecent = `
 // Changes hands to each what changed after the given site_seq, in order; a key
 // may come several times, the last one counts. It stops after limit changes:
 // more says that there are others.
-func (l *Look) Changes(ctx context.Context, after uint64, limit int, each func(CertificateChange) error) (more bool, err error) {
+func (l *ReadTx) Changes(ctx context.Context, after uint64, limit int, each func(CertificateChange) error) (more bool, err error) {
 	if l.tx == nil {
 		if after != l.after {
-			return false, fmt.Errorf("reading changes: a glance has those after %d, not %d", l.after, after)
+			return false, fmt.Errorf("reading changes: a Delta has those after %d, not %d", l.after, after)
 		}
 		for _, c := range l.recent {
 			if err := each(c); err != nil {

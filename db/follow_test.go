@@ -38,7 +38,7 @@ func TestLookReadsChangesInOrderUpToTheLimit(t *testing.T) {
 		Serial  string
 	}
 	read := func(after uint64, limit int) (list []seen, more bool) {
-		err := store.Look(t.Context(), func(ctx context.Context, l *db.Look) (err error) {
+		err := store.ReadTx(t.Context(), func(ctx context.Context, l *db.ReadTx) (err error) {
 			if l.Head.Position != 7 || l.LastSeq != 3 || l.TrimmedTo != 0 || l.HasSkew || l.SynchronousCommit != "" || l.Started.IsZero() {
 				t.Errorf("look %+v", l)
 			}
@@ -80,7 +80,7 @@ func TestLookIsTakenAgainAfterADeadlock(t *testing.T) {
 	deadlock := &pgconn.PgError{Code: "40P01", Message: "deadlock detected"}
 	for _, test := range []struct{ failures, calls int }{{0, 1}, {2, 3}, {9, 3}} {
 		calls := 0
-		err := store.Look(t.Context(), func(context.Context, *db.Look) error {
+		err := store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error {
 			if calls++; calls <= test.failures {
 				return deadlock
 			}
@@ -91,18 +91,18 @@ func TestLookIsTakenAgainAfterADeadlock(t *testing.T) {
 		}
 	}
 	other, calls := errors.New("other"), 0
-	if err := store.Look(t.Context(), func(context.Context, *db.Look) error { calls++; return other }); !errors.Is(err, other) || calls != 1 {
+	if err := store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error { calls++; return other }); !errors.Is(err, other) || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)
 	}
 }
 
-func TestLookWithoutAHead(t *testing.T) {
+func TestReadTxWithoutAHead(t *testing.T) {
 	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Site)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	err = store.Look(t.Context(), func(context.Context, *db.Look) error { return nil })
+	err = store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error { return nil })
 	if !errors.Is(err, db.ErrNoHead) {
 		t.Error(err)
 	}

@@ -27,9 +27,9 @@ func scanRemembered(row pgx.CollectableRow) (r Remembered, err error) {
 	return r, err
 }
 
-// Remembered hands what was remembered after a Seq to each, in no order. A glance has
+// Remembered hands what was remembered after a Seq to each, in no order. A Delta has
 // that of the Seq that it was asked for.
-func (l *Look) Remembered(ctx context.Context, after uint64, each func(Remembered) error) error {
+func (l *ReadTx) Remembered(ctx context.Context, after uint64, each func(Remembered) error) error {
 	if l.tx == nil {
 		for _, r := range l.remembered {
 			if err := each(r); err != nil {
@@ -63,7 +63,7 @@ func (l *Look) Remembered(ctx context.Context, after uint64, each func(Remembere
 }
 
 // RememberedIssuers says whose the remembered revocations are: number, key and name.
-func (l *Look) RememberedIssuers(ctx context.Context) ([]Issuer, error) {
+func (l *ReadTx) RememberedIssuers(ctx context.Context) ([]Issuer, error) {
 	l.alive()
 	return rememberedIssuers(ctx, l.tx)
 }

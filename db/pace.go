@@ -63,7 +63,7 @@ func (p *Pace) Wait(ctx context.Context) error {
 	defer tick.Stop()
 	last, moved := int64(-1), time.Now()
 	for {
-		wrote, clients, err := p.look(ctx)
+		wrote, clients, err := p.read(ctx)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ type paceClient struct {
 
 // look reads how far the sites are: the last of those that replicate, nil where none
 // does, and those that follow the feed.
-func (p *Pace) look(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
+func (p *Pace) read(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
 	err = p.store.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
 		read.rows(func(rows pgx.Rows) (err error) {

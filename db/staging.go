@@ -139,8 +139,8 @@ type Part struct {
 	End         time.Time
 }
 
-// Finding is the effect of one row beside what the master says now.
-type Finding struct {
+// RowEffect is the effect of one row beside what the master says now.
+type RowEffect struct {
 	StagedRow
 	Effect Effect
 	Here   Status // zero when Effect is ImportNew or ImportNoEnd
@@ -173,11 +173,11 @@ type Counts map[Effect]map[State]int64
 
 // Plan says what Apply would do now with a part: how many rows have each effect, those
 // that are neither the same nor new, and the first few new ones. It only reads.
-func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []Finding, error) {
+func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []RowEffect, error) {
 	rows, err := g.conn.Query(ctx, `select effect, state, coalesce(n, 0), rows, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial,
 			not_after, revoked_at, reason, here_not_after, here_revoked_at, here_reason from import_plan($1, $2, $3, $4, $5)`,
 		g.issuer, part.After, part.Last, timeArg(part.End), news)
-	counts, findings := Counts{}, []Finding(nil)
+	counts, effects := Counts{}, []RowEffect(nil)
 	if err == nil {
 		var effect Effect
 		var state State
@@ -196,19 +196,19 @@ func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []Find
 				counts[effect][state] = many
 				return nil
 			}
-			f := Finding{StagedRow: StagedRow{Number: n, Name: name, Line: line, Item: item}, Effect: effect}
+			f := RowEffect{StagedRow: StagedRow{Number: n, Name: name, Line: line, Item: item}, Effect: effect}
 			f.Serial, f.Status, f.NoEnd = Serial(serial), rowStatus(timeOrZero(notAfter), revokedAt, reason), notAfter == nil
 			if hereNotAfter != nil {
 				f.Here = rowStatus(*hereNotAfter, hereRevokedAt, hereReason)
 			}
-			findings = append(findings, f)
+			effects = append(effects, f)
 			return nil
 		})
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("comparing rows %d to %d: %w", part.After+1, part.Last, plain(err))
 	}
-	return counts, findings, nil
+	return counts, effects, nil
 }
 
 // Apply brings a part, of 10,000 rows at most, to the master, in one transaction with its

@@ -104,11 +104,11 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 	return true
 }
 
-// look finds the token before anybody logs in, so that the PIN is offered to no
+// locate finds the token before anybody logs in, so that the PIN is offered to no
 // token but the one that is meant. And a token of SoftHSM whose folder cannot be
 // written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
 // signs: C_Login notes in the token's file that the PIN was right. building is held.
-func (m *module) look(uri URI, had string) (at place, mechanisms []string, err error) {
+func (m *module) locate(uri URI, had string) (at place, mechanisms []string, err error) {
 	release, _, err := m.initialise() // a connection of another Token may have done so
 	if err != nil {
 		return at, nil, err

@@ -155,7 +155,7 @@ func (t *Token) connect() (c *connection, slot uint, gone map[keyName]bool, err 
 	if err := t.diskSpace(); err != nil {
 		return nil, 0, nil, err
 	}
-	at, _, err := t.module.look(t.uri, t.info.Serial)
+	at, _, err := t.module.locate(t.uri, t.info.Serial)
 	if err != nil {
 		return nil, 0, nil, fmt.Errorf("opening token %s: %w", t.name(), err)
 	}

@@ -148,7 +148,7 @@ func (t *Token) open(pin offer) error {
 	if err := t.environment(len(others) > 0); err != nil {
 		return err
 	}
-	at, mechanisms, err := t.module.look(t.uri, "")
+	at, mechanisms, err := t.module.locate(t.uri, "")
 	info := at.info
 	for _, other := range others {
 		if err == nil && other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
@@ -262,7 +262,7 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding a key in token %s: %w", t.name(), err)
 	}
-	if err := t.look(name, pub); err != nil {
+	if err := t.findKey(name, pub); err != nil {
 		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.name(), t.explain(err, true))
 	}
 	t.mu.Lock()
@@ -271,8 +271,8 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	return &signer{token: t, public: pub, name: name}, nil
 }
 
-// look finds a key through the connection in use, with one signature as a test.
-func (t *Token) look(name keyName, pub crypto.PublicKey) error {
+// findKey finds a key through the connection in use, with one signature as a test.
+func (t *Token) findKey(name keyName, pub crypto.PublicKey) error {
 	_, err := within(t, t.SignTimeout, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 	return err
 }

@@ -237,7 +237,7 @@ func (c *cache) stats() (entries int, size int64) {
 
 // appendContent appends the content key of an answer to buf: all that it says
 // but its times. What changes one octet of it makes another signature.
-func appendContent(buf []byte, certID []byte, d decision, f finding, p policy, id *Identity) []byte {
+func appendContent(buf []byte, certID []byte, d decision, f copyStatus, p policy, id *Identity) []byte {
 	buf = append(buf, byte(d.class), byte(d.reason))
 	extended := byte(0)
 	if d.extended {

@@ -147,7 +147,7 @@ func TestContentKeyTellsApart(t *testing.T) {
 	type content struct {
 		certID []byte
 		d      decision
-		f      finding
+		f      copyStatus
 		p      policy
 		id     *Identity
 	}

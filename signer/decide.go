@@ -111,8 +111,8 @@ type decision struct {
 	br         bool          // the rules of BR 4.9.10 bind the answer when it is sent
 }
 
-// finding is what the copy said about one CertID.
-type finding struct {
+// copyStatus is what the copy said about one CertID.
+type copyStatus struct {
 	issued  bool
 	status  db.Status
 	horizon db.Horizon
@@ -121,7 +121,7 @@ type finding struct {
 // decide is the decision table. The policy is capped; signerEnd is the notAfter
 // of the identity that would sign, zero when there is none; now is in whole
 // seconds. It is pure: no clock, no input, no output.
-func decide(p policy, f finding, signerEnd, now time.Time) decision {
+func decide(p policy, f copyStatus, signerEnd, now time.Time) decision {
 	if !now.Before(signerEnd) {
 		return decision{class: Unauthorized}
 	}

@@ -30,17 +30,17 @@ func TestDecisionTable(t *testing.T) {
 	revoking := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
 	revokingBR := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued, p.Profile = db.NeverIssuedRevoked, db.ProfileBR })
 
-	good := finding{issued: true, status: db.Status{Reason: db.ReasonNone}}
-	forever := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
-	bare := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}}
-	hold := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
-	absent := finding{}
+	good := copyStatus{issued: true, status: db.Status{Reason: db.ReasonNone}}
+	forever := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
+	bare := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}}
+	hold := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
+	absent := copyStatus{}
 	end := noon.Add(6 * 24 * time.Hour)
 
 	for _, c := range []struct {
 		name   string
 		policy policy
-		copy   finding
+		copy   copyStatus
 		age    time.Duration
 		doubt  string
 		end    time.Time
@@ -116,7 +116,7 @@ func TestDecisionTable(t *testing.T) {
 // RFC 6960 section 2.2: what a never issued serial is revoked with.
 func TestRFC6960_2_2_ExtendedRevoke(t *testing.T) {
 	p := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
-	d := decide(p, finding{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon)
+	d := decide(p, copyStatus{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon)
 	if !d.extended || d.reason != db.ReasonCertificateHold || d.revokedAt.Unix() != 0 {
 		t.Errorf("got %+v", d)
 	}
@@ -128,8 +128,8 @@ func TestMasterClockAhead(t *testing.T) {
 	for _, ahead := range []time.Duration{5 * time.Minute, 5*time.Minute + time.Second, 24 * time.Hour} {
 		h := db.Horizon{AsOf: noon.Add(ahead), Received: noon}
 		over := ahead > 5*time.Minute
-		for name, f := range map[string]finding{"good": {issued: true}, "absent": {}} {
-			d := decide(p, finding{issued: f.issued, horizon: h}, end, noon)
+		for name, f := range map[string]copyStatus{"good": {issued: true}, "absent": {}} {
+			d := decide(p, copyStatus{issued: f.issued, horizon: h}, end, noon)
 			if (d.class == TryLater) != over {
 				t.Errorf("%s with the master %s ahead: %s", name, ahead, d.class)
 			}
@@ -138,7 +138,7 @@ func TestMasterClockAhead(t *testing.T) {
 			}
 		}
 		for _, reason := range []db.Reason{db.ReasonNone, db.ReasonCertificateHold} {
-			d := decide(p, finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
+			d := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
 			if d.class != Revoked || d.thisUpdate.After(noon) {
 				t.Errorf("revoked with the master %s ahead: %+v", ahead, d)
 			}
@@ -150,7 +150,7 @@ func TestMasterClockAhead(t *testing.T) {
 // master's clock may be ahead when it writes the row.
 func TestRevocationTimeNotAheadOfProducedAt(t *testing.T) {
 	h := db.Horizon{AsOf: noon, Received: noon}
-	f := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
+	f := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
 	if d := decide(capped(testPolicy()), f, noon.AddDate(0, 0, 6), noon); d.class != Revoked || !d.revokedAt.Equal(noon) {
 		t.Errorf("got %+v", d)
 	}
@@ -164,18 +164,18 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 	for minutes := range 40 * 60 {
 		now := noon.Add(time.Duration(minutes) * time.Minute)
 		age := now.Sub(noon)
-		good := decide(p, finding{issued: true, horizon: h}, end, now)
+		good := decide(p, copyStatus{issued: true, horizon: h}, end, now)
 		if (good.class == Good) != (age <= 36*time.Hour) {
 			t.Fatalf("good after %s: %s", age, good.class)
 		}
 		if good.class == Good && !good.thisUpdate.Equal(noon.Add(-5*time.Minute)) {
 			t.Fatalf("good after %s: thisUpdate %s moved without news", age, good.thisUpdate)
 		}
-		unknown := decide(p, finding{horizon: h}, end, now)
+		unknown := decide(p, copyStatus{horizon: h}, end, now)
 		if (unknown.class == Unknown) != (age <= 15*time.Minute) {
 			t.Fatalf("unknown after %s: %s", age, unknown.class)
 		}
-		gone := decide(p, finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
+		gone := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
 		want := noon.Add(-5 * time.Minute)
 		if age > 36*time.Hour { // what cannot change is known now, too
 			want = now.Add(-5 * time.Minute)
@@ -190,7 +190,7 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 // whatever the policy: at no age is there a gap between the two ways to date it.
 func TestRevokedForEverNeverEnds(t *testing.T) {
 	h := db.Horizon{AsOf: noon, Received: noon}
-	gone := finding{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
+	gone := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
 	for name, p := range map[string]policy{
 		"usual":                        capped(testPolicy()),
 		"br":                           changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR }),
@@ -213,7 +213,7 @@ func TestRevokedForEverNeverEnds(t *testing.T) {
 func TestClockAheadClaimsNothingOfTheFuture(t *testing.T) {
 	p := capped(testPolicy())
 	now, horizon := noon.Add(time.Hour), db.Horizon{AsOf: noon, Received: noon}
-	for name, f := range map[string]finding{
+	for name, f := range map[string]copyStatus{
 		"good":             {issued: true},
 		"on hold":          {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}},
 		"revoked for ever": {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}},
@@ -244,7 +244,7 @@ func TestPolicyIsCapped(t *testing.T) {
 	if zero.Validity != 72*time.Hour || zero.MaxStaleness != 36*time.Hour || zero.FreshForUnknown != 0 {
 		t.Errorf("the zero policy reads %+v", zero.Policy)
 	}
-	if d := decide(zero, finding{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon); d.class != Unauthorized {
+	if d := decide(zero, copyStatus{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon); d.class != Unauthorized {
 		t.Errorf("the zero policy says %s for a serial never issued", d.class)
 	}
 }

@@ -227,20 +227,20 @@ func lintCertificate(cert, ca *x509.Certificate) error {
 	return err
 }
 
-// verdict is why an identity may not sign; empty when it may.
-type verdict string
+// refusal is why an identity may not sign; empty when it may.
+type refusal string
 
 const (
-	verdictRevoked     verdict = "its certificate is revoked"
-	verdictAbsent      verdict = "the copy does not know its certificate"
-	verdictCompromised verdict = "its key is compromised"
-	verdictWithheld    verdict = "its certificate is no longer among the rows: it was withheld from this site"
+	refusalRevoked     refusal = "its certificate is revoked"
+	refusalAbsent      refusal = "the copy does not know its certificate"
+	refusalCompromised refusal = "its key is compromised"
+	refusalWithheld    refusal = "its certificate is no longer among the rows: it was withheld from this site"
 )
 
-// judge looks at the rows of a key: own is that of the certificate in question.
+// checkKey looks at the rows of a key: own is that of the certificate in question.
 // An error means that the copy could not be asked.
-func judge(ctx context.Context, source Source, own watched, all []watched, doubt bool) (verdict, error) {
-	result := verdict("")
+func checkKey(ctx context.Context, source Source, own watched, all []watched, doubt bool) (refusal, error) {
+	result := refusal("")
 	for _, w := range all {
 		st, _, err := source.Lookup(ctx, w.issuer, w.serial)
 		absent := errors.Is(err, db.ErrNotIssued)
@@ -252,12 +252,12 @@ func judge(ctx context.Context, source Source, own watched, all []watched, doubt
 		case absent:
 			// In a copy that is in doubt a missing row is no evidence.
 			if mine && !doubt {
-				result = verdictAbsent
+				result = refusalAbsent
 			}
 		case st.Revoked && st.Reason == db.ReasonKeyCompromise:
-			return verdictCompromised, nil
+			return refusalCompromised, nil
 		case mine && st.Revoked:
-			result = verdictRevoked
+			result = refusalRevoked
 		}
 	}
 	return result, nil

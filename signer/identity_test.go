@@ -88,7 +88,7 @@ func TestUnusableCertificates(t *testing.T) {
 	}
 	// A certificate that the copy does not know was never issued.
 	r.source.edit(func() { r.source.certs = []db.ResponderCertificate{r.ca.delegate(t, 0x9002, r.key.Public(), from, to)} })
-	if err := r.Refresh(context.Background()); err == nil || !strings.Contains(err.Error(), string(verdictAbsent)) {
+	if err := r.Refresh(context.Background()); err == nil || !strings.Contains(err.Error(), string(refusalAbsent)) {
 		t.Errorf("unknown to the copy: %v", err)
 	}
 }
@@ -296,7 +296,7 @@ func TestKeyCompromiseStopsEveryIdentityOfTheKey(t *testing.T) {
 	wantClass(t, r.ask(goodSerial), Unauthorized)
 	// A new certificate for the old key is not taken.
 	r.addCert(r.ca.delegate(t, 0x7009, r.key.Public(), noon.Add(-2*time.Hour), noon.Add(7*day)))
-	if err := r.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), string(verdictCompromised)) {
+	if err := r.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), string(refusalCompromised)) {
 		t.Errorf("a compromised key was enrolled again: %v", err)
 	}
 	// A new key is.
@@ -371,7 +371,7 @@ func TestWithheldCertificateStopsAtOnceAndComesBack(t *testing.T) {
 	wantClass(t, r.ask(goodSerial), Good)
 }
 
-// The copy cannot be asked: no verdict, the identity stays.
+// The copy cannot be asked: no result, the identity stays.
 func TestIdentitySurvivesASilentCopy(t *testing.T) {
 	r := newRig(t)
 	r.source.edit(func() { r.source.fault = errors.New("loading"); r.source.horizon.Position++ })

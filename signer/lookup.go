@@ -33,7 +33,7 @@ const lookupTimeout = time.Second
 //
 // Issuers of profile br are left out: what the master says is good for minutes, and each of their
 // answers must be good for 8 h (BR 4.9.10).
-func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f finding, signerEnd, now time.Time) decision {
+func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f copyStatus, signerEnd, now time.Time) decision {
 	d := decide(issuer.policy, f, signerEnd, now)
 	h := f.horizon
 	if r.lookup == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || serial.Check() != nil {

@@ -217,10 +217,10 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 		return "it ends in less than 8 h, and BR 4.9.10 wants that from every answer"
 	}
 	if _, banned := r.banned.Load(c.spki); banned {
-		return string(verdictCompromised)
+		return string(refusalCompromised)
 	}
 	serving := current.serves(c)
-	v, err := judge(ctx, r.source, c.row, r.certs.byKey[c.spki], serving && h.Doubt != "")
+	v, err := checkKey(ctx, r.source, c.row, r.certs.byKey[c.spki], serving && h.Doubt != "")
 	if err != nil {
 		if serving { // nothing new is known, and its answers are tryLater until it is
 			return ""
@@ -230,7 +230,7 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 	if v != "" && serving {
 		r.stop(ctx, current, v)
 	}
-	if v == verdictCompromised {
+	if v == refusalCompromised {
 		r.banned.Store(c.spki, struct{}{})
 	}
 	return string(v)
@@ -246,12 +246,12 @@ func (r *Responder) confirm(ctx context.Context, id *Identity, h db.Horizon, now
 	if at := id.judged.Load(); at != nil && *at == here {
 		return true, nil
 	}
-	v, err := judge(ctx, r.source, id.row, *id.watch.Load(), h.Doubt != "")
+	v, err := checkKey(ctx, r.source, id.row, *id.watch.Load(), h.Doubt != "")
 	if err != nil {
 		return false, err
 	}
 	if v == "" && h.Doubt == "" && !id.among(r.source.ResponderCertificates()) {
-		v = verdictWithheld
+		v = refusalWithheld
 	}
 	if v != "" {
 		r.stop(ctx, id, v)
@@ -278,8 +278,8 @@ func (id *Identity) among(rows []db.ResponderCertificate) bool {
 
 // stop ends an identity by itself: hygiene, no defence, since a broken-into site
 // would ignore it. keyCompromise stops every identity with that key, for ever.
-func (r *Responder) stop(ctx context.Context, id *Identity, why verdict) {
-	if why == verdictCompromised {
+func (r *Responder) stop(ctx context.Context, id *Identity, why refusal) {
+	if why == refusalCompromised {
 		r.banned.Store(id.spki, struct{}{})
 	}
 	if id.stopped.Swap(true) {

@@ -199,7 +199,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	}
 
 	// What does the copy say, and what may we say? One error is the whole answer.
-	var f finding
+	var f copyStatus
 	var d decision
 	for i := range w.req.CertIDs {
 		status, horizon, err := r.source.Lookup(ctx, issuer.id, db.Serial(w.req.CertIDs[i].Serial))
@@ -207,7 +207,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 			r.trouble(ctx, troubleSource, "copy could not be asked", err)
 			return failed(TryLater)
 		}
-		f = finding{issued: err == nil, status: status, horizon: horizon}
+		f = copyStatus{issued: err == nil, status: status, horizon: horizon}
 		r.noteDoubt(ctx, horizon)
 		signerEnd := time.Time{}
 		if may, err := r.confirm(ctx, id, horizon, now); err != nil {

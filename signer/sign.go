@@ -100,7 +100,7 @@ func (r *Responder) selfTest(ctx context.Context, id *Identity) error {
 	case <-timer.C:
 		err = errTimeout
 	case <-ctx.Done():
-		return ctx.Err() // no verdict
+		return ctx.Err() // no result
 	}
 	before := id.test.Swap(&selfTest{at: now, err: err})
 	switch failing := before != nil && before.err != nil; {

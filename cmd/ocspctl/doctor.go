@@ -144,7 +144,7 @@ func (p *program) lookAt(ctx context.Context, at token, stateDir string) (doctor
 	return seen, nil
 }
 
-func (p *program) printFindings(all []doctor.Finding) error {
+func (p *program) printFindings(all []doctor.Result) error {
 	views := make([]finding, len(all))
 	counts := map[doctor.Level]int{}
 	var ill []string

@@ -211,17 +211,17 @@ func (p *program) fleetRound(ctx context.Context, v fleet.Surveyor) (*fleetView,
 
 func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 	v := fleetSite{Name: s.Name, URL: s.URL, State: string(s.State), Well: s.Well(), Verdict: "not_asked", Answers: []siteAnswer{}}
-	if s.Link != nil {
-		v.Streaming, v.Behind = &s.Link.Streaming, &s.Link.Behind
+	if s.Slot != nil {
+		v.Streaming, v.Behind = &s.Slot.Streaming, &s.Slot.Behind
 	}
 	v.Mode, v.Source = textOrNil(s.Mode()), textOrNil(s.Source())
 	if s.Feed != nil {
 		v.FeedSeen = stampOrNil(s.Feed.SeenAt)
 	}
-	for n, f := range s.Findings {
+	for n, f := range s.Results {
 		a := viewAnswer(f, now)
 		v.Answers = append(v.Answers, a)
-		if n == 0 || v.Verdict == string(fleet.VerdictOK) && a.Verdict != v.Verdict {
+		if n == 0 || v.Verdict == string(fleet.ResultOK) && a.Verdict != v.Verdict {
 			v.Verdict, v.Detail = a.Verdict, a.Detail
 			if a.Detail != nil && a.Issuer != "" {
 				v.Detail = new(a.Issuer + ": " + *a.Detail)
@@ -234,17 +234,17 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 		v.Budget = worse(v.Budget, a.Budget, true)
 		v.Left = worse(v.Left, a.Left, true)
 	}
-	if s.Fork != "" && v.Verdict == string(fleet.VerdictOK) {
-		v.Verdict, v.Detail = string(fleet.VerdictForked), new(s.Fork)
+	if s.Fork != "" && v.Verdict == string(fleet.ResultOK) {
+		v.Verdict, v.Detail = string(fleet.ResultForked), new(s.Fork)
 	}
 	if v.Outdated = s.Outdated(); v.Outdated && v.Detail == nil {
 		v.Detail = new("it cannot read keys for corrections yet: upgrade it before the root names the first")
 	}
-	if v.Detail == nil && s.Link != nil {
+	if v.Detail == nil && s.Slot != nil {
 		switch {
-		case s.Link.Lost:
+		case s.Slot.Lost:
 			v.Detail = new("its slot is lost: it will be seeded anew")
-		case !s.Link.Streaming:
+		case !s.Slot.Streaming:
 			v.Detail = new("it does not stream")
 		}
 	}
@@ -259,9 +259,9 @@ func worse(a, b *float64, smaller bool) *float64 {
 	return a
 }
 
-func viewAnswer(f fleet.Finding, now time.Time) siteAnswer {
+func viewAnswer(f fleet.ProbeResult, now time.Time) siteAnswer {
 	a := siteAnswer{
-		Issuer: f.Issuer, Verdict: string(f.Verdict), Detail: textOrNil(f.Detail), NotAfter: stampOrNil(f.NotAfter),
+		Issuer: f.Issuer, Verdict: string(f.Result), Detail: textOrNil(f.Detail), NotAfter: stampOrNil(f.NotAfter),
 		ThisUpdate: stampOrNil(f.ThisUpdate), NextUpdate: stampOrNil(f.NextUpdate), Took: f.Took.Round(time.Microsecond).Seconds(),
 	}
 	if len(f.Serial) > 0 {

@@ -28,8 +28,8 @@ func masterForks(ctx context.Context, store *db.Store, cfg *config) ([]doctor.Fo
 	}
 	var forks []doctor.Fork
 	for _, f := range judged {
-		if f.Verdict != feed.ForkOver {
-			forks = append(forks, doctor.Fork{Fork: f.Fork, Proven: f.Verdict == feed.ForkProven})
+		if f.Result != feed.ForkOver {
+			forks = append(forks, doctor.Fork{Fork: f.Fork, Proven: f.Result == feed.ForkProven})
 		}
 	}
 	return forks, nil

@@ -110,7 +110,7 @@ func (p *program) siteCertificates(ctx context.Context, cfg *config) (map[[32]by
 	defer store.Close()
 	var issuers []db.Issuer
 	var rows []db.ResponderCertificate
-	if err := store.Look(ctx, func(ctx context.Context, l *db.Look) error {
+	if err := store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
 		var err error
 		if issuers, err = l.Issuers(ctx); err == nil {
 			rows, err = l.ResponderCertificates(ctx)

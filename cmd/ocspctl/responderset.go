@@ -88,7 +88,7 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 	if addresses == nil {
 		addresses = fleet.Addresses(site)
 	}
-	run := fleet.Withdrawal{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
+	run := fleet.Lifecycle{Store: store, Act: act, DNS: p.forWithdrawal(cfg.DNS, s.force)}
 	var steps []fleet.Step
 	if s.url != site.URL || len(s.addresses) > 0 || s.feedPin == "" {
 		steps = run.Move(site, s.url, addresses)

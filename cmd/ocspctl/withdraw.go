@@ -122,7 +122,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 	if err != nil {
 		return err
 	}
-	run := fleet.Withdrawal{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force), ByHand: w.byHand}
+	run := fleet.Lifecycle{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force), ByHand: w.byHand}
 	if !w.apply {
 		if err := store.Try(ctx, false, func(store *db.Store) error { return w.rows(ctx, store, reason, act) }); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (w withdraw) rows(ctx context.Context, store *db.Store, reason db.Reason, a
 
 // runWithdrawal does the steps, or only shows them. A step that fails leaves the
 // earlier ones done, and shown.
-func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw, run fleet.Withdrawal, steps []fleet.Step, reason db.Reason) error {
+func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw, run fleet.Lifecycle, steps []fleet.Step, reason db.Reason) error {
 	var failed error
 	if w.apply {
 		failed = run.Run(ctx, steps, func(fleet.Step) {})

@@ -24,15 +24,15 @@ type clockWatch struct {
 // Run compares until ctx ends; it returns nil then. While the database is away the last
 // comparison counts.
 func (w *clockWatch) Run(ctx context.Context) error {
-	return repeat(ctx, clockEvery, w.look)
+	return repeat(ctx, clockEvery, w.check)
 }
 
 // repeat looks now and at each tick until ctx ends; it returns nil then.
-func repeat(ctx context.Context, every time.Duration, look func(context.Context)) error {
+func repeat(ctx context.Context, every time.Duration, check func(context.Context)) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		look(ctx)
+		check(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -41,7 +41,7 @@ func repeat(ctx context.Context, every time.Duration, look func(context.Context)
 	}
 }
 
-func (w *clockWatch) look(ctx context.Context) {
+func (w *clockWatch) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, clockEvery)
 	defer cancel()
 	began := w.now()

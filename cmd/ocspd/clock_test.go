@@ -29,14 +29,14 @@ func TestOwnClockOffTheDatabasesIsADoubt(t *testing.T) {
 		{0, ""},
 	} {
 		off = test.off
-		w.look(t.Context())
+		w.check(t.Context())
 		if doubt := w.Doubt(); !strings.HasPrefix(doubt, test.want) || (doubt == "") != (test.want == "") {
 			t.Errorf("%s off: %q", test.off, doubt)
 		}
 	}
 	store.Close()
 	off = time.Hour
-	w.look(t.Context())
+	w.check(t.Context())
 	if w.Doubt() != "" {
 		t.Error("a database that is away is no clock that is wrong")
 	}

@@ -44,16 +44,16 @@ func (f Feed) forks(store *db.Store, t *trusted, log *slog.Logger) *forkWatch {
 }
 
 // Run looks until ctx ends; it returns nil then. While the database is away the last
-// look counts.
+// check counts.
 func (w *forkWatch) Run(ctx context.Context) error {
 	if w == nil {
 		<-ctx.Done()
 		return nil
 	}
-	return repeat(ctx, forkEvery, w.look)
+	return repeat(ctx, forkEvery, w.check)
 }
 
-func (w *forkWatch) look(ctx context.Context) {
+func (w *forkWatch) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	found, err := feed.SiteForks(ctx, w.store, w.root)

@@ -48,7 +48,7 @@ func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 	}
 	for on, doubts := range map[string]bool{forkAge: false, forkStopGood: true} {
 		w := Feed{Root: root.Verifier(), OnFork: on}.forks(store, trusted, slog.New(slog.DiscardHandler))
-		w.look(t.Context())
+		w.check(t.Context())
 		admin := boot.Admin{Metrics: prometheus.NewRegistry(), Ready: func(context.Context) []string { return nil }, Forks: w.Forks}
 		answer := httptest.NewRecorder()
 		admin.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/readyz", nil))
@@ -76,7 +76,7 @@ func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := Feed{Root: root.Verifier(), OnFork: forkStopGood}.forks(store, trusted, slog.New(slog.DiscardHandler))
-	if w.look(t.Context()); len(w.Forks()) != 0 || w.Doubt() != "" {
+	if w.check(t.Context()); len(w.Forks()) != 0 || w.Doubt() != "" {
 		t.Errorf("after the ban: %q, %q", w.Forks(), w.Doubt())
 	}
 }

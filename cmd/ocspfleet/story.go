@@ -15,8 +15,8 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// patience is how long the story waits for anything to be seen.
-const patience = 30 * time.Second
+// waitLimit is how long the story waits for anything to be seen.
+const waitLimit = 30 * time.Second
 
 // story is what the demo shows, on a fleet of two sites.
 type story struct {
@@ -106,7 +106,7 @@ func (s *story) revocation(ctx context.Context) error {
 func (s *story) awaitRevoked(ctx context.Context, issuer devfleet.Issuer, serial string) error {
 	began := time.Now()
 	for _, site := range s.fleet.Sites {
-		if _, err := s.fleet.AwaitStatus(ctx, site, issuer, serial, ocsp.Revoked, patience); err != nil {
+		if _, err := s.fleet.AwaitStatus(ctx, site, issuer, serial, ocsp.Revoked, waitLimit); err != nil {
 			return err
 		}
 		s.saw("%s says revoked, seen %d ms after ocspctl had ended", site.Name, time.Since(began).Milliseconds())
@@ -148,7 +148,7 @@ func (s *story) masterBack(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.fleet.AwaitReady(ctx, patience); err != nil {
+	if err := s.fleet.AwaitReady(ctx, waitLimit); err != nil {
 		return err
 	}
 	if err := devfleet.WriteStatus(s.out, s.fleet.Status(ctx)); err != nil {
@@ -184,7 +184,7 @@ func (s *story) siteRevoked(ctx context.Context) error {
 		return err
 	}
 	for _, r := range s.ours {
-		took, err := s.fleet.AwaitStatus(ctx, a, r.issuer, r.serial, ocsp.Revoked, patience)
+		took, err := s.fleet.AwaitStatus(ctx, a, r.issuer, r.serial, ocsp.Revoked, waitLimit)
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (s *story) siteRevoked(ctx context.Context) error {
 // stopped waits until the site answers nobody and says why.
 func (s *story) stopped(ctx context.Context, site devfleet.Site) error {
 	issuer := s.fleet.Issuers[0]
-	err := s.fleet.AwaitStopped(ctx, site, issuer, issuer.Serials.Good[7], patience)
+	err := s.fleet.AwaitStopped(ctx, site, issuer, issuer.Serials.Good[7], waitLimit)
 	if err != nil {
 		return err
 	}

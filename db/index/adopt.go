@@ -103,18 +103,18 @@ func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 	return l
 }
 
-// judgeAdoption refuses a snapshot that db.Adoption refuses.
-func (x *Index) judgeAdoption(s *snapshot) verdict {
+// checkAdoption refuses a snapshot that db.Adoption refuses.
+func (x *Index) checkAdoption(s *snapshot) result {
 	held := x.table.Load()
 	if held == nil {
-		return verdict{}
+		return result{}
 	}
 	a := x.adoption(s)
 	if l := lostRevocations(a, s, held); l.count > 0 {
-		return verdict{kind: lostRevocation, lost: l.serials, text: fmt.Sprintf("divergence: the database has lost %d permanent revocations that this copy holds: %v", l.count, l.why)}
+		return result{kind: lostRevocation, lost: l.serials, text: fmt.Sprintf("divergence: the database has lost %d permanent revocations that this copy holds: %v", l.count, l.why)}
 	}
 	if s.lists == x.lists.Load() {
-		return verdict{}
+		return result{}
 	}
 	err := a.Lists(func(issuer db.IssuerID, each func(db.Serial, db.Status) error) error {
 		for r := range held.all() {
@@ -127,9 +127,9 @@ func (x *Index) judgeAdoption(s *snapshot) verdict {
 		return nil
 	})
 	if err != nil {
-		return verdict{kind: lostRevocation, text: "divergence: " + err.Error()}
+		return result{kind: lostRevocation, text: "divergence: " + err.Error()}
 	}
-	return verdict{}
+	return result{}
 }
 
 // tellUnbelieved says which revocations stand although there are corrections of them.

@@ -34,8 +34,8 @@ type follower struct {
 	received time.Time // when the adopted head was first seen
 	skewed   bool      // this site's clock differs from the master's
 	memory   memory    // what is remembered and lost
-	clock    string    // what is wrong with the clock, or that the master bars this site
-	trouble  verdict   // why the latest snapshot was refused
+	clock    string    // what is wrong with the clock, or that the master denies this site access
+	trouble  result    // why the latest snapshot was refused
 	signed   signed    // what the feed's checkpoints say
 	asOf     time.Time // of the adopted head, whoever vouches for it
 	judged   *lists    // whose corrections doubtful are
@@ -106,17 +106,17 @@ func (x *Index) listen(ctx context.Context, wake chan<- struct{}) {
 // the database could not be asked.
 func (x *Index) step(ctx context.Context) error {
 	if x.trouble.kind != adoptable {
-		return x.heal(ctx)
+		return x.recover(ctx)
 	}
 	// Unequal: once more in a new snapshot, then all rows, then the alarm.
 	modes := []mode{asNeeded, asNeeded, everything}
 	if x.table.Load() == nil {
 		modes = []mode{everything, everything}
 	}
-	var v verdict
+	var v result
 	for _, m := range modes {
 		var err error
-		if v, err = x.look(ctx, m); err != nil {
+		if v, err = x.refresh(ctx, m); err != nil {
 			return err
 		}
 		if v.kind != divergence {
@@ -127,10 +127,10 @@ func (x *Index) step(ctx context.Context) error {
 	return nil
 }
 
-// heal looks whether the trouble is over. It reads all rows only when that may
-// find something new, or seldom.
-func (x *Index) heal(ctx context.Context) error {
-	v, err := x.look(ctx, changesOnly)
+// recover sees whether the trouble is over. It reads all rows only when that may
+// find something new, or now and then.
+func (x *Index) recover(ctx context.Context) error {
+	v, err := x.refresh(ctx, changesOnly)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (x *Index) heal(ctx context.Context) error {
 		switch {
 		case waited >= due || waited < 0:
 			x.seen = v.sign
-			if v, err = x.look(ctx, everything); err != nil {
+			if v, err = x.refresh(ctx, everything); err != nil {
 				return err
 			}
 		case v.sign.needs != "":
@@ -154,21 +154,21 @@ func (x *Index) heal(ctx context.Context) error {
 	return nil
 }
 
-// glanceRows is how many changes are read with the head: two transactions of an import.
-const glanceRows = 10_000
+// deltaRows is how many changes are read with the head: two transactions of an import.
+const deltaRows = 10_000
 
-// glance looks in one round trip, where few certificates changed and nothing else, as
+// readDelta reads in one round trip, where few certificates changed and nothing else, as
 // after nearly each segment. It says whether that was enough.
-func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) {
+func (x *Index) readDelta(ctx context.Context) (v result, enough bool, err error) {
 	began := x.cfg.Now()
-	l, err := x.store.Glance(ctx, x.seq, x.memory.seq, glanceRows)
+	l, err := x.store.Delta(ctx, x.seq, x.memory.seq, deltaRows)
 	if errors.Is(err, db.ErrNoHead) {
-		return v, false, nil // a look tells of it
+		return v, false, nil // a ReadTx tells of it
 	}
 	if err != nil {
 		return v, false, err
 	}
-	s, v := x.meet(ctx, l, began)
+	s, v := x.open(ctx, l, began)
 	if v.kind != adoptable {
 		return v, true, nil
 	}
@@ -177,21 +177,21 @@ func (x *Index) glance(ctx context.Context) (v verdict, enough bool, err error) 
 		x.needsAll(l) != "" {
 		return v, false, nil
 	}
-	if err := x.readChanges(ctx, l, s, glanceRows); err != nil || s.needs != "" {
+	if err := x.readChanges(ctx, l, s, deltaRows); err != nil || s.needs != "" {
 		return v, false, err
 	}
 	s.lists, s.memory = held, x.memory
 	if err := s.readRemembered(ctx, l); err != nil {
 		return v, false, err
 	}
-	if v = x.judge(s); v.kind == adoptable {
+	if v = x.check(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, v.kind == adoptable, nil
 }
 
-// meet takes up what a look says besides its rows.
-func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapshot, verdict) {
+// open takes up what a read says besides its rows.
+func (x *Index) open(ctx context.Context, l *db.ReadTx, began time.Time) (*snapshot, result) {
 	x.clock = clockDoubt(l)
 	x.skewed = x.clock != ""
 	if x.cfg.Doubt != nil && x.clock == "" {
@@ -201,27 +201,27 @@ func (x *Index) meet(ctx context.Context, l *db.Look, began time.Time) (*snapsho
 		x.clock = "access denied: " + l.AccessDenied
 	}
 	x.readSigned(ctx, l)
-	return &snapshot{head: l.Head, seq: l.LastSeq, started: l.Started, received: began}, x.judgeEarly(l)
+	return &snapshot{head: l.Head, seq: l.LastSeq, started: l.Started, received: began}, x.checkHead(l)
 }
 
-// look takes one snapshot, judges it and adopts it if it can.
-func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
+// refresh takes one snapshot, checks it and adopts it if it can.
+func (x *Index) refresh(ctx context.Context, m mode) (result, error) {
 	if m == asNeeded && x.table.Load() != nil {
-		if v, enough, err := x.glance(ctx); enough || err != nil {
+		if v, enough, err := x.readDelta(ctx); enough || err != nil {
 			return v, err
 		}
 	}
 	began := x.cfg.Now()
 	var s *snapshot
-	var v verdict
-	err := x.store.Look(ctx, func(ctx context.Context, l *db.Look) error {
-		if s, v = x.meet(ctx, l, began); v.kind != adoptable {
+	var v result
+	err := x.store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
+		if s, v = x.open(ctx, l, began); v.kind != adoptable {
 			return nil
 		}
 		return x.read(ctx, l, s, m)
 	})
 	if errors.Is(err, db.ErrNoHead) {
-		v = verdict{kind: noHead, text: "divergence: the head row is gone"}
+		v = result{kind: noHead, text: "divergence: the head row is gone"}
 		if x.table.Load() == nil {
 			v.text = db.ErrNoHead.Error() + ": the site was not seeded yet"
 		}
@@ -235,7 +235,7 @@ func (x *Index) look(ctx context.Context, m mode) (verdict, error) {
 		x.loadEnded = x.cfg.Now()
 		x.loadTook = x.loadEnded.Sub(began)
 	}
-	if v = x.judge(s); v.kind == adoptable {
+	if v = x.check(s); v.kind == adoptable {
 		x.adopt(ctx, s)
 	}
 	return v, nil
@@ -284,7 +284,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 
 // refuse publishes the horizon with what speaks against the latest snapshot,
 // nothing if it was adopted, and says so once per kind of trouble.
-func (x *Index) refuse(ctx context.Context, v verdict) {
+func (x *Index) refuse(ctx context.Context, v result) {
 	before := x.trouble.kind
 	x.trouble = v
 	switch {

@@ -21,7 +21,7 @@ type memory struct {
 
 // readMemory reads what was remembered since the last look, all of it if all rows are
 // read anew.
-func (x *Index) readMemory(ctx context.Context, l *db.Look, s *snapshot) (err error) {
+func (x *Index) readMemory(ctx context.Context, l *db.ReadTx, s *snapshot) (err error) {
 	s.memory = x.memory
 	if s.all != nil {
 		s.memory = memory{}
@@ -32,7 +32,7 @@ func (x *Index) readMemory(ctx context.Context, l *db.Look, s *snapshot) (err er
 	return s.readRemembered(ctx, l)
 }
 
-func (s *snapshot) readRemembered(ctx context.Context, l *db.Look) error {
+func (s *snapshot) readRemembered(ctx context.Context, l *db.ReadTx) error {
 	return l.Remembered(ctx, s.memory.seq, func(r db.Remembered) error {
 		s.memory.seq = max(s.memory.seq, r.Seq)
 		s.remembered = append(s.remembered, r)
@@ -40,9 +40,9 @@ func (s *snapshot) readRemembered(ctx context.Context, l *db.Look) error {
 	})
 }
 
-// judgeMemory finds which of the remembered revocations would be lost with the snapshot:
+// checkMemory finds which of the remembered revocations would be lost with the snapshot:
 // those that the rows were missing before, and those that are new.
-func (x *Index) judgeMemory(s *snapshot) {
+func (x *Index) checkMemory(s *snapshot) {
 	candidates := slices.Concat(s.memory.lost, s.remembered)
 	s.memory.lost, s.memory.text = nil, ""
 	if len(candidates) == 0 {

@@ -38,7 +38,7 @@ type signed struct {
 }
 
 // readSigned takes up the newest key set and checkpoint of the snapshot.
-func (x *Index) readSigned(ctx context.Context, l *db.Look) {
+func (x *Index) readSigned(ctx context.Context, l *db.ReadTx) {
 	if x.cfg.Trust == nil {
 		return
 	}

@@ -195,7 +195,7 @@ func (w *withdrawing) round(ctx context.Context, sites []devfleet.Site, victim i
 	if _, err := awaitEach(ctx, others, says(ocsp.Good)); err != nil {
 		return err
 	}
-	out := opsfleet.Withdrawal{Store: w.master, Site: sites[victim].Name, Act: act}
+	out := opsfleet.Lifecycle{Store: w.master, Site: sites[victim].Name, Act: act}
 	steps := out.Suspend()
 	switch how {
 	case revoked:
@@ -218,7 +218,7 @@ func (w *withdrawing) round(ctx context.Context, sites []devfleet.Site, victim i
 }
 
 // time does the steps and, from the commit of the first, asks all sites meanwhile.
-func (w *withdrawing) time(ctx context.Context, out opsfleet.Withdrawal, steps []opsfleet.Step, own, others []question) (stopped, told time.Duration, err error) {
+func (w *withdrawing) time(ctx context.Context, out opsfleet.Lifecycle, steps []opsfleet.Step, own, others []question) (stopped, told time.Duration, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	err = out.Run(ctx, steps, func(s opsfleet.Step) {
 		if s.Name != "certificates" {

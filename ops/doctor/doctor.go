@@ -24,7 +24,7 @@ import (
 	"ocspfleet/migrations"
 )
 
-// Level says how bad a finding is.
+// Level says how bad a result is.
 type Level string
 
 // The levels. A fail is something that stops answers or will let wrong ones out;
@@ -35,31 +35,31 @@ const (
 	Fail Level = "fail"
 )
 
-// Finding is one line of the examination.
-type Finding struct {
+// Result is one line of the examination.
+type Result struct {
 	Check string // what was looked at: "clock", "token", ...
 	Level Level
 	Text  string // what was found
 	Fix   string // what to do; empty when all is well
 }
 
-// findings collects them in the order of the examination.
-type findings struct{ all []Finding }
+// results collects them in the order of the examination.
+type results struct{ all []Result }
 
-func (f *findings) ok(check, text string, args ...any) {
-	f.all = append(f.all, Finding{check, OK, fmt.Sprintf(text, args...), ""})
+func (f *results) ok(check, text string, args ...any) {
+	f.all = append(f.all, Result{check, OK, fmt.Sprintf(text, args...), ""})
 }
 
-func (f *findings) warn(check, fix, text string, args ...any) {
-	f.all = append(f.all, Finding{check, Warn, fmt.Sprintf(text, args...), fix})
+func (f *results) warn(check, fix, text string, args ...any) {
+	f.all = append(f.all, Result{check, Warn, fmt.Sprintf(text, args...), fix})
 }
 
-func (f *findings) fail(check, fix, text string, args ...any) {
-	f.all = append(f.all, Finding{check, Fail, fmt.Sprintf(text, args...), fix})
+func (f *results) fail(check, fix, text string, args ...any) {
+	f.all = append(f.all, Result{check, Fail, fmt.Sprintf(text, args...), fix})
 }
 
-// Well says whether no finding is a fail.
-func Well(all []Finding) bool {
+// Well says whether no result is a fail.
+func Well(all []Result) bool {
 	for _, f := range all {
 		if f.Level == Fail {
 			return false
@@ -69,7 +69,7 @@ func Well(all []Finding) bool {
 }
 
 // database asks whether a database is there and its schema ours.
-func (f *findings) database(ctx context.Context, store *db.Store, role string) bool {
+func (f *results) database(ctx context.Context, store *db.Store, role string) bool {
 	if err := store.Ping(ctx); err != nil {
 		f.fail("database", "start PostgreSQL, and look at database.dsn and password_file", "%v", err)
 		return false
@@ -86,7 +86,7 @@ func (f *findings) database(ctx context.Context, store *db.Store, role string) b
 }
 
 // shape compares what the schema is made of with what the migrations made.
-func (f *findings) shape(ctx context.Context, store *db.Store, role migrations.Role) {
+func (f *results) shape(ctx context.Context, store *db.Store, role migrations.Role) {
 	fix := "ocspctl db migrate --repair --role " + string(role)
 	if role == migrations.Master {
 		fix += "; then ocspctl db verify and ocspctl audit verify: what was written meanwhile may be in neither"
@@ -110,7 +110,7 @@ func (f *findings) shape(ctx context.Context, store *db.Store, role migrations.R
 
 // grants compares who may do what in the database with the matrix of the migrations. A
 // restored dump lacks the database's own rights; a superuser may have given others.
-func (f *findings) grants(ctx context.Context, store *db.Store, role migrations.Role) {
+func (f *results) grants(ctx context.Context, store *db.Store, role migrations.Role) {
 	fix := "ocspctl db migrate --role " + string(role) + " sets them right"
 	live, err := store.Rights(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ func (f *findings) grants(ctx context.Context, store *db.Store, role migrations.
 }
 
 // rows recounts the replicated tables.
-func (f *findings) rows(ctx context.Context, store *db.Store, fix string) {
+func (f *results) rows(ctx context.Context, store *db.Store, fix string) {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		f.fail("rows", fix, "%v", err)
@@ -166,7 +166,7 @@ func (f *findings) rows(ctx context.Context, store *db.Store, fix string) {
 const timeError = 5
 
 // kernelClock asks the kernel whether anything keeps its clock right.
-func (f *findings) kernelClock() {
+func (f *results) kernelClock() {
 	var tx syscall.Timex
 	switch state, err := syscall.Adjtimex(&tx); {
 	case err != nil:

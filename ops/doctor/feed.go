@@ -57,7 +57,7 @@ type FeedSource struct {
 const keysWarning = 30 * 24 * time.Hour
 
 // feed examines what a site needs that follows the signed feed.
-func (s Site) feed(ctx context.Context, f *findings) {
+func (s Site) feed(ctx context.Context, f *results) {
 	for _, fault := range s.Feed.Faults {
 		f.fail("feed config", "ocspctl config check --daemon ocspsyncd", "%s", fault)
 	}
@@ -72,7 +72,7 @@ func (s Site) feed(ctx context.Context, f *findings) {
 	f.syncd(ctx, s.Feed.Admin)
 }
 
-func (s Site) feedKeys(f *findings) {
+func (s Site) feedKeys(f *results) {
 	const fix = "have the feed's root sign a new key set in time: docs/feed-keys.md"
 	switch k := s.Feed.Keys; {
 	case len(s.Feed.Faults) > 0:
@@ -90,7 +90,7 @@ func (s Site) feedKeys(f *findings) {
 }
 
 // feedForks tells of contradictions: a key of the master was stolen, or two masters publish.
-func feedForks(f *findings, forks []db.Fork, err error) {
+func feedForks(f *results, forks []db.Fork, err error) {
 	switch {
 	case err != nil:
 		f.warn("feed forks", "use a login of group ocsp_operator", "not looked at: %v", err)
@@ -101,7 +101,7 @@ func feedForks(f *findings, forks []db.Fork, err error) {
 }
 
 // feedRows compares the rows with the newest checkpoint, and judges that one's age.
-func (s Site) feedRows(ctx context.Context, f *findings) {
+func (s Site) feedRows(ctx context.Context, f *results) {
 	fix, store := "ocspsyncd's /readyz and log say which source fails", s.Store
 	if s.Feed.Native {
 		fix, store = "ocspsyncd's /readyz says why they stand still", s.Store.Files()
@@ -129,7 +129,7 @@ func (s Site) feedRows(ctx context.Context, f *findings) {
 }
 
 // feedSources judges each source, and whether one is left at all.
-func (s Site) feedSources(f *findings) {
+func (s Site) feedSources(f *results) {
 	reached, masters := 0, 0
 	for _, source := range s.Feed.Sources {
 		check := "source " + strings.TrimPrefix(source.URL, "https://")
@@ -171,7 +171,7 @@ func (s Site) feedSources(f *findings) {
 // snapshot: four until it takes a newer one, and what comes in thirty days.
 const mostBehind = 8
 
-func (s Site) feedFiles(ctx context.Context, f *findings) {
+func (s Site) feedFiles(ctx context.Context, f *results) {
 	files, err := s.Store.FeedFiles(ctx)
 	if err != nil {
 		f.warn("feed files", "use a login of group ocsp_operator", "not looked at: %v", err)
@@ -187,7 +187,7 @@ func (s Site) feedFiles(ctx context.Context, f *findings) {
 
 func octets(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-func (s Site) feedPeers(f *findings) {
+func (s Site) feedPeers(f *results) {
 	peers := max(0, len(s.Feed.Sources)-1)
 	switch {
 	case s.Feed.PreferPeers && peers < 2:

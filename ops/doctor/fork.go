@@ -13,7 +13,7 @@ type Fork struct {
 	Proven bool // keys of this master signed both; else it is the site's word
 }
 
-func (m Master) forks(ctx context.Context, f *findings) {
+func (m Master) forks(ctx context.Context, f *results) {
 	if m.Forks == nil {
 		return
 	}

@@ -33,8 +33,8 @@ type Master struct {
 const silence = 15 * time.Second
 
 // Examine looks at everything.
-func (m Master) Examine(ctx context.Context) []Finding {
-	f := &findings{}
+func (m Master) Examine(ctx context.Context) []Result {
+	f := &results{}
 	if !f.database(ctx, m.Store, "master") {
 		f.kernelClock()
 		return f.all
@@ -69,7 +69,7 @@ func (m Master) Examine(ctx context.Context) []Finding {
 	return f.all
 }
 
-func (m Master) corrections(ctx context.Context, f *findings) {
+func (m Master) corrections(ctx context.Context, f *results) {
 	if m.Corrections == nil {
 		return
 	}
@@ -84,7 +84,7 @@ func (m Master) corrections(ctx context.Context, f *findings) {
 	}
 }
 
-func (m Master) login(ctx context.Context, f *findings) {
+func (m Master) login(ctx context.Context, f *results) {
 	const fix = "ocspctl db user add NAME --role operator, and use that login for daily work"
 	l, err := m.Store.Login(ctx)
 	switch {
@@ -102,7 +102,7 @@ func (m Master) login(ctx context.Context, f *findings) {
 	}
 }
 
-func heartbeat(f *findings, m db.MasterState) {
+func heartbeat(f *results, m db.MasterState) {
 	const fix = "start ocspsyncd at the master; its log names who blocks the head"
 	switch age := m.Clock.Sub(m.Confirmed); {
 	case m.Confirmed.IsZero():
@@ -120,7 +120,7 @@ func heartbeat(f *findings, m db.MasterState) {
 // queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
 const queueHalf = 0.5
 
-func settings(f *findings, m db.MasterState, native bool) {
+func settings(f *results, m db.MasterState, native bool) {
 	before := len(f.all)
 	if m.Standby {
 		f.fail("settings", "use the dsn of the primary", "this is a standby: nothing can be written here")
@@ -162,7 +162,7 @@ func settings(f *findings, m db.MasterState, native bool) {
 	}
 }
 
-func slots(f *findings, m db.MasterState) {
+func slots(f *results, m db.MasterState) {
 	for _, s := range m.Slots {
 		check := "slot " + s.Name
 		switch half := m.MaxSlotKeep / 2; {
@@ -185,7 +185,7 @@ func slots(f *findings, m db.MasterState) {
 }
 
 // zone tries what responder revoke will need.
-func (m Master) zone(ctx context.Context, f *findings) {
+func (m Master) zone(ctx context.Context, f *results) {
 	if m.Zone == nil {
 		f.ok("dns", "no zone is configured: addresses are changed by hand (docs/dns.md)")
 		return
@@ -206,7 +206,7 @@ const zonePatience = 20 * time.Second
 // make a new CA known everywhere.
 const caWarning = 180 * 24 * time.Hour
 
-func (m Master) issuers(ctx context.Context, f *findings) {
+func (m Master) issuers(ctx context.Context, f *results) {
 	issuers, err := m.Store.Issuers(ctx)
 	if err != nil {
 		f.fail("issuers", "look at the login's rights", "%v", err)
@@ -232,7 +232,7 @@ func (m Master) issuers(ctx context.Context, f *findings) {
 }
 
 // sites judges the certificates of the roster's active sites.
-func (m Master) sites(ctx context.Context, f *findings) {
+func (m Master) sites(ctx context.Context, f *results) {
 	roster, err := m.Store.Responders(ctx)
 	if err != nil {
 		f.warn("sites", "use a login of group ocsp_operator", "not looked at: %v", err)
@@ -267,7 +267,7 @@ func (m Master) sites(ctx context.Context, f *findings) {
 	}
 }
 
-func (m Master) siteLife(f *findings, name string, ends []time.Time, lives []time.Duration) {
+func (m Master) siteLife(f *results, name string, ends []time.Time, lives []time.Duration) {
 	if len(ends) == 0 {
 		return
 	}

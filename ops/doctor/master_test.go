@@ -28,7 +28,7 @@ func TestDoctorOfAMasterThatCannotSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	examine := func(p *doctor.Publisher) []doctor.Finding {
+	examine := func(p *doctor.Publisher) []doctor.Result {
 		return doctor.Master{Store: store, Now: func() time.Time { return now }, Publisher: p, NoPublisher: "it is not there"}.Examine(t.Context())
 	}
 	all := examine(nil)

@@ -19,7 +19,7 @@ type Publisher struct {
 }
 
 // publisher examines ocspsyncd at the master, and whether it can sign.
-func (m Master) publisher(ctx context.Context, f *findings, head db.Head) {
+func (m Master) publisher(ctx context.Context, f *results, head db.Head) {
 	p := m.Publisher
 	if p == nil {
 		f.warn("ocspsyncd", "give --ocspsyncd-config FILE", "not looked at: %s", m.NoPublisher)
@@ -53,7 +53,7 @@ func (m Master) publisher(ctx context.Context, f *findings, head db.Head) {
 }
 
 // syncd asks ocspsyncd whether it is ready.
-func (f *findings) syncd(ctx context.Context, admin string) {
+func (f *results) syncd(ctx context.Context, admin string) {
 	switch code, text, err := get(ctx, admin, "/readyz"); {
 	case err != nil:
 		f.fail("ocspsyncd", "systemctl start ocspsyncd; its log says why it stopped", "%v", err)

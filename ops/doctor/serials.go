@@ -9,7 +9,7 @@ import (
 // serials warns while a CA without a network can still make more. Such a CA is known by
 // certificates that were planned ahead: one that is at hand makes each serial when it is
 // needed.
-func (m Master) serials(ctx context.Context, f *findings, roster []db.Responder) {
+func (m Master) serials(ctx context.Context, f *results, roster []db.Responder) {
 	const rights = "use a login of group ocsp_operator"
 	issuers, err := m.Store.Issuers(ctx)
 	if err != nil {

@@ -60,8 +60,8 @@ type Site struct {
 }
 
 // Examine looks at everything.
-func (s Site) Examine(ctx context.Context) []Finding {
-	f := &findings{}
+func (s Site) Examine(ctx context.Context) []Result {
+	f := &results{}
 	keys, known := s.token(ctx, f)
 	var issuers []db.Issuer
 	if f.database(ctx, s.Store, "site") {
@@ -74,7 +74,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 			s.feed(ctx, f)
 		}
 		var certificates []db.ResponderCertificate
-		err := s.Store.Look(ctx, func(ctx context.Context, l *db.Look) error {
+		err := s.Store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
 			var err error
 			if issuers, err = l.Issuers(ctx); err == nil {
 				certificates, err = l.ResponderCertificates(ctx)
@@ -105,7 +105,7 @@ func (s Site) Examine(ctx context.Context) []Finding {
 	return f.all
 }
 
-func (s Site) subscription(ctx context.Context, f *findings) {
+func (s Site) subscription(ctx context.Context, f *results) {
 	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
 	sub, err := s.Store.Subscription(ctx, db.SubscriptionName)
 	switch {
@@ -130,7 +130,7 @@ func (s Site) subscription(ctx context.Context, f *findings) {
 }
 
 // files judges the subscription of the signed files, where there is one.
-func (s Site) files(ctx context.Context, f *findings) {
+func (s Site) files(ctx context.Context, f *results) {
 	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
 	switch sub, err := s.Store.Subscription(ctx, db.FilesSubscriptionName); {
 	case err != nil || !sub.Exists:
@@ -147,7 +147,7 @@ func (s Site) files(ctx context.Context, f *findings) {
 
 // guessed judges a site without a subscription, and without a word on how its rows
 // come: it was by the signed feed if they are where a checkpoint is that was kept.
-func (s Site) guessed(ctx context.Context, f *findings, sub db.Subscription) bool {
+func (s Site) guessed(ctx context.Context, f *results, sub db.Subscription) bool {
 	kept, err := s.Store.FeedCopy(ctx)
 	if err != nil || !kept.Anchored {
 		return false
@@ -169,14 +169,14 @@ func (s Site) guessed(ctx context.Context, f *findings, sub db.Subscription) boo
 
 // clock judges this machine's clock by what ocspsyncd measured, or, better, by the
 // master that was asked just now.
-func (s Site) clock(f *findings, l *db.Look) {
+func (s Site) clock(f *results, l *db.ReadTx) {
 	const mend = "mend the clock of this machine or of the master: chronyc tracking"
 	asks := s.Feed == nil // by native replication ocspsyncd does
 	if s.Feed != nil {
 		for _, source := range s.Feed.Sources {
 			asks = asks || source.Master
 			if source.HasSkew {
-				l = &db.Look{HasSkew: true, Skew: source.Skew}
+				l = &db.ReadTx{HasSkew: true, Skew: source.Skew}
 			}
 		}
 	}
@@ -197,7 +197,7 @@ func (s Site) clock(f *findings, l *db.Look) {
 }
 
 // age judges how old the copy is. A minute is twelve heartbeats.
-func (s Site) age(f *findings, asOf time.Time, issuers []db.Issuer) {
+func (s Site) age(f *results, asOf time.Time, issuers []db.Issuer) {
 	if len(issuers) == 0 {
 		f.fail("issuers", "ocspctl issuer add, at the master", "there is none in the database")
 		return
@@ -220,7 +220,7 @@ func (s Site) age(f *findings, asOf time.Time, issuers []db.Issuer) {
 }
 
 // memory compares the rows with the permanent revocations that ever came here.
-func (f *findings) memory(ctx context.Context, store *db.Store) {
+func (f *results) memory(ctx context.Context, store *db.Store) {
 	const fix = "at the master: ocspctl fleet lost --site-config FILE; if it was wrongly revoked, ocspctl cert correct"
 	switch count, example, err := store.TakenBack(ctx); {
 	case err != nil:
@@ -234,7 +234,7 @@ func (f *findings) memory(ctx context.Context, store *db.Store) {
 
 // served compares the issuers of the database with those that ocspd pins, and
 // returns those that both have.
-func (s Site) served(f *findings, issuers []db.Issuer) []db.Issuer {
+func (s Site) served(f *results, issuers []db.Issuer) []db.Issuer {
 	if s.Daemon == nil {
 		return issuers
 	}
@@ -263,7 +263,7 @@ func (s Site) served(f *findings, issuers []db.Issuer) []db.Issuer {
 	return served
 }
 
-func (s Site) daemon(ctx context.Context, f *findings) {
+func (s Site) daemon(ctx context.Context, f *results) {
 	d := s.Daemon
 	if d == nil {
 		f.warn("ocspd", "give --ocspd-config FILE", "not looked at: %s", s.NoDaemon)
@@ -287,7 +287,7 @@ func (s Site) daemon(ctx context.Context, f *findings) {
 }
 
 // rights judges the login of the process that faces the internet.
-func rights(ctx context.Context, f *findings, store *db.Store) {
+func rights(ctx context.Context, f *results, store *db.Store) {
 	const fix = "ocspctl db user add NAME --role responder, and name it in ocspd's database.dsn"
 	l, err := store.Login(ctx)
 	switch {
@@ -306,7 +306,7 @@ func rights(ctx context.Context, f *findings, store *db.Store) {
 
 // certificates judges per issuer the certificate that ocspd would choose: the
 // one that ends last among those whose key is in the token.
-func (s Site) certificates(ctx context.Context, f *findings, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
+func (s Site) certificates(ctx context.Context, f *results, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
 	for _, issuer := range issuers {
 		check := "certificate " + issuer.Name
 		ca, err := x509.ParseCertificate(issuer.Certificate)
@@ -333,7 +333,7 @@ func (s Site) certificates(ctx context.Context, f *findings, issuers []db.Issuer
 	}
 }
 
-func (s Site) certificate(ctx context.Context, f *findings, check string, c, ca *x509.Certificate, row db.ResponderCertificate) {
+func (s Site) certificate(ctx context.Context, f *results, check string, c, ca *x509.Certificate, row db.ResponderCertificate) {
 	const renew = "have the CA's staff run ocspctl responder renew SITE --apply, and look at their timer"
 	now := s.Now()
 	status, err := s.Store.Certificate(ctx, row.IssuerID, row.Serial)

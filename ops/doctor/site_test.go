@@ -121,14 +121,14 @@ func open(t *testing.T, dsn string) *db.Store {
 	return store
 }
 
-// want says that the findings hold one that begins with the level and the check
+// want says that the results hold one that begins with the level and the check
 // and holds the text, and that it names a fix unless all is well.
-func want(t *testing.T, all []doctor.Finding, level doctor.Level, check, text string) {
+func want(t *testing.T, all []doctor.Result, level doctor.Level, check, text string) {
 	t.Helper()
 	var said []string
 	for _, f := range all {
 		if (f.Level == doctor.OK) != (f.Fix == "") {
-			t.Errorf("finding and fix: %+v", f)
+			t.Errorf("result and fix: %+v", f)
 		}
 		if f.Level == level && f.Check == check && strings.Contains(f.Text, text) {
 			return

@@ -14,7 +14,7 @@ import (
 const leastSessions = 5
 
 // token looks at the tokens. known is false when a key may have gone unseen.
-func (s Site) token(ctx context.Context, f *findings) (keys []Key, known bool) {
+func (s Site) token(ctx context.Context, f *results) (keys []Key, known bool) {
 	if s.Tokens == nil {
 		f.warn("token", "set token in ocspctl's configuration, or give --ocspd-config", "not looked at: no token is configured")
 		return nil, false
@@ -48,7 +48,7 @@ func (s Site) token(ctx context.Context, f *findings) (keys []Key, known bool) {
 }
 
 // mechanisms says whether the token can sign with the keys that it holds.
-func mechanisms(f *findings, check string, t Token) {
+func mechanisms(f *results, check string, t Token) {
 	const fix = "allow CKM_ECDSA or CKM_RSA_PKCS in the token's policy (FIPS modes forbid some), or make a key of the other kind"
 	before := len(f.all)
 	for _, k := range t.Keys {
@@ -70,7 +70,7 @@ func mechanisms(f *findings, check string, t Token) {
 	f.ok(check, "it has %s", strings.Join(t.Mechanisms, ", "))
 }
 
-func sessions(f *findings, check string, t Token) {
+func sessions(f *results, check string, t Token) {
 	switch {
 	case t.Most == 0:
 		f.ok(check, "the token tells no limit")
@@ -82,7 +82,7 @@ func sessions(f *findings, check string, t Token) {
 }
 
 // matches says of each key which served issuers have a certificate for it.
-func matches(f *findings, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
+func matches(f *results, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
 	names := map[db.IssuerID]string{}
 	for _, issuer := range issuers {
 		names[issuer.ID] = issuer.Name

@@ -11,7 +11,7 @@ import (
 func TestDoctorJudgesTokensAndKeys(t *testing.T) {
 	s := newSite(t, nil)
 	spare := doctor.Key{Label: "spare", Kind: "rsa2048", Hash: [32]byte{1}}
-	look := func(err error, tokens ...doctor.Token) []doctor.Finding {
+	look := func(err error, tokens ...doctor.Token) []doctor.Result {
 		s.doctor.Tokens = func(context.Context) ([]doctor.Token, error) { return tokens, err }
 		return s.doctor.Examine(t.Context())
 	}

@@ -50,7 +50,7 @@ func (d DNS) now() time.Time {
 
 // move is what is to be done with one site's addresses.
 type move struct {
-	Withdrawal
+	Lifecycle
 	publish bool
 	roster  []db.Responder
 	site    db.Responder
@@ -67,8 +67,8 @@ func (m *move) verb() string {
 }
 
 // plan reads the roster. No address to move and no error: there is none.
-func (w Withdrawal) plan(ctx context.Context, publish bool) (*move, error) {
-	m := &move{Withdrawal: w, publish: publish, before: map[string][]netip.Addr{}}
+func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
+	m := &move{Lifecycle: w, publish: publish, before: map[string][]netip.Addr{}}
 	var err error
 	if m.roster, err = w.Store.Responders(ctx); err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func carries(set zone.Set, address netip.Addr) bool {
 }
 
 // previewDNS says what the step would do now.
-func (w Withdrawal) previewDNS(ctx context.Context, publish bool) (string, error) {
+func (w Lifecycle) previewDNS(ctx context.Context, publish bool) (string, error) {
 	m, err := w.plan(ctx, publish)
 	if err != nil || len(m.own) == 0 || w.DNS.Zone == nil {
 		return m.plain(), err
@@ -203,7 +203,7 @@ func listed(addresses []netip.Addr) string {
 }
 
 // dns is the step of a withdrawal that changes the zone.
-func (w Withdrawal) dns(publish bool) Step {
+func (w Lifecycle) dns(publish bool) Step {
 	plan := "withdraw its addresses"
 	if publish {
 		plan = "publish its addresses, once it answers by them"
@@ -292,7 +292,7 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 	return change, errors.Join(err, m.Store.NoteDNS(context.WithoutCancel(ctx), note, m.Act))
 }
 
-// judge refuses to leave a name with nothing but addresses of sites that are not well.
+// checkAnswer refuses to leave a name with nothing but addresses of sites that are not well.
 // Which are is asked once, and only if need be.
 func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 	survey := sync.OnceValues(func() ([]SiteStatus, error) {

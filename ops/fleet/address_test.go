@@ -94,9 +94,9 @@ func (n *named) want(name string, addresses ...string) {
 }
 
 // do runs steps and returns what they say by name.
-func (n *named) do(dns DNS, site string, steps func(Withdrawal) []Step) (map[string]Step, error) {
+func (n *named) do(dns DNS, site string, steps func(Lifecycle) []Step) (map[string]Step, error) {
 	n.Helper()
-	run := Withdrawal{Store: n.store, Site: site, Act: act, DNS: dns, CRL: func(context.Context) (string, error) { return "issued", nil }}
+	run := Lifecycle{Store: n.store, Site: site, Act: act, DNS: dns, CRL: func(context.Context) (string, error) { return "issued", nil }}
 	list := steps(run)
 	err := run.Run(n.Context(), list, func(Step) {})
 	told := map[string]Step{}
@@ -106,7 +106,7 @@ func (n *named) do(dns DNS, site string, steps func(Withdrawal) []Step) (map[str
 	return told, err
 }
 
-func revoke(w Withdrawal) []Step { return w.Revoke(db.ReasonKeyCompromise) }
+func revoke(w Lifecycle) []Step { return w.Revoke(db.ReasonKeyCompromise) }
 
 // audited lists what the audit says of the DNS.
 func (n *named) audited() []string {
@@ -129,7 +129,7 @@ func TestSuspendedSiteLeavesTheDNSAndComesBack(t *testing.T) {
 			t.Parallel()
 			n := newNamed(t, kind)
 			for range 2 { // again: nothing is left to do
-				told, err := n.do(n.dns, "site-a", Withdrawal.Suspend)
+				told, err := n.do(n.dns, "site-a", Lifecycle.Suspend)
 				if err != nil || told["crl"].Result != "issued" {
 					t.Fatalf("%+v, %v", told, err)
 				}
@@ -141,13 +141,13 @@ func TestSuspendedSiteLeavesTheDNSAndComesBack(t *testing.T) {
 			short := n.dns
 			short.AnswerPatience = 300 * time.Millisecond
 			n.silent.Store(true)
-			if told, err := n.do(short, "site-a", Withdrawal.Restore); err == nil || !strings.Contains(told["dns"].Fault, "the site says unknown where the master says good, so it is not published") {
+			if told, err := n.do(short, "site-a", Lifecycle.Restore); err == nil || !strings.Contains(told["dns"].Fault, "the site says unknown where the master says good, so it is not published") {
 				t.Errorf("%+v, %v", told["dns"], err)
 			}
 			n.want(ocspName, "192.0.2.2")
 			n.silent.Store(false)
 			n.at("site-a", n.url("site-a"), "127.0.0.1") // the other one is down for good
-			told, err := n.do(n.dns, "site-a", Withdrawal.Restore)
+			told, err := n.do(n.dns, "site-a", Lifecycle.Restore)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +157,7 @@ func TestSuspendedSiteLeavesTheDNSAndComesBack(t *testing.T) {
 			n.at("site-a", n.url("site-a"), "127.0.0.1", "2001:db8::a")
 			forced := n.dns
 			forced.Force = true
-			if _, err := n.do(forced, "site-a", Withdrawal.Restore); err != nil {
+			if _, err := n.do(forced, "site-a", Lifecycle.Restore); err != nil {
 				t.Fatal(err)
 			}
 			n.want(ocspName, "192.0.2.2", "127.0.0.1", "2001:db8::a")
@@ -230,18 +230,18 @@ func TestBrokenOffAfterTheChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.set(ocspName, "2001:db8::a", "192.0.2.2")
-	if _, err := n.do(n.dns, "site-a", Withdrawal.Suspend); err != nil {
+	if _, err := n.do(n.dns, "site-a", Lifecycle.Suspend); err != nil {
 		t.Fatal(err)
 	}
 	n.want(ocspName, "2001:db8::a", "192.0.2.2")
-	if _, err := n.do(n.dns, "site-a", Withdrawal.Restore); err != nil {
+	if _, err := n.do(n.dns, "site-a", Lifecycle.Restore); err != nil {
 		t.Fatal(err)
 	}
 	n.want(ocspName, "2001:db8::a", "192.0.2.2", "127.0.0.1")
 	if left := must(n.store.Withdrawn(t.Context(), "site-a")); len(left) != 0 {
 		t.Errorf("still to put back: %v", left)
 	}
-	if _, err := n.do(n.dns, "site-a", Withdrawal.Restore); err != nil { // again: nothing to do
+	if _, err := n.do(n.dns, "site-a", Lifecycle.Restore); err != nil { // again: nothing to do
 		t.Error(err)
 	}
 }
@@ -252,7 +252,7 @@ func TestLastAddressStays(t *testing.T) {
 	n := newNamed(t, nameserver.Knot)
 	n.set(ocsp6Name, "2001:db8::a")
 	n.b.Close() // site-b does not answer
-	_, err := n.do(n.dns, "site-a", Withdrawal.Suspend)
+	_, err := n.do(n.dns, "site-a", Lifecycle.Suspend)
 	if !errors.Is(err, zone.ErrLast) || !errors.Is(err, ErrLastSite) || !strings.Contains(err.Error(), "192.0.2.2 would be left") {
 		t.Errorf("%v", err)
 	}
@@ -260,7 +260,7 @@ func TestLastAddressStays(t *testing.T) {
 	n.want(ocsp6Name, "2001:db8::a")
 	forced := n.dns
 	forced.Force = true
-	if _, err := n.do(forced, "site-a", Withdrawal.Suspend); err != nil {
+	if _, err := n.do(forced, "site-a", Lifecycle.Suspend); err != nil {
 		t.Error(err)
 	}
 	n.want(ocspName, "192.0.2.2")
@@ -286,7 +286,7 @@ func TestPlannedAndByHand(t *testing.T) {
 	n := newNamed(t, nameserver.Knot)
 	preview := func(dns DNS, publish bool) string {
 		t.Helper()
-		w, err := Withdrawal{Store: n.store, Site: "site-a", DNS: dns}.Preview(t.Context(), publish)
+		w, err := Lifecycle{Store: n.store, Site: "site-a", DNS: dns}.Preview(t.Context(), publish)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -306,10 +306,10 @@ func TestPlannedAndByHand(t *testing.T) {
 			t.Errorf("plan %q, want %q", got, want)
 		}
 	}
-	if told, err := n.do(dry, "site-a", Withdrawal.Suspend); err != nil || told["dns"].Result != "by hand (dns.dry): "+want {
+	if told, err := n.do(dry, "site-a", Lifecycle.Suspend); err != nil || told["dns"].Result != "by hand (dns.dry): "+want {
 		t.Errorf("%+v, %v", told["dns"], err)
 	}
-	if told, err := n.do(DNS{}, "site-a", Withdrawal.Restore); err != nil || told["dns"].Result != "by hand: publish 127.0.0.1, 2001:db8::a in the zone" {
+	if told, err := n.do(DNS{}, "site-a", Lifecycle.Restore); err != nil || told["dns"].Result != "by hand: publish 127.0.0.1, 2001:db8::a in the zone" {
 		t.Errorf("%+v, %v", told["dns"], err)
 	}
 	n.want(ocspName, "127.0.0.1", "2001:db8::a", "192.0.2.2")

@@ -85,6 +85,6 @@ func (v Surveyor) says(ctx context.Context, site db.Responder, ca *x509.Certific
 	if err != nil {
 		return err
 	}
-	_, _, err = judge(raw, ca, serial, site, status, v.Now())
+	_, _, err = checkAnswer(raw, ca, serial, site, status, v.Now())
 	return err
 }

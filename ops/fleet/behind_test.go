@@ -12,7 +12,7 @@ import (
 )
 
 // Sites whose answers are all true, and which yet do not follow, are not well; the
-// verdict says what is allowed and what to do.
+// result says what is allowed and what to do.
 func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 	store := master(t)
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
@@ -58,17 +58,17 @@ func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 	v.MaxAge = DefaultMaxAge
 	known.AsOf = now
 	want := map[string]struct {
-		verdict Verdict
-		detail  string
+		result Result
+		detail string
 	}{
-		"a-follows": {VerdictOK, ""},
-		"b-behind":  {VerdictBehind, "its knowledge is 15m0s old, 5m0s is allowed (--max-age): the master knows neither a slot"},
-		"c-lacks":   {VerdictWrong, "certificate 41, revoked over 5m0s ago: the site says good where the master says revoked"},
-		"d-forked":  {VerdictOK, ""},
+		"a-follows": {ResultOK, ""},
+		"b-behind":  {ResultBehind, "its knowledge is 15m0s old, 5m0s is allowed (--max-age): the master knows neither a slot"},
+		"c-lacks":   {ResultWrong, "certificate 41, revoked over 5m0s ago: the site says good where the master says revoked"},
+		"d-forked":  {ResultOK, ""},
 	}
 	judged := func(known Known, want map[string]struct {
-		verdict Verdict
-		detail  string
+		result Result
+		detail string
 	},
 	) {
 		t.Helper()
@@ -77,9 +77,9 @@ func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 			t.Fatalf("%d sites, %v", len(sites), err)
 		}
 		for _, s := range sites {
-			f, w := s.Findings[0], want[s.Name]
-			if f.Verdict != w.verdict || !strings.Contains(f.Detail, w.detail) || s.Well() != (w.verdict == VerdictOK && s.Fork == "") {
-				t.Errorf("%s: %s %q, well %v, want %s %q", s.Name, f.Verdict, f.Detail, s.Well(), w.verdict, w.detail)
+			f, w := s.Results[0], want[s.Name]
+			if f.Result != w.result || !strings.Contains(f.Detail, w.detail) || s.Well() != (w.result == ResultOK && s.Fork == "") {
+				t.Errorf("%s: %s %q, well %v, want %s %q", s.Name, f.Result, f.Detail, s.Well(), w.result, w.detail)
 			}
 			if (s.Fork != "") != (s.Name == "d-forked" && !known.At.IsZero()) {
 				t.Errorf("%s: fork %q", s.Name, s.Fork)
@@ -111,9 +111,9 @@ func TestTheCauseIsNamedWithItsFix(t *testing.T) {
 		site SiteStatus
 		want string
 	}{
-		"lost":             {SiteStatus{Link: &Link{Lost: true}}, "its slot is lost"},
-		"not streaming":    {SiteStatus{Link: &Link{}, Feed: &FeedLink{Direct: true}}, "nobody reads its slot"},
-		"ocspd stands":     {SiteStatus{Link: &Link{Streaming: true}}, "its ocspd does not follow"},
+		"lost":             {SiteStatus{Slot: &SlotState{Lost: true}}, "its slot is lost"},
+		"not streaming":    {SiteStatus{Slot: &SlotState{}, Feed: &FeedLink{Direct: true}}, "nobody reads its slot"},
+		"ocspd stands":     {SiteStatus{Slot: &SlotState{Streaming: true}}, "its ocspd does not follow"},
 		"not seen":         {SiteStatus{Feed: &FeedLink{}}, "the master has not seen it"},
 		"feed, ocspd":      {SiteStatus{Feed: &FeedLink{Direct: true}}, "it asks the master, its ocspd"},
 		"nothing is known": {SiteStatus{}, "neither a slot of its name nor a feed pin"},

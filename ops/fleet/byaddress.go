@@ -38,11 +38,11 @@ func (v Surveyor) AnswersAt(ctx context.Context, site db.Responder, issuers []db
 	defer v.Client.CloseIdleConnections()
 	v.defaults()
 	for _, f := range v.expect(site, issuers) {
-		if f.Verdict == "" {
+		if f.Result == "" {
 			v.probe(ctx, site, Known{Issuers: issuers}, &f)
 		}
-		if f.Verdict != VerdictOK {
-			return fmt.Errorf("site %s at %s for issuer %s: %s: %s", site.Name, address, f.Issuer, f.Verdict, f.Detail)
+		if f.Result != ResultOK {
+			return fmt.Errorf("site %s at %s for issuer %s: %s: %s", site.Name, address, f.Issuer, f.Result, f.Detail)
 		}
 	}
 	return nil

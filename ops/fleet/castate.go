@@ -241,7 +241,7 @@ type wish struct {
 	notAfter time.Time
 }
 
-// judge says what keeps a certificate from being signed. oldest is the age of a proof.
+// checkAnswer says what keeps a certificate from being signed. oldest is the age of a proof.
 func (l *ledger) judge(w wish, oldest time.Duration, now time.Time) error {
 	if err := l.admit(w.request, oldest, now); err != nil {
 		return err

@@ -66,7 +66,7 @@ func (k *Known) Settled(keep func(site string) bool) {
 
 // site is what the master knows of one site.
 func (k Known) site(r db.Responder, now time.Time) SiteStatus {
-	s := SiteStatus{Responder: r, Link: linkOf(r.Name, k.slots)}
+	s := SiteStatus{Responder: r, Slot: slotOf(r.Name, k.slots)}
 	if r.State == db.ResponderActive {
 		s.Fork = k.forks[r.Name]
 	}
@@ -85,12 +85,12 @@ func (v Surveyor) compare(known Known, sites []SiteStatus) {
 		least = youngest(sites)
 	}
 	for i := range sites {
-		for n := range sites[i].Findings {
-			f := &sites[i].Findings[n]
-			if f.Verdict != VerdictOK || f.Age-least <= v.MaxAge {
+		for n := range sites[i].Results {
+			f := &sites[i].Results[n]
+			if f.Result != ResultOK || f.Age-least <= v.MaxAge {
 				continue
 			}
-			f.Verdict = VerdictBehind
+			f.Result = ResultBehind
 			f.Detail = fmt.Sprintf("its knowledge is %s old, %s is allowed (--max-age): %s", f.Age.Round(time.Second), v.MaxAge, v.cause(known, sites[i]))
 		}
 	}
@@ -99,8 +99,8 @@ func (v Surveyor) compare(known Known, sites []SiteStatus) {
 func youngest(sites []SiteStatus) time.Duration {
 	least := time.Duration(-1)
 	for _, s := range sites {
-		for _, f := range s.Findings {
-			if f.Verdict == VerdictOK && (least < 0 || f.Age < least) {
+		for _, f := range s.Results {
+			if f.Result == ResultOK && (least < 0 || f.Age < least) {
 				least = f.Age
 			}
 		}
@@ -115,11 +115,11 @@ func (v Surveyor) cause(known Known, s SiteStatus) string {
 		return "another site knows more"
 	case known.At.Sub(known.AsOf) > v.MaxAge:
 		return "the master's own clock mark is as old: is its ocspsyncd running?"
-	case s.Link != nil && s.Link.Lost:
+	case s.Slot != nil && s.Slot.Lost:
 		return "its slot is lost: it will be seeded anew; see ocspsyncd there"
-	case s.Link != nil && !s.Link.Streaming:
+	case s.Slot != nil && !s.Slot.Streaming:
 		return "nobody reads its slot: see ocspsyncd and PostgreSQL's log there (ocspctl doctor)"
-	case s.Link != nil:
+	case s.Slot != nil:
 		return "its slot is read, its ocspd does not follow: see its /readyz (ocspctl doctor there)"
 	case s.Feed != nil && !s.Feed.Direct:
 		return "the master has not seen it for five minutes: see ocspsyncd there (ocspctl doctor)"

@@ -17,7 +17,7 @@ const leaveWait = 5 * time.Minute
 // leave the DNS; it answers until resolvers have forgotten them; then its access ends.
 // Its certificates stay good until they end: a revoked one would spoil the answers that
 // it signed and that caches and servers (stapling) still give out.
-func (w Withdrawal) Leave() []Step {
+func (w Lifecycle) Leave() []Step {
 	return []Step{
 		w.leaveDNS(), w.forgotten(),
 		{Name: "certificates", Plan: "leave them good until they end, revoke those not released yet, ban the keys, close the feed to the site", do: func(ctx context.Context) (string, error) {
@@ -29,7 +29,7 @@ func (w Withdrawal) Leave() []Step {
 }
 
 // leaveDNS is the zone's step. Unlike a revocation, leaving must not go on without it.
-func (w Withdrawal) leaveDNS() Step {
+func (w Lifecycle) leaveDNS() Step {
 	step := w.dns(false)
 	step.goesOn = false
 	withdraw := step.do
@@ -48,7 +48,7 @@ func (w Withdrawal) leaveDNS() Step {
 }
 
 // held are the site's present addresses that were taken out of the DNS.
-func (w Withdrawal) held(ctx context.Context) ([]db.DNSAddress, error) {
+func (w Lifecycle) held(ctx context.Context) ([]db.DNSAddress, error) {
 	m, err := w.plan(ctx, false)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (w Withdrawal) held(ctx context.Context) ([]db.DNSAddress, error) {
 }
 
 // forgotten waits until no resolver gives the site's addresses any more.
-func (w Withdrawal) forgotten() Step {
+func (w Lifecycle) forgotten() Step {
 	return Step{Name: "ttl", Plan: "let the site answer until resolvers have forgotten its addresses", do: func(ctx context.Context) (string, error) {
 		if w.ByHand {
 			return "over, by your word", nil

@@ -69,7 +69,7 @@ func TestLeavingIsRunAgainFromAnywhere(t *testing.T) {
 	}
 	survey := must(Surveyor{Timeout: time.Second, Now: time.Now}.Survey(t.Context(), w.store))
 	for _, s := range survey {
-		if s.Name == w.site && (!s.Well() || len(s.Findings) > 0) {
+		if s.Name == w.site && (!s.Well() || len(s.Results) > 0) {
 			t.Errorf("fleet status: %+v", s)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // published once it answers by them, the old ones withdrawn, and last the roster says
 // so. Broken off, it finds the same difference when it is run again: so here a fault of
 // the DNS does stop what comes after. A suspended site is not published.
-func (w Withdrawal) Move(site db.Responder, url string, addresses []netip.Addr) []Step {
+func (w Lifecycle) Move(site db.Responder, url string, addresses []netip.Addr) []Step {
 	w.Site, w.url = site.Name, url
 	old := Addresses(site)
 	change := func(publish bool, from, than []netip.Addr) []Step {

@@ -30,7 +30,7 @@ func TestSiteMoves(t *testing.T) {
 	n.set(ocsp6Name, "2001:db8::77")
 	crash := errors.New("the power went")
 	for _, broken := range []string{"publish", "withdraw", "roster", "none"} {
-		run := Withdrawal{Store: n.store, Act: act, DNS: n.dns, before: func(step string) error {
+		run := Lifecycle{Store: n.store, Act: act, DNS: n.dns, before: func(step string) error {
 			if step == broken {
 				return crash
 			}
@@ -53,7 +53,7 @@ func TestSiteMoves(t *testing.T) {
 	// Where it does not answer it is not published, and the roster stays.
 	short := n.dns
 	short.AnswerPatience = 300 * time.Millisecond
-	run := Withdrawal{Store: n.store, Act: act, DNS: short}
+	run := Lifecycle{Store: n.store, Act: act, DNS: short}
 	steps := run.Move(n.site("site-a"), real, []netip.Addr{netip.MustParseAddr("2001:db8::a")})
 	err := run.Run(t.Context(), steps, func(Step) {})
 	if err == nil || !strings.Contains(err.Error(), "step 1 of 3 (publish): ") || !strings.Contains(err.Error(), "so it is not published") {

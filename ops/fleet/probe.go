@@ -30,35 +30,35 @@ const (
 // ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the
 // answer is made now: a cached one's thisUpdate is up to the policy's refresh
 // older than the site's horizon.
-func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial, fresh bool) ([]byte, Verdict, error) {
+func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial, fresh bool) ([]byte, Result, error) {
 	body, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial)}, ca, &ocsp.RequestOptions{Hash: crypto.SHA256})
 	if err != nil {
-		return nil, VerdictWrong, fmt.Errorf("making a request: %w", err)
+		return nil, ResultWrong, fmt.Errorf("making a request: %w", err)
 	}
 	if fresh {
 		if body, err = addNonce(body); err != nil {
-			return nil, VerdictWrong, fmt.Errorf("making a request: %w", err)
+			return nil, ResultWrong, fmt.Errorf("making a request: %w", err)
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, VerdictUnreachable, fmt.Errorf("asking: %w", err)
+		return nil, ResultUnreachable, fmt.Errorf("asking: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/ocsp-request")
 	resp, err := v.Client.Do(req)
 	if err != nil {
-		return nil, VerdictUnreachable, err
+		return nil, ResultUnreachable, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, VerdictRefused, fmt.Errorf("HTTP status %s", resp.Status)
+		return nil, ResultRefused, fmt.Errorf("HTTP status %s", resp.Status)
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, VerdictUnreachable, fmt.Errorf("reading the answer: %w", err)
+		return nil, ResultUnreachable, fmt.Errorf("reading the answer: %w", err)
 	}
 	if len(raw) > maxAnswer {
-		return nil, VerdictWrong, fmt.Errorf("the answer is longer than %d octets", maxAnswer)
+		return nil, ResultWrong, fmt.Errorf("the answer is longer than %d octets", maxAnswer)
 	}
 	return raw, "", nil
 }
@@ -87,23 +87,23 @@ func addNonce(request []byte) ([]byte, error) {
 	return asn1.Marshal(r)
 }
 
-// judge compares an answer with what it must be: one that a client must believe
+// checkAnswer compares an answer with what it must be: one that a client must believe
 // now, signed by one of the site's own delegated certificates, about this serial,
 // of the status wanted.
-func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, want int, now time.Time) (*ocsp.Response, Verdict, error) {
+func checkAnswer(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, want int, now time.Time) (*ocsp.Response, Result, error) {
 	answer, err := Verify(raw, ca, now)
 	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {
 		why := ""
 		if refused.Status == ocsp.TryLater {
 			why = ": it doubts its copy or its clock, or is overloaded: ocspctl doctor, at the site"
 		}
-		return nil, VerdictRefused, fmt.Errorf("OCSP error %s%s", refused.Status, why)
+		return nil, ResultRefused, fmt.Errorf("OCSP error %s%s", refused.Status, why)
 	}
 	if err != nil {
-		return answer, VerdictWrong, err
+		return answer, ResultWrong, err
 	}
-	wrong := func(format string, args ...any) (*ocsp.Response, Verdict, error) {
-		return answer, VerdictWrong, fmt.Errorf(format, args...)
+	wrong := func(format string, args ...any) (*ocsp.Response, Result, error) {
+		return answer, ResultWrong, fmt.Errorf(format, args...)
 	}
 	signer := answer.Certificate
 	switch {
@@ -116,7 +116,7 @@ func judge(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder
 	case answer.Status != want:
 		return wrong("the site says %s where the master says %s", statusName(answer.Status), statusName(want))
 	}
-	return answer, VerdictOK, nil
+	return answer, ResultOK, nil
 }
 
 func owns(site db.Responder, fingerprint [32]byte) bool {

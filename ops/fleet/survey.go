@@ -16,26 +16,26 @@ import (
 	"ocspfleet/db"
 )
 
-// Verdict is what a probe of one site for one issuer found.
-type Verdict string
+// Result is what a probe of one site for one issuer found.
+type Result string
 
-// The verdicts. Every one but ok is a fault of an active site.
+// The result. Every one but ok is a fault of an active site.
 const (
-	VerdictOK            Verdict = "ok"             // a signed, fresh answer that agrees with the master
-	VerdictUnreachable   Verdict = "unreachable"    // no HTTP answer
-	VerdictRefused       Verdict = "refused"        // an HTTP or OCSP error: honest, but no answer
-	VerdictWrong         Verdict = "wrong"          // an answer that must not be believed, or says something else
-	VerdictNoCertificate Verdict = "no_certificate" // nothing it could sign with
-	VerdictBehind        Verdict = "behind"         // a true answer of one that does not follow the master
-	VerdictForked        Verdict = "forked"         // it follows, but was shown two histories
+	ResultOK            Result = "ok"             // a signed, fresh answer that agrees with the master
+	ResultUnreachable   Result = "unreachable"    // no HTTP answer
+	ResultRefused       Result = "refused"        // an HTTP or OCSP error: honest, but no answer
+	ResultWrong         Result = "wrong"          // an answer that must not be believed, or says something else
+	ResultNoCertificate Result = "no_certificate" // nothing it could sign with
+	ResultBehind        Result = "behind"         // a true answer of one that does not follow the master
+	ResultForked        Result = "forked"         // it follows, but was shown two histories
 )
 
-// Finding is one site's answer for one issuer.
-type Finding struct {
+// ProbeResult is one site's answer for one issuer.
+type ProbeResult struct {
 	Issuer     string
 	Serial     db.Serial // of the responder certificate that was asked for, the site's newest
 	NotAfter   time.Time // its end; zero when there is none
-	Verdict    Verdict
+	Result     Result
 	Detail     string // for people; empty when ok
 	ThisUpdate time.Time
 	NextUpdate time.Time
@@ -50,8 +50,8 @@ type Finding struct {
 	Position int64
 }
 
-// Link is what the master knows of a site that replicates from it natively.
-type Link struct {
+// SlotState is what the master knows of a site that replicates from it natively.
+type SlotState struct {
 	Streaming bool   // somebody reads the slot now
 	Lost      bool   // the master gave the slot up: the site will be seeded anew
 	Behind    uint64 // octets of WAL that the site has not confirmed
@@ -73,7 +73,7 @@ const directFor = 5 * time.Minute
 // knows of neither.
 func (s SiteStatus) Mode() string {
 	switch {
-	case s.Link != nil:
+	case s.Slot != nil:
 		return "logical"
 	case s.Feed != nil:
 		return "feed"
@@ -86,9 +86,9 @@ func (s SiteStatus) Mode() string {
 // known to be.
 func (s SiteStatus) Outdated() bool {
 	switch {
-	case s.Link != nil && s.Link.Streaming:
-		return s.Link.Form < formCorrections
-	case s.Link == nil && s.Feed != nil && !s.Feed.SeenAt.IsZero():
+	case s.Slot != nil && s.Slot.Streaming:
+		return s.Slot.Form < formCorrections
+	case s.Slot == nil && s.Feed != nil && !s.Feed.SeenAt.IsZero():
 		return s.Feed.Form < formCorrections
 	}
 	return false
@@ -102,9 +102,9 @@ const formCorrections = 2
 // the site; empty where nothing comes.
 func (s SiteStatus) Source() string {
 	switch {
-	case s.Link != nil && s.Link.Streaming || s.Link == nil && s.Feed != nil && s.Feed.Direct:
+	case s.Slot != nil && s.Slot.Streaming || s.Slot == nil && s.Feed != nil && s.Feed.Direct:
 		return "master"
-	case s.Link == nil && s.Feed != nil && s.State == db.ResponderActive:
+	case s.Slot == nil && s.Feed != nil && s.State == db.ResponderActive:
 		return "peers"
 	}
 	return ""
@@ -114,15 +114,15 @@ func (s SiteStatus) Source() string {
 // that is suspended or revoked is not probed.
 type SiteStatus struct {
 	db.Responder
-	Findings []Finding // by issuer
-	Link     *Link     // nil: no slot at the master bears its name
-	Feed     *FeedLink // nil: the roster has no pin by which it could fetch the feed
-	Fork     string    // what it says contradicts itself in the feed, unsettled; empty: nothing
+	Results []ProbeResult // by issuer
+	Slot    *SlotState    // nil: no slot at the master bears its name
+	Feed    *FeedLink     // nil: the roster has no pin by which it could fetch the feed
+	Fork    string        // what it says contradicts itself in the feed, unsettled; empty: nothing
 }
 
 // Well says that nothing is wrong with the site, or that nothing is expected of it.
 func (s SiteStatus) Well() bool {
-	return s.Fork == "" && !slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Verdict != VerdictOK })
+	return s.Fork == "" && !slices.ContainsFunc(s.Results, func(f ProbeResult) bool { return f.Result != ResultOK })
 }
 
 // Surveyor asks every site how it is, as a client would.
@@ -175,9 +175,9 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 		if responder.State != db.ResponderActive {
 			continue
 		}
-		sites[i].Findings = v.expect(responder, known.Issuers)
-		for n := range sites[i].Findings {
-			if f := &sites[i].Findings[n]; f.Verdict == "" {
+		sites[i].Results = v.expect(responder, known.Issuers)
+		for n := range sites[i].Results {
+			if f := &sites[i].Results[n]; f.Result == "" {
 				group.Go(func() error { v.probe(ctx, responder, known, f); return nil })
 			}
 		}
@@ -192,8 +192,8 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 // Locate finds the position that belongs to each answer's horizon.
 func Locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
 	for _, site := range sites {
-		for n := range site.Findings {
-			f := &site.Findings[n]
+		for n := range site.Results {
+			f := &site.Results[n]
 			if f.ThisUpdate.IsZero() {
 				continue
 			}
@@ -209,64 +209,64 @@ func Locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []S
 
 // expect lists what is to be asked of a site: per issuer its newest certificate
 // that is good now.
-func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []Finding {
-	var findings []Finding
+func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []ProbeResult {
+	var results []ProbeResult
 	now := v.Now()
 	for _, issuer := range issuers {
 		served := false
-		f := Finding{Issuer: issuer.Name, Verdict: VerdictNoCertificate, Detail: "all its certificates are expired or revoked"}
+		f := ProbeResult{Issuer: issuer.Name, Result: ResultNoCertificate, Detail: "all its certificates are expired or revoked"}
 		for _, c := range site.Certificates { // the longest-lived last
 			if c.IssuerID != issuer.ID {
 				continue
 			}
 			served = true
 			if !c.Status.Revoked && c.Status.NotAfter.After(now) {
-				f = Finding{Issuer: issuer.Name, Serial: c.Serial, NotAfter: c.Status.NotAfter}
+				f = ProbeResult{Issuer: issuer.Name, Serial: c.Serial, NotAfter: c.Status.NotAfter}
 			}
 		}
 		if served {
-			findings = append(findings, f)
+			results = append(results, f)
 		}
 	}
-	if len(findings) == 0 {
-		findings = []Finding{{Verdict: VerdictNoCertificate, Detail: "it has no certificate for any issuer"}}
+	if len(results) == 0 {
+		results = []ProbeResult{{Result: ResultNoCertificate, Detail: "it has no certificate for any issuer"}}
 	}
-	return findings
+	return results
 }
 
-// linkOf is the site's slot for the rows; the one that is streamed from, or the newest.
-func linkOf(site string, slots []db.Slot) *Link {
-	var link *Link
+// slotOf is the site's slot for the rows; the one that is streamed from, or the newest.
+func slotOf(site string, slots []db.Slot) *SlotState {
+	var link *SlotState
 	for _, slot := range slots {
 		number, ours := strings.CutPrefix(slot.Name, db.SlotPrefix(site))
 		if !ours || strings.Trim(number, "0123456789") != "" || db.IsFilesSlot(slot.Name) || link != nil && link.Streaming {
 			continue
 		}
-		link = &Link{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes)), Form: slot.Form}
+		link = &SlotState{Streaming: slot.Active, Lost: slot.Status == "lost", Behind: uint64(max(0, slot.LagBytes)), Form: slot.Form}
 	}
 	return link
 }
 
-func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *Finding) {
+func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *ProbeResult) {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
 	issuers := known.Issuers
 	at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return i.Name == f.Issuer })
 	ca, err := x509.ParseCertificate(issuers[at].Certificate)
 	if err != nil {
-		f.Verdict, f.Detail = VerdictWrong, fmt.Sprintf("the issuer's certificate at the master: %v", err)
+		f.Result, f.Detail = ResultWrong, fmt.Sprintf("the issuer's certificate at the master: %v", err)
 		return
 	}
 	start := time.Now()
-	raw, verdict, err := v.ask(ctx, site.URL, ca, f.Serial, true)
+	raw, result, err := v.ask(ctx, site.URL, ca, f.Serial, true)
 	f.Took = time.Since(start)
 	if err != nil {
-		f.Verdict, f.Detail = verdict, err.Error()
+		f.Result, f.Detail = result, err.Error()
 		return
 	}
 	now := v.Now()
-	answer, verdict, err := judge(raw, ca, f.Serial, site, ocsp.Good, now)
-	f.Verdict = verdict
+	answer, result, err := checkAnswer(raw, ca, f.Serial, site, ocsp.Good, now)
+	f.Result = result
 	if err != nil {
 		f.Detail = err.Error()
 	}
@@ -279,21 +279,21 @@ func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *
 			f.Budget = min(f.Budget, answer.Certificate.NotAfter.Sub(now)-db.SignerMargin)
 		}
 	}
-	if f.Verdict == VerdictOK && f.Age <= v.MaxAge {
+	if f.Result == ResultOK && f.Age <= v.MaxAge {
 		v.probeRevoked(ctx, site, ca, known.Revoked[issuers[at].ID], f)
 	}
 }
 
 // probeRevoked asks about a revocation that is older than what the site may lack.
-func (v Surveyor) probeRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, f *Finding) {
+func (v Surveyor) probeRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, f *ProbeResult) {
 	if len(serial) == 0 {
 		return
 	}
-	raw, verdict, err := v.ask(ctx, site.URL, ca, serial, true)
+	raw, result, err := v.ask(ctx, site.URL, ca, serial, true)
 	if err == nil {
-		_, verdict, err = judge(raw, ca, serial, site, ocsp.Revoked, v.Now())
+		_, result, err = checkAnswer(raw, ca, serial, site, ocsp.Revoked, v.Now())
 	}
 	if err != nil {
-		f.Verdict, f.Detail = verdict, fmt.Sprintf("certificate %s, revoked over %s ago: %v", serial, v.MaxAge, err)
+		f.Result, f.Detail = result, fmt.Sprintf("certificate %s, revoked over %s ago: %v", serial, v.MaxAge, err)
 	}
 }

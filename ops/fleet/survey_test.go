@@ -150,7 +150,7 @@ func responder(t *testing.T, a *Authority, key crypto.Signer, c db.ResponderCert
 	return s
 }
 
-// Each kind of site gets its verdict; one active site that is not well is enough.
+// Each kind of site gets its result; one active site that is not well is enough.
 func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 	store := master(t)
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
@@ -168,24 +168,24 @@ func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 		"e-wanton": func(r *ocsp.Response) { r.SerialNumber = big.NewInt(1) },
 	}
 	want := map[string]struct {
-		verdict Verdict
-		detail  string
+		result Result
+		detail string
 	}{
-		"a-good":    {VerdictOK, ""},
-		"b-lies":    {VerdictWrong, "the site says revoked where the master says good"},
-		"c-stale":   {VerdictWrong, "nextUpdate"},
-		"d-ahead":   {VerdictWrong, "lies in the future"},
-		"e-wanton":  {VerdictWrong, "about another serial"},
-		"f-later":   {VerdictRefused, "OCSP error try later: it doubts its copy"},
-		"g-absent":  {VerdictUnreachable, "refused"},
-		"h-html":    {VerdictWrong, ""},
-		"i-503":     {VerdictRefused, "HTTP status 503"},
-		"j-moved":   {VerdictRefused, "HTTP status 302"},
-		"k-other":   {VerdictWrong, "is none of this site's"},
-		"l-nothing": {VerdictNoCertificate, "no certificate for any issuer"},
-		"m-expired": {VerdictNoCertificate, "expired or revoked"},
-		"n-endless": {VerdictWrong, "longer than"},
-		"o-slow":    {VerdictUnreachable, "deadline"},
+		"a-good":    {ResultOK, ""},
+		"b-lies":    {ResultWrong, "the site says revoked where the master says good"},
+		"c-stale":   {ResultWrong, "nextUpdate"},
+		"d-ahead":   {ResultWrong, "lies in the future"},
+		"e-wanton":  {ResultWrong, "about another serial"},
+		"f-later":   {ResultRefused, "OCSP error try later: it doubts its copy"},
+		"g-absent":  {ResultUnreachable, "refused"},
+		"h-html":    {ResultWrong, ""},
+		"i-503":     {ResultRefused, "HTTP status 503"},
+		"j-moved":   {ResultRefused, "HTTP status 302"},
+		"k-other":   {ResultWrong, "is none of this site's"},
+		"l-nothing": {ResultNoCertificate, "no certificate for any issuer"},
+		"m-expired": {ResultNoCertificate, "expired or revoked"},
+		"n-endless": {ResultWrong, "longer than"},
+		"o-slow":    {ResultUnreachable, "deadline"},
 	}
 	keys := map[string]crypto.Signer{}
 	for site := range want {
@@ -233,20 +233,20 @@ func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 	}
 	for _, s := range sites {
 		if s.Name == "x-strange" {
-			if len(s.Findings) != 0 || !s.Well() {
-				t.Errorf("a revoked site was asked: %+v", s.Findings)
+			if len(s.Results) != 0 || !s.Well() {
+				t.Errorf("a revoked site was asked: %+v", s.Results)
 			}
 			continue
 		}
-		if len(s.Findings) != 1 {
-			t.Errorf("%s: %+v", s.Name, s.Findings)
+		if len(s.Results) != 1 {
+			t.Errorf("%s: %+v", s.Name, s.Results)
 			continue
 		}
-		f, w := s.Findings[0], want[s.Name]
-		if f.Verdict != w.verdict || !strings.Contains(f.Detail, w.detail) {
-			t.Errorf("%s: %s %q, want %s %q", s.Name, f.Verdict, f.Detail, w.verdict, w.detail)
+		f, w := s.Results[0], want[s.Name]
+		if f.Result != w.result || !strings.Contains(f.Detail, w.detail) {
+			t.Errorf("%s: %s %q, want %s %q", s.Name, f.Result, f.Detail, w.result, w.detail)
 		}
-		if s.Well() != (w.verdict == VerdictOK) {
+		if s.Well() != (w.result == ResultOK) {
 			t.Errorf("%s: well is %t", s.Name, s.Well())
 		}
 		if s.Name == "a-good" && (!f.ThisUpdate.Equal(now.Add(-5*time.Minute)) || f.Took <= 0 || f.Issuer != "ca") {
@@ -288,8 +288,8 @@ func TestJudgeRefusesOtherSigners(t *testing.T) {
 		"the CA itself": sign(a, a.key, nil),
 		"no key of its": sign(a, p256(), issue(t, a, request(t, key))),
 	} {
-		if _, verdict, err := judge(raw, a.Certificate, serial, db.Responder{}, ocsp.Good, now); verdict != VerdictWrong || err == nil {
-			t.Errorf("%s: %s, %v", name, verdict, err)
+		if _, result, err := checkAnswer(raw, a.Certificate, serial, db.Responder{}, ocsp.Good, now); result != ResultWrong || err == nil {
+			t.Errorf("%s: %s, %v", name, result, err)
 		}
 	}
 }
@@ -305,9 +305,9 @@ func TestOutdatedSiteIsTold(t *testing.T) {
 		"a feed site that does not":     {SiteStatus{Feed: &FeedLink{SeenAt: time.Unix(1, 0), Form: 1}}, true},
 		"a feed site that says nothing": {SiteStatus{Feed: &FeedLink{SeenAt: time.Unix(1, 0)}}, true},
 		"a feed site never heard of":    {SiteStatus{Feed: &FeedLink{}}, false},
-		"a native site that reads it":   {SiteStatus{Link: &Link{Streaming: true, Form: 2}, Feed: &FeedLink{SeenAt: time.Unix(1, 0)}}, false},
-		"a native site that does not":   {SiteStatus{Link: &Link{Streaming: true}}, true},
-		"a native site that is away":    {SiteStatus{Link: &Link{}}, false},
+		"a native site that reads it":   {SiteStatus{Slot: &SlotState{Streaming: true, Form: 2}, Feed: &FeedLink{SeenAt: time.Unix(1, 0)}}, false},
+		"a native site that does not":   {SiteStatus{Slot: &SlotState{Streaming: true}}, true},
+		"a native site that is away":    {SiteStatus{Slot: &SlotState{}}, false},
 	} {
 		if got := test.site.Outdated(); got != test.want {
 			t.Errorf("%s: outdated %v, want %v", name, got, test.want)
@@ -319,10 +319,10 @@ func TestOutdatedSiteIsTold(t *testing.T) {
 func TestTheSlotForTheFilesIsNoLink(t *testing.T) {
 	rows := db.Slot{Name: "ocsp_site_a_1790000000000", LagBytes: 7}
 	files := db.Slot{Name: "ocsp_site_a_01790000001", Active: true}
-	if link := linkOf("site-a", []db.Slot{files, rows}); link == nil || link.Streaming || link.Behind != 7 {
+	if link := slotOf("site-a", []db.Slot{files, rows}); link == nil || link.Streaming || link.Behind != 7 {
 		t.Errorf("the link is %+v", link)
 	}
-	if link := linkOf("site-a", []db.Slot{files}); link != nil {
+	if link := slotOf("site-a", []db.Slot{files}); link != nil {
 		t.Errorf("without a slot for the rows the link is %+v", link)
 	}
 }

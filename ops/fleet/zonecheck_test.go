@@ -36,7 +36,7 @@ func TestZoneBesideTheRoster(t *testing.T) {
 	n.at("site-c", "http://c.example/", "192.0.2.3", "2001:db8::77") // ocsp6 has no IPv4
 	want(faults(n.dns.Zone), "ocsp.example.org.: 192.0.2.3 of site site-c is not there (ocspctl responder restore site-c --apply)",
 		"ocsp.example.org.: 2001:db8::77 of site site-c is not there")
-	if _, err := n.do(DNS{}, "site-b", Withdrawal.Suspend); err != nil {
+	if _, err := n.do(DNS{}, "site-b", Lifecycle.Suspend); err != nil {
 		t.Fatal(err)
 	}
 	n.set(ocspName, "127.0.0.1", "2001:db8::a", "192.0.2.2", "192.0.2.3", "2001:db8::77")

@@ -13,28 +13,28 @@ import (
 	"ocspfleet/db"
 )
 
-// ForkVerdict is what the newest key set makes of two statements that a site found to
+// ForkResult is what the newest key set makes of two statements that a site found to
 // contradict each other.
-type ForkVerdict string
+type ForkResult string
 
 const (
 	// ForkProven: keys of the set signed both, and they contradict each other, or the
 	// history of this master. A key was stolen, or two masters publish.
-	ForkProven ForkVerdict = "proven"
+	ForkProven ForkResult = "proven"
 	// ForkClaimed: the statements do not show it; it is the site's word.
-	ForkClaimed ForkVerdict = "claimed"
+	ForkClaimed ForkResult = "claimed"
 	// ForkOver: a key that signed one of them is banned, or its epoch is over.
-	ForkOver ForkVerdict = "over"
+	ForkOver ForkResult = "over"
 )
 
 // WhyBehind is why a site shows the master what the master signed and has no more: it was
 // restored from an old copy, or a standby that lacked it was promoted.
 const WhyBehind = "the master shows an older history than it signed"
 
-// JudgedFork is a contradiction, and what it is by the newest key set.
-type JudgedFork struct {
+// CheckedFork is a contradiction, and what it is by the newest key set.
+type CheckedFork struct {
 	db.Fork
-	Verdict ForkVerdict
+	Result ForkResult
 }
 
 // statement opens a checkpoint or a snapshot's manifest.
@@ -86,9 +86,9 @@ func Contradict(a, b *Checkpoint) string {
 	return ""
 }
 
-// judgeFork is what the master makes of what a site hands in; foreign says that a
+// checkFork is what the master makes of what a site hands in; foreign says that a
 // statement is surely not one of this master's history.
-func (k *KeySet) judgeFork(root note.Verifier, f db.Fork, foreign func(*Checkpoint) (bool, error)) (ForkVerdict, error) {
+func (k *KeySet) checkFork(root note.Verifier, f db.Fork, foreign func(*Checkpoint) (bool, error)) (ForkResult, error) {
 	if k.twoSets(root, f.Ours, f.Theirs) {
 		return ForkProven, nil
 	}
@@ -111,7 +111,7 @@ func (k *KeySet) judgeFork(root note.Verifier, f db.Fork, foreign func(*Checkpoi
 }
 
 // MasterForks judges what sites have handed to the master and nobody has settled.
-func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]JudgedFork, error) {
+func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]CheckedFork, error) {
 	forks, err := store.ReportedForks(ctx)
 	if err != nil || len(forks) == 0 {
 		return nil, err
@@ -120,13 +120,13 @@ func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]Ju
 	if err != nil {
 		return nil, err
 	}
-	var judged []JudgedFork
+	var judged []CheckedFork
 	for _, f := range forks {
-		verdict, err := set.judgeFork(root, f, func(c *Checkpoint) (bool, error) { return foreign(ctx, store, c) })
+		result, err := set.checkFork(root, f, func(c *Checkpoint) (bool, error) { return foreign(ctx, store, c) })
 		if err != nil {
 			return nil, err
 		}
-		judged = append(judged, JudgedFork{f, verdict})
+		judged = append(judged, CheckedFork{f, result})
 	}
 	return judged, nil
 }
@@ -195,8 +195,8 @@ func (d *ForkReports) report(ctx context.Context, site string, r ForkReport) (se
 		if err != nil {
 			return false, err
 		}
-		verdict, err := set.judgeFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *Checkpoint) (bool, error) { return foreign(ctx, d.store, c) })
-		if err != nil || verdict != ForkProven {
+		result, err := set.checkFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *Checkpoint) (bool, error) { return foreign(ctx, d.store, c) })
+		if err != nil || result != ForkProven {
 			return true, err
 		}
 	}
@@ -209,7 +209,7 @@ func (d *ForkReports) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		text, lost, err := d.look(call)
+		text, lost, err := d.check(call)
 		cancel()
 		if ctx.Err() != nil {
 			return nil
@@ -228,13 +228,13 @@ func (d *ForkReports) Run(ctx context.Context) error {
 	}
 }
 
-func (d *ForkReports) look(ctx context.Context) (text, lost string, err error) {
+func (d *ForkReports) check(ctx context.Context) (text, lost string, err error) {
 	forks, err := MasterForks(ctx, d.store, d.root)
 	if err != nil {
 		return "", "", err
 	}
 	for _, f := range forks {
-		if f.Verdict != ForkProven {
+		if f.Result != ForkProven {
 			continue
 		}
 		if text == "" {

@@ -133,7 +133,7 @@ const retryPause = time.Second
 func (s *Sealer) step(ctx context.Context) time.Duration {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := s.look(call)
+	err := s.poll(call)
 	if ctx.Err() != nil {
 		return s.cfg.Poll // a stop is no trouble
 	}
@@ -151,7 +151,7 @@ func (s *Sealer) step(ctx context.Context) time.Duration {
 	return retryPause
 }
 
-func (s *Sealer) look(ctx context.Context) error {
+func (s *Sealer) poll(ctx context.Context) error {
 	p, err := s.cfg.Store.Pending(ctx, s.seen)
 	if err != nil {
 		return err

@@ -133,12 +133,12 @@ func (f *Files) Run(ctx context.Context) error {
 
 // step is one look, and one deed at most.
 func (f *Files) step(ctx context.Context) {
-	local, err := f.look(ctx)
+	local, err := f.inspect(ctx)
 	if ctx.Err() != nil {
 		return // what was seen is the stop itself
 	}
 	if err != nil {
-		f.enter(ctx, filesVerdict{trouble: "the signed files cannot be read: " + err.Error()})
+		f.enter(ctx, filesResult{trouble: "the signed files cannot be read: " + err.Error()})
 		return
 	}
 	if now := f.cfg.Now(); !now.Before(f.probeDue) || !local.Exists && now.Sub(f.probe.at) > f.cfg.ProbeInterval/5 {
@@ -149,7 +149,7 @@ func (f *Files) step(ctx context.Context) {
 			return f.cfg.Local.ConnectSubscription(ctx, db.FilesSubscriptionName, f.cfg.Master)
 		})
 	}
-	v := f.judge(local)
+	v := f.diagnose(local)
 	if ctx.Err() != nil {
 		return
 	}
@@ -166,8 +166,8 @@ func (f *Files) step(ctx context.Context) {
 	}
 }
 
-// look reads the subscription, and takes up what it brought.
-func (f *Files) look(ctx context.Context) (db.Subscription, error) {
+// inspect reads the subscription, and takes up what it brought.
+func (f *Files) inspect(ctx context.Context) (db.Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	local, err := f.cfg.Local.Subscription(ctx, db.FilesSubscriptionName)
@@ -208,18 +208,18 @@ func (f *Files) talk(ctx context.Context, local db.Subscription) {
 	}
 }
 
-// filesVerdict is what is wrong, and what to do about it.
-type filesVerdict struct {
+// filesResult is what is wrong, and what to do about it.
+type filesResult struct {
 	trouble string
 	enable  bool
 	seed    string // why the files are copied anew
 }
 
-// judge says what is wrong with the subscription of the files, or with what it brought.
-func (f *Files) judge(local db.Subscription) filesVerdict {
+// diagnose says what is wrong with the subscription of the files, or with what it brought.
+func (f *Files) diagnose(local db.Subscription) filesResult {
 	const ages = "where feed.root is pinned, ocspd's copy ages: "
 	if f.forked != "" { // what is here is the evidence
-		return filesVerdict{trouble: "the master contradicts what it signed: " + f.forked + ": ocspctl fleet status at the master, docs/feed-keys.md"}
+		return filesResult{trouble: "the master contradicts what it signed: " + f.forked + ": ocspctl fleet status at the master, docs/feed-keys.md"}
 	}
 	var why string
 	switch {
@@ -232,7 +232,7 @@ func (f *Files) judge(local db.Subscription) filesVerdict {
 	case local.Tables != db.FilesTables || local.InStep != db.FilesTables:
 		why = fmt.Sprintf("%d of %d tables are in step", local.InStep, local.Tables)
 	case !local.Enabled:
-		return filesVerdict{trouble: "signed files: somebody disabled subscription " + db.FilesSubscriptionName + ", it is enabled again", enable: true}
+		return filesResult{trouble: "signed files: somebody disabled subscription " + db.FilesSubscriptionName + ", it is enabled again", enable: true}
 	case f.probe.err == nil:
 		why = slotLost(sight{local: local, probe: probe{at: f.probe.at, slots: f.probe.slots}})
 	}
@@ -246,19 +246,19 @@ func (f *Files) judge(local db.Subscription) filesVerdict {
 	}
 	switch {
 	case why != "" && f.probe.err != nil:
-		return filesVerdict{trouble: "signed files: " + why + ", and they cannot be copied: " + f.probe.err.Error()}
+		return filesResult{trouble: "signed files: " + why + ", and they cannot be copied: " + f.probe.err.Error()}
 	case why != "":
-		return filesVerdict{trouble: "signed files: " + why + "; ocspsyncd copies them anew" + f.failed, seed: why}
+		return filesResult{trouble: "signed files: " + why + "; ocspsyncd copies them anew" + f.failed, seed: why}
 	}
 	late := f.cfg.Now().Sub(f.since)
 	if f.wanted.IsZero() || late <= f.cfg.StallAfter || f.probe.err != nil {
-		return filesVerdict{}
+		return filesResult{}
 	}
 	cause := "its worker runs: somebody holds a lock on its tables, or deleted rows there"
 	if !local.Worker {
 		cause = fmt.Sprintf("its worker does not run, and failed %d times so far: this site's PostgreSQL log says why", local.Errors)
 	}
-	v := filesVerdict{trouble: fmt.Sprintf("signed files stand still: what the master signed at %s has not come; %ssubscription %s: %s",
+	v := filesResult{trouble: fmt.Sprintf("signed files stand still: what the master signed at %s has not come; %ssubscription %s: %s",
 		f.wanted.UTC().Format(time.RFC3339), ages, db.FilesSubscriptionName, cause)}
 	if late > 4*f.cfg.StallAfter {
 		v.trouble += "; ocspsyncd copies them anew" + f.failed
@@ -320,7 +320,7 @@ func (f *Files) act(ctx context.Context, what string, do func(context.Context) e
 }
 
 // enter shows what was found, and logs what is new.
-func (f *Files) enter(ctx context.Context, v filesVerdict) {
+func (f *Files) enter(ctx context.Context, v filesResult) {
 	f.cfg.Metrics.shows(f.stood, f.cfg.Now())
 	f.mu.Lock()
 	known := f.trouble

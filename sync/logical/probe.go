@@ -21,7 +21,7 @@ const orphanAge = time.Hour
 const maxRoundTrip = 10 * time.Second
 
 // talk asks the master for slots, head, schema and clock. The master away: no
-// verdict on its clock, the last one stands and ages.
+// measurement of its clock, the last one stands and ages.
 func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.MasterTimeout)

@@ -12,7 +12,7 @@ import (
 // maybeRecount recounts if it is time to, or if something is wrong. A batch that is just
 // being applied moves the numbers before the position: two looks are needed.
 func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, now time.Time) {
-	s.pace.Look(local.SiteSeq - local.Position)
+	s.pace.Observe(local.SiteSeq - local.Position)
 	if s.diverged != "" || !s.pace.Wanted(now) {
 		return
 	}
@@ -37,7 +37,7 @@ func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, 
 		if wrong != "" {
 			result = "unequal"
 		}
-		if s.pace.Told(wrong == "") {
+		if s.pace.Compared(wrong == "") {
 			s.diverged = wrong
 		}
 	}

@@ -45,7 +45,7 @@ const progressInterval = 10 * time.Second
 // seed copies everything anew. The old copy stays until the new one is whole.
 func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscription) {
 	defer func() { s.backoff.attempted(s.cfg.Now()) }()
-	s.enter(verdict{name: Seeding, detail: reason}, local)
+	s.enter(result{name: Seeding, detail: reason}, local)
 	if local.Exists && local.Enabled {
 		// The old worker must not run ahead of the new slot's snapshot: a row
 		// that it brings after that would be taken back for a moment.
@@ -99,7 +99,7 @@ func (s *Subscription) seedBroke(ctx context.Context, reason string, local db.Su
 	s.probeDue, s.broke = time.Time{}, err.Error()
 	if errors.Is(err, db.ErrRevocationsLost) {
 		s.refused = err.Error()
-		s.enter(verdict{name: RevocationsLost, detail: s.refused}, local)
+		s.enter(result{name: RevocationsLost, detail: s.refused}, local)
 	}
 	s.cfg.Log.ErrorContext(ctx, "seed broken off", slog.String("reason", reason), slog.String("error", err.Error()))
 }

@@ -77,23 +77,23 @@ type sight struct {
 	failures   int64         // of the worker since it last got on
 }
 
-// limits are the times of the configuration that judge needs.
+// limits are the times of the configuration that diagnose needs.
 type limits struct {
 	site              string
 	stall, lag, fresh time.Duration
 }
 
-// verdict is what judge finds: the state, and what to do about it.
-type verdict struct {
+// result is what diagnose finds: the state, and what to do about it.
+type result struct {
 	name   Name
 	detail string
 	enable bool   // switch the subscription on again
 	seed   string // copy anew, for this reason (a closed set, a metric's label)
 }
 
-// judge is the whole diagnosis. It is pure.
-func judge(s sight, l limits) verdict {
-	v := diagnose(s, l)
+// diagnose is the whole diagnosis. It is pure.
+func diagnose(s sight, l limits) result {
+	v := cause(s, l)
 	switch {
 	case v.seed != "" && s.refused != "":
 		v.name, v.detail = RevocationsLost, s.refused+" (wanted since: "+v.detail+")"
@@ -103,53 +103,53 @@ func judge(s sight, l limits) verdict {
 	return v
 }
 
-// diagnose goes from what makes all else meaningless down to small delays.
-func diagnose(s sight, l limits) verdict {
+// cause goes from what makes all else meaningless down to small delays.
+func cause(s sight, l limits) result {
 	masterDown := s.probe.err != nil
 	switch {
 	case s.localErr != nil:
-		return verdict{name: LocalUnreachable, detail: s.localErr.Error()}
+		return result{name: LocalUnreachable, detail: s.localErr.Error()}
 	case s.probe.drift != "":
-		return verdict{name: SchemaDrift, detail: s.probe.drift}
+		return result{name: SchemaDrift, detail: s.probe.drift}
 	case !s.local.Exists || !s.local.HasHead || s.local.Wrong != "" || !ours(s.local.Slot, l.site) ||
 		s.local.Tables != db.Tables || s.local.InStep != db.Tables:
 		return unsound(s, l)
 	case !s.local.Enabled:
-		return verdict{name: Disabled, detail: "somebody disabled the subscription", enable: true}
+		return result{name: Disabled, detail: "somebody disabled the subscription", enable: true}
 	case masterDown && (s.workerGone > 0 || s.silent > l.lag):
-		return verdict{name: MasterUnreachable, detail: s.probe.err.Error()}
+		return result{name: MasterUnreachable, detail: s.probe.err.Error()}
 	}
 	if lost := slotLost(s); lost != "" {
-		return verdict{name: SlotLost, detail: lost, seed: string(SlotLost)}
+		return result{name: SlotLost, detail: lost, seed: string(SlotLost)}
 	}
 	if s.diverged != "" {
-		return verdict{name: Diverged, detail: s.diverged, seed: string(Diverged)}
+		return result{name: Diverged, detail: s.diverged, seed: string(Diverged)}
 	}
 	if s.unread != "" {
-		return verdict{name: LocalUnreachable, detail: "the copy cannot be counted: " + s.unread}
+		return result{name: LocalUnreachable, detail: "the copy cannot be counted: " + s.unread}
 	}
 	return moving(s, l)
 }
 
 // unsound judges a subscription that is not as a seed leaves it.
-func unsound(s sight, l limits) verdict {
-	var v verdict
+func unsound(s sight, l limits) result {
+	var v result
 	switch {
 	case !s.local.Exists && !s.local.HasHead:
-		v = verdict{name: Seeding, detail: "this site was never seeded", seed: "first"}
+		v = result{name: Seeding, detail: "this site was never seeded", seed: "first"}
 	case !s.local.Exists:
-		v = verdict{name: NotSynced, detail: "there is no subscription", seed: "not_subscribed"}
+		v = result{name: NotSynced, detail: "there is no subscription", seed: "not_subscribed"}
 	case !s.local.HasHead:
-		v = verdict{name: NotSynced, detail: "the head row is gone", seed: "no_head"}
+		v = result{name: NotSynced, detail: "the head row is gone", seed: "no_head"}
 	case s.local.Wrong != "":
-		v = verdict{name: NotSynced, detail: "the subscription is set otherwise than we do: " + s.local.Wrong, seed: "settings"}
+		v = result{name: NotSynced, detail: "the subscription is set otherwise than we do: " + s.local.Wrong, seed: "settings"}
 	case !ours(s.local.Slot, l.site):
-		v = verdict{name: NotSynced, detail: fmt.Sprintf("the subscription follows slot %q, which is not one of site %s", s.local.Slot, l.site), seed: "settings"}
+		v = result{name: NotSynced, detail: fmt.Sprintf("the subscription follows slot %q, which is not one of site %s", s.local.Slot, l.site), seed: "settings"}
 	default:
-		v = verdict{name: NotSynced, detail: fmt.Sprintf("%d of %d tables are in step", s.local.InStep, s.local.Tables), seed: string(NotSynced)}
+		v = result{name: NotSynced, detail: fmt.Sprintf("%d of %d tables are in step", s.local.InStep, s.local.Tables), seed: string(NotSynced)}
 	}
 	if s.probe.err != nil {
-		return verdict{name: MasterUnreachable, detail: v.detail + ", and a copy cannot be had: " + s.probe.err.Error()}
+		return result{name: MasterUnreachable, detail: v.detail + ", and a copy cannot be had: " + s.probe.err.Error()}
 	}
 	return v
 }
@@ -170,11 +170,11 @@ func slotLost(s sight) string {
 }
 
 // moving judges how rows come in through a sound subscription.
-func moving(s sight, l limits) verdict {
+func moving(s sight, l limits) result {
 	known := !s.probe.at.IsZero() && s.probe.err == nil
 	ahead := known && (s.probe.head.Position > s.local.Position || s.probe.head.AsOf.After(s.local.AsOf))
 	if s.failures >= 2 && ahead {
-		v := verdict{name: ApplyError, detail: fmt.Sprintf(
+		v := result{name: ApplyError, detail: fmt.Sprintf(
 			"the worker failed %d times at position %d, the master is at %d: the site's PostgreSQL log says at which row", s.failures, s.local.Position, s.probe.head.Position)}
 		if s.failures >= 3 { // one failure more than it takes to say so: others may repair by hand
 			v.seed = string(ApplyError)
@@ -184,17 +184,17 @@ func moving(s sight, l limits) verdict {
 	age := s.local.Clock.Add(-s.skew).Sub(s.local.AsOf)
 	switch {
 	case s.workerGone > l.stall:
-		return verdict{name: Stalled, detail: fmt.Sprintf("no apply worker for %v", s.workerGone.Round(time.Second))}
+		return result{name: Stalled, detail: fmt.Sprintf("no apply worker for %v", s.workerGone.Round(time.Second))}
 	case s.silent > l.stall:
-		return verdict{name: Stalled, detail: fmt.Sprintf("the worker heard nothing for %v", s.silent.Round(time.Second))}
+		return result{name: Stalled, detail: fmt.Sprintf("the worker heard nothing for %v", s.silent.Round(time.Second))}
 	case s.workerGone > l.fresh:
-		return verdict{name: Lagging, detail: "the apply worker is not running"}
+		return result{name: Lagging, detail: "the apply worker is not running"}
 	case age > l.lag && known && !s.probe.head.AsOf.After(s.local.AsOf):
-		return verdict{name: Lagging, detail: fmt.Sprintf("the master confirmed its own head %v ago: is its ocspsyncd running?", age.Round(time.Second))}
+		return result{name: Lagging, detail: fmt.Sprintf("the master confirmed its own head %v ago: is its ocspsyncd running?", age.Round(time.Second))}
 	case age > l.lag:
-		return verdict{name: Lagging, detail: fmt.Sprintf("the copy is %v old", age.Round(time.Second))}
+		return result{name: Lagging, detail: fmt.Sprintf("the copy is %v old", age.Round(time.Second))}
 	}
-	return verdict{name: Streaming}
+	return result{name: Streaming}
 }
 
 // ours says whether a slot bears the site's name.

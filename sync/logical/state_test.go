@@ -74,7 +74,7 @@ func TestJudgeNamesEveryState(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := sound()
 			c.change(&s)
-			got := judge(s, limits)
+			got := diagnose(s, limits)
 			if got.name != c.want || got.seed != c.seed || got.enable != c.enable {
 				t.Errorf("got %+v, want %s, seed %q, enable %v", got, c.want, c.seed, c.enable)
 			}

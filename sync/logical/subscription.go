@@ -153,7 +153,7 @@ func New(cfg Config) (*Subscription, error) {
 	return &Subscription{
 		cfg: cfg, check: make(chan struct{}, 1),
 		state: State{Name: Starting, Since: now}, workerSeen: now, heard: now,
-		pace: recount.Pace{Regular: cfg.RecountInterval, Looks: 2, Gap: 5 * cfg.Interval, Counts: 2},
+		pace: recount.Pace{Regular: cfg.RecountInterval, Readings: 2, Gap: 5 * cfg.Interval, Counts: 2},
 	}, nil
 }
 
@@ -193,7 +193,7 @@ func (s *Subscription) Run(ctx context.Context) error {
 // step is one look at everything, and one deed at most.
 func (s *Subscription) step(ctx context.Context) {
 	now := s.cfg.Now()
-	seen := s.look(ctx, now)
+	seen := s.inspect(ctx, now)
 	if seen.localErr == nil {
 		s.maintain(ctx, seen.local, now)
 		if wantsProbe := !seen.local.Exists || seen.workerGone > 0; !now.Before(s.probeDue) || wantsProbe && now.Sub(s.probe.at) > s.cfg.ProbeInterval/5 {
@@ -204,7 +204,7 @@ func (s *Subscription) step(ctx context.Context) {
 		}
 	}
 	seen.unread, seen.probe, seen.diverged, seen.refused, seen.broke, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.broke, s.State().Skew
-	found := judge(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
+	found := diagnose(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
 		return // what was seen is the stop itself
 	}
@@ -220,8 +220,8 @@ func (s *Subscription) step(ctx context.Context) {
 	}
 }
 
-// look reads the local subscription and works out what only time tells.
-func (s *Subscription) look(ctx context.Context, now time.Time) sight {
+// inspect reads the local subscription and works out what only time tells.
+func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	local, err := s.cfg.Local.Subscription(ctx, db.SubscriptionName)
@@ -287,7 +287,7 @@ func (s *Subscription) act(ctx context.Context, what string, do func(context.Con
 var quiet = []Name{Starting, Seeding, Streaming}
 
 // enter shows what was found, and logs when the state changes.
-func (s *Subscription) enter(found verdict, local db.Subscription) {
+func (s *Subscription) enter(found result, local db.Subscription) {
 	now := s.cfg.Now()
 	s.mu.Lock()
 	old := s.state.Name

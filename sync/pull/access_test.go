@@ -33,7 +33,7 @@ func denying(state *atomic.Value) func(http.Handler) http.Handler {
 func (s *site) accessDenied(tb testing.TB) string {
 	tb.Helper()
 	var why string
-	err := s.store.Look(tb.Context(), func(_ context.Context, l *db.Look) error { why = l.AccessDenied; return nil })
+	err := s.store.ReadTx(tb.Context(), func(_ context.Context, l *db.ReadTx) error { why = l.AccessDenied; return nil })
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestSiteOfASwarmIsDeniedAndLetInByTheMastersWord(t *testing.T) {
 		sources = append(sources, serveAs(t, peer, s.id))
 	}
 	s.pulls(t, m, func(c *pull.Config) {
-		c.PreferPeers, c.Wait, c.StaleAfter, c.Recount, c.Visit = true, 80*time.Second, time.Hour, time.Hour, 20*time.Millisecond
+		c.PreferPeers, c.Wait, c.StaleAfter, c.Recount, c.CheckIn = true, 80*time.Second, time.Hour, time.Hour, 20*time.Millisecond
 	}, sources...)
 	s.equals(t, m)
 	for range 2 {

@@ -19,7 +19,7 @@ const keysTimeout = 5 * time.Second
 // askForKeys asks the sources for a newer key set, now and then, though nothing needs
 // one: who stole a key signs on, and does not tell of the ban. A swarm would open
 // connections between all for it: there it is the pair of the moment, and the master
-// where a visit has opened one anyway.
+// where a check-in has opened one anyway.
 func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
 	now, asked := p.cfg.Now(), p.lookForKeys.Swap(0)
 	if now.Before(p.keysDue) && asked == 0 {

@@ -54,7 +54,7 @@ func changed(t *testing.T, sql string) (*master, *site, *pull.Puller) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.issue(t, 2)
-	p, _ := s.pulls(t, m, func(c *pull.Config) { c.Look = 20 * time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
+	p, _ := s.pulls(t, m, func(c *pull.Config) { c.WatchEvery = 20 * time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	dbtest.Exec(t, s.dsn, sql)
 	m.revoke(t, 1, db.ReasonKeyCompromise)

@@ -41,11 +41,11 @@ type Config struct {
 	// grow with the sites. News may then take some hops, and after a loss of the way
 	// two thirds of StaleAfter more.
 	PreferPeers bool
-	// Visit is how often the master itself is asked for its clock, and whether this
+	// CheckIn is how often the master itself is asked for its clock, and whether this
 	// site is let in, by a site that hears from it anyway or doubts its clock; another
 	// one asks each sixtieth time, and one that is denied access each 15 s. Default 4 min: a
-	// verdict on the clock counts for 10.
-	Visit time.Duration
+	// measurement of the clock counts for 10.
+	CheckIn time.Duration
 	// Latest is told of each checkpoint that was applied, for the relay. May be nil.
 	Latest *feed.Latest
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
@@ -59,9 +59,9 @@ type Config struct {
 	// Recount is how often the whole copy is recounted, between two polls. Default
 	// 1 min, but never more than a hundredth of the time.
 	Recount time.Duration
-	// Look is how often it is seen whether somebody else wrote into the copy, which is
+	// WatchEvery is how often it is seen whether somebody else wrote into the copy, which is
 	// then recounted at once. Default 1 s.
-	Look time.Duration
+	WatchEvery time.Duration
 	// KeysEvery is how often all sources are asked for a newer key set, besides when
 	// news need one: so long a thief's signature may be believed here after the ban,
 	// if no other source is heard. A site that prefers peers asks the two that it hears,
@@ -117,7 +117,7 @@ type Puller struct {
 	stood    *feed.Checkpoint
 	cleansed bool // the copy was seeded since it stood on a banned key's word
 	sources  []source
-	pair     pair
+	active   activePeers
 	seedBy   time.Time             // until when a copy is waited for, before the master is asked; zero: none is
 	sent     map[int64]feed.Sealed // segments that came with the news, by number
 }
@@ -141,7 +141,7 @@ func New(cfg Config) (*Puller, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.Look, time.Second}, {&cfg.KeysEvery, time.Hour}, {&cfg.Visit, 4 * time.Minute}} {
+	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.WatchEvery, time.Second}, {&cfg.KeysEvery, time.Hour}, {&cfg.CheckIn, 4 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -152,7 +152,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Latest == nil {
 		cfg.Latest = &feed.Latest{}
 	}
-	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Looks: 1, Gap: 5 * cfg.Look, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Readings: 1, Gap: 5 * cfg.WatchEvery, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -170,7 +170,7 @@ func (p *Puller) State() State {
 // that are away are waited for.
 func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
-	visiting.Go(func() { p.visits(ctx) })
+	visiting.Go(func() { p.checkIns(ctx) })
 	visiting.Go(func() { _ = p.reporter.Run(ctx) }) // it only stops
 	visiting.Go(func() { p.watch(ctx) })
 	defer visiting.Wait()

@@ -102,7 +102,7 @@ func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.issue(t, 2)
-	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.Look = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
+	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.WatchEvery = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
 	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
 	s.equals(t, m)

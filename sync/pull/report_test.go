@@ -89,15 +89,15 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdicts := func() map[feed.ForkVerdict]int {
+	verdicts := func() map[feed.ForkResult]int {
 		t.Helper()
 		forks, err := feed.MasterForks(t.Context(), m.store, root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := map[feed.ForkVerdict]int{}
+		got := map[feed.ForkResult]int{}
 		for _, f := range forks {
-			got[f.Verdict]++
+			got[f.Result]++
 		}
 		return got
 	}
@@ -170,7 +170,7 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 	if err := s.sync.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
-	at := func() (master []feed.JudgedFork, site []db.Fork) {
+	at := func() (master []feed.CheckedFork, site []db.Fork) {
 		t.Helper()
 		master, err := feed.MasterForks(t.Context(), m.store, root)
 		if err == nil {
@@ -181,14 +181,14 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 		}
 		return master, site
 	}
-	if master, site := at(); len(master) != 1 || master[0].Verdict != feed.ForkProven || len(site) != 1 {
+	if master, site := at(); len(master) != 1 || master[0].Result != feed.ForkProven || len(site) != 1 {
 		t.Fatalf("before the ban: %+v, %+v", master, site)
 	}
 	clean := m.publishes(t, m.store, func(k *feed.KeySet) {
 		k.Keys, k.Banned = []feed.FeedKey{named(next)}, []string{m.key.Verifier()}
 	})
 	s.beats(t, m, m.store, clean)
-	if master, site := at(); len(master) != 1 || master[0].Verdict != feed.ForkOver || len(site) != 0 {
+	if master, site := at(); len(master) != 1 || master[0].Result != feed.ForkOver || len(site) != 0 {
 		t.Errorf("after the ban: %+v, %+v", master, site)
 	}
 }

@@ -148,7 +148,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 
 // question is what one source is asked. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
-	wait, after, seen := p.patience(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
+	wait, after, seen := p.pollTimeout(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
 	if seen == nil || !s.known && !paired || p.access.denied() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}

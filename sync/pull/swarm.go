@@ -28,32 +28,32 @@ const feeders = 2
 // to learn how far a source is, short enough to leave one that withholds.
 const pairPolls = 8
 
-// pair is whom a site that prefers peers asks, two at once, for a while.
-type pair struct {
+// activePeers is whom a site that prefers peers asks, two at once, for a while.
+type activePeers struct {
 	of    []*source
 	hour  int64
 	until time.Time
 	late  time.Duration // the age at which the copy has lost the way to the master
 }
 
-// place is where the holder of a pin stands in the order of an hour.
-func place(pin feed.Pin, hour int64) uint64 {
+// rendezvousHash is where the holder of a pin stands in the order of an hour.
+func rendezvousHash(pin feed.Pin, hour int64) uint64 {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(pin[:], uint64(hour)))
 	return binary.BigEndian.Uint64(sum[:8])
 }
 
-// standing is a site's view of its peers in the order of an hour.
-type standing struct {
+// rank is a site's view of its peers in the order of an hour.
+type rank struct {
 	before, after []*source // that are due, each in an order by lot
 	back          time.Time // when the first of those that stand before it may be tried again; zero: none was left
 }
 
-func (p *Puller) standing(now time.Time, of int64) standing {
-	var s standing
-	mine := place(p.sources[0].client.Self(), of)
+func (p *Puller) rank(now time.Time, of int64) rank {
+	var s rank
+	mine := rendezvousHash(p.sources[0].client.Self(), of)
 	for i := range p.sources[1:] {
 		peer := &p.sources[1+i]
-		first := place(peer.client.Pin(), of) < mine
+		first := rendezvousHash(peer.client.Pin(), of) < mine
 		switch {
 		case now.Before(peer.due):
 			if first && (s.back.IsZero() || peer.due.Before(s.back)) {
@@ -75,54 +75,54 @@ func (p *Puller) standing(now time.Time, of int64) standing {
 func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	master, order := &p.sources[0], now.Unix()/int64(hour/time.Second)
 	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
-		return p.chooseSeed(p.standing(now, order), due, now)
+		return p.chooseSeed(p.rank(now, order), due, now)
 	}
 	p.seedBy = time.Time{}
-	intact := order == p.pair.hour && now.Before(p.pair.until)
-	for _, s := range p.pair.of {
+	intact := order == p.active.hour && now.Before(p.active.until)
+	for _, s := range p.active.of {
 		intact = intact && !now.Before(s.due)
 	}
 	// A copy that missed a confirmation may have lost the way to the master, and the
 	// peers, too: the first to find that asks it, and the others hear of it from that one.
 	// A site that is denied access has to hear from the master itself that it is over.
-	late := (p.access.denied() || p.pair.late > 0 && now.Sub(p.copy.Head.AsOf) > p.pair.late) && due[0] == master
-	if intact && (!late || p.pair.of[0] == master) {
-		return p.pair.of
+	late := (p.access.denied() || p.active.late > 0 && now.Sub(p.copy.Head.AsOf) > p.active.late) && due[0] == master
+	if intact && (!late || p.active.of[0] == master) {
+		return p.active.of
 	}
-	s := p.standing(now, order)
+	s := p.rank(now, order)
 	var of []*source
 	if due[0] == master && (late || len(s.before) < feeders) {
 		of = []*source{master}
 	}
 	peers := append(s.before, s.after...)
 	of = append(of, peers[:min(len(peers), 2-len(of))]...)
-	lease, patience := pairPolls*p.cfg.Wait, p.patienceOfSwarm()
-	p.pair = pair{of, order, now.Add(lease + rand.N(lease)), patience + rand.N(patience)}
+	lease, wait := pairPolls*p.cfg.Wait, p.swarmTimeout()
+	p.active = activePeers{of, order, now.Add(lease + rand.N(lease)), wait + rand.N(wait)}
 	if !late && len(s.before) < feeders && !s.back.IsZero() { // for want of peers
-		p.pair.until = s.back
+		p.active.until = s.back
 	}
 	return of
 }
 
-// patienceOfSwarm is a confirmation and a fifth: 72 s by default.
-func (p *Puller) patienceOfSwarm() time.Duration { return p.cfg.StaleAfter * 2 / 5 }
+// swarmTimeout is a confirmation and a fifth: 72 s by default.
+func (p *Puller) swarmTimeout() time.Duration { return p.cfg.StaleAfter * 2 / 5 }
 
 // chooseSeed draws who is asked for a copy: any peer. Where those that are up have
 // none yet, only who stands first asks the master at once: the others wait a moment
 // for what it gets.
-func (p *Puller) chooseSeed(s standing, due []*source, now time.Time) []*source {
+func (p *Puller) chooseSeed(s rank, due []*source, now time.Time) []*source {
 	peers := append(s.before, s.after...)
 	if len(peers) > 0 {
 		return peers[rand.N(len(peers)):][:1]
 	}
 	if p.seedBy.IsZero() {
-		p.seedBy = now.Add(p.patienceOfSwarm())
+		p.seedBy = now.Add(p.swarmTimeout())
 	}
 	order := now.Unix() / int64(hour/time.Second)
-	mine := place(p.sources[0].client.Self(), order)
+	mine := rendezvousHash(p.sources[0].client.Self(), order)
 	for i := range p.sources[1:] {
 		peer := &p.sources[1+i]
-		if peer.fault == Gap && place(peer.client.Pin(), order) < mine && now.Before(p.seedBy) {
+		if peer.fault == Gap && rendezvousHash(peer.client.Pin(), order) < mine && now.Before(p.seedBy) {
 			return nil
 		}
 	}

@@ -52,25 +52,25 @@ func BenchmarkSwarm(b *testing.B) {
 					all[kind] = float64(w.line()-near+w.between()-far) / events
 				}
 			}
-			visits := 0.0
+			checkIns := 0.0
 			if n > 2 {
-				visits = float64(n-2) * month * 6 * visit(b, m)
+				checkIns = float64(n-2) * month * 6 * checkIn(b, m)
 			}
 			idle := func(o [3]float64) float64 { return month * minutes * o[0] }
 			busy := func(o [3]float64) float64 {
 				return month * (seedsIssued*o[1] + seedsRevoked*o[2] + seedsBeats()*o[0])
 			}
 			b.ReportMetric(master[1], "octets/certificate-master")
-			b.ReportMetric((idle(master)+visits)/1e6, "idle-MB/month-master")
-			b.ReportMetric((busy(master)+visits)/1e6, "busy-MB/month-master")
-			b.ReportMetric(visits/1e6, "visits-MB/month")
-			b.ReportMetric((busy(all)+visits)/1e6/float64(n), "busy-MB/month-site")
+			b.ReportMetric((idle(master)+checkIns)/1e6, "idle-MB/month-master")
+			b.ReportMetric((busy(master)+checkIns)/1e6, "busy-MB/month-master")
+			b.ReportMetric(checkIns/1e6, "checkIns-MB/month")
+			b.ReportMetric((busy(all)+checkIns)/1e6/float64(n), "busy-MB/month-site")
 		})
 	}
 }
 
-// visit is what a visit costs: a connection, the clock, the key set.
-func visit(b *testing.B, m *master) float64 {
+// checkIn is what a check-in costs: a connection, the clock, the key set.
+func checkIn(b *testing.B, m *master) float64 {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -129,7 +129,7 @@ func TestTheOrderChangesEachHour(t *testing.T) {
 	for h := range int64(64) {
 		pins := []feed.Pin{{1}, {2}, {3}, {4}}
 		first[slices.MinFunc(pins, func(a, b feed.Pin) int {
-			if place(a, h) < place(b, h) {
+			if rendezvousHash(a, h) < rendezvousHash(b, h) {
 				return -1
 			}
 			return 1

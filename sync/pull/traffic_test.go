@@ -99,8 +99,8 @@ func (t *traffic) cost(tb testing.TB, n int, do func(i int) error) float64 {
 	return float64(t.line.octets.Load()-began) / float64(n)
 }
 
-// visit is what a look at the master's clock costs, by the connection that is there.
-func (t *traffic) visit(tb testing.TB) float64 {
+// checkIn is what a look at the master's clock costs, by the connection that is there.
+func (t *traffic) checkIn(tb testing.TB) float64 {
 	tb.Helper()
 	began := t.line.octets.Load()
 	const looks = 20
@@ -116,8 +116,8 @@ func (t *traffic) visit(tb testing.TB) float64 {
 // confirmation for each minute in which nothing else was signed, and the visits.
 func (t *traffic) monthly(tb testing.TB, beat, issue, revoke float64) (idle, busy float64) {
 	tb.Helper()
-	visits := month * minutes / visitMinutes * t.visit(tb)
-	return month*minutes*beat + visits, month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat) + visits
+	checkIns := month * minutes / checkInMinutes * t.checkIn(tb)
+	return month*minutes*beat + checkIns, month*(seedsIssued*issue+seedsRevoked*revoke+seedsBeats()*beat) + checkIns
 }
 
 func (t *traffic) costs(tb testing.TB, n int) (beat, issue, revoke float64) {
@@ -150,7 +150,7 @@ const (
 	seedsIssued    = 1000
 	seedsRevoked   = 200
 	month          = 30
-	visitMinutes   = 4
+	checkInMinutes = 4
 	monthlyAllowed = 30e6
 )
 

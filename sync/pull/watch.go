@@ -31,7 +31,7 @@ func (w *watched) writing(f func() (tell func(*recount.Pace))) {
 
 // look hands the last number of a change here to take. A database that is away others
 // tell of.
-func (p *Puller) look(ctx context.Context, take func(number int64)) {
+func (p *Puller) readNumber(ctx context.Context, take func(number int64)) {
 	number, err := p.cfg.Store.SiteSeq(ctx)
 	if err != nil {
 		return
@@ -72,7 +72,7 @@ func (w *watched) asking(ctx context.Context) (context.Context, func()) {
 // watch looks each second whether somebody else wrote into the copy: the puller may wait
 // for news for longer than a minute.
 func (p *Puller) watch(ctx context.Context) {
-	tick := time.NewTicker(p.cfg.Look)
+	tick := time.NewTicker(p.cfg.WatchEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -83,8 +83,8 @@ func (p *Puller) watch(ctx context.Context) {
 		if !p.watched.write.TryLock() {
 			continue // it is us
 		}
-		p.look(ctx, func(number int64) {
-			if p.watched.pace.Look(number); p.watched.pace.Suspected(p.cfg.Now()) {
+		p.readNumber(ctx, func(number int64) {
+			if p.watched.pace.Observe(number); p.watched.pace.Suspected(p.cfg.Now()) {
 				p.watched.interrupt()
 			}
 		})
@@ -102,7 +102,7 @@ func (p *Puller) recount(ctx context.Context) {
 	wanted := w.pace.Wanted(now) && whole
 	w.mu.Unlock()
 	if wanted || !whole {
-		p.look(ctx, func(number int64) { w.pace.Look(number); w.pace.Counting() })
+		p.readNumber(ctx, func(number int64) { w.pace.Observe(number); w.pace.Counting() })
 	}
 	if !wanted {
 		return
@@ -123,7 +123,7 @@ func (p *Puller) recount(ctx context.Context) {
 		p.cfg.Log.WarnContext(ctx, "recount failed", slog.String("error", err.Error()))
 		return
 	}
-	if w.pace.Told(wrong == "") {
+	if w.pace.Compared(wrong == "") {
 		p.diverged = wrong
 		p.cfg.Log.ErrorContext(ctx, "copy differs from its head", slog.String("how", wrong))
 		p.forgetAll()

@@ -13,20 +13,20 @@ import "time"
 // Every row that changes at a site takes a number of site_seq, whoever changes it. So
 // numbers minus what came from the master stay equal while all changes come from there:
 // more of them, and somebody wrote here; fewer, and a change found no row. A count will
-// tell. (What looks alike costs a count; what cancels out between two looks, the regular
+// tell. (What looks alike costs a count; what cancels out between two readings, the regular
 // count finds.)
 type Pace struct {
-	Regular time.Duration // between two counts
-	Looks   int           // so many looks in a row that show another excess are a suspicion
-	Gap     time.Duration // at least between two counts on suspicion
-	Counts  int           // so many unequal counts in a row are believed
+	Regular  time.Duration // between two counts
+	Readings int           // so many readings in a row that show another excess are a suspicion
+	Gap      time.Duration // at least between two counts on suspicion
+	Counts   int           // so many unequal counts in a row are believed
 
 	due      time.Time // of the next regular count
 	earliest time.Time // of one on suspicion
 	known    bool      // excess is set
 	excess   int64     // when all was well
-	last     int64     // at the last look
-	suspect  int       // looks in a row that showed another
+	last     int64     // at the last reading
+	suspect  int       // readings in a row that showed another
 	unequal  int       // counts in a row that failed
 }
 
@@ -48,9 +48,9 @@ func (p *Pace) Starts(excess int64) { p.known, p.excess, p.last, p.suspect = tru
 // Now asks for a count at once.
 func (p *Pace) Now() { p.due = time.Time{} }
 
-// Look takes in what a look at the site showed: the last number of site_seq, minus the
+// Observe takes in what a reading at the site showed: the last number of site_seq, minus the
 // position where both move by themselves.
-func (p *Pace) Look(excess int64) {
+func (p *Pace) Observe(excess int64) {
 	p.last = excess
 	if !p.known {
 		p.known, p.excess = true, excess
@@ -69,7 +69,7 @@ func (p *Pace) Wanted(now time.Time) bool {
 
 // Suspected says whether to count now though the regular count is not due.
 func (p *Pace) Suspected(now time.Time) bool {
-	return p.suspect >= p.Looks && !now.Before(p.earliest)
+	return p.suspect >= p.Readings && !now.Before(p.earliest)
 }
 
 // Counting says that a count begins. It answers the suspicion, whatever it finds: what
@@ -77,14 +77,14 @@ func (p *Pace) Suspected(now time.Time) bool {
 // written while it counts is a new one.
 func (p *Pace) Counting() { p.excess, p.suspect = p.last, 0 }
 
-// Counted takes in that a count came to its end, after took, or failed; Told tells what
+// Counted takes in that a count came to its end, after took, or failed; Compared tells what
 // it found.
 func (p *Pace) Counted(now time.Time, took time.Duration) {
 	p.due, p.earliest = now.Add(max(p.Regular, 100*took)), now.Add(max(p.Gap, 20*took))
 }
 
-// Told takes in whether the copy was equal, and says whether it is believed not to be.
-func (p *Pace) Told(equal bool) (diverged bool) {
+// Compared takes in whether the copy was equal, and says whether it is believed not to be.
+func (p *Pace) Compared(equal bool) (diverged bool) {
 	if equal {
 		p.unequal = 0
 		return false

@@ -8,10 +8,10 @@ import (
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
-	p := Pace{Regular: time.Hour, Looks: 2, Gap: time.Second, Counts: 2}
+	p := Pace{Regular: time.Hour, Readings: 2, Gap: time.Second, Counts: 2}
 	p.Copied(noon)
 	at := func(seq, position int64) bool {
-		p.Look(seq - position)
+		p.Observe(seq - position)
 		return p.Wanted(noon)
 	}
 	for _, c := range []struct {
@@ -39,10 +39,10 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 	if at(1000, 501) {
 		t.Error("counted again although the last count was just now")
 	}
-	if p.Told(false) || !p.Wanted(noon) || !p.Told(false) {
+	if p.Compared(false) || !p.Wanted(noon) || !p.Compared(false) {
 		t.Error("the first unequal count is believed, or the second is not")
 	}
-	if p.Told(true) {
+	if p.Compared(true) {
 		t.Error("an equal count is believed to be unequal")
 	}
 	for look := range 2 {
@@ -66,29 +66,29 @@ func TestACountIsWantedWhenNumbersDoNotAddUp(t *testing.T) {
 func TestACountAnswersTheSuspicion(t *testing.T) {
 	for what, told := range map[string]func(*Pace){
 		"unequal": func(p *Pace) {
-			if !p.Told(false) {
+			if !p.Compared(false) {
 				t.Error("an unequal count is not believed")
 			}
 		},
 		"failed": func(*Pace) {},
 	} {
-		p := Pace{Regular: time.Hour, Looks: 1, Gap: time.Second, Counts: 1}
+		p := Pace{Regular: time.Hour, Readings: 1, Gap: time.Second, Counts: 1}
 		p.Copied(noon)
-		p.Look(1)
-		if p.Look(2); !p.Suspected(noon) {
+		p.Observe(1)
+		if p.Observe(2); !p.Suspected(noon) {
 			t.Fatal("a foreign write is not suspected")
 		}
 		p.Counting()
 		p.Counted(noon, time.Millisecond)
 		told(&p)
-		if p.Look(2); p.Suspected(noon.Add(time.Minute)) {
+		if p.Observe(2); p.Suspected(noon.Add(time.Minute)) {
 			t.Errorf("%s: it is suspected again", what)
 		}
 		p.Counting()
-		p.Look(3)
+		p.Observe(3)
 		p.Counted(noon, time.Millisecond)
 		told(&p)
-		if p.Look(3); !p.Suspected(noon.Add(time.Minute)) {
+		if p.Observe(3); !p.Suspected(noon.Add(time.Minute)) {
 			t.Errorf("%s: what was written while it counted is not suspected", what)
 		}
 	}
@@ -97,14 +97,14 @@ func TestACountAnswersTheSuspicion(t *testing.T) {
 // A count of a large copy is regular for a hundredth of the time, on suspicion for a
 // twentieth.
 func TestALargeCopyIsCountedSeldom(t *testing.T) {
-	p := Pace{Regular: time.Minute, Looks: 1, Gap: time.Second, Counts: 1}
+	p := Pace{Regular: time.Minute, Readings: 1, Gap: time.Second, Counts: 1}
 	p.Copied(noon)
 	p.Counted(noon, 2*time.Second)
 	if p.Wanted(noon.Add(199*time.Second)) || !p.Wanted(noon.Add(200*time.Second)) {
 		t.Error("the regular count is not 100 times its duration away")
 	}
-	p.Look(1)
-	p.Look(2)
+	p.Observe(1)
+	p.Observe(2)
 	if p.Wanted(noon.Add(39*time.Second)) || !p.Wanted(noon.Add(40*time.Second)) {
 		t.Error("the one on suspicion is not 20 times its duration away")
 	}

@@ -30,8 +30,8 @@ type Config struct {
 	Store *db.Store
 	// Limits are how long a session may make others wait; zero values: the defaults.
 	Limits Limits
-	// Look is the pause between two looks. Default 250 ms.
-	Look time.Duration
+	// Poll is the pause between two readings. Default 250 ms.
+	Poll time.Duration
 	// Log gets what was done.
 	Log *slog.Logger
 	// Metrics may be nil.
@@ -83,7 +83,7 @@ func New(cfg Config) *Watchdog {
 			*d = value
 		}
 	}
-	set(&cfg.Look, 250*time.Millisecond)
+	set(&cfg.Poll, 250*time.Millisecond)
 	set(&cfg.Limits.Wait, 5*time.Second)
 	set(&cfg.Limits.Root, 10*time.Second)
 	set(&cfg.Limits.Share, 30*time.Second)
@@ -106,7 +106,7 @@ func (w *Watchdog) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		run, stop := context.WithCancel(ctx)
 		var watching sync.WaitGroup
-		err := w.cfg.Store.AwaitHead(run, w.cfg.Look, func(waiter db.HeadWaiter) {
+		err := w.cfg.Store.AwaitHead(run, w.cfg.Poll, func(waiter db.HeadWaiter) {
 			watching.Go(func() { w.watch(run, waiter) })
 		})
 		stop()
@@ -121,19 +121,19 @@ func (w *Watchdog) Run(ctx context.Context) error {
 
 func (w *Watchdog) watch(ctx context.Context, waiter db.HeadWaiter) {
 	m := &memory{limits: w.cfg.Limits, turns: map[string][]turn{}, ended: map[key]time.Time{}}
-	for ; ctx.Err() == nil; pause(ctx, w.cfg.Look) {
+	for ; ctx.Err() == nil; pause(ctx, w.cfg.Poll) {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		seen, err := waiter.Watch(call, w.cfg.Limits.Wait)
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
 				w.cfg.Log.WarnContext(ctx, "watchdog cannot look", slog.String("error", err.Error()))
-				w.tell([]string{"nobody looks who stops the master: " + err.Error()})
+				w.report([]string{"nobody looks who stops the master: " + err.Error()})
 				pause(ctx, retryPause)
 			}
 			continue
 		}
-		end, spared := m.judge(time.Now(), seen)
+		end, spared := m.check(time.Now(), seen)
 		for _, b := range spared {
 			w.cfg.Log.ErrorContext(ctx, "others wait for a session that is spared", slog.String("session", b.String()), slog.String("spared", b.Spared),
 				slog.String("fix", fmt.Sprintf("look at it; a superuser ends it: select pg_terminate_backend(%d)", b.PID)))
@@ -145,7 +145,7 @@ func (w *Watchdog) watch(ctx context.Context, waiter db.HeadWaiter) {
 		for b := range maps.Values(m.named) {
 			all = append(all, fmt.Sprintf("others wait for %s; it is not ended, since %s", b, b.Spared))
 		}
-		w.tell(all)
+		w.report(all)
 	}
 }
 
@@ -183,8 +183,8 @@ func (w *Watchdog) note(ctx context.Context) {
 	}
 }
 
-// tell shows what is wrong, in Trouble and in the metrics.
-func (w *Watchdog) tell(all []string) {
+// report shows what is wrong, in Trouble and in the metrics.
+func (w *Watchdog) report(all []string) {
 	slices.Sort(all)
 	w.mu.Lock()
 	w.trouble = strings.Join(all, "; ")

@@ -37,7 +37,7 @@ func watched(t *testing.T, dsn string, limits Limits) (*db.Store, *Watchdog) {
 	}
 	dbtest.Exec(t, dsn, `insert into issuer values (1, sha256('k'), 'ca', '\x30', 86400, 300, 43200, 900, 3600, 'unknown', 'revocable', '', 1);
 		insert into certificate values (1, '\x01', '2099-01-01Z'), (1, '\x02', '2099-01-01Z')`)
-	w := New(Config{Store: open(dbtest.As(dsn, "ocsp_publisher")), Limits: limits, Look: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	w := New(Config{Store: open(dbtest.As(dsn, "ocsp_publisher")), Limits: limits, Poll: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -139,11 +139,11 @@ func TestALargeCommitSurvives(t *testing.T) {
 func TestOldTransactionsAreJudged(t *testing.T) {
 	at := time.Now()
 	m := &memory{limits: quick, turns: map[string][]turn{}, ended: map[key]time.Time{}}
-	end, _ := m.judge(at, []db.Blocker{{PID: 1, Login: "a", Old: true}})
+	end, _ := m.check(at, []db.Blocker{{PID: 1, Login: "a", Old: true}})
 	if len(end) != 1 || !strings.Contains(end[0].why, "10 minutes") {
 		t.Errorf("%v", end)
 	}
-	if end, _ := m.judge(at.Add(time.Second), []db.Blocker{{PID: 1, Login: "a", Old: true}}); len(end) != 0 {
+	if end, _ := m.check(at.Add(time.Second), []db.Blocker{{PID: 1, Login: "a", Old: true}}); len(end) != 0 {
 		t.Errorf("ended twice: %v", end)
 	}
 }
@@ -157,7 +157,7 @@ func TestShortTurnsAddUp(t *testing.T) {
 		b.Login, b.Head = "thief", true
 		for n := int32(0); n < 240 && ended == 0; n++ {
 			b.PID = n
-			if end, _ := m.judge(at.Add(time.Duration(n)*250*time.Millisecond), []db.Blocker{b}); len(end) > 0 {
+			if end, _ := m.check(at.Add(time.Duration(n)*250*time.Millisecond), []db.Blocker{b}); len(end) > 0 {
 				ended = time.Duration(n) * 250 * time.Millisecond
 			}
 		}

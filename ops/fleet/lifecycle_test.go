@@ -84,8 +84,8 @@ func newWithdrawn(t *testing.T) *withdrawn {
 	return w
 }
 
-func (w *withdrawn) run(t *testing.T) Withdrawal {
-	return Withdrawal{Store: w.store, Site: w.site, Act: act, CRL: func(ctx context.Context) (string, error) {
+func (w *withdrawn) run(t *testing.T) Lifecycle {
+	return Lifecycle{Store: w.store, Site: w.site, Act: act, CRL: func(ctx context.Context) (string, error) {
 		issuers, err := w.store.Issuers(ctx)
 		if err != nil {
 			return "", err
@@ -127,7 +127,7 @@ func (w *withdrawn) statuses(t *testing.T) (site db.Responder, reasons []db.Reas
 
 // Broken off before any of its steps, a revocation is run again and ends alike.
 func TestRevocationIsRunAgainFromAnywhere(t *testing.T) {
-	steps := Withdrawal{}.Revoke(db.ReasonKeyCompromise)
+	steps := Lifecycle{}.Revoke(db.ReasonKeyCompromise)
 	for i, broken := range append(steps, Step{Name: "none"}) {
 		t.Run(broken.Name, func(t *testing.T) {
 			t.Parallel()

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// visitTimeout is the longest talk that a clock is judged by; half of it is the
+	// checkInTimeout is the longest talk that a clock is judged by; half of it is the
 	// greatest error.
-	visitTimeout = 5 * time.Second
-	// seldom is how many times rarer a site visits that hears from peers alone: a
-	// visit opens a connection, which costs it and the master 4.6 kB.
-	seldom = 60
+	checkInTimeout = 5 * time.Second
+	// idleFactor is how many times rarer a site checks in that hears from peers alone: a
+	// check-in opens a connection, which costs it and the master 4.6 kB.
+	idleFactor = 60
 	// deniedEvery is how often one that is denied access asks whether it is over.
 	deniedEvery = 15 * time.Second
 	// doubtful is a difference of clocks that is watched closely.
 	doubtful = time.Minute
 )
 
-// visits has a word with the master itself now and then, until ctx ends, which no
+// checkIns asks the master itself now and then, until ctx ends, which no
 // peer can stand for: its clock, against which this site's is judged, and whether
 // this site is let in. A master that is away says nothing about either.
-func (p *Puller) visits(ctx context.Context) {
+func (p *Puller) checkIns(ctx context.Context) {
 	var master *feed.Client
 	if at := slices.IndexFunc(p.cfg.Sources, (*feed.Client).Master); at >= 0 {
 		master = p.cfg.Sources[at]
@@ -35,17 +35,17 @@ func (p *Puller) visits(ctx context.Context) {
 	if master == nil {
 		return
 	}
-	tick := time.NewTicker(min(p.cfg.Visit, visitTimeout))
+	tick := time.NewTicker(min(p.cfg.CheckIn, checkInTimeout))
 	defer tick.Stop()
 	var last time.Time // monotonic: this site's clock may be set
 	var skew time.Duration
 	for {
-		if since := time.Since(last); last.IsZero() || since >= p.visitEvery(skew) {
-			if every := p.visitEvery(skew); !last.IsZero() && every > p.cfg.Visit {
+		if since := time.Since(last); last.IsZero() || since >= p.checkInEvery(skew) {
+			if every := p.checkInEvery(skew); !last.IsZero() && every > p.cfg.CheckIn {
 				p.lookForKeys.CompareAndSwap(0, look) // by the connection that is made now
 			}
 			last = time.Now()
-			skew = p.visit(ctx, master, skew)
+			skew = p.checkIn(ctx, master, skew)
 		}
 		select {
 		case <-ctx.Done():
@@ -55,21 +55,21 @@ func (p *Puller) visits(ctx context.Context) {
 	}
 }
 
-// visitEvery is how long after a visit the next one is due.
-func (p *Puller) visitEvery(skew time.Duration) time.Duration {
+// checkInEvery is how long after a check-in the next one is due.
+func (p *Puller) checkInEvery(skew time.Duration) time.Duration {
 	age := p.cfg.Now().Sub(p.State().AsOf) // news look old, or of the future, by a clock that is wrong
 	switch {
 	case p.access.denied():
-		return min(p.cfg.Visit, deniedEvery)
+		return min(p.cfg.CheckIn, deniedEvery)
 	case p.near.Load(), skew.Abs() > doubtful, age > p.cfg.StaleAfter, age < -doubtful:
-		return p.cfg.Visit
+		return p.cfg.CheckIn
 	}
-	return seldom * p.cfg.Visit
+	return idleFactor * p.cfg.CheckIn
 }
 
-// visit asks once, and returns by how much this site's clock is ahead, as last known.
-func (p *Puller) visit(ctx context.Context, master *feed.Client, known time.Duration) time.Duration {
-	call, cancel := context.WithTimeout(ctx, visitTimeout)
+// checkIn asks once, and returns by how much this site's clock is ahead, as last known.
+func (p *Puller) checkIn(ctx context.Context, master *feed.Client, known time.Duration) time.Duration {
+	call, cancel := context.WithTimeout(ctx, checkInTimeout)
 	defer cancel()
 	before, began := p.cfg.Now(), time.Now()
 	clock, err := master.Clock(call)

@@ -21,8 +21,8 @@ const (
 	forged         kind = "not_signed"      // the head is not the one that was signed
 )
 
-// verdict is what is held against a snapshot.
-type verdict struct {
+// result is what is held against a snapshot.
+type result struct {
 	kind kind
 	text string // becomes the horizon's doubt
 	sign sign
@@ -36,12 +36,12 @@ type sign struct {
 	off   [5]db.Tally // certificate, issuer, responder_certificate, correction, closed_pin: found minus head
 }
 
-// snapshot is what was read from the database in one look, not yet believed.
+// snapshot is what was read from the database in one read, not yet believed.
 type snapshot struct {
 	head     db.Head
 	seq      uint64 // everything up to it is in
 	started  time.Time
-	received time.Time // this machine's clock before the look
+	received time.Time // this machine's clock before the read
 	lists    *lists
 
 	tally   db.Tally // of the certificates, once this snapshot is adopted
@@ -51,32 +51,32 @@ type snapshot struct {
 	needs   string // why all rows are to be read anew, which has to wait
 
 	remembered []db.Remembered // what is new in the site's memory
-	memory     memory          // with the snapshot, once it is judged
+	memory     memory          // with the snapshot, once it is checked
 }
 
-// judgeEarly finds what speaks against a snapshot before its rows are read.
-func (x *Index) judgeEarly(l *db.Look) verdict {
+// checkHead finds what speaks against a snapshot before its rows are read.
+func (x *Index) checkHead(l *db.ReadTx) result {
 	h := l.Head
 	switch {
 	case x.signed.differs(h):
-		return verdict{kind: forged, text: fmt.Sprintf("divergence: the head at position %d is not what was signed", h.Position)}
+		return result{kind: forged, text: fmt.Sprintf("divergence: the head at position %d is not what was signed", h.Position)}
 	case l.SynchronousCommit == "off":
-		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
+		return result{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has synchronous_commit off, so that a crash undoes rows already answered for: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (synchronous_commit = on)"}
 	case l.Parallel:
-		return verdict{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
+		return result{kind: unsafe, text: "subscription: " + db.SubscriptionName + " has streaming parallel, so that rows arrive before the head: run ALTER SUBSCRIPTION " + db.SubscriptionName + " SET (streaming = off)"}
 	case x.fallsBehind(h):
-		return verdict{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
+		return result{kind: rollback, text: fmt.Sprintf("rollback: the database is at epoch %d position %d, this copy was already at epoch %d position %d; restart to accept it",
 			h.Epoch, h.Position, x.held.Epoch, x.held.Position)}
 	}
-	return verdict{}
+	return result{}
 }
 
-// judge decides whether the snapshot may be adopted over the one that is held.
-func (x *Index) judge(s *snapshot) verdict {
+// check decides whether the snapshot may be adopted over the one that is held.
+func (x *Index) check(s *snapshot) result {
 	if s.needs != "" {
-		return verdict{kind: divergence, text: "divergence: " + s.needs, sign: sign{needs: s.needs}}
+		return result{kind: divergence, text: "divergence: " + s.needs, sign: sign{needs: s.needs}}
 	}
-	v := verdict{}
+	v := result{}
 	var found []string
 	for i, t := range []struct {
 		name       string
@@ -99,8 +99,8 @@ func (x *Index) judge(s *snapshot) verdict {
 		v.kind, v.text = divergence, "divergence: "+strings.Join(found, "; ")
 		return v
 	}
-	if v = x.judgeAdoption(s); v.kind == adoptable {
-		x.judgeMemory(s)
+	if v = x.checkAdoption(s); v.kind == adoptable {
+		x.checkMemory(s)
 	}
 	return v
 }
@@ -110,12 +110,12 @@ const maxEvidence = 5
 
 const (
 	// skewLife is how long a measurement counts. ocspsyncd measures each 30 s while
-	// it reaches the master; without the master there is no verdict.
+	// it reaches the master; without the master nothing is measured.
 	skewLife = 10 * time.Minute
 )
 
 // clockDoubt says what is wrong with this site's clock, as far as it was measured.
-func clockDoubt(l *db.Look) string {
+func clockDoubt(l *db.ReadTx) string {
 	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= db.MaxClockSkew {
 		return ""
 	}

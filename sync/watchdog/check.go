@@ -50,8 +50,8 @@ type turn struct {
 	long time.Duration
 }
 
-// judge returns who is to be ended now, and who is spared and was not named yet.
-func (m *memory) judge(now time.Time, seen []db.Blocker) (end []sentence, spared []db.Blocker) {
+// check returns who is to be ended now, and who is spared and was not named yet.
+func (m *memory) check(now time.Time, seen []db.Blocker) (end []sentence, spared []db.Blocker) {
 	root, had := map[key]time.Time{}, map[key]bool{}
 	named := map[key]db.Blocker{}
 	for _, b := range seen {

@@ -2,10 +2,10 @@ package pull
 
 import "time"
 
-// patience is how long a source is listened to: no longer than until one that is
+// pollTimeout is how long a source is listened to: no longer than until one that is
 // preferred to it may be tried again. Two sites that fell back on each other would
 // else wait for each other's news with the master long back.
-func (p *Puller) patience(s *source) time.Duration {
+func (p *Puller) pollTimeout(s *source) time.Duration {
 	wait := p.cfg.Wait
 	if p.cfg.PreferPeers && !p.access.denied() {
 		return wait // a pair has its own ways back

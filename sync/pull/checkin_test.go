@@ -15,7 +15,7 @@ import (
 // skew is what ocspd reads of this site's clock.
 func (s *site) skew(tb testing.TB) (skew time.Duration, measured bool) {
 	tb.Helper()
-	err := s.store.Look(tb.Context(), func(_ context.Context, l *db.Look) error { skew, measured = l.Skew, l.HasSkew; return nil })
+	err := s.store.ReadTx(tb.Context(), func(_ context.Context, l *db.ReadTx) error { skew, measured = l.Skew, l.HasSkew; return nil })
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func (s *site) skew(tb testing.TB) (skew time.Duration, measured bool) {
 
 // A site's clock is judged by the master's, by a round trip, whether the site is ahead
 // or behind; by the master's alone: while it is away, or no source is the master, there
-// is no verdict.
+// is no measurement.
 func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 	m, peer := newMaster(t), newSite(t)
 	m.issue(t, 1)
@@ -44,7 +44,7 @@ func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
 			s.pulls(t, m, func(p *pull.Config) {
-				p.Visit, p.StaleAfter, p.Now = 50*time.Millisecond, time.Hour, func() time.Time { return time.Now().Add(c.by) }
+				p.CheckIn, p.StaleAfter, p.Now = 50*time.Millisecond, time.Hour, func() time.Time { return time.Now().Add(c.by) }
 			}, c.master(s), serve(t, peer.sync, peer.latest, s.id, nil))
 			s.equals(t, m)
 			if c.judged {

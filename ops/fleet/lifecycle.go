@@ -11,9 +11,9 @@ import (
 	"ocspfleet/db"
 )
 
-// Withdrawal takes a site out of the fleet, or back in. It is a row of steps of
+// Lifecycle takes a site out of the fleet, or back in. It is a row of steps of
 // which each may be done again: broken off anywhere, it is simply run anew.
-type Withdrawal struct {
+type Lifecycle struct {
 	Store *db.Store
 	Site  string
 	Act   db.Act
@@ -46,14 +46,14 @@ type Step struct {
 
 // Preview has the plan say what the zone's part would do now. It asks the zone's
 // servers and returns what the steps then show.
-func (w Withdrawal) Preview(ctx context.Context, publish bool) (Withdrawal, error) {
+func (w Lifecycle) Preview(ctx context.Context, publish bool) (Lifecycle, error) {
 	var err error
 	w.dnsPlan, err = w.previewDNS(ctx, publish)
 	return w, err
 }
 
 // Revoke is for ever: all certificates revoked, keys banned, access closed.
-func (w Withdrawal) Revoke(reason db.Reason) []Step {
+func (w Lifecycle) Revoke(reason db.Reason) []Step {
 	return []Step{
 		{Name: "certificates", Plan: "revoke all unexpired ones for ever, ban the keys, close the feed to the site", do: func(ctx context.Context) (string, error) {
 			list, err := w.Store.RevokeResponder(ctx, w.Site, reason, w.Act)
@@ -64,7 +64,7 @@ func (w Withdrawal) Revoke(reason db.Reason) []Step {
 }
 
 // Suspend is the half that Restore takes back.
-func (w Withdrawal) Suspend() []Step {
+func (w Lifecycle) Suspend() []Step {
 	return []Step{
 		{Name: "certificates", Plan: "put all unexpired ones on hold, withhold those of profile br from the site, close the feed to it", do: func(ctx context.Context) (string, error) {
 			list, err := w.Store.SuspendResponder(ctx, w.Site, w.Act)
@@ -75,7 +75,7 @@ func (w Withdrawal) Suspend() []Step {
 }
 
 // Restore brings a suspended site back.
-func (w Withdrawal) Restore() []Step {
+func (w Lifecycle) Restore() []Step {
 	return []Step{
 		{Name: "certificates", Plan: "release them from hold, give back what is withheld, open the feed to the site", do: func(ctx context.Context) (string, error) {
 			list, err := w.Store.RestoreResponder(ctx, w.Site, w.Act)
@@ -87,7 +87,7 @@ func (w Withdrawal) Restore() []Step {
 
 // Run does the steps in their order and stops at the first that fails, unless that is
 // one whose failure leaves the others their sense. done is told of each that was done.
-func (w Withdrawal) Run(ctx context.Context, steps []Step, done func(Step)) error {
+func (w Lifecycle) Run(ctx context.Context, steps []Step, done func(Step)) error {
 	var faults []error
 	for i := range steps {
 		var err error
@@ -123,7 +123,7 @@ func counted(list []db.RevokedCertificate, done string) string {
 
 // delivery waits until the site has confirmed what was done: its stream, if one runs,
 // or by its next question to the feed.
-func (w Withdrawal) delivery() Step {
+func (w Lifecycle) delivery() Step {
 	patience := w.Patience
 	if patience == 0 {
 		patience = 2 * time.Second
@@ -141,7 +141,7 @@ func (w Withdrawal) delivery() Step {
 
 var errPatience = errors.New("the site was given its time")
 
-func (w Withdrawal) delivered(ctx context.Context) (string, error) {
+func (w Lifecycle) delivered(ctx context.Context) (string, error) {
 	head, err := w.Store.Head(ctx)
 	if err != nil {
 		return "", err
@@ -176,7 +176,7 @@ func (w Withdrawal) delivered(ctx context.Context) (string, error) {
 // it: a long poll takes 75 s.
 const feedSilence = 90 * time.Second
 
-func (w Withdrawal) login(open bool) Step {
+func (w Lifecycle) login(open bool) Step {
 	plan, done := "close its replication login", "closed"
 	if open {
 		plan, done = "open its replication login", "opened"
@@ -199,21 +199,21 @@ func (w Withdrawal) login(open bool) Step {
 	}}
 }
 
-func (w Withdrawal) sessions() Step {
+func (w Lifecycle) sessions() Step {
 	return Step{Name: "sessions", Plan: "end its sessions at the master, running streams too", do: func(ctx context.Context) (string, error) {
 		n, err := w.Store.CutSite(ctx, w.Site)
 		return fmt.Sprintf("%d ended", n), err
 	}}
 }
 
-func (w Withdrawal) slots() Step {
+func (w Lifecycle) slots() Step {
 	return Step{Name: "slots", Plan: "drop its replication slots", do: func(ctx context.Context) (string, error) {
 		n, err := w.Store.DropSiteSlots(ctx, w.Site)
 		return fmt.Sprintf("%d dropped", n), err
 	}}
 }
 
-func (w Withdrawal) crl() Step {
+func (w Lifecycle) crl() Step {
 	return Step{Name: "crl", Plan: "issue the CRLs of responder certificates anew", do: func(ctx context.Context) (string, error) {
 		if w.CRL == nil {
 			return "by hand: no CA key is configured here (ocspctl crl issue --apply, where it is)", nil
