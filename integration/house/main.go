@@ -35,7 +35,8 @@ var oldWords = []string{
 	"guest", "guests", "feedguest", "guestbook", "farewell", "board", "desk", "asker", "inquirer", "ahead", "told",
 	"archiver", "crowd", "errnotsealed", "trip", "intrips", "unasked", "look", "glance", "ring", "link", "gate",
 	"room", "stuck", "shim", "flight", "fly", "land", "barred", "visit", "seldom", "patience", "standing",
-	"withdrawal", "change_note", "feed_guest", "verdict", "finding",
+	"withdrawal", "change_note", "feed_guest", "verdict", "finding", "leap", "inquire", "meet", "bar", "errbarred",
+	"visits", "forkdesk", "setbarring",
 }
 
 // house is what was read.

@@ -19,7 +19,7 @@ import (
 // Result is what a probe of one site for one issuer found.
 type Result string
 
-// The result. Every one but ok is a fault of an active site.
+// The results. Every one but ok is a fault of an active site.
 const (
 	ResultOK            Result = "ok"             // a signed, fresh answer that agrees with the master
 	ResultUnreachable   Result = "unreachable"    // no HTTP answer

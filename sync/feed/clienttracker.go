@@ -11,8 +11,8 @@ import (
 	"ocspfleet/db"
 )
 
-// ClientTracker keeps the access list as the roster says, and notes at the master who came.
-// Run is called once; Watch is safe for concurrent use.
+// ClientTracker keeps the access list as the roster says, and notes at the master
+// which sites came. Run is called once; Watch is safe for concurrent use.
 type ClientTracker struct {
 	store  *db.Store
 	roster func(context.Context) (map[[32]byte]db.FeedPin, error)

@@ -42,7 +42,7 @@ func (p *Puller) checkIns(ctx context.Context) {
 	for {
 		if since := time.Since(last); last.IsZero() || since >= p.checkInEvery(skew) {
 			if every := p.checkInEvery(skew); !last.IsZero() && every > p.cfg.CheckIn {
-				p.lookForKeys.CompareAndSwap(0, look) // by the connection that is made now
+				p.fetchKeys.CompareAndSwap(0, fetchFromNext) // by the connection that is made now
 			}
 			last = time.Now()
 			skew = p.checkIn(ctx, master, skew)

@@ -21,14 +21,14 @@ const keysTimeout = 5 * time.Second
 // connections between all for it: there it is the pair of the moment, and the master
 // where a check-in has opened one anyway.
 func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
-	now, asked := p.cfg.Now(), p.lookForKeys.Swap(0)
+	now, asked := p.cfg.Now(), p.fetchKeys.Swap(0)
 	if now.Before(p.keysDue) && asked == 0 {
 		return
 	}
 	p.keysDue = now.Add(p.cfg.KeysEvery)
 	for i := range p.sources {
 		s := &p.sources[i]
-		heard := !p.cfg.PreferPeers || asked == lookAll || asked == look && i == 0 || slices.Contains(chosen, s)
+		heard := !p.cfg.PreferPeers || asked == fetchFromAll || asked == fetchFromNext && i == 0 || slices.Contains(chosen, s)
 		if now.Before(s.due) || !heard {
 			continue
 		}
@@ -41,10 +41,10 @@ func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
 	}
 }
 
-// What lookForKeys asks for.
+// What fetchKeys asks for.
 const (
-	look    = 1 // before the next question
-	lookAll = 2 // the same, at every source
+	fetchFromNext = 1 // before the next question
+	fetchFromAll  = 2 // the same, at every source
 )
 
 // loadKeys reads the newest key set that this site has verified.

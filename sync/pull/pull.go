@@ -90,13 +90,13 @@ const (
 type Puller struct {
 	cfg Config
 
-	mu          sync.Mutex // guards state
-	state       State
-	lookForKeys atomic.Int32 // and for a look for keys
-	near        atomic.Bool  // the master is being asked for news
-	access      access
-	watched     watched
-	reporter    *Reporter
+	mu        sync.Mutex // guards state
+	state     State
+	fetchKeys atomic.Int32 // and to fetch the key set
+	near      atomic.Bool  // the master is being asked for news
+	access    access
+	watched   watched
+	reporter  *Reporter
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet

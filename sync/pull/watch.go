@@ -29,7 +29,7 @@ func (w *watched) writing(f func() (tell func(*recount.Pace))) {
 	tell(&w.pace)
 }
 
-// look hands the last number of a change here to take. A database that is away others
+// readNumber hands the last number of a change here to take. A database that is away others
 // tell of.
 func (p *Puller) readNumber(ctx context.Context, take func(number int64)) {
 	number, err := p.cfg.Store.SiteSeq(ctx)
@@ -133,6 +133,6 @@ func (p *Puller) recount(ctx context.Context) {
 // Check has the copy recounted, and all sources asked for a newer key set, before
 // the next question.
 func (p *Puller) Check() {
-	p.lookForKeys.Store(lookAll)
+	p.fetchKeys.Store(fetchFromAll)
 	p.watched.count()
 }
