@@ -66,6 +66,7 @@ var rooms = []room{
 	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
 	{"cmd/internal/front", nil, "it bounds any public listener and knows no domain word"},
 	{"cmd/internal/schema", []string{"db", "migrations"}, "it watches what the migrations made, for each daemon"},
+	{"cmd/internal/cli", []string{"cmd/internal/boot", "cmd/internal/printable"}, "it makes a command line of verbs and prints what they say; it knows no domain word"},
 	{"cmd/internal/manual", nil, "it writes pages and knows no domain word"},
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
@@ -79,8 +80,33 @@ var rooms = []room{
 		"who writes the site's rows must not reach the OCSP key",
 	},
 	{
+		"cmd/ocspctl/internal/config",
+		[]string{"cmd/internal/boot", "db", "hsm", "migrations", "ops/fleet", "ops/zone"},
+		"it says what the keys of ocspctl.yaml mean, in the types of the rooms that they are for",
+	},
+	{
+		"cmd/ocspctl/internal/ctl",
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "migrations"},
+		"it is what nouns share: who acts on which database, and how a status is shown; what one noun needs alone stays there",
+	},
+	{
+		"cmd/ocspctl/audit",
+		[]string{"cmd/internal/cli", "cmd/internal/printable", "cmd/ocspctl/internal/...", "db"},
+		"a noun reads the master and prints; it opens nothing by itself",
+	},
+	{
+		"cmd/ocspctl/cert",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "ops/fleet", "ops/ingest"},
+		"a noun changes rows through the master's functions; ops/ingest reads files, ops/fleet asks the sites",
+	},
+	{
+		"cmd/ocspctl/dns",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/fleet", "ops/zone"},
+		"a noun shows what ops/fleet finds of the zone",
+	},
+	{
 		"cmd/ocspctl",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual", "cmd/internal/printable", "cmd/ocspctl/...", "db", "db/index", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
 		"the staff's tool wires anything but what starts servers and tokens for tests",
 	},
 	{

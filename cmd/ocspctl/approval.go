@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
 )
 
@@ -47,10 +48,10 @@ type takenView struct {
 func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
 	v := approvalView{
 		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Forks: append([]int64{}, a.Forks...), Remaining: a.Remaining, Why: a.Why,
-		RequestedBy: a.Login, User: a.User, At: stamp(a.At), ExpiresAt: stamp(a.ExpiresAt),
-		ApprovedBy: textOrNil(a.ApprovedBy), ApprovedAt: stampOrNil(a.ApprovedAt),
-		EndedBefore: stampOrNil(a.EndedBefore), Login: textOrNil(a.For),
-		Wrong: textOrNil(string(a.Wrong)), NotAfter: stampOrNil(a.NotAfter), RefusedBy: textOrNil(a.RefusedBy), RefusedAt: stampOrNil(a.RefusedAt),
+		RequestedBy: a.Login, User: a.User, At: cli.Stamp(a.At), ExpiresAt: cli.Stamp(a.ExpiresAt),
+		ApprovedBy: cli.TextOrNil(a.ApprovedBy), ApprovedAt: cli.StampOrNil(a.ApprovedAt),
+		EndedBefore: cli.StampOrNil(a.EndedBefore), Login: cli.TextOrNil(a.For),
+		Wrong: cli.TextOrNil(string(a.Wrong)), NotAfter: cli.StampOrNil(a.NotAfter), RefusedBy: cli.TextOrNil(a.RefusedBy), RefusedAt: cli.StampOrNil(a.RefusedAt),
 	}
 	if r := a.Recovery; len(r.Batches) > 0 {
 		v.From, v.Sum, v.Count = &r.From, new(sumOf(r.Batches)), r.Good+r.Held+r.Revoked
@@ -67,7 +68,7 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		v.State = "approved"
 	case a.RefusedBy != "":
 		v.State = "refused"
-	case !a.ExpiresAt.After(p.now()):
+	case !a.ExpiresAt.After(p.Now()):
 		v.State = "expired"
 	}
 	for _, i := range issuers {
@@ -76,9 +77,9 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 		}
 	}
 	for _, c := range a.Taken {
-		taken := takenView{Serial: c.Serial.String(), NotAfter: stamp(c.NotAfter)}
+		taken := takenView{Serial: c.Serial.String(), NotAfter: cli.Stamp(c.NotAfter)}
 		if c.Revoked {
-			taken.RevokedAt = new(stamp(c.RevokedAt))
+			taken.RevokedAt = new(cli.Stamp(c.RevokedAt))
 		}
 		v.Certificates = append(v.Certificates, taken)
 	}
@@ -89,21 +90,21 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 func (v approvalView) subject() string {
 	switch {
 	case v.Act == string(db.ApprovalBulk) && v.State == "approved":
-		return fmt.Sprintf("%d revocations by %s, %d left", v.Count, orDash(v.Login), v.Remaining)
+		return fmt.Sprintf("%d revocations by %s, %d left", v.Count, cli.OrDash(v.Login), v.Remaining)
 	case v.Act == string(db.ApprovalBulk):
-		return fmt.Sprintf("%d revocations by %s", v.Count, orDash(v.Login))
+		return fmt.Sprintf("%d revocations by %s", v.Count, cli.OrDash(v.Login))
 	case v.EndedBefore != nil:
-		return fmt.Sprintf("%s certificates that ended before %s", orDash(v.Issuer), *v.EndedBefore)
+		return fmt.Sprintf("%s certificates that ended before %s", cli.OrDash(v.Issuer), *v.EndedBefore)
 	case v.CRLURL != nil:
-		return fmt.Sprintf("%s crl_url %q instead of %q", orDash(v.Issuer), *v.CRLURL, *v.Before)
+		return fmt.Sprintf("%s crl_url %q instead of %q", cli.OrDash(v.Issuer), *v.CRLURL, *v.Before)
 	case v.lost != "":
 		return v.lost
 	case v.Act == string(db.ApprovalFork):
 		return fmt.Sprintf("forks %v of the feed", v.Forks)
 	case len(v.Certificates) == 1:
-		return fmt.Sprintf("%s %s", orDash(v.Issuer), v.Certificates[0].Serial)
+		return fmt.Sprintf("%s %s", cli.OrDash(v.Issuer), v.Certificates[0].Serial)
 	default:
-		return fmt.Sprintf("%s %d certificates", orDash(v.Issuer), len(v.Certificates))
+		return fmt.Sprintf("%s %d certificates", cli.OrDash(v.Issuer), len(v.Certificates))
 	}
 }
 
@@ -116,12 +117,12 @@ func (v approvalView) decidedBy() *string {
 }
 
 // tell shows a request whole: a second person reads this before agreeing.
-func (v approvalView) tell(t *table) {
-	t.row("request", strconv.FormatInt(v.ID, 10))
-	t.row("act", v.Act)
-	t.row("what", v.subject())
+func (v approvalView) tell(t *cli.Table) {
+	t.Row("request", strconv.FormatInt(v.ID, 10))
+	t.Row("act", v.Act)
+	t.Row("what", v.subject())
 	if v.Sum != nil {
-		t.row("sum", *v.Sum)
+		t.Row("sum", *v.Sum)
 	}
 	for _, c := range v.Certificates {
 		is := "good"
@@ -130,15 +131,15 @@ func (v approvalView) tell(t *table) {
 		}
 		switch db.Wrong(*v.Wrong) {
 		case db.WrongIssued:
-			t.row("was never issued", fmt.Sprintf("%s, %s, ends at %s", c.Serial, is, c.NotAfter))
+			t.Row("was never issued", fmt.Sprintf("%s, %s, ends at %s", c.Serial, is, c.NotAfter))
 		case db.WrongNotAfter:
-			t.row("ends at "+orDash(v.NotAfter), fmt.Sprintf("%s, %s, ended at %s", c.Serial, is, c.NotAfter))
+			t.Row("ends at "+cli.OrDash(v.NotAfter), fmt.Sprintf("%s, %s, ended at %s", c.Serial, is, c.NotAfter))
 		default:
-			t.row("takes back", fmt.Sprintf("%s, %s", c.Serial, is))
+			t.Row("takes back", fmt.Sprintf("%s, %s", c.Serial, is))
 		}
 	}
-	t.row("why", v.Why)
-	t.row("requested by", v.RequestedBy+" ("+v.User+")")
-	t.row("requested at", v.At)
-	t.row("state", v.State)
+	t.Row("why", v.Why)
+	t.Row("requested by", v.RequestedBy+" ("+v.User+")")
+	t.Row("requested at", v.At)
+	t.Row("state", v.State)
 }

@@ -9,22 +9,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 )
 
 func (p *program) approvalCommand() *cobra.Command {
-	return noun("approval", "what one operator must not do alone",
-		noun("request", "ask for a second person's agreement", p.approvalBulkCommand(), p.approvalForkCommand()), p.approvalListCommand(), p.approvalRefuseCommand())
+	return cli.Noun("approval", "what one operator must not do alone",
+		cli.Noun("request", "ask for a second person's agreement", p.approvalBulkCommand(), p.approvalForkCommand()), p.approvalListCommand(), p.approvalRefuseCommand())
 }
 
 func (p *program) approvalBulkCommand() *cobra.Command {
 	var c change
 	var count int64
 	var login string
-	cmd := p.verb("bulk", "ask for an allowance of revocations beyond the hourly limit", `
+	cmd := p.Command("bulk", "ask for an allowance of revocations beyond the hourly limit", `
 		ocspctl approval request bulk --count 500 --login ca_software --why 'incident 12: the keys of branch 7 leaked' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalBulk(ctx, store, c, count, login) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.approvalBulk(ctx, store, c, count, login) })
 		})
 	cmd.Long = `A login revokes at most 100 certificates an hour (or what db limit says) on one
 person's word. Once another person has approved, the login that the request names
@@ -40,10 +43,10 @@ login. Certificates that come in revoked and responder revoke need no allowance.
 
 func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, count int64, login string) error {
 	if count < 1 || count > 1_000_000_000 {
-		return usagef("--count %d: want 1 to 1000000000", count)
+		return cli.Usagef("--count %d: want 1 to 1000000000", count)
 	}
 	if c.apply && strings.TrimSpace(c.why) == "" {
-		return usagef("--why: a request for approval says why")
+		return cli.Usagef("--why: a request for approval says why")
 	}
 	act, err := c.act()
 	if err != nil {
@@ -61,32 +64,32 @@ func (p *program) approvalBulk(ctx context.Context, store *db.Store, c change, c
 		}
 	}
 	result := struct {
-		requested
+		ctl.Requested
 		Count   int64   `json:"count"`
 		Login   *string `json:"login"` // null: one's own
 		PerHour int64   `json:"revocations_per_hour"`
 		Used    int64   `json:"used_in_the_last_hour"` // by one's own login
-	}{newRequested("approval request bulk", id, expires), count, textOrNil(login), l.PerHour, l.Mine}
-	return p.print(result, func(t *table) {
-		t.row("revocations asked for", strconv.FormatInt(count, 10))
-		t.row("by login", cmp.Or(login, "your own"))
-		t.row("allowed an hour without", strconv.FormatInt(l.PerHour, 10))
-		t.row("used in the last hour", strconv.FormatInt(l.Mine, 10)+" by your own")
-		result.requested.tell(t)
+	}{ctl.NewRequested("approval request bulk", id, expires), count, cli.TextOrNil(login), l.PerHour, l.Mine}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("revocations asked for", strconv.FormatInt(count, 10))
+		t.Row("by login", cmp.Or(login, "your own"))
+		t.Row("allowed an hour without", strconv.FormatInt(l.PerHour, 10))
+		t.Row("used in the last hour", strconv.FormatInt(l.Mine, 10)+" by your own")
+		result.Requested.Tell(t)
 	})
 }
 
 func (p *program) approvalListCommand() *cobra.Command {
 	var all bool
 	var limit int
-	cmd := p.verb("list", "show what waits for a second approver", `
+	cmd := p.Command("list", "show what waits for a second approver", `
 		ocspctl approval list
 		ocspctl approval list --all --limit 20 --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if limit < 1 {
-				return usagef("--limit %d: want 1 or more", limit)
+				return cli.Usagef("--limit %d: want 1 or more", limit)
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.approvalList(ctx, store, all, limit) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.approvalList(ctx, store, all, limit) })
 		})
 	cmd.Long = "Shows the open requests, the newest first; with --all also those approved, refused or expired."
 	cmd.Flags().BoolVar(&all, "all", false, "also those approved, refused or expired")
@@ -107,10 +110,10 @@ func (p *program) approvalList(ctx context.Context, store *db.Store, all bool, l
 	for i, a := range list {
 		views[i] = p.viewApproval(a, issuers)
 	}
-	return p.print(map[string]any{"requests": views}, func(t *table) {
-		t.row("ID", "STATE", "ACT", "WHAT", "BY", "UNTIL", "DECIDED BY", "WHY")
+	return p.Print(map[string]any{"requests": views}, func(t *cli.Table) {
+		t.Row("ID", "STATE", "ACT", "WHAT", "BY", "UNTIL", "DECIDED BY", "WHY")
 		for _, v := range views {
-			t.row(strconv.FormatInt(v.ID, 10), v.State, v.Act, v.subject(), v.RequestedBy, v.ExpiresAt, orDash(v.decidedBy()), v.Why)
+			t.Row(strconv.FormatInt(v.ID, 10), v.State, v.Act, v.subject(), v.RequestedBy, v.ExpiresAt, cli.OrDash(v.decidedBy()), v.Why)
 		}
 	})
 }
@@ -118,7 +121,7 @@ func (p *program) approvalList(ctx context.Context, store *db.Store, all bool, l
 func (p *program) approveCommand() *cobra.Command {
 	var c change
 	var key string
-	cmd := p.verb("approve ID", "agree to another operator's request; it is carried out at once", `
+	cmd := p.Command("approve ID", "agree to another operator's request; it is carried out at once", `
 		ocspctl approve 7
 		ocspctl approve 7 --key /media/bert/correct.key --why 'checked with the holder by telephone' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -126,7 +129,7 @@ func (p *program) approveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.approve(ctx, store, cfg, c, id, key) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.approve(ctx, store, cfg, c, id, key) })
 		})
 	cmd.Long = `Without --apply the request is shown. With it a correction or another crl_url is
 made in one transaction, an allowance given to the login that it names, and what a
@@ -141,7 +144,7 @@ signature alone. The key is yours; the key set in force names it for corrections
 	return cmd
 }
 
-func (p *program) approve(ctx context.Context, store *db.Store, cfg *config, c change, id int64, key string) error {
+func (p *program) approve(ctx context.Context, store *db.Store, cfg *config.Config, c change, id int64, key string) error {
 	var notes []db.SignedCorrection
 	if key != "" {
 		var err error
@@ -156,7 +159,7 @@ func (p *program) approve(ctx context.Context, store *db.Store, cfg *config, c c
 
 func (p *program) approvalRefuseCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("refuse ID", "do not agree to a request, or take back one's own", `
+	cmd := p.Command("refuse ID", "do not agree to a request, or take back one's own", `
 		ocspctl approval refuse 7
 		ocspctl approval refuse 7 --why 'the holder says that the key did leak' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -165,9 +168,9 @@ func (p *program) approvalRefuseCommand() *cobra.Command {
 				return err
 			}
 			if c.apply && strings.TrimSpace(c.why) == "" {
-				return usagef("--why: a refusal says why")
+				return cli.Usagef("--why: a refusal says why")
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
 				return p.decide(ctx, store, c, id, "approval refuse", store.Refuse)
 			})
 		})
@@ -182,7 +185,7 @@ may do so, too, as long as nobody has approved it. Your login must be an operato
 func requestID(text string) (int64, error) {
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || id < 1 {
-		return 0, usagef("%q: want the number of a request (ocspctl approval list)", text)
+		return 0, cli.Usagef("%q: want the number of a request (ocspctl approval list)", text)
 	}
 	return id, nil
 }
@@ -208,15 +211,15 @@ func (p *program) decide(ctx context.Context, store *db.Store, c change, id int6
 	}
 	view := p.viewApproval(a, issuers)
 	result := struct {
-		outcome
+		cli.Outcome
 		Request approvalView `json:"request"`
-	}{outcome{verb, c.apply, c.apply || view.State == "open"}, view}
-	return p.print(result, func(t *table) {
+	}{cli.NewOutcome(verb, c.apply, c.apply || view.State == "open"), view}
+	return p.Print(result, func(t *cli.Table) {
 		view.tell(t)
 		if !c.apply && view.State != "open" {
-			t.line("Nothing was done: it is " + view.State + ".")
+			t.Line("Nothing was done: it is " + view.State + ".")
 			return
 		}
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	})
 }

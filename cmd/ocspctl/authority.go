@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/ops/fleet"
@@ -19,7 +21,7 @@ import (
 // withAuthorities takes up the CA keys of the issuers named, or of all that the
 // master has, and lets do sign with them. It fails before anything is signed if
 // one is not at hand.
-func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *config, names []string, do func([]*fleet.Authority) error) error {
+func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *config.Config, names []string, do func([]*fleet.Authority) error) error {
 	return p.withAuthoritiesAtHand(ctx, store, cfg, names, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
 		if fault == nil && len(elsewhere) > 0 {
 			fault = fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", elsewhere[0].Name, elsewhere[0].Name)
@@ -33,8 +35,8 @@ func (p *program) withAuthorities(ctx context.Context, store *db.Store, cfg *con
 
 // withAuthoritiesAtHand is withAuthorities for who goes on without some: do is told, too,
 // which issuers have their key elsewhere, and why keys that belong here were not taken up.
-func (p *program) withAuthoritiesAtHand(ctx context.Context, store *db.Store, cfg *config, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
-	issuers, err := issuersNamed(ctx, store, names)
+func (p *program) withAuthoritiesAtHand(ctx context.Context, store *db.Store, cfg *config.Config, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
+	issuers, err := ctl.IssuersNamed(ctx, store, names)
 	if err != nil {
 		return err
 	}
@@ -67,40 +69,18 @@ func keysElsewhere(action string, issuers []db.Issuer) error {
 	for i, issuer := range issuers {
 		names[i] = issuer.Name
 	}
-	return wrongf("no %s for %s: their CA keys are not in this configuration (issuers.NAME); --issuer chooses those that are", action, strings.Join(names, ", "))
-}
-
-// issuersNamed finds the issuers named, each once, or all.
-func issuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Issuer, error) {
-	if len(names) == 0 {
-		issuers, err := store.Issuers(ctx)
-		if err == nil && len(issuers) == 0 {
-			err = errors.New("there is no issuer yet: ocspctl issuer add")
-		}
-		return issuers, err
-	}
-	names = slices.Clone(names)
-	slices.Sort(names)
-	var issuers []db.Issuer
-	for _, name := range slices.Compact(names) {
-		issuer, err := issuerNamed(ctx, store, name)
-		if err != nil {
-			return nil, err
-		}
-		issuers = append(issuers, issuer)
-	}
-	return issuers, nil
+	return cli.Wrongf("no %s for %s: their CA keys are not in this configuration (issuers.NAME); --issuer chooses those that are", action, strings.Join(names, ", "))
 }
 
 // caKeys opens each token once, however many issuers' keys lie in it.
 type caKeys struct {
 	program *program
-	cfg     *config
-	tokens  map[token]*hsm.Token
+	cfg     *config.Config
+	tokens  map[config.Token]*hsm.Token
 }
 
-func newCAKeys(p *program, cfg *config) *caKeys {
-	return &caKeys{program: p, cfg: cfg, tokens: map[token]*hsm.Token{}}
+func newCAKeys(p *program, cfg *config.Config) *caKeys {
+	return &caKeys{program: p, cfg: cfg, tokens: map[config.Token]*hsm.Token{}}
 }
 
 func (k *caKeys) close() error {
@@ -112,14 +92,14 @@ func (k *caKeys) close() error {
 }
 
 // authority takes up one CA.
-func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at caConfig) (*fleet.Authority, error) {
+func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*fleet.Authority, error) {
 	fail := func(err error) (*fleet.Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
 	}
 	var certificate *x509.Certificate
 	var err error
 	if at.Certificate != "" {
-		certificate, err = readCertificate(at.Certificate)
+		certificate, err = ctl.ReadCertificate(at.Certificate)
 	} else {
 		certificate, err = x509.ParseCertificate(issuer.Certificate)
 	}
@@ -130,26 +110,26 @@ func (k *caKeys) authority(ctx context.Context, issuer db.Issuer, at caConfig) (
 	if err != nil {
 		return fail(err)
 	}
-	return fleet.NewAuthority(issuer, certificate, key, at.rules(), at.state(), k.program.now())
+	return fleet.NewAuthority(issuer, certificate, key, at.Rules(), at.Ledger(), k.program.Now())
 }
 
 // key finds the CA's private key: in a file, or in a token by the public key of
 // the certificate.
-func (k *caKeys) key(ctx context.Context, at caConfig, certificate *x509.Certificate) (crypto.Signer, error) {
-	if at.Token == (token{}) {
-		return readKey(at.Key)
+func (k *caKeys) key(ctx context.Context, at config.CA, certificate *x509.Certificate) (crypto.Signer, error) {
+	if at.Token == (config.Token{}) {
+		return ctl.ReadKey(at.Key)
 	}
 	opened := k.tokens[at.Token]
 	if opened == nil {
-		stateDir, err := k.cfg.stateDir()
+		stateDir, err := k.cfg.StateFolder()
 		if err != nil {
 			return nil, err
 		}
-		settings, err := at.Token.settings(stateDir)
+		settings, err := at.Token.Settings(stateDir)
 		if err != nil {
 			return nil, err
 		}
-		settings.Logger = boot.NewLogger(k.program.stderr, k.program.tty, slog.LevelWarn)
+		settings.Logger = boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)
 		if opened, err = hsm.Open(ctx, settings); err != nil {
 			return nil, err
 		}

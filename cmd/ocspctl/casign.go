@@ -11,6 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -24,7 +27,7 @@ type caSign struct {
 
 func (p *program) caSignCommand() *cobra.Command {
 	var c caSign
-	cmd := p.verb("ca-sign BUNDLE", "sign a bundle with the CA's key; needs no database and no network", `
+	cmd := p.Command("ca-sign BUNDLE", "sign a bundle with the CA's key; needs no database and no network", `
 		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json
 		ocspctl ca-sign bundle.json --config ca.yaml --out signed.json --apply
 		ocspctl ca-sign crls.json --config ca.yaml --out crls-signed.json --apply`,
@@ -38,16 +41,16 @@ func (p *program) caSignCommand() *cobra.Command {
 }
 
 // caNamed is the CA of this name in the configuration, and its certificate.
-func (p *program) caNamed(name string) (*config, caConfig, *x509.Certificate, error) {
+func (p *program) caNamed(name string) (*config.Config, config.CA, *x509.Certificate, error) {
 	cfg, err := p.config()
 	if err != nil {
-		return nil, caConfig{}, nil, err
+		return nil, config.CA{}, nil, err
 	}
 	at, ok := cfg.Issuers[name]
 	if !ok || at.Certificate == "" {
 		return nil, at, nil, fmt.Errorf("the configuration names no CA of issuer %q: set issuers.%s.certificate, and key or token", name, name)
 	}
-	certificate, err := readCertificate(at.Certificate)
+	certificate, err := ctl.ReadCertificate(at.Certificate)
 	return cfg, at, certificate, err
 }
 
@@ -66,55 +69,55 @@ func (p *program) caSign(ctx context.Context, path string, c caSign) error {
 	if err != nil {
 		return err
 	}
-	a, err := fleet.Offline(b.Issuer, certificate, key, at.rules(), at.state(), p.now())
+	a, err := fleet.Offline(b.Issuer, certificate, key, at.Rules(), at.Ledger(), p.Now())
 	if err != nil {
 		return err
 	}
-	plan, err := a.CheckBundle(b, c.ahead, p.now())
+	plan, err := a.CheckBundle(b, c.ahead, p.Now())
 	if err != nil {
 		return err
 	}
 	if c.apply {
-		if err := a.SignBundle(b, c.ahead, p.now(), rand.Reader); err != nil {
+		if err := a.SignBundle(b, c.ahead, p.Now(), rand.Reader); err != nil {
 			return err
 		}
 		if err := writeBundle(c.out, b); err != nil {
 			return err
 		}
 	}
-	view := bundleView{outcome: outcome{"ca-sign", c.apply, true}, Issuer: b.Issuer, CRLURL: b.CRLURL, File: &c.out, Certificates: []bundleCertView{}}
+	view := bundleView{Outcome: cli.NewOutcome("ca-sign", c.apply, true), Issuer: b.Issuer, CRLURL: b.CRLURL, File: &c.out, Certificates: []bundleCertView{}}
 	view.lists(b)
 	for i, one := range b.Certificates {
 		view.Certificates = append(view.Certificates, viewBundled(one, hex.EncodeToString(plan.Keys[i][:]), ""))
 	}
 	view.DeniedKeys, view.DeniedCertificates = plan.Denied.Texts()
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }
 
 // serialsView is what the two verbs about a CA's serials print.
 type serialsView struct {
-	outcome
+	cli.Outcome
 	Issuer string  `json:"issuer"`
 	Count  int     `json:"count"`
 	Spare  *int64  `json:"spare"` // at the master, afterwards; null: nobody looked
 	File   *string `json:"file"`
 }
 
-func (v serialsView) tell(t *table) {
-	t.row("issuer", v.Issuer)
-	t.row("file", orDash(v.File))
-	t.row("serials", strconv.Itoa(v.Count))
+func (v serialsView) tell(t *cli.Table) {
+	t.Row("issuer", v.Issuer)
+	t.Row("file", cli.OrDash(v.File))
+	t.Row("serials", strconv.Itoa(v.Count))
 	if v.Spare != nil {
-		t.row("spare at the master", strconv.FormatInt(*v.Spare, 10))
+		t.Row("spare at the master", strconv.FormatInt(*v.Spare, 10))
 	}
-	v.outcome.tell(t)
+	v.Outcome.Tell(t)
 }
 
 func (p *program) caSerialsCommand() *cobra.Command {
 	var apply bool
 	var issuer, out string
 	var count int
-	cmd := p.verb("serials", "make serials in advance, for the master to plan certificates with", `
+	cmd := p.Command("serials", "make serials in advance, for the master to plan certificates with", `
 		ocspctl ca-sign serials --config ca.yaml --issuer web-ca --count 200 --out serials.json
 		ocspctl ca-sign serials --config ca.yaml --issuer web-ca --count 200 --out serials.json --apply`,
 		cobra.NoArgs, func(context.Context, []string) error { return p.caSerials(issuer, out, count, apply) })
@@ -128,14 +131,14 @@ func (p *program) caSerialsCommand() *cobra.Command {
 
 func (p *program) caSerials(issuer, out string, count int, apply bool) error {
 	if count < 1 || count > fleet.MaxSerials {
-		return usagef("--count %d: want 1 to %d", count, fleet.MaxSerials)
+		return cli.Usagef("--count %d: want 1 to %d", count, fleet.MaxSerials)
 	}
 	_, at, certificate, err := p.caNamed(issuer)
 	if err != nil {
 		return err
 	}
 	if apply {
-		pool, err := fleet.MakeSerials(issuer, certificate, at.state(), count, rand.Reader)
+		pool, err := fleet.MakeSerials(issuer, certificate, at.Ledger(), count, rand.Reader)
 		if err != nil {
 			return err
 		}
@@ -143,17 +146,17 @@ func (p *program) caSerials(issuer, out string, count int, apply bool) error {
 			return err
 		}
 	}
-	view := serialsView{outcome: outcome{"ca-sign serials", apply, true}, Issuer: issuer, Count: count, File: &out}
-	return p.print(view, view.tell)
+	view := serialsView{Outcome: cli.NewOutcome("ca-sign serials", apply, true), Issuer: issuer, Count: count, File: &out}
+	return p.Print(view, view.tell)
 }
 
 func (p *program) responderSerialsCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("serials FILE", "take serials that the CA made into the master's pool", `
+	cmd := p.Command("serials FILE", "take serials that the CA made into the master's pool", `
 		ocspctl responder serials serials.json
 		ocspctl responder serials serials.json --why 'for half a year' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderSerials(ctx, store, c, args[0]) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderSerials(ctx, store, c, args[0]) })
 		})
 	c.flags(cmd)
 	return cmd
@@ -168,7 +171,7 @@ func (p *program) responderSerials(ctx context.Context, store *db.Store, c chang
 	if err := p.readTravelled(path, "serials", &pool); err != nil {
 		return err
 	}
-	issuer, err := issuerNamed(ctx, store, pool.Issuer)
+	issuer, err := ctl.IssuerNamed(ctx, store, pool.Issuer)
 	if err != nil {
 		return err
 	}
@@ -176,7 +179,7 @@ func (p *program) responderSerials(ctx context.Context, store *db.Store, c chang
 	if err != nil {
 		return err
 	}
-	view := serialsView{outcome: outcome{"responder serials", c.apply, len(serials) > 0}, Issuer: issuer.Name, Count: len(serials), File: &path}
+	view := serialsView{Outcome: cli.NewOutcome("responder serials", c.apply, len(serials) > 0), Issuer: issuer.Name, Count: len(serials), File: &path}
 	if c.apply {
 		added, err := store.AddSerials(ctx, issuer.ID, serials, act)
 		if err != nil {
@@ -189,5 +192,5 @@ func (p *program) responderSerials(ctx context.Context, store *db.Store, c chang
 		return err
 	}
 	view.Spare = &spare
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }

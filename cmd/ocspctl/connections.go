@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
 )
 
@@ -28,9 +29,9 @@ func connectionsOf(ctx context.Context, settings db.Config) (*connections, error
 	return &connections{c.Max, c.Reserved, c.Logins, c.Sum}, nil
 }
 
-func (c connections) tell(t *table) {
-	t.line("")
-	t.line(fmt.Sprintf("Set max_connections to at least the sum of the logins' limits, and %d for superusers. It is %d; the sum is %d, of %d logins.", c.Reserved, c.Max, c.Sum, c.Logins))
-	t.line(fmt.Sprintf("Each db user add takes: a site that replicates %d, a daemon %d, a person %d, the CA's software %d. ocspctl doctor adds them up.",
+func (c connections) tell(t *cli.Table) {
+	t.Line("")
+	t.Line(fmt.Sprintf("Set max_connections to at least the sum of the logins' limits, and %d for superusers. It is %d; the sum is %d, of %d logins.", c.Reserved, c.Max, c.Sum, c.Logins))
+	t.Line(fmt.Sprintf("Each db user add takes: a site that replicates %d, a daemon %d, a person %d, the CA's software %d. ocspctl doctor adds them up.",
 		db.RoleReplica.Connections(), db.RoleSync.Connections(), db.RoleOperator.Connections(), db.RoleCA.Connections()))
 }

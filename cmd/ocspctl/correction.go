@@ -8,13 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 )
 
 // keySetInForce reads the master's key set and verifies it under the pinned root.
-func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *config) (*feed.KeySet, error) {
-	root, err := cfg.Feed.verifier()
+func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *config.Config) (*feed.KeySet, error) {
+	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
 	}
@@ -26,13 +28,13 @@ func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *confi
 }
 
 // signCorrection signs what the second person agrees to, with this person's key.
-func (p *program) signCorrection(ctx context.Context, store *db.Store, cfg *config, id int64, file string) ([]db.SignedCorrection, error) {
+func (p *program) signCorrection(ctx context.Context, store *db.Store, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
 	a, err := store.Approval(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if a.Act != db.ApprovalCorrect {
-		return nil, usagef("--key: request %d is no correction: there is nothing to sign", id)
+		return nil, cli.Usagef("--key: request %d is no correction: there is nothing to sign", id)
 	}
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
@@ -65,7 +67,7 @@ func correctionNotes(ctx context.Context, store *db.Store) ([][]byte, error) {
 }
 
 // unbelieved counts the master's corrections, and those that no site believes.
-func (p *program) unbelieved(ctx context.Context, store *db.Store, cfg *config) (all, unbelieved int, err error) {
+func (p *program) unbelieved(ctx context.Context, store *db.Store, cfg *config.Config) (all, unbelieved int, err error) {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return 0, 0, err
@@ -89,10 +91,10 @@ func lostBy(ctx context.Context, store *db.Store, inForce, next *feed.KeySet) er
 }
 
 func (p *program) feedKeysRetireCommand() *cobra.Command {
-	return p.verb("retire VERIFIER", "show how the next key set names a key that signs no more", `
+	return p.Command("retire VERIFIER", "show how the next key set names a key that signs no more", `
 		ocspctl feed keys retire ca.example/status+1a2b3c4d+AbC...`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
 		})
 }
 
@@ -102,7 +104,7 @@ type retiredView struct {
 	Value string `json:"value"` // VERIFIER,FROM,UNTIL,RETIRED
 }
 
-func (p *program) feedKeysRetire(ctx context.Context, store *db.Store, cfg *config, verifier string) error {
+func (p *program) feedKeysRetire(ctx context.Context, store *db.Store, cfg *config.Config, verifier string) error {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return err
@@ -137,22 +139,24 @@ func (p *program) feedKeysRetire(ctx context.Context, store *db.Store, cfg *conf
 		})
 	}
 	if err == nil && view.Flag == "" {
-		err = usagef("%q is none of the keys that key set %d names for the feed or for corrections (ocspctl feed show)", verifier, set.Number)
+		err = cli.Usagef("%q is none of the keys that key set %d names for the feed or for corrections (ocspctl feed show)", verifier, set.Number)
 	}
 	if err != nil {
 		return err
 	}
-	return p.print(view, func(t *table) { t.line("--" + view.Flag + " " + view.Value) })
+	return p.Print(view, func(t *cli.Table) { t.Line("--" + view.Flag + " " + view.Value) })
 }
 
 func (p *program) correctionsResignCommand() *cobra.Command {
 	var c change
 	var key, ban string
-	cmd := p.verb("resign", "sign the corrections of a key that will be banned anew, with the key that follows", `
+	cmd := p.Command("resign", "sign the corrections of a key that will be banned anew, with the key that follows", `
 		ocspctl feed corrections resign --ban OLD --key new-correct.key
 		ocspctl feed corrections resign --ban OLD --key new-correct.key --why 'the old key was stolen' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.correctionsResign(ctx, store, cfg, c, ban, key) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error {
+				return p.correctionsResign(ctx, store, cfg, c, ban, key)
+			})
 		})
 	cmd.Long = `What a banned key signed counts no more: sites would revoke again what was corrected.
 So before the set that bans a key for corrections is published, what it corrected is
@@ -175,7 +179,7 @@ type correctionView struct {
 	NotAfter  *string `json:"not_after"` // the right end
 }
 
-func (p *program) correctionsResign(ctx context.Context, store *db.Store, cfg *config, c change, ban, file string) error {
+func (p *program) correctionsResign(ctx context.Context, store *db.Store, cfg *config.Config, c change, ban, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -206,7 +210,7 @@ func (p *program) correctionsResign(ctx context.Context, store *db.Store, cfg *c
 		n := &again[i]
 		n.CorrectedAt = now.Truncate(time.Second)
 		rows[i] = db.Correction{Serial: n.Serial, RevokedAt: n.Was.RevokedAt, CorrectedAt: n.CorrectedAt}
-		views[i] = correctionView{"", n.Serial.String(), stamp(n.Was.RevokedAt), string(n.Wrong), stampOrNil(n.NotAfter)}
+		views[i] = correctionView{"", n.Serial.String(), cli.Stamp(n.Was.RevokedAt), string(n.Wrong), cli.StampOrNil(n.NotAfter)}
 		for _, issuer := range issuers {
 			if issuer.Key == n.Issuer {
 				rows[i].IssuerID, views[i].Issuer = issuer.ID, issuer.Name
@@ -226,14 +230,14 @@ func (p *program) correctionsResign(ctx context.Context, store *db.Store, cfg *c
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Corrections []correctionView `json:"corrections"`
-	}{outcome{"feed corrections resign", c.apply, len(rows) > 0}, views}
-	return p.print(result, func(t *table) {
-		t.row("ISSUER", "SERIAL", "REVOKED AT", "WRONG", "ENDS AT")
+	}{cli.NewOutcome("feed corrections resign", c.apply, len(rows) > 0), views}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("ISSUER", "SERIAL", "REVOKED AT", "WRONG", "ENDS AT")
 		for _, v := range views {
-			t.row(v.Issuer, v.Serial, v.RevokedAt, v.Wrong, orDash(v.NotAfter))
+			t.Row(v.Issuer, v.Serial, v.RevokedAt, v.Wrong, cli.OrDash(v.NotAfter))
 		}
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	})
 }

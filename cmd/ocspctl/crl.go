@@ -15,12 +15,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
 func (p *program) crlCommand() *cobra.Command {
-	return noun("crl", "the CRLs of responder certificates, served by every site at /crl/NAME", p.crlIssueCommand(), p.crlShowCommand(), p.crlBundleCommand(), p.crlReleaseCommand())
+	return cli.Noun("crl", "the CRLs of responder certificates, served by every site at /crl/NAME", p.crlIssueCommand(), p.crlShowCommand(), p.crlBundleCommand(), p.crlReleaseCommand())
 }
 
 // crlIssue holds the flags of crl issue.
@@ -33,11 +35,11 @@ type crlIssue struct {
 
 func (p *program) crlIssueCommand() *cobra.Command {
 	var c crlIssue
-	cmd := p.verb("issue", "sign the CRL of each issuer's responder certificates anew, for all sites to serve", `
+	cmd := p.Command("issue", "sign the CRL of each issuer's responder certificates anew, for all sites to serve", `
 		ocspctl crl issue
 		ocspctl crl issue --issuer web-ca --out crls --why 'timer' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.crlIssue(ctx, store, cfg, c) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.crlIssue(ctx, store, cfg, c) })
 		})
 	f := cmd.Flags()
 	f.StringArrayVar(&c.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all with a crl_url or crl_scope in this configuration)")
@@ -58,21 +60,21 @@ type listView struct {
 	File       *string `json:"file"`
 }
 
-func (v listView) tell(t *table) {
-	t.row(v.Issuer, orDash(v.Number), orDash(v.ThisUpdate), orDash(v.NextUpdate), strconv.Itoa(v.Entries), orDash(v.URL), orDash(v.File))
+func (v listView) tell(t *cli.Table) {
+	t.Row(v.Issuer, cli.OrDash(v.Number), cli.OrDash(v.ThisUpdate), cli.OrDash(v.NextUpdate), strconv.Itoa(v.Entries), cli.OrDash(v.URL), cli.OrDash(v.File))
 }
 
 var crlColumns = []string{"ISSUER", "NUMBER", "THIS UPDATE", "NEXT UPDATE", "ENTRIES", "URL", "FILE"}
 
 func viewList(issuer string, c fleet.CRLContent) listView {
-	v := listView{Issuer: issuer, ThisUpdate: new(stamp(c.ThisUpdate)), NextUpdate: new(stamp(c.NextUpdate)), Entries: len(c.Entries), URL: textOrNil(c.URL)}
+	v := listView{Issuer: issuer, ThisUpdate: new(cli.Stamp(c.ThisUpdate)), NextUpdate: new(cli.Stamp(c.NextUpdate)), Entries: len(c.Entries), URL: cli.TextOrNil(c.URL)}
 	if c.Number > 0 {
 		v.Number = new(strconv.FormatInt(c.Number, 10))
 	}
 	return v
 }
 
-func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c crlIssue) error {
+func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config.Config, c crlIssue) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -96,9 +98,9 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		CRLs []listView `json:"crls"`
-	}{outcome: outcome{"crl issue", c.apply, true}}
+	}{Outcome: cli.NewOutcome("crl issue", c.apply, true)}
 	return p.withAuthoritiesAtHand(ctx, store, cfg, names, func(authorities []*fleet.Authority, unnamed []db.Issuer, fault error) error {
 		faults := []error{fault}
 		for _, a := range authorities {
@@ -109,12 +111,12 @@ func (p *program) crlIssue(ctx context.Context, store *db.Store, cfg *config, c 
 			}
 			result.CRLs = append(result.CRLs, line)
 		}
-		err := p.print(result, func(t *table) {
-			t.row(append([]string{}, crlColumns...)...)
+		err := p.Print(result, func(t *cli.Table) {
+			t.Row(append([]string{}, crlColumns...)...)
 			for _, line := range result.CRLs {
 				line.tell(t)
 			}
-			result.outcome.tell(t)
+			result.Outcome.Tell(t)
 		})
 		if err := errors.Join(append(faults, err)...); err != nil {
 			return err
@@ -150,14 +152,14 @@ func (c *crlIssue) one(ctx context.Context, store *db.Store, a *fleet.Authority,
 
 // issuersWithCRL are the names of those whose CA signs CRLs by this configuration; of,
 // unless nil, picks among them.
-func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config, of func(db.Issuer) bool) ([]string, error) {
+func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config.Config, of func(db.Issuer) bool) ([]string, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, issuer := range issuers {
-		if ca, ours := cfg.Issuers[issuer.Name]; ours && ca.signsCRLs() && (of == nil || of(issuer)) {
+		if ca, ours := cfg.Issuers[issuer.Name]; ours && ca.SignsCRLs() && (of == nil || of(issuer)) {
 			names = append(names, issuer.Name)
 		}
 	}
@@ -165,7 +167,7 @@ func issuersWithCRL(ctx context.Context, store *db.Store, cfg *config, of func(d
 }
 
 // crlStep issues the CRLs that a withdrawal changes. nil: no CA key is at hand.
-func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config, site siteView, act db.Act) (func(context.Context) (string, error), error) {
+func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config.Config, site siteView, act db.Act) (func(context.Context) (string, error), error) {
 	names, err := issuersWithCRL(ctx, store, cfg, func(issuer db.Issuer) bool {
 		for _, c := range site.Certificates {
 			if c.Issuer == issuer.Name {
@@ -199,9 +201,9 @@ func (p *program) crlStep(ctx context.Context, store *db.Store, cfg *config, sit
 }
 
 func (p *program) crlShowCommand() *cobra.Command {
-	return p.verb("show", "show the CRLs that the sites serve; exit code 3 when one is overdue", "ocspctl crl show", cobra.NoArgs,
+	return p.Command("show", "show the CRLs that the sites serve; exit code 3 when one is overdue", "ocspctl crl show", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.crlShow(ctx, store) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.crlShow(ctx, store) })
 		})
 }
 
@@ -225,8 +227,8 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 			return fmt.Errorf("reading the CRL of issuer %q: %w", issuer.Name, err)
 		}
 		views = append(views, listView{
-			issuer.Name, new(list.Number.String()), new(stamp(list.ThisUpdate)), new(stamp(list.NextUpdate)), len(list.RevokedCertificateEntries),
-			textOrNil(issuer.Policy.CRLURL), nil,
+			issuer.Name, new(list.Number.String()), new(cli.Stamp(list.ThisUpdate)), new(cli.Stamp(list.NextUpdate)), len(list.RevokedCertificateEntries),
+			cli.TextOrNil(issuer.Policy.CRLURL), nil,
 		})
 		fault, err := p.judgeCRL(ctx, store, issuer, list)
 		if err != nil {
@@ -236,14 +238,14 @@ func (p *program) crlShow(ctx context.Context, store *db.Store) error {
 			wrong = append(wrong, fmt.Sprintf("that of %s %s", issuer.Name, fault))
 		}
 	}
-	err = p.print(map[string]any{"crls": views}, func(t *table) {
-		t.row(append([]string{}, crlColumns...)...)
+	err = p.Print(map[string]any{"crls": views}, func(t *cli.Table) {
+		t.Row(append([]string{}, crlColumns...)...)
 		for _, v := range views {
 			v.tell(t)
 		}
 	})
 	if err == nil && len(wrong) > 0 {
-		err = wrongf("CRLs: %s: ocspctl crl issue --apply (or, for a CA without a network, crl bundle)", strings.Join(wrong, "; "))
+		err = cli.Wrongf("CRLs: %s: ocspctl crl issue --apply (or, for a CA without a network, crl bundle)", strings.Join(wrong, "; "))
 	}
 	return err
 }
@@ -257,9 +259,9 @@ func (p *program) judgeCRL(ctx context.Context, store *db.Store, issuer db.Issue
 		return "speaks for another place than " + issuer.Policy.CRLURL, nil
 	}
 	var faults []string
-	left := list.NextUpdate.Sub(p.now())
+	left := list.NextUpdate.Sub(p.Now())
 	if left < list.NextUpdate.Sub(list.ThisUpdate)/2 {
-		faults = append(faults, fmt.Sprintf("has %s left, less than half of its life", span(left)))
+		faults = append(faults, fmt.Sprintf("has %s left, less than half of its life", cli.Span(left)))
 	}
 	gap, err := p.crlGap(ctx, store, issuer, list.Raw)
 	if gap != "" {

@@ -8,6 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -21,11 +24,11 @@ type crlBundle struct {
 
 func (p *program) crlBundleCommand() *cobra.Command {
 	var b crlBundle
-	cmd := p.verb("bundle", "draw up a series of CRLs for a CA that has no network to sign", `
+	cmd := p.Command("bundle", "draw up a series of CRLs for a CA that has no network to sign", `
 		ocspctl crl bundle --issuer web-ca --out crls.json
 		ocspctl crl bundle --issuer web-ca --count 8 --every 72h --out crls.json --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.crlBundle(ctx, store, b) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.crlBundle(ctx, store, b) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
@@ -54,7 +57,7 @@ type revokedView struct {
 }
 
 func viewBundledList(c fleet.BundledCRL, action string) bundledList {
-	v := bundledList{ThisUpdate: stamp(c.ThisUpdate), NextUpdate: stamp(c.NextUpdate), Action: textOrNil(action)}
+	v := bundledList{ThisUpdate: cli.Stamp(c.ThisUpdate), NextUpdate: cli.Stamp(c.NextUpdate), Action: cli.TextOrNil(action)}
 	if c.Number > 0 {
 		v.Number = new(strconv.FormatInt(c.Number, 10))
 	}
@@ -67,27 +70,27 @@ func (v *bundleView) lists(b *fleet.Bundle) {
 		v.CRLs = append(v.CRLs, viewBundledList(c, ""))
 	}
 	for _, e := range b.Revoked {
-		v.Revoked = append(v.Revoked, revokedView{e.Serial, stamp(e.RevokedAt), textOrNil(e.Reason)})
+		v.Revoked = append(v.Revoked, revokedView{e.Serial, cli.Stamp(e.RevokedAt), cli.TextOrNil(e.Reason)})
 	}
 }
 
-func (v bundleView) tellLists(t *table) {
+func (v bundleView) tellLists(t *cli.Table) {
 	if len(v.CRLs) == 0 {
 		return
 	}
-	t.line("")
-	t.line("CRLs of the responder certificates at " + v.CRLURL + ":")
-	t.row("NUMBER", "THIS UPDATE", "NEXT UPDATE", "ACTION")
+	t.Line("")
+	t.Line("CRLs of the responder certificates at " + v.CRLURL + ":")
+	t.Row("NUMBER", "THIS UPDATE", "NEXT UPDATE", "ACTION")
 	for _, c := range v.CRLs {
-		t.row(orDash(c.Number), c.ThisUpdate, c.NextUpdate, orDash(c.Action))
+		t.Row(cli.OrDash(c.Number), c.ThisUpdate, c.NextUpdate, cli.OrDash(c.Action))
 	}
-	t.line("")
-	t.line(fmt.Sprintf("Each names %d revoked certificates.", len(v.Revoked)))
+	t.Line("")
+	t.Line(fmt.Sprintf("Each names %d revoked certificates.", len(v.Revoked)))
 	if len(v.Revoked) > 0 {
-		t.row("SERIAL", "REVOKED AT", "REASON")
+		t.Row("SERIAL", "REVOKED AT", "REASON")
 	}
 	for _, e := range v.Revoked {
-		t.row(e.Serial, e.RevokedAt, orDash(e.Reason))
+		t.Row(e.Serial, e.RevokedAt, cli.OrDash(e.Reason))
 	}
 }
 
@@ -96,11 +99,11 @@ func (p *program) crlBundle(ctx context.Context, store *db.Store, b crlBundle) e
 	if err != nil {
 		return err
 	}
-	issuer, err := issuerNamed(ctx, store, b.issuer)
+	issuer, err := ctl.IssuerNamed(ctx, store, b.issuer)
 	if err != nil {
 		return err
 	}
-	a, err := fleet.PublicAuthority(issuer, p.now())
+	a, err := fleet.PublicAuthority(issuer, p.Now())
 	if err != nil {
 		return err
 	}
@@ -131,9 +134,9 @@ func (p *program) crlBundle(ctx context.Context, store *db.Store, b crlBundle) e
 			return err
 		}
 	}
-	view := bundleView{outcome: outcome{"crl bundle", b.apply, true}, Issuer: b.issuer, CRLURL: bundle.CRLURL, File: &b.out, Certificates: []bundleCertView{}}
+	view := bundleView{Outcome: cli.NewOutcome("crl bundle", b.apply, true), Issuer: b.issuer, CRLURL: bundle.CRLURL, File: &b.out, Certificates: []bundleCertView{}}
 	view.lists(&bundle)
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }
 
 func (p *program) crlReleaseCommand() *cobra.Command {
@@ -146,11 +149,11 @@ func (p *program) crlRelease(ctx context.Context, store *db.Store, r releasing) 
 	if len(r.bundle.CRLs) == 0 {
 		return fmt.Errorf("%s holds no CRLs: those of ocspctl crl bundle do (certificates: ocspctl responder release)", r.path)
 	}
-	list, published, err := r.ca.ReleaseCRL(ctx, store, r.bundle, r.apply, p.now(), r.act)
+	list, published, err := r.ca.ReleaseCRL(ctx, store, r.bundle, r.apply, p.Now(), r.act)
 	if err != nil {
 		return err
 	}
-	view := bundleView{outcome: outcome{"crl release", r.apply, false}, Issuer: r.bundle.Issuer, CRLURL: r.bundle.CRLURL, File: &r.path, Certificates: []bundleCertView{}}
+	view := bundleView{Outcome: cli.NewOutcome("crl release", r.apply, false), Issuer: r.bundle.Issuer, CRLURL: r.bundle.CRLURL, File: &r.path, Certificates: []bundleCertView{}}
 	view.lists(r.bundle)
 	waiting := 0
 	for i, done := range list {
@@ -160,7 +163,7 @@ func (p *program) crlRelease(ctx context.Context, store *db.Store, r releasing) 
 			waiting++
 		}
 	}
-	if err := p.print(view, view.tell); err != nil {
+	if err := p.Print(view, view.tell); err != nil {
 		return err
 	}
 	return p.judgeReleased(ctx, store, r.issuer, published, waiting)
@@ -185,14 +188,14 @@ func (p *program) judgeReleased(ctx context.Context, store *db.Store, issuer db.
 		wrong = append(wrong, fmt.Sprintf("%d of the series still wait", waiting))
 	}
 	if len(wrong) > 0 {
-		return wrongf("CRL of issuer %s: %s: take a new bundle to the CA (ocspctl crl bundle)", issuer.Name, strings.Join(wrong, "; "))
+		return cli.Wrongf("CRL of issuer %s: %s: take a new bundle to the CA (ocspctl crl bundle)", issuer.Name, strings.Join(wrong, "; "))
 	}
 	return nil
 }
 
 // crlGap says in words what a CRL lacks; empty: nothing.
 func (p *program) crlGap(ctx context.Context, store *db.Store, issuer db.Issuer, der []byte) (string, error) {
-	missing, back, err := fleet.CRLGaps(ctx, store, issuer, der, p.now())
+	missing, back, err := fleet.CRLGaps(ctx, store, issuer, der, p.Now())
 	if err != nil {
 		return "", err
 	}

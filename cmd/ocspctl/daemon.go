@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ocspfleet/cmd/internal/cli"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -70,15 +72,15 @@ func (p *program) daemonCheck(ctx context.Context, name, file string) error {
 	if err == nil {
 		faults = []string{}
 	}
-	if err := p.print(map[string]any{"config": file, "daemon": name, "faults": faults}, func(t *table) {
+	if err := p.Print(map[string]any{"config": file, "daemon": name, "faults": faults}, func(t *cli.Table) {
 		for _, line := range lines {
-			t.line(line)
+			t.Line(line)
 		}
 	}); err != nil {
 		return err
 	}
 	if failed != nil {
-		return wrongf("%s does not start with %s", name, file)
+		return cli.Wrongf("%s does not start with %s", name, file)
 	}
 	return nil
 }

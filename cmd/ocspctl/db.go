@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 )
@@ -18,7 +20,7 @@ import (
 // nothing that is there but, with --repair, what somebody changed of the schema; db status
 // shows beforehand what that is.
 func (p *program) dbCommand() *cobra.Command {
-	return noun("db", "set up and look at a database (as its superuser)",
+	return cli.Noun("db", "set up and look at a database (as its superuser)",
 		p.dbInitCommand(), p.dbMigrateCommand(), p.dbStatusCommand(), p.dbVerifyCommand(), p.dbForceCommand(), p.dbUserCommand(),
 		p.dbLimitCommand(), p.dbSlotCommand(), p.dbEpochCommand(), p.dbPurgeCommand())
 }
@@ -39,7 +41,7 @@ func atOnce(cmd *cobra.Command) *cobra.Command {
 
 func (p *program) dbInitCommand() *cobra.Command {
 	var role string
-	cmd := p.verb("init", "migrate the schema and, at the master, make the head; again: no change", `
+	cmd := p.Command("init", "migrate the schema and, at the master, make the head; again: no change", `
 		ocspctl db init --role master
 		ocspctl db init --role site --config site-a/ocspctl.yaml`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
@@ -52,7 +54,7 @@ func (p *program) dbInitCommand() *cobra.Command {
 func (p *program) dbMigrateCommand() *cobra.Command {
 	var role string
 	var options upOptions
-	cmd := p.verb("migrate", "bring the schema to this program's version (sites first, the master last)", `
+	cmd := p.Command("migrate", "bring the schema to this program's version (sites first, the master last)", `
 		ocspctl db migrate --role site
 		ocspctl db migrate --repair`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbUp(ctx, "db migrate", role, options) })
@@ -63,7 +65,7 @@ func (p *program) dbMigrateCommand() *cobra.Command {
 
 func (p *program) dbStatusCommand() *cobra.Command {
 	var role string
-	cmd := p.verb("status", "show the versions of the schema and the head", "ocspctl db status --output json",
+	cmd := p.Command("status", "show the versions of the schema and the head", "ocspctl db status --output json",
 		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.dbStatus(ctx, role) })
 	roleFlag(cmd, &role)
 	return cmd
@@ -105,13 +107,13 @@ func (p *program) database(role string) (migrations.Role, string, db.Config, err
 		role = cfg.Role
 	}
 	if !slices.Contains([]string{string(migrations.Master), string(migrations.Site)}, role) {
-		return "", "", db.Config{}, usagef("--role %q: want master or site", role)
+		return "", "", db.Config{}, cli.Usagef("--role %q: want master or site", role)
 	}
-	if err := cfg.wantRole(migrations.Role(role)); err != nil {
+	if err := cfg.WantRole(migrations.Role(role)); err != nil {
 		return "", "", db.Config{}, err
 	}
-	url, err := cfg.Database.settings().URL()
-	return migrations.Role(role), url, cfg.Database.settings(), err
+	url, err := cfg.Database.Settings().URL()
+	return migrations.Role(role), url, cfg.Database.Settings(), err
 }
 
 func readState(ctx context.Context, role migrations.Role, url string, settings db.Config) (dbState, error) {
@@ -146,7 +148,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if err != nil {
 		return dbState{}, err
 	}
-	state.Head = &head{h.Epoch, h.Position, stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount, showMark(db.AuditMark{N: h.AuditCount, Hash: h.AuditHash})}
+	state.Head = &head{h.Epoch, h.Position, cli.Stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount, ctl.Mark(db.AuditMark{N: h.AuditCount, Hash: h.AuditHash})}
 	return state, nil
 }
 
@@ -175,8 +177,8 @@ func (s dbState) problems() []string {
 	return found
 }
 
-func (s dbState) tell(t *table) {
-	t.row("SCHEMA", "VERSION", "LATEST", "STATE")
+func (s dbState) tell(t *cli.Table) {
+	t.Row("SCHEMA", "VERSION", "LATEST", "STATE")
 	for _, part := range s.Schemas {
 		state := "current"
 		switch {
@@ -188,21 +190,21 @@ func (s dbState) tell(t *table) {
 				state = "ahead"
 			}
 		}
-		t.row(part.Folder, strconv.Itoa(int(part.Version)), strconv.Itoa(int(part.Latest)), state)
+		t.Row(part.Folder, strconv.Itoa(int(part.Version)), strconv.Itoa(int(part.Latest)), state)
 	}
 	for _, drift := range s.Drift {
-		t.line("drift: " + drift)
+		t.Line("drift: " + drift)
 	}
 	if h := s.Head; h != nil {
-		t.line("")
-		t.row("epoch", strconv.FormatInt(h.Epoch, 10))
-		t.row("position", strconv.FormatInt(h.Position, 10))
-		t.row("as of", h.AsOf)
-		t.row("issuers", strconv.FormatInt(h.Issuers, 10))
-		t.row("certificates", strconv.FormatInt(h.Certificates, 10))
-		t.row("responder certificates", strconv.FormatInt(h.Responder, 10))
-		t.row("audit entries", strconv.FormatInt(h.Audit, 10))
-		t.row("audit mark", h.AuditMark)
+		t.Line("")
+		t.Row("epoch", strconv.FormatInt(h.Epoch, 10))
+		t.Row("position", strconv.FormatInt(h.Position, 10))
+		t.Row("as of", h.AsOf)
+		t.Row("issuers", strconv.FormatInt(h.Issuers, 10))
+		t.Row("certificates", strconv.FormatInt(h.Certificates, 10))
+		t.Row("responder certificates", strconv.FormatInt(h.Responder, 10))
+		t.Row("audit entries", strconv.FormatInt(h.Audit, 10))
+		t.Row("audit mark", h.AuditMark)
 	}
 }
 
@@ -248,7 +250,7 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, options upO
 	}
 	switch {
 	case err != nil && len(before.Drift) > 0 && !options.repair:
-		return wrongf("%s (%v)", strings.Join(before.problems(), "; "), err)
+		return cli.Wrongf("%s (%v)", strings.Join(before.problems(), "; "), err)
 	case err != nil:
 		return err
 	}
@@ -258,7 +260,7 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, options upO
 			return err
 		}
 		defer store.Close()
-		if err := store.InitHead(ctx, p.now()); err != nil {
+		if err := store.InitHead(ctx, p.Now()); err != nil {
 			return err
 		}
 	}
@@ -280,39 +282,39 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, options upO
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		dbState
 		migrations.Repaired
 		Connections *connections `json:"connections,omitempty"`
-	}{outcome: outcome{action, true, changed}, dbState: after, Repaired: repaired}
+	}{Outcome: cli.NewOutcome(action, true, changed), dbState: after, Repaired: repaired}
 	if options.makeHead {
 		if result.Connections, err = connectionsOf(ctx, settings); err != nil {
 			return err
 		}
 	}
-	if err := p.print(result, func(t *table) {
+	if err := p.Print(result, func(t *cli.Table) {
 		after.tell(t)
 		for _, object := range repaired.Done {
-			t.line("put back: " + object)
+			t.Line("put back: " + object)
 		}
 		for _, table := range repaired.Emptied {
-			t.line("emptied: " + table + ": what was gone or stood twice cannot be told any more; ocspsyncd seeds it anew")
+			t.Line("emptied: " + table + ": what was gone or stood twice cannot be told any more; ocspsyncd seeds it anew")
 		}
 		for _, refused := range repaired.Refused {
-			t.line("NOT put back: " + refused)
+			t.Line("NOT put back: " + refused)
 		}
 		if result.Connections != nil {
 			result.Connections.tell(t)
 		}
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	}); err != nil {
 		return err
 	}
 	switch {
 	case len(repaired.Refused) > 0:
-		return wrongf("%d objects of the schema are not put back", len(repaired.Refused))
+		return cli.Wrongf("%d objects of the schema are not put back", len(repaired.Refused))
 	case len(after.Drift) > 0:
-		return wrongf("%s", strings.Join(after.problems(), "; "))
+		return cli.Wrongf("%s", strings.Join(after.problems(), "; "))
 	}
 	return nil
 }
@@ -326,11 +328,11 @@ func (p *program) dbStatus(ctx context.Context, roleName string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.print(state, state.tell); err != nil {
+	if err := p.Print(state, state.tell); err != nil {
 		return err
 	}
 	if problems := state.problems(); len(problems) > 0 {
-		return wrongf("%s", strings.Join(problems, "; "))
+		return cli.Wrongf("%s", strings.Join(problems, "; "))
 	}
 	return nil
 }

@@ -12,14 +12,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 )
 
 func (p *program) dbVerifyCommand() *cobra.Command {
-	return p.verb("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
+	return p.Command("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
 		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atEither(ctx, func(store *db.Store, cfg *config) error { return p.dbVerify(ctx, store, cfg) })
+			return p.atEither(ctx, func(store *db.Store, cfg *config.Config) error { return p.dbVerify(ctx, store, cfg) })
 		})
 }
 
@@ -39,7 +41,7 @@ type logFault struct {
 	Why   string `json:"why"`
 }
 
-func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config) error {
+func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config.Config) error {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		return err
@@ -64,34 +66,27 @@ func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config) er
 	for i, f := range faults {
 		found[i] = logFault{f.Table, hex.EncodeToString(f.Key), f.Why}
 	}
-	err = p.print(map[string]any{"tables": tallies, "log_faults": found}, func(t *table) {
-		t.row("TABLE", "ROWS", "DIGEST", "HEAD ROWS", "HEAD DIGEST", "EQUAL")
+	err = p.Print(map[string]any{"tables": tallies, "log_faults": found}, func(t *cli.Table) {
+		t.Row("TABLE", "ROWS", "DIGEST", "HEAD ROWS", "HEAD DIGEST", "EQUAL")
 		for _, c := range tallies {
-			t.row(c.Table, strconv.FormatInt(c.Counted, 10), c.Digest, strconv.FormatInt(c.Head, 10), c.HeadSum, yes(c.Identical))
+			t.Row(c.Table, strconv.FormatInt(c.Counted, 10), c.Digest, strconv.FormatInt(c.Head, 10), c.HeadSum, cli.Yes(c.Identical))
 		}
 		for _, f := range found {
-			t.row(f.Table, f.Key, f.Why)
+			t.Row(f.Table, f.Key, f.Why)
 		}
 	})
 	switch {
 	case err == nil && len(unequal) > 0:
-		err = wrongf("the rows of %s are not what the head says", strings.Join(unequal, ", "))
+		err = cli.Wrongf("the rows of %s are not what the head says", strings.Join(unequal, ", "))
 	case err == nil && len(found) > 0:
-		err = wrongf("rows are not what the log of changes says: somebody wrote past the triggers (docs/operations.md, The master was poisoned)")
+		err = cli.Wrongf("rows are not what the log of changes says: somebody wrote past the triggers (docs/operations.md, The master was poisoned)")
 	}
 	return err
 }
 
-func yes(ok bool) string {
-	if ok {
-		return "yes"
-	}
-	return "NO"
-}
-
 func (p *program) dbForceCommand() *cobra.Command {
 	var apply bool
-	cmd := p.verb("force FOLDER VERSION", "declare a broken migration repaired: the schema of FOLDER (common, master, site) is at VERSION",
+	cmd := p.Command("force FOLDER VERSION", "declare a broken migration repaired: the schema of FOLDER (common, master, site) is at VERSION",
 		"ocspctl db force master 5 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return p.dbForce(ctx, args[0], args[1], apply)
 		})
@@ -102,14 +97,14 @@ func (p *program) dbForceCommand() *cobra.Command {
 func (p *program) dbForce(ctx context.Context, folder, text string, apply bool) error {
 	version, err := strconv.ParseUint(text, 10, 31)
 	if err != nil || version == 0 {
-		return usagef("version %q: want a number from 1", text)
+		return cli.Usagef("version %q: want a number from 1", text)
 	}
 	role, url, settings, err := p.database("")
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(role.Folders(), folder) {
-		return usagef("schema %q: a %s has %s", folder, role, strings.Join(role.Folders(), " and "))
+		return cli.Usagef("schema %q: a %s has %s", folder, role, strings.Join(role.Folders(), " and "))
 	}
 	state, err := readState(ctx, role, url, settings)
 	if err != nil {
@@ -127,15 +122,15 @@ func (p *program) dbForce(ctx context.Context, folder, text string, apply bool) 
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Schema  schema `json:"schema"` // before
 		Version uint64 `json:"version"`
-	}{outcome{"db force", apply, at.Dirty || uint64(at.Version) != version}, at, version}
-	return p.print(result, func(t *table) {
-		t.row("schema", folder)
-		t.row("version before", fmt.Sprintf("%d (dirty: %t)", at.Version, at.Dirty))
-		t.row("version", text)
-		result.tell(t)
+	}{cli.NewOutcome("db force", apply, at.Dirty || uint64(at.Version) != version), at, version}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("schema", folder)
+		t.Row("version before", fmt.Sprintf("%d (dirty: %t)", at.Version, at.Dirty))
+		t.Row("version", text)
+		result.Tell(t)
 	})
 }
 
@@ -150,21 +145,21 @@ func (p *program) dbUserCommand() *cobra.Command {
 	var connections int
 	names := slices.Sorted(maps.Keys(groups))
 	var add *cobra.Command
-	add = p.verb("add NAME", "make a login, or set right its role and password", `
+	add = p.Command("add NAME", "make a login, or set right its role and password", `
 		ocspctl db user add alice --role operator --password-file alice.pw
 		ocspctl db user add site_a --role replica --password-file site_a.pw`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			group, ok := groups[role]
 			if !ok {
-				return usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
+				return cli.Usagef("--role %q: want one of %s", role, strings.Join(names, ", "))
 			}
 			if kind != "" && db.LoginKind(kind) != db.KindPerson && db.LoginKind(kind) != db.KindService {
-				return usagef("--kind %q: want person or service", kind)
+				return cli.Usagef("--kind %q: want person or service", kind)
 			}
 			if add.Flags().Changed("connections") && connections < 1 {
-				return usagef("--connections %d: want 1 or more", connections)
+				return cli.Usagef("--connections %d: want 1 or more", connections)
 			}
-			return p.atEither(ctx, func(store *db.Store, _ *config) error {
+			return p.atEither(ctx, func(store *db.Store, _ *config.Config) error {
 				return p.dbUserAdd(ctx, store, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
 			})
 		})
@@ -176,7 +171,7 @@ persons' alone, and services never use up the persons' share of the hourly limit
 	add.Flags().StringVar(&passwordFile, "password-file", "", "read the password from the first line of `FILE`")
 	add.Flags().IntVar(&connections, "connections", 0, "at most `N` connections at a time (default: what it has, for a new one that of its role)")
 	require(add, "role", "password-file")
-	return noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
+	return cli.Noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
 }
 
 func (p *program) dbUserAdd(ctx context.Context, store *db.Store, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
@@ -197,18 +192,18 @@ func (p *program) dbUserAdd(ctx context.Context, store *db.Store, name, role str
 		return err
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Name string `json:"name"`
 		Role string `json:"role"`
 		Kind string `json:"kind"` // person or service
 
 		Connections int `json:"connections"` // at most, at a time
-	}{outcome{"db user add", true, true}, name, role, string(is.Kind), is.Connections}
-	return p.print(result, func(t *table) {
-		t.row("login", name)
-		t.row("role", string(group))
-		t.row("kind", string(is.Kind))
-		t.row("connections", strconv.Itoa(is.Connections))
-		result.tell(t)
+	}{cli.NewOutcome("db user add", true, true), name, role, string(is.Kind), is.Connections}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("login", name)
+		t.Row("role", string(group))
+		t.Row("kind", string(is.Kind))
+		t.Row("connections", strconv.Itoa(is.Connections))
+		result.Tell(t)
 	})
 }

@@ -7,17 +7,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 )
 
 // atEither runs a verb on the database of the configuration, a master's or a site's.
-func (p *program) atEither(ctx context.Context, do func(*db.Store, *config) error) error {
+func (p *program) atEither(ctx context.Context, do func(*db.Store, *config.Config) error) error {
 	cfg, err := p.config()
 	if err != nil {
 		return err
 	}
-	store, err := cfg.store(ctx, migrations.Role(cfg.Role))
+	store, err := ctl.Open(ctx, cfg, migrations.Role(cfg.Role))
 	if err != nil {
 		return err
 	}
@@ -36,16 +39,16 @@ type loginView struct {
 }
 
 func viewLogin(l db.Account) loginView {
-	return loginView{l.Name, l.Groups, textOrNil(l.Kind), textOrNil(l.Site), l.Connections, l.Sessions}
+	return loginView{l.Name, l.Groups, cli.TextOrNil(l.Kind), cli.TextOrNil(l.Site), l.Connections, l.Sessions}
 }
 
-func (v loginView) tell(t *table) {
-	t.row(v.Name, strings.Join(v.Groups, ","), orDash(v.Kind), orDash(v.Site), strconv.Itoa(v.Sessions)+" of "+strconv.Itoa(v.Connections))
+func (v loginView) tell(t *cli.Table) {
+	t.Row(v.Name, strings.Join(v.Groups, ","), cli.OrDash(v.Kind), cli.OrDash(v.Site), strconv.Itoa(v.Sessions)+" of "+strconv.Itoa(v.Connections))
 }
 
 func (p *program) dbUserListCommand() *cobra.Command {
-	return p.verb("list", "show the logins in groups of ours", "ocspctl db user list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		return p.atEither(ctx, func(store *db.Store, _ *config) error {
+	return p.Command("list", "show the logins in groups of ours", "ocspctl db user list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		return p.atEither(ctx, func(store *db.Store, _ *config.Config) error {
 			logins, err := store.Logins(ctx)
 			if err != nil {
 				return err
@@ -54,8 +57,8 @@ func (p *program) dbUserListCommand() *cobra.Command {
 			for i, l := range logins {
 				views[i] = viewLogin(l)
 			}
-			return p.print(map[string]any{"logins": views}, func(t *table) {
-				t.row("LOGIN", "GROUP", "KIND", "SITE", "SESSIONS")
+			return p.Print(map[string]any{"logins": views}, func(t *cli.Table) {
+				t.Row("LOGIN", "GROUP", "KIND", "SITE", "SESSIONS")
 				for _, v := range views {
 					v.tell(t)
 				}
@@ -66,11 +69,11 @@ func (p *program) dbUserListCommand() *cobra.Command {
 
 func (p *program) dbUserRemoveCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("remove NAME", "drop a login and end its sessions", `
+	cmd := p.Command("remove NAME", "drop a login and end its sessions", `
 		ocspctl db user remove alice
 		ocspctl db user remove alice --why 'left the team' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atEither(ctx, func(store *db.Store, _ *config) error { return p.dbUserRemove(ctx, store, c, args[0]) })
+			return p.atEither(ctx, func(store *db.Store, _ *config.Config) error { return p.dbUserRemove(ctx, store, c, args[0]) })
 		})
 	cmd.Long = `A site's login is closed with its site (responder revoke), and cannot be removed here.
 The login is gone from every database of the cluster. At the master it stands in the audit.`
@@ -96,13 +99,13 @@ func (p *program) dbUserRemove(ctx context.Context, store *db.Store, c change, n
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Login loginView `json:"login"` // sessions: those that are or would be ended
-	}{outcome{"db user remove", c.apply, true}, viewLogin(is)}
-	return p.print(result, func(t *table) {
-		t.row("login", is.Name)
-		t.row("groups", strings.Join(is.Groups, ", "))
-		t.row("sessions ended", strconv.Itoa(is.Sessions))
-		result.tell(t)
+	}{cli.NewOutcome("db user remove", c.apply, true), viewLogin(is)}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("login", is.Name)
+		t.Row("groups", strings.Join(is.Groups, ", "))
+		t.Row("sessions ended", strconv.Itoa(is.Sessions))
+		result.Tell(t)
 	})
 }

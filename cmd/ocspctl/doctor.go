@@ -14,6 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
@@ -25,7 +28,7 @@ const ocspdConfig = "/etc/ocspfleet/ocspd.yaml"
 
 func (p *program) doctorCommand() *cobra.Command {
 	var role, daemon, syncd string
-	cmd := p.verb("doctor", "examine this machine, each finding with its fix; exit code 3 when something is wrong", `
+	cmd := p.Command("doctor", "examine this machine, each finding with its fix; exit code 3 when something is wrong", `
 		ocspctl doctor
 		ocspctl doctor --config site-a/ocspctl.yaml --ocspd-config site-a/ocspd.yaml --ocspsyncd-config site-a/ocspsyncd.yaml
 		ocspctl doctor --output json`,
@@ -52,18 +55,18 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	if roleName == "" {
 		roleName = cfg.Role
 	}
-	if err := cfg.wantRole(migrations.Role(roleName)); err != nil {
+	if err := cfg.WantRole(migrations.Role(roleName)); err != nil {
 		return err
 	}
-	store, err := db.Open(ctx, cfg.Database.settings())
+	store, err := db.Open(ctx, cfg.Database.Settings())
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	if roleName == string(migrations.Master) {
-		master := doctor.Master{Store: store, Now: p.now}
-		if cfg.DNS.set() {
-			master.Zone = func(ctx context.Context) (string, error) { return cfg.DNS.examineZone(ctx, p.now) }
+		master := doctor.Master{Store: store, Now: p.Now}
+		if cfg.DNS.Set() {
+			master.Zone = func(ctx context.Context) (string, error) { return examineZone(ctx, cfg.DNS, p.Now) }
 		}
 		if cfg.Feed.Root != "" {
 			master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
@@ -74,7 +77,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		}
 		return p.printFindings(master.Examine(ctx))
 	}
-	site := doctor.Site{Store: store, Now: p.now}
+	site := doctor.Site{Store: store, Now: p.Now}
 	if site.Feed, site.NoFeed, err = p.feedOf(ctx, syncd, store); err != nil {
 		return err
 	}
@@ -92,22 +95,22 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		defer own.Close()
 		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: place.pins()}
 	}
-	at := []token{cfg.Token}
-	stateDir, err := cfg.stateDir()
+	at := []config.Token{cfg.Token}
+	stateDir, err := cfg.StateFolder()
 	if err != nil {
 		return err
 	}
-	if site.Daemon != nil && (cfg.Token == token{} || len(place.MoreTokens) > 0) {
-		at, stateDir = append([]token{place.Token}, place.MoreTokens...), place.StateDir
+	if site.Daemon != nil && (cfg.Token == config.Token{} || len(place.MoreTokens) > 0) {
+		at, stateDir = append([]config.Token{place.Token}, place.MoreTokens...), place.StateDir
 	}
-	if at[0] != (token{}) {
+	if at[0] != (config.Token{}) {
 		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return p.tokens(ctx, at, stateDir) }
 	}
 	return p.printFindings(site.Examine(ctx))
 }
 
 // tokens looks at each token in turn. An error of one does not hide the others.
-func (p *program) tokens(ctx context.Context, at []token, stateDir string) ([]doctor.Token, error) {
+func (p *program) tokens(ctx context.Context, at []config.Token, stateDir string) ([]doctor.Token, error) {
 	var all []doctor.Token
 	var faults []error
 	for _, place := range at {
@@ -122,12 +125,12 @@ func (p *program) tokens(ctx context.Context, at []token, stateDir string) ([]do
 }
 
 // lookAt opens a token, lists its keys and closes it.
-func (p *program) lookAt(ctx context.Context, at token, stateDir string) (doctor.Token, error) {
-	settings, err := at.settings(stateDir)
+func (p *program) lookAt(ctx context.Context, at config.Token, stateDir string) (doctor.Token, error) {
+	settings, err := at.Settings(stateDir)
 	if err != nil {
 		return doctor.Token{}, err
 	}
-	settings.Logger = boot.NewLogger(p.stderr, p.tty, slog.LevelError)
+	settings.Logger = boot.NewLogger(p.Stderr, p.TTY, slog.LevelError)
 	t, err := hsm.Open(ctx, settings)
 	if err != nil {
 		return doctor.Token{}, err
@@ -149,23 +152,23 @@ func (p *program) printFindings(all []doctor.Result) error {
 	counts := map[doctor.Level]int{}
 	var ill []string
 	for i, f := range all {
-		views[i] = finding{f.Check, string(f.Level), f.Text, textOrNil(f.Fix)}
+		views[i] = finding{f.Check, string(f.Level), f.Text, cli.TextOrNil(f.Fix)}
 		counts[f.Level]++
 		if f.Level == doctor.Fail {
 			ill = append(ill, f.Check)
 		}
 	}
-	err := p.print(map[string]any{"well": doctor.Well(all), "findings": views}, func(t *table) {
+	err := p.Print(map[string]any{"well": doctor.Well(all), "findings": views}, func(t *cli.Table) {
 		for _, v := range views {
-			t.row(map[string]string{"ok": "ok", "warn": "WARN", "fail": "FAIL"}[v.Level], v.Check, v.Text)
+			t.Row(map[string]string{"ok": "ok", "warn": "WARN", "fail": "FAIL"}[v.Level], v.Check, v.Text)
 			if v.Fix != nil {
-				t.row(" ", " ", "  fix: "+*v.Fix)
+				t.Row(" ", " ", "  fix: "+*v.Fix)
 			}
 		}
-		t.line(fmt.Sprintf("%d ok, %d warnings, %d failures.", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail]))
+		t.Line(fmt.Sprintf("%d ok, %d warnings, %d failures.", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail]))
 	})
 	if err == nil && len(ill) > 0 {
-		err = wrongf("not well: %s", strings.Join(slices.Compact(ill), ", "))
+		err = cli.Wrongf("not well: %s", strings.Join(slices.Compact(ill), ", "))
 	}
 	return err
 }
@@ -173,13 +176,13 @@ func (p *program) printFindings(all []doctor.Result) error {
 // daemonPlace is what doctor wants to know of ocspd's configuration. It is read
 // without judging the rest: ocspd does that (config check --daemon ocspd).
 type daemonPlace struct {
-	Listen   string   `yaml:"listen"`
-	Admin    string   `yaml:"admin"`
-	Database database `yaml:"database"`
-	Token    token    `yaml:"token"`
-	StateDir string   `yaml:"state_dir"`
+	Listen   string          `yaml:"listen"`
+	Admin    string          `yaml:"admin"`
+	Database config.Database `yaml:"database"`
+	Token    config.Token    `yaml:"token"`
+	StateDir string          `yaml:"state_dir"`
 
-	MoreTokens []token `yaml:"more_tokens"`
+	MoreTokens []config.Token `yaml:"more_tokens"`
 
 	Issuers []struct {
 		Certificate string `yaml:"certificate"`
@@ -193,7 +196,7 @@ func (d daemonPlace) pins() []doctor.Pin {
 	for i, issuer := range d.Issuers {
 		if issuer.Certificate != "" {
 			pins[i].Name = issuer.Certificate
-			certificate, err := readCertificate(issuer.Certificate)
+			certificate, err := ctl.ReadCertificate(issuer.Certificate)
 			if pins[i].Err = err; err == nil {
 				pins[i].Fingerprint = sha256.Sum256(certificate.Raw)
 			}

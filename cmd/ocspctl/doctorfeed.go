@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/sumdb/note"
 
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
@@ -87,7 +88,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 	if found.StaleAfter == 0 {
 		found.StaleAfter = 3 * time.Minute
 	}
-	root, err := feedPart{Root: c.Root}.verifier()
+	root, err := config.Feed{Root: c.Root}.Verifier()
 	if err != nil {
 		found.Faults = append(found.Faults, err.Error())
 	}
@@ -113,7 +114,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 
 // publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
 // set in force.
-func (p *program) publisherOf(ctx context.Context, file string, store *db.Store, cfg *config) (found *doctor.Publisher, missing string, err error) {
+func (p *program) publisherOf(ctx context.Context, file string, store *db.Store, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
 	place, err := peekSync(file, "master")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -125,13 +126,13 @@ func (p *program) publisherOf(ctx context.Context, file string, store *db.Store,
 	part := cfg.Feed
 	if place.Feed != nil {
 		found.Signs = place.Feed.KeyFile != ""
-		part = feedPart{Root: cmp.Or(place.Feed.Root, cfg.Feed.Root)}
+		part = config.Feed{Root: cmp.Or(place.Feed.Root, cfg.Feed.Root)}
 	}
 	if part.Root == "" {
 		return found, "", nil
 	}
 	found.Root = true
-	root, err := part.verifier()
+	root, err := part.Verifier()
 	if err != nil {
 		found.Keys.Err = err
 		return found, "", nil
@@ -215,9 +216,9 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 	}
 	seen.Position, seen.AsOf = c.Position, c.AsOf
 	if s.Master {
-		before := p.now()
+		before := p.Now()
 		if clock, err := client.Clock(ctx); err == nil {
-			seen.Skew, seen.HasSkew = before.Add(p.now().Sub(before)/2).Sub(clock).Round(time.Millisecond), true
+			seen.Skew, seen.HasSkew = before.Add(p.Now().Sub(before)/2).Sub(clock).Round(time.Millisecond), true
 		}
 	}
 	return seen

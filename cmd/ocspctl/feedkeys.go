@@ -12,20 +12,23 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 )
 
 func (p *program) feedCommand() *cobra.Command {
-	return noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(), p.feedRecoverCommand(),
-		noun("key", "a key of the feed", p.feedKeyGenerateCommand()),
-		noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand(), p.feedKeysRetireCommand()),
-		noun("corrections", "the signed notes that took revocations back", p.correctionsResignCommand()))
+	return cli.Noun("feed", "the signed feed: its keys, and what it holds", p.feedShowCommand(), p.feedVerifyCommand(), p.feedRecoverCommand(),
+		cli.Noun("key", "a key of the feed", p.feedKeyGenerateCommand()),
+		cli.Noun("keys", "the key set: who may sign, under the feed's root", p.feedKeysSignCommand(), p.feedKeysPublishCommand(), p.feedKeysRetireCommand()),
+		cli.Noun("corrections", "the signed notes that took revocations back", p.correctionsResignCommand()))
 }
 
 func (p *program) keyPinCommand() *cobra.Command {
 	var file string
-	cmd := p.verb("pin", "show the pin of this machine's TLS key for the feed; makes the key if there is none", `
+	cmd := p.Command("pin", "show the pin of this machine's TLS key for the feed; makes the key if there is none", `
 		ocspctl key pin --file /etc/ocspfleet/feed-tls.key
 		ocspctl key pin --output json`,
 		cobra.NoArgs, func(context.Context, []string) error { return p.keyPin(file) })
@@ -55,42 +58,42 @@ func (p *program) keyPin(file string) error {
 		return err
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		File string `json:"file"`
 		Pin  string `json:"pin"` // SHA-256 of the SubjectPublicKeyInfo, hex
-	}{outcome{"key pin", true, made}, file, identity.Pin.String()}
-	return p.print(result, func(t *table) {
-		t.row("file", file)
-		t.row("pin", result.Pin)
+	}{cli.NewOutcome("key pin", true, made), file, identity.Pin.String()}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("file", file)
+		t.Row("pin", result.Pin)
 		if made {
-			t.line("The key is new. Whoever runs the other side pins it: responder add --feed-pin, feed.sources, feed.peers.")
+			t.Line("The key is new. Whoever runs the other side pins it: responder add --feed-pin, feed.sources, feed.peers.")
 		}
 	})
 }
 
 func (p *program) feedKeyGenerateCommand() *cobra.Command {
 	var origin, out string
-	cmd := p.verb("generate", "make a key of the feed: its root's, one that signs, or a person's for corrections", `
+	cmd := p.Command("generate", "make a key of the feed: its root's, one that signs, or a person's for corrections", `
 		ocspctl feed key generate --origin ca.example/status --out feed-root.key
 		ocspctl feed key generate --origin ca.example/status --out feed.key
 		ocspctl feed key generate --origin ca.example/status --out /media/anna/correct.key`,
 		cobra.NoArgs, func(context.Context, []string) error {
 			if err := feed.CheckOrigin(origin); err != nil {
-				return usagef("--origin: %v", err)
+				return cli.Usagef("--origin: %v", err)
 			}
 			key, err := feed.GenerateKey(out, origin)
 			if err != nil {
 				return err
 			}
 			result := struct {
-				outcome
+				cli.Outcome
 				File     string `json:"file"`
 				Verifier string `json:"verifier"` // NAME+HASH+BASE64 (C2SP signed note)
-			}{outcome{"feed key generate", true, true}, out, key.Verifier()}
-			return p.print(result, func(t *table) {
-				t.row("file", out)
-				t.row("verifier", result.Verifier)
-				result.outcome.tell(t)
+			}{cli.NewOutcome("feed key generate", true, true), out, key.Verifier()}
+			return p.Print(result, func(t *cli.Table) {
+				t.Row("file", out)
+				t.Row("verifier", result.Verifier)
+				result.Outcome.Tell(t)
 			})
 		})
 	cmd.Flags().StringVar(&origin, "origin", "", "the feed's `NAME`: a host name in lower case, perhaps with one /name after it")
@@ -110,7 +113,7 @@ type keySetFlags struct {
 
 func (p *program) feedKeysSignCommand() *cobra.Command {
 	var f keySetFlags
-	cmd := p.verb("sign", "have the feed's root say which keys sign, from when until when", `
+	cmd := p.Command("sign", "have the feed's root say which keys sign, from when until when", `
 		ocspctl feed keys sign --root-key feed-root.key --number 1 --epoch 1790000000 --key ca.example/status+1a2b3c4d+AbC... --correct ca.example/status+5e6f7a8b+DeF... --out keys-1.note
 		ocspctl feed keys sign --root-key feed-root.key --number 2 --epoch 1790000000 --key NEW,2026-11-22T00:00:00Z,2027-11-22T00:00:00Z --correct CORRECTKEY --ban OLD --out keys-2.note
 		ocspctl feed keys sign --root-key feed-root.key --number 3 --epoch 1790000000 --key KEY --answer ANSWERKEY --out keys-3.note`,
@@ -155,38 +158,38 @@ func (p *program) feedKeysSign(f keySetFlags) error {
 	}
 	signed, err := set.Sign(root)
 	if err != nil {
-		return usagef("%v", err)
+		return cli.Usagef("%v", err)
 	}
 	if err := os.WriteFile(f.out, signed, 0o644); err != nil {
 		return fmt.Errorf("writing the key set: %w", err)
 	}
 	view := viewKeySet(&set)
 	view.Root = root.Verifier()
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }
 
 // feedKey reads VERIFIER[,FROM[,UNTIL[,RETIRED]]], the value of --flag.
 func (p *program) feedKey(flag, text string) (feed.FeedKey, error) {
 	parts := strings.Split(text, ",")
-	key := feed.FeedKey{Verifier: parts[0], From: p.now().UTC().Truncate(time.Second).Add(-time.Hour)}
+	key := feed.FeedKey{Verifier: parts[0], From: p.Now().UTC().Truncate(time.Second).Add(-time.Hour)}
 	if _, err := note.NewVerifier(key.Verifier); err != nil || len(parts) > 4 || len(parts) > 3 && flag == "answer" {
-		return key, usagef("--%s %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", flag, text)
+		return key, cli.Usagef("--%s %q: want VERIFIER[,FROM[,UNTIL]], VERIFIER as feed key generate printed it", flag, text)
 	}
 	var err error
 	if len(parts) > 1 {
 		if key.From, err = time.Parse(time.RFC3339, parts[1]); err != nil {
-			return key, usagef("--%s: from %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[1])
+			return key, cli.Usagef("--%s: from %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[1])
 		}
 	}
 	key.Until = key.From.AddDate(0, 0, 400)
 	if len(parts) > 2 {
 		if key.Until, err = time.Parse(time.RFC3339, parts[2]); err != nil {
-			return key, usagef("--%s: until %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[2])
+			return key, cli.Usagef("--%s: until %q: want a time such as 2026-11-22T15:04:05Z", flag, parts[2])
 		}
 	}
 	if len(parts) > 3 {
 		if key.Retired, err = parseRetired(flag, parts[3]); err != nil {
-			return key, usagef("--%s: retired %q: want what ocspctl feed keys retire printed at the master", flag, parts[3])
+			return key, cli.Usagef("--%s: retired %q: want what ocspctl feed keys retire printed at the master", flag, parts[3])
 		}
 	}
 	return key, nil
@@ -194,26 +197,26 @@ func (p *program) feedKey(flag, text string) (feed.FeedKey, error) {
 
 func (p *program) feedKeysPublishCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("publish FILE", "bring a signed key set to the master; its ocspsyncd takes it within a second", `
+	cmd := p.Command("publish FILE", "bring a signed key set to the master; its ocspsyncd takes it within a second", `
 		ocspctl feed keys publish keys-2.note
 		ocspctl feed keys publish keys-2.note --why 'yearly change' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.feedKeysPublish(ctx, store, cfg, c, args[0]) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.feedKeysPublish(ctx, store, cfg, c, args[0]) })
 		})
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *config, c change, file string) error {
+func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *config.Config, c change, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
 	}
-	root, err := cfg.Feed.verifier()
+	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return err
 	}
-	signed, err := readSmall(file)
+	signed, err := ctl.ReadSmall(file)
 	if err != nil {
 		return fmt.Errorf("reading the key set: %w", err)
 	}
@@ -240,9 +243,9 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Set feedView `json:"set"`
-	}{outcome{"feed keys publish", c.apply, !known}, viewKeySet(set)}
+	}{cli.NewOutcome("feed keys publish", c.apply, !known), viewKeySet(set)}
 	if !known {
 		err := store.Try(ctx, c.apply, func(store *db.Store) error {
 			result.Changed, err = store.OfferKeySet(ctx, signed, act)
@@ -252,8 +255,8 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 			return err
 		}
 	}
-	return p.print(result, func(t *table) {
+	return p.Print(result, func(t *cli.Table) {
 		result.Set.tell(t)
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	})
 }

@@ -15,32 +15,16 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 )
 
-// feedPart is what the feed verbs want to know.
-type feedPart struct {
-	// Root is the verifier key of the feed's root (ocspctl feed key generate).
-	Root string `yaml:"root"`
-	// TLSKeyFile is this machine's TLS key, to ask the master or a peer as.
-	TLSKeyFile string `yaml:"tls_key_file"`
-}
-
-func (f feedPart) verifier() (note.Verifier, error) {
-	if f.Root == "" {
-		return nil, errors.New("the configuration does not pin the feed's root: set feed.root to its verifier key, or give --root")
-	}
-	root, err := note.NewVerifier(f.Root)
-	if err != nil {
-		return nil, fmt.Errorf("the feed's root %q: want NAME+HASH+BASE64, as feed key generate printed it", f.Root)
-	}
-	return root, nil
-}
-
 // feedReader reads files of the feed, from a source or from the disk.
 type feedReader struct {
-	feedPart
+	config.Feed
 	pin, keys string
 	entries   bool
 
@@ -58,7 +42,7 @@ func (r *feedReader) flags(cmd *cobra.Command) {
 
 func (p *program) feedShowCommand() *cobra.Command {
 	var r feedReader
-	cmd := p.verb("show FILE|URL", "show a checkpoint, segment, snapshot or key set; verifies nothing", `
+	cmd := p.Command("show FILE|URL", "show a checkpoint, segment, snapshot or key set; verifies nothing", `
 		ocspctl feed show checkpoint.note
 		ocspctl feed show https://master.example:9443/feed/checkpoint --pin 1f3a...
 		ocspctl feed show https://master.example:9443/feed/segment/12 --pin 1f3a... --entries`,
@@ -69,7 +53,7 @@ func (p *program) feedShowCommand() *cobra.Command {
 
 func (p *program) feedVerifyCommand() *cobra.Command {
 	var r feedReader
-	cmd := p.verb("verify FILE|URL", "verify who signed a file of the feed, and what it holds; exit code 3 when it is not as signed", `
+	cmd := p.Command("verify FILE|URL", "verify who signed a file of the feed, and what it holds; exit code 3 when it is not as signed", `
 		ocspctl feed verify segment-12 --keys keys.note --root ca.example/status+1a2b3c4d+AbC...
 		ocspctl feed verify https://master.example:9443/feed/snapshot --pin 1f3a...`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error { return p.feedRead(ctx, r, args[0], true) })
@@ -109,12 +93,12 @@ func (p *program) feedRead(ctx context.Context, r feedReader, from string, verif
 	if r.entries {
 		return p.printEntries(view, rows)
 	}
-	return p.print(view, func(t *table) {
+	return p.Print(view, func(t *cli.Table) {
 		view.tell(t)
 		if verify {
-			t.line("It is as it was signed.")
+			t.Line("It is as it was signed.")
 		} else {
-			t.line("Nothing was verified: ocspctl feed verify does.")
+			t.Line("Nothing was verified: ocspctl feed verify does.")
 		}
 	})
 }
@@ -123,7 +107,7 @@ func (p *program) feedRead(ctx context.Context, r feedReader, from string, verif
 func judged(err error) error {
 	for _, wrong := range []error{feed.ErrForged, feed.ErrEpoch, feed.ErrNewerKeys, errNotAsSigned} {
 		if errors.Is(err, wrong) {
-			return wrongf("%v", err)
+			return cli.Wrongf("%v", err)
 		}
 	}
 	return err
@@ -156,7 +140,7 @@ func (p *program) feedDefaults(r *feedReader, from string, verify bool) error {
 func (r *feedReader) connect(from string) (path string, err error) {
 	u, err := url.Parse(from)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || !strings.HasPrefix(u.Path, "/feed/") {
-		return "", usagef("%q: want https://HOST:PORT/feed/checkpoint, /feed/keys, /feed/segment/N or /feed/snapshot", from)
+		return "", cli.Usagef("%q: want https://HOST:PORT/feed/checkpoint, /feed/keys, /feed/segment/N or /feed/snapshot", from)
 	}
 	r.client, err = dialFeed(u, r.pin, r.TLSKeyFile)
 	return u.Path, err
@@ -166,7 +150,7 @@ func (r *feedReader) connect(from string) (path string, err error) {
 func dialFeed(u *url.URL, pinText, keyFile string) (*feed.Client, error) {
 	pin, err := feed.ParsePin(pinText)
 	if err != nil {
-		return nil, usagef("--pin: %v", err)
+		return nil, cli.Usagef("--pin: %v", err)
 	}
 	if keyFile == "" {
 		return nil, errors.New("there is no TLS key to ask with: set feed.tls_key_file, or give --tls-key (ocspctl key pin makes one)")
@@ -180,18 +164,18 @@ func dialFeed(u *url.URL, pinText, keyFile string) (*feed.Client, error) {
 
 // openKeys takes the key set that everything is judged by.
 func (r *feedReader) openKeys(ctx context.Context) error {
-	root, err := r.verifier()
+	root, err := r.Verifier()
 	if err != nil {
 		return err
 	}
 	var signed []byte
 	switch {
 	case r.keys != "":
-		signed, err = readSmall(r.keys)
+		signed, err = ctl.ReadSmall(r.keys)
 	case r.client != nil:
 		signed, err = r.client.Keys(ctx)
 	default:
-		return usagef("--keys is missing: the key set to judge a file by")
+		return cli.Usagef("--keys is missing: the key set to judge a file by")
 	}
 	if err != nil {
 		return fmt.Errorf("reading the key set: %w", err)
@@ -235,7 +219,7 @@ func (r *feedReader) fetch(ctx context.Context, from, path string) ([]byte, erro
 		}
 		return sealed.Marshal()
 	}
-	return nil, usagef("%s: want /feed/checkpoint, /feed/keys, /feed/segment/N or /feed/snapshot", path)
+	return nil, cli.Usagef("%s: want /feed/checkpoint, /feed/keys, /feed/segment/N or /feed/snapshot", path)
 }
 
 // textOf is a note's text: all before the empty line that the signatures follow.
@@ -265,14 +249,14 @@ func (r *feedReader) open(ctx context.Context, raw []byte, p *program) (feedView
 	if err != nil {
 		return feedView{}, nil, err
 	}
-	return viewCheckpoint("checkpoint", c, p.now()), nil, nil
+	return viewCheckpoint("checkpoint", c, p.Now()), nil, nil
 }
 
 func (r *feedReader) openKeySet(raw []byte) (feedView, rowsOf, error) {
 	set, err := feed.ParseKeySet(textOf(raw))
 	if err == nil && r.set != nil {
 		var root note.Verifier
-		if root, err = r.verifier(); err == nil {
+		if root, err = r.Verifier(); err == nil {
 			set, err = feed.OpenKeySet(raw, root.Name(), root)
 		}
 	}
@@ -297,7 +281,7 @@ func (r *feedReader) openSegment(raw []byte, p *program) (feedView, rowsOf, erro
 	if err != nil {
 		return feedView{}, nil, err
 	}
-	return viewSegment(c, s, len(sealed.Body), p.now()), func(each func(db.Change) error) error {
+	return viewSegment(c, s, len(sealed.Body), p.Now()), func(each func(db.Change) error) error {
 		for _, change := range s.Changes {
 			if err := each(change); err != nil {
 				return err
@@ -323,7 +307,7 @@ func (r *feedReader) openSnapshot(ctx context.Context, raw []byte, p *program) (
 		// manifest counts is the master's word, checked here.
 		err = rows(func(db.Change) error { return nil })
 	}
-	return viewSnapshot(s, p.now()), rows, err
+	return viewSnapshot(s, p.Now()), rows, err
 }
 
 // chunks fetches a snapshot's chunks, and counts and digests their rows.
@@ -366,9 +350,9 @@ func (r *feedReader) chunks(ctx context.Context, s *feed.Snapshot, tag string, e
 // printEntries prints the changes as NDJSON, whatever --output says.
 func (p *program) printEntries(v feedView, rows rowsOf) error {
 	if rows == nil {
-		return usagef("--entries: a %s from here has none (a segment has; a snapshot by its URL)", v.Kind)
+		return cli.Usagef("--entries: a %s from here has none (a segment has; a snapshot by its URL)", v.Kind)
 	}
-	enc := json.NewEncoder(p.stdout)
+	enc := json.NewEncoder(p.Stdout)
 	enc.SetEscapeHTML(false)
 	return judged(rows(func(c db.Change) error {
 		entry, err := viewFeedEntry(c)

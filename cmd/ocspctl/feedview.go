@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 )
@@ -52,7 +53,7 @@ type feedKeyView struct {
 func viewCheckpoint(kind string, c *feed.Checkpoint, now time.Time) feedView {
 	v := feedView{
 		Kind: kind, Origin: c.Origin, Epoch: c.Epoch, KeySet: c.KeySet, Position: &c.Position, Number: &c.Number,
-		AsOf: new(stamp(c.AsOf)), Age: seconds(now.Sub(c.AsOf)), PurgeBefore: stampOrNil(c.PurgeBefore),
+		AsOf: new(cli.Stamp(c.AsOf)), Age: seconds(now.Sub(c.AsOf)), PurgeBefore: cli.StampOrNil(c.PurgeBefore),
 	}
 	for _, t := range c.Tallies {
 		v.Tables = append(v.Tables, feedTable{t.Table, t.Count, fmt.Sprintf("%016x", uint64(t.Digest))})
@@ -81,7 +82,7 @@ func viewKeySet(k *feed.KeySet) feedView {
 func viewKeys(keys []feed.FeedKey) []feedKeyView {
 	var views []feedKeyView
 	for _, key := range keys {
-		views = append(views, feedKeyView{stamp(key.From), stamp(key.Until), key.Verifier, showRetired(key.Retired)})
+		views = append(views, feedKeyView{cli.Stamp(key.From), cli.Stamp(key.Until), key.Verifier, showRetired(key.Retired)})
 	}
 	return views
 }
@@ -94,49 +95,49 @@ func (k feedKeyView) String() string {
 	return text
 }
 
-func (v feedView) tell(t *table) {
+func (v feedView) tell(t *cli.Table) {
 	number := func(name string, n *int64) {
 		if n != nil {
-			t.row(name, strconv.FormatInt(*n, 10))
+			t.Row(name, strconv.FormatInt(*n, 10))
 		}
 	}
-	t.row("kind", v.Kind)
-	t.row("origin", v.Origin)
+	t.Row("kind", v.Kind)
+	t.Row("origin", v.Origin)
 	number("epoch", &v.Epoch)
 	number("keys", &v.KeySet)
 	number("position", v.Position)
 	number("segment", v.Number)
 	if v.AsOf != nil {
-		t.row("as of", *v.AsOf)
-		t.row("age", span(time.Duration(*v.Age)*time.Second))
+		t.Row("as of", *v.AsOf)
+		t.Row("age", cli.Span(time.Duration(*v.Age)*time.Second))
 	}
 	if v.First != nil {
-		t.row("changes", fmt.Sprintf("%d to %d", *v.First, *v.Last))
+		t.Row("changes", fmt.Sprintf("%d to %d", *v.First, *v.Last))
 	}
 	if v.Leap {
-		t.row("leap", "its changes are in no segment: a snapshot has them")
+		t.Row("leap", "its changes are in no segment: a snapshot has them")
 	}
 	number("octets", v.Octets)
 	if v.Chunks != nil {
-		t.row("chunks", strconv.Itoa(*v.Chunks))
+		t.Row("chunks", strconv.Itoa(*v.Chunks))
 	}
 	for _, table := range v.Tables {
-		t.row("table "+table.Name, fmt.Sprintf("%d rows, digest %s", table.Count, table.Digest))
+		t.Row("table "+table.Name, fmt.Sprintf("%d rows, digest %s", table.Count, table.Digest))
 	}
 	if v.Root != "" {
-		t.row("root", v.Root)
+		t.Row("root", v.Root)
 	}
 	for _, key := range v.Signers {
-		t.row("signs", key.String())
+		t.Row("signs", key.String())
 	}
 	for _, key := range v.Answerers {
-		t.row("answers", key.String())
+		t.Row("answers", key.String())
 	}
 	for _, key := range v.Correctors {
-		t.row("corrects", key.String())
+		t.Row("corrects", key.String())
 	}
 	for _, key := range v.Banned {
-		t.row("banned", key)
+		t.Row("banned", key)
 	}
 }
 
@@ -172,9 +173,9 @@ func viewFeedEntry(c db.Change) (feedEntry, error) {
 		return e, err
 	}
 	issuer, serial, status, err := db.ParseCertificate(c.Content)
-	e.Issuer, e.Serial, e.NotAfter = &issuer, new(serial.String()), stampOrNil(status.NotAfter)
+	e.Issuer, e.Serial, e.NotAfter = &issuer, new(serial.String()), cli.StampOrNil(status.NotAfter)
 	if status.Revoked {
-		e.Revoked, e.Reason = new(stamp(status.RevokedAt)), textOrNil(status.Reason.String())
+		e.Revoked, e.Reason = new(cli.Stamp(status.RevokedAt)), cli.TextOrNil(status.Reason.String())
 	}
 	return e, err
 }

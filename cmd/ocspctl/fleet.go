@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -20,19 +21,19 @@ const followPause = 2 * time.Second
 func (p *program) fleetCommand() *cobra.Command {
 	var timeout, maxAge time.Duration
 	var follow bool
-	status := p.verb("status", "ask every active site, as a client would; exit code 3 when one is not well", `
+	status := p.Command("status", "ask every active site, as a client would; exit code 3 when one is not well", `
 		ocspctl fleet status
 		ocspctl fleet status --follow
 		ocspctl fleet status --follow --output json >> fleet.ndjson
 		ocspctl fleet status --timeout 3s --max-age 1m --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if timeout <= 0 {
-				return usagef("--timeout %s: want more than 0", timeout)
+				return cli.Usagef("--timeout %s: want more than 0", timeout)
 			}
 			if maxAge <= 0 {
-				return usagef("--max-age %s: want more than 0", maxAge)
+				return cli.Usagef("--max-age %s: want more than 0", maxAge)
 			}
-			v := fleet.Surveyor{Timeout: timeout, MaxAge: maxAge, Now: p.now}
+			v := fleet.Surveyor{Timeout: timeout, MaxAge: maxAge, Now: p.Now}
 			if follow {
 				return p.fleetFollow(ctx, v)
 			}
@@ -56,7 +57,7 @@ terminal each round is drawn over the last one; --output json writes one object 
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
 	status.Flags().DurationVar(&maxAge, "max-age", fleet.DefaultMaxAge, "how old a site's knowledge may be")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
-	return noun("fleet", "all sites at once", status, p.fleetRenewCommand(), p.fleetLostCommand())
+	return cli.Noun("fleet", "all sites at once", status, p.fleetRenewCommand(), p.fleetLostCommand())
 }
 
 // fleetSite is a site as fleet status shows it. Of several issuers the worst counts.
@@ -106,13 +107,13 @@ type fleetView struct {
 	Master *string     `json:"master"` // why it could not be asked; null: it was
 }
 
-func (v fleetView) tell(t *table) {
-	t.row("SITE", "VERDICT", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "DETAIL")
+func (v fleetView) tell(t *cli.Table) {
+	t.Row("SITE", "VERDICT", "MODE", "BEHIND", "POSITION", "HORIZON", "BUDGET", "CERTIFICATE", "DETAIL")
 	for _, site := range v.Sites {
 		site.tell(t)
 	}
 	for _, f := range v.Forks {
-		t.line(f.text())
+		t.Line(f.text())
 	}
 }
 
@@ -121,13 +122,13 @@ func (p *program) fleetStatus(ctx context.Context, v fleet.Surveyor) error {
 	if err != nil && view == nil {
 		return err
 	}
-	return cmp.Or(p.print(view, view.tell), err)
+	return cmp.Or(p.Print(view, view.tell), err)
 }
 
 // fleetFollow asks until it is interrupted, which is no error. On a terminal each round
 // is drawn over the last one.
 func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
-	p.oneLine = true
+	p.OneLine = true
 	var last error
 	for {
 		view, err := p.fleetRound(ctx, v)
@@ -137,13 +138,13 @@ func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
 		case view == nil:
 			return err
 		}
-		if last = err; p.output == "table" && p.screen.draws() {
-			err = p.screen.draw(p.picture(*view, last))
+		if last = err; p.Output == "table" && p.Screen.Draws() {
+			err = p.Screen.Draw(p.picture(*view, last))
 		} else {
-			err = p.print(view, func(t *table) {
-				t.line(view.At)
+			err = p.Print(view, func(t *cli.Table) {
+				t.Line(view.At)
 				view.tell(t)
-				t.line("")
+				t.Line("")
 			})
 		}
 		if err != nil {
@@ -159,16 +160,14 @@ func (p *program) fleetFollow(ctx context.Context, v fleet.Surveyor) error {
 
 // picture is a round for the screen: when, what is wrong, the sites.
 func (p *program) picture(v fleetView, wrong error) string {
-	var text strings.Builder
-	t := &table{w: &text, width: p.columns()}
 	said := "every site is well"
 	if wrong != nil {
 		said = wrong.Error()
 	}
-	t.line(v.At + "  " + said)
-	v.tell(t)
-	t.flush()
-	return text.String()
+	return p.Draft(func(t *cli.Table) {
+		t.Line(v.At + "  " + said)
+		v.tell(t)
+	})
 }
 
 // fleetRound asks every site once. Where a site is not well, the error says so beside
@@ -182,8 +181,8 @@ func (p *program) fleetRound(ctx context.Context, v fleet.Surveyor) (*fleetView,
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // answers that were broken off say nothing about the sites
 	}
-	now := p.now()
-	view := &fleetView{stamp(now), make([]fleetSite, len(sites)), []forkView{}, v.MaxAge.Seconds(), textOrNil(away.detail())}
+	now := p.Now()
+	view := &fleetView{cli.Stamp(now), make([]fleetSite, len(sites)), []forkView{}, v.MaxAge.Seconds(), cli.TextOrNil(away.detail())}
 	var ill []string
 	for i, s := range sites {
 		view.Sites[i] = viewSite(s, now)
@@ -200,11 +199,11 @@ func (p *program) fleetRound(ctx context.Context, v fleet.Surveyor) (*fleetView,
 	}
 	switch {
 	case away != nil:
-		return view, wrongf("%s; %s of %s sites not well", away.detail(), strconv.Itoa(len(ill)), strconv.Itoa(len(sites)))
+		return view, cli.Wrongf("%s; %s of %s sites not well", away.detail(), strconv.Itoa(len(ill)), strconv.Itoa(len(sites)))
 	case proven > 0:
-		return view, wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
+		return view, cli.Wrongf("the feed is forked: a key was stolen, or two masters publish (docs/feed-keys.md)")
 	case len(ill) > 0:
-		return view, wrongf("%s of %s sites not well: %s", strconv.Itoa(len(ill)), strconv.Itoa(len(sites)), strings.Join(ill, ", "))
+		return view, cli.Wrongf("%s of %s sites not well: %s", strconv.Itoa(len(ill)), strconv.Itoa(len(sites)), strings.Join(ill, ", "))
 	}
 	return view, nil
 }
@@ -214,9 +213,9 @@ func viewSite(s fleet.SiteStatus, now time.Time) fleetSite {
 	if s.Slot != nil {
 		v.Streaming, v.Behind = &s.Slot.Streaming, &s.Slot.Behind
 	}
-	v.Mode, v.Source = textOrNil(s.Mode()), textOrNil(s.Source())
+	v.Mode, v.Source = cli.TextOrNil(s.Mode()), cli.TextOrNil(s.Source())
 	if s.Feed != nil {
-		v.FeedSeen = stampOrNil(s.Feed.SeenAt)
+		v.FeedSeen = cli.StampOrNil(s.Feed.SeenAt)
 	}
 	for n, f := range s.Results {
 		a := viewAnswer(f, now)
@@ -261,8 +260,8 @@ func worse(a, b *float64, smaller bool) *float64 {
 
 func viewAnswer(f fleet.ProbeResult, now time.Time) siteAnswer {
 	a := siteAnswer{
-		Issuer: f.Issuer, Verdict: string(f.Result), Detail: textOrNil(f.Detail), NotAfter: stampOrNil(f.NotAfter),
-		ThisUpdate: stampOrNil(f.ThisUpdate), NextUpdate: stampOrNil(f.NextUpdate), Took: f.Took.Round(time.Microsecond).Seconds(),
+		Issuer: f.Issuer, Verdict: string(f.Result), Detail: cli.TextOrNil(f.Detail), NotAfter: cli.StampOrNil(f.NotAfter),
+		ThisUpdate: cli.StampOrNil(f.ThisUpdate), NextUpdate: cli.StampOrNil(f.NextUpdate), Took: f.Took.Round(time.Microsecond).Seconds(),
 	}
 	if len(f.Serial) > 0 {
 		a.Serial = new(f.Serial.String())
@@ -274,9 +273,9 @@ func viewAnswer(f fleet.ProbeResult, now time.Time) siteAnswer {
 	return a
 }
 
-func (v fleetSite) tell(t *table) {
+func (v fleetSite) tell(t *cli.Table) {
 	// A site that is not active is not asked: its state is all there is to say.
-	verdict, mode, behind, position := strings.ReplaceAll(v.Verdict, "_", " "), orDash(v.Mode), "-", "-"
+	verdict, mode, behind, position := strings.ReplaceAll(v.Verdict, "_", " "), cli.OrDash(v.Mode), "-", "-"
 	if v.State != string(db.ResponderActive) {
 		verdict = v.State
 	}
@@ -293,7 +292,7 @@ func (v fleetSite) tell(t *table) {
 		if n == nil {
 			return "-"
 		}
-		return span(time.Duration(*n) * time.Second)
+		return cli.Span(time.Duration(*n) * time.Second)
 	}
-	t.row(v.Name, verdict, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), orDash(v.Detail))
+	t.Row(v.Name, verdict, mode, behind, position, life(v.Horizon), life(v.Budget), life(v.Left), cli.OrDash(v.Detail))
 }

@@ -13,6 +13,9 @@ import (
 	"slices"
 	"time"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
@@ -31,7 +34,7 @@ func (m *masterAway) detail() string {
 	if m == nil {
 		return ""
 	}
-	return fmt.Sprintf("the master is away (%v); the sites were asked that it named at %s", m.cause, stamp(m.at))
+	return fmt.Sprintf("the master is away (%v); the sites were asked that it named at %s", m.cause, cli.Stamp(m.at))
 }
 
 // survey asks the sites that the master names; if it is away, those that it named last,
@@ -41,7 +44,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := cfg.store(ctx, migrations.Master)
+	store, err := ctl.Open(ctx, cfg, migrations.Master)
 	if err == nil {
 		defer store.Close()
 		var sites []fleet.SiteStatus
@@ -53,7 +56,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	if !db.Away(err) {
 		return nil, nil, err
 	}
-	known, at, keptErr := cfg.lastKnown()
+	known, at, keptErr := lastKnown(cfg)
 	if keptErr != nil {
 		return nil, nil, errors.Join(err, keptErr)
 	}
@@ -61,13 +64,13 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	return sites, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Store, cfg *config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Store, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := cfg.keepKnown(known); err != nil {
-		fmt.Fprintf(p.stderr, "warning: if the master goes away, nobody knows here whom to ask: %v\n", err)
+	if err := keepKnown(cfg, known); err != nil {
+		fmt.Fprintf(p.Stderr, "warning: if the master goes away, nobody knows here whom to ask: %v\n", err)
 	}
 	var forks []doctor.Fork
 	if cfg.Feed.Root != "" {
@@ -87,8 +90,8 @@ func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.
 
 // knownFile is where the roster is kept, of this database: a state folder serves several
 // configurations.
-func (c *config) knownFile() (string, error) {
-	dir, err := c.stateDir()
+func knownFile(c *config.Config) (string, error) {
+	dir, err := c.StateFolder()
 	if err != nil {
 		return "", err
 	}
@@ -98,8 +101,8 @@ func (c *config) knownFile() (string, error) {
 
 // keepKnown writes the roster where it is not what was kept; else the file's time alone
 // says that the master was asked, for --follow asks every 2 s.
-func (c *config) keepKnown(k fleet.Known) error {
-	file, err := c.knownFile()
+func keepKnown(c *config.Config, k fleet.Known) error {
+	file, err := knownFile(c)
 	if err != nil {
 		return err
 	}
@@ -122,8 +125,8 @@ func (c *config) keepKnown(k fleet.Known) error {
 
 // lastKnown is what was kept, and when the master was asked last. At is zero in it, so
 // that nobody takes it for the master's word of now.
-func (c *config) lastKnown() (k fleet.Known, at time.Time, err error) {
-	file, err := c.knownFile()
+func lastKnown(c *config.Config) (k fleet.Known, at time.Time, err error) {
+	file, err := knownFile(c)
 	if err != nil {
 		return k, at, err
 	}

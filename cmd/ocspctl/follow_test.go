@@ -13,9 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
+
+// run carries out one command line.
+func run(ctx context.Context, p *cli.Program, args []string) int {
+	return p.Run(ctx, (&program{p}).rootCommand(), args)
+}
 
 // rounds is a standard output that interrupts the program after some rounds.
 type rounds struct {
@@ -53,7 +59,7 @@ func TestFollowDrawsOrWritesLines(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
-	if code := (&program{stdout: io.Discard, stderr: t.Output(), now: time.Now}).run(t.Context(), []string{"--config", "master.yaml", "db", "init"}); code != 0 {
+	if code := run(t.Context(), &cli.Program{Stdout: io.Discard, Stderr: t.Output(), Now: time.Now}, []string{"--config", "master.yaml", "db", "init"}); code != 0 {
 		t.Fatalf("db init: exit code %d", code)
 	}
 	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://127.0.0.1:1/', null, '', '')`)
@@ -62,12 +68,12 @@ func TestFollowDrawsOrWritesLines(t *testing.T) {
 		defer stop()
 		out := &rounds{left: 2, stop: stop, ends: ends, after: after}
 		var stderr strings.Builder
-		p := &program{stdout: out, stderr: &stderr, data: out, meter: io.Discard, now: time.Now}
+		p := &cli.Program{Stdout: out, Stderr: &stderr, Data: out, Meter: io.Discard, Now: time.Now}
 		if screened {
-			p.screen = &screen{w: out, size: func() (int, int) { return 80, 24 }}
+			p.Screen = cli.NewScreen(out, func() (int, int) { return 80, 24 })
 		}
 		args = append([]string{"--config", "master.yaml", "fleet", "status", "--follow"}, args...)
-		if code := p.run(ctx, args); code != exitWrong || !strings.Contains(stderr.String(), "1 of 1 sites not well") {
+		if code := run(ctx, p, args); code != cli.ExitWrong || !strings.Contains(stderr.String(), "1 of 1 sites not well") {
 			t.Errorf("exit code %d, %s", code, stderr.String())
 		}
 		return out.text.String()

@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
@@ -17,8 +20,8 @@ import (
 
 // masterForks are the contradictions that sites have handed in, as the pinned root's
 // newest key set judges them; those that a ban has ended are left out.
-func masterForks(ctx context.Context, store *db.Store, cfg *config) ([]doctor.Fork, error) {
-	root, err := cfg.Feed.verifier()
+func masterForks(ctx context.Context, store *db.Store, cfg *config.Config) ([]doctor.Fork, error) {
+	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +48,7 @@ type forkView struct {
 }
 
 func viewFork(f doctor.Fork) forkView {
-	return forkView{f.ID, stamp(f.At), f.From, f.Why, f.Proven}
+	return forkView{f.ID, cli.Stamp(f.At), f.From, f.Why, f.Proven}
 }
 
 func (v forkView) text() string {
@@ -58,11 +61,11 @@ func (v forkView) text() string {
 func (p *program) approvalForkCommand() *cobra.Command {
 	var c change
 	var forks []int64
-	cmd := p.verb("fork", "ask a second person to agree that forks of the feed were looked into", `
+	cmd := p.Command("fork", "ask a second person to agree that forks of the feed were looked into", `
 		ocspctl approval request fork --why 'ocspsyncd ran at the old master, too; it is switched off' --apply
 		ocspctl approval request fork --fork 3 --fork 4 --why 'site-b was restored from a copy' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.approvalFork(ctx, store, cfg, c, forks) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.approvalFork(ctx, store, cfg, c, forks) })
 		})
 	cmd.Long = `A fork is two statements of the feed that cannot both be true: a key of the master
 was stolen, or two masters publish (docs/feed-keys.md). fleet status, doctor and the
@@ -74,9 +77,9 @@ the key needs none of this.`
 	return cmd
 }
 
-func (p *program) approvalFork(ctx context.Context, store *db.Store, cfg *config, c change, numbers []int64) error {
+func (p *program) approvalFork(ctx context.Context, store *db.Store, cfg *config.Config, c change, numbers []int64) error {
 	if c.apply && strings.TrimSpace(c.why) == "" {
-		return usagef("--why: a request for approval says why")
+		return cli.Usagef("--why: a request for approval says why")
 	}
 	act, err := c.act()
 	if err != nil {
@@ -100,13 +103,13 @@ func (p *program) approvalFork(ctx context.Context, store *db.Store, cfg *config
 		}
 	}
 	result := struct {
-		requested
+		ctl.Requested
 		Forks []forkView `json:"forks"`
-	}{newRequested("approval request fork", id, expires), views}
-	return p.print(result, func(t *table) {
+	}{ctl.NewRequested("approval request fork", id, expires), views}
+	return p.Print(result, func(t *cli.Table) {
 		for _, v := range views {
-			t.row("fork "+strconv.FormatInt(v.ID, 10), v.text())
+			t.Row("fork "+strconv.FormatInt(v.ID, 10), v.text())
 		}
-		result.requested.tell(t)
+		result.Requested.Tell(t)
 	})
 }

@@ -53,17 +53,6 @@ own configuration says so. The change travels with the issuer's row: every
 site follows within a second, without a restart, and signs each answer anew.`,
 	"issuer list": `Shows what the master says of each issuer: its profile, for how long answers
 hold, and what is said of serials that were never issued.`,
-	"cert issue": `It registers, it does not sign. A serial must be registered before its certificate
-(or pre-certificate) is signed: sites answer unknown for a serial they have not.
-Doing it again changes nothing. docs/ca-guide.md is for the CA's software.`,
-	"cert revoke": `A hold may become permanent; nothing else changes a revocation.`,
-	"cert show":   `Shows the master's row. What a site answers shows fleet status, or openssl ocsp.`,
-	"cert import": `First it shows the plan: how many rows are new, newly revoked and the same, and the
-first differences. --apply writes them in batches, so that a revocation never
-waits behind it; broken off, it is simply run again. It never makes a revoked
-certificate good. The run stands in the audit with the file's SHA-256.`,
-	"cert export":    `Writes an issuer's certificates in the documented form that cert import reads.`,
-	"cert reconcile": `Compares the master with a source and writes nothing; exit code 3 when they differ.`,
 	"key generate": `The key is made inside the token, cannot be read out of it, and is found again by
 its certificate: nothing needs to be configured. Its kind follows the issuers': some
 clients of a CA with an RSA key verify nothing but RSA (docs/clients.md). P-256 signs
@@ -206,28 +195,6 @@ although this ran: exit code 3. So are issuers whose CA key is not in this
 configuration, while the others are renewed; --issuer chooses those that are.`,
 	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
 signed answer.`,
-	"dns show": `Reads the names of dns.names in ocspctl.yaml at the zone's primary, shows their
-addresses with the sites that have them on the roster, and asks the zone's
-authoritative servers which serial they have.`,
-	"dns check": `Shows what dns show does, and has the primary confirm each name by the TSIG key.
-Exit code 3 when a name has an address of a site that is not active, or of none;
-lacks one of an active site (of a kind, A or AAAA, that it has); has none, or is an
-alias; or when a server is behind or does not answer. Each with the fix. It changes
-nothing: responder revoke, suspend and restore do. For a timer.`,
-	"audit list": `Entries are chained by hash at COMMIT, in the order of the commits. LOGIN is the
-database's login, which is proven; USER is what the client said of its operating
-system's user. The act "direct" is a change by SQL, outside the functions.`,
-	"audit verify": `Reads the whole chain in one snapshot, puts each entry's bytes together and hashes
-them here, and compares the end with the head (1,000,000 entries: some 3 s). It
-names entries that were changed, deleted, put in, or cut off at the end.
-
-Who may write everything at the master can write the whole chain anew, the head
-too. What finds that is a mark from elsewhere: each site holds the master's head
-as it last received it. Take one with db status at a site, or note the mark that
-this verb prints, and give it with --mark. Run it nightly; exit code 3.`,
-	"audit export": `Writes n, at, db_role, os_user, act, what, why, position, hash. An auditor can
-compute the hashes without us: docs/audit.md says how. Streams; memory does not
-grow with the number of entries.`,
 	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
 the certificate of each issuer (key, chain, use, life), the rights of ocspd's
 login, and its two ports. Where ocspsyncd is configured to follow the signed feed
@@ -271,26 +238,4 @@ var choices = map[string][]string{
 	},
 	"daemon": daemons,
 	"role":   append([]string{"master", "site"}, slices.Sorted(maps.Keys(groups))...),
-}
-
-// complete gives the shells the values of flags, and keeps file names away
-// where none is wanted.
-func complete(root *cobra.Command) {
-	eachCommand(root, func(c *cobra.Command) {
-		for _, name := range []string{"output", "form", "from", "kind", "reason", "daemon", "role"} {
-			flag := c.Flag(name)
-			if flag == nil || c.InheritedFlags().Lookup(name) != nil {
-				continue
-			}
-			values := choices[name]
-			if _, named, ok := strings.Cut(flag.Usage, "`"); ok {
-				if named, _, _ = strings.Cut(named, "`"); strings.Contains(named, "|") {
-					values = strings.Split(named, "|")
-				}
-			}
-			if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-				panic(err) // twice, or no such flag: a slip in this program
-			}
-		}
-	})
 }

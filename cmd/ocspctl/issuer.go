@@ -5,18 +5,20 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
 func (p *program) issuerCommand() *cobra.Command {
-	return noun("issuer", "the CAs whose certificates the fleet answers for", p.issuerAddCommand(), p.issuerSetCommand(), p.issuerListCommand())
+	return cli.Noun("issuer", "the CAs whose certificates the fleet answers for", p.issuerAddCommand(), p.issuerSetCommand(), p.issuerListCommand())
 }
 
 // issuerAdd holds the flags of issuer add.
@@ -29,7 +31,7 @@ type issuerAdd struct {
 
 func (p *program) issuerAddCommand() *cobra.Command {
 	var a issuerAdd
-	cmd := p.verb("add", "put an issuer on the master, with the policy of its answers", `
+	cmd := p.Command("add", "put an issuer on the master, with the policy of its answers", `
 		ocspctl issuer add --name web-ca --cert web-ca.pem
 		ocspctl issuer add --name web-ca --cert web-ca.pem --validity 72h --never-issued unknown --profile revocable --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.issuerAdd(ctx, a) })
@@ -89,21 +91,15 @@ func (a *issuerAdd) settle() (db.Policy, error) {
 // checkPolicy refuses what the master does not see of a policy: its bounds are the
 // master's own, and a plan hears of them there.
 func checkPolicy(p db.Policy) error {
-	if p.CRLURL != "" && !isCRLURL(p.CRLURL) {
-		return usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)
+	if p.CRLURL != "" && !config.IsCRLURL(p.CRLURL) {
+		return cli.Usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)
 	}
 	for _, d := range []time.Duration{p.Validity, p.Backdate, p.MaxStaleness, p.FreshForUnknown, p.HTTPMaxAge, p.Refresh} {
 		if d%time.Second != 0 {
-			return usagef("%s: want whole seconds", d)
+			return cli.Usagef("%s: want whole seconds", d)
 		}
 	}
 	return nil
-}
-
-// isCRLURL says whether a distribution point can be written into a certificate.
-func isCRLURL(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && u.Scheme == "http" && u.Host != "" && len(u.Path) > 1 && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(text) <= 255
 }
 
 // issuerView is an issuer as ocspctl shows it.
@@ -129,7 +125,7 @@ type issuerView struct {
 func viewIssuer(i db.Issuer) issuerView {
 	subject, notAfter := "", ""
 	if certificate, err := x509.ParseCertificate(i.Certificate); err == nil {
-		subject, notAfter = certificate.Subject.String(), stamp(certificate.NotAfter)
+		subject, notAfter = certificate.Subject.String(), cli.Stamp(certificate.NotAfter)
 	} else { // one bad row hides no other; sites go by the file that they pin
 		subject = fmt.Sprintf("UNREADABLE (%v): ocspctl issuer set --cert FILE", err)
 	}
@@ -147,11 +143,11 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := readCertificate(a.cert)
+	certificate, err := ctl.ReadCertificate(a.cert)
 	if err != nil {
 		return err
 	}
-	if err := fleet.CheckCA(certificate, p.now()); err != nil {
+	if err := fleet.CheckCA(certificate, p.Now()); err != nil {
 		return fmt.Errorf("adding issuer %q: %s: %w", a.name, a.cert, err)
 	}
 	act, err := a.act()
@@ -159,7 +155,7 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 		return err
 	}
 	issuer := db.Issuer{Key: fleet.IssuerKey(certificate), Name: a.name, Certificate: certificate.Raw, Policy: policy}
-	return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+	return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
 		there, err := findIssuer(ctx, store, issuer)
 		if err != nil {
 			return err
@@ -178,12 +174,12 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 		}
 		view := viewIssuer(issuer)
 		result := struct {
-			outcome
+			cli.Outcome
 			Issuer issuerView `json:"issuer"`
-		}{outcome{"issuer add", a.apply, there == nil}, view}
-		return p.print(result, func(t *table) {
+		}{cli.NewOutcome("issuer add", a.apply, there == nil), view}
+		return p.Print(result, func(t *cli.Table) {
 			view.tell(t)
-			result.tell(t)
+			result.Tell(t)
 		})
 	})
 }
@@ -205,7 +201,7 @@ func findIssuer(ctx context.Context, store *db.Store, issuer db.Issuer) (*db.Iss
 	return nil, nil
 }
 
-func (v issuerView) tell(t *table) {
+func (v issuerView) tell(t *cli.Table) {
 	for _, line := range [][2]string{
 		{"name", v.Name},
 		{"subject", v.Subject},
@@ -222,14 +218,14 @@ func (v issuerView) tell(t *table) {
 		{"crl url", v.CRLURL},
 		{"archive cutoff", fmt.Sprint(v.ArchiveCutoff)},
 	} {
-		t.row(line[0], line[1])
+		t.Row(line[0], line[1])
 	}
 }
 
 func (p *program) issuerListCommand() *cobra.Command {
-	return p.verb("list", "show the issuers and their policies", "ocspctl issuer list --output json", cobra.NoArgs,
+	return p.Command("list", "show the issuers and their policies", "ocspctl issuer list --output json", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.issuerList(ctx, store) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.issuerList(ctx, store) })
 		})
 }
 
@@ -242,10 +238,10 @@ func (p *program) issuerList(ctx context.Context, store *db.Store) error {
 	for i, issuer := range issuers {
 		views[i] = viewIssuer(issuer)
 	}
-	return p.print(map[string]any{"issuers": views}, func(t *table) {
-		t.row("NAME", "PROFILE", "VALIDITY", "NEVER ISSUED", "CA UNTIL", "SUBJECT")
+	return p.Print(map[string]any{"issuers": views}, func(t *cli.Table) {
+		t.Row("NAME", "PROFILE", "VALIDITY", "NEVER ISSUED", "CA UNTIL", "SUBJECT")
 		for _, v := range views {
-			t.row(v.Name, v.Profile, v.Validity, v.NeverIssued, v.NotAfter, v.Subject)
+			t.Row(v.Name, v.Profile, v.Validity, v.NeverIssued, v.NotAfter, v.Subject)
 		}
 	})
 }

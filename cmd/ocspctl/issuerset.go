@@ -14,6 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -28,12 +31,12 @@ type issuerSet struct {
 
 func (p *program) issuerSetCommand() *cobra.Command {
 	var s issuerSet
-	cmd := p.verb("set NAME", "change an issuer's policy, or renew its certificate", `
+	cmd := p.Command("set NAME", "change an issuer's policy, or renew its certificate", `
 		ocspctl issuer set web-ca --validity 48h --max-staleness 24h
 		ocspctl issuer set web-ca --crl-url http://ocsp.example/crl/web-ca --why 'clients that check' --apply
 		ocspctl issuer set web-ca --cert web-ca-2027.pem --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.issuerSet(ctx, store, args[0], s) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.issuerSet(ctx, store, args[0], s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
@@ -91,7 +94,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	if err != nil {
 		return err
 	}
-	old, err := issuerNamed(ctx, store, name)
+	old, err := ctl.IssuerNamed(ctx, store, name)
 	if err != nil {
 		return err
 	}
@@ -102,7 +105,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	differences := compareIssuers(old, next)
 	if next.Policy.CRLURL != old.Policy.CRLURL {
 		if len(differences) > 1 {
-			return usagef("--crl-url needs a second person: set it alone, the rest before or after")
+			return cli.Usagef("--crl-url needs a second person: set it alone, the rest before or after")
 		}
 		return p.requestCRLURL(ctx, store, old, next.Policy.CRLURL, s, differences)
 	}
@@ -117,16 +120,16 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 	}
 	view := viewIssuer(next)
 	result := struct {
-		outcome
+		cli.Outcome
 		Issuer  issuerView     `json:"issuer"`
 		Changes []issuerChange `json:"changes"`
-	}{outcome{"issuer set", s.apply, len(differences) > 0}, view, differences}
-	return p.print(result, func(t *table) {
-		t.row("issuer", name)
-		t.row("policy version", fmt.Sprint(view.PolicyVersion))
-		t.line("")
+	}{cli.NewOutcome("issuer set", s.apply, len(differences) > 0), view, differences}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("issuer", name)
+		t.Row("policy version", fmt.Sprint(view.PolicyVersion))
+		t.Line("")
 		tellChanges(t, differences)
-		result.tell(t)
+		result.Tell(t)
 	})
 }
 
@@ -134,7 +137,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 // certificates a CRL seems to speak of.
 func (p *program) requestCRLURL(ctx context.Context, store *db.Store, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
 	if s.apply && strings.TrimSpace(s.why) == "" {
-		return usagef("--why: a request for another crl_url says why")
+		return cli.Usagef("--why: a request for another crl_url says why")
 	}
 	if !s.apply {
 		s.why = cmp.Or(s.why, "a plan")
@@ -156,21 +159,21 @@ func (p *program) requestCRLURL(ctx context.Context, store *db.Store, issuer db.
 		id = 0
 	}
 	result := struct {
-		requested
+		ctl.Requested
 		Changes []issuerChange `json:"changes"`
-	}{newRequested("issuer set", id, expires), differences}
-	return p.print(result, func(t *table) {
+	}{ctl.NewRequested("issuer set", id, expires), differences}
+	return p.Print(result, func(t *cli.Table) {
 		tellChanges(t, differences)
-		result.requested.tell(t)
+		result.Requested.Tell(t)
 	})
 }
 
-func tellChanges(t *table, differences []issuerChange) {
-	t.row("WHAT", "OLD", "NEW", "WHAT WILL BE NOTICED")
+func tellChanges(t *cli.Table, differences []issuerChange) {
+	t.Row("WHAT", "OLD", "NEW", "WHAT WILL BE NOTICED")
 	for _, d := range differences {
-		t.row(d.What, d.Old, d.New, d.Notice)
+		t.Row(d.What, d.Old, d.New, d.Notice)
 	}
-	t.line("")
+	t.Line("")
 }
 
 // wanted is the issuer as it is to be. What is not allowed is refused.
@@ -178,9 +181,9 @@ func (p *program) wanted(old db.Issuer, s issuerSet) (db.Issuer, error) {
 	next := old
 	next.Policy = s.onto(old.Policy)
 	if s.cert != "" {
-		certificate, err := readCertificate(s.cert)
+		certificate, err := ctl.ReadCertificate(s.cert)
 		if err == nil {
-			err = fleet.CheckCA(certificate, p.now())
+			err = fleet.CheckCA(certificate, p.Now())
 		}
 		if err == nil && fleet.IssuerKey(certificate) != old.Key {
 			err = errors.New("it has another key or subject: that is another issuer (ocspctl issuer add)")

@@ -13,12 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 )
 
 func (p *program) keyCommand() *cobra.Command {
-	return noun("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand(), p.keyDeleteCommand(), p.keyPinCommand())
+	return cli.Noun("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed", p.keyGenerateCommand(), p.keyCSRCommand(), p.keyListCommand(), p.keyDeleteCommand(), p.keyPinCommand())
 }
 
 // atToken runs a verb on the token of the configuration.
@@ -27,15 +29,15 @@ func (p *program) atToken(ctx context.Context, do func(*hsm.Token) error) error 
 	if err != nil {
 		return err
 	}
-	stateDir, err := cfg.stateDir()
+	stateDir, err := cfg.StateFolder()
 	if err != nil {
 		return err
 	}
-	settings, err := cfg.Token.settings(stateDir)
+	settings, err := cfg.Token.Settings(stateDir)
 	if err != nil {
 		return err
 	}
-	settings.Logger = boot.NewLogger(p.stderr, p.tty, slog.LevelWarn)
+	settings.Logger = boot.NewLogger(p.Stderr, p.TTY, slog.LevelWarn)
 	token, err := hsm.Open(ctx, settings)
 	if err != nil {
 		return err
@@ -55,16 +57,16 @@ func viewKey(k hsm.KeyInfo) keyView {
 	return keyView{k.Label, hex.EncodeToString(k.ID), string(k.Kind), hex.EncodeToString(k.Fingerprint[:])}
 }
 
-func (v keyView) tell(t *table) {
-	t.row("label", v.Label)
-	t.row("kind", v.Kind)
-	t.row("fingerprint", v.Fingerprint)
+func (v keyView) tell(t *cli.Table) {
+	t.Row("label", v.Label)
+	t.Row("kind", v.Kind)
+	t.Row("fingerprint", v.Fingerprint)
 }
 
 // The key verbs but delete take no --apply: a key is added, none is changed.
 func (p *program) keyGenerateCommand() *cobra.Command {
 	var kindName, label, daemon string
-	cmd := p.verb("generate", "make a key in the token; it never leaves it", `
+	cmd := p.Command("generate", "make a key in the token; it never leaves it", `
 		ocspctl key generate --label ocsp-site-a-20261122
 		ocspctl key generate --kind rsa2048 --label ocsp-site-a-20261122`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
@@ -87,19 +89,19 @@ func chooseKind(name, daemon string) (hsm.KeyKind, error) {
 	if name != "" {
 		kind, err := hsm.ParseKeyKind(name)
 		if err != nil {
-			return "", usagef("--kind: %v", err)
+			return "", cli.Usagef("--kind: %v", err)
 		}
 		return kind, nil
 	}
 	place, err := peekDaemon(daemon)
 	if err != nil {
-		return "", usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: which they are is not known (%v)", err)
+		return "", cli.Usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: which they are is not known (%v)", err)
 	}
 	kinds := map[hsm.KeyKind]bool{}
 	for _, issuer := range place.Issuers {
-		certificate, err := readCertificate(issuer.Certificate)
+		certificate, err := ctl.ReadCertificate(issuer.Certificate)
 		if err != nil {
-			return "", usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: %s pins one without its certificate (%v)", daemon, err)
+			return "", cli.Usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: %s pins one without its certificate (%v)", daemon, err)
 		}
 		kind := hsm.P256
 		if certificate.PublicKeyAlgorithm == x509.RSA {
@@ -109,7 +111,7 @@ func chooseKind(name, daemon string) (hsm.KeyKind, error) {
 	}
 	switch {
 	case len(kinds) > 1:
-		return "", usagef("--kind: %s pins issuers with RSA keys and others: make a key for each, --kind rsa2048 and --kind p256, and send two requests", daemon)
+		return "", cli.Usagef("--kind: %s pins issuers with RSA keys and others: make a key for each, --kind rsa2048 and --kind p256, and send two requests", daemon)
 	case kinds[hsm.RSA2048]:
 		return hsm.RSA2048, nil
 	}
@@ -131,23 +133,23 @@ func (p *program) keyGenerate(token *hsm.Token, kind hsm.KeyKind, label string) 
 		return err
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Key keyView `json:"key"`
-	}{outcome{"key generate", true, true}, viewKey(key)}
-	return p.print(result, func(t *table) {
+	}{cli.NewOutcome("key generate", true, true), viewKey(key)}
+	return p.Print(result, func(t *cli.Table) {
 		result.Key.tell(t)
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	})
 }
 
 func (p *program) keyCSRCommand() *cobra.Command {
 	var label, out string
-	cmd := p.verb("csr SITE", "make a certificate request for the CA's staff, signed by the key", `
+	cmd := p.Command("csr SITE", "make a certificate request for the CA's staff, signed by the key", `
 		ocspctl key csr site-a --out site-a.csr
 		ocspctl key csr site-a --label ocsp-site-a-20261122 --out site-a.csr`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			if err := db.CheckSite(args[0]); err != nil {
-				return usagef("%v", err)
+				return cli.Usagef("%v", err)
 			}
 			return p.atToken(ctx, func(token *hsm.Token) error { return p.keyCSR(token, args[0], label, out) })
 		})
@@ -179,16 +181,16 @@ func (p *program) keyCSR(token *hsm.Token, site, label, out string) error {
 		Key     keyView `json:"key"`
 		File    *string `json:"file"`
 		Request string  `json:"request"` // PEM
-	}{site, viewKey(key), textOrNil(out), string(csr)}
-	return p.print(result, func(t *table) {
+	}{site, viewKey(key), cli.TextOrNil(out), string(csr)}
+	return p.Print(result, func(t *cli.Table) {
 		if out == "" {
-			t.block(strings.TrimSuffix(result.Request, "\n"))
+			t.Block(strings.TrimSuffix(result.Request, "\n"))
 			return
 		}
-		t.row("site", site)
+		t.Row("site", site)
 		result.Key.tell(t)
-		t.row("request", out)
-		t.line("Send the request to the CA's staff, and read them the fingerprint by another way.")
+		t.Row("request", out)
+		t.Line("Send the request to the CA's staff, and read them the fingerprint by another way.")
 	})
 }
 
@@ -212,7 +214,7 @@ func chooseKey(token *hsm.Token, label string) (hsm.KeyInfo, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0 && len(keys) > 0 && label == "":
-		return hsm.KeyInfo{}, usagef("the token holds several keys: choose with --label %s", strings.Join(labels, "|"))
+		return hsm.KeyInfo{}, cli.Usagef("the token holds several keys: choose with --label %s", strings.Join(labels, "|"))
 	}
 	odd, err := token.Oddities() // why there is none, or more than one
 	if err != nil {

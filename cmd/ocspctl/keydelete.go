@@ -8,13 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
 )
 
 func (p *program) keyDeleteCommand() *cobra.Command {
 	var apply bool
-	cmd := p.verb("delete LABEL", "delete a key that no certificate needs any more from the token, for ever", `
+	cmd := p.Command("delete LABEL", "delete a key that no certificate needs any more from the token, for ever", `
 		ocspctl key delete ocsp-site-a-20251122
 		ocspctl key delete ocsp-site-a-20251122 --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
@@ -29,7 +31,7 @@ func (p *program) keyDeleteCommand() *cobra.Command {
 }
 
 // keyDelete refuses a key in use; what is not known to be out of use is in use.
-func (p *program) keyDelete(ctx context.Context, cfg *config, token *hsm.Token, label string, apply bool) error {
+func (p *program) keyDelete(ctx context.Context, cfg *config.Config, token *hsm.Token, label string, apply bool) error {
 	keys, err := token.Keys()
 	if err != nil {
 		return err
@@ -59,16 +61,16 @@ func (p *program) keyDelete(ctx context.Context, cfg *config, token *hsm.Token, 
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Key listedKey `json:"key"`
-	}{outcome{"key delete", apply, true}, one}
-	return p.print(result, func(t *table) {
+	}{cli.NewOutcome("key delete", apply, true), one}
+	return p.Print(result, func(t *cli.Table) {
 		one.tell(t)
 		certificates := "none"
 		if n := len(one.Certificates); n > 0 {
 			certificates = fmt.Sprintf("%d, each ended or revoked for ever", n)
 		}
-		t.row("certificates", certificates)
-		result.outcome.tell(t)
+		t.Row("certificates", certificates)
+		result.Outcome.Tell(t)
 	})
 }

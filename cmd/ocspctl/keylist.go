@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
@@ -50,7 +52,7 @@ type keyListing struct {
 }
 
 func (p *program) keyListCommand() *cobra.Command {
-	return p.verb("list", "show the token, its keys, and the certificates of each", `
+	return p.Command("list", "show the token, its keys, and the certificates of each", `
 		ocspctl key list
 		ocspctl key list --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
@@ -62,7 +64,7 @@ func (p *program) keyListCommand() *cobra.Command {
 		})
 }
 
-func (p *program) keyList(ctx context.Context, cfg *config, token *hsm.Token) error {
+func (p *program) keyList(ctx context.Context, cfg *config.Config, token *hsm.Token) error {
 	keys, err := token.Keys()
 	if err != nil {
 		return err
@@ -78,7 +80,7 @@ func (p *program) keyList(ctx context.Context, cfg *config, token *hsm.Token) er
 	if cfg.Database.DSN != "" && cfg.Role == string(migrations.Site) {
 		known, err := p.siteCertificates(ctx, cfg)
 		if err != nil { // the token was what was asked for
-			fmt.Fprintf(p.stderr, "ocspctl: the certificates were not looked at: %v\n", err)
+			fmt.Fprintf(p.Stderr, "ocspctl: the certificates were not looked at: %v\n", err)
 		}
 		for i := range listing.Keys {
 			if err == nil {
@@ -86,7 +88,7 @@ func (p *program) keyList(ctx context.Context, cfg *config, token *hsm.Token) er
 			}
 		}
 	}
-	return p.print(listing, listing.tell)
+	return p.Print(listing, listing.tell)
 }
 
 func viewInfo(info hsm.TokenInfo) tokenInfoView {
@@ -102,8 +104,8 @@ func viewInfo(info hsm.TokenInfo) tokenInfoView {
 
 // siteCertificates returns the responder certificates in the site's copy by the
 // SHA-256 of their keys.
-func (p *program) siteCertificates(ctx context.Context, cfg *config) (map[[32]byte][]keyCertificate, error) {
-	store, err := db.Open(ctx, cfg.Database.settings())
+func (p *program) siteCertificates(ctx context.Context, cfg *config.Config) (map[[32]byte][]keyCertificate, error) {
+	store, err := db.Open(ctx, cfg.Database.Settings())
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +134,8 @@ func (p *program) siteCertificates(ctx context.Context, cfg *config) (map[[32]by
 		status, err := store.Certificate(ctx, row.IssuerID, row.Serial)
 		known[row.KeyHash] = append(known[row.KeyHash], keyCertificate{
 			Issuer: cmp.Or(names[row.IssuerID], fmt.Sprint(row.IssuerID)), Serial: row.Serial.String(),
-			NotAfter: stamp(c.NotAfter), State: certificateState(c, status, err, p.now()),
-			needed: p.now().Before(c.NotAfter) && (err != nil || !status.Permanent()),
+			NotAfter: cli.Stamp(c.NotAfter), State: certificateState(c, status, err, p.Now()),
+			needed: p.Now().Before(c.NotAfter) && (err != nil || !status.Permanent()),
 		})
 	}
 	return known, nil
@@ -153,17 +155,17 @@ func certificateState(c *x509.Certificate, status db.Status, err error, now time
 	return "good"
 }
 
-func (l keyListing) tell(t *table) {
-	t.row("token", fmt.Sprintf("%s, serial number %s, %s %s", l.Token.Label, l.Token.Serial, l.Token.Manufacturer, l.Token.Model))
-	t.row("library", l.Token.Module)
-	t.row("mechanisms", cmp.Or(strings.Join(l.Token.Mechanisms, ", "), "none that is needed"))
+func (l keyListing) tell(t *cli.Table) {
+	t.Row("token", fmt.Sprintf("%s, serial number %s, %s %s", l.Token.Label, l.Token.Serial, l.Token.Manufacturer, l.Token.Model))
+	t.Row("library", l.Token.Module)
+	t.Row("mechanisms", cmp.Or(strings.Join(l.Token.Mechanisms, ", "), "none that is needed"))
 	most := "the token tells no limit"
 	if l.Token.Most != nil {
 		most = fmt.Sprintf("the token allows %d", *l.Token.Most)
 	}
-	t.row("sessions", most)
-	t.line("")
-	t.row("LABEL", "KIND", "FINGERPRINT", "ID", "CERTIFICATES")
+	t.Row("sessions", most)
+	t.Line("")
+	t.Row("LABEL", "KIND", "FINGERPRINT", "ID", "CERTIFICATES")
 	for _, k := range l.Keys {
 		var certificates []string
 		for _, c := range k.Certificates {
@@ -173,9 +175,9 @@ func (l keyListing) tell(t *table) {
 		if k.Certificates != nil {
 			none = "none"
 		}
-		t.row(k.Label, k.Kind, k.Fingerprint, k.ID, cmp.Or(strings.Join(certificates, "; "), none))
+		t.Row(k.Label, k.Kind, k.Fingerprint, k.ID, cmp.Or(strings.Join(certificates, "; "), none))
 	}
 	for _, odd := range l.Odd {
-		t.line(odd)
+		t.Line(odd)
 	}
 }

@@ -10,21 +10,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 )
 
 func (p *program) dbLimitCommand() *cobra.Command {
 	var c change
 	var perHour int64
-	cmd := p.verb("limit", "show or set how many revocations an hour need no second person", `
+	cmd := p.Command("limit", "show or set how many revocations an hour need no second person", `
 		ocspctl db limit
 		ocspctl db limit --revocations-per-hour 500 --why 'decided on 2026-11-20' --apply`,
 		cobra.NoArgs, nil)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		p.started = true
+	cmd.RunE = p.Command("", "", "", nil, func(ctx context.Context, _ []string) error {
 		set := cmd.Flags().Changed("revocations-per-hour")
-		return p.atMaster(cmd.Context(), func(store *db.Store, _ *config) error { return p.dbLimit(cmd.Context(), store, c, perHour, set) })
-	}
+		return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.dbLimit(ctx, store, c, perHour, set) })
+	}).RunE
 	cmd.Long = `Counts certificates that were good and are revoked or put on hold by a login: by
 cert revoke, cert hold and cert import. Beyond the limit (100 an hour of one login
 unless set) the master refuses them until two persons allow more: see ocspctl
@@ -58,34 +59,34 @@ func (p *program) dbLimit(ctx context.Context, store *db.Store, c change, perHou
 		return err
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		PerHour  int64 `json:"revocations_per_hour"` // of one login
 		Before   int64 `json:"before"`
 		Used     int64 `json:"used_in_the_last_hour"` // by this login
 		Services int64 `json:"used_by_services"`      // what they issued themselves within the hour apart, as in the next
 		All      int64 `json:"used_by_all"`
-	}{outcome{"db limit", c.apply, perHour != before}, perHour, before, l.Mine, l.Services, l.All}
-	return p.print(result, func(t *table) {
-		t.row("revocations an hour", strconv.FormatInt(perHour, 10)+" of one login")
+	}{cli.NewOutcome("db limit", c.apply, perHour != before), perHour, before, l.Mine, l.Services, l.All}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("revocations an hour", strconv.FormatInt(perHour, 10)+" of one login")
 		if set {
-			t.row("before", strconv.FormatInt(before, 10))
+			t.Row("before", strconv.FormatInt(before, 10))
 		}
-		t.row("used in the last hour", fmt.Sprintf("%d by this login", l.Mine))
-		t.row("by all services", fmt.Sprintf("%d of %d", l.Services, 2*perHour))
-		t.row("by all logins", fmt.Sprintf("%d of %d", l.All, 3*perHour))
+		t.Row("used in the last hour", fmt.Sprintf("%d by this login", l.Mine))
+		t.Row("by all services", fmt.Sprintf("%d of %d", l.Services, 2*perHour))
+		t.Row("by all logins", fmt.Sprintf("%d of %d", l.All, 3*perHour))
 		if set {
-			result.tell(t)
+			result.Tell(t)
 		}
 	})
 }
 
 func (p *program) dbEpochCommand() *cobra.Command {
 	var c change
-	cmd := p.verb("epoch", "begin a new history at a master that was restored from a backup, or mended", `
+	cmd := p.Command("epoch", "begin a new history at a master that was restored from a backup, or mended", `
 		ocspctl db epoch
 		ocspctl db epoch --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.dbEpoch(ctx, store, c) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.dbEpoch(ctx, store, c) })
 		})
 	cmd.Long = `A restored master is behind its sites, which refuse a position that goes back.
 First enter what it signed and has forgotten (ocspctl fleet lost says how), then
@@ -109,7 +110,7 @@ func (p *program) dbEpoch(ctx context.Context, store *db.Store, c change) error 
 	if err != nil {
 		return err
 	}
-	next := max(p.now().Unix(), head.Epoch+1)
+	next := max(p.Now().Unix(), head.Epoch+1)
 	var recounted []string
 	if err := store.Try(ctx, c.apply, func(store *db.Store) error {
 		recounted, err = store.NewEpoch(ctx, next, act)
@@ -118,17 +119,17 @@ func (p *program) dbEpoch(ctx context.Context, store *db.Store, c change) error 
 		return err
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Epoch     int64    `json:"epoch"`
 		Before    int64    `json:"before"`
 		Recounted []string `json:"recounted"` // tables whose rows were not what the head said
-	}{outcome{"db epoch", c.apply, true}, next, head.Epoch, recounted}
-	return p.print(result, func(t *table) {
-		t.row("epoch", strconv.FormatInt(next, 10)+" ("+stamp(time.Unix(next, 0))+")")
-		t.row("before", strconv.FormatInt(head.Epoch, 10))
+	}{cli.NewOutcome("db epoch", c.apply, true), next, head.Epoch, recounted}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("epoch", strconv.FormatInt(next, 10)+" ("+cli.Stamp(time.Unix(next, 0))+")")
+		t.Row("before", strconv.FormatInt(head.Epoch, 10))
 		if len(recounted) > 0 {
-			t.row("recounted", strings.Join(recounted, ", "))
+			t.Row("recounted", strings.Join(recounted, ", "))
 		}
-		result.tell(t)
+		result.Tell(t)
 	})
 }

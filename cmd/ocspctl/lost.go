@@ -8,6 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/recovery"
@@ -19,15 +22,15 @@ type lostFlags struct{ config, issuer, serial string }
 func (p *program) fleetLostCommand() *cobra.Command {
 	var c change
 	var f lostFlags
-	cmd := p.verb("lost", "find what a site knows and the master lost; exit code 3 when there is something", `
+	cmd := p.Command("lost", "find what a site knows and the master lost; exit code 3 when there is something", `
 		ocspctl fleet lost --site-config site-a.yaml
 		ocspctl fleet lost --site-config site-a.yaml --issuer web-ca --serial 5f03a1 --why 'the holder confirms it' --apply
 		ocspctl fleet lost --site-config site-a.yaml --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
 			if (f.issuer == "") != (f.serial == "") {
-				return usagef("--issuer and --serial go together")
+				return cli.Usagef("--issuer and --serial go together")
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.fleetLost(ctx, store, cfg, c, f) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.fleetLost(ctx, store, cfg, c, f) })
 		})
 	cmd.Long = `Compares a site with a master that was restored from a backup, or a standby
 that was promoted. What the feed's keys signed is listed first, with the command
@@ -57,9 +60,9 @@ type lost struct {
 	Missing      []string   `json:"issuers"`  // that the site has and the master has not
 }
 
-func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config, c change, f lostFlags) error {
+func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config.Config, c change, f lostFlags) error {
 	there := *p
-	there.configPath = f.config
+	there.ConfigPath = f.config
 	site, _, err := there.store(ctx, migrations.Site)
 	if err != nil {
 		return fmt.Errorf("opening the site's database: %w", err)
@@ -92,7 +95,7 @@ func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config, 
 	if result.again, err = p.enterClaims(ctx, master, lasting, c, f); err != nil {
 		return err
 	}
-	if err := p.print(result, func(t *table) { result.tell(t, f.config) }); err != nil {
+	if err := p.Print(result, func(t *cli.Table) { result.tell(t, f.config) }); err != nil {
 		return err
 	}
 	return result.left()
@@ -110,7 +113,7 @@ func (p *program) enterClaims(ctx context.Context, master *db.Store, claims []re
 		return p.enterAgain(ctx, master, "fleet lost", db.Recovery{From: f.config, Batches: recovery.Batches(enter)}, enter, c)
 	}
 	if len(enter) == 0 {
-		return again{}, usagef("%s %s is not among the site's claims that can be entered", f.issuer, f.serial)
+		return again{}, cli.Usagef("%s %s is not among the site's claims that can be entered", f.issuer, f.serial)
 	}
 	act, err := c.act()
 	if err != nil {
@@ -120,42 +123,42 @@ func (p *program) enterClaims(ctx context.Context, master *db.Store, claims []re
 	sum := sha256.Sum256([]byte(batch.Sum()))
 	inserted, revoked, _, err := master.ImportBatch(ctx, batch.Issuer, batch.Rows, db.ImportSource{Form: "site", File: "fleet lost", SHA256: hex.EncodeToString(sum[:]), Batch: 1}, act)
 	return again{
-		requested: requested{outcome: outcome{"fleet lost", true, true}}, Sum: batch.Sum(), Agreed: true, Entered: inserted + revoked,
+		Requested: ctl.Requested{Outcome: cli.NewOutcome("fleet lost", true, true)}, Sum: batch.Sum(), Agreed: true, Entered: inserted + revoked,
 	}, err
 }
 
-func (l lost) tell(t *table, config string) {
+func (l lost) tell(t *cli.Table, config string) {
 	if l.Signed == nil && len(l.Certificates)+len(l.Unsigned)+len(l.Missing) == 0 {
-		t.line("The master has every revocation that this site knows, and every certificate.")
+		t.Line("The master has every revocation that this site knows, and every certificate.")
 	}
 	for _, name := range l.Missing {
-		t.line("The site has issuer " + name + ", which is not here: ocspctl issuer add, then once more.")
+		t.Line("The site has issuer " + name + ", which is not here: ocspctl issuer add, then once more.")
 	}
 	if l.Note != "" {
-		t.line(l.Note)
+		t.Line(l.Note)
 	}
 	if l.Signed != nil {
 		l.Signed.tell(t)
 		if len(l.Signed.Certificates) > 0 {
-			t.line("The feed's key signed these. To enter them: ocspctl feed recover --from " + config + " --why TEXT --apply")
+			t.Line("The feed's key signed these. To enter them: ocspctl feed recover --from " + config + " --why TEXT --apply")
 		}
 	}
 	if len(l.Certificates) > 0 {
-		t.line(fmt.Sprintf("%d permanent revocations are the site's claim: no key signed them.", len(l.Certificates)))
-		t.row("ISSUER", "SERIAL", "BECOMES", "AT", "REASON", "HERE")
+		t.Line(fmt.Sprintf("%d permanent revocations are the site's claim: no key signed them.", len(l.Certificates)))
+		t.Row("ISSUER", "SERIAL", "BECOMES", "AT", "REASON", "HERE")
 		tellLost(t, l.Certificates)
 		for _, v := range l.Certificates {
 			if !(db.EffectHere{Effect: v.Effect}).Enters() {
-				t.line(fmt.Sprintf("%s %s the master says otherwise, and that stays: ocspctl cert correct, then once more.", v.Issuer, v.Serial))
+				t.Line(fmt.Sprintf("%s %s the master says otherwise, and that stays: ocspctl cert correct, then once more.", v.Issuer, v.Serial))
 			}
 		}
 	}
 	if len(l.Unsigned) > 0 {
-		t.line(fmt.Sprintf("%d certificates, good or on hold, only the site's rows have: look them up in the CA's list (ocspctl cert import).", len(l.Unsigned)))
+		t.Line(fmt.Sprintf("%d certificates, good or on hold, only the site's rows have: look them up in the CA's list (ocspctl cert import).", len(l.Unsigned)))
 		tellLost(t, l.Unsigned)
 	}
 	if l.Sum != "" {
-		t.row("sum", l.Sum)
+		t.Row("sum", l.Sum)
 		l.again.tell(t)
 	}
 }
@@ -170,5 +173,5 @@ func (l lost) left() error {
 	if l.Signed != nil {
 		signed = len(l.Signed.Certificates)
 	}
-	return wrongf("the master lost what this site knows: %d certificates that the feed's key signed, %d permanent revocations and %d others by the site's word", signed, claims, len(l.Unsigned))
+	return cli.Wrongf("the master lost what this site knows: %d certificates that the feed's key signed, %d permanent revocations and %d others by the site's word", signed, claims, len(l.Unsigned))
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recovery"
@@ -113,7 +114,7 @@ func (c claims) split() (lasting, others []recovery.Row) {
 }
 
 // keptHistory reads what a site has kept of the feed, or says why there is nothing.
-func keptHistory(ctx context.Context, master, site *db.Store, cfg *config, name string) (*recovery.History, string, error) {
+func keptHistory(ctx context.Context, master, site *db.Store, cfg *config.Config, name string) (*recovery.History, string, error) {
 	for _, store := range []*db.Store{master, site} {
 		notes, err := store.FeedKeySets(ctx)
 		if err != nil {
@@ -122,7 +123,7 @@ func keptHistory(ctx context.Context, master, site *db.Store, cfg *config, name 
 		if len(notes) == 0 {
 			continue
 		}
-		root, err := cfg.Feed.verifier()
+		root, err := cfg.Feed.Verifier()
 		if err != nil {
 			return nil, "", fmt.Errorf("what the feed's keys signed cannot be told from the site's claims: %w", err)
 		}

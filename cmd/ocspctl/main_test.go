@@ -20,12 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/nameserver"
 	"ocspfleet/integration/testkit/softhsm"
-
-	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/cobra"
 )
 
 func TestMain(m *testing.M) {
@@ -310,7 +311,7 @@ func numbered(ts *testscript.TestScript, _ bool, args []string) {
 
 // Every verb explains itself with an example that begins with the program.
 func TestEveryVerbHasAnExample(t *testing.T) {
-	p := &program{stdout: io.Discard, stderr: io.Discard, now: time.Now}
+	p := &program{&cli.Program{Stdout: io.Discard, Stderr: io.Discard, Now: time.Now}}
 	verbs := 0
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

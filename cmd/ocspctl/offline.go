@@ -11,6 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -27,12 +30,12 @@ type bundle struct {
 
 func (p *program) responderBundleCommand() *cobra.Command {
 	var b bundle
-	cmd := p.verb("bundle [SITE...]", "draw up a series of certificates for a CA that has no network to sign", `
+	cmd := p.Command("bundle [SITE...]", "draw up a series of certificates for a CA that has no network to sign", `
 		ocspctl responder bundle --issuer web-ca --out bundle.json
 		ocspctl responder bundle site-b --csr site-b.csr --issuer web-ca --url http://site-b.example/ --count 8 --every 84h --out bundle.json --apply`,
 		cobra.ArbitraryArgs, func(ctx context.Context, args []string) error {
 			b.sites = args
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderBundle(ctx, store, b) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderBundle(ctx, store, b) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
@@ -50,7 +53,7 @@ func (p *program) responderBundleCommand() *cobra.Command {
 
 // bundleView is what the verbs about bundles print.
 type bundleView struct {
-	outcome
+	cli.Outcome
 	Issuer       string           `json:"issuer"`
 	CRLURL       string           `json:"crl_url"` // of the CRLs; empty: there are none
 	File         *string          `json:"file"`
@@ -71,35 +74,35 @@ type bundleCertView struct {
 	Action    *string `json:"action"` // of responder release: released, waiting, there or revoked
 }
 
-func (v bundleView) tell(t *table) {
-	t.row("issuer", v.Issuer)
-	t.row("file", orDash(v.File))
+func (v bundleView) tell(t *cli.Table) {
+	t.Row("issuer", v.Issuer)
+	t.Row("file", cli.OrDash(v.File))
 	if len(v.Certificates) > 0 {
-		t.line("")
-		t.row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
+		t.Line("")
+		t.Row("SITE", "SERIAL", "NOT BEFORE", "NOT AFTER", "ACTION", "KEY FINGERPRINT")
 	}
 	for _, c := range v.Certificates {
-		t.row(c.Site, orDash(c.Serial), c.NotBefore, c.NotAfter, orDash(c.Action), orDash(c.Key))
+		t.Row(c.Site, cli.OrDash(c.Serial), c.NotBefore, c.NotAfter, cli.OrDash(c.Action), cli.OrDash(c.Key))
 	}
 	v.tellLists(t)
 	for _, key := range v.DeniedKeys {
-		t.row("to the deny list", "key "+key)
+		t.Row("to the deny list", "key "+key)
 	}
 	for _, serial := range v.DeniedCertificates {
-		t.row("to the deny list", "certificate "+serial)
+		t.Row("to the deny list", "certificate "+serial)
 	}
-	v.outcome.tell(t)
+	v.Outcome.Tell(t)
 }
 
 func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle) error {
 	if b.csr != "" && len(b.sites) != 1 {
-		return usagef("--csr is one site's request: name that SITE")
+		return cli.Usagef("--csr is one site's request: name that SITE")
 	}
 	if b.url != "" && (b.csr == "" || !isSiteURL(b.url)) {
-		return usagef("--url %q: want http://HOST/ or https://HOST/, and the site's request with --csr", b.url)
+		return cli.Usagef("--url %q: want http://HOST/ or https://HOST/, and the site's request with --csr", b.url)
 	}
 	if b.feedPin != "" && b.csr == "" {
-		return usagef("--feed-pin is for the SITE whose request --csr is; for others: ocspctl responder set")
+		return cli.Usagef("--feed-pin is for the SITE whose request --csr is; for others: ocspctl responder set")
 	}
 	if err := checkFeedPin(b.feedPin); err != nil {
 		return err
@@ -108,11 +111,11 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 	if err != nil {
 		return err
 	}
-	issuer, err := issuerNamed(ctx, store, b.issuer)
+	issuer, err := ctl.IssuerNamed(ctx, store, b.issuer)
 	if err != nil {
 		return err
 	}
-	a, err := fleet.PublicAuthority(issuer, p.now())
+	a, err := fleet.PublicAuthority(issuer, p.Now())
 	if err != nil {
 		return err
 	}
@@ -123,9 +126,9 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 	var list []fleet.BundledCert
 	var rows []db.Planned
 	for _, site := range b.wanted(roster, issuer.ID) {
-		proofs := a.LastProofs(roster, site, p.now())
+		proofs := a.LastProofs(roster, site, p.Now())
 		if b.csr != "" {
-			csr, err := readSmall(b.csr)
+			csr, err := ctl.ReadSmall(b.csr)
 			if err != nil {
 				return fmt.Errorf("reading the certificate request: %w", err)
 			}
@@ -135,7 +138,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 			return fmt.Errorf("site %q has no certificate of issuer %q to go by, or is not active: give its request with --csr", site, b.issuer)
 		}
 		for _, proof := range proofs {
-			certs, planned, err := a.Plan(site, proof, b.series, p.now())
+			certs, planned, err := a.Plan(site, proof, b.series, p.Now())
 			if err != nil {
 				return err
 			}
@@ -167,11 +170,11 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 			return err
 		}
 	}
-	view := bundleView{outcome: outcome{"responder bundle", b.apply, true}, Issuer: b.issuer, File: &b.out}
+	view := bundleView{Outcome: cli.NewOutcome("responder bundle", b.apply, true), Issuer: b.issuer, File: &b.out}
 	for i, c := range list {
 		view.Certificates = append(view.Certificates, viewBundled(c, hex.EncodeToString(rows[i].KeyHash[:]), ""))
 	}
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }
 
 // enlist puts the one site on the roster, as it was asked for.
@@ -199,7 +202,7 @@ func (b *bundle) wanted(roster []db.Responder, issuer db.IssuerID) []string {
 }
 
 func viewBundled(c fleet.BundledCert, key, action string) bundleCertView {
-	return bundleCertView{c.Site, textOrNil(key), textOrNil(c.Serial), stamp(c.NotBefore), stamp(c.NotAfter), textOrNil(action)}
+	return bundleCertView{c.Site, cli.TextOrNil(key), cli.TextOrNil(c.Serial), cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.TextOrNil(action)}
 }
 
 // writeBundle writes what travels between CA and master. A signed series is worth
@@ -225,12 +228,12 @@ func (p *program) readBundle(path string) (*fleet.Bundle, error) {
 
 // readTravelled reads what came from the CA, or goes there.
 func (p *program) readTravelled(path, what string, v any) error {
-	raw, err := readAtMost(path, maxBundle)
+	raw, err := ctl.ReadAtMost(path, maxBundle)
 	if err != nil {
 		return fmt.Errorf("reading the %s: %w", what, err)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(p.stderr, "ocspctl: others may read or write %s (%s): chmod 600 %s\n", path, info.Mode().Perm(), path)
+		fmt.Fprintf(p.Stderr, "ocspctl: others may read or write %s (%s): chmod 600 %s\n", path, info.Mode().Perm(), path)
 	}
 	decoder := json.NewDecoder(strings.NewReader(string(raw)))
 	decoder.DisallowUnknownFields()
@@ -259,8 +262,8 @@ type releasing struct {
 // releaseCommand is a verb that takes a signed bundle.
 func (p *program) releaseCommand(short, example string, do func(context.Context, *db.Store, releasing) error) *cobra.Command {
 	var c change
-	cmd := p.verb("release BUNDLE", short, example, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-		return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+	cmd := p.Command("release BUNDLE", short, example, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+		return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
 			r := releasing{path: args[0], apply: c.apply}
 			var err error
 			if r.act, err = c.act(); err != nil {
@@ -269,10 +272,10 @@ func (p *program) releaseCommand(short, example string, do func(context.Context,
 			if r.bundle, err = p.readBundle(r.path); err != nil {
 				return err
 			}
-			if r.issuer, err = issuerNamed(ctx, store, r.bundle.Issuer); err != nil {
+			if r.issuer, err = ctl.IssuerNamed(ctx, store, r.bundle.Issuer); err != nil {
 				return err
 			}
-			if r.ca, err = fleet.PublicAuthority(r.issuer, p.now()); err != nil {
+			if r.ca, err = fleet.PublicAuthority(r.issuer, p.Now()); err != nil {
 				return err
 			}
 			return do(ctx, store, r)
@@ -286,15 +289,15 @@ func (p *program) responderRelease(ctx context.Context, store *db.Store, r relea
 	if len(r.bundle.Certificates) == 0 {
 		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", r.path)
 	}
-	list, err := r.ca.Release(ctx, store, r.bundle, r.apply, p.now(), r.act)
+	list, err := r.ca.Release(ctx, store, r.bundle, r.apply, p.Now(), r.act)
 	if err != nil {
 		return err
 	}
-	view := bundleView{outcome: outcome{"responder release", r.apply, false}, Issuer: r.bundle.Issuer, File: &r.path}
+	view := bundleView{Outcome: cli.NewOutcome("responder release", r.apply, false), Issuer: r.bundle.Issuer, File: &r.path}
 	for _, done := range list {
 		at := slices.IndexFunc(r.bundle.Certificates, func(c fleet.BundledCert) bool { return c.Serial == done.Serial })
 		view.Certificates = append(view.Certificates, viewBundled(r.bundle.Certificates[at], "", done.Action))
 		view.Changed = view.Changed || done.Action == "released"
 	}
-	return p.print(view, view.tell)
+	return p.Print(view, view.tell)
 }

@@ -9,17 +9,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 )
 
 func (p *program) dbPurgeCommand() *cobra.Command {
 	var c change
 	var issuer, before string
-	cmd := p.verb("purge", "delete the certificates of an issuer that ended before a time, here and at every site", `
+	cmd := p.Command("purge", "delete the certificates of an issuer that ended before a time, here and at every site", `
 		ocspctl db purge --issuer web-ca --before 2025-01-01
 		ocspctl db purge --issuer web-ca --before 2025-01-01 --why 'as decided in 2024' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.dbPurge(ctx, store, c, issuer, before) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.dbPurge(ctx, store, c, issuer, before) })
 		})
 	cmd.Long = `Nothing is purged unless two persons agree: --apply files a request, another
 person approves it (ocspctl approve), and then the same command deletes. It has
@@ -38,7 +41,7 @@ revocation is forgotten.`
 
 // purge is what db purge prints.
 type purge struct {
-	requested
+	ctl.Requested
 	Issuer       string  `json:"issuer"`
 	Before       string  `json:"before"`
 	PurgedBefore *string `json:"purged_before"` // what two persons agreed to
@@ -51,11 +54,11 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	before, err := parseTime(text)
+	before, err := cli.ParseTime(text)
 	if err != nil {
 		return err
 	}
-	issuer, err := issuerNamed(ctx, store, name)
+	issuer, err := ctl.IssuerNamed(ctx, store, name)
 	if err != nil {
 		return err
 	}
@@ -67,32 +70,32 @@ func (p *program) dbPurge(ctx context.Context, store *db.Store, c change, name, 
 	if err != nil {
 		return err
 	}
-	result := purge{Issuer: issuer.Name, Before: stamp(before), PurgedBefore: stampOrNil(agreed), NeverIssued: string(issuer.Policy.NeverIssued)}
+	result := purge{Issuer: issuer.Name, Before: cli.Stamp(before), PurgedBefore: cli.StampOrNil(agreed), NeverIssued: string(issuer.Policy.NeverIssued)}
 	if before.Equal(agreed) {
 		if c.apply {
 			if n, err = store.Purge(ctx, issuer.ID, act); err != nil {
 				return err
 			}
 		}
-		result.outcome = outcome{"db purge", c.apply, n > 0}
-	} else if result.requested, err = p.askPurge(ctx, store, c, issuer, before); err != nil {
+		result.Outcome = cli.NewOutcome("db purge", c.apply, n > 0)
+	} else if result.Requested, err = p.askPurge(ctx, store, c, issuer, before); err != nil {
 		return err
 	}
 	result.Certificates = n
-	return p.print(result, result.tell)
+	return p.Print(result, result.tell)
 }
 
 // askPurge files the request, or tries to.
-func (p *program) askPurge(ctx context.Context, store *db.Store, c change, issuer db.Issuer, before time.Time) (requested, error) {
+func (p *program) askPurge(ctx context.Context, store *db.Store, c change, issuer db.Issuer, before time.Time) (ctl.Requested, error) {
 	if c.apply && strings.TrimSpace(c.why) == "" {
-		return requested{}, usagef("--why: a request for approval says why")
+		return ctl.Requested{}, cli.Usagef("--why: a request for approval says why")
 	}
 	if !c.apply {
 		c.why = cmp.Or(c.why, "a plan")
 	}
 	act, err := c.act()
 	if err != nil {
-		return requested{}, err
+		return ctl.Requested{}, err
 	}
 	var id int64
 	var expires time.Time
@@ -103,20 +106,20 @@ func (p *program) askPurge(ctx context.Context, store *db.Store, c change, issue
 	if !c.apply {
 		id = 0
 	}
-	return newRequested("db purge", id, expires), err
+	return ctl.NewRequested("db purge", id, expires), err
 }
 
-func (r purge) tell(t *table) {
-	t.row("issuer", r.Issuer)
-	t.row("ended before", r.Before)
-	t.row("purged before", orDash(r.PurgedBefore))
-	t.row("certificates", strconv.FormatInt(r.Certificates, 10))
+func (r purge) tell(t *cli.Table) {
+	t.Row("issuer", r.Issuer)
+	t.Row("ended before", r.Before)
+	t.Row("purged before", cli.OrDash(r.PurgedBefore))
+	t.Row("certificates", strconv.FormatInt(r.Certificates, 10))
 	if r.NeverIssued != string(db.NeverIssuedUnauthorized) {
-		t.row("never issued", r.NeverIssued+" becomes unauthorized, for ever")
+		t.Row("never issued", r.NeverIssued+" becomes unauthorized, for ever")
 	}
 	if r.PurgedBefore != nil && *r.PurgedBefore == r.Before {
-		r.outcome.tell(t)
+		r.Outcome.Tell(t)
 		return
 	}
-	r.requested.tell(t)
+	r.Requested.Tell(t)
 }

@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/recovery"
@@ -18,11 +21,11 @@ import (
 func (p *program) feedRecoverCommand() *cobra.Command {
 	var c change
 	var r feedSource
-	cmd := p.verb("recover", "enter again what this master signed and lost; exit code 3 when it lacks something", `
+	cmd := p.Command("recover", "enter again what this master signed and lost; exit code 3 when it lacks something", `
 		ocspctl feed recover --from https://site-a.example:9443 --pin 1f3a...
 		ocspctl feed recover --from site-a.yaml --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.feedRecover(ctx, store, cfg, c, r) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.feedRecover(ctx, store, cfg, c, r) })
 		})
 	cmd.Long = `For a master that was restored from a backup, or a standby that lagged and was
 promoted. Reads snapshot and segments from a site, verifies who signed each by
@@ -50,10 +53,10 @@ func (r *feedSource) flags(cmd *cobra.Command) {
 }
 
 // open returns the source, and what closes it.
-func (r *feedSource) open(ctx context.Context, p *program, cfg *config) (recovery.Source, func(), error) {
+func (r *feedSource) open(ctx context.Context, p *program, cfg *config.Config) (recovery.Source, func(), error) {
 	if !strings.Contains(r.from, "://") {
 		there := *p
-		there.configPath = r.from
+		there.ConfigPath = r.from
 		site, _, err := there.store(ctx, migrations.Site)
 		if err != nil {
 			return nil, nil, fmt.Errorf("opening the site's database: %w", err)
@@ -62,7 +65,7 @@ func (r *feedSource) open(ctx context.Context, p *program, cfg *config) (recover
 	}
 	u, err := url.Parse(r.from)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, nil, usagef("--from %q: want https://HOST:PORT, or a file", r.from)
+		return nil, nil, cli.Usagef("--from %q: want https://HOST:PORT, or a file", r.from)
 	}
 	client, err := dialFeed(u, r.pin, cmp.Or(r.tlsKey, cfg.Feed.TLSKeyFile))
 	if err != nil {
@@ -71,8 +74,8 @@ func (r *feedSource) open(ctx context.Context, p *program, cfg *config) (recover
 	return recovery.FromURL(client), client.Close, nil
 }
 
-func (p *program) feedRecover(ctx context.Context, store *db.Store, cfg *config, c change, r feedSource) error {
-	root, err := cfg.Feed.verifier()
+func (p *program) feedRecover(ctx context.Context, store *db.Store, cfg *config.Config, c change, r feedSource) error {
+	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return err
 	}
@@ -94,30 +97,30 @@ func (p *program) feedRecover(ctx context.Context, store *db.Store, cfg *config,
 	if err != nil {
 		return err
 	}
-	if err := p.print(result, result.tell); err != nil {
+	if err := p.Print(result, result.tell); err != nil {
 		return err
 	}
 	switch {
 	case result.Applied && result.Request == nil && !plan.Others():
 		return nil
 	case plan.Lost():
-		return wrongf("the master lacks what it signed: %s", plan)
+		return cli.Wrongf("the master lacks what it signed: %s", plan)
 	}
 	return nil
 }
 
 // again is what became of rows that were lost.
 type again struct {
-	requested
+	ctl.Requested
 	Agreed  bool      `json:"agreed"`  // by two persons
 	Entered int64     `json:"entered"` // certificates
 	Sum     string    `json:"sum"`     // names exactly these certificates
-	Limit   limitView `json:"limit"`
+	Limit   ctl.Limit `json:"limit"`
 }
 
 // enterAgain files a request for rows, or enters them if two persons have agreed to them.
 func (p *program) enterAgain(ctx context.Context, store *db.Store, verb string, r db.Recovery, rows []recovery.Row, c change) (again, error) {
-	a := again{requested: requested{outcome: outcome{Action: verb, Applied: c.apply}}}
+	a := again{Requested: ctl.Requested{Outcome: cli.Outcome{Action: verb, Applied: c.apply}}}
 	if len(rows) == 0 {
 		return a, nil
 	}
@@ -129,7 +132,7 @@ func (p *program) enterAgain(ctx context.Context, store *db.Store, verb string, 
 		}
 	}
 	var err error
-	if a.Limit, err = limitOf(ctx, store, counted); err != nil {
+	if a.Limit, err = ctl.LimitOf(ctx, store, counted); err != nil {
 		return a, err
 	}
 	if a.Agreed, err = store.RecoveryAgreed(ctx, r); err != nil {
@@ -145,17 +148,17 @@ func (p *program) enterAgain(ctx context.Context, store *db.Store, verb string, 
 	}
 	if !a.Agreed {
 		if strings.TrimSpace(c.why) == "" {
-			return a, usagef("--why: a request for approval says why")
+			return a, cli.Usagef("--why: a request for approval says why")
 		}
 		var id int64
 		var expires time.Time
 		if id, expires, err = store.RequestRecovery(ctx, r, act); err == nil {
-			a.requested = newRequested(verb, id, expires)
+			a.Requested = ctl.NewRequested(verb, id, expires)
 		}
 		return a, err
 	}
-	if a.Limit.refused != nil { // else it would break off in its midst
-		return a, a.Limit.refused
+	if a.Limit.Refused != nil { // else it would break off in its midst
+		return a, a.Limit.Refused
 	}
 	for _, b := range r.Batches {
 		n, err := store.Recover(ctx, b, act)
@@ -167,22 +170,22 @@ func (p *program) enterAgain(ctx context.Context, store *db.Store, verb string, 
 	return a, nil
 }
 
-func (a again) tell(t *table) {
+func (a again) tell(t *cli.Table) {
 	switch {
 	case a.Sum == "":
 		return
 	case a.Request != nil:
-		t.line(fmt.Sprintf("Request %d is filed; nothing has changed yet.", *a.Request))
-		t.line(fmt.Sprintf("Another operator compares the sum and runs ocspctl approve %d --apply (until %s);", *a.Request, *a.ExpiresAt))
-		t.line("then run this once more.")
+		t.Line(fmt.Sprintf("Request %d is filed; nothing has changed yet.", *a.Request))
+		t.Line(fmt.Sprintf("Another operator compares the sum and runs ocspctl approve %d --apply (until %s);", *a.Request, *a.ExpiresAt))
+		t.Line("then run this once more.")
 	case a.Applied:
-		t.line(fmt.Sprintf("Done: %d entered.", a.Entered))
+		t.Line(fmt.Sprintf("Done: %d entered.", a.Entered))
 	case a.Agreed:
-		t.line("Two persons have agreed: --apply enters them.")
+		t.Line("Two persons have agreed: --apply enters them.")
 	default:
-		t.line("Nothing was done: this is the plan. --apply files a request for a second person.")
+		t.Line("Nothing was done: this is the plan. --apply files a request for a second person.")
 	}
-	if a.Limit.refused != nil && a.Request == nil {
-		t.line(a.Limit.refused.Error())
+	if a.Limit.Refused != nil && a.Request == nil {
+		t.Line(a.Limit.Refused.Error())
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -31,11 +33,11 @@ func (r *renew) renewFlags(cmd *cobra.Command) {
 
 func (p *program) fleetRenewCommand() *cobra.Command {
 	var r renew
-	cmd := p.verb("renew", "issue anew every certificate of which half of its life is over; for a timer", `
+	cmd := p.Command("renew", "issue anew every certificate of which half of its life is over; for a timer", `
 		ocspctl fleet renew
 		ocspctl fleet renew --apply --why 'timer'`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -43,14 +45,14 @@ func (p *program) fleetRenewCommand() *cobra.Command {
 
 func (p *program) responderRenewCommand() *cobra.Command {
 	var r renew
-	cmd := p.verb("renew SITE", "issue a site's certificates anew now, whatever is left of them", `
+	cmd := p.Command("renew SITE", "issue a site's certificates anew now, whatever is left of them", `
 		ocspctl responder renew site-b
 		ocspctl responder renew site-b --issuer web-ca --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			if r.site = args[0]; db.CheckSite(r.site) != nil {
-				return usagef("%v", db.CheckSite(r.site))
+				return cli.Usagef("%v", db.CheckSite(r.site))
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -69,9 +71,9 @@ type renewed struct {
 	Next     *string `json:"next_serial"` // of the new one
 }
 
-func (p *program) renew(ctx context.Context, store *db.Store, cfg *config, r renew) error {
+func (p *program) renew(ctx context.Context, store *db.Store, cfg *config.Config, r renew) error {
 	if r.life != 0 && (r.life < time.Hour || r.life > fleet.MaxLife) {
-		return usagef("--life %s: want 1h to %s", r.life, fleet.MaxLife)
+		return cli.Usagef("--life %s: want 1h to %s", r.life, fleet.MaxLife)
 	}
 	act, err := r.act()
 	if err != nil {
@@ -88,18 +90,18 @@ func (p *program) renew(ctx context.Context, store *db.Store, cfg *config, r ren
 		lines := []renewed{}
 		faults := []error{fault} // the others are renewed all the same
 		changed := false
-		for _, one := range fleet.Renewals(roster, authorities, p.now()) {
+		for _, one := range fleet.Renewals(roster, authorities, p.Now()) {
 			if r.site != "" && one.Site != r.site {
 				continue
 			}
-			line := renewed{one.Site, one.Issuer, one.Kind, one.Serial.String(), stampOrNil(one.NotAfter), one.Left, "keep", textOrNil(one.Refused), nil}
+			line := renewed{one.Site, one.Issuer, one.Kind, one.Serial.String(), cli.StampOrNil(one.NotAfter), one.Left, "keep", cli.TextOrNil(one.Refused), nil}
 			switch {
 			case one.Refused != "":
 				line.Action = "refused"
 			case one.Due || r.site != "":
 				line.Action, changed = "renew", true
 				if r.apply {
-					if err := line.do(ctx, store, p.now(), one, r.life, act); err != nil {
+					if err := line.do(ctx, store, p.Now(), one, r.life, act); err != nil {
 						faults = append(faults, err)
 					}
 				}
@@ -132,18 +134,18 @@ func (line *renewed) do(ctx context.Context, store *db.Store, now time.Time, one
 // tellRenewed prints what was done, and judges what is left.
 func (p *program) tellRenewed(r renew, lines []renewed, changed bool, elsewhere []db.Issuer, fault error) error {
 	result := struct {
-		outcome
+		cli.Outcome
 		Certificates []renewed `json:"certificates"`
-	}{outcome{"fleet renew", r.apply, changed}, lines}
+	}{cli.NewOutcome("fleet renew", r.apply, changed), lines}
 	if r.site != "" {
 		result.Action = "responder renew"
 	}
-	err := p.print(result, func(t *table) {
-		t.row("SITE", "ISSUER", "KEY", "SERIAL", "NOT AFTER", "LIFE LEFT", "ACTION", "NEXT SERIAL", "DETAIL")
+	err := p.Print(result, func(t *cli.Table) {
+		t.Row("SITE", "ISSUER", "KEY", "SERIAL", "NOT AFTER", "LIFE LEFT", "ACTION", "NEXT SERIAL", "DETAIL")
 		for _, l := range lines {
-			t.row(l.Site, l.Issuer, l.Key, l.Serial, orDash(l.NotAfter), fmt.Sprintf("%.0f %%", 100*l.Left), l.Action, orDash(l.Next), orDash(l.Detail))
+			t.Row(l.Site, l.Issuer, l.Key, l.Serial, cli.OrDash(l.NotAfter), fmt.Sprintf("%.0f %%", 100*l.Left), l.Action, cli.OrDash(l.Next), cli.OrDash(l.Detail))
 		}
-		result.outcome.tell(t)
+		result.Outcome.Tell(t)
 	})
 	var wrong []string
 	if err := keysElsewhere("renewal", elsewhere); err != nil {
@@ -152,7 +154,7 @@ func (p *program) tellRenewed(r renew, lines []renewed, changed bool, elsewhere 
 	for _, l := range lines {
 		switch {
 		case l.Action == "refused":
-			wrong = append(wrong, fmt.Sprintf("%s for %s is refused: %s", l.Site, l.Issuer, orDash(l.Detail)))
+			wrong = append(wrong, fmt.Sprintf("%s for %s is refused: %s", l.Site, l.Issuer, cli.OrDash(l.Detail)))
 		case l.Action != "renewed" && l.Left < fleet.Alarm:
 			wrong = append(wrong, fmt.Sprintf("%s for %s has %.0f %% of its life left: the timer does not renew it", l.Site, l.Issuer, 100*l.Left))
 		}
@@ -165,7 +167,7 @@ func (p *program) tellRenewed(r renew, lines []renewed, changed bool, elsewhere 
 	case r.site != "" && len(lines) == 0 && len(elsewhere) == 0:
 		return fmt.Errorf("site %q has no certificate to go by, or is not active: ocspctl responder add", r.site)
 	case len(wrong) > 0:
-		return wrongf("%s", strings.Join(wrong, "; "))
+		return cli.Wrongf("%s", strings.Join(wrong, "; "))
 	}
 	return nil
 }

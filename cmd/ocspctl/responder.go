@@ -17,13 +17,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 	"ocspfleet/sync/feed"
 )
 
 func (p *program) responderCommand() *cobra.Command {
-	return noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
+	return cli.Noun("responder", "the sites and their OCSP certificates", p.responderAddCommand(), p.responderListCommand(), p.responderShowCommand(),
 		p.responderRenewCommand(), p.responderRevokeCommand(), p.responderSuspendCommand(), p.responderRestoreCommand(), p.responderLeaveCommand(),
 		p.responderBundleCommand(), p.responderReleaseCommand(), p.responderSerialsCommand(), p.responderSetCommand())
 }
@@ -42,13 +45,13 @@ type responderAdd struct {
 
 func (p *program) responderAddCommand() *cobra.Command {
 	var a responderAdd
-	cmd := p.verb("add SITE", "enrol a site: certify its key for each issuer; again, with the same request: renew", `
+	cmd := p.Command("add SITE", "enrol a site: certify its key for each issuer; again, with the same request: renew", `
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/ --feed-pin 1f3a... --apply
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/ --issuer web-ca --life 168h --out certs --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			a.site = args[0]
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.responderAdd(ctx, store, cfg, a) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.responderAdd(ctx, store, cfg, a) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&a.csr, "csr", "", "the site's certificate request (ocspctl key csr) in `FILE`")
@@ -66,21 +69,21 @@ func (p *program) responderAddCommand() *cobra.Command {
 
 func (a *responderAdd) check() error {
 	if err := db.CheckSite(a.site); err != nil {
-		return usagef("%v", err)
+		return cli.Usagef("%v", err)
 	}
 	if !isSiteURL(a.url) {
-		return usagef("--url %q: want http://HOST/ or https://HOST/", a.url)
+		return cli.Usagef("--url %q: want http://HOST/ or https://HOST/", a.url)
 	}
 	for _, address := range a.addresses {
 		if _, err := netip.ParseAddr(address); err != nil {
-			return usagef("--address %q: want an IPv4 or IPv6 address", address)
+			return cli.Usagef("--address %q: want an IPv4 or IPv6 address", address)
 		}
 	}
 	if err := checkFeedPin(a.feedPin); err != nil {
 		return err
 	}
 	if a.life < time.Hour || a.life > fleet.MaxLife {
-		return usagef("--life %s: want 1h to %s", a.life, fleet.MaxLife)
+		return cli.Usagef("--life %s: want 1h to %s", a.life, fleet.MaxLife)
 	}
 	return nil
 }
@@ -89,7 +92,7 @@ const feedPinUsage = "let it fetch the signed feed: the `PIN` of its TLS key (oc
 
 func checkFeedPin(text string) error {
 	if _, err := feed.ParsePin(text); text != "" && err != nil {
-		return usagef("--feed-pin: %v", err)
+		return cli.Usagef("--feed-pin: %v", err)
 	}
 	return nil
 }
@@ -127,7 +130,7 @@ type enrolled struct {
 }
 
 type responderAdded struct {
-	outcome
+	cli.Outcome
 	Site         string     `json:"site"`
 	URL          string     `json:"url"`
 	Key          string     `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo: compare it out of band
@@ -137,11 +140,11 @@ type responderAdded struct {
 	Certificates []enrolled `json:"certificates"`
 }
 
-func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config, a responderAdd) error {
+func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config.Config, a responderAdd) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	raw, err := readSmall(a.csr)
+	raw, err := ctl.ReadSmall(a.csr)
 	if err != nil {
 		return fmt.Errorf("reading the certificate request: %w", err)
 	}
@@ -153,11 +156,11 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 		return err
 	}
 	if a.life > fleet.DefaultLife {
-		fmt.Fprintf(p.stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", a.life, fleet.DefaultLife)
+		fmt.Fprintf(p.Stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", a.life, fleet.DefaultLife)
 	}
 	result := responderAdded{
-		outcome: outcome{"responder add", a.apply, true}, Site: a.site, URL: a.url,
-		Key: hex.EncodeToString(request.KeyHash[:]), Kind: request.Kind(), FeedPin: textOrNil(a.feedPin), Life: a.life.String(),
+		Outcome: cli.NewOutcome("responder add", a.apply, true), Site: a.site, URL: a.url,
+		Key: hex.EncodeToString(request.KeyHash[:]), Kind: request.Kind(), FeedPin: cli.TextOrNil(a.feedPin), Life: a.life.String(),
 	}
 	return p.withAuthorities(ctx, store, cfg, a.issuers, func(authorities []*fleet.Authority) error {
 		var refused error
@@ -181,7 +184,7 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 				return err
 			}
 		}
-		if err := p.print(result, result.tell); err != nil {
+		if err := p.Print(result, result.tell); err != nil {
 			return err
 		}
 		return refused
@@ -190,12 +193,12 @@ func (p *program) responderAdd(ctx context.Context, store *db.Store, cfg *config
 
 // rehearse is the plan for one issuer.
 func (p *program) rehearse(authority *fleet.Authority, request *fleet.Request, life time.Duration) (enrolled, error) {
-	r, err := authority.Rehearse(request, life, p.now(), rand.Reader)
+	r, err := authority.Rehearse(request, life, p.Now(), rand.Reader)
 	if err != nil {
 		return enrolled{}, err
 	}
 	return enrolled{
-		Issuer: authority.Issuer.Name, Profile: string(authority.Issuer.Policy.Profile), NotBefore: stamp(r.NotBefore), NotAfter: stamp(r.NotAfter),
+		Issuer: authority.Issuer.Name, Profile: string(authority.Issuer.Policy.Profile), NotBefore: cli.Stamp(r.NotBefore), NotAfter: cli.Stamp(r.NotAfter),
 		Algorithm: r.Algorithm.String(), Checked: r.Checked, Lint: append([]string{}, r.Faults...),
 	}, nil
 }
@@ -220,7 +223,7 @@ func (a responderAdd) enlist(ctx context.Context, store *db.Store, act db.Act) e
 // back: it is no part of what is tried.
 func (p *program) enrol(ctx context.Context, store *db.Store, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, act db.Act, result *responderAdded) error {
 	for i, authority := range authorities {
-		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.now(), rand.Reader, act)
+		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.Now(), rand.Reader, act)
 		if err != nil {
 			return fmt.Errorf("%w (%d of %d certificates were made: run it again)", err, i, len(authorities))
 		}
@@ -238,7 +241,7 @@ func (e *enrolled) describe(c db.ResponderCertificate, dir string) error {
 		return fmt.Errorf("reading the new certificate: %w", err)
 	}
 	e.Serial, e.Fingerprint = new(c.Serial.String()), new(hex.EncodeToString(c.Fingerprint[:]))
-	e.NotBefore, e.NotAfter = stamp(parsed.NotBefore), stamp(parsed.NotAfter)
+	e.NotBefore, e.NotAfter = cli.Stamp(parsed.NotBefore), cli.Stamp(parsed.NotAfter)
 	if dir == "" {
 		return nil
 	}
@@ -253,29 +256,29 @@ func (e *enrolled) describe(c db.ResponderCertificate, dir string) error {
 	return nil
 }
 
-func (r responderAdded) tell(t *table) {
-	t.row("site", r.Site)
-	t.row("url", r.URL)
-	t.row("key fingerprint", r.Key)
-	t.row("key kind", r.Kind)
+func (r responderAdded) tell(t *cli.Table) {
+	t.Row("site", r.Site)
+	t.Row("url", r.URL)
+	t.Row("key fingerprint", r.Key)
+	t.Row("key kind", r.Kind)
 	if r.FeedPin != nil {
-		t.row("feed pin", *r.FeedPin)
+		t.Row("feed pin", *r.FeedPin)
 	}
-	t.row("life", r.Life)
-	t.line("")
-	t.row("ISSUER", "PROFILE", "SERIAL", "NOT BEFORE", "NOT AFTER", "SIGNED WITH", "LINT", "FILE")
+	t.Row("life", r.Life)
+	t.Line("")
+	t.Row("ISSUER", "PROFILE", "SERIAL", "NOT BEFORE", "NOT AFTER", "SIGNED WITH", "LINT", "FILE")
 	for _, c := range r.Certificates {
 		lint := "ok"
 		if len(c.Lint) > 0 {
 			lint = strings.Join(c.Lint, "; ")
 		}
-		t.row(c.Issuer, c.Profile, orDash(c.Serial), c.NotBefore, c.NotAfter, c.Algorithm, lint, orDash(c.File))
+		t.Row(c.Issuer, c.Profile, cli.OrDash(c.Serial), c.NotBefore, c.NotAfter, c.Algorithm, lint, cli.OrDash(c.File))
 	}
 	for _, c := range r.Certificates {
-		t.line(fmt.Sprintf("Clients check the responder for issuer %s %s.", c.Issuer, c.Checked))
+		t.Line(fmt.Sprintf("Clients check the responder for issuer %s %s.", c.Issuer, c.Checked))
 	}
 	if !r.Applied {
-		t.line("Compare the fingerprint with the site's by another way before you approve.")
+		t.Line("Compare the fingerprint with the site's by another way before you approve.")
 	}
-	r.outcome.tell(t)
+	r.Outcome.Tell(t)
 }

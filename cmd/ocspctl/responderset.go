@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -24,13 +26,13 @@ type responderSet struct {
 
 func (p *program) responderSetCommand() *cobra.Command {
 	var s responderSet
-	cmd := p.verb("set SITE", "give a site another URL, another feed key, or other addresses, in the DNS, too", `
+	cmd := p.Command("set SITE", "give a site another URL, another feed key, or other addresses, in the DNS, too", `
 		ocspctl responder set site-b --feed-pin 1f3a... --apply
 		ocspctl responder set site-b --address 192.0.2.7
 		ocspctl responder set site-b --address 192.0.2.7 --address 2001:db8::7 --why 'a new provider' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			s.site = args[0]
-			return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.responderSet(ctx, store, cfg, s) })
+			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.responderSet(ctx, store, cfg, s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.url, "url", "", "the `URL` of its OCSP responder (default: as it is)")
@@ -43,7 +45,7 @@ func (p *program) responderSetCommand() *cobra.Command {
 
 // responderMoved is what responder set prints.
 type responderMoved struct {
-	outcome
+	cli.Outcome
 	Site      string     `json:"site"`
 	URL       string     `json:"url"`
 	Addresses []string   `json:"addresses"`
@@ -51,21 +53,21 @@ type responderMoved struct {
 	Steps     []stepView `json:"steps"`
 }
 
-func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config, s responderSet) error {
+func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config.Config, s responderSet) error {
 	if s.url == "" && len(s.addresses) == 0 && s.feedPin == "" {
-		return usagef("want --url, --address or --feed-pin")
+		return cli.Usagef("want --url, --address or --feed-pin")
 	}
 	if err := checkFeedPin(s.feedPin); err != nil {
 		return err
 	}
 	if s.url != "" && !isSiteURL(s.url) {
-		return usagef("--url %q: want http://HOST/ or https://HOST/", s.url)
+		return cli.Usagef("--url %q: want http://HOST/ or https://HOST/", s.url)
 	}
 	var addresses []netip.Addr
 	for _, text := range s.addresses {
 		a, err := netip.ParseAddr(text)
 		if err != nil || a.Zone() != "" {
-			return usagef("--address %q: want an IPv4 or IPv6 address", text)
+			return cli.Usagef("--address %q: want an IPv4 or IPv6 address", text)
 		}
 		addresses = append(addresses, a.Unmap())
 	}
@@ -109,30 +111,30 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 		}
 		failed = run.Run(ctx, steps, func(fleet.Step) {})
 	}
-	moved := responderMoved{outcome: outcome{"responder set", s.apply && failed == nil, true}, Site: s.site, URL: s.url, Addresses: []string{}, Steps: []stepView{}, FeedPin: textOrNil(s.feedPin)}
+	moved := responderMoved{Outcome: cli.NewOutcome("responder set", s.apply && failed == nil, true), Site: s.site, URL: s.url, Addresses: []string{}, Steps: []stepView{}, FeedPin: cli.TextOrNil(s.feedPin)}
 	for _, a := range addresses {
 		moved.Addresses = append(moved.Addresses, a.String())
 	}
 	for _, step := range steps {
-		moved.Steps = append(moved.Steps, stepView{step.Name, step.Plan, textOrNil(step.Result), textOrNil(step.Fault)})
+		moved.Steps = append(moved.Steps, stepView{step.Name, step.Plan, cli.TextOrNil(step.Result), cli.TextOrNil(step.Fault)})
 	}
-	if err := p.print(moved, moved.tell); err != nil {
+	if err := p.Print(moved, moved.tell); err != nil {
 		return err
 	}
 	return failed
 }
 
-func (r responderMoved) tell(t *table) {
-	t.row("site", r.Site)
-	t.row("url", r.URL)
-	t.row("addresses", strings.Join(r.Addresses, ", "))
+func (r responderMoved) tell(t *cli.Table) {
+	t.Row("site", r.Site)
+	t.Row("url", r.URL)
+	t.Row("addresses", strings.Join(r.Addresses, ", "))
 	if r.FeedPin != nil {
-		t.row("feed pin", *r.FeedPin)
+		t.Row("feed pin", *r.FeedPin)
 	}
-	t.line("")
+	t.Line("")
 	if len(r.Steps) == 0 || tellSteps(t, r.Steps) {
-		r.outcome.tell(t)
+		r.Outcome.Tell(t)
 	} else {
-		t.line(runAgain)
+		t.Line(runAgain)
 	}
 }

@@ -9,6 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 )
 
@@ -23,7 +26,7 @@ type siteView struct {
 }
 
 type siteCertificate struct {
-	certificate
+	ctl.Certificate
 	Fingerprint string `json:"fingerprint"`     // SHA-256 of the certificate
 	Key         string `json:"key_fingerprint"` // SHA-256 of the SubjectPublicKeyInfo
 	Expired     bool   `json:"expired"`
@@ -35,9 +38,9 @@ type siteCertificate struct {
 // tellStatus is a site's certificate in few words.
 func (c siteCertificate) tellStatus() string {
 	if c.Withheld {
-		return c.brief() + ", withheld"
+		return c.Brief() + ", withheld"
 	}
-	return c.brief()
+	return c.Brief()
 }
 
 func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []siteView {
@@ -47,11 +50,11 @@ func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []site
 	}
 	views := make([]siteView, len(roster))
 	for i, r := range roster {
-		views[i] = siteView{r.Name, r.URL, append([]string{}, r.Addresses...), string(r.State), textOrNil(hex.EncodeToString(r.FeedPin)), []siteCertificate{}}
+		views[i] = siteView{r.Name, r.URL, append([]string{}, r.Addresses...), string(r.State), cli.TextOrNil(hex.EncodeToString(r.FeedPin)), []siteCertificate{}}
 		for _, c := range r.Certificates {
 			left := c.Status.NotAfter.Sub(now)
 			views[i].Certificates = append(views[i].Certificates, siteCertificate{
-				showStatus(names[c.IssuerID], c.Serial, c.Status), hex.EncodeToString(c.Fingerprint[:]), hex.EncodeToString(c.KeyHash[:]), left <= 0, c.Withheld, left,
+				ctl.ShowStatus(names[c.IssuerID], c.Serial, c.Status), hex.EncodeToString(c.Fingerprint[:]), hex.EncodeToString(c.KeyHash[:]), left <= 0, c.Withheld, left,
 			})
 		}
 	}
@@ -60,11 +63,11 @@ func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []site
 
 func (p *program) responderListCommand() *cobra.Command {
 	var all bool
-	cmd := p.verb("list", "show the sites and their certificates", `
+	cmd := p.Command("list", "show the sites and their certificates", `
 		ocspctl responder list
 		ocspctl responder list --all --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderList(ctx, store, all) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderList(ctx, store, all) })
 		})
 	cmd.Flags().BoolVar(&all, "all", false, "show expired certificates, too")
 	return cmd
@@ -79,17 +82,17 @@ func (p *program) responderList(ctx context.Context, store *db.Store, all bool) 
 	if err != nil {
 		return err
 	}
-	views := viewSites(roster, issuers, p.now())
+	views := viewSites(roster, issuers, p.Now())
 	if !all {
 		for i := range views {
 			views[i].Certificates = slices.DeleteFunc(views[i].Certificates, func(c siteCertificate) bool { return c.Expired })
 		}
 	}
-	return p.print(map[string]any{"sites": views}, func(t *table) {
-		t.row("SITE", "STATE", "URL", "ISSUER", "SERIAL", "STATUS", "NOT AFTER", "LEFT")
+	return p.Print(map[string]any{"sites": views}, func(t *cli.Table) {
+		t.Row("SITE", "STATE", "URL", "ISSUER", "SERIAL", "STATUS", "NOT AFTER", "LEFT")
 		for _, v := range views {
 			if len(v.Certificates) == 0 {
-				t.row(v.Name, v.State, v.URL, "-", "-", "no certificate", "-", "-")
+				t.Row(v.Name, v.State, v.URL, "-", "-", "no certificate", "-", "-")
 			}
 			for _, c := range v.Certificates {
 				status := c.Status
@@ -99,7 +102,7 @@ func (p *program) responderList(ctx context.Context, store *db.Store, all bool) 
 				if c.Withheld {
 					status += ", withheld"
 				}
-				t.row(v.Name, v.State, v.URL, c.Issuer, c.Serial, status, orDash(c.NotAfter), span(c.left))
+				t.Row(v.Name, v.State, v.URL, c.Issuer, c.Serial, status, cli.OrDash(c.NotAfter), cli.Span(c.left))
 			}
 		}
 	})
@@ -115,7 +118,7 @@ func (p *program) site(ctx context.Context, store *db.Store, name string) (siteV
 	if err != nil {
 		return siteView{}, err
 	}
-	views := viewSites(roster, issuers, p.now())
+	views := viewSites(roster, issuers, p.Now())
 	at := slices.IndexFunc(views, func(v siteView) bool { return v.Name == name })
 	if at < 0 {
 		return siteView{}, fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", name, db.ErrNoResponder)

@@ -9,16 +9,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
 func (p *program) responderShowCommand() *cobra.Command {
-	return p.verb("show SITE", "show one site: certificates, life left, access; exit code 3 when a certificate needs renewal", `
+	return p.Command("show SITE", "show one site: certificates, life left, access; exit code 3 when a certificate needs renewal", `
 		ocspctl responder show site-b
 		ocspctl responder show site-b --output json`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error { return p.responderShow(ctx, store, args[0]) })
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderShow(ctx, store, args[0]) })
 		})
 }
 
@@ -64,7 +66,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 	if err != nil {
 		return err
 	}
-	shown.Access = accessView{textOrNil(access.Login), access.Open, access.Sessions, access.Slots}
+	shown.Access = accessView{cli.TextOrNil(access.Login), access.Open, access.Sessions, access.Slots}
 	if err := shown.plan(ctx, store, name); err != nil {
 		return err
 	}
@@ -78,8 +80,8 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 			if err != nil {
 				return fmt.Errorf("reading certificate %s: %w", c.Serial, err)
 			}
-			left := float64(parsed.NotAfter.Sub(p.now())) / float64(parsed.NotAfter.Sub(parsed.NotBefore))
-			shown.Lives[c.Serial.String()] = life{stamp(parsed.NotBefore), left}
+			left := float64(parsed.NotAfter.Sub(p.Now())) / float64(parsed.NotAfter.Sub(parsed.NotBefore))
+			shown.Lives[c.Serial.String()] = life{cli.Stamp(parsed.NotBefore), left}
 			if c.Status.Revoked {
 				continue
 			}
@@ -87,7 +89,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 			best[key] = max(best[key], left)
 		}
 	}
-	if err := p.print(shown, shown.tell); err != nil {
+	if err := p.Print(shown, shown.tell); err != nil {
 		return err
 	}
 	if view.State != string(db.ResponderActive) {
@@ -95,11 +97,11 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 	}
 	for _, left := range best {
 		if left < fleet.Alarm {
-			return wrongf("site %s: a certificate has less than a third of its life left: ocspctl fleet renew --apply, and look at its timer", name)
+			return cli.Wrongf("site %s: a certificate has less than a third of its life left: ocspctl fleet renew --apply, and look at its timer", name)
 		}
 	}
 	if len(best) == 0 {
-		return wrongf("site %s has no certificate that is good: ocspctl responder add", name)
+		return cli.Wrongf("site %s has no certificate that is good: ocspctl responder add", name)
 	}
 	return nil
 }
@@ -118,7 +120,7 @@ func (s *siteShown) plan(ctx context.Context, store *db.Store, name string) erro
 		if c.Site != name {
 			continue
 		}
-		view := plannedView{"", c.Serial.String(), stamp(c.NotBefore), stamp(c.NotAfter)}
+		view := plannedView{"", c.Serial.String(), cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter)}
 		for _, issuer := range issuers {
 			if issuer.ID == c.IssuerID {
 				view.Issuer = issuer.Name
@@ -129,26 +131,26 @@ func (s *siteShown) plan(ctx context.Context, store *db.Store, name string) erro
 	return nil
 }
 
-func (s siteShown) tell(t *table) {
-	t.row("site", s.Name)
-	t.row("url", s.URL)
-	t.row("addresses", strings.Join(s.Addresses, ", "))
-	t.row("state", s.State)
+func (s siteShown) tell(t *cli.Table) {
+	t.Row("site", s.Name)
+	t.Row("url", s.URL)
+	t.Row("addresses", strings.Join(s.Addresses, ", "))
+	t.Row("state", s.State)
 	switch {
 	case s.Access.Login == nil:
-		t.row("replication", "no login")
+		t.Row("replication", "no login")
 	case s.Access.Open:
-		t.row("replication", fmt.Sprintf("login %s open, %d sessions, %d slots", *s.Access.Login, s.Access.Sessions, s.Access.Slots))
+		t.Row("replication", fmt.Sprintf("login %s open, %d sessions, %d slots", *s.Access.Login, s.Access.Sessions, s.Access.Slots))
 	default:
-		t.row("replication", fmt.Sprintf("login %s closed, %d sessions, %d slots", *s.Access.Login, s.Access.Sessions, s.Access.Slots))
+		t.Row("replication", fmt.Sprintf("login %s closed, %d sessions, %d slots", *s.Access.Login, s.Access.Sessions, s.Access.Slots))
 	}
-	t.line("")
-	t.row("ISSUER", "SERIAL", "STATUS", "NOT BEFORE", "NOT AFTER", "LIFE LEFT", "KEY")
+	t.Line("")
+	t.Row("ISSUER", "SERIAL", "STATUS", "NOT BEFORE", "NOT AFTER", "LIFE LEFT", "KEY")
 	for _, c := range s.Certificates {
 		l := s.Lives[c.Serial]
-		t.row(c.Issuer, c.Serial, c.tellStatus(), l.NotBefore, orDash(c.NotAfter), fmt.Sprintf("%.0f %%", 100*max(0, l.Left)), c.Key)
+		t.Row(c.Issuer, c.Serial, c.tellStatus(), l.NotBefore, cli.OrDash(c.NotAfter), fmt.Sprintf("%.0f %%", 100*max(0, l.Left)), c.Key)
 	}
 	for _, c := range s.Planned {
-		t.row(c.Issuer, c.Serial, "planned", c.NotBefore, c.NotAfter, "-", "-")
+		t.Row(c.Issuer, c.Serial, "planned", c.NotBefore, c.NotAfter, "-", "-")
 	}
 }

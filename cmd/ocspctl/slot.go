@@ -6,20 +6,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 )
 
 func (p *program) dbSlotCommand() *cobra.Command {
 	var c change
 	var allow, forbid bool
-	cmd := p.verb("slot [NAME]", "show the replication slots and whose they are, or allow one that is no site's", `
+	cmd := p.Command("slot [NAME]", "show the replication slots and whose they are, or allow one that is no site's", `
 		ocspctl db slot
 		ocspctl db slot standby_1 --allow --why 'the standby in Graz' --apply`,
 		cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
 			if len(args) == 0 && (allow || forbid) || len(args) == 1 && allow == forbid {
-				return usagef("want no arguments, or NAME with either --allow or --forbid")
+				return cli.Usagef("want no arguments, or NAME with either --allow or --forbid")
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config) error {
+			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
 				if len(args) == 0 {
 					return p.dbSlots(ctx, store)
 				}
@@ -51,10 +53,10 @@ func (p *program) dbSlots(ctx context.Context, store *db.Store) error {
 	}
 	views := []slotView{}
 	for _, s := range state.Slots {
-		views = append(views, slotView{s.Name, textOrNil(s.Site), s.Allowed, s.Active})
+		views = append(views, slotView{s.Name, cli.TextOrNil(s.Site), s.Allowed, s.Active})
 	}
-	return p.print(map[string]any{"slots": views}, func(t *table) {
-		t.row("SLOT", "WHOSE", "ACTIVE")
+	return p.Print(map[string]any{"slots": views}, func(t *cli.Table) {
+		t.Row("SLOT", "WHOSE", "ACTIVE")
 		for _, v := range views {
 			whose := "NOBODY'S"
 			switch {
@@ -63,7 +65,7 @@ func (p *program) dbSlots(ctx context.Context, store *db.Store) error {
 			case v.Allowed:
 				whose = "allowed"
 			}
-			t.row(v.Name, whose, yes(v.Active))
+			t.Row(v.Name, whose, cli.Yes(v.Active))
 		}
 	})
 }
@@ -84,13 +86,13 @@ func (p *program) dbSlotAllow(ctx context.Context, store *db.Store, c change, na
 		}
 	}
 	result := struct {
-		outcome
+		cli.Outcome
 		Slot    string `json:"slot"`
 		Allowed bool   `json:"allowed"`
-	}{outcome{"db slot", c.apply, changed}, name, allow}
-	return p.print(result, func(t *table) {
-		t.row("slot", name)
-		t.row("allowed", yes(allow))
-		result.tell(t)
+	}{cli.NewOutcome("db slot", c.apply, changed), name, allow}
+	return p.Print(result, func(t *cli.Table) {
+		t.Row("slot", name)
+		t.Row("allowed", cli.Yes(allow))
+		result.Tell(t)
 	})
 }

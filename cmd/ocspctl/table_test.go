@@ -1,16 +1,17 @@
 package main
 
 import (
-	"os"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"path/filepath"
-	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 	"unicode/utf8"
 
-	"pgregory.net/rapid"
+	"ocspfleet/cmd/internal/cli"
 )
 
 // long are cells as long as they come, by the column's name; a new column needs one.
@@ -38,74 +39,98 @@ var long = map[string]string{
 	"WHY": "the holder has left the company, as he said by telephone and by a signed letter", "WOULD BE": "good until 2030-12-31T23:59:59Z", "WRONG": "not_after",
 }
 
-// headers are the column names of every table in this program's source.
+// headers are the column names of every table in this program's source: those of rows that
+// are written by hand, and the labels of each record that is a row.
 func headers(t *testing.T) [][]string {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := regexp.MustCompile(`(?:t\.row\(|rows\.text\(\[\]string\{|crlColumns = \[\]string\{)("[A-Z][A-Z ]*".*)`)
-	name := regexp.MustCompile(`"([^"]*)"`)
 	var found [][]string
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		for _, m := range head.FindAllSubmatch(text, -1) {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
 			var names []string
-			for _, n := range name.FindAllSubmatch(m[1], -1) {
-				names = append(names, string(n[1]))
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Row" {
+					names = columns(n.Args)
+				}
+			case *ast.CompositeLit:
+				switch typ := n.Type.(type) {
+				case *ast.ArrayType: // []string{"A", "B"}
+					names = columns(n.Elts)
+				case *ast.SelectorExpr:
+					if typ.Sel.Name == "Record" {
+						names = labels(n.Elts)
+					}
+				}
 			}
 			// Of a row that begins with a word of warning, the rest is no name.
-			if len(names) > 1 && !slices.ContainsFunc(names, func(n string) bool { return n != strings.ToUpper(n) }) {
+			if len(names) > 1 {
 				found = append(found, names)
 			}
-		}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return found
 }
 
+// columns are the names of columns, if the expressions are nothing else.
+func columns(of []ast.Expr) []string {
+	var names []string
+	for _, e := range of {
+		sum, ok := e.(*ast.BinaryExpr)
+		if ok {
+			e = sum.X
+		}
+		name, ok := column(e)
+		if !ok {
+			return nil
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// labels are the labels of a record that is a row.
+func labels(fields []ast.Expr) []string {
+	var names []string
+	for _, e := range fields {
+		call, ok := e.(*ast.CallExpr)
+		if !ok || len(call.Args) < 3 {
+			continue
+		}
+		label := call.Args[1]
+		if sum, ok := label.(*ast.BinaryExpr); ok {
+			label = sum.X
+		}
+		if name, ok := column(label); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// column is the name of a column: a text in upper case.
+func column(e ast.Expr) (string, bool) {
+	literal, ok := e.(*ast.BasicLit)
+	if !ok || literal.Kind != token.STRING {
+		return "", false
+	}
+	name, err := strconv.Unquote(literal.Value)
+	return name, err == nil && name != "" && name[0] >= 'A' && name[0] <= 'Z' && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ ") == ""
+}
+
 // dense is a text without what a layout adds.
-func dense(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, text)
-}
-
-func printed(t *testing.T, width int, rows ...[]string) string {
-	t.Helper()
-	var out strings.Builder
-	table := &table{w: &out, width: width}
-	for _, cells := range rows {
-		table.row(cells...)
-	}
-	if table.flush(); table.err != nil {
-		t.Fatal(table.err)
-	}
-	return out.String()
-}
-
-// checkFits fails for a line that is wider than the terminal and not one word, and for a
-// cell that got lost.
-func checkFits(t interface{ Errorf(string, ...any) }, text string, width int, rows ...[]string) {
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); utf8.RuneCountInString(line) > width && strings.Contains(line, " ") {
-			t.Errorf("%d columns: %q", utf8.RuneCountInString(line), line)
-		}
-	}
-	for _, cells := range rows {
-		for _, cell := range cells {
-			if !strings.Contains(dense(text), dense(cell)) {
-				t.Errorf("%q is lost in\n%s", cell, text)
-			}
-		}
-	}
-}
+func dense(text string) string { return strings.Join(strings.Fields(text), "") }
 
 func TestTablesFitTheTerminal(t *testing.T) {
 	tables := headers(t)
@@ -119,75 +144,23 @@ func TestTablesFitTheTerminal(t *testing.T) {
 				t.Errorf("the table %q has a new column %q: add a long value of it", header, name)
 			}
 		}
-		text := printed(t, 80, header, row)
+		both := func(t *cli.Table) {
+			t.Row(header...)
+			t.Row(row...)
+		}
+		text := cli.Layout(80, both)
 		for line := range strings.Lines(text) {
 			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 {
 				t.Errorf("%q: %d columns: %q", header, n, line)
 			}
 		}
-		checkFits(t, text, 80, header, row)
-		if text := printed(t, 0, header, row); strings.Count(text, "\n") != 2 {
+		for _, cell := range append(row, header...) {
+			if !strings.Contains(dense(text), dense(cell)) {
+				t.Errorf("%q is lost in\n%s", cell, text)
+			}
+		}
+		if text := cli.Layout(0, both); strings.Count(text, "\n") != 2 {
 			t.Errorf("no terminal, and a row is not one line:\n%s", text)
 		}
-	}
-}
-
-// Whatever the cells and the width, no line is wider, but for one word, and nothing is lost.
-func TestAnyTableFits(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		cell := rapid.StringMatching(`[a-z:é]{1,30}( [a-z=]{1,30}){0,8}`)
-		n := rapid.IntRange(1, 9).Draw(r, "columns")
-		rows := rapid.SliceOfN(rapid.SliceOfN(cell, n, n), 1, 4).Draw(r, "rows")
-		width := rapid.IntRange(40, 200).Draw(r, "width")
-		checkFits(r, printed(t, width, rows...), width, rows...)
-	})
-}
-
-func TestWideRowsHaveASecondLine(t *testing.T) {
-	got := printed(t, 40, []string{"SITE", "VERDICT", "HORIZON", "DETAIL"},
-		[]string{"site-a", "ok", "3s", "-"}, []string{"site-b", "behind", "12m", "nobody reads its slot: see ocspsyncd and the log"})
-	want := `SITE    VERDICT  HORIZON
-  DETAIL
-site-a  ok       3s
-site-b  behind   12m
-  nobody reads its slot: see ocspsyncd
-  and the log
-`
-	if got != want {
-		t.Errorf("\n%s", got)
-	}
-	got = printed(t, 60, []string{"ok", "clock", "as it must be"}, []string{"FAIL", "token", "the token is away: " + strings.Repeat("look for it ", 4)})
-	want = `ok    clock  as it must be
-FAIL  token  the token is away: look for it look for it look
-             for it look for it
-`
-	if got != want {
-		t.Errorf("\n%s", got)
-	}
-}
-
-// A picture that is too high for the terminal would scroll, and be no picture.
-func TestAPictureFitsTheScreen(t *testing.T) {
-	for _, lines := range []int{1, 8, 9, 10, 200} {
-		var out strings.Builder
-		s := &screen{w: &out, size: func() (int, int) { return 20, 10 }}
-		if err := s.draw(strings.Repeat("site-a ok\n", lines)); err != nil {
-			t.Fatal(err)
-		}
-		high := strings.Count(out.String(), "\n")
-		if want := min(lines, 9); high != want || strings.Contains(out.String(), "more lines") != (lines > 9) {
-			t.Errorf("%d lines make %d: %q", lines, high, out.String())
-		}
-		if !strings.HasPrefix(out.String(), "\x1b[H") || !strings.HasSuffix(out.String(), "\x1b[J") {
-			t.Errorf("%q is not drawn over the last one", out.String())
-		}
-	}
-	var out strings.Builder
-	s := &screen{w: &out, size: func() (int, int) { return 20, 5 }}
-	if err := s.draw(strings.Repeat(strings.Repeat("x", 45)+"\n", 3)); err != nil { // three lines each
-		t.Fatal(err)
-	}
-	if want := "\x1b[H" + strings.Repeat("x", 45) + "\x1b[K\n... 2 more lines: make the window higher\x1b[K\n\x1b[J"; out.String() != want {
-		t.Errorf("%q", out.String())
 	}
 }

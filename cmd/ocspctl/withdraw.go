@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
@@ -24,7 +26,7 @@ type withdraw struct {
 
 func (p *program) responderRevokeCommand() *cobra.Command {
 	w := withdraw{action: "revoke"}
-	cmd := p.verb("revoke SITE", "revoke all certificates of a site for ever, ban its keys, and end its access", `
+	cmd := p.Command("revoke SITE", "revoke all certificates of a site for ever, ban its keys, and end its access", `
 		ocspctl responder revoke site-b --reason keyCompromise
 		ocspctl responder revoke site-b --reason keyCompromise --why 'broken into on Sunday' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
@@ -37,7 +39,7 @@ func (p *program) responderRevokeCommand() *cobra.Command {
 
 func (p *program) responderSuspendCommand() *cobra.Command {
 	w := withdraw{action: "suspend"}
-	cmd := p.verb("suspend SITE", "take a site out until it is restored: certificates on hold, access closed", `
+	cmd := p.Command("suspend SITE", "take a site out until it is restored: certificates on hold, access closed", `
 		ocspctl responder suspend site-b
 		ocspctl responder suspend site-b --why 'the partner investigates' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
@@ -48,7 +50,7 @@ func (p *program) responderSuspendCommand() *cobra.Command {
 
 func (p *program) responderRestoreCommand() *cobra.Command {
 	w := withdraw{action: "restore"}
-	cmd := p.verb("restore SITE", "bring a suspended site back", `
+	cmd := p.Command("restore SITE", "bring a suspended site back", `
 		ocspctl responder restore site-b
 		ocspctl responder restore site-b --why 'nothing was found' --apply`,
 		cobra.ExactArgs(1), p.withdrawal(&w))
@@ -59,7 +61,7 @@ func (p *program) responderRestoreCommand() *cobra.Command {
 
 func (p *program) responderLeaveCommand() *cobra.Command {
 	w := withdraw{action: "leave"}
-	cmd := p.verb("leave SITE", "take a site off the fleet in peace: out of the DNS, then its access ends", `
+	cmd := p.Command("leave SITE", "take a site off the fleet in peace: out of the DNS, then its access ends", `
 		ocspctl responder leave site-b
 		ocspctl responder leave site-b --why 'the contract ends' --apply
 		ocspctl responder leave site-b --withdrawn --apply`,
@@ -73,13 +75,13 @@ func (p *program) responderLeaveCommand() *cobra.Command {
 func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		w.site = args[0]
-		return p.atMaster(ctx, func(store *db.Store, cfg *config) error { return p.withdraw(ctx, store, cfg, *w) })
+		return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.withdraw(ctx, store, cfg, *w) })
 	}
 }
 
 // withdrawn is what the verbs print.
 type withdrawn struct {
-	outcome
+	cli.Outcome
 	Site         string            `json:"site"`
 	State        string            `json:"state"`
 	Reason       *string           `json:"reason"`
@@ -94,15 +96,15 @@ type stepView struct {
 	Fault  *string `json:"fault"`  // why it, or a part of it, could not be done
 }
 
-func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w withdraw) error {
+func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config.Config, w withdraw) error {
 	reason := db.ReasonNone
 	if w.action == "revoke" {
 		var err error
 		if reason, err = db.ParseReason(w.reason); err != nil {
-			return usagef("--reason: %v", err)
+			return cli.Usagef("--reason: %v", err)
 		}
 		if reason == db.ReasonCertificateHold {
-			return usagef("--reason certificateHold: a site is revoked for ever (for a time: responder suspend)")
+			return cli.Usagef("--reason certificateHold: a site is revoked for ever (for a time: responder suspend)")
 		}
 	}
 	act, err := w.act()
@@ -114,7 +116,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config, w 
 		return err
 	}
 	if w.action != "restore" && !w.force {
-		if err := (fleet.Surveyor{Timeout: 3 * time.Second, Now: p.now}).CheckNotLast(ctx, store, w.site); err != nil {
+		if err := (fleet.Surveyor{Timeout: 3 * time.Second, Now: p.Now}).CheckNotLast(ctx, store, w.site); err != nil {
 			return err
 		}
 	}
@@ -164,38 +166,38 @@ func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw
 		return err
 	}
 	result := withdrawn{
-		outcome: outcome{"responder " + w.action, w.apply && failed == nil, true}, Site: w.site, State: view.State, Reason: textOrNil(reason.String()),
+		Outcome: cli.NewOutcome("responder "+w.action, w.apply && failed == nil, true), Site: w.site, State: view.State, Reason: cli.TextOrNil(reason.String()),
 		Certificates: slices.DeleteFunc(view.Certificates, func(c siteCertificate) bool { return c.Expired }),
 	}
 	for _, s := range steps {
-		result.Steps = append(result.Steps, stepView{s.Name, s.Plan, textOrNil(s.Result), textOrNil(s.Fault)})
+		result.Steps = append(result.Steps, stepView{s.Name, s.Plan, cli.TextOrNil(s.Result), cli.TextOrNil(s.Fault)})
 	}
-	if err := p.print(result, result.tell); err != nil {
+	if err := p.Print(result, result.tell); err != nil {
 		return err
 	}
 	return failed
 }
 
-func (r withdrawn) tell(t *table) {
-	t.row("site", r.Site)
-	t.row("state", r.State)
+func (r withdrawn) tell(t *cli.Table) {
+	t.Row("site", r.Site)
+	t.Row("state", r.State)
 	if r.Reason != nil {
-		t.row("reason", *r.Reason)
+		t.Row("reason", *r.Reason)
 	}
-	t.line("")
+	t.Line("")
 	done := tellSteps(t, r.Steps)
-	t.line("")
-	t.row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
+	t.Line("")
+	t.Row("ISSUER", "SERIAL", "STATUS", "NOT AFTER")
 	for _, c := range r.Certificates {
-		t.row(c.Issuer, c.Serial, c.tellStatus(), orDash(c.NotAfter))
+		t.Row(c.Issuer, c.Serial, c.tellStatus(), cli.OrDash(c.NotAfter))
 	}
 	if r.State == string(db.ResponderLeft) && len(r.Certificates) > 0 {
-		t.line("Whoever has its key can sign until the last of these ends: have it deleted at the site (docs/identities.md, A partner leaves). If nobody there can be trusted with that: responder revoke --reason cessationOfOperation.")
+		t.Line("Whoever has its key can sign until the last of these ends: have it deleted at the site (docs/identities.md, A partner leaves). If nobody there can be trusted with that: responder revoke --reason cessationOfOperation.")
 	}
 	if done {
-		r.outcome.tell(t)
+		r.Outcome.Tell(t)
 	} else {
-		t.line(runAgain)
+		t.Line(runAgain)
 	}
 }
 
@@ -203,16 +205,16 @@ func (r withdrawn) tell(t *table) {
 const runAgain = "Not all of it is done: run the same command again."
 
 // tellSteps shows steps, and says whether none failed.
-func tellSteps(t *table, steps []stepView) bool {
+func tellSteps(t *cli.Table, steps []stepView) bool {
 	done := true
-	t.row("STEP", "WHAT", "RESULT")
+	t.Row("STEP", "WHAT", "RESULT")
 	for _, s := range steps {
-		result := orDash(s.Result)
+		result := cli.OrDash(s.Result)
 		if s.Fault != nil {
 			result = strings.TrimPrefix(result+"; ", "-; ") + "NOT DONE: " + *s.Fault
 			done = false
 		}
-		t.row(s.Step, s.Plan, result)
+		t.Row(s.Step, s.Plan, result)
 	}
 	return done
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"cmp"
@@ -11,19 +11,22 @@ import (
 	"golang.org/x/term"
 )
 
-// screen is the terminal that standard output is; nil: it is none.
-type screen struct {
+// Screen is the terminal that standard output is; nil: it is none.
+type Screen struct {
 	w    io.Writer         // as it is, for escape sequences of our own
 	size func() (int, int) // columns and rows
 }
 
+// NewScreen is a terminal that is written to; size gives its columns and rows.
+func NewScreen(w io.Writer, size func() (int, int)) *Screen { return &Screen{w: w, size: size} }
+
 // openScreen finds the terminal; one that knows no escape sequences is written to as a
 // file is, but for the width.
-func openScreen(f *os.File) *screen {
+func openScreen(f *os.File) *Screen {
 	if !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
-	s := &screen{w: f, size: func() (int, int) {
+	s := &Screen{w: f, size: func() (int, int) {
 		columns, rows, _ := term.GetSize(int(f.Fd())) // 0, 0: it does not tell
 		return cmp.Or(columns, 80), cmp.Or(rows, 24)
 	}}
@@ -33,21 +36,21 @@ func openScreen(f *os.File) *screen {
 	return s
 }
 
-// columns is the width of standard output, 0 where it is no terminal.
-func (p *program) columns() int {
-	if p.screen == nil {
+// Columns is the width of standard output, 0 where it is no terminal.
+func (p *Program) Columns() int {
+	if p.Screen == nil {
 		return 0
 	}
-	columns, _ := p.screen.size()
+	columns, _ := p.Screen.size()
 	return columns
 }
 
-// draws says whether a picture can be drawn over the last one.
-func (s *screen) draws() bool { return s != nil && s.w != nil }
+// Draws says whether a picture can be drawn over the last one.
+func (s *Screen) Draws() bool { return s != nil && s.w != nil }
 
-// draw shows a text, whose lines a table made, from the top of the screen over what
+// Draw shows a text, whose lines a table made, from the top of the screen over what
 // stands there. Of one that is too high the end is left out, and a line says so.
-func (s *screen) draw(text string) error {
+func (s *Screen) Draw(text string) error {
 	columns, rows := s.size()
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	var out strings.Builder

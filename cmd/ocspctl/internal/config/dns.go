@@ -1,20 +1,18 @@
-package main
+package config
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"time"
 
-	"ocspfleet/ops/fleet"
 	"ocspfleet/ops/zone"
 )
 
-// dnsPart says where the sites' addresses stand in the DNS, and by which key ocspctl
+// DNS says where the sites' addresses stand in the DNS, and by which key ocspctl
 // changes them there. Without it they are named for work by hand.
-type dnsPart struct {
+type DNS struct {
 	// Zone is the zone's name: example.org.
 	Zone string `yaml:"zone"`
 	// Server is the zone's primary, HOST:PORT, which takes dynamic updates (RFC 2136).
@@ -40,7 +38,7 @@ type dnsPart struct {
 	Dry bool `yaml:"dry"`
 }
 
-func (d dnsPart) set() bool {
+func (d DNS) Set() bool {
 	return d.Zone+d.Server+d.Key+d.Algorithm+d.SecretFile != "" || len(d.Names)+len(d.Servers) > 0 || d.TTL != 0 || d.Dry
 }
 
@@ -51,8 +49,8 @@ const (
 	mostTTL  = time.Hour
 )
 
-func (d dnsPart) check(report func(key, problem string)) {
-	if !d.set() {
+func (d DNS) check(report func(key, problem string)) {
+	if !d.Set() {
 		return
 	}
 	for key, value := range map[string]string{"zone": d.Zone, "server": d.Server, "key": d.Key, "secret_file": d.SecretFile} {
@@ -98,8 +96,8 @@ func (d dnsPart) check(report func(key, problem string)) {
 	}
 }
 
-// zone opens it, with the secret.
-func (d dnsPart) zone(now func() time.Time) (*zone.Zone, error) {
+// Open opens the zone, with the secret.
+func (d DNS) Open(now func() time.Time) (*zone.Zone, error) {
 	secret, err := zone.ReadSecret(d.SecretFile)
 	if err != nil {
 		return nil, err
@@ -108,30 +106,4 @@ func (d dnsPart) zone(now func() time.Time) (*zone.Zone, error) {
 		Zone: d.Zone, Server: d.Server, Names: d.Names, Key: zone.Key{Name: d.Key, Algorithm: d.Algorithm, Secret: secret},
 		TTL: d.TTL, Servers: d.Servers, Now: now,
 	})
-}
-
-// forWithdrawal is the DNS as the responder verbs use it. What is wrong with it is a
-// fault of its own step alone: a revocation does not wait for it.
-func (p *program) forWithdrawal(d dnsPart, force bool) fleet.DNS {
-	dns := fleet.DNS{Dry: d.Dry, Force: force, Now: p.now, Told: func(text string) { fmt.Fprintf(p.stderr, "ocspctl: dns: %s\n", text) }}
-	if d.set() {
-		dns.Zone, dns.Broken = d.zone(p.now)
-	}
-	return dns
-}
-
-// examineZone is what doctor asks of it.
-func (d dnsPart) examineZone(ctx context.Context, now func() time.Time) (string, error) {
-	z, err := d.zone(now)
-	if err != nil {
-		return "", err
-	}
-	serial, err := z.Serial(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := z.CheckKey(ctx); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("zone %s has serial %d at %s, which takes our key", z.Name(), serial, z.Server()), nil
 }

@@ -1,22 +1,23 @@
-package main
+package config
 
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"time"
 
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 )
 
-// caConfig is one CA: where its key is, and what it agrees to sign. It is the CA's own
+// CA is one CA: where its key is, and what it agrees to sign. It is the CA's own
 // word. What the master or a bundle wants otherwise is refused.
-type caConfig struct {
+type CA struct {
 	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master;
 	// ca-sign wants it.
 	Certificate string `yaml:"certificate"`
 	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
-	Token token `yaml:"token"`
+	Token Token `yaml:"token"`
 	// Key is the CA's private key, PEM without a passphrase: for tests and small
 	// CAs. Whoever reads it can issue anything.
 	Key string `yaml:"key"`
@@ -52,7 +53,7 @@ const (
 	scopeAll        = "all"
 )
 
-func (c *caConfig) rules() fleet.Rules {
+func (c *CA) Rules() fleet.Rules {
 	return fleet.Rules{
 		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, fleet.DefaultLife),
 		CRLURL: c.CRLURL, AllCertificates: c.CRLScope == scopeAll, Forbidden: c.ForbiddenURLs,
@@ -60,27 +61,33 @@ func (c *caConfig) rules() fleet.Rules {
 	}
 }
 
-func (c *caConfig) state() *fleet.State { return fleet.OpenState(cmp.Or(c.State, c.Key+".state")) }
+func (c *CA) Ledger() *fleet.State { return fleet.OpenState(cmp.Or(c.State, c.Key+".state")) }
 
-// signsCRLs says whether the CA has a CRL here.
-func (c *caConfig) signsCRLs() bool { return c.CRLURL != "" || c.CRLScope == scopeAll }
+// SignsCRLs says whether the CA has a CRL here.
+func (c *CA) SignsCRLs() bool { return c.CRLURL != "" || c.CRLScope == scopeAll }
 
-func (c *caConfig) check(report func(key, problem string)) {
+func (c *CA) check(report func(key, problem string)) {
 	switch {
-	case c.Key == "" && c.Token == (token{}):
+	case c.Key == "" && c.Token == (Token{}):
 		report("key", "is missing, and token is, too: want one of them")
-	case c.Key != "" && c.Token != (token{}):
+	case c.Key != "" && c.Token != (Token{}):
 		report("key", "stands beside token: want one of them")
-	case c.Token != (token{}) && c.Token.URI == "":
+	case c.Token != (Token{}) && c.Token.URI == "":
 		report("token.uri", "is missing: pkcs11:token=LABEL")
-	case c.Token != (token{}) && c.State == "":
+	case c.Token != (Token{}) && c.State == "":
 		report("state", "is missing: want the folder in which the CA remembers what it signed")
 	}
 	if c.CRLScope != "" && c.CRLScope != scopeResponders && c.CRLScope != scopeAll {
 		report("crl_scope", fmt.Sprintf("%q: want %s or %s", c.CRLScope, scopeResponders, scopeAll))
 	}
-	if c.CRLURL != "" && !isCRLURL(c.CRLURL) {
+	if c.CRLURL != "" && !IsCRLURL(c.CRLURL) {
 		report("crl_url", fmt.Sprintf("%q: want http://HOST/PATH (not https: RFC 5280 section 8)", c.CRLURL))
 	}
-	c.rules().Check(report)
+	c.Rules().Check(report)
+}
+
+// IsCRLURL says whether a distribution point can be written into a certificate.
+func IsCRLURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme == "http" && u.Host != "" && len(u.Path) > 1 && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(text) <= 255
 }

@@ -1,4 +1,4 @@
-package main
+package ctl
 
 import (
 	"crypto"
@@ -8,16 +8,16 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 )
 
 // maxFile bounds what is read as a certificate, key or request, in octets.
 const maxFile = 1 << 20
 
-func readSmall(path string) ([]byte, error) { return readAtMost(path, maxFile) }
+// ReadSmall reads a certificate, key or request.
+func ReadSmall(path string) ([]byte, error) { return ReadAtMost(path, maxFile) }
 
-// readAtMost reads a regular file of at most this many octets.
-func readAtMost(path string, limit int64) ([]byte, error) {
+// ReadAtMost reads a regular file of at most this many octets.
+func ReadAtMost(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -28,9 +28,9 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// readCertificate reads one certificate, PEM (the first in the file) or DER.
-func readCertificate(path string) (*x509.Certificate, error) {
-	raw, err := readSmall(path)
+// ReadCertificate reads one certificate, PEM (the first in the file) or DER.
+func ReadCertificate(path string) (*x509.Certificate, error) {
+	raw, err := ReadSmall(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate: %w", err)
 	}
@@ -51,9 +51,9 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	return certificate, nil
 }
 
-// readKey reads a private key in PEM without a passphrase: PKCS #8, SEC 1 or PKCS #1.
-func readKey(path string) (crypto.Signer, error) {
-	raw, err := readSmall(path)
+// ReadKey reads a private key in PEM without a passphrase: PKCS #8, SEC 1 or PKCS #1.
+func ReadKey(path string) (crypto.Signer, error) {
+	raw, err := ReadSmall(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)
 	}
@@ -95,17 +95,4 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		return nil, errors.New("it cannot sign")
 	}
 	return signer, nil
-}
-
-// parseTime reads a time as people and openssl write it.
-func parseTime(text string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02", "Jan _2 15:04:05 2006 GMT"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			if t.IsZero() { // which would mean that none was given
-				return t, usagef("time %q: lies before 1971", text)
-			}
-			return t.UTC().Truncate(time.Second), nil
-		}
-	}
-	return time.Time{}, usagef("time %q: want 2026-11-22T15:04:05Z, 2026-11-22 or what openssl x509 -enddate prints", text)
 }

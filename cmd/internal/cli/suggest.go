@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -32,4 +32,27 @@ func flagMeant(cmd *cobra.Command, err error) error {
 		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 	})
 	return fmt.Errorf("%w%s", err, meant(names, unknown.GetSpecifiedName(), "--"))
+}
+
+// complete gives the shells the values of flags, and keeps file names away where none is
+// wanted.
+func (p *Program) complete(c *cobra.Command) {
+	set := func(f *pflag.Flag) {
+		values, known := p.Choices[f.Name]
+		if _, named, ok := strings.Cut(f.Usage, "`"); ok {
+			if named, _, _ = strings.Cut(named, "`"); strings.Contains(named, "|") && named == strings.ToLower(named) {
+				values, known = strings.Split(named, "|"), true
+			}
+		}
+		if !known {
+			return
+		}
+		if err := c.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // twice, or no such flag: a slip in this program
+		}
+	}
+	c.LocalFlags().VisitAll(set)
+	for _, child := range c.Commands() {
+		p.complete(child)
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -14,19 +14,28 @@ import (
 	"ocspfleet/cmd/internal/printable"
 )
 
-// table is the one printer of what ocspctl shows to people. Rows that follow each other
+// Table is the one printer of what a program shows to people. Rows that follow each other
 // are aligned. Where width is 0, standard output is no terminal, a row is one line, for
-// grep and awk. On a terminal no line is wider than it, and nothing is cut off: see fold.
-type table struct {
+// grep and awk. On a terminal no line is wider than it, and nothing is cut off: see Fold.
+type Table struct {
 	w     io.Writer
 	width int        // columns of the terminal; 0: it is none
 	rows  [][]string // that are not written yet
 	err   error      // the first of writing
 }
 
-// row adds one row of cells. A tab or line end inside a cell would break the
+// Layout is a table in memory.
+func Layout(width int, asTable func(*Table)) string {
+	var text strings.Builder
+	t := &Table{w: &text, width: width}
+	asTable(t)
+	t.flush()
+	return text.String()
+}
+
+// Row adds one row of cells. A tab or line end inside a cell would break the
 // table, so they are escaped as all else is that is not for eyes.
-func (t *table) row(cells ...string) {
+func (t *Table) Row(cells ...string) {
 	shown := make([]string, len(cells))
 	for i, cell := range cells {
 		shown[i] = printable.Text(cmp.Or(cell, "-"))
@@ -34,29 +43,32 @@ func (t *table) row(cells ...string) {
 	t.rows = append(t.rows, shown)
 }
 
-// line writes a line of free text, which ends the columns above it.
-func (t *table) line(text string) {
+// Line writes a line of free text, which ends the columns above it.
+func (t *Table) Line(text string) {
 	lines := []string{printable.Text(text)}
 	if t.width > 0 {
 		lines = wrap(lines[0], t.width)
 	}
-	t.block(strings.Join(lines, "\n"))
+	t.Block(strings.Join(lines, "\n"))
 }
 
-// block writes lines of our own making, such as PEM.
-func (t *table) block(text string) {
+// Linef is Line with a format.
+func (t *Table) Linef(format string, args ...any) { t.Line(fmt.Sprintf(format, args...)) }
+
+// Block writes lines of our own making, such as PEM.
+func (t *Table) Block(text string) {
 	t.flush()
 	t.write(text + "\n")
 }
 
-func (t *table) write(text string) {
+func (t *Table) write(text string) {
 	if _, err := io.WriteString(t.w, text); err != nil && t.err == nil {
 		t.err = fmt.Errorf("writing the result: %w", err)
 	}
 }
 
 // flush writes the rows that came since the last line.
-func (t *table) flush() {
+func (t *Table) flush() {
 	if len(t.rows) == 0 {
 		return
 	}
@@ -70,7 +82,7 @@ func (t *table) flush() {
 		text.Reset()
 		f := newFold(t.rows, t.width)
 		for _, cells := range t.rows {
-			text.WriteString(f.text(cells))
+			text.WriteString(f.Text(cells))
 		}
 	}
 	t.rows = nil
@@ -93,17 +105,17 @@ const (
 	minText = 30
 )
 
-// fold lays out rows that are too wide for the terminal: as many columns as fit stand in
+// Fold lays out rows that are too wide for the terminal: as many columns as fit stand in
 // the first line, the next ones, indented, in the line below, and so on; the header, too.
 // Lines at a row's end that would say nothing are left out. Text is wrapped at spaces; a
 // word longer than the terminal, such as a URL, stays whole so that it can be copied.
-type fold struct {
+type Fold struct {
 	bands  [][]int // the columns of each line
 	widths []int   // of each column
 	width  int
 }
 
-func newFold(rows [][]string, width int) fold {
+func newFold(rows [][]string, width int) Fold {
 	var widths []int
 	words := map[int]int{} // the longest of each column
 	for _, cells := range rows {
@@ -117,14 +129,14 @@ func newFold(rows [][]string, width int) fold {
 			}
 		}
 	}
-	return foldOf(widths, max(minText, words[len(widths)-1]), width)
+	return FoldOf(widths, max(minText, words[len(widths)-1]), width)
 }
 
-// foldOf is the layout of columns whose widths are known; the last one can do with least.
+// FoldOf is the layout of columns whose widths are known; the last one can do with least.
 // A width of 0 is no limit.
-func foldOf(widths []int, least, width int) fold {
+func FoldOf(widths []int, least, width int) Fold {
 	width = cmp.Or(width, math.MaxInt)
-	f := fold{widths: widths, width: width}
+	f := Fold{widths: widths, width: width}
 	used := 0
 	for column, wide := range widths {
 		room := width - used - columnGap
@@ -141,10 +153,10 @@ func foldOf(widths []int, least, width int) fold {
 }
 
 // indent is where the line of a band begins.
-func (f fold) indent(band int) int { return min(band, 1) * columnGap }
+func (f Fold) indent(band int) int { return min(band, 1) * columnGap }
 
-// text is one row, with a line end after each of its lines.
-func (f fold) text(cells []string) string {
+// Text is one row, with a line end after each of its lines.
+func (f Fold) Text(cells []string) string {
 	bands := f.bands
 	empty := func(column int) bool { return column >= len(cells) || strings.Trim(cells[column], "- ") == "" }
 	for len(bands) > 1 && !slices.ContainsFunc(bands[len(bands)-1], func(column int) bool { return !empty(column) }) {

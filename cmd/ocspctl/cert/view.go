@@ -1,0 +1,113 @@
+package cert
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db"
+	"ocspfleet/ops/ingest"
+)
+
+// effectTexts are what people read of the effects; the JSON has their own words.
+var (
+	effects = []db.Effect{
+		db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportReason, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportEnd, db.ImportGuessed, db.ImportNoEnd,
+	}
+	effectTexts = map[db.Effect]string{
+		db.ImportNew: "new: inserted", db.ImportRevoke: "good here, revoked there: revoked", db.ImportPermanent: "on hold here, revoked there: revoked for ever",
+		db.ImportReason: "keyCompromise there, another reason here: becomes keyCompromise", db.ImportSame: "the same",
+		db.ImportKept: "revoked here, not so there: LEFT REVOKED", db.ImportDetail: "revoked in both, other time or reason: LEFT",
+		db.ImportEnd: "the end here was a guess (--not-after): becomes the file's", db.ImportGuessed: "the same; the end here was a guess and stays, since it is later",
+		db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported", db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
+	}
+)
+
+// fileRecord is what was read. People read of the CRLs and the oddities as far as there
+// are any.
+func fileRecord(file *ingest.File, plan *ingest.Plan, issuer string) cli.Part {
+	good, revoked, held := plan.States[db.StateGood], plan.States[db.StateRevoked], plan.States[db.StateHeld]
+	r := cli.Record{cli.F("file", "file", file.Name), cli.F("sha256", "sha256", file.SHA256), cli.F("issuer", "issuer", issuer)}
+	for _, crl := range file.CRLs {
+		if len(file.CRLs) > 1 {
+			r = append(r, cli.F("", crl.Name, fmt.Sprintf("number %s, made at %s, ends at %s", cli.Text(crl.Number), cli.Stamp(crl.ThisUpdate), cli.Text(crl.NextUpdate))))
+			continue
+		}
+		r = append(r, cli.F("", "CRL number", crl.Number), cli.F("", "CRL made at", crl.ThisUpdate), cli.F("", "CRL ends at", crl.NextUpdate))
+	}
+	if len(file.CRLs) > 0 {
+		r = append(r, cli.F("crls", "", cli.Records(file.CRLs, crlRecord)))
+	}
+	r = append(r, cli.Shown("rows", "rows", file.Rows, fmt.Sprintf("%d: %d good, %d revoked, %d on hold", file.Rows, good, revoked, held)), cli.F("warnings", "", file.Warnings))
+	for _, warning := range file.Warnings {
+		r = append(r, cli.F("", "WARNING", warning))
+	}
+	r = append(r,
+		cli.Some("bad", "ODD ENTRIES: see below", file.Bad), cli.Some("repeated", "repeated rows", file.Repeated),
+		cli.Some("pending", "PENDING: revocation asked for, not done there", file.Pending),
+		cli.F("distribution_points", "", file.Points), cli.F("skipped", "", file.Skipped),
+		cli.F("states", "", cli.Record{cli.F("good", "", good), cli.F("revoked", "", revoked), cli.F("held", "", held)}))
+	for _, url := range file.Points {
+		r = append(r, cli.F("", "forbidden_urls at the CA (issuers."+issuer+")", url))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(file.Skipped)) {
+		r = append(r, cli.F("", "skipped: "+reason, file.Skipped[reason]))
+	}
+	return r
+}
+
+// crlRecord is a CRL; without a name it is the only one, without a shard all of the list.
+func crlRecord(crl ingest.CRL) cli.Record {
+	return cli.Record{
+		cli.F("name", "", crl.Name), cli.F("shard", "", crl.Shard), cli.F("number", "", crl.Number), cli.F("this_update", "", crl.ThisUpdate),
+		cli.F("next_update", "", crl.NextUpdate),
+	}
+}
+
+// counted are the rows by what entering them does.
+func counted(plan *ingest.Plan, texts map[db.Effect]string) cli.Part {
+	counts, lines := cli.Record{}, cli.Record{}
+	for _, effect := range effects {
+		counts = append(counts, cli.F(string(effect), "", plan.Counts[effect]))
+		lines = append(lines, cli.Some("", texts[effect], plan.Counts[effect]))
+	}
+	return append(lines, cli.F("counts", "", counts))
+}
+
+// notes are the first 20 pending, skipped and odd entries.
+func notes(file *ingest.File) cli.Part {
+	list := cli.Few("notes", file.Notes, func(n ingest.Note) cli.Record {
+		return cli.Record{cli.F("place", "PLACE", n.Place), cli.F("kind", "KIND", n.Kind), cli.F("text", "NOTE", n.Text)}
+	})
+	if len(file.Notes) == 0 {
+		return list
+	}
+	return cli.Below(list)
+}
+
+// difference is a row that the master knows otherwise, or not at all.
+type difference struct {
+	place          string
+	effect         db.Effect
+	source, master ctl.Certificate
+}
+
+func (d difference) record() cli.Record {
+	return cli.Record{
+		cli.F("place", "", d.place), cli.F("effect", "", d.effect), cli.F("source", "", d.source), cli.F("master", "", d.master),
+	}
+}
+
+func differencesOf(plan *ingest.Plan, issuer string) []difference {
+	all := make([]difference, len(plan.First))
+	for i, d := range plan.First {
+		here := ctl.NeverIssued(issuer, d.Serial)
+		if d.Effect != db.ImportNew && d.Effect != db.ImportNoEnd {
+			here = ctl.ShowStatus(issuer, d.Serial, d.Here)
+		}
+		all[i] = difference{d.Place.String(), d.Effect, ctl.ShowStatus(issuer, d.Serial, d.Source), here}
+	}
+	return all
+}

@@ -1,0 +1,158 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+)
+
+// Master is the run of a verb at the master's database.
+type Master struct {
+	*cli.Program
+	Store  *db.Store
+	Config *config.Config
+}
+
+// MasterVerb is a verb that works there.
+type MasterVerb interface {
+	Doc() cli.Doc
+	Run(ctx context.Context, m *Master) error
+}
+
+// Checker is a verb that looks at its flags before a database is opened.
+type Checker interface{ Check() error }
+
+// AtMaster opens the master's database for a verb.
+func AtMaster(v MasterVerb) cli.Verb { return atMaster{v} }
+
+type atMaster struct{ verb MasterVerb }
+
+func (a atMaster) Doc() cli.Doc { return a.verb.Doc() }
+
+func (a atMaster) Unwrap() any { return a.verb }
+
+func (a atMaster) Run(ctx context.Context, p *cli.Program) error {
+	if c, ok := a.verb.(Checker); ok {
+		if err := c.Check(); err != nil {
+			return err
+		}
+	}
+	cfg, err := Load(p)
+	if err != nil {
+		return err
+	}
+	store, err := Open(ctx, cfg, migrations.Master)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return a.verb.Run(ctx, &Master{Program: p, Store: store, Config: cfg})
+}
+
+// Load reads the configuration.
+func Load(p *cli.Program) (*config.Config, error) {
+	var c config.Config
+	if err := boot.Load(p.ConfigPath, &c); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// Open opens the database of the configuration, which must be of the role, and refuses a
+// schema that this program does not know.
+func Open(ctx context.Context, c *config.Config, role migrations.Role) (*db.Store, error) {
+	if err := c.WantRole(role); err != nil {
+		return nil, err
+	}
+	store, err := db.Open(ctx, c.Database.Settings())
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Ping(ctx); err != nil {
+		store.Close()
+		return nil, err
+	}
+	if err := store.CheckSchema(ctx, string(role)); err != nil {
+		store.Close()
+		return nil, err
+	}
+	return store, nil
+}
+
+// Act names for the audit who does it, and why.
+func Act(c cli.Change) (db.Act, error) {
+	user, err := cli.User()
+	return db.Act{User: user, Why: c.Why}, err
+}
+
+// Try does a change of the master's rows in one transaction, which is rolled back unless
+// --apply is given: so the plan is the act itself. do says whether it changes something.
+func (m *Master) Try(ctx context.Context, c cli.Change, do func(*db.Store, db.Act) (changed bool, err error)) (cli.Outcome, error) {
+	act, err := Act(c)
+	if err != nil {
+		return cli.Outcome{}, err
+	}
+	changed := false
+	err = m.Store.Try(ctx, c.Apply, func(store *db.Store) error {
+		changed, err = do(store, act)
+		return err
+	})
+	return c.Outcome(changed), err
+}
+
+// Issuer finds an issuer by the staff's name for it.
+func (m *Master) Issuer(ctx context.Context, name string) (db.Issuer, error) {
+	return IssuerNamed(ctx, m.Store, name)
+}
+
+// IssuerNamed finds an issuer by the staff's name for it.
+func IssuerNamed(ctx context.Context, store *db.Store, name string) (db.Issuer, error) {
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return db.Issuer{}, err
+	}
+	names := make([]string, len(issuers))
+	for i, issuer := range issuers {
+		if issuer.Name == name {
+			return issuer, nil
+		}
+		names[i] = issuer.Name
+	}
+	if len(names) == 0 {
+		return db.Issuer{}, fmt.Errorf("there is no issuer yet: ocspctl issuer add")
+	}
+	return db.Issuer{}, fmt.Errorf("there is no issuer %q: want one of %s", name, strings.Join(names, ", "))
+}
+
+// IssuersNamed finds the issuers named, each once, or all.
+func IssuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Issuer, error) {
+	if len(names) == 0 {
+		issuers, err := store.Issuers(ctx)
+		if err == nil && len(issuers) == 0 {
+			err = errors.New("there is no issuer yet: ocspctl issuer add")
+		}
+		return issuers, err
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	var issuers []db.Issuer
+	for _, name := range slices.Compact(names) {
+		issuer, err := IssuerNamed(ctx, store, name)
+		if err != nil {
+			return nil, err
+		}
+		issuers = append(issuers, issuer)
+	}
+	return issuers, nil
+}
+
+// Mark is N:HASH of an entry of the audit, for audit verify --mark.
+func Mark(m db.AuditMark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }

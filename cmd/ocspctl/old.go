@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db"
+	"ocspfleet/migrations"
+)
+
+// program is the receiver of the verbs that have no package yet.
+type program struct{ *cli.Program }
+
+// require marks flags that a verb cannot do without.
+func require(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // no such flag: a slip in this program
+		}
+	}
+}
+
+// change holds the flags of the verbs that change something.
+type change struct {
+	apply bool
+	why   string
+}
+
+func (c *change) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.apply, "apply", false, "do it; without it the plan is shown and nothing is done")
+	cmd.Flags().StringVar(&c.why, "why", "", "the `REASON` for people, kept in the audit")
+}
+
+func (c *change) act() (db.Act, error) { return ctl.Act(cli.Change{Apply: c.apply, Why: c.why}) }
+
+func (p *program) config() (*config.Config, error) { return ctl.Load(p.Program) }
+
+func (p *program) store(ctx context.Context, role migrations.Role) (*db.Store, *config.Config, error) {
+	cfg, err := p.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := ctl.Open(ctx, cfg, role)
+	return store, cfg, err
+}
+
+// atMaster runs a verb on the master's database.
+func (p *program) atMaster(ctx context.Context, do func(*db.Store, *config.Config) error) error {
+	store, cfg, err := p.store(ctx, migrations.Master)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return do(store, cfg)
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	return p.Command("version", "print version and build", "ocspctl version", cobra.NoArgs, func(context.Context, []string) error {
+		return p.Show(cli.Record{cli.F("version", "", boot.Version())}, cli.Line("ocspctl %s", boot.Version()))
+	})
+}
