@@ -108,7 +108,7 @@ func (s *Store) Note(ctx context.Context, name string, what map[string]any, act 
 // note is Note inside the transaction of the act itself.
 func note(ctx context.Context, tx pgx.Tx, name string, what map[string]any, act Act) (bool, error) {
 	var master bool
-	err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.note(text, jsonb, text, text)') is not null and to_regclass('public.feed_head') is not null").Scan(&master)
+	err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.audit_append(text, jsonb, text, text)') is not null and to_regclass('public.feed_head') is not null").Scan(&master)
 	if err != nil || !master {
 		return false, err
 	}
@@ -119,7 +119,7 @@ func note(ctx context.Context, tx pgx.Tx, name string, what map[string]any, act 
 	if what == nil {
 		what = map[string]any{}
 	}
-	_, err = tx.Exec(ctx, "select ocsp_internal.note($1, $2, $3, $4)", name, what, act.Why, act.User)
+	_, err = tx.Exec(ctx, "select ocsp_internal.audit_append($1, $2, $3, $4)", name, what, act.Why, act.User)
 	return err == nil, err
 }
 

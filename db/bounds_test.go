@@ -42,7 +42,7 @@ func TestAHugePauseCountsAsNone(t *testing.T) {
 // is written, and the transaction of another goes by.
 func TestATransactionIsBounded(t *testing.T) {
 	dsn, store := newMaster(t)
-	refused(t, dsn, "change_note_too_many", `insert into certificate select 1, '\x40'::bytea || int4send(g), '2099-01-01Z' from generate_series(1, 300001) g`)
+	refused(t, dsn, "pending_change_too_many", `insert into certificate select 1, '\x40'::bytea || int4send(g), '2099-01-01Z' from generate_series(1, 300001) g`)
 	refused(t, dsn, "at most 1000 audit entries", `do $$ begin for i in 1..1001 loop perform certificate_issue(1, '\x41'::bytea || int4send(i), '2099-01-01Z', '', ''); end loop; end $$`)
 	conn := dbtest.Connect(t, dsn)
 	tx, err := conn.Begin(t.Context())
@@ -55,7 +55,7 @@ func TestATransactionIsBounded(t *testing.T) {
 			break
 		}
 	}
-	if err == nil || !strings.Contains(err.Error(), "change_note_too_many") {
+	if err == nil || !strings.Contains(err.Error(), "pending_change_too_many") {
 		t.Errorf("360000 changes in one transaction: %v", err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {

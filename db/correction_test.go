@@ -108,9 +108,9 @@ func TestCorrectionNeedsTwoPersonsAndTravels(t *testing.T) {
 	last := changes[len(changes)-4:]
 	var kinds []string
 	for _, c := range last {
-		kinds = append(kinds, c.Op+c.Tbl)
+		kinds = append(kinds, c.String())
 	}
-	if got := strings.Join(kinds, " "); got != "Ck Ck Uc Uc" {
+	if got := strings.Join(kinds, " "); got != "correction correction certificate certificate" {
 		t.Errorf("the last changes are %s", got)
 	}
 	head, err := store.Head(ctx)

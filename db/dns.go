@@ -39,7 +39,7 @@ func (s *Store) NoteDNS(ctx context.Context, n DNSNote, act Act) error {
 	if n.Publish {
 		action = "publish"
 	}
-	_, err := s.pool.Exec(ctx, "select responder_dns_note($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	_, err := s.pool.Exec(ctx, "select responder_dns_record($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 		n.Site, action, n.Name, n.Addresses, n.TTL, n.Stage, n.Detail, act.Why, act.User)
 	if err != nil {
 		return fmt.Errorf("noting a change of the DNS for site %q: %w", n.Site, plain(err))

@@ -95,7 +95,7 @@ func stateSentence(pg *pgconn.PgError) sentence {
 // own are the tables that only our programs write, by the beginnings of their names: who
 // breaks a rule of theirs has found a fault, and can do nothing about it.
 var own = []string{
-	"audit", "change", "closed_pin", "crl_", "feed_", "heartbeat", "login_kind", "long_transaction", "purge", "responder_mark", "responder_slot", "revocation_tally",
+	"audit", "change", "closed_pin", "crl_", "feed_", "heartbeat", "login_kind", "long_transaction", "pending_change", "purge", "responder_credential", "responder_slot", "revocation_tally",
 	"schema_", "segment", "serial_pool", "site_", "slot_allowed", "snapshot",
 }
 
@@ -145,7 +145,7 @@ var sentences = map[string]sentence{
 	"audit_what_long":    {"what an audit entry says has 16,384 octets at most", "Name fewer certificates at once, or a shorter source."},
 	"audit_why_long":     {"a reason has 1,024 octets at most", "Say it shorter in --why."},
 
-	"change_note_too_many": {"one transaction changes 300,000 rows at most", "Make several of it: others wait while one commits."},
+	"pending_change_too_many": {"one transaction changes 300,000 rows at most", "Make several of it: others wait while one commits."},
 
 	"certificate_ends_too_late":         {"a certificate ends before the year 10000", ""},
 	"issuer_crl_url_long":               {"the URL of a CRL has 1,024 octets at most", "Give a shorter --crl-url."},

@@ -19,8 +19,8 @@ type Change struct {
 
 // FeedTable is one replicated table as changes, tallies and the feed name it.
 type FeedTable struct {
-	Name  string             // as in SQL and in checkpoints
-	Code  byte               // as in change_body.tbl and in the feed's entries
+	Name  string             // as in SQL, in change_body.table_name and in checkpoints
+	Code  byte               // as in the feed's entries
 	Tally func(*Head) *Tally // its place in a head
 	rows  string             // SQL of the canonical bytes of row t
 	// columns of a row, the key first; values and keyValues read them from canonical bytes.
@@ -81,6 +81,17 @@ func FeedTableOf(code byte) (FeedTable, error) {
 		return FeedTable{}, fmt.Errorf("table %q is unknown: upgrade this program", code)
 	}
 	return FeedTables[at], nil
+}
+
+// codeOf is the code of a replicated table that a change names; 0: of none, which no
+// segment can carry.
+func codeOf(table string) byte {
+	for _, t := range FeedTables {
+		if t.Name == table {
+			return t.Code
+		}
+	}
+	return 0
 }
 
 func certificateValues(content []byte) ([]any, error) {

@@ -57,7 +57,7 @@ func (s *Store) SawFeedClients(ctx context.Context, clients []FeedClient) error 
 	batch := &pgx.Batch{}
 	for _, g := range clients {
 		// A site that was taken off the roster meanwhile is nobody.
-		batch.Queue(`insert into feed_guest (site, position, seen_at, form) select name, $2, $3, $4 from responder where name = $1
+		batch.Queue(`insert into feed_client (site, position, seen_at, form) select name, $2, $3, $4 from responder where name = $1
 			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at, form = excluded.form`, g.Site, g.Position, g.SeenAt, g.Form)
 	}
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
@@ -68,7 +68,7 @@ func (s *Store) SawFeedClients(ctx context.Context, clients []FeedClient) error 
 
 // FeedClients reads who was seen, by site.
 func (s *Store) FeedClients(ctx context.Context) (map[string]FeedClient, error) {
-	rows, err := s.pool.Query(ctx, "select site, position, seen_at, form from feed_guest")
+	rows, err := s.pool.Query(ctx, "select site, position, seen_at, form from feed_client")
 	if err != nil {
 		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))
 	}

@@ -18,7 +18,7 @@ func (s *Store) Files() *Store {
 var publishedFiles = []struct{ table, columns string }{
 	{"feed_keys", "number, note"},
 	{"feed_checkpoint", "id, epoch, number, position, as_of, note"},
-	{"segment", "epoch, number, first, last, hash, note, note_hash, leap, body"},
+	{"segment", "epoch, number, first, last, hash, note, note_hash, snapshot_required, body"},
 }
 
 // SeedFiles replaces the published files here by the master's, as they are at the moment a

@@ -187,7 +187,7 @@ func (l *ReadTx) queue(read *batch) {
 		select s.trimmed_to,
 		       greatest(s.trimmed_to, (select max(site_seq) from certificate), (select max(site_seq) from site_tombstone)),
 		       s.skew_ms, extract(epoch from clock_timestamp() - s.skew_at)::float8, pg_postmaster_start_time(),
-		       coalesce(s.barred, ''), sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
+		       coalesce(s.access_denied, ''), sub.subsynccommit, coalesce(sub.substream::text = 'p', false)
 		from site_state s
 		left join pg_subscription sub on sub.subname = $1
 		  and sub.subdbid = (select oid from pg_database where datname = current_database())`, SubscriptionName)

@@ -92,7 +92,7 @@ func (s *Store) OpenSiteLogin(ctx context.Context, site string, open bool, act A
 // CutSite ends all sessions of a closed login, running streams too, and returns how many.
 func (s *Store) CutSite(ctx context.Context, site string) (int64, error) {
 	var ended int64
-	if err := s.pool.QueryRow(ctx, "select responder_cut($1)", site).Scan(&ended); err != nil {
+	if err := s.pool.QueryRow(ctx, "select responder_disconnect($1)", site).Scan(&ended); err != nil {
 		return 0, fmt.Errorf("ending the sessions of site %q: %w", site, plain(err))
 	}
 	return ended, nil

@@ -79,7 +79,7 @@ func (s *Store) KeySetOffers(ctx context.Context) ([]KeySetOffer, error) {
 // TakeKeySet moves an offered key set into force, once the root was found to have
 // signed it under that number.
 func (s *Store) TakeKeySet(ctx context.Context, offer, number int64) error {
-	if _, err := s.pool.Exec(ctx, "select feed_keys_judge($1, $2, null)", offer, number); err != nil {
+	if _, err := s.pool.Exec(ctx, "select feed_keys_decide($1, $2, null)", offer, number); err != nil {
 		return fmt.Errorf("taking key set %d: %w", number, plain(err))
 	}
 	return nil
@@ -87,7 +87,7 @@ func (s *Store) TakeKeySet(ctx context.Context, offer, number int64) error {
 
 // RefuseKeySet throws an offered key set away, and says why in the audit.
 func (s *Store) RefuseKeySet(ctx context.Context, offer int64, why string) error {
-	if _, err := s.pool.Exec(ctx, "select feed_keys_judge($1, null, $2)", offer, why[:min(len(why), 500)]); err != nil {
+	if _, err := s.pool.Exec(ctx, "select feed_keys_decide($1, null, $2)", offer, why[:min(len(why), 500)]); err != nil {
 		return fmt.Errorf("refusing a key set: %w", plain(err))
 	}
 	return nil

@@ -17,7 +17,7 @@ const lastChanges = 10000
 // and the certificate has not ended: what each site that follows must know.
 func (s *Store) LastRevocations(ctx context.Context, age time.Duration) (map[IssuerID]Serial, error) {
 	rows, err := s.pool.Query(ctx, `
-		select content from change where tbl = 'c' and op = 'U' and xid = any (array(
+		select content from change where table_name = 'certificate' and not deleted and xid = any (array(
 			select xid from (select xid, last, sum(last - first + 1) over (order by last desc) as n
 				from (select first, last, xid from change_tx where at <= clock_timestamp() - $1::interval order by last desc limit $2) t) t where n <= $2))
 		order by position desc`, age, lastChanges)

@@ -26,8 +26,8 @@ type Limit struct {
 // Limit reads it.
 func (s *Store) Limit(ctx context.Context) (Limit, error) {
 	var l Limit
-	err := s.pool.QueryRow(ctx, `select l.per_hour, l.mine, l.services, l.everybody, l.room, l.room_others, (select coalesce(sum(remaining), 0)::bigint from approval
-		where act = 'bulk' and what->>'login' = session_user and expires_at > clock_timestamp()) from ocsp_internal.limit_state() l`).
+	err := s.pool.QueryRow(ctx, `select l.per_hour, l.mine, l.services, l.all_logins, l.remaining, l.remaining_others, (select coalesce(sum(remaining), 0)::bigint from approval
+		where act = 'bulk' and what->>'login' = session_user and expires_at > clock_timestamp()) from limit_state() l`).
 		Scan(&l.PerHour, &l.Mine, &l.Services, &l.All, &l.Room, &l.RoomOthers, &l.Allowance)
 	if err != nil {
 		return Limit{}, fmt.Errorf("reading the limit: %w", plain(err))

@@ -131,7 +131,7 @@ func TestNobodyWritesApprovalsLimitsOrCorrections(t *testing.T) {
 			`insert into correction (issuer_id, serial, revoked_at, corrected_at, note) select 1, serial, revoked_at, now(), serial from certificate`,
 			`delete from correction`, `truncate correction`, `update ocsp_internal.approval set approved_by = 'x'`, `delete from ocsp_internal.approval`,
 			`insert into ocsp_internal.approval (act, what, why, os_user) values ('bulk', '{"count": 9}', 'x', '')`, `update ocsp_internal.limits set revocations_per_hour = 1000`,
-			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000, 0)`, `select ocsp_internal.limit_note(-5, 0)`,
+			`delete from ocsp_internal.revocation_tally`, `truncate ocsp_internal.revocation_tally`, `select ocsp_internal.limit_set(1000, '', '')`, `select ocsp_internal.limit_take(-1000, 0)`, `select ocsp_internal.limit_add(-5, 0)`,
 			`select * from ocsp_internal.certificate_revoke_row('x', 1, '\x01', null, null, '', '')`, `select ocsp_internal.epoch_new(99999999999, '{}', '', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)

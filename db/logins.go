@@ -21,13 +21,13 @@ type Account struct {
 // Logins lists them by name. The cluster's logins are those of all its databases.
 func (s *Store) Logins(ctx context.Context) ([]Account, error) {
 	var master bool
-	err := s.pool.QueryRow(ctx, "select to_regclass('ocsp_internal.responder_mark') is not null").Scan(&master)
+	err := s.pool.QueryRow(ctx, "select to_regclass('ocsp_internal.responder_credential') is not null").Scan(&master)
 	var rows pgx.Rows
 	if err == nil {
 		kind, site := "''", "''"
 		if master {
 			kind = "coalesce((select k.kind from ocsp_internal.login_kind k where k.login = r.rolname), '')"
-			site = "coalesce((select m.site from ocsp_internal.responder_mark m where m.kind = 'login' and m.value = r.rolname), '')"
+			site = "coalesce((select m.site from ocsp_internal.responder_credential m where m.kind = 'login' and m.value = r.rolname), '')"
 		}
 		rows, err = s.pool.Query(ctx, `select r.rolname::text, array_agg(g.rolname::text order by g.rolname), `+kind+`, r.rolconnlimit,
 			(select count(*)::int from pg_stat_activity a where a.usesysid = r.oid), `+site+`

@@ -60,9 +60,9 @@ func TestCertificatesThatWereNeverIssuedAreForgotten(t *testing.T) {
 	changes := assertConsistent(t, dsn)
 	var kinds []string
 	for _, c := range changes[len(changes)-4:] {
-		kinds = append(kinds, c.Op+c.Tbl)
+		kinds = append(kinds, c.String())
 	}
-	if got := strings.Join(kinds, " "); got != "Ck Dc Dc Dc" {
+	if got := strings.Join(kinds, " "); got != "correction -certificate -certificate -certificate" {
 		t.Errorf("the last changes are %s", got)
 	}
 	if got := lastActs(t, dsn, 3); got != "approval request, approval give, cert correct" {

@@ -120,7 +120,7 @@ func (p *Pace) read(ctx context.Context) (wrote *int64, clients []paceClient, er
 				return g, err
 			})
 			return err
-		}, "select site, position, extract(epoch from clock_timestamp() - seen_at)::float8 from feed_guest")
+		}, "select site, position, extract(epoch from clock_timestamp() - seen_at)::float8 from feed_client")
 		return nil
 	})
 	if err != nil {

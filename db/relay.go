@@ -40,7 +40,7 @@ func (s *Store) RelayNeed(ctx context.Context) (RelayNeed, error) {
 	need.Position = max(need.Position, need.Newest.Position)
 	err = s.pool.QueryRow(ctx, `with newest as (
 		  select coalesce(max(`+snapshotNumber+`), 0) as number from snapshot s where epoch = $1 and position = $2)
-		select coalesce(sum(octet_length(body) + octet_length(note)), 0), coalesce(bool_or(leap and last > $2), false) or coalesce(min(g.number) > min(newest.number) + 1, false)
+		select coalesce(sum(octet_length(body) + octet_length(note)), 0), coalesce(bool_or(snapshot_required and last > $2), false) or coalesce(min(g.number) > min(newest.number) + 1, false)
 		from segment g, newest where epoch = $1 and g.number > newest.number`, need.Epoch, need.Newest.Position).Scan(&need.Since, &need.Broken)
 	if err != nil {
 		return RelayNeed{}, fmt.Errorf("looking for segments since the snapshot: %w", plain(err))

@@ -245,7 +245,7 @@ func IsAccessDenied(err error) bool {
 // SetAccessDenied records why the master no longer lets this site in, for ocspd; an
 // empty text: it does.
 func (s *Store) SetAccessDenied(ctx context.Context, why string) error {
-	_, err := s.pool.Exec(ctx, "update site_state set barred = nullif($1, '') where coalesce(barred, '') <> $1", why)
+	_, err := s.pool.Exec(ctx, "update site_state set access_denied = nullif($1, '') where coalesce(access_denied, '') <> $1", why)
 	if err != nil {
 		return fmt.Errorf("recording that the master bars this site: %w", plain(err))
 	}
@@ -255,7 +255,7 @@ func (s *Store) SetAccessDenied(ctx context.Context, why string) error {
 // AccessDenied reads what SetAccessDenied recorded.
 func (s *Store) AccessDenied(ctx context.Context) (string, error) {
 	var why string
-	if err := s.pool.QueryRow(ctx, "select coalesce(max(barred), '') from site_state").Scan(&why); err != nil {
+	if err := s.pool.QueryRow(ctx, "select coalesce(max(access_denied), '') from site_state").Scan(&why); err != nil {
 		return "", fmt.Errorf("reading whether the master bars this site: %w", plain(err))
 	}
 	return why, nil

@@ -30,10 +30,10 @@ func TestRightsAreThoseOfTheMatrix(t *testing.T) {
 		if extra, missing := drift(); len(extra)+len(missing) > 0 {
 			t.Errorf("%s: beyond the matrix %q, missing %q", role, extra, missing)
 		}
-		dbtest.Exec(t, dsn, `grant execute on function ocsp_internal.lp to public; grant select on public.certificate to ocsp_owner, public;
+		dbtest.Exec(t, dsn, `grant execute on function ocsp_internal.length_prefixed to public; grant select on public.certificate to ocsp_owner, public;
 			grant update (serial) on certificate to ocsp_ca; revoke select on public.issuer from ocsp_operator`)
 		extra, missing := drift()
-		want := "function ocsp_internal.lp execute PUBLIC,table public.certificate select PUBLIC,table public.certificate update(serial) ocsp_ca"
+		want := "function ocsp_internal.length_prefixed execute PUBLIC,table public.certificate select PUBLIC,table public.certificate update(serial) ocsp_ca"
 		if strings.Join(extra, ",") != want || strings.Join(missing, ",") != "table public.issuer select ocsp_operator" {
 			t.Errorf("%s: after a superuser's grants: beyond %q, missing %q", role, extra, missing)
 		}
@@ -135,7 +135,7 @@ func TestNoLoginMakesTablesAtTheMaster(t *testing.T) {
 			"create temp table c (like public.certificate)",
 			"create table public.c (like public.certificate)",
 			"create table ocsp_internal.c (like public.certificate)",
-			"select ocsp_internal.site_bury()", "select ocsp_internal.head_take()",
+			"select ocsp_internal.site_deleted()", "select ocsp_internal.head_advance()",
 		} {
 			_, err := conn.Exec(t.Context(), sql)
 			var pg *pgconn.PgError

@@ -112,8 +112,8 @@ func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 		for _, sql := range []string{
 			`insert into certificate values (1, '\x09', '2040-01-01Z')`, `update certificate set revoked_at = '2026-01-01Z'`, `delete from certificate`,
 			`truncate certificate`, `update feed_head set position = 9`, `update issuer set validity = 7200`, `insert into ocsp_internal.audit (os_user, act, what, why) values ('', '', '{}', '')`,
-			`delete from ocsp_internal.audit`, `insert into ocsp_internal.change_note (tbl, n, rows, digest) values ('c', 0, 1, 1)`, `select ocsp_internal.head_init(1)`, `select ocsp_internal.note('x', '{}', '', '')`,
-			`update ocsp_internal.heartbeat set confirmed_at = now()`, `create table x ()`, `insert into ocsp_internal.change_body (op, tbl, content) values ('U', 'c', '')`,
+			`delete from ocsp_internal.audit`, `insert into ocsp_internal.pending_change (kind, changes, rows, digest, urgent, total) values ('certificate', 0, 1, 1, false, 0)`, `select ocsp_internal.head_init(1)`, `select ocsp_internal.audit_append('x', '{}', '', '')`,
+			`update ocsp_internal.heartbeat set confirmed_at = now()`, `create table x ()`, `insert into ocsp_internal.change_body (deleted, table_name, content) values (false, 'certificate', '')`,
 		} {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}
@@ -195,9 +195,9 @@ func TestAuditIsChainedAndComplete(t *testing.T) {
 
 func TestSchemaOutOfRangeNamesTheFix(t *testing.T) {
 	for _, c := range []struct{ sql, want string }{
-		{"update schema_common set version = 99", "schema common has version 99, this program knows up to 2: upgrade the program"},
-		{"update schema_site set version = 0", "schema site has version 0, this program needs 3: run ocspctl db migrate --role site"},
-		{"update schema_site set dirty = true", "schema site broke off in version 3: repair it, then run ocspctl db force site VERSION"},
+		{"update schema_common set version = 999", "schema common has version 999, this program knows up to 101: upgrade the program"},
+		{"update schema_site set version = 100", "schema site has version 100, this program needs 101: run ocspctl db migrate --role site"},
+		{"update schema_site set dirty = true", "schema site broke off in version 101: repair it, then run ocspctl db force site VERSION"},
 		{"drop table schema_common", "the database has no schema common: run ocspctl db migrate --role site"},
 	} {
 		dsn := dbtest.New(t, migrations.Site)

@@ -36,30 +36,21 @@ type Pending struct {
 }
 
 // Pending looks at the head of the master: one cheap statement, made to be asked many
-// times a second, and another where something was committed.
+// times a second. Whether a change is urgent, the triggers say (change_tx.urgent).
 func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
 	err := s.readBatch(ctx, func(read *batch) error {
-		read.row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf) }, "select epoch, position, as_of from feed_head")
+		read.row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent) },
+			`select epoch, position, as_of, position > $1 and exists (select from change_tx where last > $1 and urgent) from feed_head`, after)
 		return nil
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Pending{}, ErrNoHead
 	}
-	p.AsOf = p.AsOf.UTC()
-	if err == nil && p.Position > after {
-		// revoked_at is the 8 octets before the last 2 of a certificate's canonical bytes.
-		err = s.readBatch(ctx, func(read *batch) error {
-			read.row(func(row pgx.Row) error { return row.Scan(&p.Urgent) }, `select exists (
-			  select from change_tx t, lateral (select from change_body b where b.xid = t.xid
-			  and (b.tbl <> 'c' or b.op <> 'D' and substring(b.content from octet_length(b.content) - 9 for 8) <> '\x8000000000000000') limit 1) b
-			  where t.last > $1)`, after)
-			return nil
-		})
-	}
 	if err != nil {
 		return Pending{}, fmt.Errorf("looking for changes: %w", plain(err))
 	}
+	p.AsOf = p.AsOf.UTC()
 	return p, nil
 }
 
@@ -85,10 +76,10 @@ const readAhead = 2000
 
 // The index is looked into per transaction (OFFSET 0): a join may read all changes
 // that there ever were.
-const selectChanges = `select position, op = 'D', ascii(tbl::text), content from (
-	  select t.first - 1 + row_number() over (partition by t.xid order by b.id) as position, b.op, b.tbl, b.content
+const selectChanges = `select position, deleted, table_name, content from (
+	  select t.first - 1 + row_number() over (partition by t.xid order by b.id) as position, b.deleted, b.table_name, b.content
 	  from (select xid, min(first) as first from change_tx where xid = any(array(select xid from change_tx where last > $1)) group by xid) t,
-	  lateral (select b.id, b.op, b.tbl, b.content from change_body b where b.xid = t.xid offset 0) b) c
+	  lateral (select b.id, b.deleted, b.table_name, b.content from change_body b where b.xid = t.xid offset 0) b) c
 	where position > $1 order by position`
 
 // Changes reads the changes after a position, up to the head, in order.
@@ -106,9 +97,9 @@ func (w *Sealing) Changes(ctx context.Context, after int64) ([]Change, error) {
 func appendChanges(changes []Change, rows pgx.Rows) ([]Change, error) {
 	changes, err := pgx.AppendRows(changes, rows, func(row pgx.CollectableRow) (Change, error) {
 		var c Change
-		var table int32
+		var table string
 		err := row.Scan(&c.Position, &c.Deleted, &table, &c.Content)
-		c.Table = byte(table)
+		c.Table = codeOf(table)
 		return c, err
 	})
 	if err != nil {
@@ -175,7 +166,7 @@ func (w *Sealing) queue(t *batch) {
 	}, selectSegment+"null from segment where epoch = (select epoch from feed_head) order by number desc limit 1")
 }
 
-const selectSegment = "select epoch, number, first, last, hash, note, note_hash, leap, "
+const selectSegment = "select epoch, number, first, last, hash, note, note_hash, snapshot_required, "
 
 // ErrNotFound says that there is no such segment, checkpoint or snapshot here:
 // not yet, or not any more.
@@ -204,13 +195,13 @@ func (d *Sealed) queue() *batch {
 		t.exec("select segment_append($1, $2, $3, $4, $5, $6, $7, $8, $9)", g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 	}
 	n := d.Note
-	t.exec("select checkpoint_show($1, $2, $3, $4, $5)", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
+	t.exec("select checkpoint_put($1, $2, $3, $4, $5)", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
 	return &t
 }
 
 // queue stores a segment; unless says what to do about one that is there.
 func (g *Segment) queue(t *batch, unless string) {
-	t.exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
+	t.exec("insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
 		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 }
 

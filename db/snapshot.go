@@ -102,7 +102,7 @@ func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return SnapshotNeed{}, err
 	}
-	err = s.pool.QueryRow(ctx, "select coalesce(sum(octet_length(body)), 0), coalesce(bool_or(leap), false) from segment where epoch = $1 and last > $2",
+	err = s.pool.QueryRow(ctx, "select coalesce(sum(octet_length(body)), 0), coalesce(bool_or(snapshot_required), false) from segment where epoch = $1 and last > $2",
 		need.Head.Epoch, need.Newest.Position).Scan(&need.Since, &need.SnapshotRequired)
 	if err != nil {
 		return SnapshotNeed{}, fmt.Errorf("looking for segments since the snapshot: %w", plain(err))

@@ -220,7 +220,7 @@ type Policy struct {
 }
 
 // KnowsHold says whether certificates may be put on hold: profile br forbids
-// certificateHold (BR section 4.9.13). The SQL function knows_hold is the same rule.
+// certificateHold (BR section 4.9.13). The SQL function allows_hold is the same rule.
 func (p Policy) KnowsHold() bool { return p.Profile != ProfileBR }
 
 // Issuer is one CA key under one name.

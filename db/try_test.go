@@ -110,7 +110,7 @@ func TestTryReachesNothingOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, call := range map[string]string{
-		"responder_login_open": "responder_login_open('x', true, '', '')", "responder_cut": "responder_cut('x')", "responder_slots_drop": "responder_slots_drop('x')",
+		"responder_login_open": "responder_login_open('x', true, '', '')", "responder_disconnect": "responder_disconnect('x')", "responder_slots_drop": "responder_slots_drop('x')",
 	} {
 		if !slices.Contains(found, name) {
 			t.Errorf("%s is not among what reaches outside: %q", name, found)

@@ -35,17 +35,17 @@ func (s *Store) VerifyLog(ctx context.Context) ([]LogFault, error) {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, t := range FeedTables {
 			rows, err := tx.Query(ctx, fmt.Sprintf(`
-				with entry as (select %[1]s as key, position, op, content from (select position, op, content, content as x from change where tbl = $1::"char") c),
-				last as (select distinct on (key) key, op, content from entry order by key, position desc),
+				with entry as (select %[1]s as key, position, deleted, content from (select position, deleted, content, content as x from change where table_name = $1) c),
+				last as (select distinct on (key) key, deleted, content from entry order by key, position desc),
 				live as (select %[1]s as key, x as content from (select %[2]s as x from %[3]s t) r)
-				select $2, key, case
+				select $1, key, case
 				    when live.content is null then 'the row is gone, and no change says so'
-				    when last.op is null then 'the row came without a change'
-				    when last.op = 'D' then 'the row is there, though the last change took it away'
+				    when last.deleted is null then 'the row came without a change'
+				    when last.deleted then 'the row is there, though the last change took it away'
 				    else 'the row is not what the last change says' end
 				  from last full join live using (key)
-				  where live.content is distinct from case when last.op <> 'D' then last.content end limit $3`,
-				keySQL[t.Code], t.rows, t.Name), string(t.Code), t.Name, logFaults)
+				  where live.content is distinct from case when not last.deleted then last.content end limit $2`,
+				keySQL[t.Code], t.rows, t.Name), t.Name, logFaults)
 			if err != nil {
 				return err
 			}

@@ -85,7 +85,7 @@ func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b Blocker) (boo
 
 // Ended notes in the audit that a session was ended; that waits for the head.
 func (s *Store) Ended(ctx context.Context, b Blocker, why string) error {
-	if _, err := s.pool.Exec(ctx, "select watch_noted($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why); err != nil {
+	if _, err := s.pool.Exec(ctx, "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why); err != nil {
 		return fmt.Errorf("noting the end of %s: %w", b, plain(err))
 	}
 	return nil

@@ -109,7 +109,7 @@ func TestGuideOfTheCAWorksAsWritten(t *testing.T) {
 		{`delete from certificate`, "42501"},
 		{`truncate certificate`, "42501"},
 		{`select * from audit`, "42501"},
-		{`select note('cert revoke', '{}', '', '')`, "42501"},
+		{`select audit_append('cert revoke', '{}', '', '')`, "42501"},
 		{`select issuer_add('\x00', 'x', '\x00', 1, 1, 1, 1, 1, 1, '', '', '', false, '', '')`, "42501"},
 	} {
 		_, err := dbtest.Connect(t, dsn).PgConn().Exec(t.Context(), c.sql).ReadAll()

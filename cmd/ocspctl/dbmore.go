@@ -87,7 +87,7 @@ func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config.Con
 func (p *program) dbForceCommand() *cobra.Command {
 	var apply bool
 	cmd := p.Command("force FOLDER VERSION", "declare a broken migration repaired: the schema of FOLDER (common, master, site) is at VERSION",
-		"ocspctl db force master 5 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
+		"ocspctl db force master 110 --apply", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return p.dbForce(ctx, args[0], args[1], apply)
 		})
 	cmd.Flags().BoolVar(&apply, "apply", false, "do it; without it the plan is shown and nothing is done")

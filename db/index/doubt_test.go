@@ -204,8 +204,8 @@ func TestASiteDeniedAccessIsInDoubt(t *testing.T) {
 	s := seededSite(t)
 	c := followed(t, s)
 	for _, test := range []struct{ sql, doubt string }{
-		{"update site_state set barred = 'the door is shut'", "access denied: the door is shut"},
-		{"update site_state set barred = null", ""},
+		{"update site_state set access_denied = 'the door is shut'", "access denied: the door is shut"},
+		{"update site_state set access_denied = null", ""},
 	} {
 		if _, err := s.pool.Exec(t.Context(), test.sql); err != nil {
 			t.Fatal(err)

@@ -137,7 +137,7 @@ func TestPollCatchesALostNotification(t *testing.T) {
 	c := followed(t, s)
 	s.eventuallyListening(1)
 	// No notification at all from here: the poll alone is left.
-	s.tx("alter table feed_head disable trigger site_wake")
+	s.tx("alter table feed_head disable trigger site_notify")
 	s.tx("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query = 'listen ocsp_head'")
 	s.tx(`update certificate set revoked_at = '2026-02-01', reason = 4 where serial = '\x01'`, settle)
 	c.caughtUp(s)

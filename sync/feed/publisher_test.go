@@ -32,14 +32,14 @@ func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
 	for _, sql := range []string{
 		"delete from segment", "delete from feed_checkpoint", "update feed_checkpoint set position = 1", "delete from snapshot", "delete from snapshot_chunk",
 		"insert into feed_keys values (9223372036854775807, 'garbage')", "update segment set body = ''", "truncate segment",
-		"insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) select epoch, number + 1, last + 1, last + 1, hash, note, note_hash, leap, body from segment",
+		"insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) select epoch, number + 1, last + 1, last + 1, hash, note, note_hash, snapshot_required, body from segment",
 		// Beyond the head, or of another history.
 		"select segment_append(epoch, number + 1, last + 1, 1::bigint << 62, sha256(''), 'garbage', sha256(''), true, '') from segment",
 		"select segment_append(epoch + 1, 1, 1, 1, sha256(''), 'garbage', sha256(''), true, '') from segment",
 		"select segment_append(epoch, number, first, last, sha256(''), 'garbage', sha256(''), true, '') from segment",
 		"select segment_append(epoch, number + 2, last + 1, last + 1, '\\x" + hash + "', 'garbage', sha256(''), true, '') from segment",
-		"select checkpoint_show(epoch, number, 1::bigint << 62, now(), 'garbage') from segment",
-		"select checkpoint_show(epoch, number, last, 'infinity', 'garbage') from segment",
+		"select checkpoint_put(epoch, number, 1::bigint << 62, now(), 'garbage') from segment",
+		"select checkpoint_put(epoch, number, last, 'infinity', 'garbage') from segment",
 		"select snapshot_begin(epoch, 1::bigint << 62) from segment",
 		"select snapshot_end(1, 'garbage', 1)",
 	} {
@@ -202,14 +202,14 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 			t.Fatal(changed, err)
 		}
 	}
-	if _, err := operator.OfferKeySet(t.Context(), []byte("five"), act); err == nil || !strings.Contains(err.Error(), "wait to be judged") {
+	if _, err := operator.OfferKeySet(t.Context(), []byte("five"), act); err == nil || !strings.Contains(err.Error(), "wait for a decision") {
 		t.Errorf("a fifth one may wait: %v", err)
 	}
 	if _, err := operator.OfferKeySet(t.Context(), make([]byte, 1<<20), act); err == nil {
 		t.Error("a key set of 1 MiB was taken")
 	}
 	publisher := dbtest.Connect(t, dbtest.As(m.dsn, "ocsp_publisher"))
-	if _, err := publisher.Exec(t.Context(), "select feed_keys_judge(min(id), 9223372036854775807, null) from feed_keys_offered"); err != nil {
+	if _, err := publisher.Exec(t.Context(), "select feed_keys_decide(min(id), 9223372036854775807, null) from feed_keys_offered"); err != nil {
 		t.Fatal(err)
 	}
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })

@@ -337,8 +337,8 @@ func TestSealerRefusesWhatCannotBe(t *testing.T) {
 		t.Errorf("another epoch was sealed: %q", trouble)
 	}
 	for _, sql := range []string{
-		"insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values (1, 2, 1, 1, sha256(''), '', sha256(''), false, '')",
-		"insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values (1, 1, 2, 2, sha256(''), '', sha256(''), false, '')",
+		"insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values (1, 2, 1, 1, sha256(''), '', sha256(''), false, '')",
+		"insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values (1, 1, 2, 2, sha256(''), '', sha256(''), false, '')",
 	} {
 		if _, err := dbtest.Connect(t, m.dsn).Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "does not continue") {
 			t.Errorf("a gap was stored: %v", err)

@@ -62,7 +62,7 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 			var state atomic.Value
 			state.Store("")
 			fromMaster := serveMaster(t, m.store, m.latest, s.id, denying(&state))
-			dbtest.Exec(t, s.dsn, "update site_state set barred = 'by an earlier run'")
+			dbtest.Exec(t, s.dsn, "update site_state set access_denied = 'by an earlier run'")
 			_, stop := s.pulls(t, m, nil, fromMaster)
 			s.equals(t, m)
 			s.awaitDenied(t, false)

@@ -259,7 +259,7 @@ func (s *site) plants(tb testing.TB, n db.FeedNote, g *db.Segment) {
 		}
 	}
 	if g != nil {
-		exec("insert into segment (epoch, number, first, last, hash, note, note_hash, leap, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		exec("insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 			g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 		exec("update feed_anchor set epoch = $1, number = $2, hash = $3, note_hash = $4", g.Epoch, g.Number, g.Hash[:], g.NoteHash[:])
 	}

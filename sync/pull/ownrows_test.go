@@ -69,7 +69,7 @@ func TestARepairedSiteIsSeededAnew(t *testing.T) {
 		"a key": `alter table certificate drop constraint certificate_pkey;
 			insert into certificate select issuer_id, serial, not_after + interval '1 day' from certificate where revoked_at is null`,
 		"a column": "alter table certificate drop reason cascade",
-		"triggers": "drop trigger site_touch on certificate; drop trigger site_bury on certificate; alter table feed_head disable trigger user",
+		"triggers": "drop trigger site_touch on certificate; drop trigger site_deleted on certificate; alter table feed_head disable trigger user",
 		"a table":  "drop table segment",
 	} {
 		t.Run(name, func(t *testing.T) {

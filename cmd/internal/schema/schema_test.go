@@ -20,7 +20,7 @@ func TestADroppedTriggerIsToldUntilItIsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	dbtest.Exec(t, dsn, "drop trigger site_touch on certificate; drop trigger site_bury on certificate; drop trigger site_wake on feed_head; alter table certificate drop constraint certificate_pkey")
+	dbtest.Exec(t, dsn, "drop trigger site_touch on certificate; drop trigger site_deleted on certificate; drop trigger site_notify on feed_head; alter table certificate drop constraint certificate_pkey")
 	w := &schema.Watch{Store: store, Role: migrations.Site, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -33,7 +33,7 @@ func TestADroppedTriggerIsToldUntilItIsBack(t *testing.T) {
 			}
 		}
 	}
-	eventually("schema: constraint certificate_pkey on public.certificate is gone; trigger site_bury on public.certificate is gone; trigger site_touch on public.certificate is gone; and 1 more: ocspctl db migrate --repair")
+	eventually("schema: constraint certificate_pkey on public.certificate is gone; trigger site_deleted on public.certificate is gone; trigger site_notify on public.feed_head is gone; and 1 more: ocspctl db migrate --repair")
 	if _, err := migrations.Repair(t.Context(), dsn, migrations.Site); err != nil {
 		t.Fatal(err)
 	}

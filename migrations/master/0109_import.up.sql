@@ -11,8 +11,8 @@ create function certificate_crl_numbers(p_issuer int) returns table (shard text,
     where act = 'cert import' and what ? 'crl_number' and (what ->> 'issuer')::int = p_issuer group by 1;
 $$;
 
--- Ends that nobody told: --not-after of an import. A mark counts while the certificate
--- ends so.
+-- Ends that were guessed: --not-after of an import. A mark counts while the certificate
+-- has that end.
 create table ocsp_internal.guessed_end (
   issuer_id int not null,
   serial    bytea not null,
@@ -21,8 +21,8 @@ create table ocsp_internal.guessed_end (
 );
 
 -- What a row of a source does to a certificate. Where the end here was guessed, one that
--- the source knows wins if it is later ('end'). If not, the end stays ('guessed_end'):
--- sites take an end that moves back for an attack, and a later one harms nobody.
+-- the source states wins if it is later ('end'). If not, the end stays ('guessed_end'):
+-- sites take an end that moves back for an attack, and a later one does no harm.
 create function ocsp_internal.import_effect(guessed timestamptz, here_not_after timestamptz, here_revoked_at timestamptz, here_reason smallint,
     not_after timestamptz, revoked_at timestamptz, reason smallint, silent boolean) returns text language sql immutable parallel safe
   return case
@@ -44,7 +44,7 @@ declare
   own bigint;   -- of those, what this login issued within the hour
   other bytea;
 begin
-  with judged as (  -- OFFSET 0: one index look-up per row, whatever their number
+  with compared as (  -- OFFSET 0: one index look-up per row, whatever their number
     select s.serial, s.revoked_at, s.reason, coalesce(s.not_after, c.not_after, p_end) as ends, s.not_after is null as guess,
       ocsp_internal.import_effect(g.not_after, c.not_after, c.revoked_at, c.reason, coalesce(s.not_after, c.not_after, p_end), s.revoked_at, s.reason,
         coalesce(s.silent, false)) as effect, c.made
@@ -53,7 +53,7 @@ begin
     left join lateral (select * from ocsp_internal.guessed_end g where g.issuer_id = p_issuer and g.serial = s.serial offset 0) g on true),
   written as (
     insert into public.certificate as c (issuer_id, serial, not_after, revoked_at, reason)
-      select p_issuer, j.serial, j.ends, j.revoked_at, j.reason from judged j where ocsp_internal.writes(j.effect)
+      select p_issuer, j.serial, j.ends, j.revoked_at, j.reason from compared j where ocsp_internal.writes(j.effect)
       on conflict (issuer_id, serial) do update set reason = excluded.reason,
           revoked_at = case when ocsp_internal.is_permanent(c.revoked_at, c.reason) then c.revoked_at else excluded.revoked_at end,
           not_after = case when c.not_after = (select g.not_after from ocsp_internal.guessed_end g where g.issuer_id = c.issuer_id and g.serial = c.serial)
@@ -61,25 +61,25 @@ begin
         where ocsp_internal.writes(ocsp_internal.certificate_effect(c.not_after, c.revoked_at, c.reason, c.not_after, excluded.revoked_at, excluded.reason, false))
       returning xmax = 0 as new),
   marked as (
-    insert into ocsp_internal.guessed_end select p_issuer, j.serial, j.ends from judged j where j.effect = 'new' and j.guess
+    insert into ocsp_internal.guessed_end select p_issuer, j.serial, j.ends from compared j where j.effect = 'new' and j.guess
       on conflict (issuer_id, serial) do update set not_after = excluded.not_after),
   ended as (
-    update public.certificate c set not_after = j.ends from judged j
+    update public.certificate c set not_after = j.ends from compared j
       where j.effect = 'end' and c.issuer_id = p_issuer and c.serial = j.serial and c.not_after < j.ends returning 1)
-  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from ended), (select count(*) from judged where effect = 'revoke'),
-      (select count(*) from judged where effect = 'revoke' and ocsp_internal.issued_by_me(made)),
-      (select serial from judged where effect = 'other_not_after' limit 1)
+  select count(*) filter (where new), count(*) filter (where not new), (select count(*) from ended), (select count(*) from compared where effect = 'revoke'),
+      (select count(*) from compared where effect = 'revoke' and ocsp_internal.issued_by_me(made)),
+      (select serial from compared where effect = 'other_not_after' limit 1)
     into inserted, revoked, moved, seen, own, other from written;
   if other is not null then
     raise exception 'serial % of issuer % is issued already, with another end of validity', encode(other, 'hex'), p_issuer using errcode = 'unique_violation',
       hint = 'Is it the file of that issuer? A wrong end is mended by ocspctl cert correct --not-after.';
   end if;
-  perform ocsp_internal.limit_note(seen - own, own);
+  perform ocsp_internal.limit_add(seen - own, own);
   unchanged := cardinality(p_serials) - inserted - revoked - moved;
   -- The number of a CRL is remembered even where it changed nothing.
   if inserted + revoked + moved > 0 or (p_source ->> 'crl_number')::numeric > coalesce((select n.number::numeric
       from public.certificate_crl_numbers(p_issuer) n where n.shard = coalesce(p_source ->> 'crl_shard', '')), -1) then
-    perform ocsp_internal.note(p_act, p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
+    perform ocsp_internal.audit_append(p_act, p_source || jsonb_build_object('issuer', p_issuer, 'inserted', inserted, 'revoked', revoked,
       'moved', moved, 'unchanged', unchanged), p_why, p_os_user);
   end if;
   return next;
@@ -110,7 +110,7 @@ begin
     line       bigint,
     item       bigint,           -- of an entry that lines do not tell apart
     serial     bytea not null,
-    not_after  timestamptz,      -- null: the source does not tell it
+    not_after  timestamptz,      -- null: the source does not state it
     revoked_at timestamptz,
     reason     smallint,
     silent     boolean not null, -- it proves the certificate, and says nothing of its revocation
@@ -136,7 +136,7 @@ create function import_faults(p_issuer int, p_lists boolean) returns table (n bi
     revoked_at timestamptz, fault text, o_name text, o_line bigint, o_item bigint)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  hold constant boolean := ocsp_internal.knows_hold(p_issuer);
+  hold constant boolean := ocsp_internal.allows_hold(p_issuer);
   now_at constant timestamptz := clock_timestamp();
 begin
   perform ocsp_internal.import_begun();
@@ -164,14 +164,14 @@ begin
 end $$;
 
 -- What the tables would refuse of one row.
-create function ocsp_internal.import_fault(serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint, knows_hold boolean, at timestamptz)
+create function ocsp_internal.import_fault(serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint, allows_hold boolean, at timestamptz)
   returns text language sql stable parallel safe
   return case
     when not ocsp_internal.is_serial(serial) then 'serial'
     when not ocsp_internal.is_time(not_after) or not_after >= '10000-01-01 00:00Z' then 'not_after'
     when not ocsp_internal.is_time(revoked_at) then 'revoked_at'
     when revoked_at > at + ocsp_internal.max_clock_skew() then 'future'
-    when reason = 6 and not knows_hold then 'hold' end;
+    when reason = 6 and not allows_hold then 'hold' end;
 
 -- Takes the bad rows out, by number. Then rows of one serial become one: of the greatest
 -- version the one that speaks of the revocation, the strongest, with the earliest time,
@@ -211,7 +211,7 @@ create function import_plan(p_issuer int, p_after bigint, p_last bigint, p_end t
 begin
   perform ocsp_internal.import_begun();
   return query
-    with judged as materialized (
+    with compared as materialized (
       select r.n, r.name, r.line, r.item, r.serial, r.not_after, r.revoked_at, r.reason, c.not_after as here_end, c.revoked_at as here_at, c.reason as here_why,
         ocsp_internal.import_effect(g.not_after, c.not_after, c.revoked_at, c.reason, coalesce(r.not_after, c.not_after, p_end), r.revoked_at, r.reason, r.silent) as becomes,
         case when r.revoked_at is null then 'good' when ocsp_internal.is_permanent(r.revoked_at, r.reason) then 'revoked' else 'held' end as is_state
@@ -220,11 +220,11 @@ begin
       left join lateral (select * from ocsp_internal.guessed_end e where e.issuer_id = p_issuer and e.serial = r.serial offset 0) g on true)
     select j.becomes, j.is_state, null::bigint, count(*), null::text, null::bigint, null::bigint, null::bytea, null::timestamptz, null::timestamptz, null::smallint,
         null::timestamptz, null::timestamptz, null::smallint
-      from judged j group by j.becomes, j.is_state
+      from compared j group by j.becomes, j.is_state
     union all (select j.becomes, j.is_state, j.n, 1, j.name, j.line, j.item, j.serial, j.not_after, j.revoked_at, j.reason, j.here_end, j.here_at, j.here_why
-      from judged j where j.becomes not in ('same', 'guessed_end', 'new') order by j.n)
+      from compared j where j.becomes not in ('same', 'guessed_end', 'new') order by j.n)
     union all (select j.becomes, j.is_state, j.n, 1, j.name, j.line, j.item, j.serial, coalesce(j.not_after, p_end), j.revoked_at, j.reason, null, null, null
-      from judged j where j.becomes = 'new' order by j.n limit p_new);
+      from compared j where j.becomes = 'new' order by j.n limit p_new);
 end $$;
 
 -- Brings these rows to the master.
@@ -336,7 +336,7 @@ end $$;
 
 reset role;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

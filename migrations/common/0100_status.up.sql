@@ -17,8 +17,9 @@ begin
 end $$;
 
 -- The replicated tables and the doors, the functions that are called from outside,
--- lie in public; everything else lies in ocsp_internal. Whoever logs in has what
--- rights.txt gives to its group, and no more: not even a table of its own.
+-- lie in public; everything else lies in ocsp_internal, tables that are read and pure
+-- functions for recounts among it. A login has what rights.txt gives to its group, and no
+-- more: it cannot even make a table of its own.
 do $$
 begin
   execute format('revoke all on database %I from public', current_database());
@@ -29,8 +30,8 @@ create schema ocsp_internal authorization ocsp_owner;
 
 set role ocsp_owner;
 
--- The rules of a status, each said once. db.Serial.Check and db.Status.Permanent are the
--- same in Go.
+-- The rules of a status, each said once. In Go the same rules
+-- are those of the types Serial and Status.
 
 -- A serial that a certificate can have: the DER INTEGER content octets, minimal, not
 -- negative, at most 20 (RFC 5280 section 4.1.2.2).
@@ -105,7 +106,7 @@ create table correction (
   serial       bytea not null check (octet_length(serial) between 1 and 20),
   revoked_at   timestamptz not null check (isfinite(revoked_at) and extract(microseconds from revoked_at)::int % 1000000 = 0),  -- the one taken back
   corrected_at timestamptz not null check (isfinite(corrected_at) and extract(microseconds from corrected_at)::int % 1000000 = 0),  -- requested
-  note         bytea not null check (octet_length(note) between 1 and 1024),  -- the second person's signed word (docs/feed.md): a site believes that alone
+  note         bytea not null check (octet_length(note) between 1 and 1024),  -- signed by the second person (docs/feed.md): a site believes nothing else
   primary key (issuer_id, serial, revoked_at, corrected_at, note)
 );
 
@@ -137,9 +138,9 @@ create table feed_head (
   audit_hash                   bytea not null
 ) with (fillfactor = 10);  -- one row, updated for ever: HOT keeps it in one page
 
--- Canonical bytes: what COPY BINARY of one such expression delivers, read by db.Canonical*.
+-- Canonical bytes: what COPY BINARY of one such expression delivers, as the Go programs read it.
 -- Integers big endian, times as microseconds since 2000-01-01, null time = smallest int64.
-create function ocsp_internal.lp(b bytea) returns bytea language sql immutable
+create function ocsp_internal.length_prefixed(b bytea) returns bytea language sql immutable
   return int4send(octet_length(b)) || b;
 
 create function ocsp_internal.certificate_canonical(issuer_id int, serial bytea, not_after timestamptz, revoked_at timestamptz, reason smallint)
@@ -148,20 +149,20 @@ create function ocsp_internal.certificate_canonical(issuer_id int, serial bytea,
          || coalesce(timestamptz_send(revoked_at), '\x8000000000000000'::bytea) || int2send(coalesce(reason, -1::int2));
 
 create function ocsp_internal.issuer_canonical(i issuer) returns bytea language sql stable
-  return int4send(i.id) || i.key_hash || ocsp_internal.lp(convert_to(i.name, 'UTF8')) || ocsp_internal.lp(i.certificate)
+  return int4send(i.id) || i.key_hash || ocsp_internal.length_prefixed(convert_to(i.name, 'UTF8')) || ocsp_internal.length_prefixed(i.certificate)
          || int4send(i.validity) || int4send(i.backdate) || int4send(i.max_staleness)
          || int4send(i.fresh_for_unknown) || int4send(i.http_max_age) || int4send(i.refresh)
-         || ocsp_internal.lp(convert_to(i.never_issued, 'UTF8')) || ocsp_internal.lp(convert_to(i.profile, 'UTF8'))
-         || ocsp_internal.lp(convert_to(i.crl_url, 'UTF8')) || boolsend(i.archive_cutoff) || int8send(i.policy_version)
-         || case when i.crl = '' then ''::bytea else ocsp_internal.lp(i.crl) end;
+         || ocsp_internal.length_prefixed(convert_to(i.never_issued, 'UTF8')) || ocsp_internal.length_prefixed(convert_to(i.profile, 'UTF8'))
+         || ocsp_internal.length_prefixed(convert_to(i.crl_url, 'UTF8')) || boolsend(i.archive_cutoff) || int8send(i.policy_version)
+         || case when i.crl = '' then ''::bytea else ocsp_internal.length_prefixed(i.crl) end;
 
 create function ocsp_internal.responder_certificate_canonical(r responder_certificate) returns bytea language sql stable
-  return r.fingerprint || int4send(r.issuer_id) || ocsp_internal.lp(r.serial) || ocsp_internal.lp(convert_to(r.site, 'UTF8')) || r.key_hash || ocsp_internal.lp(r.der);
+  return r.fingerprint || int4send(r.issuer_id) || ocsp_internal.length_prefixed(r.serial) || ocsp_internal.length_prefixed(convert_to(r.site, 'UTF8')) || r.key_hash || ocsp_internal.length_prefixed(r.der);
 
 create function ocsp_internal.correction_canonical(issuer_id int, serial bytea, revoked_at timestamptz, corrected_at timestamptz, note bytea)
   returns bytea language sql stable
   return int4send(issuer_id) || int2send(octet_length(serial)::int2) || serial || timestamptz_send(revoked_at) || timestamptz_send(corrected_at)
-         || ocsp_internal.lp(note);
+         || ocsp_internal.length_prefixed(note);
 
 -- The row digest: the first 8 octets of SHA-256, as a signed 64-bit number. It
 -- finds accidents, never an adversary: authenticity comes from signatures alone.
@@ -173,13 +174,13 @@ create function ocsp_internal.mod64(n numeric) returns numeric language sql immu
   return ((n % 18446744073709551616) + 18446744073709551616) % 18446744073709551616;
 
 -- Trigger functions that write as their owner are for one table each: hung on another,
--- they would note changes that never were.
+-- they would record changes that never were.
 create function ocsp_internal.refuse_table(p_table oid) returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'this trigger function is not for table %', p_table::regclass using errcode = 'insufficient_privilege';
 end $$;
 
--- What anybody but an owner may do here, one right a line, in the form of rights.txt:
+-- All rights of roles that are no owners, one right a line, in the form of rights.txt:
 -- kind, object, privilege (of a column: privilege(column)), grantee.
 create function ocsp_internal.rights() returns setof text language sql stable set search_path = pg_catalog, pg_temp as $$
   with ours as (select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('public', 'ocsp_internal', 'ocsp_feed')),
@@ -201,7 +202,7 @@ $$;
 
 reset role;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

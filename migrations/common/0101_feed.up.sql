@@ -3,16 +3,16 @@
 set role ocsp_owner;
 
 create table ocsp_internal.segment (
-  epoch     bigint not null,
-  number    bigint not null check (number > 0),
-  first     bigint not null check (first > 0),
-  last      bigint not null check (last >= first),
-  hash      bytea not null check (octet_length(hash) = 32),       -- SHA-256 of body
-  note      bytea not null,                                       -- the sealing checkpoint, signed
-  note_hash bytea not null check (octet_length(note_hash) = 32),  -- SHA-256 of the note's text
-  body      bytea not null,
-  leap      boolean not null,                                     -- its changes are not in body: too many
-  sealed_at timestamptz not null default clock_timestamp(),
+  epoch             bigint not null,
+  number            bigint not null check (number > 0),
+  first             bigint not null check (first > 0),
+  last              bigint not null check (last >= first),
+  hash              bytea not null check (octet_length(hash) = 32),       -- SHA-256 of body
+  note              bytea not null,                                       -- the sealing checkpoint, signed
+  note_hash         bytea not null check (octet_length(note_hash) = 32),  -- SHA-256 of the note's text
+  body              bytea not null,
+  snapshot_required boolean not null,                                     -- its changes are too many to be in body
+  sealed_at         timestamptz not null default clock_timestamp(),
   primary key (epoch, number),
   unique (epoch, last)
 );
@@ -28,8 +28,8 @@ create table ocsp_internal.feed_checkpoint (
   note     bytea not null
 );
 
--- Key sets as the root signed them. The number is who stored it word for it: a reader
--- takes the highest that the root vouches for, so that no other one is in the way.
+-- Key sets as the root signed them. The database does not verify the number: a reader
+-- takes the highest set whose signature it has verified, and ignores the others.
 create table ocsp_internal.feed_keys (
   number bigint not null check (number > 0),
   note   bytea not null,
@@ -57,7 +57,7 @@ alter table ocsp_internal.snapshot_chunk alter body set storage external;
 
 reset role;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

@@ -1,4 +1,5 @@
--- Nobody below a superuser stops the master: who makes others wait for long is ended.
+-- No login below a superuser stops the master: a session that makes others wait for long
+-- is ended.
 set role ocsp_owner;
 
 -- Logins whose transactions may last longer than 10 minutes (a dump, a large seed).
@@ -7,16 +8,17 @@ create table ocsp_internal.long_transaction (
   login text primary key
 );
 
--- Waits for the head like any writer and keeps its place: so it shows who has it.
+-- Waits for the head like any writer and keeps its place: so it shows which session has it.
 create function head_await() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform from public.feed_head for no key update;
 end $$;
 
--- Who makes others wait, at the root of a chain of waits, and whose transaction is too old.
--- waits: somebody has waited for p_wait (at least a second); head: session p_waiter, that
--- waits for the head, waits for this one; idle: it does nothing meanwhile; old: its transaction began over 10 minutes ago.
--- spared: why it may not be ended; empty: it may.
+-- The sessions that make others wait, at the root of a chain of waits, and those whose
+-- transaction is too old. waits: another session has waited for p_wait (at least a second);
+-- head: session p_waiter, that waits for the head, waits for this one; idle: it does nothing
+-- meanwhile; old: its transaction began over 10 minutes ago; spared: why it may not be
+-- ended (empty: it may).
 create function watch(p_own int[], p_waiter int, p_wait interval) returns table (pid int, started timestamptz, tx text, login text, application text,
     doing text, waits boolean, head boolean, idle boolean, old boolean, spared text)
   language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -56,10 +58,10 @@ begin
     where t.pid = p_pid and t.started = p_started and t.tx = p_tx and t.spared = '' and (t.waits or t.head or t.old)) and pg_terminate_backend(p_pid);
 end $$;
 
--- Notes what was ended; called apart, since an entry waits for the head.
-create function watch_noted(p_login text, p_application text, p_pid int, p_doing text, p_why text) returns void
+-- Enters what was ended into the audit; called apart, since an entry waits for the head.
+create function watch_audit(p_login text, p_application text, p_pid int, p_doing text, p_why text) returns void
   language sql security definer set search_path = pg_catalog, pg_temp as $$
-  select ocsp_internal.note('watchdog end', jsonb_build_object('login', p_login, 'application', p_application, 'pid', p_pid, 'doing', p_doing), p_why, 'ocspsyncd');
+  select ocsp_internal.audit_append('watchdog end', jsonb_build_object('login', p_login, 'application', p_application, 'pid', p_pid, 'doing', p_doing), p_why, 'ocspsyncd');
 $$;
 
 reset role;
@@ -70,7 +72,7 @@ begin
 exception when unique_violation or internal_error then null;  -- another database's migration does the same at this moment
 end $$;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

@@ -29,7 +29,7 @@ create function ocsp_internal.is_person(p_login text) returns boolean language s
   select exists (select from ocsp_internal.login_kind where login = p_login and kind = 'person') or exists (select from pg_roles where rolname = p_login and rolsuper);
 $$;
 
--- Requests and approvals are two persons' word. A program's password lies in a file.
+-- Persons alone request and approve: a program's password lies in a file.
 create function ocsp_internal.persons_only() returns void language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   if not ocsp_internal.is_person(session_user) then
@@ -59,7 +59,7 @@ create table ocsp_internal.approval (
 );
 
 -- Whether the caller issued or imported a row within the hour, by the transaction that
--- wrote it last: its audit entry says whose it was.
+-- wrote it last: its audit entry names the login.
 create function ocsp_internal.issued_by_me(p_xmin xid) returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$
   select exists (
     select from (select pg_current_xact_id()::text::bigint as now, p_xmin::text::bigint as low) x
@@ -71,7 +71,7 @@ $$;
 -- Of certificates that it did not issue within the hour, all services together revoke
 -- twice the limit and all logins three times: so the persons' last share is their own,
 -- and no login uses up another's alone.
-create function ocsp_internal.limit_state(out per_hour bigint, out mine bigint, out services bigint, out everybody bigint, out room bigint, out room_others bigint)
+create function limit_state(out per_hour bigint, out mine bigint, out services bigint, out all_logins bigint, out remaining bigint, out remaining_others bigint)
   language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
   since constant timestamptz := date_trunc('minute', clock_timestamp()) - interval '1 h';
@@ -79,9 +79,9 @@ begin
   select revocations_per_hour into per_hour from ocsp_internal.limits;
   select coalesce(sum(others + own) filter (where login = session_user), 0), coalesce(sum(others) filter (where not ocsp_internal.is_person(login)), 0),
       coalesce(sum(others), 0)
-    into mine, services, everybody from ocsp_internal.revocation_tally where minute > since;
-  room := greatest(0, per_hour - mine);
-  room_others := greatest(0, least(room, 3 * per_hour - everybody, case when not ocsp_internal.is_person(session_user) then 2 * per_hour - services end));
+    into mine, services, all_logins from ocsp_internal.revocation_tally where minute > since;
+  remaining := greatest(0, per_hour - mine);
+  remaining_others := greatest(0, least(remaining, 3 * per_hour - all_logins, case when not ocsp_internal.is_person(session_user) then 2 * per_hour - services end));
 end $$;
 
 -- At COMMIT, under the head's lock, so that the count is exact: revocations of others'
@@ -96,8 +96,8 @@ declare
   a ocsp_internal.approval;
 begin
   delete from ocsp_internal.revocation_tally where minute <= this_minute - interval '1 h';
-  select * into l from ocsp_internal.limit_state();
-  beyond := greatest(0, p_others - l.room_others, p_others + p_own - l.room);
+  select * into l from public.limit_state();
+  beyond := greatest(0, p_others - l.remaining_others, p_others + p_own - l.remaining);
   needed := beyond;
   if needed > 0 then
     for a in select * from ocsp_internal.approval where act = 'bulk' and what->>'login' = session_user and remaining > 0 and expires_at > clock_timestamp()
@@ -109,7 +109,7 @@ begin
   end if;
   if needed > 0 then
     raise exception 'login % revokes at most % certificates an hour on one person''s word: % in the last hour, % more here (all services: % of %, all logins: % of %)',
-      session_user, l.per_hour, l.mine, p_others + p_own, l.services, 2 * l.per_hour, l.everybody, 3 * l.per_hour
+      session_user, l.per_hour, l.mine, p_others + p_own, l.services, 2 * l.per_hour, l.all_logins, 3 * l.per_hour
       using errcode = 'program_limit_exceeded', detail = needed,
             hint = format('A person runs ocspctl approval request bulk --count %s --login %s --why TEXT --apply; another one approves it; then repeat this. responder revoke is never limited.', needed, session_user);
   end if;
@@ -119,13 +119,13 @@ begin
 end $$;
 
 -- For a plan that is not made of the changes themselves (an import): as if p_n
--- certificates that are good were revoked. Only db.Store.Try may ask, which rolls it back.
+-- certificates that are good were revoked. Only a transaction that is rolled back may ask (trying).
 create function limit_try(p_n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if not ocsp_internal.trying() then
     raise exception 'revocations that are not made are only tried' using errcode = 'feature_not_supported';
   end if;
-  perform ocsp_internal.limit_note(p_n, 0);
+  perform ocsp_internal.limit_add(p_n, 0);
 end $$;
 
 create function ocsp_internal.limit_set(p_revocations_per_hour bigint, p_why text, p_os_user text) returns bigint
@@ -136,7 +136,7 @@ begin
   select revocations_per_hour into before from ocsp_internal.limits for update;
   if before <> p_revocations_per_hour then
     update ocsp_internal.limits set revocations_per_hour = p_revocations_per_hour;
-    perform ocsp_internal.note('db limit', jsonb_build_object('revocations_per_hour', p_revocations_per_hour, 'before', before), p_why, p_os_user);
+    perform ocsp_internal.audit_append('db limit', jsonb_build_object('revocations_per_hour', p_revocations_per_hour, 'before', before), p_why, p_os_user);
   end if;
   return before;
 end $$;
@@ -181,7 +181,7 @@ end $$;
 -- believe by its row in correction, with the second person's signed note, which they
 -- verify and this does not; the loss of a good row and another end of one they take as
 -- any change.
-create function ocsp_internal.correction_make(p_what jsonb, p_serials bytea[], p_notes bytea[]) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.correction_apply(p_what jsonb, p_serials bytea[], p_notes bytea[]) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   issuer constant int := (p_what->>'issuer')::int;
   r record;
@@ -248,7 +248,7 @@ begin
   return jsonb_build_object('issuer', was.id, 'crl_url', url, 'before', was.crl_url);
 end $$;
 
-create function ocsp_internal.crl_url_make(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.crl_url_apply(p_what jsonb) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   update public.issuer set crl_url = p_what->>'crl_url', policy_version = policy_version + 1
     where id = (p_what->>'issuer')::int and crl_url = p_what->>'before';
@@ -288,7 +288,7 @@ begin
     raise exception 'there is no approval for % %', p_act, p_what using errcode = 'check_violation';
   end if;
   insert into ocsp_internal.approval as a (act, what, why, os_user) values (p_act, filed, p_why, p_os_user) returning a.id, a.expires_at into id, expires_at;
-  perform ocsp_internal.note('approval request', filed || jsonb_build_object('approval', id, 'act', p_act), p_why, p_os_user);
+  perform ocsp_internal.audit_append('approval request', filed || jsonb_build_object('approval', id, 'act', p_act), p_why, p_os_user);
 end $$;
 
 -- A request that is still open, locked.
@@ -318,7 +318,7 @@ create function approval_give(p_id bigint, p_why text, p_os_user text, p_serials
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   a constant ocsp_internal.approval := ocsp_internal.approval_open(p_id);
-  told jsonb;
+  entry jsonb;
 begin
   perform ocsp_internal.persons_only();
   if a.db_role = session_user then
@@ -327,8 +327,8 @@ begin
   end if;
   update ocsp_internal.approval set approved_by = session_user, approved_os_user = p_os_user, approved_at = clock_timestamp(), xid = pg_current_xact_id()
     where id = p_id;
-  told := a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why);
-  perform ocsp_internal.note('approval give', told, p_why, p_os_user);
+  entry := a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why);
+  perform ocsp_internal.audit_append('approval give', entry, p_why, p_os_user);
   if a.act = 'bulk' then
     update ocsp_internal.approval set remaining = (a.what->>'count')::bigint, expires_at = clock_timestamp() + interval '24 h' where id = p_id;
     return;
@@ -341,16 +341,16 @@ begin
   end if;
   if a.act = 'db purge' then
     perform ocsp_internal.purge_mark((a.what->>'issuer')::int, (a.what->>'ended_before')::timestamptz);
-    perform ocsp_internal.note('db purge', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+    perform ocsp_internal.audit_append('db purge', entry || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
   if a.act = 'issuer crl_url' then
-    perform ocsp_internal.crl_url_make(a.what);
-    perform ocsp_internal.note('issuer set', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+    perform ocsp_internal.crl_url_apply(a.what);
+    perform ocsp_internal.audit_append('issuer set', entry || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
     return;
   end if;
-  perform ocsp_internal.correction_make(a.what, p_serials, p_notes);
-  perform ocsp_internal.note('cert correct', told || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
+  perform ocsp_internal.correction_apply(a.what, p_serials, p_notes);
+  perform ocsp_internal.audit_append('cert correct', entry || jsonb_build_object('requested_os_user', a.os_user), a.why, p_os_user);
 end $$;
 
 -- Corrections whose key will be banned, signed anew by the one that follows: rows beside
@@ -374,7 +374,7 @@ begin
     end if;
     insert into public.correction (issuer_id, serial, revoked_at, corrected_at, note) values (r.issuer_id, r.serial, r.revoked_at, r.corrected_at, r.note);
   end loop;
-  perform ocsp_internal.note('correction resign', jsonb_build_object('certificates', (
+  perform ocsp_internal.audit_append('correction resign', jsonb_build_object('certificates', (
     select jsonb_agg(jsonb_build_object('issuer', n.issuer_id, 'serial', encode(n.serial, 'hex'), 'revoked_at', n.revoked_at))
     from unnest(p_issuers, p_serials, p_revoked_at) as n(issuer_id, serial, revoked_at))), p_why, p_os_user);
 end $$;
@@ -390,28 +390,13 @@ begin
     raise exception 'a refusal says why' using errcode = 'check_violation', hint = 'Add --why TEXT.';
   end if;
   update ocsp_internal.approval set refused_by = session_user, refused_os_user = p_os_user, refused_at = clock_timestamp() where id = p_id;
-  perform ocsp_internal.note('approval refuse', a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why),
+  perform ocsp_internal.audit_append('approval refuse', a.what || jsonb_build_object('approval', a.id, 'act', a.act, 'requested_by', a.db_role, 'requested_why', a.why),
     p_why, p_os_user);
-end $$;
-
--- A new history: for a master that was brought up from a backup, once all that
--- the sites know was entered again. The rows stay. p_recounted: tables whose rows were not
--- those that the head counted.
-create function ocsp_internal.epoch_new(p_epoch bigint, p_recounted text[], p_why text, p_os_user text) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-  before bigint;
-begin
-  select epoch into before from public.feed_head for no key update;
-  if before >= p_epoch then
-    raise exception 'epoch % is not later than this master''s own (%)', p_epoch, before using errcode = 'check_violation';
-  end if;
-  update public.feed_head set epoch = p_epoch;
-  perform ocsp_internal.note('db epoch', jsonb_build_object('epoch', p_epoch, 'before', before, 'recounted', p_recounted), p_why, p_os_user);
 end $$;
 
 reset role;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

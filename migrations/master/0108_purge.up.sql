@@ -1,8 +1,8 @@
 -- Purge: certificates that ended long ago may go, issuer by issuer, by decision.
 set role ocsp_owner;
 
--- Up to where an issuer was purged. Whoever asks for one of its absent serials is told
--- nothing (RFC 9919 section 3.2.3): a site cannot tell purged from never issued.
+-- Up to where an issuer was purged. A request for one of its absent serials is answered
+-- unauthorized (RFC 9919 section 3.2.3): a site cannot tell purged from never issued.
 create table ocsp_internal.purge (
   issuer_id int primary key,  -- of issuer; no foreign key, so that an operator may empty the replicated tables
   before    timestamptz not null check (isfinite(before))
@@ -79,7 +79,7 @@ begin
     select k.serial from public.purgeable(p_issuer, mark) k limit p_limit);
   get diagnostics n = row_count;
   if n > 0 then
-    perform ocsp_internal.note('db purge', jsonb_build_object('issuer', p_issuer, 'before', mark, 'rows', n), p_why, p_os_user);
+    perform ocsp_internal.audit_append('db purge', jsonb_build_object('issuer', p_issuer, 'before', mark, 'rows', n), p_why, p_os_user);
   end if;
   return n;
 end $$;
@@ -94,7 +94,7 @@ $$;
 
 reset role;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

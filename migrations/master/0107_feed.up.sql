@@ -1,4 +1,4 @@
--- The master seals the feed, and knows who may fetch it.
+-- The signed feed at the master: segments, checkpoints, snapshots, key sets and forks.
 set role ocsp_owner;
 
 -- Two publishers at one master, or one with an old snapshot, must not sign two
@@ -22,7 +22,7 @@ create trigger guard before insert or update on ocsp_internal.segment for each r
 -- what was signed. Nothing goes in that the head contradicts, so that no number and no
 -- position is taken which the master has not reached.
 
-create function segment_append(p_epoch bigint, p_number bigint, p_first bigint, p_last bigint, p_hash bytea, p_note bytea, p_note_hash bytea, p_leap boolean, p_body bytea)
+create function segment_append(p_epoch bigint, p_number bigint, p_first bigint, p_last bigint, p_hash bytea, p_note bytea, p_note_hash bytea, p_snapshot_required boolean, p_body bytea)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   h public.feed_head;
@@ -34,12 +34,12 @@ begin
   elsif sha256(p_body) <> p_hash or octet_length(p_note) > 8192 then
     raise exception 'segment % is not of the form', p_number using errcode = 'check_violation';
   end if;
-  insert into ocsp_internal.segment (epoch, number, first, last, hash, note, note_hash, leap, body)
-    values (p_epoch, p_number, p_first, p_last, p_hash, p_note, p_note_hash, p_leap, p_body);
+  insert into ocsp_internal.segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body)
+    values (p_epoch, p_number, p_first, p_last, p_hash, p_note, p_note_hash, p_snapshot_required, p_body);
 end $$;
 
 -- The newest checkpoint: of the newest segment, and not from after the head's time.
-create function checkpoint_show(p_epoch bigint, p_number bigint, p_position bigint, p_as_of timestamptz, p_note bytea)
+create function checkpoint_put(p_epoch bigint, p_number bigint, p_position bigint, p_as_of timestamptz, p_note bytea)
   returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   h public.feed_head;
@@ -55,8 +55,8 @@ begin
     set epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note;
 end $$;
 
--- The number of the segment that snapshot s names: who loads it goes on with the next
--- one, which may end at the snapshot's position or before it.
+-- The number of the segment that snapshot s names: a site that loads it goes on with the
+-- next one, which may end at the snapshot's position or before it.
 create function ocsp_internal.snapshot_number(s ocsp_internal.snapshot) returns bigint language sql stable set search_path = pg_catalog, pg_temp as
   $$ select substring(encode(s.note, 'escape') from E'\nsegment ([0-9]{1,18})\n')::bigint $$;
 
@@ -75,7 +75,7 @@ begin
 end $$;
 
 -- A snapshot is begun, gets its chunks, and is ended with its manifest, all in one
--- transaction. The two newest stay: who began to fetch the last but one may end.
+-- transaction. The two newest stay: a site that began to fetch the last but one may end.
 create function snapshot_begin(p_epoch bigint, p_position bigint) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   made bigint;
@@ -113,7 +113,7 @@ end $$;
 
 -- ---------------------------------------------------------------- key sets
 
--- What staff brings waits here: a database cannot tell what the root has signed.
+-- Key sets that staff brought wait here: a database cannot verify the root's signature.
 create table ocsp_internal.feed_keys_offered (
   id      bigint generated always as identity primary key,
   at      timestamptz not null default clock_timestamp(),
@@ -121,7 +121,7 @@ create table ocsp_internal.feed_keys_offered (
   note    bytea not null check (octet_length(note) between 1 and 8192)
 );
 
--- Staff's door. ocspsyncd judges within a second, so that few ever wait.
+-- Staff's door. ocspsyncd decides within a second, so that few ever wait.
 create function feed_keys_offer(p_note bytea, p_why text, p_os_user text) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -130,17 +130,17 @@ begin
   elsif octet_length(p_note) not between 1 and 8192 then
     raise exception 'a key set has at most 8192 octets, not %', octet_length(p_note) using errcode = 'check_violation';
   elsif (select count(*) >= 4 from ocsp_internal.feed_keys_offered where db_role = session_user) then
-    raise exception '4 key sets that login % has brought wait to be judged', session_user using errcode = 'program_limit_exceeded',
-      hint = 'ocspsyncd at the master judges them within a second: start it, and look at its log.';
+    raise exception '4 key sets that login % has brought wait for a decision', session_user using errcode = 'program_limit_exceeded',
+      hint = 'ocspsyncd at the master decides on them within a second: start it, and look at its log.';
   end if;
   insert into ocsp_internal.feed_keys_offered (note) values (p_note);
-  perform ocsp_internal.note('feed keys publish', jsonb_build_object('sha256', encode(sha256(p_note), 'hex')), p_why, p_os_user);
+  perform ocsp_internal.audit_append('feed keys publish', jsonb_build_object('sha256', encode(sha256(p_note), 'hex')), p_why, p_os_user);
   return true;
 end $$;
 
--- ocspsyncd's door, once it has looked who signed an offer: it comes into force under
--- its number, or goes.
-create function feed_keys_judge(p_offer bigint, p_number bigint, p_refused text) returns void
+-- ocspsyncd's door, once it has verified the signature of an offer: the offer comes into
+-- force under its number, or goes.
+create function feed_keys_decide(p_offer bigint, p_number bigint, p_refused text) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   o ocsp_internal.feed_keys_offered;
@@ -152,15 +152,15 @@ begin
   if p_number is not null then
     insert into ocsp_internal.feed_keys (number, note) values (p_number, o.note) on conflict do nothing;
   end if;
-  perform ocsp_internal.note(case when p_number is null then 'feed keys refuse' else 'feed keys take' end,
+  perform ocsp_internal.audit_append(case when p_number is null then 'feed keys refuse' else 'feed keys take' end,
     jsonb_strip_nulls(jsonb_build_object('number', p_number, 'sha256', encode(sha256(o.note), 'hex'), 'brought_by', o.db_role, 'refused', left(p_refused, 500))),
     '', 'ocspsyncd');
 end $$;
 
 -- ---------------------------------------------------------------- forks
 
--- Two statements that a site found to contradict each other, as it handed them in. Who
--- reads them judges by the newest key set whose they are.
+-- Two statements that a site found to contradict each other, as it handed them in. The
+-- reader verifies by the newest key set which keys signed them.
 create table ocsp_internal.feed_fork (
   id      bigint generated always as identity primary key,
   at      timestamptz not null default clock_timestamp(),
@@ -173,7 +173,7 @@ create table ocsp_internal.feed_fork (
 create unique index feed_fork_once on ocsp_internal.feed_fork (site, sha256(ours), sha256(theirs));
 
 -- ocspsyncd's door: a site, known by its TLS key, hands in its evidence. True: it was
--- settled. Of one site 16 wait at most: the first ones tell the story.
+-- settled. Of one site 16 wait at most: the first ones are enough to act on.
 create function feed_fork_report(p_site text, p_why text, p_ours bytea, p_theirs bytea) returns boolean
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -205,42 +205,14 @@ create function ocsp_internal.forks_settle(p_what jsonb) returns void language s
     where settled is null and id in (select e::bigint from jsonb_array_elements_text(p_what->'forks') e)
 $$;
 
--- ---------------------------------------------------------------- who may fetch
-
-alter table ocsp_internal.responder add constraint responder_feed_key_pin check (octet_length(feed_key_pin) = 32);
-create unique index responder_feed_key_pin_key on ocsp_internal.responder (feed_key_pin);
-
--- What the master saw of each site that fetched from it: for people, and for the pace
--- of imports.
-create table ocsp_internal.feed_guest (
+-- When each site fetched from the master last, and how far it was: for people, and for the
+-- pace of imports.
+create table ocsp_internal.feed_client (
   site     text primary key references ocsp_internal.responder,
   position bigint not null,     -- that the site said it has
   seen_at  timestamptz not null,
-  form     int not null         -- the newest form of the notes that it reads (feed.Form)
+  form     int not null         -- the newest form of the notes that it reads
 );
-
--- A site's TLS key, by the SHA-256 of its SubjectPublicKeyInfo; null: it may not fetch.
-create function responder_feed_pin(p_site text, p_pin bytea, p_why text, p_os_user text) returns boolean
-  language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  r ocsp_internal.responder;
-begin
-  select * into r from ocsp_internal.responder where name = p_site for update;
-  if not found then
-    raise exception 'site % is not on the roster', p_site using errcode = 'no_data_found', hint = 'ocspctl responder list shows the sites.';
-  elsif r.feed_key_pin is not distinct from p_pin then
-    return false;
-  elsif r.state in ('revoked', 'left') then
-    raise exception 'site % is %: it is not let in again', p_site, r.state using errcode = 'check_violation';
-  end if;
-  if p_pin is not null then
-    perform ocsp_internal.responder_claim('feed key', encode(p_pin, 'hex'), p_site);
-  end if;
-  update ocsp_internal.responder set feed_key_pin = p_pin where name = p_site;
-  perform ocsp_internal.responder_pins_close(p_site);
-  perform ocsp_internal.note('responder feed pin', jsonb_build_object('site', p_site, 'pin', encode(p_pin, 'hex')), p_why, p_os_user);
-  return true;
-end $$;
 
 -- Of a key set nothing but its content is an identity that is published.
 alter table ocsp_internal.feed_keys replica identity full;
@@ -250,12 +222,12 @@ reset role;
 -- The signed files for native sites, by a subscription of their own; snapshots they do not
 -- need.
 create publication ocspfleet_files for table
-  ocsp_internal.segment (epoch, number, first, last, hash, note, note_hash, leap, body),
+  ocsp_internal.segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body),
   ocsp_internal.feed_checkpoint (id, epoch, number, position, as_of, note),
   ocsp_internal.feed_keys
   with (publish = 'insert, update, delete');
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;

@@ -22,7 +22,7 @@ create table ocsp_internal.site_tombstone (
   at        timestamptz not null default clock_timestamp()
 );
 
-create function ocsp_internal.site_bury() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.site_deleted() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_relid <> 'public.certificate'::regclass then
     perform ocsp_internal.refuse_table(tg_relid);
@@ -31,7 +31,7 @@ begin
   return null;
 end $$;
 
-create function ocsp_internal.site_wake() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function ocsp_internal.site_notify() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_relid <> 'public.feed_head'::regclass then
     perform ocsp_internal.refuse_table(tg_relid);
@@ -41,12 +41,12 @@ begin
 end $$;
 
 create trigger site_touch before update on certificate for each row execute function ocsp_internal.site_touch();
-create trigger site_bury after delete on certificate for each row execute function ocsp_internal.site_bury();
-create trigger site_wake after insert or update on feed_head for each row execute function ocsp_internal.site_wake();
+create trigger site_deleted after delete on certificate for each row execute function ocsp_internal.site_deleted();
+create trigger site_notify after insert or update on feed_head for each row execute function ocsp_internal.site_notify();
 -- The apply worker fires only ENABLE ALWAYS row triggers.
 alter table certificate enable always trigger site_touch;
-alter table certificate enable always trigger site_bury;
-alter table feed_head enable always trigger site_wake;
+alter table certificate enable always trigger site_deleted;
+alter table feed_head enable always trigger site_notify;
 
 -- The memory of permanent revocations: each that ever came here, until a day after its
 -- certificate's end, whatever becomes of the rows. It is what this site cannot be made to
@@ -64,7 +64,7 @@ create table ocsp_internal.site_revoked (
   primary key (issuer_id, serial, revoked_at, reason)
 );
 create index site_revoked_seq_idx on ocsp_internal.site_revoked (seq);
--- Whose revocations they are: a number stands for one key while any is remembered.
+-- The issuers of these revocations: a number stands for one key while any is remembered.
 create table ocsp_internal.site_issuer (
   id       int primary key,
   key_hash bytea,
@@ -97,8 +97,8 @@ begin
 end $$;
 
 -- Forgets the revocations of certificates that ended a day before this clock and before
--- p_ended, and says how many. It waits for nobody, so that no apply worker deadlocks with it.
-create function ocsp_internal.site_forget(p_ended timestamptz) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- p_ended, and says how many. It waits for no lock, so that no apply worker deadlocks with it.
+create function site_forget(p_ended timestamptz) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   gone bigint;
 begin
@@ -120,16 +120,19 @@ create trigger site_remember after insert or update on issuer for each row
 alter table certificate enable always trigger site_remember;
 alter table issuer enable always trigger site_remember;
 
--- What ocspsyncd knows and ocspd must hear. Tombstones up to trimmed_to are
+-- What ocspsyncd knows and ocspd must know. Tombstones up to trimmed_to are
 -- gone: a follower that is behind it reloads. skew_ms is this site's clock minus
--- the master's, measured by a round trip with the master itself; null: no verdict.
+-- the master's, measured by a round trip with the master itself; null: not known.
 create table ocsp_internal.site_state (
-  id         smallint primary key check (id = 1),
-  trimmed_to bigint not null,
-  skew_ms    bigint,
-  skew_at    timestamptz
+  id            smallint primary key check (id = 1),
+  trimmed_to    bigint not null,
+  skew_ms       bigint,
+  skew_at       timestamptz,
+  -- Why the master no longer lets this site in; null: it does. Such a site may have been
+  -- revoked without being told: ocspd then says neither good nor unknown.
+  access_denied text
 );
-insert into ocsp_internal.site_state values (1, 0, null, null);
+insert into ocsp_internal.site_state values (1, 0, null, null, null);
 
 -- Foreign keys are checked at the master; here they would only slow the copy
 -- down (apply does not fire them) and forbid its TRUNCATE order.
@@ -202,7 +205,7 @@ begin
   end loop;
   alter role ocsp_subscriber superuser;
   execute format('alter subscription %I owner to ocsp_subscriber', p_name);
-  alter role ocsp_subscriber nosuperuser login;  -- as whom the worker logs in; without a password nobody else can
+  alter role ocsp_subscriber nosuperuser login;  -- the worker logs in so; without a password no other program can
 end $$;
 
 -- The master moved, or its password was changed. The worker reconnects by itself, and only if something differs.
@@ -231,7 +234,7 @@ begin
   execute format('alter subscription %I %s', p_name, case when enabled then 'enable' else 'disable' end);
 end $$;
 
--- Nothing of ours is everybody's: rights.txt says what each role may (package migrations).
+-- PUBLIC has no right to anything of ours: rights.txt lists the rights of each role.
 revoke all on all functions in schema public, ocsp_internal from public;
 revoke all on all tables in schema public, ocsp_internal from public;
 revoke all on all sequences in schema public, ocsp_internal from public;
