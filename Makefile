@@ -56,7 +56,7 @@ test: deps-test ## run every test, as on a fresh machine (about 20 minutes on 2 
 test-short: deps ## run the quick tests
 	go test -short -timeout 5m ./...
 
-check: deps ## format, vet, staticcheck, go.mod, import order, known vulnerabilities
+check: deps ## format, vet, staticcheck, go.mod, import order, frozen migrations, known vulnerabilities
 	@unformatted=$$(gofmt -l . && $(TOOL) gofumpt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run: $(TOOL) gofumpt -w .):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -64,6 +64,7 @@ check: deps ## format, vet, staticcheck, go.mod, import order, known vulnerabili
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	go test -count=1 -run '^TestRooms' ./integration
+	go test -count=1 -run '^TestFrozen' ./migrations
 	@sh .ci/vuln
 
 house: deps ## print the measures of the code: sizes, old words, import order

@@ -17,7 +17,10 @@ type Range struct{ Min, Max int64 }
 
 // The versions this program understands. A range of several needs a list of its own for
 // each (migrations.Shape).
-var schemaRanges = map[string]Range{"common": {2, 2}, "master": {8, 8}, "site": {3, 3}}
+var schemaRanges = map[string]Range{"common": {101, 101}, "master": {110, 110}, "site": {101, 101}}
+
+// baseline is the first version of each part since v0.1.0 (migrations.Baseline).
+const baseline = 100
 
 // CheckSchema refuses a database whose schema is missing, half migrated, too old
 // or too new for this program; the error names the fix. role is master or site.
@@ -34,6 +37,9 @@ func (s *Store) CheckSchema(ctx context.Context, role string) error {
 			return fmt.Errorf("reading the version of schema %s: %w", part, plain(err))
 		case dirty:
 			return fmt.Errorf("schema %s broke off in version %d: repair it, then run ocspctl db force %s VERSION", part, version, part)
+		case version < baseline: // in the words of package migrations
+			return fmt.Errorf("schema %s has version %d, made before v0.1.0, and is not brought up to date: write the certificates out with the program that made it "+
+				"(ocspctl cert export), make a new database, read them in (ocspctl cert import); docs/operations.md, A database from before v0.1.0", part, version)
 		case version < want.Min:
 			return fmt.Errorf("schema %s has version %d, this program needs %d: run ocspctl db migrate --role %s", part, version, want.Min, role)
 		case version > want.Max:

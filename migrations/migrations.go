@@ -31,6 +31,16 @@ const (
 // has its own version table, schema_FOLDER.
 func (r Role) Folders() []string { return []string{"common", string(r)} }
 
+// Baseline is the first version of each part. A database with an older one was made before
+// v0.1.0, whose migrations start anew.
+const Baseline = 100
+
+// errOld refuses such a database; db.CheckSchema says the same.
+func errOld(folder string, version uint) error {
+	return fmt.Errorf("schema %s has version %d, made before v0.1.0, and is not brought up to date: write the certificates out with the program that made it "+
+		"(ocspctl cert export), make a new database, read them in (ocspctl cert import); docs/operations.md, A database from before v0.1.0", folder, version)
+}
+
 // Version is how far one part of the schema is.
 type Version struct {
 	Folder  string
@@ -144,6 +154,9 @@ func one(ctx context.Context, url, folder string, do func(string, *migrate.Migra
 	v.Current, v.Dirty, err = m.Version()
 	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
 		return fmt.Errorf("reading the version of schema %s: %w", folder, err)
+	}
+	if err == nil && v.Current < Baseline {
+		return errOld(folder, v.Current)
 	}
 	return do(folder, m, v)
 }
