@@ -37,9 +37,9 @@ type FeedCopy struct {
 }
 
 // FeedCopy reads how far this site is.
-func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
+func (s *Site) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	var c FeedCopy
-	err := s.readBatch(ctx, func(read *batch) error {
+	err := s.pool.readBatch(ctx, func(read *batch) error {
 		c.queue(read)
 		return nil
 	})
@@ -51,7 +51,7 @@ func (s *Store) FeedCopy(ctx context.Context) (FeedCopy, error) {
 
 // SiteSeq is the last number that a change of a certificate at this site took, whoever
 // made it.
-func (s *Store) SiteSeq(ctx context.Context) (number int64, err error) {
+func (s *Site) SiteSeq(ctx context.Context) (number int64, err error) {
 	if err := s.pool.QueryRow(ctx, "select last_value from site_seq").Scan(&number); err != nil {
 		return 0, fmt.Errorf("reading the last number of a change here: %w", plain(err))
 	}
@@ -95,10 +95,10 @@ type FeedStep struct {
 // Apply takes a step in one transaction: rows, horizon, digests, files. Doing it
 // twice does no harm. It returns how far the site is then. ErrGap, ErrDiverged and
 // ErrRevocationsLost change nothing.
-func (s *Store) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
+func (s *Site) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 	var have FeedCopy
 	var old []map[string][]byte
-	err := s.inTwoRoundTrips(ctx, "begin", func(read *batch) (err error) {
+	err := s.pool.inTwoRoundTrips(ctx, "begin", func(read *batch) (err error) {
 		read.exec("select from feed_head for update")
 		have.queue(read)
 		old, err = step.current(read, FeedTables)

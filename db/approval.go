@@ -95,23 +95,23 @@ type Recovered struct {
 // RequestCorrection asks for the agreement of a second person that permanent
 // revocations of at most 100 certificates were wrong. Nothing changes until
 // another login approves. act.Why must say why.
-func (s *Store) RequestCorrection(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestCorrection(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": WrongRevoked}, issuer, serials, act)
 }
 
 // RequestUnissue asks likewise for agreement that certificates were never issued.
 // Once it is approved the master and its sites know nothing of them.
-func (s *Store) RequestUnissue(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestUnissue(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": WrongIssued}, issuer, serials, act)
 }
 
 // RequestEnd asks likewise for agreement that certificates end at notAfter, which
 // may be sooner than the master says.
-func (s *Store) RequestEnd(ctx context.Context, issuer IssuerID, serials []Serial, notAfter time.Time, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestEnd(ctx context.Context, issuer IssuerID, serials []Serial, notAfter time.Time, act Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": WrongNotAfter, "not_after": notAfter.UTC()}, issuer, serials, act)
 }
 
-func (s *Store) requestCorrection(ctx context.Context, details map[string]any, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) requestCorrection(ctx context.Context, details map[string]any, issuer IssuerID, serials []Serial, act Act) (id int64, expires time.Time, err error) {
 	texts := make([]string, len(serials))
 	for i, serial := range serials {
 		texts[i] = serial.String()
@@ -122,11 +122,11 @@ func (s *Store) requestCorrection(ctx context.Context, details map[string]any, i
 
 // RequestCRLURL asks for the agreement of a second person that an issuer's CRL lies
 // elsewhere: a CRL of the responders at the place of another would be taken for that.
-func (s *Store) RequestCRLURL(ctx context.Context, issuer IssuerID, url string, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestCRLURL(ctx context.Context, issuer IssuerID, url string, act Act) (id int64, expires time.Time, err error) {
 	return s.request(ctx, ApprovalCRLURL, map[string]any{"issuer": issuer, "crl_url": url}, act)
 }
 
-func (s *Store) request(ctx context.Context, what ApprovalAct, details map[string]any, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) request(ctx context.Context, what ApprovalAct, details map[string]any, act Act) (id int64, expires time.Time, err error) {
 	err = s.pool.QueryRow(ctx, "select id, expires_at from approval_request($1, $2, $3, $4)", what, details, act.Why, act.User).Scan(&id, &expires)
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("requesting approval of %s: %w", what, plain(err))
@@ -145,7 +145,7 @@ type SignedCorrection struct {
 // transaction, with a note for each certificate that is revoked for ever
 // (feed.CorrectionsOf); a bulk is an allowance from now on, for 24 hours, and a purge
 // may begin.
-func (s *Store) Approve(ctx context.Context, id int64, act Act, notes ...SignedCorrection) error {
+func (s *Master) Approve(ctx context.Context, id int64, act Act, notes ...SignedCorrection) error {
 	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
 	for i, n := range notes {
 		serials[i], signed[i] = n.Serial, n.Note
@@ -158,7 +158,7 @@ func (s *Store) Approve(ctx context.Context, id int64, act Act, notes ...SignedC
 
 // Refuse says that this login does not agree to a request, or takes its own back.
 // act.Why must say why.
-func (s *Store) Refuse(ctx context.Context, id int64, act Act) error {
+func (s *Master) Refuse(ctx context.Context, id int64, act Act) error {
 	if _, err := s.pool.Exec(ctx, "select approval_refuse($1, $2, $3)", id, act.Why, act.User); err != nil {
 		return fmt.Errorf("refusing request %d: %w", id, plain(err))
 	}
@@ -169,7 +169,7 @@ const selectApproval = `select id, act, what, coalesce(remaining, 0), why, db_ro
 	coalesce(approved_by, ''), approved_at, coalesce(refused_by, ''), refused_at from approval `
 
 // Approval reads one request, or ErrNoApproval.
-func (s *Store) Approval(ctx context.Context, id int64) (Approval, error) {
+func (s *Master) Approval(ctx context.Context, id int64) (Approval, error) {
 	rows, err := s.pool.Query(ctx, selectApproval+"where id = $1", id)
 	if err != nil {
 		return Approval{}, fmt.Errorf("reading request %d: %w", id, plain(err))
@@ -186,7 +186,7 @@ func (s *Store) Approval(ctx context.Context, id int64) (Approval, error) {
 
 // Approvals lists the latest requests, at most limit, the newest first; open
 // ones alone if open is set.
-func (s *Store) Approvals(ctx context.Context, open bool, limit int) ([]Approval, error) {
+func (s *Master) Approvals(ctx context.Context, open bool, limit int) ([]Approval, error) {
 	where := "where true "
 	if open {
 		where = "where approved_at is null and refused_at is null and expires_at > clock_timestamp() "
@@ -263,7 +263,7 @@ func timeOrZero(t *time.Time) time.Time {
 // poisoned. The head counts the rows as they are: what was written past the triggers, and
 // mended since, is counted right again; it returns which tables those were, for the audit
 // too. The store's login must be a superuser.
-func (s *Store) NewEpoch(ctx context.Context, epoch int64, act Act) (recounted []string, err error) {
+func (s *Master) NewEpoch(ctx context.Context, epoch int64, act Act) (recounted []string, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select from feed_head for no key update"); err != nil {
 			return err

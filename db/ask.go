@@ -23,7 +23,7 @@ type Asked struct {
 // Asked reads one serial of the issuer with that key (Issuer.Key) and the head, in
 // one snapshot: it is one statement. ErrNoIssuer where the issuer, or the head, is not
 // there.
-func (s *Store) Asked(ctx context.Context, key [32]byte, serial Serial) (Asked, error) {
+func (s *Publisher) Asked(ctx context.Context, key [32]byte, serial Serial) (Asked, error) {
 	var a Asked
 	var notAfter, revokedAt *time.Time
 	var reason *int16

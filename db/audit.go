@@ -53,7 +53,7 @@ const auditColumns = "n, at, db_role, os_user, act, what::text, why, position, h
 
 // AuditEntries hands the entries that the filter chooses to each, in the order
 // of the chain, as they come from the database: memory does not grow with them.
-func (s *Store) AuditEntries(ctx context.Context, f AuditFilter, each func(AuditEntry) error) error {
+func (s *Master) AuditEntries(ctx context.Context, f AuditFilter, each func(AuditEntry) error) error {
 	var limit *int
 	if f.Limit > 0 {
 		limit = &f.Limit
@@ -94,7 +94,7 @@ func timeOrNull(t time.Time) *time.Time {
 // Note writes an audit entry for an act that changed no replicated row. It does
 // nothing, and says so, where there is no chain to write to: at a site, and at a
 // master without a head.
-func (s *Store) Note(ctx context.Context, name string, what map[string]any, act Act) (noted bool, err error) {
+func (s *Reader) Note(ctx context.Context, name string, what map[string]any, act Act) (noted bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		noted, err = note(ctx, tx, name, what, act)
 		return err
@@ -160,7 +160,7 @@ const auditRow = "record_send(row(n, at, db_role, os_user, act, what::text, why,
 // VerifyAudit reads the whole chain in one snapshot, computes every hash anew
 // and compares the end with the head and each mark with its place. progress, if
 // not nil, is called every 100,000 rows.
-func (s *Store) VerifyAudit(ctx context.Context, marks []AuditMark, progress func(rows int64)) (AuditReport, error) {
+func (s *Master) VerifyAudit(ctx context.Context, marks []AuditMark, progress func(rows int64)) (AuditReport, error) {
 	var report AuditReport
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		head, err := readHead(ctx, tx)

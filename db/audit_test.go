@@ -19,7 +19,7 @@ import (
 )
 
 // newAudited gives a master whose audit has ten entries: the issuer and nine certificates.
-func newAudited(t *testing.T) (dsn string, store *db.Store) {
+func newAudited(t *testing.T) (dsn string, store *db.Master) {
 	t.Helper()
 	dsn, store = newMaster(t)
 	for n := range byte(9) {
@@ -30,7 +30,7 @@ func newAudited(t *testing.T) (dsn string, store *db.Store) {
 	return dsn, store
 }
 
-func verifyAudit(t *testing.T, store *db.Store, marks ...db.AuditMark) db.AuditReport {
+func verifyAudit(t *testing.T, store *db.Master, marks ...db.AuditMark) db.AuditReport {
 	t.Helper()
 	report, err := store.VerifyAudit(t.Context(), marks, nil)
 	if err != nil {
@@ -243,7 +243,7 @@ func TestMakingALoginStandsInTheAudit(t *testing.T) {
 func BenchmarkVerifyAudit(b *testing.B) {
 	const rows = 1_000_000
 	dsn := dbtest.New(b, migrations.Master)
-	store, err := db.Open(b.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(b.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		b.Fatal(err)
 	}

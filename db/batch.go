@@ -57,8 +57,8 @@ func (b *batch) send(ctx context.Context, to sender) error {
 // inTwoRoundTrips runs one transaction in two round trips: BEGIN with what open queues to be
 // read, and what f returns to be written with COMMIT. f may use the connection in
 // between. Nothing of an error is kept.
-func (s *Store) inTwoRoundTrips(ctx context.Context, begin string, open func(*batch) error, f func(context.Context, *pgx.Conn) (*batch, error)) error {
-	conn, err := s.open(ctx, func(b *batch) error {
+func (s *Pool) inTwoRoundTrips(ctx context.Context, begin string, open func(*batch) error, f func(context.Context, *pgx.Conn) (*batch, error)) error {
+	conn, err := s.pool.open(ctx, func(b *batch) error {
 		b.exec(begin)
 		return open(b)
 	})
@@ -81,10 +81,10 @@ type skipPing struct{}
 // open runs a first round trip, which must only read, on a connection that was not
 // asked whether it lives: where that is the corpse of one, again on another. The
 // caller releases the connection.
-func (s *Store) open(ctx context.Context, queue func(*batch) error) (*pgxpool.Conn, error) {
+func (s *Pool) open(ctx context.Context, queue func(*batch) error) (*pgxpool.Conn, error) {
 	acquiring := context.WithValue(ctx, skipPing{}, true)
 	for {
-		conn, err := s.pool.Acquire(acquiring)
+		conn, err := s.Acquire(acquiring)
 		if err != nil {
 			return nil, err
 		}
@@ -106,8 +106,8 @@ func (s *Store) open(ctx context.Context, queue func(*batch) error) (*pgxpool.Co
 }
 
 // readBatch reads in one round trip.
-func (s *Store) readBatch(ctx context.Context, queue func(*batch) error) error {
-	conn, err := s.open(ctx, queue)
+func (s *Pool) readBatch(ctx context.Context, queue func(*batch) error) error {
+	conn, err := s.pool.open(ctx, queue)
 	if err == nil {
 		conn.Release()
 	}

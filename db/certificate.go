@@ -16,7 +16,7 @@ type Act struct {
 }
 
 // AddIssuer puts an issuer on the master and returns its number.
-func (s *Store) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, error) {
+func (s *Master) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, error) {
 	var id IssuerID
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
@@ -32,7 +32,7 @@ func (s *Store) AddIssuer(ctx context.Context, i Issuer, act Act) (IssuerID, err
 // SetIssuer changes certificate (of the same key) and policy of the issuer i.ID.
 // i.Policy.Version is the one that the change was planned from: meanwhile another, it
 // is refused. It returns false when all was so already.
-func (s *Store) SetIssuer(ctx context.Context, i Issuer, act Act) (bool, error) {
+func (s *Master) SetIssuer(ctx context.Context, i Issuer, act Act) (bool, error) {
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
 	var changed bool
@@ -46,7 +46,7 @@ func (s *Store) SetIssuer(ctx context.Context, i Issuer, act Act) (bool, error) 
 }
 
 // Issuers lists all issuers by number.
-func (s *Store) Issuers(ctx context.Context) ([]Issuer, error) { return readIssuers(ctx, s.pool) }
+func (s *Common) Issuers(ctx context.Context) ([]Issuer, error) { return readIssuers(ctx, s.pool) }
 
 func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 	rows, err := q.Query(ctx, `select id, key_hash, name, certificate, validity, backdate, max_staleness, fresh_for_unknown,
@@ -74,7 +74,7 @@ func readIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 
 // Issue registers a certificate, before it is signed. It returns false when the
 // same one was registered already.
-func (s *Store) Issue(ctx context.Context, issuer IssuerID, serial Serial, notAfter time.Time, act Act) (bool, error) {
+func (s *Master) Issue(ctx context.Context, issuer IssuerID, serial Serial, notAfter time.Time, act Act) (bool, error) {
 	var fresh bool
 	err := s.pool.QueryRow(ctx, "select certificate_issue($1, $2, $3, $4, $5)", issuer, []byte(serial), notAfter.UTC().Truncate(time.Second), act.Why, act.User).Scan(&fresh)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *Store) Issue(ctx context.Context, issuer IssuerID, serial Serial, notAf
 // Revoke revokes a certificate and returns its status then, and whether that
 // was a change. A zero time is the master's clock now. Revoking what is revoked
 // changes nothing, except that a hold becomes permanent.
-func (s *Store) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reason Reason, at time.Time, act Act) (Status, bool, error) {
+func (s *Master) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reason Reason, at time.Time, act Act) (Status, bool, error) {
 	var status Status
 	var changed bool
 	var stored *int16
@@ -104,7 +104,7 @@ func (s *Store) Revoke(ctx context.Context, issuer IssuerID, serial Serial, reas
 
 // Hold revokes a certificate for a time and returns since when it is on hold, and
 // whether that was a change. What is revoked for ever is refused.
-func (s *Store) Hold(ctx context.Context, issuer IssuerID, serial Serial, act Act) (since time.Time, changed bool, err error) {
+func (s *Master) Hold(ctx context.Context, issuer IssuerID, serial Serial, act Act) (since time.Time, changed bool, err error) {
 	err = s.pool.QueryRow(ctx, "select revoked_at, changed from certificate_hold($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).
 		Scan(&since, &changed)
 	if isCode(err, "P0002") {
@@ -118,7 +118,7 @@ func (s *Store) Hold(ctx context.Context, issuer IssuerID, serial Serial, act Ac
 
 // Release ends a hold and returns whether there was one. What is revoked for ever
 // is refused.
-func (s *Store) Release(ctx context.Context, issuer IssuerID, serial Serial, act Act) (bool, error) {
+func (s *Master) Release(ctx context.Context, issuer IssuerID, serial Serial, act Act) (bool, error) {
 	var changed bool
 	err := s.pool.QueryRow(ctx, "select certificate_release($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).Scan(&changed)
 	if isCode(err, "P0002") {
@@ -131,7 +131,7 @@ func (s *Store) Release(ctx context.Context, issuer IssuerID, serial Serial, act
 }
 
 // Certificate reads one row; ErrNotIssued when there is none.
-func (s *Store) Certificate(ctx context.Context, issuer IssuerID, serial Serial) (Status, error) {
+func (s *Common) Certificate(ctx context.Context, issuer IssuerID, serial Serial) (Status, error) {
 	var status Status
 	var revokedAt *time.Time
 	var reason *int16

@@ -231,7 +231,7 @@ func TestHoldsOfASitesOwnAreNobodyElses(t *testing.T) {
 	ctx := t.Context()
 	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', '')`)
 	ownCertificate(t, dsn, "site-a", 0x21, "k")
-	for who, login := range map[string]*db.Store{"an operator": anna, "the CA's software": software} {
+	for who, login := range map[string]*db.Master{"an operator": anna, "the CA's software": software} {
 		_, _, err := login.Hold(ctx, 1, db.Serial{0x21}, act)
 		wantError(t, who+" holds", "site-a's own", err)
 		_, _, err = login.Revoke(ctx, 1, db.Serial{0x21}, db.ReasonCertificateHold, time.Time{}, act)
@@ -244,7 +244,7 @@ func TestHoldsOfASitesOwnAreNobodyElses(t *testing.T) {
 	if _, err := anna.SuspendResponder(ctx, "site-a", act); err != nil {
 		t.Fatal(err)
 	}
-	for who, login := range map[string]*db.Store{"an operator": anna, "the CA's software": software} {
+	for who, login := range map[string]*db.Master{"an operator": anna, "the CA's software": software} {
 		_, err := login.Release(ctx, 1, db.Serial{0x21}, act)
 		wantError(t, who+" releases", "site-a's own", err)
 		if s, err := store.Certificate(ctx, 1, db.Serial{0x21}); err != nil || s.Reason != db.ReasonCertificateHold {

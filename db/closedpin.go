@@ -9,7 +9,7 @@ import (
 
 // ClosedPins reads the TLS keys of suspended and revoked sites, by their pins: whom no
 // relay lets in, whatever its configuration says.
-func (s *Store) ClosedPins(ctx context.Context) (map[[32]byte]bool, error) {
+func (s *Common) ClosedPins(ctx context.Context) (map[[32]byte]bool, error) {
 	closed := map[[32]byte]bool{}
 	err := readClosedPins(ctx, s.pool, func(pin [32]byte) { closed[pin] = true })
 	return closed, err

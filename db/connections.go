@@ -35,7 +35,7 @@ type ConnectionLimits struct {
 func (c ConnectionLimits) Fit() bool { return len(c.Unlimited) == 0 && c.Sum <= c.Max-c.Reserved }
 
 // ConnectionLimits adds up the limits of all logins of our groups in the cluster.
-func (s *Store) ConnectionLimits(ctx context.Context) (ConnectionLimits, error) {
+func (s *Common) ConnectionLimits(ctx context.Context) (ConnectionLimits, error) {
 	var c ConnectionLimits
 	var unlimited string
 	// reserved_connections is since PostgreSQL 16.

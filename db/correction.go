@@ -55,7 +55,7 @@ func ParseCorrection(b []byte) (Correction, error) {
 }
 
 // Corrections hands all corrections to each, by certificate and time.
-func (s *Store) Corrections(ctx context.Context, each func(Correction) error) error {
+func (s *Common) Corrections(ctx context.Context, each func(Correction) error) error {
 	return readCorrections(ctx, s.pool, each)
 }
 
@@ -87,7 +87,7 @@ const resignedAtOnce = 100
 
 // ResignCorrections adds corrections beside those of the same revocations, signed by
 // another key. They take nothing else back.
-func (s *Store) ResignCorrections(ctx context.Context, list []Correction, act Act) error {
+func (s *Master) ResignCorrections(ctx context.Context, list []Correction, act Act) error {
 	for some := range slices.Chunk(list, resignedAtOnce) {
 		issuers, serials, notes := make([]int32, len(some)), make([][]byte, len(some)), make([][]byte, len(some))
 		revoked, corrected := make([]time.Time, len(some)), make([]time.Time, len(some))

@@ -19,7 +19,7 @@ import (
 
 // person opens a store as a login of its own in this group, so that session_user
 // is somebody. Logins belong to the cluster: the same one in every test.
-func person(t *testing.T, dsn string, superuser *db.Store, name string, group db.Role) *db.Store {
+func person(t *testing.T, dsn string, superuser *db.Master, name string, group db.Role) *db.Master {
 	t.Helper()
 	const password = "a password for tests"
 	if err := superuser.CreateLogin(t.Context(), name, group, password, act); err != nil {
@@ -34,13 +34,13 @@ func person(t *testing.T, dsn string, superuser *db.Store, name string, group db
 }
 
 // staff are two operators and the CA's software.
-func staff(t *testing.T, dsn string, store *db.Store) (anna, bert, software *db.Store) {
+func staff(t *testing.T, dsn string, store *db.Master) (anna, bert, software *db.Master) {
 	t.Helper()
 	return person(t, dsn, store, "test_anna", db.RoleOperator), person(t, dsn, store, "test_bert", db.RoleOperator),
 		person(t, dsn, store, "test_software", db.RoleCA)
 }
 
-func mustRevoke(t *testing.T, store *db.Store, reason db.Reason, serials ...string) {
+func mustRevoke(t *testing.T, store *db.Master, reason db.Reason, serials ...string) {
 	t.Helper()
 	for _, serial := range serials {
 		if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t, serial), reason, time.Time{}, act); err != nil {

@@ -25,7 +25,7 @@ type CRLRows struct {
 // grow for ever, also over the restoring of a master's backup, as long as its clock is
 // right: none is below the clock's milliseconds since 1970. RFC 5280 section 5.2.3
 // allows gaps (and 20 octets; these have 7).
-func (s *Store) NextCRL(ctx context.Context, issuer IssuerID, count int) (int64, error) {
+func (s *Sites) NextCRL(ctx context.Context, issuer IssuerID, count int) (int64, error) {
 	var first int64
 	if err := s.pool.QueryRow(ctx, "select crl_next($1, $2)", issuer, count).Scan(&first); err != nil {
 		return 0, fmt.Errorf("taking the number of a CRL: %w", plain(err))
@@ -44,7 +44,7 @@ type PlannedCRL struct {
 
 // PlanCRLs remembers what an offline CA is asked to sign, all or none. Their numbers
 // were taken by NextCRL.
-func (s *Store) PlanCRLs(ctx context.Context, issuer IssuerID, list []PlannedCRL, act Act) error {
+func (s *Sites) PlanCRLs(ctx context.Context, issuer IssuerID, list []PlannedCRL, act Act) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for _, p := range list {
 			_, err := tx.Exec(ctx, "select crl_plan($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -62,7 +62,7 @@ func (s *Store) PlanCRLs(ctx context.Context, issuer IssuerID, list []PlannedCRL
 }
 
 // PlannedCRLs lists what was planned for an issuer and can still be published, by number.
-func (s *Store) PlannedCRLs(ctx context.Context, issuer IssuerID) ([]PlannedCRL, error) {
+func (s *Sites) PlannedCRLs(ctx context.Context, issuer IssuerID) ([]PlannedCRL, error) {
 	rows, err := s.pool.Query(ctx, "select number, position, this_update, next_update, content from crl_planned where issuer_id = $1 order by number", issuer)
 	if err != nil {
 		return nil, fmt.Errorf("reading planned CRLs: %w", plain(err))
@@ -83,7 +83,7 @@ func (s *Store) PlannedCRLs(ctx context.Context, issuer IssuerID) ([]PlannedCRL,
 
 // CRLRows reads the revoked certificates of an issuer that had not ended at since:
 // those of the sites' responders alone, or all of them.
-func (s *Store) CRLRows(ctx context.Context, issuer IssuerID, full bool, since time.Time) (CRLRows, error) {
+func (s *Sites) CRLRows(ctx context.Context, issuer IssuerID, full bool, since time.Time) (CRLRows, error) {
 	var r CRLRows
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, "select position, clock_timestamp() from feed_head").Scan(&r.Position, &r.Clock); err != nil {
@@ -116,7 +116,7 @@ func (s *Store) CRLRows(ctx context.Context, issuer IssuerID, full bool, since t
 
 // PutCRL publishes a CRL: it travels to every site with the issuer's row. One that
 // might take an entry of the published one back is refused.
-func (s *Store) PutCRL(ctx context.Context, issuer IssuerID, number, position int64, der []byte, entries int, act Act) error {
+func (s *Sites) PutCRL(ctx context.Context, issuer IssuerID, number, position int64, der []byte, entries int, act Act) error {
 	_, err := s.pool.Exec(ctx, "select crl_put($1, $2, $3, $4, $5, $6, $7)", issuer, number, position, der, entries, act.Why, act.User)
 	if err != nil {
 		return fmt.Errorf("publishing CRL %d: %w", number, plain(err))

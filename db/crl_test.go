@@ -49,7 +49,7 @@ func TestTheCRLIsCountedWithItsIssuer(t *testing.T) {
 // it takes higher ones all the same.
 func TestCRLNumbersNeverGoBackAfterARestore(t *testing.T) {
 	dsn, store := newMaster(t)
-	take := func(s *db.Store, count int) int64 {
+	take := func(s *db.Master, count int) int64 {
 		t.Helper()
 		number, err := s.NextCRL(t.Context(), 1, count)
 		if err != nil {
@@ -89,7 +89,7 @@ func TestCRLNumbersNeverGoBackAfterARestore(t *testing.T) {
 }
 
 // openCopy copies a database that nobody is connected to, as a backup does.
-func openCopy(t *testing.T, dsn, suffix string) *db.Store {
+func openCopy(t *testing.T, dsn, suffix string) *db.Master {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -113,7 +113,7 @@ func openCopy(t *testing.T, dsn, suffix string) *db.Store {
 }
 
 // issuerBytes are the canonical bytes of issuer 1, by Go and by SQL.
-func issuerBytes(t *testing.T, store *db.Store, scan func(...any) error) []byte {
+func issuerBytes(t *testing.T, store *db.Master, scan func(...any) error) []byte {
 	t.Helper()
 	var inSQL []byte
 	if err := scan(&inSQL); err != nil {

@@ -34,7 +34,7 @@ type DNSNote struct {
 
 // NoteDNS puts a change of the DNS into the audit, and keeps what was withdrawn, so
 // that just that is published again.
-func (s *Store) NoteDNS(ctx context.Context, n DNSNote, act Act) error {
+func (s *Sites) NoteDNS(ctx context.Context, n DNSNote, act Act) error {
 	action := "withdraw"
 	if n.Publish {
 		action = "publish"
@@ -55,7 +55,7 @@ type DNSAddress struct {
 }
 
 // Withdrawn lists what was taken out of the DNS with a site and not put back.
-func (s *Store) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
+func (s *Sites) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
 	rows, err := s.pool.Query(ctx, "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
 	var list []DNSAddress
 	if err == nil {

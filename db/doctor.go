@@ -19,7 +19,7 @@ type Login struct {
 }
 
 // Login asks the database who we are to it.
-func (s *Store) Login(ctx context.Context) (Login, error) {
+func (s *Common) Login(ctx context.Context) (Login, error) {
 	var l Login
 	var groups []string
 	err := s.pool.QueryRow(ctx, `select session_user, r.rolsuper,
@@ -69,7 +69,7 @@ type MasterState struct {
 }
 
 // MasterState reads it; any group of ours may.
-func (s *Store) MasterState(ctx context.Context) (MasterState, error) {
+func (s *Master) MasterState(ctx context.Context) (MasterState, error) {
 	var m MasterState
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `select current_setting('server_version'), pg_is_in_recovery(), current_setting('wal_level'),
@@ -146,7 +146,7 @@ type FeedFiles struct {
 }
 
 // FeedFiles counts them.
-func (s *Store) FeedFiles(ctx context.Context) (FeedFiles, error) {
+func (s *Common) FeedFiles(ctx context.Context) (FeedFiles, error) {
 	var f FeedFiles
 	err := s.pool.QueryRow(ctx, `select count(*), coalesce(sum(octet_length(body) + octet_length(note)), 0), (select count(*) from snapshot),
 		(select coalesce(sum(octets), 0) from snapshot) from segment`).Scan(&f.Segments, &f.SegmentOctets, &f.Snapshots, &f.SnapshotOctets)

@@ -18,7 +18,7 @@ type column struct {
 // Drift says how the master's published columns and the site's tables differ;
 // empty: not in a way that stops rows. A site that has more columns, with
 // defaults, is right: sites are migrated first.
-func (s *Store) Drift(ctx context.Context, master *Upstream) (string, error) {
+func (s *Site) Drift(ctx context.Context, master *Upstream) (string, error) {
 	published, err := master.published(ctx)
 	if err != nil {
 		return "", err
@@ -77,7 +77,7 @@ func (u *Upstream) published(ctx context.Context) ([]column, error) {
 }
 
 // columns lists the columns of the replicated tables here.
-func (s *Store) columns(ctx context.Context) ([]column, error) {
+func (s *Site) columns(ctx context.Context) ([]column, error) {
 	rows, err := s.pool.Query(ctx, `select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull and not a.atthasdef
 		from pg_class c join pg_attribute a on a.attrelid = c.oid
 		where c.relnamespace = 'public'::regnamespace and c.relname = any ($1) and c.relkind = 'r'

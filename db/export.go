@@ -22,7 +22,7 @@ const exportTime = `to_char(%s at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 // Export writes all certificates of an issuer by serial and returns how many
 // they are. The server streams them, from one snapshot; the memory here does
 // not grow with them.
-func (s *Store) Export(ctx context.Context, issuer IssuerID, form ExportForm, w io.Writer) (int64, error) {
+func (s *Master) Export(ctx context.Context, issuer IssuerID, form ExportForm, w io.Writer) (int64, error) {
 	var reason strings.Builder
 	reason.WriteString("case reason")
 	for r := ReasonKeyCompromise; r <= ReasonAACompromise; r++ {

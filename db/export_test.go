@@ -18,7 +18,7 @@ func ConstraintsWithSentences() []string {
 }
 
 // Setting reads a setting of a session of s.
-func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+func (s *Common) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.pool.QueryRow(ctx, "select current_setting($1)", name).Scan(&value)
 	return value, err
 }

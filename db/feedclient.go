@@ -19,7 +19,7 @@ type FeedClient struct {
 // SetFeedPin lets a site fetch the feed by the SHA-256 of its TLS key's
 // SubjectPublicKeyInfo. It returns false when it was so already. A revoked site,
 // and a key of another site, are refused.
-func (s *Store) SetFeedPin(ctx context.Context, site string, pin [32]byte, act Act) (bool, error) {
+func (s *Sites) SetFeedPin(ctx context.Context, site string, pin [32]byte, act Act) (bool, error) {
 	var changed bool
 	if err := s.pool.QueryRow(ctx, "select responder_feed_pin($1, $2, $3, $4)", site, pin[:], act.Why, act.User).Scan(&changed); err != nil {
 		return false, fmt.Errorf("setting the feed pin of site %q: %w", site, plain(err))
@@ -34,7 +34,7 @@ type FeedPin struct {
 }
 
 // FeedPins reads the sites that have a TLS key for the feed, by its pin.
-func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
+func (s *Publisher) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
 	rows, err := s.pool.Query(ctx, "select name, state, feed_key_pin from responder where feed_key_pin is not null")
 	if err != nil {
 		return nil, fmt.Errorf("reading the feed pins: %w", plain(err))
@@ -53,7 +53,7 @@ func (s *Store) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
 }
 
 // SawFeedClients notes when sites were last seen, and how far they were.
-func (s *Store) SawFeedClients(ctx context.Context, clients []FeedClient) error {
+func (s *Publisher) SawFeedClients(ctx context.Context, clients []FeedClient) error {
 	batch := &pgx.Batch{}
 	for _, g := range clients {
 		// A site that was taken off the roster meanwhile is nobody.
@@ -67,7 +67,7 @@ func (s *Store) SawFeedClients(ctx context.Context, clients []FeedClient) error 
 }
 
 // FeedClients reads who was seen, by site.
-func (s *Store) FeedClients(ctx context.Context) (map[string]FeedClient, error) {
+func (s *Sites) FeedClients(ctx context.Context) (map[string]FeedClient, error) {
 	rows, err := s.pool.Query(ctx, "select site, position, seen_at, form from feed_client")
 	if err != nil {
 		return nil, fmt.Errorf("reading who fetched the feed: %w", plain(err))

@@ -34,7 +34,7 @@ type FeedSeed struct {
 //
 // The rows are counted here, on their way: what the database then holds ocspd counts
 // before it answers from it.
-func (s *Store) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
+func (s *Site) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
 	var seeded Seeded
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		seed := &seed{tx: tx, head: from.Head, purgeBefore: from.PurgeBefore, open: from.Open}

@@ -10,8 +10,8 @@ import (
 // Files is the site's store as it reads the signed files (FeedNote, FeedSegment, FeedSeal,
 // FeedKeySets) that subscription ocspfleet_files brought from the master. Nobody has
 // verified them.
-func (s *Store) Files() *Store {
-	return &Store{pool: s.pool, backends: map[uint32]struct{}{}, files: "ocsp_internal."}
+func (s *Common) Files() *Common {
+	return &Common{pool: s.pool, files: "ocsp_internal."}
 }
 
 // publishedFiles are the tables of the signed files in schema ocsp_internal, and their columns.
@@ -25,7 +25,7 @@ var publishedFiles = []struct{ table, columns string }{
 // new slot is made, and subscribes to that slot, all in one local transaction; readers see
 // the old ones until it commits, and wait for nothing. Segments and snapshots that an
 // earlier sync by the feed left here go: they led to other rows.
-func (s *Store) SeedFiles(ctx context.Context, from *Upstream, slot string) error {
+func (s *Site) SeedFiles(ctx context.Context, from *Upstream, slot string) error {
 	source, err := from.export(ctx, slot)
 	if err != nil {
 		return fmt.Errorf("copying the signed files: %w", plain(err))
@@ -70,7 +70,7 @@ func swapFiles(ctx context.Context, tx pgx.Tx, from *Upstream, slot string) erro
 
 // DropSubscriptions ends native replication at a site whose rows come by the feed. Its
 // slots are the master's to drop.
-func (s *Store) DropSubscriptions(ctx context.Context) error {
+func (s *Site) DropSubscriptions(ctx context.Context) error {
 	for _, name := range []string{SubscriptionName, FilesSubscriptionName} {
 		if _, err := s.pool.Exec(ctx, "select subscription_drop($1)", name); err != nil {
 			return fmt.Errorf("dropping subscription %s: %w", name, plain(err))

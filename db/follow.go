@@ -74,7 +74,7 @@ type ReadTx struct {
 // it, again from the start when PostgreSQL gave the transaction up. It returns
 // ErrNoHead when the site was never seeded. Everything in a ReadTx, head and rows,
 // belongs to the same moment.
-func (s *Store) ReadTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
+func (s *Site) ReadTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
 	return again(ctx, func() error { return s.readTx(ctx, f) })
 }
 
@@ -94,7 +94,7 @@ func again(ctx context.Context, read func() error) error {
 
 var errStalled = fmt.Errorf("no progress for %s", stallAfter)
 
-func (s *Store) readTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
+func (s *Site) readTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
@@ -117,7 +117,7 @@ func (s *Store) readTx(ctx context.Context, f func(context.Context, *ReadTx) err
 // once, unless more than limit numbers were given out since, and so is what was remembered
 // after a Seq. Changes and Remembered give them, for those numbers alone; a Delta has
 // nothing else than its fields.
-func (s *Store) Delta(ctx context.Context, after, remembered uint64, limit int) (*ReadTx, error) {
+func (s *Site) Delta(ctx context.Context, after, remembered uint64, limit int) (*ReadTx, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
 	var l *ReadTx
@@ -143,7 +143,7 @@ func (s *Store) Delta(ctx context.Context, after, remembered uint64, limit int) 
 		read.exec("commit")
 		return nil
 	}
-	if err := again(ctx, func() error { return s.readBatch(ctx, queue) }); err != nil {
+	if err := again(ctx, func() error { return s.pool.readBatch(ctx, queue) }); err != nil {
 		return nil, err
 	}
 	l.more = l.more || l.LastSeq > after+uint64(limit) // then nothing was read
@@ -214,7 +214,7 @@ func (l *ReadTx) ResponderCertificates(ctx context.Context) ([]ResponderCertific
 }
 
 // ResponderCertificates lists all delegated certificates by issuer and serial.
-func (s *Store) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
+func (s *Common) ResponderCertificates(ctx context.Context) ([]ResponderCertificate, error) {
 	return readResponderCertificates(ctx, s.pool)
 }
 
@@ -332,14 +332,14 @@ func eachChange(rows pgx.Rows, limit int, each func(CertificateChange) error) (m
 // ListenHead calls wake once it listens and then whenever the head was moved,
 // until the connection, its own, is lost or ctx ends. A notification may be
 // lost with the connection: who needs every change asks by the clock as well.
-func (s *Store) ListenHead(ctx context.Context, wake func()) error {
+func (s *Site) ListenHead(ctx context.Context, wake func()) error {
 	if err := s.listenHead(ctx, wake); err != nil {
 		return fmt.Errorf("listening to the local database: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) listenHead(ctx context.Context, wake func()) error {
+func (s *Site) listenHead(ctx context.Context, wake func()) error {
 	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ const selectHead = `select epoch, position, as_of, certificate_count, certificat
   responder_certificate_count, responder_certificate_digest::text, correction_count, correction_digest::text, closed_pin_count, closed_pin_digest::text, audit_count, audit_hash from `
 
 // Head reads the head row, or ErrNoHead.
-func (s *Store) Head(ctx context.Context) (Head, error) { return readHead(ctx, s.pool) }
+func (s *Common) Head(ctx context.Context) (Head, error) { return readHead(ctx, s.pool) }
 
 func readHead(ctx context.Context, q querier) (Head, error) { return readHeadOf(ctx, q, "feed_head") }
 
@@ -59,7 +59,7 @@ func scanHead(row pgx.Row) (Head, error) {
 
 // PositionAt returns the position of the last change that the master had
 // committed at a time of its own clock; 0 when there was none.
-func (s *Store) PositionAt(ctx context.Context, at time.Time) (int64, error) {
+func (s *Master) PositionAt(ctx context.Context, at time.Time) (int64, error) {
 	var position int64
 	err := s.pool.QueryRow(ctx, "select coalesce((select last from change_tx where at <= $1 order by last desc limit 1), 0)", at).Scan(&position)
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *Store) PositionAt(ctx context.Context, at time.Time) (int64, error) {
 
 // InitHead makes the head row of a new master. The epoch is the time in seconds
 // since 1970, so that a later one is always greater.
-func (s *Store) InitHead(ctx context.Context, now time.Time) error {
+func (s *Master) InitHead(ctx context.Context, now time.Time) error {
 	if _, err := s.pool.Exec(ctx, "select head_init($1)", now.Unix()); err != nil {
 		return fmt.Errorf("making the head: %w", plain(err))
 	}
@@ -81,7 +81,7 @@ func (s *Store) InitHead(ctx context.Context, now time.Time) error {
 // elapsed is the caller's monotonic time since its last confirmation, or
 // negative at its first. capped says that the master's clock ran ahead of
 // elapsed by more than 10 s and was not believed.
-func (s *Store) Heartbeat(ctx context.Context, elapsed time.Duration) (asOf time.Time, capped bool, err error) {
+func (s *Publisher) Heartbeat(ctx context.Context, elapsed time.Duration) (asOf time.Time, capped bool, err error) {
 	var since *time.Duration
 	if elapsed >= 0 {
 		since = &elapsed
@@ -96,7 +96,7 @@ func (s *Store) Heartbeat(ctx context.Context, elapsed time.Duration) (asOf time
 // Blockers names what holds the head row's lock, for the alarm after a missed
 // heartbeat: pid, user, application and state of each session that blocks one
 // waiting for feed_head, or that has been idle in a transaction for over 5 s.
-func (s *Store) Blockers(ctx context.Context) ([]string, error) {
+func (s *Publisher) Blockers(ctx context.Context) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `
 		select format('pid %s user %s application %s %s since %s', b.pid, b.usename, coalesce(nullif(b.application_name, ''), '-'), b.state, b.xact_start)
 		from pg_stat_activity b
@@ -134,7 +134,7 @@ const lockReaders = "lock table feed_head, issuer, certificate, responder_certif
 
 // Verify recounts the replicated tables in one snapshot and compares them with
 // the head (1 M rows: about a second).
-func (s *Store) Verify(ctx context.Context) ([]Count, error) {
+func (s *Common) Verify(ctx context.Context) ([]Count, error) {
 	var counts []Count
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockReaders); err != nil {

@@ -12,24 +12,24 @@ import (
 // SuspendResponder puts all unexpired certificates of a site on hold and its state
 // to suspended, in one transaction. Changed is false for what was so already. Profile
 // br knows no hold: those certificates are taken out of the replicated rows.
-func (s *Store) SuspendResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+func (s *Sites) SuspendResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "suspending", "responder_suspend", site, act)
 }
 
 // RestoreResponder makes a suspended site active again, releases its certificates
 // from hold or brings them back among the rows, and returns them.
-func (s *Store) RestoreResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+func (s *Sites) RestoreResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
 }
 
 // LeaveResponder takes an active site off the fleet for ever, and bans its keys; its
 // certificates, which it returns, stay good until they end. Changed are those that were
 // planned and never released: they are revoked with cessationOfOperation.
-func (s *Store) LeaveResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
+func (s *Sites) LeaveResponder(ctx context.Context, site string, act Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "taking leave of", "responder_leave", site, act)
 }
 
-func (s *Store) siteCertificates(ctx context.Context, doing, function, site string, act Act) ([]RevokedCertificate, error) {
+func (s *Sites) siteCertificates(ctx context.Context, doing, function, site string, act Act) ([]RevokedCertificate, error) {
 	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+function+"($1, $2, $3)", site, act.Why, act.User)
 	var list []RevokedCertificate
 	if err == nil {
@@ -61,7 +61,7 @@ type Access struct {
 }
 
 // SiteAccess looks at the login, sessions and slots of a site.
-func (s *Store) SiteAccess(ctx context.Context, site string) (Access, error) {
+func (s *Sites) SiteAccess(ctx context.Context, site string) (Access, error) {
 	var a Access
 	var login *string
 	err := s.pool.QueryRow(ctx, "select login, open, sessions, slots, written, confirmed from responder_access($1)", site).
@@ -80,7 +80,7 @@ func (s *Store) SiteAccess(ctx context.Context, site string) (Access, error) {
 
 // OpenSiteLogin opens or closes the login by which a site replicates, and says
 // whether that changed anything. Sessions that run go on: CutSite ends them.
-func (s *Store) OpenSiteLogin(ctx context.Context, site string, open bool, act Act) (bool, error) {
+func (s *Sites) OpenSiteLogin(ctx context.Context, site string, open bool, act Act) (bool, error) {
 	var changed *bool
 	err := s.pool.QueryRow(ctx, "select responder_login_open($1, $2, $3, $4)", site, open, act.Why, act.User).Scan(&changed)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Store) OpenSiteLogin(ctx context.Context, site string, open bool, act A
 }
 
 // CutSite ends all sessions of a closed login, running streams too, and returns how many.
-func (s *Store) CutSite(ctx context.Context, site string) (int64, error) {
+func (s *Sites) CutSite(ctx context.Context, site string) (int64, error) {
 	var ended int64
 	if err := s.pool.QueryRow(ctx, "select responder_disconnect($1)", site).Scan(&ended); err != nil {
 		return 0, fmt.Errorf("ending the sessions of site %q: %w", site, plain(err))
@@ -99,7 +99,7 @@ func (s *Store) CutSite(ctx context.Context, site string) (int64, error) {
 }
 
 // DropSiteSlots drops the slots of a revoked site that nobody reads, and returns how many.
-func (s *Store) DropSiteSlots(ctx context.Context, site string) (int64, error) {
+func (s *Sites) DropSiteSlots(ctx context.Context, site string) (int64, error) {
 	var dropped int64
 	if err := s.pool.QueryRow(ctx, "select responder_slots_drop($1)", site).Scan(&dropped); err != nil {
 		return 0, fmt.Errorf("dropping the slots of site %q: %w", site, plain(err))
@@ -109,7 +109,7 @@ func (s *Store) DropSiteSlots(ctx context.Context, site string) (int64, error) {
 
 // SetSiteLogin says which login of group ocsp_replica is the site's; without it,
 // it is the one of the site's name with _ for -.
-func (s *Store) SetSiteLogin(ctx context.Context, site, login string, act Act) (bool, error) {
+func (s *Sites) SetSiteLogin(ctx context.Context, site, login string, act Act) (bool, error) {
 	var changed bool
 	if err := s.pool.QueryRow(ctx, "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User).Scan(&changed); err != nil {
 		return false, fmt.Errorf("setting the login of site %q: %w", site, plain(err))
@@ -131,7 +131,7 @@ type Planned struct {
 // Each has a serial of the issuer's pool: the one that it names, or, where it names
 // none, the oldest, which is filled in. keep, unless nil, is called before that is
 // committed. A revoked or another site's key is refused.
-func (s *Store) PlanResponderCertificates(ctx context.Context, list []Planned, keep func() error, act Act) error {
+func (s *Sites) PlanResponderCertificates(ctx context.Context, list []Planned, keep func() error, act Act) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for i := range list {
 			p := &list[i]
@@ -153,7 +153,7 @@ func (s *Store) PlanResponderCertificates(ctx context.Context, list []Planned, k
 }
 
 // PlannedCertificates lists what was planned and not released, by beginning.
-func (s *Store) PlannedCertificates(ctx context.Context) ([]Planned, error) {
+func (s *Sites) PlannedCertificates(ctx context.Context) ([]Planned, error) {
 	rows, err := s.pool.Query(ctx, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
 	if err != nil {
 		return nil, fmt.Errorf("reading planned certificates: %w", plain(err))
@@ -175,7 +175,7 @@ func (s *Store) PlannedCertificates(ctx context.Context) ([]Planned, error) {
 // AddSerials takes serials that a CA made into the master's pool, from which
 // certificates are planned, and returns how many were new. Such as are issued already
 // are left out.
-func (s *Store) AddSerials(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (int64, error) {
+func (s *Sites) AddSerials(ctx context.Context, issuer IssuerID, serials []Serial, act Act) (int64, error) {
 	list := make([][]byte, len(serials))
 	for i, serial := range serials {
 		list[i] = serial
@@ -188,7 +188,7 @@ func (s *Store) AddSerials(ctx context.Context, issuer IssuerID, serials []Seria
 }
 
 // SpareSerials is how many certificates of an issuer can still be planned.
-func (s *Store) SpareSerials(ctx context.Context, issuer IssuerID) (n int64, err error) {
+func (s *Sites) SpareSerials(ctx context.Context, issuer IssuerID) (n int64, err error) {
 	if err := s.pool.QueryRow(ctx, "select count(*) from serial_pool where issuer_id = $1", issuer).Scan(&n); err != nil {
 		return 0, fmt.Errorf("counting the serials of the pool: %w", plain(err))
 	}
@@ -197,7 +197,7 @@ func (s *Store) SpareSerials(ctx context.Context, issuer IssuerID) (n int64, err
 
 // BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo):
 // nobody certifies them again.
-func (s *Store) BannedKeys(ctx context.Context) ([][32]byte, error) {
+func (s *Sites) BannedKeys(ctx context.Context) ([][32]byte, error) {
 	rows, err := s.pool.Query(ctx, "select key_hash from responder_key where banned order by key_hash")
 	if err != nil {
 		return nil, fmt.Errorf("reading the banned keys: %w", plain(err))

@@ -52,7 +52,7 @@ type ImportSource struct {
 // ImportBatch brings rows that need no staging to the master, in one transaction with
 // its audit entry: new ones are inserted, good ones and holds become revoked where the
 // source says so, all else stays. No serial may stand in it twice.
-func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, source ImportSource, act Act) (inserted, revoked, unchanged int64, err error) {
+func (s *Master) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, source ImportSource, act Act) (inserted, revoked, unchanged int64, err error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(batch)
 	err = s.pool.QueryRow(ctx, "select inserted, revoked, unchanged from certificate_import($1, $2, $3, $4, $5, $6, $7, $8)",
 		issuer, serials, notAfter, revokedAt, reasons, source, act.Why, act.User).Scan(&inserted, &revoked, &unchanged)
@@ -64,7 +64,7 @@ func (s *Store) ImportBatch(ctx context.Context, issuer IssuerID, batch []Row, s
 
 // CRLNumbers returns the numbers of the newest CRLs of the issuer that were imported, by
 // shard; "" is the whole list.
-func (s *Store) CRLNumbers(ctx context.Context, issuer IssuerID) (map[string]*big.Int, error) {
+func (s *Master) CRLNumbers(ctx context.Context, issuer IssuerID) (map[string]*big.Int, error) {
 	rows, err := s.pool.Query(ctx, "select shard, number from certificate_crl_numbers($1)", issuer)
 	numbers := map[string]*big.Int{}
 	if err == nil {
@@ -85,7 +85,7 @@ func (s *Store) CRLNumbers(ctx context.Context, issuer IssuerID) (map[string]*bi
 }
 
 // CRLNumber returns the greatest of CRLNumbers; nil: none.
-func (s *Store) CRLNumber(ctx context.Context, issuer IssuerID) (*big.Int, error) {
+func (s *Master) CRLNumber(ctx context.Context, issuer IssuerID) (*big.Int, error) {
 	numbers, err := s.CRLNumbers(ctx, issuer)
 	var greatest *big.Int
 	for _, number := range numbers {

@@ -12,7 +12,7 @@ import (
 const mostKeySets = 64
 
 // KeepFeedKeys stores a key set that was verified, at a site.
-func (s *Store) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
+func (s *Common) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
 	if _, err := s.pool.Exec(ctx, "insert into feed_keys (number, note) values ($1, $2) on conflict do nothing", number, note); err != nil {
 		return fmt.Errorf("storing key set %d: %w", number, plain(err))
 	}
@@ -21,7 +21,7 @@ func (s *Store) KeepFeedKeys(ctx context.Context, number int64, note []byte) err
 
 // FeedKeySets reads the key sets that are kept here, the highest number first. Which of
 // them counts, the feed's root says (feed.StoredKeySet).
-func (s *Store) FeedKeySets(ctx context.Context) ([][]byte, error) {
+func (s *Common) FeedKeySets(ctx context.Context) ([][]byte, error) {
 	rows, err := s.pool.Query(ctx, "select note from "+s.files+"feed_keys order by number desc, note limit $1", mostKeySets)
 	var notes [][]byte
 	if err == nil {
@@ -34,7 +34,7 @@ func (s *Store) FeedKeySets(ctx context.Context) ([][]byte, error) {
 }
 
 // FeedKeys reads the key set of the highest number; ErrNotFound when there is none.
-func (s *Store) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
+func (s *Common) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
 	err = s.pool.QueryRow(ctx, "select number, note from feed_keys order by number desc, hash limit 1").Scan(&number, &note)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil, fmt.Errorf("reading the key set: %w", ErrNotFound)
@@ -55,7 +55,7 @@ type KeySetOffer struct {
 // OfferKeySet brings a key set to the master, with its audit entry. Its ocspsyncd
 // judges it, and alone moves it into force. It returns false where it is in force, or
 // was offered, already.
-func (s *Store) OfferKeySet(ctx context.Context, note []byte, act Act) (bool, error) {
+func (s *Master) OfferKeySet(ctx context.Context, note []byte, act Act) (bool, error) {
 	var changed bool
 	if err := s.pool.QueryRow(ctx, "select feed_keys_offer($1, $2, $3)", note, act.Why, act.User).Scan(&changed); err != nil {
 		return false, fmt.Errorf("offering a key set: %w", plain(err))
@@ -64,7 +64,7 @@ func (s *Store) OfferKeySet(ctx context.Context, note []byte, act Act) (bool, er
 }
 
 // KeySetOffers reads what waits to be judged, the oldest first.
-func (s *Store) KeySetOffers(ctx context.Context) ([]KeySetOffer, error) {
+func (s *Publisher) KeySetOffers(ctx context.Context) ([]KeySetOffer, error) {
 	rows, err := s.pool.Query(ctx, "select id, db_role, note from feed_keys_offered order by id limit $1", mostKeySets)
 	var offers []KeySetOffer
 	if err == nil {
@@ -78,7 +78,7 @@ func (s *Store) KeySetOffers(ctx context.Context) ([]KeySetOffer, error) {
 
 // TakeKeySet moves an offered key set into force, once the root was found to have
 // signed it under that number.
-func (s *Store) TakeKeySet(ctx context.Context, offer, number int64) error {
+func (s *Publisher) TakeKeySet(ctx context.Context, offer, number int64) error {
 	if _, err := s.pool.Exec(ctx, "select feed_keys_decide($1, $2, null)", offer, number); err != nil {
 		return fmt.Errorf("taking key set %d: %w", number, plain(err))
 	}
@@ -86,7 +86,7 @@ func (s *Store) TakeKeySet(ctx context.Context, offer, number int64) error {
 }
 
 // RefuseKeySet throws an offered key set away, and says why in the audit.
-func (s *Store) RefuseKeySet(ctx context.Context, offer int64, why string) error {
+func (s *Publisher) RefuseKeySet(ctx context.Context, offer int64, why string) error {
 	if _, err := s.pool.Exec(ctx, "select feed_keys_decide($1, null, $2)", offer, why[:min(len(why), 500)]); err != nil {
 		return fmt.Errorf("refusing a key set: %w", plain(err))
 	}

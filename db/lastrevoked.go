@@ -15,7 +15,7 @@ const lastChanges = 10000
 // LastRevocations is per issuer the certificate of the last permanent revocation among
 // the newest 10,000 changes that were committed at least age ago, where it still is one
 // and the certificate has not ended: what each site that follows must know.
-func (s *Store) LastRevocations(ctx context.Context, age time.Duration) (map[IssuerID]Serial, error) {
+func (s *Master) LastRevocations(ctx context.Context, age time.Duration) (map[IssuerID]Serial, error) {
 	rows, err := s.pool.Query(ctx, `
 		select content from change where table_name = 'certificate' and not deleted and xid = any (array(
 			select xid from (select xid, last, sum(last - first + 1) over (order by last desc) as n

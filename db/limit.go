@@ -24,7 +24,7 @@ type Limit struct {
 }
 
 // Limit reads it.
-func (s *Store) Limit(ctx context.Context) (Limit, error) {
+func (s *Master) Limit(ctx context.Context) (Limit, error) {
 	var l Limit
 	err := s.pool.QueryRow(ctx, `select l.per_hour, l.mine, l.services, l.all_logins, l.remaining, l.remaining_others, (select coalesce(sum(remaining), 0)::bigint from approval
 		where act = 'bulk' and what->>'login' = session_user and expires_at > clock_timestamp()) from limit_state() l`).
@@ -43,8 +43,8 @@ type OverLimit struct {
 
 // TryLimit has the limit judge n revocations of certificates that are good, of which
 // none is made. Where they are too many the error is an *OverLimit.
-func (s *Store) TryLimit(ctx context.Context, n int64) error {
-	err := s.Try(ctx, false, func(s *Store) error {
+func (s *Master) TryLimit(ctx context.Context, n int64) error {
+	err := s.Try(ctx, false, func(s *Master) error {
 		_, err := s.pool.Exec(ctx, "select limit_try($1)", n)
 		return err
 	})
@@ -63,7 +63,7 @@ func (s *Store) TryLimit(ctx context.Context, n int64) error {
 
 // SetLimit sets the limit of one login and returns the one before. The store's login
 // must be a superuser.
-func (s *Store) SetLimit(ctx context.Context, perHour int64, act Act) (before int64, err error) {
+func (s *Master) SetLimit(ctx context.Context, perHour int64, act Act) (before int64, err error) {
 	if err := s.pool.QueryRow(ctx, "select limit_set($1, $2, $3)", perHour, act.Why, act.User).Scan(&before); err != nil {
 		return 0, fmt.Errorf("setting the limit: %w", plain(err))
 	}
@@ -72,7 +72,7 @@ func (s *Store) SetLimit(ctx context.Context, perHour int64, act Act) (before in
 
 // RequestBulk asks for an allowance of count revocations beyond the hourly limit for
 // one login; an empty one is the caller's own.
-func (s *Store) RequestBulk(ctx context.Context, count int64, login string, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestBulk(ctx context.Context, count int64, login string, act Act) (id int64, expires time.Time, err error) {
 	details := map[string]any{"count": count}
 	if login != "" {
 		details["login"] = login

@@ -10,7 +10,7 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 )
 
-func setLimit(t *testing.T, store *db.Store, n int64) {
+func setLimit(t *testing.T, store *db.Master, n int64) {
 	t.Helper()
 	if _, err := store.SetLimit(t.Context(), n, act); err != nil {
 		t.Fatal(err)

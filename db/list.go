@@ -30,7 +30,7 @@ type Choice struct {
 // List hands the chosen certificates to each, by issuer and serial, as they come
 // from the database: a list of millions needs no memory. The serial is valid
 // during the call.
-func (s *Store) List(ctx context.Context, choice Choice, each func(IssuerID, Serial, Status) error) error {
+func (s *Common) List(ctx context.Context, choice Choice, each func(IssuerID, Serial, Status) error) error {
 	sql := "select issuer_id, serial, not_after, revoked_at, reason from certificate where true"
 	var args []any
 	with := func(condition string, arg any) {

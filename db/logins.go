@@ -19,7 +19,7 @@ type Account struct {
 }
 
 // Logins lists them by name. The cluster's logins are those of all its databases.
-func (s *Store) Logins(ctx context.Context) ([]Account, error) {
+func (s *Common) Logins(ctx context.Context) ([]Account, error) {
 	var master bool
 	err := s.pool.QueryRow(ctx, "select to_regclass('ocsp_internal.responder_credential') is not null").Scan(&master)
 	var rows pgx.Rows
@@ -50,7 +50,7 @@ var ErrNoLogin = errors.New("no such login in a group of ours")
 // RemoveLogin drops a login; its sessions are ended by EndSessions. A site's login goes
 // with its site (RevokeResponder), and nobody removes his own. The store's own login must
 // be a superuser. At the master it stands in the audit.
-func (s *Store) RemoveLogin(ctx context.Context, name string, act Act) (is Account, err error) {
+func (s *Common) RemoveLogin(ctx context.Context, name string, act Act) (is Account, err error) {
 	logins, err := s.Logins(ctx)
 	if err != nil {
 		return is, err
@@ -92,7 +92,7 @@ func (s *Store) RemoveLogin(ctx context.Context, name string, act Act) (is Accou
 
 // EndSessions ends what a login that was removed still has open, and says how many
 // sessions that were: they would go on with the rights that they had.
-func (s *Store) EndSessions(ctx context.Context) (ended int, err error) {
+func (s *Common) EndSessions(ctx context.Context) (ended int, err error) {
 	err = s.pool.QueryRow(ctx, `select count(*) filter (where pg_terminate_backend(a.pid))::int from pg_stat_activity a
 		where a.usesysid is not null and not exists (select from pg_roles r where r.oid = a.usesysid)`).Scan(&ended)
 	if err != nil {

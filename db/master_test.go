@@ -20,7 +20,7 @@ var act = db.Act{User: "tester", Why: "test"}
 var year = time.Now().Add(365 * 24 * time.Hour).UTC().Truncate(time.Second)
 
 // newMaster gives a master with a head and one issuer, number 1.
-func newMaster(t *testing.T) (dsn string, store *db.Store) {
+func newMaster(t *testing.T) (dsn string, store *db.Master) {
 	t.Helper()
 	dsn = dbtest.New(t, migrations.Master)
 	store = open(t, dsn)
@@ -33,9 +33,9 @@ func newMaster(t *testing.T) (dsn string, store *db.Store) {
 	return dsn, store
 }
 
-func open(t *testing.T, dsn string) *db.Store {
+func open(t *testing.T, dsn string) *db.Master {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func assertConsistent(t *testing.T, dsn string) []change {
 	return changes
 }
 
-func assertVerified(t *testing.T, store *db.Store) {
+func assertVerified(t *testing.T, store *db.Master) {
 	t.Helper()
 	counts, err := store.Verify(t.Context())
 	if err != nil {
@@ -173,7 +173,7 @@ func refused(t *testing.T, dsn, want, sql string) {
 	}
 }
 
-func mustIssue(t *testing.T, store *db.Store, serials ...string) {
+func mustIssue(t *testing.T, store *db.Master, serials ...string) {
 	t.Helper()
 	for _, serial := range serials {
 		if _, err := store.Issue(t.Context(), 1, mustSerial(t, serial), year, act); err != nil {

@@ -88,7 +88,7 @@ func rememberedIssuers(ctx context.Context, q querier) ([]Issuer, error) {
 
 // ForgetEnded lets go what is remembered of certificates that have ended (Ended), and
 // says how many that were.
-func (s *Store) ForgetEnded(ctx context.Context, ended time.Time) (int64, error) {
+func (s *Site) ForgetEnded(ctx context.Context, ended time.Time) (int64, error) {
 	var gone int64
 	if err := s.pool.QueryRow(ctx, "select site_forget($1)", ended).Scan(&gone); err != nil {
 		return 0, fmt.Errorf("forgetting revocations of certificates that have ended: %w", plain(err))
@@ -98,7 +98,7 @@ func (s *Store) ForgetEnded(ctx context.Context, ended time.Time) (int64, error)
 
 // Known hands to each, by serial, every permanent revocation of an issuer's unexpired
 // certificates that this site has, or has had: of one certificate the latest.
-func (s *Store) Known(ctx context.Context, issuer IssuerID, each func(Serial, Status) error) error {
+func (s *Site) Known(ctx context.Context, issuer IssuerID, each func(Serial, Status) error) error {
 	rows, err := s.pool.Query(ctx, `select distinct on (serial) certificate_canonical($1, serial, not_after, revoked_at, reason) from (
 		select serial, not_after, revoked_at, coalesce(reason, -1::int2) as reason from certificate
 		where issuer_id = $1 and revoked_at is not null and reason is distinct from $2 and not_after > clock_timestamp()
@@ -123,7 +123,7 @@ func (s *Store) Known(ctx context.Context, issuer IssuerID, each func(Serial, St
 
 // TakenBack counts the remembered revocations that this site's rows have lost, with no
 // correction of them, and names one. Whether a correction is believed only ocspd says.
-func (s *Store) TakenBack(ctx context.Context) (count int64, example string, err error) {
+func (s *Site) TakenBack(ctx context.Context) (count int64, example string, err error) {
 	err = s.pool.QueryRow(ctx, `select count(*), coalesce(min(m.issuer_id || '/' || encode(m.serial, 'hex')), '')
 		from site_revoked m left join certificate c using (issuer_id, serial)
 		where m.not_after > clock_timestamp() and not coalesce(c.revoked_at = m.revoked_at and c.reason is distinct from $1 and c.not_after >= m.not_after, false)

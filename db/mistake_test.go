@@ -171,7 +171,7 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	ctx := t.Context()
-	for refuser, who := range map[*db.Store]string{bert: "test_bert", anna: "test_anna"} {
+	for refuser, who := range map[*db.Master]string{bert: "test_bert", anna: "test_anna"} {
 		id, _, err := anna.RequestBulk(ctx, 5, "", act)
 		if err != nil {
 			t.Fatal(err)

@@ -33,7 +33,7 @@ const (
 // Pace keeps a bulk writer from running ahead of the sites: what is written
 // after it waits behind it at each of them.
 type Pace struct {
-	store   *Store
+	pool    *Pool
 	marks   []paceMark // after the last transactions, oldest first
 	gone    bool       // a replica did not move: no more waiting for those
 	clients paceClients
@@ -44,7 +44,7 @@ type paceMark struct{ wal, position int64 }
 
 // NewPace returns the pace for one bulk writer, which calls Wait before each of
 // its transactions. Not safe for concurrent use.
-func (s *Store) NewPace() *Pace { return &Pace{store: s} }
+func (s *Master) NewPace() *Pace { return &Pace{pool: s.pool} }
 
 // Wait returns when every site that follows has applied all but the last few of
 // the transactions before. It does not wait for sites that are away.
@@ -88,7 +88,7 @@ func (p *Pace) Wait(ctx context.Context) error {
 
 func (p *Pace) mark(ctx context.Context) (paceMark, error) {
 	var m paceMark
-	err := p.store.readBatch(ctx, func(read *batch) error {
+	err := p.pool.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&m.wal, &m.position) },
 			"select (pg_current_wal_lsn() - '0/0')::bigint, coalesce((select position from feed_head), 0)")
 		return nil
@@ -109,7 +109,7 @@ type paceClient struct {
 // look reads how far the sites are: the last of those that replicate, nil where none
 // does, and those that follow the feed.
 func (p *Pace) read(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
-	err = p.store.readBatch(ctx, func(read *batch) error {
+	err = p.pool.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
 		read.rows(func(rows pgx.Rows) (err error) {
 			clients, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (paceClient, error) {

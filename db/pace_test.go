@@ -13,7 +13,7 @@ import (
 
 // Where no site follows, nothing is waited for; a caller that goes is let go.
 func TestPaceWaitsForNobody(t *testing.T) {
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,12 +35,12 @@ func TestPaceWaitsForNobody(t *testing.T) {
 // the feed has what it wrote, and not before.
 func TestPaceFollowsWhatSitesHave(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	ca, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_ca")})
+	ca, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_ca")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func issued(t *testing.T, dsn string, first, last int) {
 }
 
 // revokeMany revokes certificates of issued and counts those that were let.
-func revokeMany(t *testing.T, login *db.Store, first, last int) (done int) {
+func revokeMany(t *testing.T, login *db.Master, first, last int) (done int) {
 	t.Helper()
 	for i := first; i <= last; i++ {
 		if _, changed, err := login.Revoke(t.Context(), 1, db.Serial{0x40, byte(i >> 8), byte(i)}, db.ReasonNone, time.Time{}, act); err == nil && changed {
@@ -50,7 +50,7 @@ func TestNoServiceUsesUpThePersonsLimit(t *testing.T) {
 	issued(t, dsn, 1, 100)
 	for _, step := range []struct {
 		who   string
-		login *db.Store
+		login *db.Master
 		want  int
 	}{
 		{"a service", software, 3},   // its own limit
@@ -75,7 +75,7 @@ func TestWhatALoginIssuedJustNowCountsAgainstItAlone(t *testing.T) {
 	third := person(t, dsn, store, "test_software3", db.RoleCA)
 	setLimit(t, store, 3)
 	issued(t, dsn, 1, 40)
-	for n, login := range []*db.Store{software, second} {
+	for n, login := range []*db.Master{software, second} {
 		for i := range 3 {
 			if _, err := login.Issue(t.Context(), 1, db.Serial{0x50, byte(n), byte(i)}, year, act); err != nil {
 				t.Fatal(err)

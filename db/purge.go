@@ -14,7 +14,7 @@ import (
 const PurgeBatch = 5000
 
 // PurgedBefore reads up to where an issuer was purged; zero: never.
-func (s *Store) PurgedBefore(ctx context.Context, issuer IssuerID) (time.Time, error) {
+func (s *Master) PurgedBefore(ctx context.Context, issuer IssuerID) (time.Time, error) {
 	var before time.Time
 	err := s.pool.QueryRow(ctx, "select before from purge where issuer_id = $1", issuer).Scan(&before)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -28,7 +28,7 @@ func (s *Store) PurgedBefore(ctx context.Context, issuer IssuerID) (time.Time, e
 
 // Purgeable counts the certificates of an issuer that ended before a time, those of
 // responders excepted: they stay.
-func (s *Store) Purgeable(ctx context.Context, issuer IssuerID, before time.Time) (int64, error) {
+func (s *Master) Purgeable(ctx context.Context, issuer IssuerID, before time.Time) (int64, error) {
 	var n int64
 	if err := s.pool.QueryRow(ctx, "select count(*) from purgeable($1, $2)", issuer, before).Scan(&n); err != nil {
 		return 0, fmt.Errorf("counting what issuer %d may lose: %w", issuer, plain(err))
@@ -41,13 +41,13 @@ func (s *Store) Purgeable(ctx context.Context, issuer IssuerID, before time.Time
 // answered with unauthorized, and Purge deletes. The time lies two days before the head's
 // as_of at least, and after the last one. An issuer that says revoked for never issued
 // serials is refused.
-func (s *Store) RequestPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestPurge(ctx context.Context, issuer IssuerID, before time.Time, act Act) (id int64, expires time.Time, err error) {
 	return s.request(ctx, ApprovalPurge, map[string]any{"issuer": issuer, "ended_before": before.UTC()}, act)
 }
 
 // Purge deletes what the mark lets go, batch by batch, each with its audit entry, and
 // returns how many. Broken off, it is simply run again.
-func (s *Store) Purge(ctx context.Context, issuer IssuerID, act Act) (int64, error) {
+func (s *Master) Purge(ctx context.Context, issuer IssuerID, act Act) (int64, error) {
 	var all int64
 	for {
 		var n int64

@@ -68,7 +68,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 }
 
 // agreePurge has two persons let certificates go that ended before a time.
-func agreePurge(t *testing.T, first, second *db.Store, before time.Time) {
+func agreePurge(t *testing.T, first, second *db.Master, before time.Time) {
 	t.Helper()
 	id, _, err := first.RequestPurge(t.Context(), 1, before, act)
 	if err == nil {

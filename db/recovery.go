@@ -16,7 +16,7 @@ const RecoveryBatch = 10_000
 // Effects says what importing the batch would do at the master, for the rows of which
 // that is neither ImportSame nor ImportGuessed. Number is the row's place in the batch,
 // from 1. No serial may stand in it twice.
-func (s *Store) Effects(ctx context.Context, issuer IssuerID, batch []Row) ([]EffectHere, error) {
+func (s *Master) Effects(ctx context.Context, issuer IssuerID, batch []Row) ([]EffectHere, error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(batch)
 	rows, err := s.pool.Query(ctx, "select place, effect, corrected, here_not_after, here_revoked_at, here_reason from certificate_effects($1, $2, $3, $4, $5)",
 		issuer, serials, notAfter, revokedAt, reasons)
@@ -122,7 +122,7 @@ func (r Recovery) Counts() map[State]int64 {
 }
 
 // RequestRecovery asks for the agreement of a second person that these rows are entered.
-func (s *Store) RequestRecovery(ctx context.Context, r Recovery, act Act) (id int64, expires time.Time, err error) {
+func (s *Master) RequestRecovery(ctx context.Context, r Recovery, act Act) (id int64, expires time.Time, err error) {
 	counts := r.Counts()
 	details := map[string]any{
 		"from": r.From, "good": counts[StateGood], "held": counts[StateHeld], "revoked": counts[StateRevoked], "batches": r.Sums(),
@@ -134,7 +134,7 @@ func (s *Store) RequestRecovery(ctx context.Context, r Recovery, act Act) (id in
 }
 
 // RecoveryAgreed says whether two persons have agreed to all of these rows.
-func (s *Store) RecoveryAgreed(ctx context.Context, r Recovery) (bool, error) {
+func (s *Master) RecoveryAgreed(ctx context.Context, r Recovery) (bool, error) {
 	var agreed bool
 	err := s.pool.QueryRow(ctx, `select exists (select from approval where act = $1 and approved_at is not null and expires_at > clock_timestamp()
 		and what->'batches' @> to_jsonb($2::text[]))`, r.act(), r.Sums()).Scan(&agreed)
@@ -146,7 +146,7 @@ func (s *Store) RecoveryAgreed(ctx context.Context, r Recovery) (bool, error) {
 
 // Recover enters one batch to which two persons have agreed, in a transaction with its
 // entry in the audit. Revocations of what is good here count for the hourly limit.
-func (s *Store) Recover(ctx context.Context, b RecoverBatch, act Act) (entered int64, err error) {
+func (s *Master) Recover(ctx context.Context, b RecoverBatch, act Act) (entered int64, err error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(b.Rows)
 	var unchanged int64
 	err = s.pool.QueryRow(ctx, "select unchanged from recovery_apply($1, $2, $3, $4, $5, $6, $7)",

@@ -23,7 +23,7 @@ type RelayNeed struct {
 const snapshotNumber = `substring(convert_from(s.note, 'UTF8') from E'\nsegment ([0-9]+)\n')::bigint`
 
 // RelayNeed compares the newest snapshot that is kept here with the segments since.
-func (s *Store) RelayNeed(ctx context.Context) (RelayNeed, error) {
+func (s *Site) RelayNeed(ctx context.Context) (RelayNeed, error) {
 	var need RelayNeed
 	err := s.pool.QueryRow(ctx, "select epoch, (select coalesce(max(last), 0) from segment s where s.epoch = a.epoch) from feed_anchor a").
 		Scan(&need.Epoch, &need.Position)
@@ -50,7 +50,7 @@ func (s *Store) RelayNeed(ctx context.Context) (RelayNeed, error) {
 
 // KeepSnapshot keeps a verified snapshot's files, to be relayed; the copy and its
 // anchor stay what they are. Of the older ones, one is kept.
-func (s *Store) KeepSnapshot(ctx context.Context, from FeedSeed) error {
+func (s *Site) KeepSnapshot(ctx context.Context, from FeedSeed) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := from.keep(ctx, tx); err != nil {
 			return err
@@ -66,7 +66,7 @@ func (s *Store) KeepSnapshot(ctx context.Context, from FeedSeed) error {
 // TrimRelayed drops segments that came here longer ago than keep. With relays, those
 // stay that lead on from the newest snapshot kept here; the newest one of the epoch
 // always does.
-func (s *Store) TrimRelayed(ctx context.Context, keep time.Duration, relays bool) (int64, error) {
+func (s *Site) TrimRelayed(ctx context.Context, keep time.Duration, relays bool) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
 		and (number < (select max(number) from segment n where n.epoch = g.epoch) and (not $2 or number <= (select max(`+snapshotNumber+`) from snapshot s where s.epoch = g.epoch))
 		  or epoch < (select epoch from feed_anchor))`, keep.Seconds(), relays)

@@ -26,7 +26,8 @@ var replicated = []string{"feed_head", "issuer", "responder_certificate", "corre
 // Upstream is the master's database as a site sees it: a login in ocsp_replica
 // with the REPLICATION attribute. It is trusted with everything but its clock.
 type Upstream struct {
-	*Store
+	*Common
+	pool    *Pool
 	conn    *pgx.ConnConfig // with the password
 	sslmode string          // as libpq calls it, for the subscription's worker
 }
@@ -36,14 +37,14 @@ func OpenUpstream(ctx context.Context, cfg Config) (*Upstream, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 2
 	}
-	store, err := Open(ctx, cfg)
+	pool, err := OpenPool(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the way to the master: %w", err)
 	}
-	u := &Upstream{Store: store, conn: store.pool.Config().ConnConfig, sslmode: sslModeOf(cfg.DSN)}
+	u := &Upstream{Common: &Common{pool: pool}, pool: pool, conn: pool.Config().ConnConfig, sslmode: sslModeOf(cfg.DSN)}
 	for _, f := range u.conn.Fallbacks {
 		if f.Host != u.conn.Host || f.Port != u.conn.Port {
-			store.Close()
+			pool.Close()
 			return nil, fmt.Errorf("preparing the way to the master: the address names several hosts (%s, %s): a subscription follows one", u.conn.Host, f.Host)
 		}
 	}
@@ -108,7 +109,7 @@ func (u *Upstream) Slots(ctx context.Context, site string) ([]Slot, error) {
 
 // SiteSlots lists the logical slots of all sites, as any login at the master may;
 // LagBytes is what the site has not confirmed yet.
-func (s *Store) SiteSlots(ctx context.Context) ([]Slot, error) {
+func (s *Sites) SiteSlots(ctx context.Context) ([]Slot, error) {
 	rows, err := s.pool.Query(ctx, `select slot_name, active, coalesce(wal_status, ''),
 		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, confirmed_flush_lsn), 0)::bigint, coalesce(substring(p.program from '^ocspfleet/([0-9]{1,4})$')::int, 0)
 		from pg_replication_slots left join slot_programs() p on p.slot = slot_name where slot_type = 'logical' and database = current_database() and slot_name ~ '^ocsp_.*_[0-9]+$' order by 1`)
@@ -173,7 +174,7 @@ const (
 )
 
 // Subscription reads the state of a subscription, as far as any role may.
-func (s *Store) Subscription(ctx context.Context, name string) (Subscription, error) {
+func (s *Site) Subscription(ctx context.Context, name string) (Subscription, error) {
 	var v Subscription
 	var asOf, lastMsg *time.Time
 	// A worker's statistics are shared memory, not a snapshot: nothing here is
@@ -211,7 +212,7 @@ func (s *Store) Subscription(ctx context.Context, name string) (Subscription, er
 }
 
 // EnableSubscription enables or disables a subscription of the site.
-func (s *Store) EnableSubscription(ctx context.Context, name string, enabled bool) error {
+func (s *Site) EnableSubscription(ctx context.Context, name string, enabled bool) error {
 	if _, err := s.pool.Exec(ctx, "select subscription_enable($1, $2)", name, enabled); err != nil {
 		return fmt.Errorf("setting subscription %s enabled=%v: %w", name, enabled, plain(err))
 	}
@@ -220,7 +221,7 @@ func (s *Store) EnableSubscription(ctx context.Context, name string, enabled boo
 
 // ConnectSubscription tells a subscription the way to the master, which may
 // have changed since it was made.
-func (s *Store) ConnectSubscription(ctx context.Context, name string, to *Upstream) error {
+func (s *Site) ConnectSubscription(ctx context.Context, name string, to *Upstream) error {
 	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6, $7)", to.address(name)...)
 	if err != nil {
 		return fmt.Errorf("giving subscription %s its way to the master: %w", name, plain(err))
@@ -244,7 +245,7 @@ func IsAccessDenied(err error) bool {
 
 // SetAccessDenied records why the master no longer lets this site in, for ocspd; an
 // empty text: it does.
-func (s *Store) SetAccessDenied(ctx context.Context, why string) error {
+func (s *Site) SetAccessDenied(ctx context.Context, why string) error {
 	_, err := s.pool.Exec(ctx, "update site_state set access_denied = nullif($1, '') where coalesce(access_denied, '') <> $1", why)
 	if err != nil {
 		return fmt.Errorf("recording that the master bars this site: %w", plain(err))
@@ -253,7 +254,7 @@ func (s *Store) SetAccessDenied(ctx context.Context, why string) error {
 }
 
 // AccessDenied reads what SetAccessDenied recorded.
-func (s *Store) AccessDenied(ctx context.Context) (string, error) {
+func (s *Site) AccessDenied(ctx context.Context) (string, error) {
 	var why string
 	if err := s.pool.QueryRow(ctx, "select coalesce(max(access_denied), '') from site_state").Scan(&why); err != nil {
 		return "", fmt.Errorf("reading whether the master bars this site: %w", plain(err))
@@ -262,7 +263,7 @@ func (s *Store) AccessDenied(ctx context.Context) (string, error) {
 }
 
 // SetSkew records how far this site's clock is ahead of the master's, for ocspd.
-func (s *Store) SetSkew(ctx context.Context, skew time.Duration, at time.Time) error {
+func (s *Site) SetSkew(ctx context.Context, skew time.Duration, at time.Time) error {
 	_, err := s.pool.Exec(ctx, "update site_state set skew_ms = $1, skew_at = $2", skew.Milliseconds(), at.UTC())
 	if err != nil {
 		return fmt.Errorf("recording the clock skew: %w", plain(err))
@@ -273,7 +274,7 @@ func (s *Store) SetSkew(ctx context.Context, skew time.Duration, at time.Time) e
 // TrimTombstones forgets deletions older than age and returns how many. Who
 // follows the copy and was asleep that long reads it anew: trimmed_to moves in
 // the same transaction.
-func (s *Store) TrimTombstones(ctx context.Context, age time.Duration) (int64, error) {
+func (s *Site) TrimTombstones(ctx context.Context, age time.Duration) (int64, error) {
 	var trimmed int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var upTo *int64

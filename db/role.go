@@ -58,7 +58,7 @@ type LoginOptions struct {
 }
 
 // CreateLogin is CreateLoginWith without options.
-func (s *Store) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
+func (s *Common) CreateLogin(ctx context.Context, name string, group Role, password string, act Act) error {
 	_, err := s.CreateLoginWith(ctx, name, group, password, LoginOptions{}, act)
 	return err
 }
@@ -69,7 +69,7 @@ func (s *Store) CreateLogin(ctx context.Context, name string, group Role, passwo
 // password leaves this process only as its SCRAM-SHA-256 verifier. The store's
 // own login must be a superuser. At the master it stands in the audit, and a login that
 // was closed with its site is refused. It returns what the login has then.
-func (s *Store) CreateLoginWith(ctx context.Context, name string, group Role, password string, options LoginOptions, act Act) (LoginOptions, error) {
+func (s *Common) CreateLoginWith(ctx context.Context, name string, group Role, password string, options LoginOptions, act Act) (LoginOptions, error) {
 	if !loginName.MatchString(name) || slices.Contains(roles, Role(name)) {
 		return options, fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
 	}
@@ -205,7 +205,7 @@ func scramVerifier(password string) (string, error) {
 
 // Rights returns all that anybody but an owner may do in this database, one right a
 // line, for migrations.Drift.
-func (s *Store) Rights(ctx context.Context) ([]string, error) {
+func (s *Common) Rights(ctx context.Context) ([]string, error) {
 	rows, err := s.pool.Query(ctx, "select * from ocsp_internal.rights()")
 	if err != nil {
 		return nil, fmt.Errorf("reading the rights: %w", plain(err))

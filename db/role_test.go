@@ -95,7 +95,7 @@ func TestLoginCannotTakeAllConnections(t *testing.T) {
 	master, site := open(t, dsn), open(t, dbtest.New(t, migrations.Site))
 	const password = "a-good-password"
 	for _, c := range []struct {
-		store       *db.Store
+		store       *db.Master
 		name        string
 		group       db.Role
 		connections int // asked for

@@ -65,7 +65,7 @@ func CheckSite(name string) error {
 // AddResponder puts a site on the roster, or changes its address there. It
 // returns false when all was so already. A revoked site is refused. Addresses of nil
 // are those that it has.
-func (s *Store) AddResponder(ctx context.Context, name, url string, addresses []string, act Act) (bool, error) {
+func (s *Sites) AddResponder(ctx context.Context, name, url string, addresses []string, act Act) (bool, error) {
 	var changed bool
 	if err := s.pool.QueryRow(ctx, "select responder_add($1, $2, $3, $4, $5)", name, url, addresses, act.Why, act.User).Scan(&changed); err != nil {
 		return false, fmt.Errorf("adding site %q: %w", name, plain(err))
@@ -76,7 +76,7 @@ func (s *Store) AddResponder(ctx context.Context, name, url string, addresses []
 // AddResponderCertificate puts a signed responder certificate among the
 // replicated rows. Its serial must be registered (Issue), its key must belong
 // to no other site and to no revoked one. Fingerprint is computed there.
-func (s *Store) AddResponderCertificate(ctx context.Context, c ResponderCertificate, act Act) error {
+func (s *Sites) AddResponderCertificate(ctx context.Context, c ResponderCertificate, act Act) error {
 	_, err := s.pool.Exec(ctx, "select responder_certificate_add($1, $2, $3, $4, $5, $6, $7)",
 		c.IssuerID, []byte(c.Serial), c.Site, c.KeyHash[:], c.DER, act.Why, act.User)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Store) AddResponderCertificate(ctx context.Context, c ResponderCertific
 // CheckResponderKey says why a key (SHA-256 of its SubjectPublicKeyInfo) must
 // not be certified for the site: it is another's, or of a site that was revoked or left. It is
 // for asking before a signature is made; AddResponderCertificate enforces it.
-func (s *Store) CheckResponderKey(ctx context.Context, keyHash [32]byte, site string) error {
+func (s *Sites) CheckResponderKey(ctx context.Context, keyHash [32]byte, site string) error {
 	var owner string
 	var banned bool
 	err := s.pool.QueryRow(ctx, "select site, banned from responder_key where key_hash = $1", keyHash[:]).Scan(&owner, &banned)
@@ -107,7 +107,7 @@ func (s *Store) CheckResponderKey(ctx context.Context, keyHash [32]byte, site st
 
 // RevokeResponder revokes all unexpired certificates of a site and bans its
 // keys for ever, in one transaction.
-func (s *Store) RevokeResponder(ctx context.Context, site string, reason Reason, act Act) ([]RevokedCertificate, error) {
+func (s *Sites) RevokeResponder(ctx context.Context, site string, reason Reason, act Act) ([]RevokedCertificate, error) {
 	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from responder_revoke($1, $2, $3, $4)", site, reasonArg(reason), act.Why, act.User)
 	if err != nil {
 		return nil, fmt.Errorf("revoking site %q: %w", site, plain(err))
@@ -128,7 +128,7 @@ func (s *Store) RevokeResponder(ctx context.Context, site string, reason Reason,
 
 // Responders reads the roster by name, revoked sites and expired certificates
 // included.
-func (s *Store) Responders(ctx context.Context) ([]Responder, error) {
+func (s *Sites) Responders(ctx context.Context) ([]Responder, error) {
 	var sites []Responder
 	// One snapshot: a certificate enrolled between two reads would have no site.
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {

@@ -24,7 +24,7 @@ const baseline = 100
 
 // CheckSchema refuses a database whose schema is missing, half migrated, too old
 // or too new for this program; the error names the fix. role is master or site.
-func (s *Store) CheckSchema(ctx context.Context, role string) error {
+func (s *Common) CheckSchema(ctx context.Context, role string) error {
 	for _, part := range []string{"common", role} {
 		want := schemaRanges[part]
 		var version int64
@@ -61,7 +61,7 @@ const schemaRetry = time.Second
 
 // AwaitSchema is CheckSchema for a daemon's start: while the database cannot be
 // reached it tells why and tries again, until ctx ends; a database that answers is judged.
-func (s *Store) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tell func(why string)) error {
+func (s *Common) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tell func(why string)) error {
 	for waited := false; ; waited = true {
 		err := s.CheckSchema(ctx, role)
 		if !Away(err) {

@@ -37,9 +37,9 @@ type Pending struct {
 
 // Pending looks at the head of the master: one cheap statement, made to be asked many
 // times a second. Whether a change is urgent, the triggers say (change_tx.urgent).
-func (s *Store) Pending(ctx context.Context, after int64) (Pending, error) {
+func (s *Publisher) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
-	err := s.readBatch(ctx, func(read *batch) error {
+	err := s.pool.readBatch(ctx, func(read *batch) error {
 		read.row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent) },
 			`select epoch, position, as_of, position > $1 and exists (select from change_tx where last > $1 and urgent) from feed_head`, after)
 		return nil
@@ -118,9 +118,9 @@ type Sealed struct {
 // stores what f signs. after is where the last segment is believed to end: the
 // changes after it are read at once. Two sealers at once: one is refused. It returns
 // ErrNoHead before the master was initialised.
-func (s *Store) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
+func (s *Publisher) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
 	w := &Sealing{}
-	err := s.inTwoRoundTrips(ctx, "begin isolation level repeatable read", func(read *batch) error {
+	err := s.pool.inTwoRoundTrips(ctx, "begin isolation level repeatable read", func(read *batch) error {
 		*w = Sealing{guess: after}
 		w.queue(read)
 		read.rows(func(rows pgx.Rows) (err error) {
@@ -213,7 +213,7 @@ func (n FeedNote) queue(t *batch) {
 }
 
 // FeedNote reads the newest checkpoint; ErrNotFound before the first.
-func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
+func (s *Common) FeedNote(ctx context.Context) (FeedNote, error) {
 	var n FeedNote
 	err := s.pool.QueryRow(ctx, "select epoch, number, position, as_of, note from "+s.files+"feed_checkpoint").Scan(&n.Epoch, &n.Number, &n.Position, &n.AsOf, &n.Note)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -227,11 +227,11 @@ func (s *Store) FeedNote(ctx context.Context) (FeedNote, error) {
 }
 
 // FeedSegment reads a segment with its body; ErrNotFound when it is not here.
-func (s *Store) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
+func (s *Common) FeedSegment(ctx context.Context, epoch, number int64) (Segment, error) {
 	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"body from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }
 
 // FeedSeal is FeedSegment without the body.
-func (s *Store) FeedSeal(ctx context.Context, epoch, number int64) (Segment, error) {
+func (s *Common) FeedSeal(ctx context.Context, epoch, number int64) (Segment, error) {
 	return scanSegment(s.pool.QueryRow(ctx, selectSegment+"null from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }

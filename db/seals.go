@@ -9,7 +9,7 @@ import (
 
 // SegmentNotes hands the seals that are kept here to each, the newest first, until it
 // returns false.
-func (s *Store) SegmentNotes(ctx context.Context, each func(note []byte) (more bool)) error {
+func (s *Master) SegmentNotes(ctx context.Context, each func(note []byte) (more bool)) error {
 	rows, err := s.pool.Query(ctx, "select note from segment order by epoch desc, number desc")
 	if err != nil {
 		return fmt.Errorf("reading the seals: %w", plain(err))

@@ -39,7 +39,7 @@ type Seeded struct {
 // slot.
 //
 // What Adoption refuses, by the corrections that open believes, is ErrRevocationsLost.
-func (s *Store) Seed(ctx context.Context, from *Upstream, slot string, open OpenCorrections, why string, progress SeedProgress) (Seeded, error) {
+func (s *Site) Seed(ctx context.Context, from *Upstream, slot string, open OpenCorrections, why string, progress SeedProgress) (Seeded, error) {
 	source, err := from.export(ctx, slot)
 	if err != nil {
 		return Seeded{}, fmt.Errorf("seeding from the master: %w", plain(err))

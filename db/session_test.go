@@ -47,7 +47,7 @@ func TestSessionsSetWhatTheyRelyOn(t *testing.T) {
 }
 
 // worksWhateverIsSet issues, revokes and verifies, and reads what the session goes by.
-func worksWhateverIsSet(t *testing.T, store *db.Store) {
+func worksWhateverIsSet(t *testing.T, store *db.Master) {
 	t.Helper()
 	mustIssue(t, store, "01", "02")
 	mustRevoke(t, store, db.ReasonKeyCompromise, "01")

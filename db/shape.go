@@ -9,7 +9,7 @@ import (
 
 // Shape returns what the schema of this database is made of, as sql asks for it
 // (migrations.ShapeSQL) and line writes each fact (migrations.FactLine).
-func (s *Store) Shape(ctx context.Context, sql string, line func(object, definition string) string) ([]string, error) {
+func (s *Common) Shape(ctx context.Context, sql string, line func(object, definition string) string) ([]string, error) {
 	var all []string
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		results, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll()

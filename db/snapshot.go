@@ -39,7 +39,7 @@ func (w *Sealing) Rows(ctx context.Context, each func(Change) error) error {
 // MakeSnapshot gives f one snapshot of the master and a place to put chunks, and
 // stores what f returns. All or nothing; of the older ones, one is kept. One of the same
 // position, signed anew since its key is not believed any more, is the newer one.
-func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
+func (s *Publisher) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
 		w := &Sealing{conn: read.Conn()}
 		var open batch
@@ -75,7 +75,7 @@ func (s *Store) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w 
 // TrimSegments drops segments that were sealed, or came here, longer ago than keep,
 // and that every kept snapshot of their epoch covers; those of earlier epochs go by
 // age alone. The newest one stays, since the next continues it.
-func (s *Store) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
+func (s *Publisher) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
 	var n int64
 	if err := s.pool.QueryRow(ctx, "select segment_trim(make_interval(secs => $1))", keep.Seconds()).Scan(&n); err != nil {
 		return 0, fmt.Errorf("trimming segments: %w", plain(err))
@@ -92,7 +92,7 @@ type SnapshotNeed struct {
 }
 
 // SnapshotNeed compares the newest snapshot with what was sealed since.
-func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
+func (s *Publisher) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 	var need SnapshotNeed
 	var err error
 	if need.Head, err = s.Head(ctx); err != nil {
@@ -113,7 +113,7 @@ func (s *Store) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 const selectSnapshot = "select epoch, position, octets, made_at, note from snapshot where epoch = $1 "
 
 // NewestSnapshot reads the newest manifest of an epoch; ErrNotFound when there is none.
-func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, error) {
+func (s *Common) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc, id desc limit 1", epoch))
 }
 
@@ -122,7 +122,7 @@ func (s *Store) NewestSnapshot(ctx context.Context, epoch int64) (Snapshot, erro
 const tagged = "encode(substring(sha256(s.note) for 8), 'hex')"
 
 // FeedSnapshot reads the manifest of a position with a tag; ErrNotFound when it is not here.
-func (s *Store) FeedSnapshot(ctx context.Context, epoch, position int64, tag string) (Snapshot, error) {
+func (s *Common) FeedSnapshot(ctx context.Context, epoch, position int64, tag string) (Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, "select epoch, position, octets, made_at, note from snapshot s where epoch = $1 and position = $2 and "+tagged+" = $3", epoch, position, tag))
 }
 
@@ -139,7 +139,7 @@ func scanSnapshot(row pgx.Row) (Snapshot, error) {
 }
 
 // FeedChunk reads one chunk of that snapshot; ErrNotFound when it is not here.
-func (s *Store) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
+func (s *Common) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	var body []byte
 	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s on s.id = c.snapshot where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
 		epoch, position, tag, i).Scan(&body)

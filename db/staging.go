@@ -27,7 +27,7 @@ type StagedRow struct {
 }
 
 // Stage begins an import for an issuer. The caller closes it.
-func (s *Store) Stage(ctx context.Context, issuer IssuerID) (*Staging, error) {
+func (s *Master) Stage(ctx context.Context, issuer IssuerID) (*Staging, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("beginning an import: %w", plain(err))

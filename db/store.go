@@ -11,15 +11,49 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Store speaks to one database of the fleet, a site's or the master's. Safe for
-// concurrent use.
-type Store struct {
-	pool conns
+// Pool is the connections to one database of the fleet, a site's or the master's, or one
+// transaction at the master (Master.Try). Safe for concurrent use.
+type Pool struct {
+	conns
 
 	mu       sync.Mutex          // guards backends
 	backends map[uint32]struct{} // the PostgreSQL processes that serve this pool
+}
 
+// Common reads what both databases hold: the replicated rows, the feed's signed files, the
+// schema, the logins.
+type Common struct {
+	pool  *Pool
 	files string // schema and dot of the signed files that are read; empty: where search_path finds them
+}
+
+// Site is a site's database.
+type Site struct {
+	*Common
+	pool *Pool
+}
+
+// Reader reads at the master what its staff and its publisher need.
+type Reader struct {
+	*Common
+	pool *Pool
+}
+
+// Publisher is the master's database as ocspsyncd uses it.
+type Publisher struct {
+	Reader
+}
+
+// Sites is the roster at the master.
+type Sites struct {
+	pool *Pool
+}
+
+// Master is the master's database as its staff use it.
+type Master struct {
+	Reader
+	Sites
+	pool *Pool
 }
 
 // Config says how to reach a database.
@@ -39,9 +73,51 @@ type Config struct {
 // connectTimeout bounds one attempt to reach the database.
 const connectTimeout = 10 * time.Second
 
-// Open prepares a pool; it connects on first use, so that a daemon can start
+// OpenCommon prepares a pool for what both databases hold.
+func OpenCommon(ctx context.Context, cfg Config) (*Common, error) {
+	pool, err := OpenPool(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Common{pool: pool}, nil
+}
+
+// OpenSite prepares a pool for a site's database.
+func OpenSite(ctx context.Context, cfg Config) (*Site, error) {
+	pool, err := OpenPool(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Site{&Common{pool: pool}, pool}, nil
+}
+
+// OpenMaster prepares a pool for the master's database.
+func OpenMaster(ctx context.Context, cfg Config) (*Master, error) {
+	pool, err := OpenPool(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newMaster(pool), nil
+}
+
+func newMaster(pool *Pool) *Master {
+	return &Master{newReader(pool), Sites{pool}, pool}
+}
+
+func newReader(pool *Pool) Reader { return Reader{&Common{pool: pool}, pool} }
+
+// OpenPublisher prepares a pool for the master's database.
+func OpenPublisher(ctx context.Context, cfg Config) (*Publisher, error) {
+	pool, err := OpenPool(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Publisher{newReader(pool)}, nil
+}
+
+// OpenPool prepares a pool; it connects on first use, so that a daemon can start
 // while its database is away.
-func Open(_ context.Context, cfg Config) (*Store, error) {
+func OpenPool(_ context.Context, cfg Config) (*Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("reading the database address: %w", err)
@@ -62,21 +138,21 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		pc.ConnConfig.RuntimeParams["application_name"] = cfg.Application
 	}
 	pc.ConnConfig.AfterConnect = setSession // of the listening and the replication connections, too
-	s := &Store{backends: map[uint32]struct{}{}}
+	s := &Pool{backends: map[uint32]struct{}{}}
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error { s.serves(conn, true); return nil }
 	pc.BeforeClose = func(conn *pgx.Conn) { s.serves(conn, false) }
 	// A connection is asked whether it lives before each use: a write that breaks
 	// on the corpse of one, after PostgreSQL was restarted, cannot be tried again
-	// blindly. It costs 50 us, and no look-up comes here. Store.open does without.
+	// blindly. It costs 50 us, and no look-up comes here. Pool.open does without.
 	pc.ShouldPing = func(ctx context.Context, _ pgxpool.ShouldPingParams) bool { return ctx.Value(skipPing{}) == nil }
 	// NewWithConfig connects in the background only when MinConns asks for it.
-	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pc); err != nil {
+	if s.conns, err = pgxpool.NewWithConfig(context.Background(), pc); err != nil {
 		return nil, fmt.Errorf("preparing the database pool: %w", err)
 	}
 	return s, nil
 }
 
-func (s *Store) serves(conn *pgx.Conn, serves bool) {
+func (s *Pool) serves(conn *pgx.Conn, serves bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if serves {
@@ -119,10 +195,10 @@ func setSession(ctx context.Context, conn *pgconn.PgConn) error {
 }
 
 // Close ends all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Common) Close() { s.pool.Close() }
 
 // Ping says whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
+func (s *Common) Ping(ctx context.Context) error {
 	if err := s.pool.Ping(ctx); err != nil {
 		return fmt.Errorf("reaching the database: %w", plain(err))
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// conns is what a Store asks of its connections: a pool, or one transaction (Try).
+// conns is what a Pool asks of its connections: a pool, or one transaction (Try).
 type conns interface {
 	querier
 	sender
@@ -26,7 +26,7 @@ type conns interface {
 	Close()
 }
 
-// Try calls f, which changes rows at the master through the Store that it is given, in
+// Try calls f, which changes rows at the master through the Master that it is given, in
 // one transaction; with apply it is committed, without it is rolled back, once the rules
 // that are looked at when it commits (the hourly limit) were looked at. So a plan is
 // what will be done, judged by those who will judge it: what Try lets pass goes through
@@ -37,16 +37,26 @@ type conns interface {
 // one head. What reaches beyond the transaction (slots, sessions, the DNS, files, a CA's
 // signature) is real whatever becomes of it: the SQL functions that do such refuse to be
 // tried, and have a twin that only says what they would do.
-func (s *Store) Try(ctx context.Context, apply bool, f func(*Store) error) error {
+func (s *Master) Try(ctx context.Context, apply bool, f func(*Master) error) error {
+	return s.pool.Try(ctx, apply, func(pool *Pool) error { return f(newMaster(pool)) })
+}
+
+// Try is Master.Try for what is done at either end, as logins are.
+func (s *Common) Try(ctx context.Context, apply bool, f func(*Common) error) error {
+	return s.pool.Try(ctx, apply, func(pool *Pool) error { return f(&Common{pool: pool}) })
+}
+
+// Try calls f with a pool that is one transaction; with apply it is committed.
+func (s *Pool) Try(ctx context.Context, apply bool, f func(*Pool) error) error {
 	holders, done := make(chan string, 1), make(chan struct{})
 	go func() {
 		select {
 		case <-done:
 		case <-time.After(lockWait - time.Second): // while we still wait, the waits can be followed
-			holders <- s.holders(ctx)
+			holders <- s.pool.holders(ctx)
 		}
 	}()
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, s, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		settings := fmt.Sprintf("set local lock_timeout = %d", lockWait.Milliseconds())
 		if !apply {
 			settings += "; set local ocsp.trying = 'on'"
@@ -54,7 +64,7 @@ func (s *Store) Try(ctx context.Context, apply bool, f func(*Store) error) error
 		if _, err := tx.Exec(ctx, settings); err != nil {
 			return err
 		}
-		if err := f(&Store{pool: within{tx}}); err != nil {
+		if err := f(&Pool{conns: within{tx}}); err != nil {
 			return err
 		}
 		if apply {
@@ -89,8 +99,8 @@ func (s *Store) Try(ctx context.Context, apply bool, f func(*Store) error) error
 const lockWait = 5 * time.Second
 
 // holders names whom others wait for now; empty: nobody, or it cannot be seen.
-func (s *Store) holders(ctx context.Context) string {
-	rows, err := s.pool.Query(ctx, "select * from watch('{}', 0, interval '1 s')")
+func (s *Pool) holders(ctx context.Context) string {
+	rows, err := s.Query(ctx, "select * from watch('{}', 0, interval '1 s')")
 	if err != nil {
 		return ""
 	}
@@ -109,7 +119,7 @@ func (s *Store) holders(ctx context.Context) string {
 
 var errTried = errors.New("tried, and rolled back")
 
-// within has the Store of a Try work inside its transaction. What needs a connection of
+// within has the Pool of a Try work inside its transaction. What needs a connection of
 // its own is refused: it would not be rolled back.
 type within struct{ pgx.Tx }
 

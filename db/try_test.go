@@ -25,7 +25,7 @@ func TestTryLeavesNothing(t *testing.T) {
 	}
 	var status db.Status
 	var changed bool
-	err = store.Try(ctx, false, func(s *db.Store) (err error) {
+	err = store.Try(ctx, false, func(s *db.Master) (err error) {
 		if status, changed, err = s.Revoke(ctx, 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func TestTryAppliesAllOrNothing(t *testing.T) {
 	ctx := t.Context()
 	mustIssue(t, store, "01")
 	revoke := func(serials ...byte) error {
-		return store.Try(ctx, true, func(s *db.Store) error {
+		return store.Try(ctx, true, func(s *db.Master) error {
 			for _, n := range serials {
 				if _, _, err := s.Revoke(ctx, 1, db.Serial{n}, db.ReasonNone, time.Time{}, act); err != nil {
 					return err
@@ -83,7 +83,7 @@ func TestTryHearsOfTheLimit(t *testing.T) {
 	setLimit(t, store, 0)
 	mustIssue(t, store, "01")
 	for _, apply := range []bool{false, true} {
-		err := anna.Try(ctx, apply, func(s *db.Store) error {
+		err := anna.Try(ctx, apply, func(s *db.Master) error {
 			_, _, err := s.Hold(ctx, 1, db.Serial{1}, act)
 			return err
 		})
@@ -128,7 +128,7 @@ func TestTryReachesNothingOutside(t *testing.T) {
 			t.Errorf("%s reaches beyond its transaction, and does not ask refuse_trying first (%v)", name, err)
 		}
 	}
-	err = store.Try(t.Context(), false, func(s *db.Store) error {
+	err = store.Try(t.Context(), false, func(s *db.Master) error {
 		_, err := s.CutSite(t.Context(), "x")
 		return err
 	})
@@ -143,7 +143,7 @@ func TestTryTakesAThousandRowsAtMost(t *testing.T) {
 		batch[i] = db.Row{Serial: db.Serial{1, byte(i >> 8), byte(i)}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
 	}
 	for n, want := range map[int]string{1000: "<nil>", 1001: "1,000 at most are tried"} {
-		err := store.Try(t.Context(), false, func(s *db.Store) error {
+		err := store.Try(t.Context(), false, func(s *db.Master) error {
 			_, _, _, err := s.ImportBatch(t.Context(), 1, batch[:n], db.ImportSource{}, act)
 			return err
 		})
@@ -174,7 +174,7 @@ func TestTryNamesWhoHoldsTheHead(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), `set application_name = 'forgotten psql'; begin; select certificate_issue(1, '\x02', '2099-01-01Z', '', ''); set constraints all immediate`); err != nil {
 		t.Fatal(err)
 	}
-	err := open(t, dbtest.As(dsn, "ocsp_operator")).Try(t.Context(), true, func(store *db.Store) error {
+	err := open(t, dbtest.As(dsn, "ocsp_operator")).Try(t.Context(), true, func(store *db.Master) error {
 		_, _, err := store.Revoke(t.Context(), 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act)
 		return err
 	})

@@ -30,7 +30,7 @@ var keySQL = map[byte]string{
 // VerifyLog compares the replicated rows of the master with the last change of each key:
 // sums alone can be met by a forged set of rows, found in seconds. It reads all changes
 // that there ever were.
-func (s *Store) VerifyLog(ctx context.Context) ([]LogFault, error) {
+func (s *Master) VerifyLog(ctx context.Context) ([]LogFault, error) {
 	var faults []LogFault
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, t := range FeedTables {

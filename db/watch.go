@@ -33,19 +33,19 @@ func (b Blocker) String() string {
 // HeadWaiter waits for the head again and again, on a connection of its own that keeps
 // its place among all who wait: whom it waits for, has the head.
 type HeadWaiter struct {
-	store *Store
-	pid   int32
+	pool *Pool
+	pid  int32
 }
 
 // AwaitHead lets the waiter wait, each pause, until ctx ends or the connection is lost;
 // use calls it once it has its connection.
-func (s *Store) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
+func (s *Publisher) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("waiting for the head: %w", plain(err))
 	}
 	defer conn.Release()
-	use(HeadWaiter{s, int32(conn.Conn().PgConn().PID())})
+	use(HeadWaiter{s.pool, int32(conn.Conn().PgConn().PID())})
 	for {
 		// Rolled back: a COMMIT would wait for a standby, and keep the head meanwhile.
 		if _, err := conn.Conn().PgConn().Exec(ctx, "begin; select head_await(); rollback").ReadAll(); err != nil {
@@ -62,7 +62,7 @@ func (s *Store) AwaitHead(ctx context.Context, pause time.Duration, use func(Hea
 // Watch returns who makes others wait for longer than wait (at least a second), who has
 // the head that the waiter waits for, and whose transaction is old.
 func (w HeadWaiter) Watch(ctx context.Context, wait time.Duration) ([]Blocker, error) {
-	rows, err := w.store.pool.Query(ctx, "select * from watch($1, $2, $3)", w.store.own(), w.pid, wait)
+	rows, err := w.pool.Query(ctx, "select * from watch($1, $2, $3)", w.pool.own(), w.pid, wait)
 	if err != nil {
 		return nil, fmt.Errorf("looking who waits for whom: %w", plain(err))
 	}
@@ -76,7 +76,7 @@ func (w HeadWaiter) Watch(ctx context.Context, wait time.Duration) ([]Blocker, e
 // End ends a session that Watch has named. False: it is gone, or does something else by now.
 func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b Blocker) (bool, error) {
 	var ended bool
-	err := w.store.pool.QueryRow(ctx, "select watch_end($1, $2, $3, $4, $5, $6)", w.store.own(), w.pid, wait, b.PID, b.Started, b.Transaction).Scan(&ended)
+	err := w.pool.QueryRow(ctx, "select watch_end($1, $2, $3, $4, $5, $6)", w.pool.own(), w.pid, wait, b.PID, b.Started, b.Transaction).Scan(&ended)
 	if err != nil {
 		return false, fmt.Errorf("ending %s: %w", b, plain(err))
 	}
@@ -84,15 +84,15 @@ func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b Blocker) (boo
 }
 
 // Ended notes in the audit that a session was ended; that waits for the head.
-func (s *Store) Ended(ctx context.Context, b Blocker, why string) error {
+func (s *Publisher) Ended(ctx context.Context, b Blocker, why string) error {
 	if _, err := s.pool.Exec(ctx, "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why); err != nil {
 		return fmt.Errorf("noting the end of %s: %w", b, plain(err))
 	}
 	return nil
 }
 
-// own are the PostgreSQL processes that serve this store.
-func (s *Store) own() []int32 {
+// own are the PostgreSQL processes that serve this pool.
+func (s *Pool) own() []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var pids []int32

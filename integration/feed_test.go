@@ -195,9 +195,9 @@ func (c *conformer) equals() {
 	c.eventually(c.site.Name+" equals the master", func() error { return sameRows(c.Context(), master, site) })
 }
 
-func openDB(t *testing.T, dsn string) *db.Store {
+func openDB(t *testing.T, dsn string) *db.Master {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func openDB(t *testing.T, dsn string) *db.Store {
 	return store
 }
 
-func sameRows(ctx context.Context, master, site *db.Store) error {
+func sameRows(ctx context.Context, master, site *db.Master) error {
 	want, err := master.Head(ctx)
 	if err != nil {
 		return err

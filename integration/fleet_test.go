@@ -102,7 +102,7 @@ func pingByTCP(t *testing.T, dsn string) {
 	if !strings.Contains(dsn, "@127.0.0.1:") {
 		t.Errorf("%s is not TCP with a password", dsn)
 	}
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,10 +20,10 @@ import (
 )
 
 // newCA gives a master with issuer 1, web-ca, and the login of a CA's software.
-func newCA(t *testing.T, login string) (store *db.Store, dsn string) {
+func newCA(t *testing.T, login string) (store *db.Master, dsn string) {
 	t.Helper()
 	super := dbtest.New(t, migrations.Master)
-	store, err := db.Open(t.Context(), db.Config{DSN: super})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: super})
 	if err != nil {
 		t.Fatal(err)
 	}

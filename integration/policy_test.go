@@ -82,7 +82,7 @@ func (s *identities) withheld() {
 	if err := s.f.Kill(s.Context(), part); err != nil {
 		s.Fatal(err)
 	}
-	master, err := db.Open(s.Context(), db.Config{DSN: s.f.Master.DSN})
+	master, err := db.OpenMaster(s.Context(), db.Config{DSN: s.f.Master.DSN})
 	if err != nil {
 		s.Fatal(err)
 	}

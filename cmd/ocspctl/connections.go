@@ -17,7 +17,7 @@ type connections struct {
 }
 
 func connectionsOf(ctx context.Context, settings db.Config) (*connections, error) {
-	store, err := db.Open(ctx, settings)
+	store, err := db.OpenCommon(ctx, settings)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // keySetInForce reads the master's key set and verifies it under the pinned root.
-func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *config.Config) (*feed.KeySet, error) {
+func (p *program) keySetInForce(ctx context.Context, store *db.Master, cfg *config.Config) (*feed.KeySet, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (p *program) keySetInForce(ctx context.Context, store *db.Store, cfg *confi
 }
 
 // signCorrection signs what the second person agrees to, with this person's key.
-func (p *program) signCorrection(ctx context.Context, store *db.Store, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
+func (p *program) signCorrection(ctx context.Context, store *db.Master, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
 	a, err := store.Approval(ctx, id)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (p *program) signCorrection(ctx context.Context, store *db.Store, cfg *conf
 }
 
 // correctionNotes are the notes of all corrections of the master.
-func correctionNotes(ctx context.Context, store *db.Store) ([][]byte, error) {
+func correctionNotes(ctx context.Context, store *db.Master) ([][]byte, error) {
 	var notes [][]byte
 	err := store.Corrections(ctx, func(c db.Correction) error {
 		notes = append(notes, c.Note)
@@ -67,7 +67,7 @@ func correctionNotes(ctx context.Context, store *db.Store) ([][]byte, error) {
 }
 
 // unbelieved counts the master's corrections, and those that no site believes.
-func (p *program) unbelieved(ctx context.Context, store *db.Store, cfg *config.Config) (all, unbelieved int, err error) {
+func (p *program) unbelieved(ctx context.Context, store *db.Master, cfg *config.Config) (all, unbelieved int, err error) {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return 0, 0, err
@@ -77,7 +77,7 @@ func (p *program) unbelieved(ctx context.Context, store *db.Store, cfg *config.C
 }
 
 // lostBy refuses a key set under which corrections would not verify any more.
-func lostBy(ctx context.Context, store *db.Store, inForce, next *feed.KeySet) error {
+func lostBy(ctx context.Context, store *db.Master, inForce, next *feed.KeySet) error {
 	notes, err := correctionNotes(ctx, store)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (p *program) feedKeysRetireCommand() *cobra.Command {
 	return p.Command("retire VERIFIER", "show how the next key set names a key that signs no more", `
 		ocspctl feed keys retire ca.example/status+1a2b3c4d+AbC...`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
 		})
 }
 
@@ -104,7 +104,7 @@ type retiredView struct {
 	Value string `json:"value"` // VERIFIER,FROM,UNTIL,RETIRED
 }
 
-func (p *program) feedKeysRetire(ctx context.Context, store *db.Store, cfg *config.Config, verifier string) error {
+func (p *program) feedKeysRetire(ctx context.Context, store *db.Master, cfg *config.Config, verifier string) error {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (p *program) correctionsResignCommand() *cobra.Command {
 		ocspctl feed corrections resign --ban OLD --key new-correct.key
 		ocspctl feed corrections resign --ban OLD --key new-correct.key --why 'the old key was stolen' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error {
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error {
 				return p.correctionsResign(ctx, store, cfg, c, ban, key)
 			})
 		})
@@ -179,7 +179,7 @@ type correctionView struct {
 	NotAfter  *string `json:"not_after"` // the right end
 }
 
-func (p *program) correctionsResign(ctx context.Context, store *db.Store, cfg *config.Config, c change, ban, file string) error {
+func (p *program) correctionsResign(ctx context.Context, store *db.Master, cfg *config.Config, c change, ban, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if versions[0].Current == 0 {
 		return state, nil // no table to read a head from
 	}
-	store, err := db.Open(ctx, settings)
+	store, err := db.OpenMaster(ctx, settings)
 	if err != nil {
 		return dbState{}, err
 	}
@@ -214,7 +214,7 @@ func (p *program) noteDB(ctx context.Context, settings db.Config, action string,
 	if err != nil {
 		return err
 	}
-	store, err := db.Open(ctx, settings)
+	store, err := db.OpenMaster(ctx, settings)
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, options upO
 		return err
 	}
 	if options.makeHead && role == migrations.Master && before.Head == nil {
-		store, err := db.Open(ctx, settings)
+		store, err := db.OpenMaster(ctx, settings)
 		if err != nil {
 			return err
 		}

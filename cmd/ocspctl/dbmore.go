@@ -21,7 +21,7 @@ import (
 func (p *program) dbVerifyCommand() *cobra.Command {
 	return p.Command("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
 		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atEither(ctx, func(store *db.Store, cfg *config.Config) error { return p.dbVerify(ctx, store, cfg) })
+			return p.atEither(ctx, func(store *db.Common, cfg *config.Config) error { return p.dbVerify(ctx, store, cfg) })
 		})
 }
 
@@ -41,7 +41,7 @@ type logFault struct {
 	Why   string `json:"why"`
 }
 
-func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config.Config) error {
+func (p *program) dbVerify(ctx context.Context, store *db.Common, cfg *config.Config) error {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		return err
@@ -58,7 +58,11 @@ func (p *program) dbVerify(ctx context.Context, store *db.Store, cfg *config.Con
 	}
 	var faults []db.LogFault
 	if migrations.Role(cfg.Role) == migrations.Master {
-		if faults, err = store.VerifyLog(ctx); err != nil {
+		err := p.atMaster(ctx, func(master *db.Master, _ *config.Config) (err error) {
+			faults, err = master.VerifyLog(ctx)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -159,7 +163,7 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if add.Flags().Changed("connections") && connections < 1 {
 				return cli.Usagef("--connections %d: want 1 or more", connections)
 			}
-			return p.atEither(ctx, func(store *db.Store, _ *config.Config) error {
+			return p.atEither(ctx, func(store *db.Common, _ *config.Config) error {
 				return p.dbUserAdd(ctx, store, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
 			})
 		})
@@ -174,7 +178,7 @@ persons' alone, and services never use up the persons' share of the hourly limit
 	return cli.Noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
 }
 
-func (p *program) dbUserAdd(ctx context.Context, store *db.Store, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
+func (p *program) dbUserAdd(ctx context.Context, store *db.Common, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)

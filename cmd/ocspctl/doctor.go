@@ -58,25 +58,14 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	if err := cfg.WantRole(migrations.Role(roleName)); err != nil {
 		return err
 	}
-	store, err := db.Open(ctx, cfg.Database.Settings())
+	if roleName == string(migrations.Master) {
+		return p.doctorAtMaster(ctx, cfg, syncd)
+	}
+	store, err := db.OpenSite(ctx, cfg.Database.Settings())
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if roleName == string(migrations.Master) {
-		master := doctor.Master{Store: store, Now: p.Now}
-		if cfg.DNS.Set() {
-			master.Zone = func(ctx context.Context) (string, error) { return examineZone(ctx, cfg.DNS, p.Now) }
-		}
-		if cfg.Feed.Root != "" {
-			master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
-			master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
-		}
-		if master.Publisher, master.NoPublisher, err = p.publisherOf(ctx, syncd, store, cfg); err != nil {
-			return err
-		}
-		return p.printFindings(master.Examine(ctx))
-	}
 	site := doctor.Site{Store: store, Now: p.Now}
 	if site.Feed, site.NoFeed, err = p.feedOf(ctx, syncd, store); err != nil {
 		return err
@@ -88,7 +77,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	case err != nil:
 		return err
 	default:
-		own, err := db.Open(ctx, db.Config{DSN: place.Database.DSN, PasswordFile: place.Database.PasswordFile, MaxConns: 1, Application: "ocspctl"})
+		own, err := db.OpenSite(ctx, db.Config{DSN: place.Database.DSN, PasswordFile: place.Database.PasswordFile, MaxConns: 1, Application: "ocspctl"})
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", daemon, err)
 		}
@@ -107,6 +96,26 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return p.tokens(ctx, at, stateDir) }
 	}
 	return p.printFindings(site.Examine(ctx))
+}
+
+func (p *program) doctorAtMaster(ctx context.Context, cfg *config.Config, syncd string) error {
+	store, err := db.OpenMaster(ctx, cfg.Database.Settings())
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	master := doctor.Master{Store: store, Now: p.Now}
+	if cfg.DNS.Set() {
+		master.Zone = func(ctx context.Context) (string, error) { return examineZone(ctx, cfg.DNS, p.Now) }
+	}
+	if cfg.Feed.Root != "" {
+		master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
+		master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
+	}
+	if master.Publisher, master.NoPublisher, err = p.publisherOf(ctx, syncd, store, cfg); err != nil {
+		return err
+	}
+	return p.printFindings(master.Examine(ctx))
 }
 
 // tokens looks at each token in turn. An error of one does not hide the others.

@@ -71,7 +71,7 @@ func peekSync(file, role string) (syncPlace, error) {
 }
 
 // feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
-func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (found *doctor.Feed, missing string, err error) {
+func (p *program) feedOf(ctx context.Context, file string, store *db.Site) (found *doctor.Feed, missing string, err error) {
 	place, err := peekSync(file, "site")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -101,7 +101,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 	}
 	found.Pin = identity.Pin.String()
 	var set *feed.KeySet
-	found.Keys, set = keptKeys(ctx, store, root)
+	found.Keys, set = keptKeys(ctx, store.Common, root)
 	found.Forks, found.ForksErr = feed.SiteForks(ctx, store, root)
 	found.Sources = make([]doctor.FeedSource, len(c.Sources))
 	var asking sync.WaitGroup
@@ -114,7 +114,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Store) (fou
 
 // publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
 // set in force.
-func (p *program) publisherOf(ctx context.Context, file string, store *db.Store, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
+func (p *program) publisherOf(ctx context.Context, file string, store *db.Master, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
 	place, err := peekSync(file, "master")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -138,14 +138,14 @@ func (p *program) publisherOf(ctx context.Context, file string, store *db.Store,
 		return found, "", nil
 	}
 	var set *feed.KeySet
-	if found.Keys, set = keptKeys(ctx, store, root); set != nil {
+	if found.Keys, set = keptKeys(ctx, store.Common, root); set != nil {
 		found.Epoch = set.Epoch
 	}
 	return found, "", nil
 }
 
 // keptKeys opens the newest key set that is kept here.
-func keptKeys(ctx context.Context, store *db.Store, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
+func keptKeys(ctx context.Context, store *db.Common, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
 	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
 	if errors.Is(err, db.ErrNotFound) {
 		return doctor.FeedKeys{}, nil

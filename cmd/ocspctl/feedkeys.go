@@ -201,13 +201,15 @@ func (p *program) feedKeysPublishCommand() *cobra.Command {
 		ocspctl feed keys publish keys-2.note
 		ocspctl feed keys publish keys-2.note --why 'yearly change' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.feedKeysPublish(ctx, store, cfg, c, args[0]) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error {
+				return p.feedKeysPublish(ctx, store, cfg, c, args[0])
+			})
 		})
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *config.Config, c change, file string) error {
+func (p *program) feedKeysPublish(ctx context.Context, store *db.Master, cfg *config.Config, c change, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -247,7 +249,7 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Store, cfg *con
 		Set feedView `json:"set"`
 	}{cli.NewOutcome("feed keys publish", c.apply, !known), viewKeySet(set)}
 	if !known {
-		err := store.Try(ctx, c.apply, func(store *db.Store) error {
+		err := store.Try(ctx, c.apply, func(store *db.Master) error {
 			result.Changed, err = store.OfferKeySet(ctx, signed, act)
 			return err
 		})

@@ -17,7 +17,6 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/ops/fleet"
 )
@@ -44,7 +43,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := ctl.Open(ctx, cfg, migrations.Master)
+	store, err := ctl.OpenMaster(ctx, cfg)
 	if err == nil {
 		defer store.Close()
 		var sites []fleet.SiteStatus
@@ -64,7 +63,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	return sites, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Store, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Master, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err

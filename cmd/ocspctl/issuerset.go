@@ -36,7 +36,7 @@ func (p *program) issuerSetCommand() *cobra.Command {
 		ocspctl issuer set web-ca --crl-url http://ocsp.example/crl/web-ca --why 'clients that check' --apply
 		ocspctl issuer set web-ca --cert web-ca-2027.pem --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.issuerSet(ctx, store, args[0], s) })
+			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.issuerSet(ctx, store, args[0], s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
@@ -89,7 +89,7 @@ type issuerChange struct {
 	Notice string `json:"notice"` // what clients, sites or staff will notice
 }
 
-func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s issuerSet) error {
+func (p *program) issuerSet(ctx context.Context, store *db.Master, name string, s issuerSet) error {
 	act, err := s.act()
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 		}
 		return p.requestCRLURL(ctx, store, old, next.Policy.CRLURL, s, differences)
 	}
-	if err := store.Try(ctx, s.apply, func(store *db.Store) error {
+	if err := store.Try(ctx, s.apply, func(store *db.Master) error {
 		_, err := store.SetIssuer(ctx, next, act)
 		return err
 	}); err != nil {
@@ -135,7 +135,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Store, name string, s
 
 // requestCRLURL files a request: what one person makes of the CRL's place decides which
 // certificates a CRL seems to speak of.
-func (p *program) requestCRLURL(ctx context.Context, store *db.Store, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
+func (p *program) requestCRLURL(ctx context.Context, store *db.Master, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
 	if s.apply && strings.TrimSpace(s.why) == "" {
 		return cli.Usagef("--why: a request for another crl_url says why")
 	}
@@ -148,7 +148,7 @@ func (p *program) requestCRLURL(ctx context.Context, store *db.Store, issuer db.
 	}
 	var id int64
 	var expires time.Time
-	err = store.Try(ctx, s.apply, func(store *db.Store) error {
+	err = store.Try(ctx, s.apply, func(store *db.Master) error {
 		id, expires, err = store.RequestCRLURL(ctx, issuer.ID, url, act)
 		return err
 	})

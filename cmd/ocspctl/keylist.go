@@ -105,7 +105,7 @@ func viewInfo(info hsm.TokenInfo) tokenInfoView {
 // siteCertificates returns the responder certificates in the site's copy by the
 // SHA-256 of their keys.
 func (p *program) siteCertificates(ctx context.Context, cfg *config.Config) (map[[32]byte][]keyCertificate, error) {
-	store, err := db.Open(ctx, cfg.Database.Settings())
+	store, err := db.OpenSite(ctx, cfg.Database.Settings())
 	if err != nil {
 		return nil, err
 	}

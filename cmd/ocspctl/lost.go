@@ -12,7 +12,6 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/migrations"
 	"ocspfleet/sync/recovery"
 )
 
@@ -30,7 +29,7 @@ func (p *program) fleetLostCommand() *cobra.Command {
 			if (f.issuer == "") != (f.serial == "") {
 				return cli.Usagef("--issuer and --serial go together")
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.fleetLost(ctx, store, cfg, c, f) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.fleetLost(ctx, store, cfg, c, f) })
 		})
 	cmd.Long = `Compares a site with a master that was restored from a backup, or a standby
 that was promoted. What the feed's keys signed is listed first, with the command
@@ -60,10 +59,8 @@ type lost struct {
 	Missing      []string   `json:"issuers"`  // that the site has and the master has not
 }
 
-func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config.Config, c change, f lostFlags) error {
-	there := *p
-	there.ConfigPath = f.config
-	site, _, err := there.store(ctx, migrations.Site)
+func (p *program) fleetLost(ctx context.Context, master *db.Master, cfg *config.Config, c change, f lostFlags) error {
+	site, err := ctl.OpenSite(ctx, f.config)
 	if err != nil {
 		return fmt.Errorf("opening the site's database: %w", err)
 	}
@@ -102,7 +99,7 @@ func (p *program) fleetLost(ctx context.Context, master *db.Store, cfg *config.C
 }
 
 // enterClaims enters one claim, or those to which two persons have agreed.
-func (p *program) enterClaims(ctx context.Context, master *db.Store, claims []recovery.Row, c change, f lostFlags) (again, error) {
+func (p *program) enterClaims(ctx context.Context, master *db.Master, claims []recovery.Row, c change, f lostFlags) (again, error) {
 	var enter []recovery.Row
 	for _, row := range claims {
 		if row.Enters() && (f.serial == "" || row.Issuer.Name == f.issuer && row.Serial.String() == f.serial) {

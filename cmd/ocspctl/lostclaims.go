@@ -18,7 +18,7 @@ type claims []recovery.Row
 
 // findClaims compares a site's rows with the master, issuer by issuer: their numbers may
 // differ, their keys do not. missing are issuers that the master does not have.
-func findClaims(ctx context.Context, master, site *db.Store) (all claims, missing []string, err error) {
+func findClaims(ctx context.Context, master *db.Master, site *db.Site) (all claims, missing []string, err error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -114,8 +114,8 @@ func (c claims) split() (lasting, others []recovery.Row) {
 }
 
 // keptHistory reads what a site has kept of the feed, or says why there is nothing.
-func keptHistory(ctx context.Context, master, site *db.Store, cfg *config.Config, name string) (*recovery.History, string, error) {
-	for _, store := range []*db.Store{master, site} {
+func keptHistory(ctx context.Context, master *db.Master, site *db.Site, cfg *config.Config, name string) (*recovery.History, string, error) {
+	for _, store := range []feed.KeySetStore{master, site} {
 		notes, err := store.FeedKeySets(ctx)
 		if err != nil {
 			return nil, "", err
@@ -127,7 +127,7 @@ func keptHistory(ctx context.Context, master, site *db.Store, cfg *config.Config
 		if err != nil {
 			return nil, "", fmt.Errorf("what the feed's keys signed cannot be told from the site's claims: %w", err)
 		}
-		history, err := recovery.Read(ctx, master, root, recovery.FromSite(site, name))
+		history, err := recovery.Read(ctx, master, root, recovery.FromSite(site.Common, name))
 		switch {
 		case err == nil:
 			return history, "", nil

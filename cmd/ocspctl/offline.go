@@ -35,7 +35,7 @@ func (p *program) responderBundleCommand() *cobra.Command {
 		ocspctl responder bundle site-b --csr site-b.csr --issuer web-ca --url http://site-b.example/ --count 8 --every 84h --out bundle.json --apply`,
 		cobra.ArbitraryArgs, func(ctx context.Context, args []string) error {
 			b.sites = args
-			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderBundle(ctx, store, b) })
+			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderBundle(ctx, store, b) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
@@ -94,7 +94,7 @@ func (v bundleView) tell(t *cli.Table) {
 	v.Outcome.Tell(t)
 }
 
-func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle) error {
+func (p *program) responderBundle(ctx context.Context, store *db.Master, b bundle) error {
 	if b.csr != "" && len(b.sites) != 1 {
 		return cli.Usagef("--csr is one site's request: name that SITE")
 	}
@@ -149,7 +149,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)
 	}
 	if b.url != "" || b.feedPin != "" {
-		if err := store.Try(ctx, b.apply, func(store *db.Store) error { return b.enlist(ctx, store, act) }); err != nil {
+		if err := store.Try(ctx, b.apply, func(store *db.Master) error { return b.enlist(ctx, store, act) }); err != nil {
 			return err
 		}
 	}
@@ -178,7 +178,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Store, b bundle
 }
 
 // enlist puts the one site on the roster, as it was asked for.
-func (b *bundle) enlist(ctx context.Context, store *db.Store, act db.Act) error {
+func (b *bundle) enlist(ctx context.Context, store *db.Master, act db.Act) error {
 	if b.url != "" {
 		if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
 			return err
@@ -260,10 +260,10 @@ type releasing struct {
 }
 
 // releaseCommand is a verb that takes a signed bundle.
-func (p *program) releaseCommand(short, example string, do func(context.Context, *db.Store, releasing) error) *cobra.Command {
+func (p *program) releaseCommand(short, example string, do func(context.Context, *db.Master, releasing) error) *cobra.Command {
 	var c change
 	cmd := p.Command("release BUNDLE", short, example, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-		return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
+		return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
 			r := releasing{path: args[0], apply: c.apply}
 			var err error
 			if r.act, err = c.act(); err != nil {
@@ -285,7 +285,7 @@ func (p *program) releaseCommand(short, example string, do func(context.Context,
 	return cmd
 }
 
-func (p *program) responderRelease(ctx context.Context, store *db.Store, r releasing) error {
+func (p *program) responderRelease(ctx context.Context, store *db.Master, r releasing) error {
 	if len(r.bundle.Certificates) == 0 {
 		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", r.path)
 	}

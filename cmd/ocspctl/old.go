@@ -10,7 +10,6 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/migrations"
 )
 
 // program is the receiver of the verbs that have no package yet.
@@ -40,18 +39,18 @@ func (c *change) act() (db.Act, error) { return ctl.Act(cli.Change{Apply: c.appl
 
 func (p *program) config() (*config.Config, error) { return ctl.Load(p.Program) }
 
-func (p *program) store(ctx context.Context, role migrations.Role) (*db.Store, *config.Config, error) {
+func (p *program) store(ctx context.Context) (*db.Master, *config.Config, error) {
 	cfg, err := p.config()
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := ctl.Open(ctx, cfg, role)
+	store, err := ctl.OpenMaster(ctx, cfg)
 	return store, cfg, err
 }
 
 // atMaster runs a verb on the master's database.
-func (p *program) atMaster(ctx context.Context, do func(*db.Store, *config.Config) error) error {
-	store, cfg, err := p.store(ctx, migrations.Master)
+func (p *program) atMaster(ctx context.Context, do func(*db.Master, *config.Config) error) error {
+	store, cfg, err := p.store(ctx)
 	if err != nil {
 		return err
 	}

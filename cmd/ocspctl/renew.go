@@ -37,7 +37,7 @@ func (p *program) fleetRenewCommand() *cobra.Command {
 		ocspctl fleet renew
 		ocspctl fleet renew --apply --why 'timer'`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -52,7 +52,7 @@ func (p *program) responderRenewCommand() *cobra.Command {
 			if r.site = args[0]; db.CheckSite(r.site) != nil {
 				return cli.Usagef("%v", db.CheckSite(r.site))
 			}
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -71,7 +71,7 @@ type renewed struct {
 	Next     *string `json:"next_serial"` // of the new one
 }
 
-func (p *program) renew(ctx context.Context, store *db.Store, cfg *config.Config, r renew) error {
+func (p *program) renew(ctx context.Context, store *db.Master, cfg *config.Config, r renew) error {
 	if r.life != 0 && (r.life < time.Hour || r.life > fleet.MaxLife) {
 		return cli.Usagef("--life %s: want 1h to %s", r.life, fleet.MaxLife)
 	}
@@ -121,7 +121,7 @@ func (r *renew) concerns(roster []db.Responder, issuer db.Issuer) bool {
 	})
 }
 
-func (line *renewed) do(ctx context.Context, store *db.Store, now time.Time, one fleet.Renewal, life time.Duration, act db.Act) error {
+func (line *renewed) do(ctx context.Context, store *db.Master, now time.Time, one fleet.Renewal, life time.Duration, act db.Act) error {
 	c, err := one.Do(ctx, store, life, now, rand.Reader, act)
 	if err != nil {
 		line.Detail = new(err.Error())

@@ -32,7 +32,7 @@ func (p *program) responderSetCommand() *cobra.Command {
 		ocspctl responder set site-b --address 192.0.2.7 --address 2001:db8::7 --why 'a new provider' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			s.site = args[0]
-			return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.responderSet(ctx, store, cfg, s) })
+			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.responderSet(ctx, store, cfg, s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.url, "url", "", "the `URL` of its OCSP responder (default: as it is)")
@@ -53,7 +53,7 @@ type responderMoved struct {
 	Steps     []stepView `json:"steps"`
 }
 
-func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config.Config, s responderSet) error {
+func (p *program) responderSet(ctx context.Context, store *db.Master, cfg *config.Config, s responderSet) error {
 	if s.url == "" && len(s.addresses) == 0 && s.feedPin == "" {
 		return cli.Usagef("want --url, --address or --feed-pin")
 	}
@@ -96,7 +96,7 @@ func (p *program) responderSet(ctx context.Context, store *db.Store, cfg *config
 		steps = run.Move(site, s.url, addresses)
 	}
 	// Tried first, with apply as well: what the master refuses must not be in the DNS.
-	if err := store.Try(ctx, false, func(store *db.Store) error {
+	if err := store.Try(ctx, false, func(store *db.Master) error {
 		if _, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act); err != nil {
 			return err
 		}

@@ -67,13 +67,13 @@ func (p *program) responderListCommand() *cobra.Command {
 		ocspctl responder list
 		ocspctl responder list --all --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderList(ctx, store, all) })
+			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderList(ctx, store, all) })
 		})
 	cmd.Flags().BoolVar(&all, "all", false, "show expired certificates, too")
 	return cmd
 }
 
-func (p *program) responderList(ctx context.Context, store *db.Store, all bool) error {
+func (p *program) responderList(ctx context.Context, store *db.Master, all bool) error {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (p *program) responderList(ctx context.Context, store *db.Store, all bool) 
 }
 
 // site finds one site.
-func (p *program) site(ctx context.Context, store *db.Store, name string) (siteView, error) {
+func (p *program) site(ctx context.Context, store *db.Master, name string) (siteView, error) {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return siteView{}, err

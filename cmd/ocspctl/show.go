@@ -20,7 +20,7 @@ func (p *program) responderShowCommand() *cobra.Command {
 		ocspctl responder show site-b
 		ocspctl responder show site-b --output json`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error { return p.responderShow(ctx, store, args[0]) })
+			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderShow(ctx, store, args[0]) })
 		})
 }
 
@@ -52,7 +52,7 @@ type plannedView struct {
 	NotAfter  string `json:"not_after"`
 }
 
-func (p *program) responderShow(ctx context.Context, store *db.Store, name string) error {
+func (p *program) responderShow(ctx context.Context, store *db.Master, name string) error {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Store, name strin
 }
 
 // plan fills in what is planned for the site.
-func (s *siteShown) plan(ctx context.Context, store *db.Store, name string) error {
+func (s *siteShown) plan(ctx context.Context, store *db.Master, name string) error {
 	planned, err := store.PlannedCertificates(ctx)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func (p *program) dbSlotCommand() *cobra.Command {
 			if len(args) == 0 && (allow || forbid) || len(args) == 1 && allow == forbid {
 				return cli.Usagef("want no arguments, or NAME with either --allow or --forbid")
 			}
-			return p.atMaster(ctx, func(store *db.Store, _ *config.Config) error {
+			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
 				if len(args) == 0 {
 					return p.dbSlots(ctx, store)
 				}
@@ -46,7 +46,7 @@ type slotView struct {
 	Active  bool    `json:"active"`
 }
 
-func (p *program) dbSlots(ctx context.Context, store *db.Store) error {
+func (p *program) dbSlots(ctx context.Context, store *db.Master) error {
 	state, err := store.MasterState(ctx)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (p *program) dbSlots(ctx context.Context, store *db.Store) error {
 	})
 }
 
-func (p *program) dbSlotAllow(ctx context.Context, store *db.Store, c change, name string, allow bool) error {
+func (p *program) dbSlotAllow(ctx context.Context, store *db.Master, c change, name string, allow bool) error {
 	act, err := c.act()
 	if err != nil {
 		return err

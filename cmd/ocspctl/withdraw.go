@@ -75,7 +75,7 @@ func (p *program) responderLeaveCommand() *cobra.Command {
 func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		w.site = args[0]
-		return p.atMaster(ctx, func(store *db.Store, cfg *config.Config) error { return p.withdraw(ctx, store, cfg, *w) })
+		return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.withdraw(ctx, store, cfg, *w) })
 	}
 }
 
@@ -96,7 +96,7 @@ type stepView struct {
 	Fault  *string `json:"fault"`  // why it, or a part of it, could not be done
 }
 
-func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config.Config, w withdraw) error {
+func (p *program) withdraw(ctx context.Context, store *db.Master, cfg *config.Config, w withdraw) error {
 	reason := db.ReasonNone
 	if w.action == "revoke" {
 		var err error
@@ -126,7 +126,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config.Con
 	}
 	run := fleet.Lifecycle{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force), ByHand: w.byHand}
 	if !w.apply {
-		if err := store.Try(ctx, false, func(store *db.Store) error { return w.rows(ctx, store, reason, act) }); err != nil {
+		if err := store.Try(ctx, false, func(store *db.Master) error { return w.rows(ctx, store, reason, act) }); err != nil {
 			return err
 		}
 		// Doing it must not wait for a zone that does not answer.
@@ -139,7 +139,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Store, cfg *config.Con
 }
 
 // rows does what the verb does to the master's rows: the one step that can be tried.
-func (w withdraw) rows(ctx context.Context, store *db.Store, reason db.Reason, act db.Act) error {
+func (w withdraw) rows(ctx context.Context, store *db.Master, reason db.Reason, act db.Act) error {
 	var err error
 	switch w.action {
 	case "revoke":
@@ -156,7 +156,7 @@ func (w withdraw) rows(ctx context.Context, store *db.Store, reason db.Reason, a
 
 // runWithdrawal does the steps, or only shows them. A step that fails leaves the
 // earlier ones done, and shown.
-func (p *program) runWithdrawal(ctx context.Context, store *db.Store, w withdraw, run fleet.Lifecycle, steps []fleet.Step, reason db.Reason) error {
+func (p *program) runWithdrawal(ctx context.Context, store *db.Master, w withdraw, run fleet.Lifecycle, steps []fleet.Step, reason db.Reason) error {
 	var failed error
 	if w.apply {
 		failed = run.Run(ctx, steps, func(fleet.Step) {})

@@ -16,7 +16,7 @@ const clockEvery = 10 * time.Second
 // ocspsyncd compares its own with the master's, and ocspd may run on another machine. Safe
 // for concurrent use.
 type clockWatch struct {
-	store *db.Store
+	store *db.Site
 	now   func() time.Time
 	doubt atomic.Pointer[string]
 }

@@ -12,7 +12,7 @@ import (
 // ocspd's clock was an hour ahead, its revoked answers lay 55 minutes in the future, and
 // /readyz said 200.
 func TestOwnClockOffTheDatabasesIsADoubt(t *testing.T) {
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.Server(t).DSN("postgres")})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.Server(t).DSN("postgres")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 // wants good to end; it counts only while the newest key set admits who signed.
 func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func run(ctx context.Context, env boot.Env) error {
 		}
 	}
 
-	store, err := db.Open(ctx, cfg.database())
+	store, err := db.OpenSite(ctx, cfg.database())
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	shape := &schema.Watch{Store: store, Role: migrations.Site, Log: env.Log}
+	shape := &schema.Watch{Store: store.Common, Role: migrations.Site, Log: env.Log}
 	plan.Admin.Forks, plan.Admin.Ready = forks.Forks, func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
 		if err := tokens.Health(); err != nil {

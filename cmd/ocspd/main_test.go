@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			name := strings.ReplaceAll(filepath.Base(env.WorkDir), "-", "_")
 			dsn := dbtest.Migrated(t, server, name, migrations.Site)
 			dbtest.Exec(t, server.DSN("postgres"), "create database empty_"+name)
-			store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+			store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
 			if err != nil {
 				return err
 			}

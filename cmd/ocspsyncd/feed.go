@@ -24,7 +24,6 @@ import (
 type wiring struct {
 	cfg      Config
 	env      boot.Env
-	store    *db.Store
 	plan     *boot.Plan
 	registry *prometheus.Registry
 }
@@ -37,7 +36,7 @@ const defaultConnections = 2048
 const retryPause = 250 * time.Millisecond
 
 // publish adds sealing and serving to the master's plan, and returns their troubles.
-func (w wiring) publish(ctx context.Context) (func() []string, error) {
+func (w master) publish(ctx context.Context) (func() []string, error) {
 	root, err := w.cfg.Feed.root()
 	if err != nil {
 		return nil, fmt.Errorf("feed.root %w", err)
@@ -75,7 +74,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("snapshotter", snapshotter.Run)
 	w.plan.AddWorker("client tracker", tracker.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
+	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store.Common, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -86,7 +85,7 @@ func (w wiring) publish(ctx context.Context) (func() []string, error) {
 // keySet is the one in force. The first of all is taken here: nobody else would before
 // the feed is published. A check of the configuration takes nothing, and reads it among
 // what was brought.
-func (w wiring) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, error) {
+func (w master) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, error) {
 	if w.env.CheckOnly {
 		notes, err := w.store.FeedKeySets(ctx)
 		if err != nil {
@@ -110,7 +109,7 @@ func (w wiring) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, e
 }
 
 // offers has key sets that staff brings judged, in a fleet without a feed, too.
-func (w wiring) offers() error {
+func (w master) offers() error {
 	root, err := w.cfg.Feed.root()
 	if err != nil {
 		return fmt.Errorf("feed.root %w", err)
@@ -131,7 +130,7 @@ func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
 }
 
 // follow adds fetching, and relaying where it is wished, to a site's plan.
-func (w wiring) follow(ctx context.Context) (*pull.Puller, error) {
+func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 	root, err := w.cfg.Feed.root()
 	if err != nil {
 		return nil, fmt.Errorf("feed.root %w", err)
@@ -153,7 +152,7 @@ func (w wiring) follow(ctx context.Context) (*pull.Puller, error) {
 		Store: w.store, Relays: w.cfg.Feed.Listen != "", Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store, Root: root, Latest: latest})
+	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Common, Root: root, Latest: latest})
 }
 
 // sources are this site's own key, and whom it asks.
@@ -180,7 +179,7 @@ func (w wiring) sources() (*feed.Identity, []*feed.Client, error) {
 
 // relay lets ocspd ask the sources for single serials, and peers fetch from here, where
 // either is wished.
-func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*feed.Client, cfg feed.ServerConfig) error {
+func (w site) relay(ctx context.Context, identity *feed.Identity, sources []*feed.Client, cfg feed.ServerConfig) error {
 	proxy := w.lookupProxy(cfg.Root, sources)
 	if err := w.askSocket(ctx, proxy); err != nil || w.cfg.Feed.Listen == "" {
 		return err
@@ -190,7 +189,7 @@ func (w wiring) relay(ctx context.Context, identity *feed.Identity, sources []*f
 		return err
 	}
 	access := &feed.AccessList{}
-	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store, peers, access, w.env.Log).Run)
+	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store.Common, peers, access, w.env.Log).Run)
 	cfg.Lookup = w.relayLookup(proxy)
 	return w.serve(ctx, identity, access, cfg, func(h http.Handler) http.Handler { return h })
 }

@@ -21,7 +21,7 @@ import (
 const maxSocketPath = 107
 
 // lookupServer answers the sites' questions for single serials, if there is a key for it.
-func (w wiring) lookupServer(root note.Verifier, keys *feed.KeySet) (*feed.LookupServer, error) {
+func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*feed.LookupServer, error) {
 	if w.cfg.Feed.AnswerKeyFile == "" {
 		return nil, nil
 	}
@@ -41,7 +41,7 @@ func (w wiring) relayLookup(proxy *pull.LookupProxy) *feed.LookupServer {
 }
 
 // lookupProxy asks the sources for single serials.
-func (w wiring) lookupProxy(root note.Verifier, sources []*feed.Client) *pull.LookupProxy {
+func (w site) lookupProxy(root note.Verifier, sources []*feed.Client) *pull.LookupProxy {
 	return pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewLookupProxyMetrics(w.registry), Log: w.env.Log,
 	})

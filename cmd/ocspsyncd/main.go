@@ -7,13 +7,9 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
-	"ocspfleet/cmd/internal/schema"
-	"ocspfleet/db"
-	"ocspfleet/migrations"
 )
 
 var program = boot.Program{
@@ -43,24 +39,11 @@ func run(ctx context.Context, env boot.Env) error {
 		}
 	}
 
-	store, err := db.Open(ctx, cfg.Database.config())
-	if err != nil {
+	ready, err := wiring{cfg, env, plan, registry}.wire(ctx)
+	if err != nil || env.CheckOnly {
 		return err
 	}
-	plan.AddCloser("database", func() error { store.Close(); return nil })
-	if err := store.AwaitSchema(ctx, cfg.Role, env.Log, plan.Admin.Starting); err != nil {
-		return err
-	}
-	ready, err := wiring{cfg, env, store, plan, registry}.wire(ctx)
-	if err != nil {
-		return err
-	}
-	if env.CheckOnly {
-		return nil
-	}
-	shape := &schema.Watch{Store: store, Role: migrations.Role(cfg.Role), Log: env.Log}
-	plan.AddWorker("schema", shape.Run)
-	plan.Admin.Ready = func(context.Context) []string { return slices.Concat(ready(), present(shape.Fault())) }
+	plan.Admin.Ready = func(context.Context) []string { return ready() }
 	env.Log.InfoContext(ctx, "ocspsyncd started")
 	return plan.Run(ctx)
 }

@@ -7,7 +7,9 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"ocspfleet/cmd/internal/schema"
 	"ocspfleet/db"
+	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
@@ -18,18 +20,53 @@ import (
 // wire adds to the plan what the role and the way of syncing want, and returns
 // what /readyz asks.
 func (w wiring) wire(ctx context.Context) (func() []string, error) {
-	switch {
-	case w.cfg.Role == roleMaster:
-		return w.master(ctx)
-	case w.cfg.Sync == syncFeed:
-		return w.feedSite(ctx)
-	default:
-		return w.logicalSite(ctx)
+	if w.cfg.Role == roleMaster {
+		store, err := db.OpenPublisher(ctx, w.cfg.Database.config())
+		if err != nil {
+			return nil, err
+		}
+		return w.withSchema(ctx, store.Common, master{w, store}.wire)
 	}
+	store, err := db.OpenSite(ctx, w.cfg.Database.config())
+	if err != nil {
+		return nil, err
+	}
+	if w.cfg.Sync == syncFeed {
+		return w.withSchema(ctx, store.Common, site{w, store}.byFeed)
+	}
+	return w.withSchema(ctx, store.Common, site{w, store}.byReplication)
 }
 
-// master confirms the head, and signs and serves the feed if there is one.
-func (w wiring) master(ctx context.Context) (func() []string, error) {
+// withSchema waits until the database is there and of our making, and watches that it
+// stays so; wire adds the rest.
+func (w wiring) withSchema(ctx context.Context, store *db.Common, wire func(context.Context) (func() []string, error)) (func() []string, error) {
+	w.plan.AddCloser("database", func() error { store.Close(); return nil })
+	if err := store.AwaitSchema(ctx, w.cfg.Role, w.env.Log, w.plan.Admin.Starting); err != nil {
+		return nil, err
+	}
+	ready, err := wire(ctx)
+	if err != nil || w.env.CheckOnly {
+		return nil, err
+	}
+	shape := &schema.Watch{Store: store, Role: migrations.Role(w.cfg.Role), Log: w.env.Log}
+	w.plan.AddWorker("schema", shape.Run)
+	return func() []string { return slices.Concat(ready(), present(shape.Fault())) }, nil
+}
+
+// master is the wiring at the master, by a login in ocsp_publisher.
+type master struct {
+	wiring
+	store *db.Publisher
+}
+
+// site is the wiring at a site, by a login in ocsp_sync.
+type site struct {
+	wiring
+	store *db.Site
+}
+
+// wire confirms the head, and signs and serves the feed if there is one.
+func (w master) wire(ctx context.Context) (func() []string, error) {
 	beat := heartbeat.New(heartbeat.Config{Store: w.store, Interval: w.cfg.Heartbeat, Log: w.env.Log, Metrics: heartbeat.NewMetrics(w.registry)})
 	w.plan.AddWorker("heartbeat", beat.Run)
 	watch := watchdog.New(watchdog.Config{Store: w.store, Log: w.env.Log, Metrics: watchdog.NewMetrics(w.registry)})
@@ -49,8 +86,8 @@ func (w wiring) master(ctx context.Context) (func() []string, error) {
 	return func() []string { return slices.Concat(present(beat.Trouble()), present(watch.Trouble()), troubles()) }, nil
 }
 
-// feedSite has its rows by the feed.
-func (w wiring) feedSite(ctx context.Context) (func() []string, error) {
+// byFeed has its rows by the feed.
+func (w site) byFeed(ctx context.Context) (func() []string, error) {
 	if !w.env.CheckOnly { // of an earlier native replication: it would go on writing the rows
 		if err := w.store.DropSubscriptions(ctx); err != nil {
 			return nil, err
@@ -64,9 +101,9 @@ func (w wiring) feedSite(ctx context.Context) (func() []string, error) {
 	return func() []string { return present(puller.State().Trouble) }, nil
 }
 
-// logicalSite has its rows by native replication, and by another subscription the signed
+// byReplication has its rows by native replication, and by another subscription the signed
 // files, where a root is pinned that vouches for them.
-func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
+func (w site) byReplication(ctx context.Context) (func() []string, error) {
 	upstream, err := db.OpenUpstream(ctx, w.cfg.Master.config())
 	if err != nil {
 		return nil, err
@@ -103,7 +140,7 @@ func (w wiring) logicalSite(ctx context.Context) (func() []string, error) {
 
 // files adds to the plan what keeps the signed files of a native site in step, and relays
 // them where that is wished.
-func (w wiring) files(ctx context.Context, upstream *db.Upstream, root note.Verifier) (*logical.Files, error) {
+func (w site) files(ctx context.Context, upstream *db.Upstream, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
 		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feed.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}

@@ -23,7 +23,7 @@ func someTable(rows int) *table {
 func BenchmarkLookup(b *testing.B) {
 	for _, rows := range []int{10_000, 1_000_000} {
 		b.Run(fmt.Sprint(rows), func(b *testing.B) {
-			x, err := Open(b.Context(), new(db.Store), Config{})
+			x, err := Open(b.Context(), new(db.Site), Config{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func BenchmarkLoad(b *testing.B) {
 		  from generate_series(1, 1000000) n;
 		insert into feed_head select 1, 1000, 1, clock_timestamp(), count(*), mod64(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason)))),
 		  0, 0, 0, 0, 0, 0, null, 0, '' from certificate`)
-	store, err := db.Open(b.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenSite(b.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -75,7 +75,7 @@ type Trust struct {
 
 // Index is the copy. Its methods are safe for concurrent use; Run is called once.
 type Index struct {
-	store *db.Store
+	store *db.Site
 	cfg   Config
 	log   *slog.Logger
 
@@ -122,7 +122,7 @@ type State struct {
 }
 
 // Open prepares a copy; Run loads and follows. The database may be away.
-func Open(_ context.Context, store *db.Store, cfg Config) (*Index, error) {
+func Open(_ context.Context, store *db.Site, cfg Config) (*Index, error) {
 	if store == nil || cfg.Poll < 0 {
 		return nil, fmt.Errorf("opening the index: want a store and a poll interval above 0, not %s", cfg.Poll)
 	}

@@ -81,7 +81,7 @@ func as(*db.Head) {}
 
 func (s *site) head() db.Head {
 	s.t.Helper()
-	store, err := db.Open(s.t.Context(), db.Config{DSN: s.dsn})
+	store, err := db.OpenSite(s.t.Context(), db.Config{DSN: s.dsn})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func follow(t testing.TB, dsn string, poll time.Duration) *copied {
 // followWith is follow with a judge of key sets.
 func followWith(t testing.TB, dsn string, poll time.Duration, trust func(keys [][]byte) (index.Trust, error)) *copied {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,7 +207,7 @@ func someRow(n, changed uint64) row {
 // loaded before.
 func TestAwayIsToldOnceItLasts(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	x, err := Open(t.Context(), new(db.Store), Config{Poll: time.Second, Now: func() time.Time { return now }})
+	x, err := Open(t.Context(), new(db.Site), Config{Poll: time.Second, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}

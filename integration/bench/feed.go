@@ -112,7 +112,7 @@ func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
 // trickle imports 1,000 certificates a second until ctx ends: 100 a time, each time
 // one transaction.
 func trickle(ctx context.Context, f *devfleet.Fleet) error {
-	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	if _, err := imports(ctx, f, o); err != nil {
 		return nil, err
 	}
-	master, err := db.Open(ctx, db.Config{DSN: f.Master.SuperuserDSN})
+	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.SuperuserDSN})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 
 // freshSnapshot waits for a snapshot that holds most of the rows. While the epoch is
 // young, the next one is made when the last is as old as the epoch was.
-func freshSnapshot(ctx context.Context, master *db.Store) (db.Snapshot, error) {
+func freshSnapshot(ctx context.Context, master *db.Master) (db.Snapshot, error) {
 	head, err := master.Head(ctx)
 	if err != nil {
 		return db.Snapshot{}, err
@@ -224,7 +224,7 @@ func freshSnapshot(ctx context.Context, master *db.Store) (db.Snapshot, error) {
 }
 
 // segmentSize is the octets per change of the largest segment.
-func segmentSize(ctx context.Context, master *db.Store) (float64, error) {
+func segmentSize(ctx context.Context, master *db.Master) (float64, error) {
 	note, err := master.FeedNote(ctx)
 	if err != nil {
 		return 0, err

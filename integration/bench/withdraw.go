@@ -27,7 +27,7 @@ func withdrawals(ctx context.Context, o options) ([]row, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
-	master, err := db.Open(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (w *withdrawing) withoutHold(ctx context.Context) error {
 // withdrawing gathers how long each round took.
 type withdrawing struct {
 	f             *devfleet.Fleet
-	master        *db.Store
+	master        *db.Master
 	stopped, told map[way][]time.Duration
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // connections says whether the logins can keep one another out.
-func (f *results) connections(ctx context.Context, store *db.Store) {
+func (f *results) connections(ctx context.Context, store *db.Common) {
 	c, err := store.ConnectionLimits(ctx)
 	if err != nil {
 		f.fail("connections", "look at the login's rights", "%v", err)

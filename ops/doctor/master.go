@@ -13,7 +13,7 @@ import (
 
 // Master examines the master.
 type Master struct {
-	Store *db.Store
+	Store *db.Master
 	Now   func() time.Time
 	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
 	// configured.
@@ -35,7 +35,7 @@ const silence = 15 * time.Second
 // Examine looks at everything.
 func (m Master) Examine(ctx context.Context) []Result {
 	f := &results{}
-	if !f.database(ctx, m.Store, "master") {
+	if !f.database(ctx, m.Store.Common, "master") {
 		f.kernelClock()
 		return f.all
 	}
@@ -47,7 +47,7 @@ func (m Master) Examine(ctx context.Context) []Result {
 		f.fail("head", "look at the login's rights", "%v", err)
 	default:
 		f.ok("head", "epoch %d, position %d, %d audit entries", head.Epoch, head.Position, head.AuditCount)
-		f.rows(ctx, m.Store, "who wrote past the triggers? ocspctl audit verify; docs/operations.md")
+		f.rows(ctx, m.Store.Common, "who wrote past the triggers? ocspctl audit verify; docs/operations.md")
 	}
 	m.login(ctx, f)
 	state, err := m.Store.MasterState(ctx)
@@ -58,7 +58,7 @@ func (m Master) Examine(ctx context.Context) []Result {
 		settings(f, state, m.native(ctx))
 		slots(f, state)
 	}
-	f.connections(ctx, m.Store)
+	f.connections(ctx, m.Store.Common)
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)

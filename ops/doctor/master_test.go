@@ -15,7 +15,7 @@ import (
 func TestDoctorOfAMasterThatCannotSign(t *testing.T) {
 	t.Parallel()
 	dsn := dbtest.Migrated(t, dbtest.Cluster(t, map[string]string{"wal_level": "replica"}), "master", migrations.Master)
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,14 +38,14 @@ type Pin struct {
 
 // Daemon is what ocspd's own configuration says.
 type Daemon struct {
-	Store         *db.Store // by ocspd's own login
+	Store         *db.Site // by ocspd's own login
 	Listen, Admin string
 	Pins          []Pin
 }
 
 // Site examines a site.
 type Site struct {
-	Store *db.Store
+	Store *db.Site
 	// Tokens looks at the tokens; nil: none is configured. It returns what it
 	// could look at, also with an error.
 	Tokens func(context.Context) ([]Token, error)
@@ -64,8 +64,8 @@ func (s Site) Examine(ctx context.Context) []Result {
 	f := &results{}
 	keys, known := s.token(ctx, f)
 	var issuers []db.Issuer
-	if f.database(ctx, s.Store, "site") {
-		f.connections(ctx, s.Store)
+	if f.database(ctx, s.Store.Common, "site") {
+		f.connections(ctx, s.Store.Common)
 		if s.Feed == nil || s.Feed.Native {
 			s.subscription(ctx, f)
 			s.files(ctx, f)
@@ -91,7 +91,7 @@ func (s Site) Examine(ctx context.Context) []Result {
 		case err != nil:
 			f.fail("copy", "look at the login's rights: ocspctl db user add", "%v", err)
 		default:
-			f.rows(ctx, s.Store, "start ocspsyncd, which seeds anew; who wrote here?")
+			f.rows(ctx, s.Store.Common, "start ocspsyncd, which seeds anew; who wrote here?")
 			f.memory(ctx, s.Store)
 			issuers = s.served(f, issuers)
 			if known {
@@ -220,7 +220,7 @@ func (s Site) age(f *results, asOf time.Time, issuers []db.Issuer) {
 }
 
 // memory compares the rows with the permanent revocations that ever came here.
-func (f *results) memory(ctx context.Context, store *db.Store) {
+func (f *results) memory(ctx context.Context, store *db.Site) {
 	const fix = "at the master: ocspctl fleet lost --site-config FILE; if it was wrongly revoked, ocspctl cert correct"
 	switch count, example, err := store.TakenBack(ctx); {
 	case err != nil:
@@ -287,7 +287,7 @@ func (s Site) daemon(ctx context.Context, f *results) {
 }
 
 // rights judges the login of the process that faces the internet.
-func rights(ctx context.Context, f *results, store *db.Store) {
+func rights(ctx context.Context, f *results, store *db.Site) {
 	const fix = "ocspctl db user add NAME --role responder, and name it in ocspd's database.dsn"
 	l, err := store.Login(ctx)
 	switch {

@@ -111,9 +111,9 @@ func sign(t *testing.T, c, ca *x509.Certificate, key, caKey *ecdsa.PrivateKey) [
 	return der
 }
 
-func open(t *testing.T, dsn string) *db.Store {
+func open(t *testing.T, dsn string) *db.Master {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

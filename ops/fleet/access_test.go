@@ -49,7 +49,7 @@ func TestSlotsThatASiteWasSeenToStreamFromGoWithIt(t *testing.T) {
 	w := newWithdrawn(t)
 	ctx := t.Context()
 	publisher := fmt.Sprintf("publisher_%s", strings.TrimPrefix(w.site, "site-"))
-	super := must(db.Open(ctx, db.Config{DSN: w.super}))
+	super := must(db.OpenMaster(ctx, db.Config{DSN: w.super}))
 	defer super.Close()
 	if err := super.CreateLogin(ctx, publisher, db.RolePublisher, password, act); err != nil {
 		t.Fatal(err)

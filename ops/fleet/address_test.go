@@ -27,7 +27,7 @@ const (
 // 2001:db8::a, of which only the first is there; site-b at 192.0.2.2.
 type named struct {
 	*testing.T
-	store   *db.Store
+	store   *db.Master
 	primary *nameserver.Primary
 	dns     DNS
 	a       *Authority

@@ -31,7 +31,7 @@ const (
 // Await asks every active site that has a certificate of the issuer for the serial until
 // each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or
 // ctx ends. A request is one as any client sends, without nonce.
-func (v Surveyor) Await(ctx context.Context, store *db.Store, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
+func (v Surveyor) Await(ctx context.Context, store *db.Master, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
 	defer v.defaults()()
 	ca, err := x509.ParseCertificate(issuer.Certificate)
 	if err != nil {

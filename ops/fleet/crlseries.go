@@ -51,7 +51,7 @@ func (s Series) checkCRLs(policy db.Policy) error {
 // DraftCRLs reads from the master what a series of CRLs for an offline CA must say:
 // all the same, at times that follow each other. They have no numbers yet. The
 // position is that of the head that the rows were read at.
-func DraftCRLs(ctx context.Context, store *db.Store, issuer db.Issuer, s Series) ([]CRLContent, int64, error) {
+func DraftCRLs(ctx context.Context, store *db.Master, issuer db.Issuer, s Series) ([]CRLContent, int64, error) {
 	if err := s.checkCRLs(issuer.Policy); err != nil {
 		return nil, 0, fmt.Errorf("drafting the CRLs of issuer %q: %w", issuer.Name, err)
 	}
@@ -69,7 +69,7 @@ func DraftCRLs(ctx context.Context, store *db.Store, issuer db.Issuer, s Series)
 }
 
 // BundleCRLs wraps numbered CRLs up for the CA, and says what the master has to
-// remember of them (db.Store.PlanCRLs).
+// remember of them (db.Master.PlanCRLs).
 func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []db.PlannedCRL) {
 	b := a.Bundle([]BundledCert{}, denied)
 	var planned []db.PlannedCRL
@@ -239,7 +239,7 @@ type CRLRelease struct {
 // it, or a newer one, is published already; without apply it only tells. Each must
 // say just what was planned and bear the CA's signature. It returns the CRL that is
 // published then; nil: none.
-func (a *Authority) ReleaseCRL(ctx context.Context, store *db.Store, b *Bundle, apply bool, now time.Time, act db.Act) ([]CRLRelease, []byte, error) {
+func (a *Authority) ReleaseCRL(ctx context.Context, store *db.Master, b *Bundle, apply bool, now time.Time, act db.Act) ([]CRLRelease, []byte, error) {
 	if err := b.check(a); err != nil {
 		return nil, nil, err
 	}
@@ -328,7 +328,7 @@ func ElsewhereCRL(list *x509.RevocationList, issuer db.Issuer) bool {
 // CRLGaps compares a published CRL with the master's rows: missing are revoked
 // certificates, not expired, that it does not name; back are such as it names
 // although they are revoked no more (a hold that was released).
-func CRLGaps(ctx context.Context, store *db.Store, issuer db.Issuer, der []byte, now time.Time) (missing, back []db.Serial, err error) {
+func CRLGaps(ctx context.Context, store *db.Master, issuer db.Issuer, der []byte, now time.Time) (missing, back []db.Serial, err error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the CRL of issuer %q: %w", issuer.Name, err)

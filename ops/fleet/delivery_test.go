@@ -13,7 +13,7 @@ import (
 // has the news of its revocation; one that does not ask is not, and none for long.
 func TestDeliveryWaitsForTheFeed(t *testing.T) {
 	w := newWithdrawn(t)
-	super, err := db.Open(t.Context(), db.Config{DSN: w.super, MaxConns: 1})
+	super, err := db.OpenMaster(t.Context(), db.Config{DSN: w.super, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // certificate planned with it, then signed, once, and put among the replicated rows.
 // The site must be on the roster. What breaks off in between leaves a registered
 // serial without a certificate, which harms nobody.
-func Enrol(ctx context.Context, store *db.Store, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
+func Enrol(ctx context.Context, store *db.Master, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	fail := func(err error) (db.ResponderCertificate, error) {
 		return db.ResponderCertificate{}, fmt.Errorf("enrolling site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)
 	}

@@ -28,7 +28,7 @@ type Known struct {
 }
 
 // Learn asks the master.
-func (v Surveyor) Learn(ctx context.Context, store *db.Store) (Known, error) {
+func (v Surveyor) Learn(ctx context.Context, store *db.Master) (Known, error) {
 	defer v.defaults()()
 	k := Known{At: v.Now()}
 	head, err := store.Head(ctx)

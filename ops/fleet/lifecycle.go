@@ -14,7 +14,7 @@ import (
 // Lifecycle takes a site out of the fleet, or back in. It is a row of steps of
 // which each may be done again: broken off anywhere, it is simply run anew.
 type Lifecycle struct {
-	Store *db.Store
+	Store *db.Master
 	Site  string
 	Act   db.Act
 	// CRL issues the CRLs anew and says which; nil: the CA's key is not at hand here.
@@ -227,7 +227,7 @@ var ErrLastSite = errors.New("the fleet would be left without a healthy site")
 
 // CheckNotLast asks every active site how it is, and refuses to take out the last
 // active one, or the only one that is well.
-func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Store, site string) error {
+func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Master, site string) error {
 	sites, err := v.Survey(ctx, store)
 	if err != nil {
 		return err

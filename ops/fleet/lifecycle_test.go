@@ -23,22 +23,22 @@ var sitesMade atomic.Int64
 
 // withdrawn is a master with a site that replicates, and another one.
 type withdrawn struct {
-	store  *db.Store // by an operator's login
-	super  string    // DSN
+	store  *db.Master // by an operator's login
+	super  string     // DSN
 	a      *Authority
 	site   string
-	stream *db.Store // a session of the site's login
-	login  string    // DSN
+	stream *db.Master // a session of the site's login
+	login  string     // DSN
 }
 
 const password = "a-password-of-tests"
 
 // openAs opens the database by another login.
-func openAs(t *testing.T, dsn, login string) (*db.Store, string) {
+func openAs(t *testing.T, dsn, login string) (*db.Master, string) {
 	t.Helper()
 	u := must(url.Parse(dsn))
 	u.User = url.UserPassword(login, password)
-	store, err := db.Open(t.Context(), db.Config{DSN: u.String(), MaxConns: 1})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: u.String(), MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func newWithdrawn(t *testing.T) *withdrawn {
 	n := sitesMade.Add(1)
 	w := &withdrawn{super: dbtest.New(t, migrations.Master), site: fmt.Sprintf("site-w%d", n), a: newCA(t, p256(), db.ProfileRevocable, nil)}
 	w.a.place("http://ocsp.example/crl/ca")
-	super, err := db.Open(t.Context(), db.Config{DSN: w.super})
+	super, err := db.OpenMaster(t.Context(), db.Config{DSN: w.super})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func (w *withdrawn) run(t *testing.T) Lifecycle {
 // refused waits until the site's login is turned away.
 func (w *withdrawn) refused(t *testing.T) {
 	t.Helper()
-	again, err := db.Open(t.Context(), db.Config{DSN: w.login, MaxConns: 1})
+	again, err := db.OpenMaster(t.Context(), db.Config{DSN: w.login, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ type Release struct {
 // Release puts those certificates of a signed bundle among the replicated rows
 // whose time has come; without apply it only tells. Each must be, field for field,
 // what was planned, and bear the CA's signature.
-func (a *Authority) Release(ctx context.Context, store *db.Store, b *Bundle, apply bool, now time.Time, act db.Act) ([]Release, error) {
+func (a *Authority) Release(ctx context.Context, store *db.Master, b *Bundle, apply bool, now time.Time, act db.Act) ([]Release, error) {
 	if err := b.check(a); err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (a *Authority) Release(ctx context.Context, store *db.Store, b *Bundle, app
 	return list, nil
 }
 
-func (a *Authority) releaseOne(ctx context.Context, store *db.Store, c BundledCert, planned []db.Planned, apply bool, now time.Time, act db.Act) (string, error) {
+func (a *Authority) releaseOne(ctx context.Context, store *db.Master, c BundledCert, planned []db.Planned, apply bool, now time.Time, act db.Act) (string, error) {
 	serial, err := db.ParseSerial(c.Serial)
 	if err != nil {
 		return "", err

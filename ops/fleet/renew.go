@@ -169,7 +169,7 @@ func (a *Authority) verify(der []byte) (site string, c *x509.Certificate, err er
 }
 
 // Do issues the next certificate. life 0: as long as the last one.
-func (r Renewal) Do(ctx context.Context, store *db.Store, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
+func (r Renewal) Do(ctx context.Context, store *db.Master, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	if r.Refused != "" {
 		return db.ResponderCertificate{}, fmt.Errorf("renewing site %q for issuer %q: %s", r.Site, r.Issuer, r.Refused)
 	}

@@ -138,7 +138,7 @@ const probesAtOnce = 16
 
 // Survey reads the roster and asks each active site, for each issuer that it has a
 // certificate of, about that very certificate and about the issuer's last revocation.
-func (v Surveyor) Survey(ctx context.Context, store *db.Store) ([]SiteStatus, error) {
+func (v Surveyor) Survey(ctx context.Context, store *db.Master) ([]SiteStatus, error) {
 	defer v.defaults()()
 	known, err := v.Learn(ctx, store)
 	if err != nil {
@@ -190,7 +190,7 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 }
 
 // Locate finds the position that belongs to each answer's horizon.
-func Locate(ctx context.Context, store *db.Store, issuers []db.Issuer, sites []SiteStatus) error {
+func Locate(ctx context.Context, store *db.Master, issuers []db.Issuer, sites []SiteStatus) error {
 	for _, site := range sites {
 		for n := range site.Results {
 			f := &site.Results[n]

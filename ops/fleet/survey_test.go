@@ -23,9 +23,9 @@ import (
 
 var act = db.Act{User: "tester", Why: "test"}
 
-func master(t *testing.T) *db.Store {
+func master(t *testing.T) *db.Master {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func master(t *testing.T) *db.Store {
 }
 
 // register puts the CA on the master.
-func register(t *testing.T, store *db.Store, a *Authority) {
+func register(t *testing.T, store *db.Master, a *Authority) {
 	t.Helper()
 	var err error
 	if a.Issuer.ID, err = store.AddIssuer(t.Context(), a.Issuer, act); err != nil {
@@ -46,7 +46,7 @@ func register(t *testing.T, store *db.Store, a *Authority) {
 }
 
 // enrol puts a site with a new key on the roster.
-func enrol(t *testing.T, store *db.Store, a *Authority, site, url string) (crypto.Signer, db.ResponderCertificate) {
+func enrol(t *testing.T, store *db.Master, a *Authority, site, url string) (crypto.Signer, db.ResponderCertificate) {
 	t.Helper()
 	key := p256()
 	r, err := ParseRequest(csr(key, site), site)
@@ -255,7 +255,7 @@ func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 	}
 }
 
-func setURL(t *testing.T, store *db.Store, site, url string) {
+func setURL(t *testing.T, store *db.Master, site, url string) {
 	t.Helper()
 	if _, err := store.AddResponder(t.Context(), site, url, nil, act); err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func (v ZoneView) Faults() []string {
 // ViewZone reads the zone and compares it with the roster. With confirm the primary is
 // had to say by its signature that each name is as it was read. That it cannot be read
 // at all is an error; whatever else is wrong is a fault in the view.
-func ViewZone(ctx context.Context, store *db.Store, z *zone.Zone, confirm bool) (ZoneView, error) {
+func ViewZone(ctx context.Context, store *db.Master, z *zone.Zone, confirm bool) (ZoneView, error) {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return ZoneView{}, err

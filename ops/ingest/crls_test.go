@@ -190,7 +190,7 @@ func TestReconcileSaysThatTheCRLHasEnded(t *testing.T) {
 // A site's certificate that is planned and not signed yet, revoked or not, is in no list.
 func TestPlannedResponderCertificatesAreNoDifference(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn, MaxConns: 5})
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn, MaxConns: 5})
 	if err != nil {
 		t.Fatal(err)
 	}

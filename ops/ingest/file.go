@@ -90,7 +90,7 @@ type File struct {
 // Open reads the file once, stages its rows at the master and judges all of them. Bad
 // rows are reported as *Faults. Several files are one source; only CRLs may be. The caller
 // closes the File.
-func Open(ctx context.Context, store *db.Store, paths []string, options Options) (*File, error) {
+func Open(ctx context.Context, store *db.Master, paths []string, options Options) (*File, error) {
 	maker := makers[options.Form]
 	if maker == nil {
 		return nil, fmt.Errorf("no form %q: want one of %s", options.Form, strings.Join(Forms(), ", "))

@@ -21,9 +21,9 @@ import (
 var act = db.Act{User: "tester", Why: "test"}
 
 // master returns a fresh master.
-func master(t *testing.T) *db.Store {
+func master(t *testing.T) *db.Master {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master), MaxConns: 20}) // each open File holds one
+	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master), MaxConns: 20}) // each open File holds one
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func master(t *testing.T) *db.Store {
 }
 
 // newIssuer puts one more issuer on the master.
-func newIssuer(ctx context.Context, store *db.Store) (db.Issuer, error) {
+func newIssuer(ctx context.Context, store *db.Master) (db.Issuer, error) {
 	issuer := db.Issuer{Certificate: []byte{0x30, 0}, Policy: db.Policy{
 		Validity: 72 * time.Hour, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
 		NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
@@ -50,7 +50,7 @@ func newIssuer(ctx context.Context, store *db.Store) (db.Issuer, error) {
 	return issuer, err
 }
 
-func oneIssuer(t *testing.T, store *db.Store) db.Issuer {
+func oneIssuer(t *testing.T, store *db.Master) db.Issuer {
 	t.Helper()
 	issuer, err := newIssuer(t.Context(), store)
 	if err != nil {
@@ -59,7 +59,7 @@ func oneIssuer(t *testing.T, store *db.Store) db.Issuer {
 	return issuer
 }
 
-func plan(t *testing.T, path string, store *db.Store, issuer db.Issuer) *Plan {
+func plan(t *testing.T, path string, store *db.Master, issuer db.Issuer) *Plan {
 	t.Helper()
 	o := options(db.ProfileRevocable)
 	o.Issuer = issuer
@@ -67,7 +67,7 @@ func plan(t *testing.T, path string, store *db.Store, issuer db.Issuer) *Plan {
 }
 
 // planOf judges a good file and plans its import.
-func planOf(t *testing.T, path string, store *db.Store, o Options) *Plan {
+func planOf(t *testing.T, path string, store *db.Master, o Options) *Plan {
 	t.Helper()
 	f, err := Open(t.Context(), store, []string{path}, o)
 	if err != nil {

@@ -95,13 +95,13 @@ func keep(tb testing.TB, name string, text []byte) string {
 }
 
 // say reads a file and tells line by line what was understood, or why not.
-func say(tb testing.TB, store *db.Store, path string, o Options) []string {
+func say(tb testing.TB, store *db.Master, path string, o Options) []string {
 	tb.Helper()
 	return sayAll(tb, store, []string{path}, o)
 }
 
 // sayAll reads several files as one source.
-func sayAll(tb testing.TB, store *db.Store, paths []string, o Options) []string {
+func sayAll(tb testing.TB, store *db.Master, paths []string, o Options) []string {
 	tb.Helper()
 	f, err := Open(tb.Context(), store, paths, o)
 	if faults := (*Faults)(nil); errors.As(err, &faults) {

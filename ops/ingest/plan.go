@@ -128,7 +128,7 @@ type Result struct {
 // Apply does what the plan says, batch by batch, each a transaction with its
 // audit entry. What changed at the master since the plan was made is judged
 // anew: nothing is taken back. After an error, start again with a new plan.
-func (p *Plan) Apply(ctx context.Context, store *db.Store, act db.Act, progress func(Progress)) (Result, error) {
+func (p *Plan) Apply(ctx context.Context, store *db.Master, act db.Act, progress func(Progress)) (Result, error) {
 	var done Result
 	if err := p.Refusal(); err != nil {
 		return done, err

@@ -14,7 +14,7 @@ import (
 // ClientTracker keeps the access list as the roster says, and notes at the master
 // which sites came. Run is called once; Watch is safe for concurrent use.
 type ClientTracker struct {
-	store  *db.Store
+	store  *db.Publisher // nil at a relay, which notes nothing
 	roster func(context.Context) (map[[32]byte]db.FeedPin, error)
 	access *AccessList
 	log    *slog.Logger
@@ -47,15 +47,15 @@ const (
 )
 
 // NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
-func NewClientTracker(store *db.Store, access *AccessList, log *slog.Logger) *ClientTracker {
+func NewClientTracker(store *db.Publisher, access *AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(store, store.FeedPins, access, log)
 }
 
 // NewRelayClientTracker keeps the access list of a relay: the peers of its configuration, without
 // those whose keys the master has closed, as the rows here say. Until they can be read
 // first, nobody is let in.
-func NewRelayClientTracker(store *db.Store, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
-	return newClientTracker(store, func(ctx context.Context) (map[[32]byte]db.FeedPin, error) {
+func NewRelayClientTracker(store *db.Common, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
+	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]db.FeedPin, error) {
 		closed, err := store.ClosedPins(ctx)
 		if err != nil {
 			return nil, err
@@ -72,7 +72,7 @@ func NewRelayClientTracker(store *db.Store, peers map[Pin]string, access *Access
 	}, access, log)
 }
 
-func newClientTracker(store *db.Store, roster func(context.Context) (map[[32]byte]db.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
+func newClientTracker(store *db.Publisher, roster func(context.Context) (map[[32]byte]db.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
 	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedClient{}, noted: map[string]int64{}}
 }
 

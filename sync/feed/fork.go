@@ -111,7 +111,7 @@ func (k *KeySet) checkFork(root note.Verifier, f db.Fork, foreign func(*Checkpoi
 }
 
 // MasterForks judges what sites have handed to the master and nobody has settled.
-func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]CheckedFork, error) {
+func MasterForks(ctx context.Context, store db.Reader, root note.Verifier) ([]CheckedFork, error) {
 	forks, err := store.ReportedForks(ctx)
 	if err != nil || len(forks) == 0 {
 		return nil, err
@@ -133,7 +133,7 @@ func MasterForks(ctx context.Context, store *db.Store, root note.Verifier) ([]Ch
 
 // foreign says whether a statement is surely not of the history that is kept here. What
 // was trimmed, nobody can tell.
-func foreign(ctx context.Context, store *db.Store, c *Checkpoint) (bool, error) {
+func foreign(ctx context.Context, store db.Reader, c *Checkpoint) (bool, error) {
 	if c.Number == 0 {
 		return false, nil
 	}
@@ -148,8 +148,14 @@ func foreign(ctx context.Context, store *db.Store, c *Checkpoint) (bool, error) 
 	return err == nil && (Hash(g.Hash) != c.Segment || Hash(g.NoteHash) != c.Hash() && Hash(g.NoteHash) != c.Previous), err
 }
 
+// ForkStore is a site's database.
+type ForkStore interface {
+	KeySetStore
+	Forks(ctx context.Context) ([]db.Fork, error)
+}
+
 // SiteForks are the contradictions that a site has found and that count now.
-func SiteForks(ctx context.Context, store *db.Store, root note.Verifier) ([]db.Fork, error) {
+func SiteForks(ctx context.Context, store ForkStore, root note.Verifier) ([]db.Fork, error) {
 	forks, err := store.Forks(ctx)
 	if err != nil || len(forks) == 0 {
 		return nil, err
@@ -164,7 +170,7 @@ func SiteForks(ctx context.Context, store *db.Store, root note.Verifier) ([]db.F
 // ForkReports takes the evidence of sites at the master, and says while a proof stands.
 // Run is called once; the rest is safe for concurrent use.
 type ForkReports struct {
-	store   *db.Store
+	store   *db.Publisher
 	root    note.Verifier
 	log     *slog.Logger
 	trouble trouble
@@ -175,7 +181,7 @@ type ForkReports struct {
 const forksEvery = 2 * time.Second
 
 // NewForkReports takes it in by a login in ocsp_publisher.
-func NewForkReports(store *db.Store, root note.Verifier, log *slog.Logger) *ForkReports {
+func NewForkReports(store *db.Publisher, root note.Verifier, log *slog.Logger) *ForkReports {
 	return &ForkReports{store: store, root: root, log: log}
 }
 
@@ -195,7 +201,7 @@ func (d *ForkReports) report(ctx context.Context, site string, r ForkReport) (se
 		if err != nil {
 			return false, err
 		}
-		result, err := set.checkFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *Checkpoint) (bool, error) { return foreign(ctx, d.store, c) })
+		result, err := set.checkFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *Checkpoint) (bool, error) { return foreign(ctx, d.store.Reader, c) })
 		if err != nil || result != ForkProven {
 			return true, err
 		}
@@ -229,7 +235,7 @@ func (d *ForkReports) Run(ctx context.Context) error {
 }
 
 func (d *ForkReports) check(ctx context.Context) (text, lost string, err error) {
-	forks, err := MasterForks(ctx, d.store, d.root)
+	forks, err := MasterForks(ctx, d.store.Reader, d.root)
 	if err != nil {
 		return "", "", err
 	}

@@ -16,7 +16,7 @@ import (
 // set is read anew while the master runs, so that a rotation or a ban needs no
 // restart.
 type keyring struct {
-	store *db.Store
+	store KeySetStore
 	root  note.Verifier // nil: the set stays as it was given
 	held  []*Key        // the one to be preferred last
 	set   *KeySet
@@ -28,7 +28,7 @@ type keyring struct {
 // keysEvery is how often the master looks for a new key set.
 const keysEvery = 500 * time.Millisecond
 
-func newKeyring(store *db.Store, root note.Verifier, set *KeySet, held ...*Key) keyring {
+func newKeyring(store KeySetStore, root note.Verifier, set *KeySet, held ...*Key) keyring {
 	r := keyring{store: store, root: root, set: set, uses: func(k *KeySet) []FeedKey { return k.Keys }}
 	for _, key := range held {
 		if key != nil {

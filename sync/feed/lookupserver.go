@@ -18,7 +18,7 @@ import (
 // LookupServerConfig says what answers questions for single serials, at the master.
 type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Store
+	Store *db.Publisher
 	// Key signs answers; the key set names it for that.
 	Key *Key
 	// Keys is the set in force; with a Root a newer one is taken up.

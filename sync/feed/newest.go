@@ -67,9 +67,14 @@ func NewestKeySet(notes [][]byte, origin string, root note.Verifier) (*KeySet, [
 	return newest.set, newest.signed, nil
 }
 
+// KeySetStore is a database that holds key sets, whatever they are.
+type KeySetStore interface {
+	FeedKeySets(ctx context.Context) ([][]byte, error)
+}
+
 // StoredKeySet is the key set in force among those that a database holds, and its note;
 // db.ErrNotFound where it holds none at all.
-func StoredKeySet(ctx context.Context, store *db.Store, origin string, root note.Verifier) (*KeySet, []byte, error) {
+func StoredKeySet(ctx context.Context, store KeySetStore, origin string, root note.Verifier) (*KeySet, []byte, error) {
 	notes, err := store.FeedKeySets(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -80,7 +85,7 @@ func StoredKeySet(ctx context.Context, store *db.Store, origin string, root note
 // TakeOffers judges the key sets that staff has brought to the master: what the root
 // signed, and what follows the set in force, is moved into force, and anything else is
 // thrown away with the reason. The store's login is in ocsp_publisher.
-func TakeOffers(ctx context.Context, store *db.Store, origin string, root note.Verifier, log *slog.Logger) error {
+func TakeOffers(ctx context.Context, store *db.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
 	offers, err := store.KeySetOffers(ctx)
 	if err != nil || len(offers) == 0 {
 		return err
@@ -114,7 +119,7 @@ const offersEvery = 250 * time.Millisecond
 
 // RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
 // feed takes a new set up by itself.
-func RunOffers(ctx context.Context, store *db.Store, root note.Verifier, log *slog.Logger) error {
+func RunOffers(ctx context.Context, store *db.Publisher, root note.Verifier, log *slog.Logger) error {
 	ticker := time.NewTicker(offersEvery)
 	defer ticker.Stop()
 	var trouble trouble
@@ -146,7 +151,7 @@ type keySets struct {
 	err    error
 }
 
-func (k *keySets) newest(ctx context.Context, store *db.Store, origin string, root note.Verifier) (*KeySet, []byte, error) {
+func (k *keySets) newest(ctx context.Context, store KeySetStore, origin string, root note.Verifier) (*KeySet, []byte, error) {
 	notes, err := store.FeedKeySets(ctx)
 	if err != nil {
 		return nil, nil, err

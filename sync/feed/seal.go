@@ -16,7 +16,7 @@ import (
 // for its default.
 type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Store
+	Store *db.Publisher
 	// Key signs; the newest key set must name it, or Next.
 	Key *Key
 	// Next signs instead of Key, once the key set in force names it and its time has

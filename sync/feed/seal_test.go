@@ -23,8 +23,8 @@ var act = db.Act{User: "tester", Why: "test"}
 // master is a master's database with one issuer, and what seals it.
 type master struct {
 	dsn    string
-	store  *db.Store // the superuser's
-	sealer *db.Store // of a login with the publisher's rights
+	store  *db.Publisher // the superuser's
+	sealer *db.Publisher // of a login with the publisher's rights
 	keys   *feed.KeySet
 	latest *feed.Latest
 }
@@ -57,9 +57,9 @@ func newMaster(tb testing.TB) *master {
 	return m
 }
 
-func open(tb testing.TB, dsn string) *db.Store {
+func open(tb testing.TB, dsn string) *db.Publisher {
 	tb.Helper()
-	store, err := db.Open(tb.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenPublisher(tb.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		tb.Fatal(err)
 	}

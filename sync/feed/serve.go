@@ -24,7 +24,7 @@ import (
 // ServerConfig says what is served to whom.
 type ServerConfig struct {
 	// Store holds the files: the master's signed ones, or those that a site verified.
-	Store *db.Store
+	Store *db.Common
 	// Root vouches for the key set that is shown: the one in force, whatever else is
 	// stored. Nil: the highest that is stored, in tests.
 	Root note.Verifier

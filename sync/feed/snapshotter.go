@@ -14,7 +14,7 @@ import (
 // zero duration stands for its default.
 type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
-	Store     *db.Store
+	Store     *db.Publisher
 	Key, Next *Key
 	Keys      *KeySet
 	Root      note.Verifier

@@ -23,7 +23,7 @@ import (
 // Config says what to confirm and how often.
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Store
+	Store *db.Publisher
 	// Interval between two heartbeats. Default 5 s: it is the least age that a
 	// site's copy has, and each costs 180 octets of WAL.
 	Interval time.Duration

@@ -46,10 +46,10 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // start runs a heartbeat on a new master, as the publisher's login.
-func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *db.Store) {
+func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *db.Publisher) {
 	t.Helper()
 	dsn = dbtest.New(t, migrations.Master)
-	admin, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	admin, err := db.OpenPublisher(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, ad
 	if err := admin.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := db.Open(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
+	store, err := db.OpenPublisher(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
 	if err != nil {
 		t.Fatal(err)
 	}

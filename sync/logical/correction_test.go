@@ -14,10 +14,10 @@ import (
 )
 
 // staff are two operators at the master.
-func (p *pair) staff() (anna, bert *db.Store) {
+func (p *pair) staff() (anna, bert *db.Site) {
 	p.t.Helper()
 	const password = "a password for tests"
-	var persons [2]*db.Store
+	var persons [2]*db.Site
 	for i, name := range []string{"test_anna", "test_bert"} {
 		if _, err := p.master.CreateLoginWith(p.t.Context(), name, db.RoleOperator, password, many, act); err != nil {
 			p.t.Fatal(err)
@@ -28,7 +28,7 @@ func (p *pair) staff() (anna, bert *db.Store) {
 }
 
 // agree makes what one operator requests and the other approves.
-func (p *pair) agree(request func(anna *db.Store) (int64, time.Time, error)) {
+func (p *pair) agree(request func(anna *db.Site) (int64, time.Time, error)) {
 	p.t.Helper()
 	anna, bert := p.staff()
 	id, _, err := request(anna)
@@ -43,7 +43,7 @@ func (p *pair) agree(request func(anna *db.Store) (int64, time.Time, error)) {
 // correct takes a permanent revocation back, as two operators do.
 func (p *pair) correct(s string) {
 	p.t.Helper()
-	p.agree(func(anna *db.Store) (int64, time.Time, error) {
+	p.agree(func(anna *db.Site) (int64, time.Time, error) {
 		return anna.RequestCorrection(p.t.Context(), 1, []db.Serial{serial(s)}, act)
 	})
 }
@@ -59,7 +59,7 @@ func TestMistakesOfAnImportAreCorrectedAtTheSite(t *testing.T) {
 	p.start(nil)
 	p.seenAtSite("0c", "revoked keyCompromise")
 	unissue := func(s ...string) {
-		p.agree(func(anna *db.Store) (int64, time.Time, error) {
+		p.agree(func(anna *db.Site) (int64, time.Time, error) {
 			var list []db.Serial
 			for _, text := range s {
 				list = append(list, serial(text))
@@ -71,7 +71,7 @@ func TestMistakesOfAnImportAreCorrectedAtTheSite(t *testing.T) {
 	p.seenAtSite("0a", "never issued")
 	p.seenAtSite("0b", "never issued")
 	end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	p.agree(func(anna *db.Store) (int64, time.Time, error) {
+	p.agree(func(anna *db.Site) (int64, time.Time, error) {
 		return anna.RequestEnd(t.Context(), 1, []db.Serial{serial("0d")}, end, act)
 	})
 	p.until("the other end", func() bool {

@@ -23,7 +23,7 @@ import (
 type FilesConfig struct {
 	// Site, Local and Master are as in Config.
 	Site   string
-	Local  *db.Store
+	Local  *db.Site
 	Master *db.Upstream
 	// Root verifies the key sets, and so all that is believed.
 	Root note.Verifier

@@ -17,7 +17,7 @@ func (s *Subscription) takeKeys(ctx context.Context) {
 	if root == nil {
 		return
 	}
-	for _, from := range []*db.Store{s.cfg.Local, s.cfg.Master.Store} {
+	for _, from := range []feed.KeySetStore{s.cfg.Local, s.cfg.Master} {
 		set, signed, err := feed.StoredKeySet(ctx, from, root.Name(), root)
 		if errors.Is(err, db.ErrNotFound) || err == nil && errors.Is(set.Follows(s.keys), feed.ErrReplaced) {
 			continue

@@ -54,12 +54,12 @@ const (
 type pair struct {
 	t               *testing.T
 	name            string
-	master, site    *db.Store // as superusers
+	master, site    *db.Site // as superusers
 	masterDSN       string
 	siteDSN         string
 	siteServer      *pgserver.Server
 	up              *db.Upstream
-	local           *db.Store
+	local           *db.Site
 	log             *logBuffer
 	sub             *logical.Subscription
 	stopRun         func()
@@ -347,9 +347,9 @@ func testIssuer() db.Issuer {
 	}
 }
 
-func openStore(t *testing.T, dsn string) *db.Store {
+func openStore(t *testing.T, dsn string) *db.Site {
 	t.Helper()
-	store, err := db.Open(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type Config struct {
 	// bear it: two sites of one name would fight for them.
 	Site string
 	// Local is the site's database, by a login in ocsp_sync.
-	Local *db.Store
+	Local *db.Site
 	// Master is the master's database, by a login in ocsp_replica.
 	Master *db.Upstream
 	// Root verifies the key sets that name who signs corrections; they are read from the

@@ -17,7 +17,7 @@ import (
 func (m *master) correct(tb testing.TB, n int) {
 	tb.Helper()
 	const password = "a password for tests"
-	var persons [2]*db.Store
+	var persons [2]*db.Site
 	for i, name := range []string{"test_anna", "test_bert"} {
 		if _, err := m.store.CreateLoginWith(tb.Context(), name, db.RoleOperator, password, db.LoginOptions{Connections: 50}, act); err != nil { // all tests of the binary share it
 			tb.Fatal(err)

@@ -25,7 +25,7 @@ func rotating(tb testing.TB) (m *master, next *feed.Key) {
 }
 
 // rotates starts them on a database.
-func (m *master) rotates(tb testing.TB, store *db.Store, latest *feed.Latest, next *feed.Key) (stop func()) {
+func (m *master) rotates(tb testing.TB, store *db.Site, latest *feed.Latest, next *feed.Key) (stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
@@ -43,7 +43,7 @@ func (m *master) rotates(tb testing.TB, store *db.Store, latest *feed.Latest, ne
 }
 
 // publishes has the root sign the next key set, and stores it at a master.
-func (m *master) publishes(tb testing.TB, store *db.Store, change func(*feed.KeySet)) *feed.KeySet {
+func (m *master) publishes(tb testing.TB, store *db.Site, change func(*feed.KeySet)) *feed.KeySet {
 	tb.Helper()
 	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...), Correct: m.keys.Correct}
 	change(set)
@@ -63,7 +63,7 @@ func named(key *feed.Key) feed.FeedKey {
 }
 
 // beats waits until the site's newest checkpoint was signed under a key set.
-func (s *site) beats(tb testing.TB, m *master, at *db.Store, set *feed.KeySet) {
+func (s *site) beats(tb testing.TB, m *master, at *db.Site, set *feed.KeySet) {
 	tb.Helper()
 	var last error
 	for range 6000 {

@@ -67,7 +67,7 @@ func pullAsChild(text string) error {
 		return err
 	}
 	ctx := context.Background()
-	store, err := db.Open(ctx, db.Config{DSN: c.DSN})
+	store, err := db.OpenSite(ctx, db.Config{DSN: c.DSN})
 	if err != nil {
 		return err
 	}

@@ -29,9 +29,9 @@ var (
 	quiet = slog.New(slog.DiscardHandler)
 )
 
-func open(tb testing.TB, dsn string) *db.Store {
+func open(tb testing.TB, dsn string) *db.Site {
 	tb.Helper()
-	store, err := db.Open(tb.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenSite(tb.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 }
 
 // serve answers over TLS until the test ends; wrap may tamper with it.
-func serve(tb testing.TB, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serve(tb testing.TB, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,13 +91,13 @@ func serve(tb testing.TB, store *db.Store, latest *feed.Latest, caller *feed.Ide
 	return serveOn(tb, l, store, latest, caller, wrap)
 }
 
-func serveOn(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveOn(tb testing.TB, l net.Listener, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
-func serveMaster(tb testing.TB, store *db.Store, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveMaster(tb testing.TB, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -106,7 +106,7 @@ func serveMaster(tb testing.TB, store *db.Store, latest *feed.Latest, caller *fe
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *db.Store, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *db.Site, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
 	access := &feed.AccessList{}
 	access.Set(map[feed.Pin]string{caller.Pin: "caller"})
@@ -148,7 +148,7 @@ func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed
 // master seals and serves.
 type master struct {
 	dsn    string
-	store  *db.Store
+	store  *db.Site
 	latest *feed.Latest
 	root   *feed.Key
 	key    *feed.Key
@@ -237,8 +237,8 @@ func (m *master) revoke(tb testing.TB, n int, reason db.Reason) {
 // site pulls.
 type site struct {
 	dsn    string
-	store  *db.Store // the superuser's
-	sync   *db.Store // of ocsp_sync
+	store  *db.Site // the superuser's
+	sync   *db.Site // of ocsp_sync
 	latest *feed.Latest
 	id     *feed.Identity
 }

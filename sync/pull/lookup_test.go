@@ -22,7 +22,7 @@ import (
 // askRig is a master that answers lookups, a site that asks it, and what is between them.
 type askRig struct {
 	*master
-	site   *db.Store
+	site   *db.Site
 	proxy  *pull.LookupProxy
 	lookup http.Handler // the master's, counted
 	asked  atomic.Int64 // questions that reached the master

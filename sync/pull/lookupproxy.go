@@ -20,7 +20,7 @@ import (
 // LookupProxyConfig says whom to ask for a serial that the copy does not have.
 type LookupProxyConfig struct {
 	// Store is the site's database: it has the newest key set.
-	Store *db.Store
+	Store *db.Site
 	// Origin of the feed, and its root's key, both pinned.
 	Origin string
 	Root   note.Verifier

@@ -30,7 +30,7 @@ import (
 // Config says whom to ask and what to believe. A zero duration stands for its default.
 type Config struct {
 	// Store is the site's database, by a login in ocsp_sync.
-	Store *db.Store
+	Store *db.Site
 	// Origin of the feed, and its root's key, both pinned.
 	Origin string
 	Root   note.Verifier

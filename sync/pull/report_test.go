@@ -106,7 +106,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	}
 
 	// One person asks, another agrees.
-	as := func(login string) *db.Store {
+	as := func(login string) *db.Site {
 		t.Helper()
 		const password = "a password for tests"
 		if err := m.store.CreateLogin(t.Context(), login, db.RoleOperator, password, act); err != nil {

@@ -19,7 +19,7 @@ import (
 // stands for its default.
 type TrimmerConfig struct {
 	// Store is the site's database, by a login in ocsp_sync.
-	Store *db.Store
+	Store *db.Site
 	// Relays says that others fetch from here: then the newest snapshot and all segments
 	// since it stay, and a newer one is taken where those grow long.
 	Relays bool

@@ -52,7 +52,7 @@ func (p *Plan) String() string {
 
 // Compare finds what the master lacks. A site's own certificate that is on hold is never
 // entered: its site is suspended, and with it all that it has.
-func Compare(ctx context.Context, master *db.Store, h *History, from string) (*Plan, error) {
+func Compare(ctx context.Context, master *db.Master, h *History, from string) (*Plan, error) {
 	p := &Plan{Waiting: map[db.IssuerID]int64{}}
 	p.Recovery = db.Recovery{From: from, Epoch: h.Checkpoint.Epoch, Position: h.Checkpoint.Position}
 	here, err := p.compareLists(ctx, master, h)
@@ -132,7 +132,7 @@ type issuerHere struct {
 
 // compareLists finds what the master lacks beside certificates, and the master's issuers
 // by their numbers in the history.
-func (p *Plan) compareLists(ctx context.Context, master *db.Store, h *History) (map[db.IssuerID]issuerHere, error) {
+func (p *Plan) compareLists(ctx context.Context, master *db.Master, h *History) (map[db.IssuerID]issuerHere, error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ var (
 // master is a feed's, sealed until the test stops it.
 type master struct {
 	dsn   string
-	store *db.Store
+	store *db.Master
 	root  *feed.Key
 	key   *feed.Key
 	set   *feed.KeySet
@@ -43,9 +43,9 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-func open(tb testing.TB, dsn string) *db.Store {
+func open(tb testing.TB, dsn string) *db.Master {
 	tb.Helper()
-	store, err := db.Open(tb.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenMaster(tb.Context(), db.Config{DSN: dsn})
 	must(tb, err)
 	tb.Cleanup(store.Close)
 	return store
@@ -64,7 +64,7 @@ func newMaster(tb testing.TB) *master {
 	return m
 }
 
-func (m *master) addIssuer(tb testing.TB, store *db.Store, n byte) {
+func (m *master) addIssuer(tb testing.TB, store *db.Master, n byte) {
 	tb.Helper()
 	_, err := store.AddIssuer(tb.Context(), db.Issuer{
 		Key: [32]byte{n}, Name: fmt.Sprintf("issuer-%d", n), Certificate: []byte{0x30, 0x00},
@@ -76,7 +76,7 @@ func (m *master) addIssuer(tb testing.TB, store *db.Store, n byte) {
 	must(tb, err)
 }
 
-func (m *master) publish(tb testing.TB, store *db.Store, set *feed.KeySet, by *feed.Key) {
+func (m *master) publish(tb testing.TB, store *db.Master, set *feed.KeySet, by *feed.Key) {
 	tb.Helper()
 	signed, err := set.Sign(by)
 	must(tb, err)
@@ -91,7 +91,7 @@ func (m *master) verifier(tb testing.TB) note.Verifier {
 }
 
 // seals runs the sealer, and with snapshots the snapshotter, until stop.
-func (m *master) seals(tb testing.TB, store *db.Store, snapshots bool) (stop func()) {
+func (m *master) seals(tb testing.TB, store *db.Master, snapshots bool) (stop func()) {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store, Key: m.key, Keys: m.set, Latest: &feed.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
@@ -115,7 +115,7 @@ func (m *master) seals(tb testing.TB, store *db.Store, snapshots bool) (stop fun
 }
 
 // sealed waits until the feed is where the head is.
-func sealed(tb testing.TB, store *db.Store, snapshot bool) {
+func sealed(tb testing.TB, store *db.Master, snapshot bool) {
 	tb.Helper()
 	head, err := store.Head(tb.Context())
 	must(tb, err)
@@ -133,7 +133,7 @@ func sealed(tb testing.TB, store *db.Store, snapshot bool) {
 }
 
 // backup copies a database as it is now.
-func backup(tb testing.TB, dsn string) *db.Store {
+func backup(tb testing.TB, dsn string) *db.Master {
 	tb.Helper()
 	u, err := url.Parse(dsn)
 	must(tb, err)
@@ -149,7 +149,7 @@ func backup(tb testing.TB, dsn string) *db.Store {
 	return open(tb, server.DSN(name+"_restored"))
 }
 
-func issue(tb testing.TB, store *db.Store, issuer db.IssuerID, serials ...byte) {
+func issue(tb testing.TB, store *db.Master, issuer db.IssuerID, serials ...byte) {
 	tb.Helper()
 	for _, s := range serials {
 		_, err := store.Issue(tb.Context(), issuer, db.Serial{s}, ends, act)
@@ -157,7 +157,7 @@ func issue(tb testing.TB, store *db.Store, issuer db.IssuerID, serials ...byte) 
 	}
 }
 
-func revoke(tb testing.TB, store *db.Store, s byte, reason db.Reason, at time.Time) {
+func revoke(tb testing.TB, store *db.Master, s byte, reason db.Reason, at time.Time) {
 	tb.Helper()
 	_, _, err := store.Revoke(tb.Context(), 1, db.Serial{s}, reason, at, act)
 	must(tb, err)
@@ -186,7 +186,7 @@ func (l less) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, er
 }
 
 // lost makes a master, and another as it was before the last changes.
-func lost(tb testing.TB) (m *master, restored *db.Store) {
+func lost(tb testing.TB) (m *master, restored *db.Master) {
 	tb.Helper()
 	m = newMaster(tb)
 	stop := m.seals(tb, m.store, true)

@@ -44,10 +44,10 @@ func (a address) Snapshot(ctx context.Context, epoch int64) ([]byte, error) {
 }
 
 // FromSite reads what a site has kept in its database, which is called name.
-func FromSite(store *db.Store, name string) Source { return kept{store, name} }
+func FromSite(store *db.Common, name string) Source { return kept{store, name} }
 
 type kept struct {
-	store *db.Store
+	store *db.Common
 	name  string
 }
 

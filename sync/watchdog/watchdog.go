@@ -27,7 +27,7 @@ import (
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher. Two of its
 	// connections are taken for good.
-	Store *db.Store
+	Store *db.Publisher
 	// Limits are how long a session may make others wait; zero values: the defaults.
 	Limits Limits
 	// Poll is the pause between two readings. Default 250 ms.

@@ -13,7 +13,7 @@ import (
 )
 
 // master is a master on the shared server, and its watchdog.
-func master(t *testing.T, limits Limits) (string, *db.Store, *Watchdog) {
+func master(t *testing.T, limits Limits) (string, *db.Publisher, *Watchdog) {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Master)
 	store, w := watched(t, dsn, limits)
@@ -21,10 +21,10 @@ func master(t *testing.T, limits Limits) (string, *db.Store, *Watchdog) {
 }
 
 // watched gives a master's database an issuer, two certificates and a watchdog.
-func watched(t *testing.T, dsn string, limits Limits) (*db.Store, *Watchdog) {
+func watched(t *testing.T, dsn string, limits Limits) (*db.Publisher, *Watchdog) {
 	t.Helper()
-	open := func(dsn string) *db.Store {
-		store, err := db.Open(t.Context(), db.Config{DSN: dsn, MaxConns: 8})
+	open := func(dsn string) *db.Publisher {
+		store, err := db.OpenPublisher(t.Context(), db.Config{DSN: dsn, MaxConns: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func watched(t *testing.T, dsn string, limits Limits) (*db.Store, *Watchdog) {
 }
 
 // As an ordinary login: SET ROLE would leave it a superuser's session.
-func attacker(t *testing.T, dsn, name string, store *db.Store) string {
+func attacker(t *testing.T, dsn, name string, store *db.Publisher) string {
 	t.Helper()
 	if err := store.CreateLogin(t.Context(), name, db.RoleCA, "a-good-password", db.Act{}); err != nil {
 		t.Fatal(err)

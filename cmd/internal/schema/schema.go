@@ -26,7 +26,7 @@ const (
 
 // Watch looks again and again. Run is called once; Fault is safe for concurrent use.
 type Watch struct {
-	Store *db.Store
+	Store *db.Common
 	Role  migrations.Role
 	Log   *slog.Logger
 

@@ -69,7 +69,7 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 }
 
 // write streams the entries, whatever their number, and counts them.
-func (v *export) write(ctx context.Context, store *db.Store, filter db.AuditFilter, to io.Writer) (n int64, err error) {
+func (v *export) write(ctx context.Context, store *db.Master, filter db.AuditFilter, to io.Writer) (n int64, err error) {
 	w := bufio.NewWriterSize(to, 1<<16)
 	c := csv.NewWriter(w)
 	write := func(e db.AuditEntry) error { return writeLine(w, e) }

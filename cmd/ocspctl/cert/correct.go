@@ -99,7 +99,7 @@ func (v *correct) refuses(status db.Status) error {
 	return nil
 }
 
-func (v *correct) request(ctx context.Context, store *db.Store, issuer db.IssuerID) (int64, time.Time, error) {
+func (v *correct) request(ctx context.Context, store *db.Master, issuer db.IssuerID) (int64, time.Time, error) {
 	act, err := ctl.Act(v.Change)
 	switch {
 	case err != nil:

@@ -72,7 +72,7 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 
 // write needs no printable.Cell: the one free text of a row is the issuer's name, and a
 // CHECK has it begin with a letter or digit.
-func (v *export) write(ctx context.Context, store *db.Store, issuer db.IssuerID, w io.Writer) (int64, error) {
+func (v *export) write(ctx context.Context, store *db.Master, issuer db.IssuerID, w io.Writer) (int64, error) {
 	out := bufio.NewWriter(w)
 	rows, err := store.Export(ctx, issuer, db.ExportForm(v.Form), out)
 	return rows, errors.Join(err, out.Flush())

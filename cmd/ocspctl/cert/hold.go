@@ -36,7 +36,7 @@ func (v *hold) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var status db.Status
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Store, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
 		if _, changed, err = store.Hold(ctx, c.issuer.ID, c.serial, act); err == nil {
 			status, err = store.Certificate(ctx, c.issuer.ID, c.serial)
 		}
@@ -72,7 +72,7 @@ func (v *release) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var status db.Status
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Store, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
 		if changed, err = store.Release(ctx, c.issuer.ID, c.serial, act); err == nil {
 			status, err = store.Certificate(ctx, c.issuer.ID, c.serial)
 		}

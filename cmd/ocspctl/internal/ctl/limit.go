@@ -20,7 +20,7 @@ type Limit struct {
 
 // LimitOf has the master judge all of an import's revocations as if they were one
 // transaction, so that it does not break off in its midst.
-func LimitOf(ctx context.Context, store *db.Store, counted int64) (Limit, error) {
+func LimitOf(ctx context.Context, store *db.Master, counted int64) (Limit, error) {
 	l, err := store.Limit(ctx)
 	if err != nil {
 		return Limit{}, err

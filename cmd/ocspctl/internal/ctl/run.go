@@ -17,7 +17,7 @@ import (
 // Master is the run of a verb at the master's database.
 type Master struct {
 	*cli.Program
-	Store  *db.Store
+	Store  *db.Master
 	Config *config.Config
 }
 
@@ -49,7 +49,7 @@ func (a atMaster) Run(ctx context.Context, p *cli.Program) error {
 	if err != nil {
 		return err
 	}
-	store, err := Open(ctx, cfg, migrations.Master)
+	store, err := OpenMaster(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -66,25 +66,46 @@ func Load(p *cli.Program) (*config.Config, error) {
 	return &c, nil
 }
 
+// database is the master's, a site's, or what both have.
+type database interface {
+	Ping(ctx context.Context) error
+	CheckSchema(ctx context.Context, role string) error
+	Close()
+}
+
 // Open opens the database of the configuration, which must be of the role, and refuses a
-// schema that this program does not know.
-func Open(ctx context.Context, c *config.Config, role migrations.Role) (*db.Store, error) {
+// schema that this program does not know. open is that of the role.
+func Open[T database](ctx context.Context, c *config.Config, role migrations.Role, open func(context.Context, db.Config) (T, error)) (T, error) {
+	var none T
 	if err := c.WantRole(role); err != nil {
-		return nil, err
+		return none, err
 	}
-	store, err := db.Open(ctx, c.Database.Settings())
+	store, err := open(ctx, c.Database.Settings())
+	if err != nil {
+		return none, err
+	}
+	if err = store.Ping(ctx); err == nil {
+		err = store.CheckSchema(ctx, string(role))
+	}
+	if err != nil {
+		store.Close()
+		return none, err
+	}
+	return store, nil
+}
+
+// OpenMaster opens the master's database.
+func OpenMaster(ctx context.Context, c *config.Config) (*db.Master, error) {
+	return Open(ctx, c, migrations.Master, db.OpenMaster)
+}
+
+// OpenSite opens the database of another configuration, a site's.
+func OpenSite(ctx context.Context, path string) (*db.Site, error) {
+	c, err := Load(&cli.Program{ConfigPath: path})
 	if err != nil {
 		return nil, err
 	}
-	if err := store.Ping(ctx); err != nil {
-		store.Close()
-		return nil, err
-	}
-	if err := store.CheckSchema(ctx, string(role)); err != nil {
-		store.Close()
-		return nil, err
-	}
-	return store, nil
+	return Open(ctx, c, migrations.Site, db.OpenSite)
 }
 
 // Act names for the audit who does it, and why.
@@ -95,13 +116,13 @@ func Act(c cli.Change) (db.Act, error) {
 
 // Try does a change of the master's rows in one transaction, which is rolled back unless
 // --apply is given: so the plan is the act itself. do says whether it changes something.
-func (m *Master) Try(ctx context.Context, c cli.Change, do func(*db.Store, db.Act) (changed bool, err error)) (cli.Outcome, error) {
+func (m *Master) Try(ctx context.Context, c cli.Change, do func(*db.Master, db.Act) (changed bool, err error)) (cli.Outcome, error) {
 	act, err := Act(c)
 	if err != nil {
 		return cli.Outcome{}, err
 	}
 	changed := false
-	err = m.Store.Try(ctx, c.Apply, func(store *db.Store) error {
+	err = m.Store.Try(ctx, c.Apply, func(store *db.Master) error {
 		changed, err = do(store, act)
 		return err
 	})
@@ -114,7 +135,7 @@ func (m *Master) Issuer(ctx context.Context, name string) (db.Issuer, error) {
 }
 
 // IssuerNamed finds an issuer by the staff's name for it.
-func IssuerNamed(ctx context.Context, store *db.Store, name string) (db.Issuer, error) {
+func IssuerNamed(ctx context.Context, store *db.Master, name string) (db.Issuer, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return db.Issuer{}, err
@@ -133,7 +154,7 @@ func IssuerNamed(ctx context.Context, store *db.Store, name string) (db.Issuer, 
 }
 
 // IssuersNamed finds the issuers named, each once, or all.
-func IssuersNamed(ctx context.Context, store *db.Store, names []string) ([]db.Issuer, error) {
+func IssuersNamed(ctx context.Context, store *db.Master, names []string) ([]db.Issuer, error) {
 	if len(names) == 0 {
 		issuers, err := store.Issuers(ctx)
 		if err == nil && len(issuers) == 0 {
