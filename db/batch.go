@@ -58,7 +58,7 @@ func (b *batch) send(ctx context.Context, to sender) error {
 // read, and what f returns to be written with COMMIT. f may use the connection in
 // between. Nothing of an error is kept.
 func (s *Pool) inTwoRoundTrips(ctx context.Context, begin string, open func(*batch) error, f func(context.Context, *pgx.Conn) (*batch, error)) error {
-	conn, err := s.pool.open(ctx, func(b *batch) error {
+	conn, err := s.open(ctx, func(b *batch) error {
 		b.exec(begin)
 		return open(b)
 	})
@@ -107,7 +107,7 @@ func (s *Pool) open(ctx context.Context, queue func(*batch) error) (*pgxpool.Con
 
 // readBatch reads in one round trip.
 func (s *Pool) readBatch(ctx context.Context, queue func(*batch) error) error {
-	conn, err := s.pool.open(ctx, queue)
+	conn, err := s.open(ctx, queue)
 	if err == nil {
 		conn.Release()
 	}

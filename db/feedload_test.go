@@ -44,9 +44,9 @@ func snapshotOf(position int64, n int) (db.FeedSeed, [][]db.Change) {
 	}, chunks
 }
 
-func newSiteStore(t *testing.T) *db.Master {
+func newSiteStore(t *testing.T) *db.Site {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.As(dbtest.New(t, migrations.Site), "ocsp_sync")})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dbtest.New(t, migrations.Site), "ocsp_sync")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func newSiteStore(t *testing.T) *db.Master {
 	return store
 }
 
-func checkCopy(t *testing.T, store *db.Master, want db.Head) {
+func checkCopy(t *testing.T, store *db.Site, want db.Head) {
 	t.Helper()
 	counts, err := store.Verify(t.Context())
 	if err != nil {
@@ -156,7 +156,7 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 // Reads whose connection was lost are tried again on another one, unseen.
 func TestReadsOutliveTheirConnection(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn, Application: "mortal"})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn, Application: "mortal"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,14 +15,14 @@ import (
 
 // siteStore is a site with a head and two certificates, of which one is gone
 // again, as ocsp_responder sees it.
-func siteStore(t *testing.T) *db.Master {
+func siteStore(t *testing.T) *db.Site {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Site)
 	dbtest.Exec(t, dsn, `
 		insert into feed_head values (1, 1000, 7, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');
 		insert into certificate (issuer_id, serial, not_after) values (1, '\x01', '2099-01-01'), (1, '\x02', '2099-01-01');
 		delete from certificate where serial = '\x01'`)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestLookIsTakenAgainAfterADeadlock(t *testing.T) {
 }
 
 func TestReadTxWithoutAHead(t *testing.T) {
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Site)})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Site)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,8 +121,9 @@ func TestOpenTransactionDelaysNeitherHeartbeatNorRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Both would fail at once if they had to wait for the open transaction.
-	quick := open(t, dsn+"&options=-c%20lock_timeout%3D1s")
-	if _, _, err := quick.Heartbeat(t.Context(), -1); err != nil {
+	slow := dsn + "&options=-c%20lock_timeout%3D1s"
+	quick := open(t, slow)
+	if _, _, err := dbtest.Open(t, slow).Publisher.Heartbeat(t.Context(), -1); err != nil {
 		t.Errorf("heartbeat beside an open transaction: %v", err)
 	}
 	if _, changed, err := quick.Revoke(t.Context(), 1, db.Serial{2}, db.ReasonKeyCompromise, time.Time{}, act); err != nil || !changed {
@@ -164,14 +165,15 @@ func TestNoChangeTakesNoPosition(t *testing.T) {
 
 func TestHeartbeatNeverGoesBackNorRunsAhead(t *testing.T) {
 	dsn, store := newMaster(t)
+	publisher := dbtest.Open(t, dsn).Publisher
 	ctx := t.Context()
-	first, capped, err := store.Heartbeat(ctx, -1)
+	first, capped, err := publisher.Heartbeat(ctx, -1)
 	if err != nil || capped {
 		t.Fatalf("first heartbeat: capped %v, %v", capped, err)
 	}
 	// As if the master's clock had jumped an hour ahead since the last one.
 	dbtest.Exec(t, dsn, "update heartbeat set confirmed_at = confirmed_at - interval '1 hour'")
-	second, capped, err := store.Heartbeat(ctx, 5*time.Second)
+	second, capped, err := publisher.Heartbeat(ctx, 5*time.Second)
 	if err != nil || !capped {
 		t.Errorf("after a jump of an hour: capped %v, %v", capped, err)
 	}
@@ -186,7 +188,7 @@ func TestHeartbeatNeverGoesBackNorRunsAhead(t *testing.T) {
 		t.Errorf("a change confirmed the clock without a heartbeat: as_of is %v old", age)
 	}
 	dbtest.Exec(t, dsn, "update feed_head set as_of = clock_timestamp() + interval '1 hour'")
-	ahead, _, err := store.Heartbeat(ctx, -1)
+	ahead, _, err := publisher.Heartbeat(ctx, -1)
 	if err != nil || time.Until(ahead) < 59*time.Minute {
 		t.Errorf("a clock stepping back moved as_of to %v (%v)", ahead, err)
 	}
@@ -196,12 +198,13 @@ func TestHeartbeatNeverGoesBackNorRunsAhead(t *testing.T) {
 // heartbeat knows it, and meanwhile what is on hold can be revoked.
 func TestAClockThatWentBackHealsAtTheNextHeartbeat(t *testing.T) {
 	dsn, store := newMaster(t)
+	publisher := dbtest.Open(t, dsn).Publisher
 	ctx := t.Context()
 	mustIssue(t, store, "01")
 	if _, _, err := store.Hold(ctx, 1, db.Serial{1}, act); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := store.Heartbeat(ctx, -1); err != nil {
+	if _, _, err := publisher.Heartbeat(ctx, -1); err != nil {
 		t.Fatal(err)
 	}
 	// As if all of this had been done an hour from now: the clock is behind it.
@@ -214,7 +217,7 @@ func TestAClockThatWentBackHealsAtTheNextHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 24 { // two minutes
-		if asOf, capped, err := store.Heartbeat(ctx, 5*time.Second); err != nil || capped || !asOf.Equal(before.AsOf) {
+		if asOf, capped, err := publisher.Heartbeat(ctx, 5*time.Second); err != nil || capped || !asOf.Equal(before.AsOf) {
 			t.Fatalf("while the clock is behind: as_of %v after %v, capped %v, %v", asOf, before.AsOf, capped, err)
 		}
 	}
@@ -224,7 +227,7 @@ func TestAClockThatWentBackHealsAtTheNextHeartbeat(t *testing.T) {
 	// The clock is right again: two minutes have passed since.
 	dbtest.Exec(t, dsn, `update heartbeat set confirmed_at = confirmed_at - interval '1 hour 2 minutes';
 		update feed_head set as_of = clock_timestamp() - interval '2 minutes'`)
-	asOf, capped, err := store.Heartbeat(ctx, 5*time.Second)
+	asOf, capped, err := publisher.Heartbeat(ctx, 5*time.Second)
 	if err != nil || capped || time.Since(asOf) > 30*time.Second {
 		t.Errorf("after it: as_of %v, capped %v, %v", asOf, capped, err)
 	}

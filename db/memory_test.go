@@ -41,7 +41,7 @@ func TestWhatIsRememberedGoesWithItsEndAlone(t *testing.T) {
 			refused(t, dbtest.As(dsn, role), "permission denied", sql)
 		}
 	}
-	store := open(t, sync)
+	store := dbtest.Open(t, sync).Site
 	if n, err := store.ForgetEnded(t.Context(), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil || n != 0 {
 		t.Errorf("forgotten are %d, %v", n, err)
 	}
@@ -79,7 +79,7 @@ func TestTheKeyOfWhatIsRememberedStays(t *testing.T) {
 	insert("three")
 	key("two")
 	dbtest.Exec(t, dsn, "update site_revoked set not_after = '2020-01-01'")
-	if n, err := open(t, sync).ForgetEnded(t.Context(), time.Now()); err != nil || n != 1 {
+	if n, err := dbtest.Open(t, sync).Site.ForgetEnded(t.Context(), time.Now()); err != nil || n != 1 {
 		t.Errorf("forgotten are %d, %v", n, err)
 	}
 	key("three")

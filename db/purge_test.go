@@ -86,7 +86,7 @@ func TestPurgeIsRefusedWhereItWouldLie(t *testing.T) {
 	ctx := t.Context()
 	anna, bert, software := staff(t, dsn, store)
 	past := time.Now().Add(-72 * time.Hour).Truncate(time.Second)
-	if _, _, err := store.Heartbeat(ctx, -1); err != nil {
+	if _, _, err := dbtest.Open(t, dsn).Publisher.Heartbeat(ctx, -1); err != nil {
 		t.Fatal(err)
 	}
 	for name, at := range map[string]time.Time{"the future": time.Now().Add(time.Hour), "yesterday": time.Now().Add(-47 * time.Hour)} {

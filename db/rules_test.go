@@ -127,7 +127,7 @@ func TestRolesHaveNoRightsBeyondTheirFunctions(t *testing.T) {
 	if _, _, err := ca.Revoke(t.Context(), 1, db.Serial{2}, db.ReasonNone, time.Time{}, act); err != nil {
 		t.Errorf("ocsp_ca may revoke: %v", err)
 	}
-	if _, _, err := open(t, dbtest.As(dsn, "ocsp_publisher")).Heartbeat(t.Context(), -1); err != nil {
+	if _, _, err := dbtest.Open(t, dbtest.As(dsn, "ocsp_publisher")).Publisher.Heartbeat(t.Context(), -1); err != nil {
 		t.Errorf("ocsp_publisher may confirm the head: %v", err)
 	}
 	assertConsistent(t, dsn)

@@ -150,7 +150,7 @@ func TestASeedIsJudgedByWhatIsRemembered(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dsn := dbtest.New(t, migrations.Site)
-			store := open(t, dbtest.As(dsn, "ocsp_sync"))
+			store := dbtest.Open(t, dbtest.As(dsn, "ocsp_sync")).Site
 			last := len(test.seeds) - 1
 			for _, seed := range test.seeds[:last] {
 				if _, err := store.SeedFromFeed(t.Context(), seed); err != nil {

@@ -53,7 +53,7 @@ func (s *Pool) Try(ctx context.Context, apply bool, f func(*Pool) error) error {
 		select {
 		case <-done:
 		case <-time.After(lockWait - time.Second): // while we still wait, the waits can be followed
-			holders <- s.pool.holders(ctx)
+			holders <- s.holders(ctx)
 		}
 	}()
 	err := pgx.BeginTxFunc(ctx, s, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {

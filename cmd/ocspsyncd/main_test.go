@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			for dsn, logins := range map[string]map[string]db.Role{masterDSN: atMaster, siteDSN: atSite} {
-				store, err := db.OpenSite(ctx, db.Config{DSN: dsn})
+				store, err := db.OpenMaster(ctx, db.Config{DSN: dsn})
 				if err != nil {
 					return err
 				}

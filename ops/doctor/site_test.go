@@ -111,9 +111,9 @@ func sign(t *testing.T, c, ca *x509.Certificate, key, caKey *ecdsa.PrivateKey) [
 	return der
 }
 
-func open(t *testing.T, dsn string) *db.Master {
+func open(t *testing.T, dsn string) *db.Site {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

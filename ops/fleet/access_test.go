@@ -54,7 +54,8 @@ func TestSlotsThatASiteWasSeenToStreamFromGoWithIt(t *testing.T) {
 	if err := super.CreateLogin(ctx, publisher, db.RolePublisher, password, act); err != nil {
 		t.Fatal(err)
 	}
-	daemon, _ := openAs(t, w.super, publisher)
+	_, login := openAs(t, w.super, publisher)
+	daemon := dbtest.Open(t, login).Publisher
 	others, hidden, standby := db.SlotPrefix("site-other")+"1790000000000", "hidden_"+publisher, "standby_"+publisher
 	for _, slot := range []string{others, hidden, standby} {
 		dbtest.Exec(t, w.super, "select pg_create_logical_replication_slot('"+slot+"', 'pgoutput')")

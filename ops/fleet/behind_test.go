@@ -9,12 +9,15 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/migrations"
 )
 
 // Sites whose answers are all true, and which yet do not follow, are not well; the
 // result says what is allowed and what to do.
 func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
-	store := master(t)
+	ends := dbtest.Open(t, dbtest.New(t, migrations.Master))
+	store := headed(t, ends.Master)
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
 	register(t, store, a)
 	for _, n := range []byte{0x41, 0x42} {
@@ -44,7 +47,7 @@ func TestASiteThatDoesNotFollowIsNotWell(t *testing.T) {
 			say(r)
 		}).URL)
 	}
-	if _, err := store.ReportFork(t.Context(), "d-forked", "two segments of one number", []byte("ours"), []byte("theirs")); err != nil {
+	if _, err := ends.Publisher.ReportFork(t.Context(), "d-forked", "two segments of one number", []byte("ours"), []byte("theirs")); err != nil {
 		t.Fatal(err)
 	}
 	v := Surveyor{MaxAge: time.Millisecond, Now: func() time.Time { return now }}

@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
 )
 
 // A site that asks the feed is waited for until it says, by its next question, that it
 // has the news of its revocation; one that does not ask is not, and none for long.
 func TestDeliveryWaitsForTheFeed(t *testing.T) {
 	w := newWithdrawn(t)
-	super, err := db.OpenMaster(t.Context(), db.Config{DSN: w.super, MaxConns: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer super.Close()
+	super := dbtest.Open(t, w.super).Publisher
 	deliver := func(patience time.Duration) string {
 		run := w.run(t)
 		run.Patience = patience

@@ -25,11 +25,12 @@ var act = db.Act{User: "tester", Why: "test"}
 
 func master(t *testing.T) *db.Master {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(store.Close)
+	return headed(t, dbtest.Open(t, dbtest.New(t, migrations.Master)).Master)
+}
+
+// headed makes the head row of a new master.
+func headed(t *testing.T, store *db.Master) *db.Master {
+	t.Helper()
 	if err := store.InitHead(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}

@@ -21,17 +21,17 @@ import (
 func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
 	staff, publisher := open(t, dsn), open(t, dbtest.As(dsn, "ocsp_publisher"))
-	if err := staff.InitHead(t.Context(), time.Now()); err != nil {
+	if err := staff.Master.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	who := db.Act{User: "tester", Why: "test"}
 	id := newIdentity(t)
-	if _, err := staff.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
+	if _, err := staff.Master.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
 		t.Fatal(err)
 	}
 	access := &feed.AccessList{}
-	tracker := feed.NewClientTracker(publisher, access, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
+	tracker := feed.NewClientTracker(publisher.Publisher, access, slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher.Common, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
 	server.TLS = master.ServerTLS(access)
 	server.EnableHTTP2 = true
@@ -47,11 +47,11 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		}
 	})
 
-	changed, err := staff.SetFeedPin(t.Context(), "site-a", id.Pin, who)
+	changed, err := staff.Master.SetFeedPin(t.Context(), "site-a", id.Pin, who)
 	if err != nil || !changed {
 		t.Fatalf("setting the pin: %t, %v", changed, err)
 	}
-	if changed, err = staff.SetFeedPin(t.Context(), "site-a", id.Pin, who); err != nil || changed {
+	if changed, err = staff.Master.SetFeedPin(t.Context(), "site-a", id.Pin, who); err != nil || changed {
 		t.Errorf("the same again: %t, %v", changed, err)
 	}
 	eventually(t, "the site is let in", func() bool { site, in := access.Site(id.Pin); return in && site == "site-a" })
@@ -68,7 +68,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		if err := ask(); err != nil {
 			t.Fatal(err)
 		}
-		seen, err := staff.FeedClients(t.Context())
+		seen, err := staff.Master.FeedClients(t.Context())
 		return err == nil && seen["site-a"].Position == 17 && seen["site-a"].Form == 0 && time.Since(seen["site-a"].SeenAt) < time.Hour
 	})
 
@@ -81,17 +81,17 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		if _, _, err := client.Checkpoint(t.Context(), 18, "", 0); err != nil && !errors.Is(err, db.ErrNotFound) {
 			t.Fatal(err)
 		}
-		seen, err := staff.FeedClients(t.Context())
+		seen, err := staff.Master.FeedClients(t.Context())
 		return err == nil && seen["site-a"].Form == feed.Form
 	})
-	if _, err := staff.SuspendResponder(t.Context(), "site-a", who); err != nil {
+	if _, err := staff.Master.SuspendResponder(t.Context(), "site-a", who); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is told that it is suspended", func() bool {
 		_, err := client.Keys(t.Context())
 		return errors.Is(err, feed.ErrAccessDenied) && strings.Contains(err.Error(), "suspended")
 	})
-	if _, err := staff.RestoreResponder(t.Context(), "site-a", who); err != nil {
+	if _, err := staff.Master.RestoreResponder(t.Context(), "site-a", who); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is let in again", func() bool {
@@ -99,20 +99,20 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		return errors.Is(err, db.ErrNotFound) // there are none yet
 	})
 
-	if _, err := staff.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {
+	if _, err := staff.Master.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, who); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is shut out", func() bool { _, in := access.Site(id.Pin); return !in })
 	if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrAccessDenied) || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked site got %v", err)
 	}
-	if _, err := staff.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {
+	if _, err := staff.Master.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {
 		t.Error("a revoked site was let in again")
 	}
-	if _, err := staff.AddResponder(t.Context(), "site-b", "http://b.example/", nil, who); err != nil {
+	if _, err := staff.Master.AddResponder(t.Context(), "site-b", "http://b.example/", nil, who); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := staff.SetFeedPin(t.Context(), "site-b", id.Pin, who); err == nil {
+	if _, err := staff.Master.SetFeedPin(t.Context(), "site-b", id.Pin, who); err == nil {
 		t.Error("two sites have one key")
 	}
 }

@@ -22,10 +22,10 @@ func newLookup(tb testing.TB, change func(*feed.LookupServerConfig)) (*served, *
 	s.keys.Number = 2
 	s.keys.Answers = []feed.FeedKey{{From: s.keys.Keys[0].From, Until: s.keys.Keys[0].Until, Verifier: testKey(tb, "two").Verifier()}}
 	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	cfg := feed.LookupServerConfig{Store: s.sealer, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
+	cfg := feed.LookupServerConfig{Store: s.sealer.Publisher, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
 	lookup := feed.NewLookupServer(cfg)
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.Common, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s, lookup
@@ -57,7 +57,7 @@ func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
 	if a := s.asks(t, serial); !a.Issued || a.Status.Revoked {
 		t.Errorf("it was issued, it says %+v", a)
 	}
-	if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+	if _, _, err := s.store.Master.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 		t.Fatal(err)
 	}
 	if a := s.asks(t, serial); !a.Status.Permanent() || a.Status.Reason != db.ReasonKeyCompromise {

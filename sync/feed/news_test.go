@@ -18,7 +18,7 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 		t.Helper()
 		n++
 		serial := s.issue(t, n)
-		if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+		if _, _, err := s.store.Master.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 			t.Fatal(err)
 		}
 		s.await(t, s.position(t))

@@ -76,7 +76,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // keeping configures a sealer that keeps what it signed in a file.
 func (m *master) keeping(t *testing.T, state string) feed.SealerConfig {
 	t.Helper()
-	return feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
+	return feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
 }
 
 // starts runs a sealer whose trouble is of interest.
@@ -198,14 +198,14 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 	m := newMaster(t)
 	operator := open(t, dbtest.As(m.dsn, "ocsp_operator"))
 	for _, garbage := range []string{"one", "two", "three", "four"} {
-		if changed, err := operator.OfferKeySet(t.Context(), []byte(garbage), act); err != nil || !changed {
+		if changed, err := operator.Master.OfferKeySet(t.Context(), []byte(garbage), act); err != nil || !changed {
 			t.Fatal(changed, err)
 		}
 	}
-	if _, err := operator.OfferKeySet(t.Context(), []byte("five"), act); err == nil || !strings.Contains(err.Error(), "wait for a decision") {
+	if _, err := operator.Master.OfferKeySet(t.Context(), []byte("five"), act); err == nil || !strings.Contains(err.Error(), "wait for a decision") {
 		t.Errorf("a fifth one may wait: %v", err)
 	}
-	if _, err := operator.OfferKeySet(t.Context(), make([]byte, 1<<20), act); err == nil {
+	if _, err := operator.Master.OfferKeySet(t.Context(), make([]byte, 1<<20), act); err == nil {
 		t.Error("a key set of 1 MiB was taken")
 	}
 	publisher := dbtest.Connect(t, dbtest.As(m.dsn, "ocsp_publisher"))
@@ -215,7 +215,7 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })
 	ctx, cancel := context.WithCancel(context.Background())
 	var judging sync.WaitGroup
-	judging.Go(func() { _ = feed.RunOffers(ctx, m.sealer, rootVerifier(t), quiet) })
+	judging.Go(func() { _ = feed.RunOffers(ctx, m.sealer.Publisher, rootVerifier(t), quiet) })
 	t.Cleanup(func() { cancel(); judging.Wait() })
 	m.issue(t, 1)
 	m.await(t, m.position(t))
@@ -226,7 +226,7 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for tries := 0; ; tries++ {
-		if _, err = operator.OfferKeySet(t.Context(), signed, act); err == nil {
+		if _, err = operator.Master.OfferKeySet(t.Context(), signed, act); err == nil {
 			break
 		}
 		if tries == 3000 {
@@ -243,7 +243,7 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if changed, err := operator.OfferKeySet(t.Context(), signed, act); err != nil || changed {
+	if changed, err := operator.Master.OfferKeySet(t.Context(), signed, act); err != nil || changed {
 		t.Errorf("what is in force was offered again: %t, %v", changed, err)
 	}
 }

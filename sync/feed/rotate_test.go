@@ -31,7 +31,7 @@ func (m *master) confirmed(t *testing.T, set *feed.KeySet) *feed.Checkpoint {
 	t.Helper()
 	var last error
 	for range 6000 {
-		if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
+		if _, _, err := m.store.Publisher.Heartbeat(t.Context(), -1); err != nil {
 			t.Fatal(err)
 		}
 		c, err := set.OpenCheckpoint(m.latest.Newest().Note)
@@ -104,7 +104,7 @@ func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

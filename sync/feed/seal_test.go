@@ -23,8 +23,8 @@ var act = db.Act{User: "tester", Why: "test"}
 // master is a master's database with one issuer, and what seals it.
 type master struct {
 	dsn    string
-	store  *db.Publisher // the superuser's
-	sealer *db.Publisher // of a login with the publisher's rights
+	store  *dbtest.Database // the superuser's
+	sealer *dbtest.Database // of a login with the publisher's rights
 	keys   *feed.KeySet
 	latest *feed.Latest
 }
@@ -34,10 +34,10 @@ func newMaster(tb testing.TB) *master {
 	dsn := dbtest.New(tb, migrations.Master)
 	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), latest: &feed.Latest{}}
 	now := time.Now()
-	if err := m.store.InitHead(tb.Context(), now); err != nil {
+	if err := m.store.Master.InitHead(tb.Context(), now); err != nil {
 		tb.Fatal(err)
 	}
-	_, err := m.store.AddIssuer(tb.Context(), db.Issuer{
+	_, err := m.store.Master.AddIssuer(tb.Context(), db.Issuer{
 		Key: [32]byte{1}, Name: "issuer", Certificate: []byte{0x30, 0x00},
 		Policy: db.Policy{
 			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
@@ -57,13 +57,9 @@ func newMaster(tb testing.TB) *master {
 	return m
 }
 
-func open(tb testing.TB, dsn string) *db.Publisher {
+func open(tb testing.TB, dsn string) *dbtest.Database {
 	tb.Helper()
-	store, err := db.OpenPublisher(tb.Context(), db.Config{DSN: dsn})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(store.Close)
+	store := dbtest.Open(tb, dsn)
 	return store
 }
 
@@ -71,7 +67,7 @@ func open(tb testing.TB, dsn string) *db.Publisher {
 func (m *master) seals(tb testing.TB, change func(*feed.SealerConfig)) (stop func()) {
 	tb.Helper()
 	cfg := feed.SealerConfig{
-		Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
 	sealer, err := feed.NewSealer(cfg)
@@ -93,7 +89,7 @@ func (m *master) seals(tb testing.TB, change func(*feed.SealerConfig)) (stop fun
 func (m *master) issue(tb testing.TB, n uint64) db.Serial {
 	tb.Helper()
 	serial := binary.BigEndian.AppendUint64([]byte{0x40}, n)
-	if _, err := m.store.Issue(tb.Context(), 1, serial, time.Now().Add(24*time.Hour), act); err != nil {
+	if _, err := m.store.Master.Issue(tb.Context(), 1, serial, time.Now().Add(24*time.Hour), act); err != nil {
 		tb.Fatal(err)
 	}
 	return serial
@@ -184,12 +180,12 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 	if now := m.latest.Newest(); now.Position != before.Position {
 		t.Errorf("an issued certificate was sealed at once, at position %d", now.Position)
 	}
-	if _, _, err := m.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+	if _, _, err := m.store.Master.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 		t.Fatal(err)
 	}
 	m.await(t, m.position(t)) // else it waits for ten minutes
 	stop()
-	asOf, _, err := m.store.Heartbeat(t.Context(), -1)
+	asOf, _, err := m.store.Publisher.Heartbeat(t.Context(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +258,7 @@ func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
 	m := newMaster(t)
 	m.seals(t, func(c *feed.SealerConfig) { c.Confirm = 50 * time.Millisecond })
 	first := m.await(t, m.position(t))
-	if _, _, err := m.store.Heartbeat(t.Context(), -1); err != nil {
+	if _, _, err := m.store.Publisher.Heartbeat(t.Context(), -1); err != nil {
 		t.Fatal(err)
 	}
 	second := m.latest.Wait(t.Context(), time.Minute, func(n db.FeedNote) bool { return n.AsOf.After(first.AsOf) })
@@ -319,12 +315,12 @@ func TestSealersContinueAndNeverFork(t *testing.T) {
 
 func TestSealerRefusesWhatCannotBe(t *testing.T) {
 	m := newMaster(t)
-	_, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+	_, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "does not name the feed key") {
 		t.Errorf("a key that is not in the set was taken: %v", err)
 	}
 	m.keys.Epoch++
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func BenchmarkCommitToCheckpoint(b *testing.B) {
 		serial := m.issue(b, n)
 		b.StartTimer()
 		began := time.Now()
-		if _, _, err := m.store.Revoke(b.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
+		if _, _, err := m.store.Master.Revoke(b.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
 			b.Fatal(err)
 		}
 		m.await(b, m.latest.Newest().Position+1)
@@ -38,7 +38,7 @@ func BenchmarkCommitToCheckpoint(b *testing.B) {
 func BenchmarkPendingIdle(b *testing.B) {
 	m := newMaster(b)
 	for b.Loop() {
-		if _, err := m.sealer.Pending(b.Context(), 1); err != nil {
+		if _, err := m.sealer.Publisher.Pending(b.Context(), 1); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -69,7 +69,7 @@ func newServed(tb testing.TB) *served {
 		tb.Fatal(err)
 	}
 	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.Common, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s
@@ -94,7 +94,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 	s.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
 	s.archives(t, func(*feed.SnapshotterConfig) {})
 	serial := s.issue(t, 1)
-	if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
+	if _, _, err := s.store.Master.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 		t.Fatal(err)
 	}
 	s.await(t, s.position(t))
@@ -175,7 +175,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 	}()
 	time.Sleep(100 * time.Millisecond)
 	began = time.Now()
-	if _, _, err := s.store.Revoke(t.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
+	if _, _, err := s.store.Master.Revoke(t.Context(), 1, serial, db.ReasonSuperseded, time.Time{}, act); err != nil {
 		t.Fatal(err)
 	}
 	got := <-came

@@ -15,7 +15,7 @@ import (
 // snapshots runs a snapshotter until the test ends.
 func (m *master) archives(tb testing.TB, change func(*feed.SnapshotterConfig)) {
 	tb.Helper()
-	cfg := feed.SnapshotterConfig{Store: m.sealer, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	cfg := feed.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
 	snapshotter := feed.NewSnapshotter(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -148,7 +148,7 @@ func BenchmarkMakeSnapshotMillion(b *testing.B) {
 	for b.Loop() {
 		dbtest.Exec(b, m.dsn, "delete from snapshot; delete from snapshot_chunk")
 		ctx, cancel := context.WithCancel(b.Context())
-		snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.sealer, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+		snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 		var running sync.WaitGroup
 		running.Go(func() { _ = snapshotter.Run(ctx) })
 		s := m.snapshot(b, m.position(b))

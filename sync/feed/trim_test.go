@@ -19,15 +19,15 @@ func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 		m.await(t, m.position(t))
 	}
 	last := m.latest.Newest().Number
-	if n, err := m.sealer.TrimSegments(t.Context(), 0); err != nil || n != 0 {
+	if n, err := m.sealer.Publisher.TrimSegments(t.Context(), 0); err != nil || n != 0 {
 		t.Errorf("without a snapshot %d segments were trimmed, %v", n, err)
 	}
 	m.archives(t, func(c *feed.SnapshotterConfig) { c.Keep = time.Hour })
 	m.snapshot(t, m.position(t))
-	if n, err := m.sealer.TrimSegments(t.Context(), time.Hour); err != nil || n != 0 {
+	if n, err := m.sealer.Publisher.TrimSegments(t.Context(), time.Hour); err != nil || n != 0 {
 		t.Errorf("%d young segments were trimmed, %v", n, err)
 	}
-	if n, err := m.sealer.TrimSegments(t.Context(), 0); err != nil || n != last-1 {
+	if n, err := m.sealer.Publisher.TrimSegments(t.Context(), 0); err != nil || n != last-1 {
 		t.Errorf("%d of %d segments were trimmed, want all but the newest (%v)", n, last, err)
 	}
 	if _, err := m.sealer.FeedSegment(t.Context(), m.keys.Epoch, 1); !errors.Is(err, db.ErrNotFound) {

@@ -46,10 +46,10 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // start runs a heartbeat on a new master, as the publisher's login.
-func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *db.Publisher) {
+func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *db.Master) {
 	t.Helper()
 	dsn = dbtest.New(t, migrations.Master)
-	admin, err := db.OpenPublisher(t.Context(), db.Config{DSN: dsn})
+	admin, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/logical"
 )
 
 // staff are two operators at the master.
-func (p *pair) staff() (anna, bert *db.Site) {
+func (p *pair) staff() (anna, bert *dbtest.Database) {
 	p.t.Helper()
 	const password = "a password for tests"
-	var persons [2]*db.Site
+	var persons [2]*dbtest.Database
 	for i, name := range []string{"test_anna", "test_bert"} {
 		if _, err := p.master.CreateLoginWith(p.t.Context(), name, db.RoleOperator, password, many, act); err != nil {
 			p.t.Fatal(err)
@@ -28,12 +29,12 @@ func (p *pair) staff() (anna, bert *db.Site) {
 }
 
 // agree makes what one operator requests and the other approves.
-func (p *pair) agree(request func(anna *db.Site) (int64, time.Time, error)) {
+func (p *pair) agree(request func(anna *dbtest.Database) (int64, time.Time, error)) {
 	p.t.Helper()
 	anna, bert := p.staff()
 	id, _, err := request(anna)
 	if err == nil {
-		err = p.second.Approve(p.t, bert, id, act)
+		err = p.second.Approve(p.t, bert.Master, id, act)
 	}
 	if err != nil {
 		p.t.Fatal(err)
@@ -43,8 +44,8 @@ func (p *pair) agree(request func(anna *db.Site) (int64, time.Time, error)) {
 // correct takes a permanent revocation back, as two operators do.
 func (p *pair) correct(s string) {
 	p.t.Helper()
-	p.agree(func(anna *db.Site) (int64, time.Time, error) {
-		return anna.RequestCorrection(p.t.Context(), 1, []db.Serial{serial(s)}, act)
+	p.agree(func(anna *dbtest.Database) (int64, time.Time, error) {
+		return anna.Master.RequestCorrection(p.t.Context(), 1, []db.Serial{serial(s)}, act)
 	})
 }
 
@@ -59,20 +60,20 @@ func TestMistakesOfAnImportAreCorrectedAtTheSite(t *testing.T) {
 	p.start(nil)
 	p.seenAtSite("0c", "revoked keyCompromise")
 	unissue := func(s ...string) {
-		p.agree(func(anna *db.Site) (int64, time.Time, error) {
+		p.agree(func(anna *dbtest.Database) (int64, time.Time, error) {
 			var list []db.Serial
 			for _, text := range s {
 				list = append(list, serial(text))
 			}
-			return anna.RequestUnissue(t.Context(), 1, list, act)
+			return anna.Master.RequestUnissue(t.Context(), 1, list, act)
 		})
 	}
 	unissue("0a", "0b")
 	p.seenAtSite("0a", "never issued")
 	p.seenAtSite("0b", "never issued")
 	end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	p.agree(func(anna *db.Site) (int64, time.Time, error) {
-		return anna.RequestEnd(t.Context(), 1, []db.Serial{serial("0d")}, end, act)
+	p.agree(func(anna *dbtest.Database) (int64, time.Time, error) {
+		return anna.Master.RequestEnd(t.Context(), 1, []db.Serial{serial("0d")}, end, act)
 	})
 	p.until("the other end", func() bool {
 		s, err := p.site.Certificate(t.Context(), 1, serial("0d"))
@@ -149,7 +150,7 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost, err := p.master.Lost(t.Context(), 1, known)
+	lost, err := p.master.Master.Lost(t.Context(), 1, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,10 +162,10 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 		t.Errorf("lost are %s", got)
 	}
 	p.correct("0b") // the backup has the revocation that was taken back: it is, once more
-	if _, _, _, err := p.master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
+	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.master.NewEpoch(t.Context(), time.Now().Add(time.Hour).Unix(), act); err != nil {
+	if _, err := p.master.Master.NewEpoch(t.Context(), time.Now().Add(time.Hour).Unix(), act); err != nil {
 		t.Fatal(err)
 	}
 	p.heals()

@@ -29,7 +29,7 @@ func (p *pair) publishes() (stop func()) {
 		p.newKeys()
 	}
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: p.master, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
+		Store: p.master.Publisher, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
 		Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -44,7 +44,7 @@ func (p *pair) newKeys() {
 	set := *p.second.Set
 	set.Number++
 	p.second.Set = &set
-	p.second.Publish(p.t, p.master)
+	p.second.Publish(p.t, p.master.Master)
 }
 
 // goes runs a worker until stop.
@@ -66,7 +66,7 @@ func (p *pair) goes(run func(context.Context) error) (stop func()) {
 func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, latest *feed.Latest, stop func()) {
 	p.t.Helper()
 	cfg := logical.FilesConfig{
-		Site: p.name, Local: p.local, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
+		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
 		Interval: 50 * time.Millisecond, ProbeInterval: 200 * time.Millisecond, StallAfter: 2 * time.Second,
 		Log: slog.New(slog.NewTextHandler(p.log, nil)),
 	}
@@ -300,7 +300,7 @@ func TestBothSlotsGoWithTheSite(t *testing.T) {
 	p.start(nil)
 	f, latest, stop := p.files(nil)
 	p.current(f, latest)
-	if _, err := p.master.AddResponder(t.Context(), p.name, "http://127.0.0.1:1/", nil, act); err != nil {
+	if _, err := p.master.Master.AddResponder(t.Context(), p.name, "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
 	var slots int
@@ -308,7 +308,7 @@ func TestBothSlotsGoWithTheSite(t *testing.T) {
 	if err != nil || slots != 2 {
 		t.Fatalf("the site has %d slots, %v", slots, err)
 	}
-	if _, err := p.master.RevokeResponder(t.Context(), p.name, db.ReasonKeyCompromise, act); err != nil {
+	if _, err := p.master.Master.RevokeResponder(t.Context(), p.name, db.ReasonKeyCompromise, act); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -316,7 +316,7 @@ func TestBothSlotsGoWithTheSite(t *testing.T) {
 	dbtest.Exec(t, p.siteDSN, "select subscription_enable('ocspfleet', false), subscription_enable('ocspfleet_files', false)")
 	dropped := int64(0)
 	p.until("both slots are dropped", func() bool {
-		n, err := p.master.DropSiteSlots(t.Context(), p.name)
+		n, err := p.master.Master.DropSiteSlots(t.Context(), p.name)
 		dropped += n
 		return err == nil && dropped == 2
 	})

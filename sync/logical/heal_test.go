@@ -146,7 +146,7 @@ func TestConflictingLocalRowIsNamedAndHealed(t *testing.T) {
 	p.issue("0b")
 	p.revoke("0a", db.ReasonKeyCompromise)
 	p.until("the worker fails", func() bool {
-		seen, err := p.site.Subscription(t.Context(), db.SubscriptionName)
+		seen, err := p.site.Site.Subscription(t.Context(), db.SubscriptionName)
 		return err == nil && seen.Errors > 0
 	})
 	p.run(func(c *logical.Config) { c.Interval = 20 * time.Millisecond; c.ProbeInterval = 100 * time.Millisecond })

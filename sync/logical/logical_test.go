@@ -208,7 +208,7 @@ func TestSeedNeverTakesAPermanentRevocationBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := p.master.Revoke(t.Context(), 1, serial("0a"), db.ReasonKeyCompromise, known.RevokedAt, act); err != nil {
+	if _, _, err := p.master.Master.Revoke(t.Context(), 1, serial("0a"), db.ReasonKeyCompromise, known.RevokedAt, act); err != nil {
 		t.Fatal(err)
 	}
 	p.heals()
@@ -325,7 +325,7 @@ func TestTombstonesAreTrimmed(t *testing.T) {
 	dbtest.Exec(t, p.masterDSN, "delete from certificate")
 	p.seenAtSite("0a", "never issued")
 	time.Sleep(150 * time.Millisecond) // the tombstone's age
-	if _, err := p.local.TrimTombstones(t.Context(), 100*time.Millisecond); err != nil {
+	if _, err := p.local.Site.TrimTombstones(t.Context(), 100*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	var left, trimmed, seq int64

@@ -19,7 +19,7 @@ import (
 func (p *pair) responder() (x *index.Index, stop func()) {
 	p.t.Helper()
 	root := p.second.Verifier(p.t)
-	x, err := index.Open(p.t.Context(), openStore(p.t, dbtest.As(p.siteDSN, "ocsp_responder")), index.Config{
+	x, err := index.Open(p.t.Context(), openStore(p.t, dbtest.As(p.siteDSN, "ocsp_responder")).Site, index.Config{
 		Poll: 10 * time.Millisecond,
 		Trust: func(keys [][]byte) (index.Trust, error) {
 			set, _, err := feed.NewestKeySet(keys, root.Name(), root)
@@ -121,18 +121,18 @@ func TestWhatASiteKnewRevokedOutlivesItsProcesses(t *testing.T) {
 	check(x)
 
 	var known []db.Row // as ocspctl fleet lost enters it again
-	err := p.site.Known(t.Context(), 1, func(serial db.Serial, s db.Status) error {
+	err := p.site.Site.Known(t.Context(), 1, func(serial db.Serial, s db.Status) error {
 		known = append(known, db.Row{Serial: slices.Clone(serial), Status: s})
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost, err := p.master.Lost(t.Context(), 1, known)
+	lost, err := p.master.Master.Lost(t.Context(), 1, known)
 	if err != nil || len(lost) != 2 {
 		t.Fatalf("lost are %+v, %v", lost, err)
 	}
-	if _, _, _, err := p.master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
+	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
 	p.heals()

@@ -54,12 +54,12 @@ const (
 type pair struct {
 	t               *testing.T
 	name            string
-	master, site    *db.Site // as superusers
+	master, site    *dbtest.Database // as superusers
 	masterDSN       string
 	siteDSN         string
 	siteServer      *pgserver.Server
 	up              *db.Upstream
-	local           *db.Site
+	local           *dbtest.Database
 	log             *logBuffer
 	sub             *logical.Subscription
 	stopRun         func()
@@ -108,13 +108,13 @@ func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *p
 	p := &pair{t: t, name: name, masterDSN: masterDSN, siteServer: server, log: new(logBuffer), replicaPassword: replicaPassword}
 	p.siteDSN = dbtest.Migrated(t, server, strings.ReplaceAll(name, "-", "_"), migrations.Site)
 	p.master, p.site = openStore(t, masterDSN), openStore(t, p.siteDSN)
-	if err := p.master.InitHead(t.Context(), time.Now()); err != nil {
+	if err := p.master.Master.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.master.AddIssuer(t.Context(), testIssuer(), act); err != nil {
+	if _, err := p.master.Master.AddIssuer(t.Context(), testIssuer(), act); err != nil {
 		t.Fatal(err)
 	}
-	p.second = feedtest.NewCorrector(t, p.master)
+	p.second = feedtest.NewCorrector(t, p.master.Master)
 	p.makeLogins()
 	t.Cleanup(p.cut)
 	p.beat()
@@ -164,7 +164,7 @@ func (p *pair) beat() {
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			_, _, _ = p.master.Heartbeat(ctx, -1) // the master may be dead by the test's own doing
+			_, _, _ = p.master.Publisher.Heartbeat(ctx, -1) // the master may be dead by the test's own doing
 			time.Sleep(100 * time.Millisecond)
 		}
 	}()
@@ -182,7 +182,7 @@ func (p *pair) run(change func(*logical.Config)) {
 	}
 	p.local = openStore(p.t, login(p.t, p.siteDSN, "test_sync", syncPassword))
 	p.config = logical.Config{
-		Site: p.name, Local: p.local, Master: p.up, Root: p.second.Verifier(p.t),
+		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t),
 		Interval: 50 * time.Millisecond, ProbeInterval: 300 * time.Millisecond,
 		StallAfter: 3 * time.Second, LagAfter: 2 * time.Second, RecountInterval: time.Hour,
 		Log: slog.New(slog.NewTextHandler(p.log, nil)), Metrics: logical.NewMetrics(prometheus.NewRegistry()),
@@ -257,7 +257,7 @@ func (p *pair) heals() {
 		}
 		head, err := p.site.Head(p.t.Context())
 		want, masterErr := p.master.Head(p.t.Context())
-		if err != nil || masterErr != nil || head.Position != want.Position || dbtest.Same(p.t.Context(), p.master, p.site) != nil {
+		if err != nil || masterErr != nil || head.Position != want.Position || dbtest.Same(p.t.Context(), p.master.Common, p.site.Common) != nil {
 			return false
 		}
 		diff = cmp.Diff(rowsOf(p.t, p.masterDSN), rowsOf(p.t, p.siteDSN))
@@ -281,7 +281,7 @@ func (p *pair) verified() bool {
 func (p *pair) issue(serials ...string) {
 	p.t.Helper()
 	for _, s := range serials {
-		if _, err := p.master.Issue(p.t.Context(), 1, serial(s), year, act); err != nil {
+		if _, err := p.master.Master.Issue(p.t.Context(), 1, serial(s), year, act); err != nil {
 			p.t.Fatal(err)
 		}
 	}
@@ -289,7 +289,7 @@ func (p *pair) issue(serials ...string) {
 
 func (p *pair) revoke(s string, reason db.Reason) {
 	p.t.Helper()
-	if _, _, err := p.master.Revoke(p.t.Context(), 1, serial(s), reason, time.Time{}, act); err != nil {
+	if _, _, err := p.master.Master.Revoke(p.t.Context(), 1, serial(s), reason, time.Time{}, act); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -347,13 +347,9 @@ func testIssuer() db.Issuer {
 	}
 }
 
-func openStore(t *testing.T, dsn string) *db.Site {
+func openStore(t *testing.T, dsn string) *dbtest.Database {
 	t.Helper()
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(store.Close)
+	store := dbtest.Open(t, dsn)
 	return store
 }
 

@@ -112,7 +112,7 @@ func (m *master) resigns(t *testing.T, by *feed.Key) {
 		c.CorrectedAt, c.Note = made, signed
 		anew = append(anew, c)
 	}
-	if err := m.store.ResignCorrections(t.Context(), anew, act); err != nil {
+	if err := m.store.Master.ResignCorrections(t.Context(), anew, act); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -124,7 +124,7 @@ func (s *site) follows(t *testing.T, m *master) *index.Index {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := index.Open(t.Context(), open(t, dbtest.As(s.dsn, "ocsp_responder")), index.Config{
+	x, err := index.Open(t.Context(), open(t, dbtest.As(s.dsn, "ocsp_responder")).Site, index.Config{
 		Poll: 10 * time.Millisecond,
 		Trust: func(keys [][]byte) (index.Trust, error) {
 			set, _, err := feed.NewestKeySet(keys, origin, root)
@@ -215,7 +215,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 	default:
 	}
 
-	snapshots := runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	snapshots := runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	defer snapshots()
 	away.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)

@@ -39,7 +39,7 @@ func (m *master) resign(tb testing.TB, set *feed.KeySet, without string, key *fe
 		rows[i].Note = signed[i].Note
 	}
 	if err == nil {
-		err = m.store.ResignCorrections(tb.Context(), rows, act)
+		err = m.store.Master.ResignCorrections(tb.Context(), rows, act)
 	}
 	if err != nil || len(rows) == 0 {
 		tb.Fatal(len(rows), err)
@@ -81,7 +81,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 	follower.equals(t, m)
 	away.equals(t, m)
 	stop()
-	copied, err := index.Open(t.Context(), follower.store, index.Config{Poll: 10 * time.Millisecond, Logger: quiet, Trust: m.trusts(t)})
+	copied, err := index.Open(t.Context(), follower.store.Site, index.Config{Poll: 10 * time.Millisecond, Logger: quiet, Trust: m.trusts(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			if _, err := m.store.Issue(t.Context(), 1, serial(n), time.Now().Add(24*time.Hour), act); err != nil {
+			if _, err := m.store.Master.Issue(t.Context(), 1, serial(n), time.Now().Add(24*time.Hour), act); err != nil {
 				t.Error(err)
 				return
 			}

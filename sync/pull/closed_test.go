@@ -17,17 +17,17 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	m, relay, peer := newMaster(t), newSite(t), identity(t)
 	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	act := db.Act{Why: "test", User: "test"}
-	if _, err := m.store.AddResponder(t.Context(), "site-b", "http://b", nil, act); err != nil {
+	if _, err := m.store.Master.AddResponder(t.Context(), "site-b", "http://b", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.SetFeedPin(t.Context(), "site-b", peer.Pin, act); err != nil {
+	if _, err := m.store.Master.SetFeedPin(t.Context(), "site-b", peer.Pin, act); err != nil {
 		t.Fatal(err)
 	}
 	relay.equals(t, m)
 
 	access, other := &feed.AccessList{}, identity(t)
-	runs(t, feed.NewRelayClientTracker(relay.sync, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
-	server := feed.NewServer(feed.ServerConfig{Store: relay.sync, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
+	runs(t, feed.NewRelayClientTracker(relay.sync.Common, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
+	server := feed.NewServer(feed.ServerConfig{Store: relay.sync.Common, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
 	server.TLSConfig = relay.id.ServerTLS(access)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,10 +64,10 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 		let  bool
 		f    func() error
 	}{
-		{"suspended", false, func() error { _, err := m.store.SuspendResponder(t.Context(), "site-b", act); return err }},
-		{"restored", true, func() error { _, err := m.store.RestoreResponder(t.Context(), "site-b", act); return err }},
+		{"suspended", false, func() error { _, err := m.store.Master.SuspendResponder(t.Context(), "site-b", act); return err }},
+		{"restored", true, func() error { _, err := m.store.Master.RestoreResponder(t.Context(), "site-b", act); return err }},
 		{"revoked", false, func() error {
-			_, err := m.store.RevokeResponder(t.Context(), "site-b", db.ReasonKeyCompromise, act)
+			_, err := m.store.Master.RevokeResponder(t.Context(), "site-b", db.ReasonKeyCompromise, act)
 			return err
 		}},
 	} {

@@ -17,7 +17,7 @@ import (
 func (m *master) correct(tb testing.TB, n int) {
 	tb.Helper()
 	const password = "a password for tests"
-	var persons [2]*db.Site
+	var persons [2]*dbtest.Database
 	for i, name := range []string{"test_anna", "test_bert"} {
 		if _, err := m.store.CreateLoginWith(tb.Context(), name, db.RoleOperator, password, db.LoginOptions{Connections: 50}, act); err != nil { // all tests of the binary share it
 			tb.Fatal(err)
@@ -29,10 +29,10 @@ func (m *master) correct(tb testing.TB, n int) {
 		dsn.User = url.UserPassword(name, password)
 		persons[i] = open(tb, dsn.String())
 	}
-	id, _, err := persons[0].RequestCorrection(tb.Context(), 1, []db.Serial{serial(n)}, act)
+	id, _, err := persons[0].Master.RequestCorrection(tb.Context(), 1, []db.Serial{serial(n)}, act)
 	if err == nil {
 		second := feedtest.Corrector{Key: m.corrects, Set: m.keys}
-		err = second.Approve(tb, persons[1], id, act)
+		err = second.Approve(tb, persons[1].Master, id, act)
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -74,7 +74,7 @@ func TestCorrectionTravelsByTheFeed(t *testing.T) {
 	stop()
 	m.correct(t, 2)
 	position := m.position(t)
-	runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	for range 6000 { // a snapshot that holds it
 		if n, err := m.store.NewestSnapshot(t.Context(), m.keys.Epoch); err == nil && n.Position >= position {
 			break
@@ -86,7 +86,7 @@ func TestCorrectionTravelsByTheFeed(t *testing.T) {
 	a.equals(t, m)
 	a.shows(t, 2, false)
 
-	if _, _, err := m.store.Revoke(t.Context(), 1, serial(0), db.ReasonKeyCompromise, time.Now().Add(-time.Hour), act); err != nil {
+	if _, _, err := m.store.Master.Revoke(t.Context(), 1, serial(0), db.ReasonKeyCompromise, time.Now().Add(-time.Hour), act); err != nil {
 		t.Fatal(err)
 	}
 	a.equals(t, m)

@@ -25,25 +25,25 @@ func rotating(tb testing.TB) (m *master, next *feed.Key) {
 }
 
 // rotates starts them on a database.
-func (m *master) rotates(tb testing.TB, store *db.Site, latest *feed.Latest, next *feed.Key) (stop func()) {
+func (m *master) rotates(tb testing.TB, store *dbtest.Database, latest *feed.Latest, next *feed.Key) (stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Latest: latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: store.Publisher, Key: m.key, Next: next, Keys: m.keys, Root: root, Latest: latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	archive := runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	archive := runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store.Publisher, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	seal := runs(tb, sealer.Run)
 	return func() { archive(); seal() }
 }
 
 // publishes has the root sign the next key set, and stores it at a master.
-func (m *master) publishes(tb testing.TB, store *db.Site, change func(*feed.KeySet)) *feed.KeySet {
+func (m *master) publishes(tb testing.TB, store *dbtest.Database, change func(*feed.KeySet)) *feed.KeySet {
 	tb.Helper()
 	set := &feed.KeySet{Origin: origin, Number: m.keys.Number + 1, Epoch: m.keys.Epoch, Keys: append([]feed.FeedKey(nil), m.keys.Keys...), Correct: m.keys.Correct}
 	change(set)
@@ -63,11 +63,11 @@ func named(key *feed.Key) feed.FeedKey {
 }
 
 // beats waits until the site's newest checkpoint was signed under a key set.
-func (s *site) beats(tb testing.TB, m *master, at *db.Site, set *feed.KeySet) {
+func (s *site) beats(tb testing.TB, m *master, at *dbtest.Database, set *feed.KeySet) {
 	tb.Helper()
 	var last error
 	for range 6000 {
-		if _, _, err := at.Heartbeat(tb.Context(), -1); err != nil {
+		if _, _, err := at.Publisher.Heartbeat(tb.Context(), -1); err != nil {
 			tb.Fatal(err)
 		}
 		n, err := s.store.FeedNote(tb.Context())
@@ -128,12 +128,12 @@ func TestKeySetsNeverGoBack(t *testing.T) {
 	if number, _, err := s.store.FeedKeys(t.Context()); err != nil || number != 2 {
 		t.Errorf("key set %d is in force here, %v", number, err)
 	}
-	if forks, err := s.store.Forks(t.Context()); err != nil || len(forks) != 0 {
+	if forks, err := s.store.Site.Forks(t.Context()); err != nil || len(forks) != 0 {
 		t.Errorf("%d forks, %v", len(forks), err)
 	}
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Keys = []feed.FeedKey{named(next)} })
 	awaitTrouble(t, p, pull.ErrFork)
-	if forks, err := s.store.Forks(t.Context()); err != nil || len(forks) != 1 {
+	if forks, err := s.store.Site.Forks(t.Context()); err != nil || len(forks) != 1 {
 		t.Errorf("%d forks are kept, want 1 (%v)", len(forks), err)
 	}
 	stop()
@@ -143,7 +143,7 @@ func TestKeySetsNeverGoBack(t *testing.T) {
 // is signed, and says that a certificate was issued which never was.
 func forges(t *testing.T, m *master, thief *site) {
 	t.Helper()
-	copied, err := thief.store.FeedCopy(t.Context())
+	copied, err := thief.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func forges(t *testing.T, m *master, thief *site) {
 		t.Fatal(err)
 	}
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
-	_, err = thief.store.Apply(t.Context(), db.FeedStep{
+	_, err = thief.store.Site.Apply(t.Context(), db.FeedStep{
 		Changes: segment.Changes, Head: head, Note: signed, Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body,
 		},
@@ -257,7 +257,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 
 	// A new epoch alone is refused while a revocation is missing; then it is taken.
 	epoch := m.keys.Epoch + 1
-	if _, err := m.store.NewEpoch(t.Context(), epoch, act); err != nil {
+	if _, err := m.store.Master.NewEpoch(t.Context(), epoch, act); err != nil {
 		t.Fatal(err)
 	}
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })
@@ -267,7 +267,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := m.store.Revoke(t.Context(), 1, serial(1), known.Reason, known.RevokedAt, act); err != nil {
+	if _, _, err := m.store.Master.Revoke(t.Context(), 1, serial(1), known.Reason, known.RevokedAt, act); err != nil {
 		t.Fatal(err)
 	}
 	for tries := 0; ; tries++ {
@@ -287,7 +287,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 func (s *site) standsOn(t *testing.T, number int64) {
 	t.Helper()
 	for tries := 0; ; tries++ {
-		copied, err := s.store.FeedCopy(t.Context())
+		copied, err := s.store.Site.FeedCopy(t.Context())
 		if err == nil && copied.Anchor.Number >= number {
 			return
 		}

@@ -107,7 +107,7 @@ func spawn(t *testing.T, c childConfig) (kill func()) {
 // do not count as proof: some of the hundred must have found it at work.
 func TestPullerKilledAHundredTimes(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
-	if _, err := m.store.SetLimit(t.Context(), 1_000_000, act); err != nil { // the slower the kills, the more is revoked
+	if _, err := m.store.Master.SetLimit(t.Context(), 1_000_000, act); err != nil { // the slower the kills, the more is revoked
 		t.Fatal(err)
 	}
 	key := private(t)
@@ -127,9 +127,9 @@ func TestPullerKilledAHundredTimes(t *testing.T) {
 	go func() { // the master is never idle, so that each kill finds something to break
 		defer close(written)
 		for n := 0; writing.Err() == nil; n++ {
-			_, err := m.store.Issue(writing, 1, serial(n), time.Now().Add(24*time.Hour), act)
+			_, err := m.store.Master.Issue(writing, 1, serial(n), time.Now().Add(24*time.Hour), act)
 			if err == nil && n%40 == 0 {
-				_, _, err = m.store.Revoke(writing, 1, serial(n), db.ReasonSuperseded, time.Time{}, act)
+				_, _, err = m.store.Master.Revoke(writing, 1, serial(n), db.ReasonSuperseded, time.Time{}, act)
 			}
 			if err != nil && writing.Err() == nil {
 				t.Error(err)
@@ -175,7 +175,7 @@ func TestPullerKilledAHundredTimes(t *testing.T) {
 // each once, up to the anchor.
 func (s *site) dense(t *testing.T, m *master) {
 	t.Helper()
-	copied, err := s.store.FeedCopy(t.Context())
+	copied, err := s.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

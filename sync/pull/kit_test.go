@@ -29,13 +29,9 @@ var (
 	quiet = slog.New(slog.DiscardHandler)
 )
 
-func open(tb testing.TB, dsn string) *db.Site {
+func open(tb testing.TB, dsn string) *dbtest.Database {
 	tb.Helper()
-	store, err := db.OpenSite(tb.Context(), db.Config{DSN: dsn})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(store.Close)
+	store := dbtest.Open(tb, dsn)
 	return store
 }
 
@@ -82,7 +78,7 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 }
 
 // serve answers over TLS until the test ends; wrap may tamper with it.
-func serve(tb testing.TB, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serve(tb testing.TB, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,13 +87,13 @@ func serve(tb testing.TB, store *db.Site, latest *feed.Latest, caller *feed.Iden
 	return serveOn(tb, l, store, latest, caller, wrap)
 }
 
-func serveOn(tb testing.TB, l net.Listener, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveOn(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
-func serveMaster(tb testing.TB, store *db.Site, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveMaster(tb testing.TB, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -106,11 +102,11 @@ func serveMaster(tb testing.TB, store *db.Site, latest *feed.Latest, caller *fee
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *db.Site, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
 	tb.Helper()
 	access := &feed.AccessList{}
 	access.Set(map[feed.Pin]string{caller.Pin: "caller"})
-	cfg := feed.ServerConfig{Store: store, Latest: latest, Access: access, Log: quiet}
+	cfg := feed.ServerConfig{Store: store.Common, Latest: latest, Access: access, Log: quiet}
 	if master {
 		cfg.Clock = store.Clock
 	}
@@ -148,7 +144,7 @@ func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed
 // master seals and serves.
 type master struct {
 	dsn    string
-	store  *db.Site
+	store  *dbtest.Database
 	latest *feed.Latest
 	root   *feed.Key
 	key    *feed.Key
@@ -160,7 +156,7 @@ type master struct {
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	m := prepare(tb)
-	runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	m.seals(tb)
 	return m
 }
@@ -170,10 +166,10 @@ func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
 	m := &master{dsn: dsn, store: open(tb, dsn), latest: &feed.Latest{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
-	if err := m.store.InitHead(tb.Context(), time.Now()); err != nil {
+	if err := m.store.Master.InitHead(tb.Context(), time.Now()); err != nil {
 		tb.Fatal(err)
 	}
-	_, err := m.store.AddIssuer(tb.Context(), db.Issuer{
+	_, err := m.store.Master.AddIssuer(tb.Context(), db.Issuer{
 		Key: [32]byte{1}, Name: "issuer", Certificate: []byte{0x30, 0x00},
 		Policy: db.Policy{
 			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
@@ -210,7 +206,7 @@ func (m *master) names(tb testing.TB, key *feed.Key) {
 func (m *master) seals(tb testing.TB) (stop func()) {
 	tb.Helper()
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.store, Key: m.key, Keys: m.keys, Latest: m.latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: m.store.Publisher, Key: m.key, Keys: m.keys, Latest: m.latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -222,14 +218,14 @@ func serial(n int) db.Serial { return binary.BigEndian.AppendUint64([]byte{0x40}
 
 func (m *master) issue(tb testing.TB, n int) {
 	tb.Helper()
-	if _, err := m.store.Issue(tb.Context(), 1, serial(n), time.Now().Add(24*time.Hour), act); err != nil {
+	if _, err := m.store.Master.Issue(tb.Context(), 1, serial(n), time.Now().Add(24*time.Hour), act); err != nil {
 		tb.Fatal(err)
 	}
 }
 
 func (m *master) revoke(tb testing.TB, n int, reason db.Reason) {
 	tb.Helper()
-	if _, _, err := m.store.Revoke(tb.Context(), 1, serial(n), reason, time.Time{}, act); err != nil {
+	if _, _, err := m.store.Master.Revoke(tb.Context(), 1, serial(n), reason, time.Time{}, act); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -237,8 +233,8 @@ func (m *master) revoke(tb testing.TB, n int, reason db.Reason) {
 // site pulls.
 type site struct {
 	dsn    string
-	store  *db.Site // the superuser's
-	sync   *db.Site // of ocsp_sync
+	store  *dbtest.Database // the superuser's
+	sync   *dbtest.Database // of ocsp_sync
 	latest *feed.Latest
 	id     *feed.Identity
 }
@@ -273,7 +269,7 @@ func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), source
 		tb.Fatal(err)
 	}
 	cfg := pull.Config{
-		Store: s.sync, Origin: origin, Root: root, Sources: sources, Latest: s.latest, Wait: 200 * time.Millisecond,
+		Store: s.sync.Site, Origin: origin, Root: root, Sources: sources, Latest: s.latest, Wait: 200 * time.Millisecond,
 		Backoff: 10 * time.Millisecond, Recount: 50 * time.Millisecond, Log: quiet,
 	}
 	if change != nil {
@@ -295,7 +291,7 @@ func (s *site) equals(tb testing.TB, m *master) {
 	var got db.Head
 	for range 6000 {
 		if got, err = s.store.Head(tb.Context()); err == nil && got.Position >= want.Position {
-			if err = dbtest.Same(tb.Context(), m.store, s.store); err == nil {
+			if err = dbtest.Same(tb.Context(), m.store.Common, s.store.Common); err == nil {
 				return
 			}
 		}

@@ -22,7 +22,7 @@ import (
 // askRig is a master that answers lookups, a site that asks it, and what is between them.
 type askRig struct {
 	*master
-	site   *db.Site
+	site   *dbtest.Database
 	proxy  *pull.LookupProxy
 	lookup http.Handler // the master's, counted
 	asked  atomic.Int64 // questions that reached the master
@@ -43,8 +43,8 @@ func newAskRig(t *testing.T) *askRig {
 	if err := r.site.KeepFeedKeys(t.Context(), 1, keys); err != nil {
 		t.Fatal(err)
 	}
-	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store, Key: key, Keys: r.keys, Log: quiet})
-	answers := feed.NewServer(feed.ServerConfig{Store: r.store, Latest: r.latest, Lookup: lookup, Log: quiet})
+	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store.Publisher, Key: key, Keys: r.keys, Log: quiet})
+	answers := feed.NewServer(feed.ServerConfig{Store: r.store.Common, Latest: r.latest, Lookup: lookup, Log: quiet})
 	r.lookup = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.asked.Add(1)
 		if r.silent.Load() {
@@ -55,7 +55,7 @@ func newAskRig(t *testing.T) *askRig {
 	})
 	client := serve(t, r.store, r.latest, caller, func(http.Handler) http.Handler { return r.lookup })
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
-		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
+		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },
 	})
 	return r
@@ -114,7 +114,7 @@ func TestLookupProxyBringsWhatWasJustIssued(t *testing.T) {
 	if a := r.answered(t, serial, 0); a.Issued {
 		t.Errorf("nothing was issued, it says %+v", a)
 	}
-	if _, err := r.store.Issue(t.Context(), 1, serial, time.Now().Add(time.Hour), act); err != nil {
+	if _, err := r.store.Master.Issue(t.Context(), 1, serial, time.Now().Add(time.Hour), act); err != nil {
 		t.Fatal(err)
 	}
 	before := r.asked.Load()

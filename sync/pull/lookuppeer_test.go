@@ -27,15 +27,15 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 	clock := func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) }
 	id, caller := identity(t), identity(t)
 	toMaster := serveMaster(t, r.store, r.latest, id, func(http.Handler) http.Handler { return r.lookup })
-	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
+	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
 	relays := feed.NewServer(feed.ServerConfig{
-		Store: store, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
+		Store: store.Common, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
 	})
 	fromPeer := serve(t, store, &feed.Latest{}, caller, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { atPeer.Add(1); relays.ServeHTTP(w, q) })
 	})
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
-		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Log: quiet, Now: clock,
+		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Log: quiet, Now: clock,
 		Sources: []*feed.Client{serveMaster(t, r.store, r.latest, caller, away), fromPeer},
 	})
 	return r, atPeer
@@ -45,7 +45,7 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 // the answer is the master's.
 func TestAPeerAsksTheMaster(t *testing.T) {
 	r, atPeer := peered(t)
-	if _, err := r.store.Issue(t.Context(), 1, nth(1), time.Now().Add(time.Hour), act); err != nil {
+	if _, err := r.store.Master.Issue(t.Context(), 1, nth(1), time.Now().Add(time.Hour), act); err != nil {
 		t.Fatal(err)
 	}
 	if a := r.answered(t, nth(1), 0); !a.Issued || atPeer.Load() == 0 || r.asked.Load() == 0 {
@@ -73,7 +73,7 @@ func TestQuestionsOfPeersAreBounded(t *testing.T) {
 		t.Errorf("of 200 questions, %d at the peer, %d reached the master", atPeer.Load(), asked)
 	}
 	lonely := pull.NewLookupProxy(pull.LookupProxyConfig{
-		Store: r.site, Origin: origin, Root: rootOf(t, r.master), Log: quiet,
+		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Log: quiet,
 		Sources: []*feed.Client{serve(t, r.store, r.latest, identity(t), func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a peer was asked for a peer") })
 		})},

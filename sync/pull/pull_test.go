@@ -50,7 +50,7 @@ func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
 	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
-	asOf, _, err := m.store.Heartbeat(t.Context(), -1)
+	asOf, _, err := m.store.Publisher.Heartbeat(t.Context(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
 		on.Store(false)
 		s.equals(t, m)
 	}
-	if forks, err := s.store.Forks(t.Context()); err != nil || len(forks) != 0 {
+	if forks, err := s.store.Site.Forks(t.Context()); err != nil || len(forks) != 0 {
 		t.Errorf("%d forks were seen in what nobody signed (%v)", len(forks), err)
 	}
 }
@@ -233,7 +233,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 	s.pulls(t, m, nil, serve(t, other.store, other.latest, s.id, nil))
 	for range 6000 {
 		other.issue(t, int(time.Now().UnixNano()&0xffffff)+100)
-		if n, err := s.store.Forks(t.Context()); err == nil && len(n) > 0 {
+		if n, err := s.store.Site.Forks(t.Context()); err == nil && len(n) > 0 {
 			if after, err := s.store.Head(t.Context()); err != nil || after.Position != before.Position || after.Certificates != before.Certificates {
 				t.Errorf("the fork was followed: %+v, %v", after, err)
 			}

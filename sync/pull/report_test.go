@@ -21,14 +21,14 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.AddResponder(t.Context(), name, "http://127.0.0.1:1/", nil, act); err != nil {
+	if _, err := m.store.Master.AddResponder(t.Context(), name, "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	reports := feed.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")), root, quiet)
+	reports := feed.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")).Publisher, root, quiet)
 	runs(t, reports.Run)
 	access, id := &feed.AccessList{}, identity(t)
 	access.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
+	return listensAs(t, feed.ServerConfig{Store: m.store.Common, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
 }
 
 // waits for what must come true.
@@ -62,7 +62,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	m.sealed(t)
 	victim.equals(t, m)
 	stop()
-	before, err := victim.store.FeedCopy(t.Context())
+	before, err := victim.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	}
 	verdicts := func() map[feed.ForkResult]int {
 		t.Helper()
-		forks, err := feed.MasterForks(t.Context(), m.store, root)
+		forks, err := feed.MasterForks(t.Context(), m.store.Master.Reader, root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	}
 
 	// One person asks, another agrees.
-	as := func(login string) *db.Site {
+	as := func(login string) *dbtest.Database {
 		t.Helper()
 		const password = "a password for tests"
 		if err := m.store.CreateLogin(t.Context(), login, db.RoleOperator, password, act); err != nil {
@@ -120,14 +120,14 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 		return open(t, u.String())
 	}
 	one, two := as("operator_one"), as("operator_two")
-	id, _, err := one.RequestForkSettle(t.Context(), nil, act)
+	id, _, err := one.Master.RequestForkSettle(t.Context(), nil, act)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := one.Approve(t.Context(), id, act); err == nil {
+	if err := one.Master.Approve(t.Context(), id, act); err == nil {
 		t.Error("one person settled it")
 	}
-	if err := two.Approve(t.Context(), id, act); err != nil {
+	if err := two.Master.Approve(t.Context(), id, act); err != nil {
 		t.Fatal(err)
 	}
 	waits(t, "the master is well", func() bool { return reports.Trouble() == "" })
@@ -135,7 +135,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 		t.Errorf("open at the master: %v", got)
 	}
 	waits(t, "the site heard that it is settled", func() bool {
-		forks, err := victim.store.Forks(t.Context())
+		forks, err := victim.store.Site.Forks(t.Context())
 		return err == nil && len(forks) == 0
 	})
 }
@@ -158,23 +158,23 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.AddResponder(t.Context(), "site-a", "http://127.0.0.1:1/", nil, act); err != nil {
+	if _, err := m.store.Master.AddResponder(t.Context(), "site-a", "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.ReportFork(t.Context(), "site-a", "two segments of one number", m.latest.Newest().Note, his); err != nil {
+	if _, err := m.store.Publisher.ReportFork(t.Context(), "site-a", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
 	s := newSite(t)
 	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
-	if err := s.sync.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
+	if err := s.sync.Site.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
 	at := func() (master []feed.CheckedFork, site []db.Fork) {
 		t.Helper()
-		master, err := feed.MasterForks(t.Context(), m.store, root)
+		master, err := feed.MasterForks(t.Context(), m.store.Master.Reader, root)
 		if err == nil {
-			site, err = feed.SiteForks(t.Context(), s.store, root)
+			site, err = feed.SiteForks(t.Context(), s.store.Site, root)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	m.dsn, m.store, m.latest = restored, open(t, restored), &feed.Latest{}
 	client, reports := m.takesForks(t, s, "site-a")
 	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: m.store, Key: m.key, Keys: m.keys, Latest: m.latest, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
+		Store: m.store.Publisher, Key: m.key, Keys: m.keys, Latest: m.latest, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	}
 	leave()
 	epoch := m.keys.Epoch + 1
-	if _, err := m.store.NewEpoch(t.Context(), epoch, act); err != nil {
+	if _, err := m.store.Master.NewEpoch(t.Context(), epoch, act); err != nil {
 		t.Fatal(err)
 	}
 	m.publishes(t, m.store, func(k *feed.KeySet) { k.Epoch = epoch })

@@ -27,18 +27,18 @@ func BenchmarkSwarm(b *testing.B) {
 				for kind, do := range []func(int) error{
 					func(int) error {
 						time.Sleep(2 * time.Millisecond) // the head's time is in milliseconds
-						_, _, err := m.store.Heartbeat(b.Context(), -1)
+						_, _, err := m.store.Publisher.Heartbeat(b.Context(), -1)
 						return err
 					},
 					func(i int) error {
 						serials[i] = make([]byte, 16)
 						_, _ = rand.Read(serials[i])
 						serials[i][0] = serials[i][0]&0x7f | 0x40
-						_, err := m.store.Issue(b.Context(), 1, serials[i], time.Now().Add(90*24*time.Hour), act)
+						_, err := m.store.Master.Issue(b.Context(), 1, serials[i], time.Now().Add(90*24*time.Hour), act)
 						return err
 					},
 					func(i int) error {
-						_, _, err := m.store.Revoke(b.Context(), 1, serials[i], db.ReasonSuperseded, time.Time{}, act)
+						_, _, err := m.store.Master.Revoke(b.Context(), 1, serials[i], db.ReasonSuperseded, time.Time{}, act)
 						return err
 					},
 				} {

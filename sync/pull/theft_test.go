@@ -19,7 +19,7 @@ const far = int64(1) << 62
 // what the master has: all of it is signed with the stolen key.
 func claimsFar(t *testing.T, m *master, thief *site) {
 	t.Helper()
-	copied, err := thief.store.FeedCopy(t.Context())
+	copied, err := thief.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 	var bodies [][]byte
 	cut := feed.Chunker{Write: func(_ int, b []byte) error { bodies = append(bodies, append([]byte(nil), b...)); return nil }}
 	stop := errors.New("read only")
-	err = m.store.MakeSnapshot(t.Context(), func(ctx context.Context, w *db.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
+	err = m.store.Publisher.MakeSnapshot(t.Context(), func(ctx context.Context, w *db.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
 		return db.Snapshot{}, errors.Join(w.Rows(ctx, cut.Add), cut.Close(), stop)
 	})
 	if !errors.Is(err, stop) {
@@ -49,7 +49,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = thief.store.KeepSnapshot(t.Context(), db.FeedSeed{
+	err = thief.store.Site.KeepSnapshot(t.Context(), db.FeedSeed{
 		Snapshot: db.Snapshot{Epoch: c.Epoch, Position: far, Octets: s.Size(), Note: manifest},
 		Chunk:    func(_ context.Context, i int) ([]byte, []db.Change, error) { return bodies[i], nil, nil }, Chunks: len(bodies),
 	})
@@ -113,7 +113,7 @@ func (s *site) backTo(tb testing.TB, m *master) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if got, err = s.store.Head(tb.Context()); err == nil && got.Position == want.Position && dbtest.Same(tb.Context(), m.store, s.store) == nil {
+		if got, err = s.store.Head(tb.Context()); err == nil && got.Position == want.Position && dbtest.Same(tb.Context(), m.store.Common, s.store.Common) == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -125,7 +125,7 @@ func (s *site) backTo(tb testing.TB, m *master) {
 // makes wrong.
 func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.Head)) {
 	t.Helper()
-	copied, err := thief.store.FeedCopy(t.Context())
+	copied, err := thief.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

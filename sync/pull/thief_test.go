@@ -28,7 +28,7 @@ func (m *master) steals(t *testing.T) *thief {
 	s.equals(t, m)
 	s.standsOn(t, m.latest.Newest().Number)
 	stop()
-	copied, err := s.store.FeedCopy(t.Context())
+	copied, err := s.store.Site.FeedCopy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

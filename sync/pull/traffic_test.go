@@ -125,7 +125,7 @@ func (t *traffic) costs(tb testing.TB, n int) (beat, issue, revoke float64) {
 	serials := make([]db.Serial, n)
 	beat = t.cost(tb, n, func(int) error {
 		time.Sleep(2 * time.Millisecond) // the head's time is in milliseconds
-		_, _, err := t.store.Heartbeat(tb.Context(), -1)
+		_, _, err := t.store.Publisher.Heartbeat(tb.Context(), -1)
 		return err
 	})
 	issue = t.cost(tb, n, func(i int) error {
@@ -134,11 +134,11 @@ func (t *traffic) costs(tb testing.TB, n int) (beat, issue, revoke float64) {
 			return err
 		}
 		serials[i][0] = serials[i][0]&0x7f | 0x40
-		_, err := t.store.Issue(tb.Context(), 1, serials[i], time.Now().Add(90*24*time.Hour), act)
+		_, err := t.store.Master.Issue(tb.Context(), 1, serials[i], time.Now().Add(90*24*time.Hour), act)
 		return err
 	})
 	revoke = t.cost(tb, n, func(i int) error {
-		_, _, err := t.store.Revoke(tb.Context(), 1, serials[i], db.ReasonSuperseded, time.Time{}, act)
+		_, _, err := t.store.Master.Revoke(tb.Context(), 1, serials[i], db.ReasonSuperseded, time.Time{}, act)
 		return err
 	})
 	return beat, issue, revoke

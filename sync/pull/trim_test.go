@@ -13,7 +13,7 @@ import (
 func (s *site) trims(t *testing.T, m *master, change func(*pull.TrimmerConfig)) {
 	t.Helper()
 	cfg := pull.TrimmerConfig{
-		Store: s.sync, Relays: true, Origin: origin, Root: rootOf(t, m), Keep: time.Nanosecond, Least: 1, Every: 20 * time.Millisecond, Log: quiet,
+		Store: s.sync.Site, Relays: true, Origin: origin, Root: rootOf(t, m), Keep: time.Nanosecond, Least: 1, Every: 20 * time.Millisecond, Log: quiet,
 	}
 	change(&cfg)
 	runs(t, pull.NewTrimmer(cfg).Run)
@@ -41,7 +41,7 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 	_, stop := away.pulls(t, m, nil, serve(t, relay.sync, relay.latest, away.id, nil))
 	away.equals(t, m)
 	stop()
-	first, err := relay.store.RelayNeed(t.Context())
+	first, err := relay.store.Site.RelayNeed(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 		n++
 		m.issue(t, n)
 		m.sealed(t)
-		need, err := relay.store.RelayNeed(t.Context())
+		need, err := relay.store.Site.RelayNeed(t.Context())
 		return err == nil && need.Newest.Position > first.Newest.Position
 	})
 	epoch := m.latest.Newest().Epoch

@@ -30,7 +30,7 @@ var (
 // master is a feed's, sealed until the test stops it.
 type master struct {
 	dsn   string
-	store *db.Master
+	store *dbtest.Database
 	root  *feed.Key
 	key   *feed.Key
 	set   *feed.KeySet
@@ -43,19 +43,16 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-func open(tb testing.TB, dsn string) *db.Master {
+func open(tb testing.TB, dsn string) *dbtest.Database {
 	tb.Helper()
-	store, err := db.OpenMaster(tb.Context(), db.Config{DSN: dsn})
-	must(tb, err)
-	tb.Cleanup(store.Close)
-	return store
+	return dbtest.Open(tb, dsn)
 }
 
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
 	m := &master{dsn: dsn, store: open(tb, dsn), root: feedtest.Key(tb, feedtest.Origin), key: feedtest.Key(tb, feedtest.Origin)}
-	must(tb, m.store.InitHead(tb.Context(), time.Now()))
+	must(tb, m.store.Master.InitHead(tb.Context(), time.Now()))
 	m.addIssuer(tb, m.store, 1)
 	head, err := m.store.Head(tb.Context())
 	must(tb, err)
@@ -64,9 +61,9 @@ func newMaster(tb testing.TB) *master {
 	return m
 }
 
-func (m *master) addIssuer(tb testing.TB, store *db.Master, n byte) {
+func (m *master) addIssuer(tb testing.TB, store *dbtest.Database, n byte) {
 	tb.Helper()
-	_, err := store.AddIssuer(tb.Context(), db.Issuer{
+	_, err := store.Master.AddIssuer(tb.Context(), db.Issuer{
 		Key: [32]byte{n}, Name: fmt.Sprintf("issuer-%d", n), Certificate: []byte{0x30, 0x00},
 		Policy: db.Policy{
 			Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
@@ -76,7 +73,7 @@ func (m *master) addIssuer(tb testing.TB, store *db.Master, n byte) {
 	must(tb, err)
 }
 
-func (m *master) publish(tb testing.TB, store *db.Master, set *feed.KeySet, by *feed.Key) {
+func (m *master) publish(tb testing.TB, store *dbtest.Database, set *feed.KeySet, by *feed.Key) {
 	tb.Helper()
 	signed, err := set.Sign(by)
 	must(tb, err)
@@ -91,14 +88,14 @@ func (m *master) verifier(tb testing.TB) note.Verifier {
 }
 
 // seals runs the sealer, and with snapshots the snapshotter, until stop.
-func (m *master) seals(tb testing.TB, store *db.Master, snapshots bool) (stop func()) {
+func (m *master) seals(tb testing.TB, store *dbtest.Database, snapshots bool) (stop func()) {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store, Key: m.key, Keys: m.set, Latest: &feed.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
+	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Latest: &feed.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
 	must(tb, err)
 	runs := []func(context.Context) error{sealer.Run}
 	if snapshots {
-		runs = append(runs, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
+		runs = append(runs, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -115,7 +112,7 @@ func (m *master) seals(tb testing.TB, store *db.Master, snapshots bool) (stop fu
 }
 
 // sealed waits until the feed is where the head is.
-func sealed(tb testing.TB, store *db.Master, snapshot bool) {
+func sealed(tb testing.TB, store *dbtest.Database, snapshot bool) {
 	tb.Helper()
 	head, err := store.Head(tb.Context())
 	must(tb, err)
@@ -133,7 +130,7 @@ func sealed(tb testing.TB, store *db.Master, snapshot bool) {
 }
 
 // backup copies a database as it is now.
-func backup(tb testing.TB, dsn string) *db.Master {
+func backup(tb testing.TB, dsn string) *dbtest.Database {
 	tb.Helper()
 	u, err := url.Parse(dsn)
 	must(tb, err)
@@ -149,17 +146,17 @@ func backup(tb testing.TB, dsn string) *db.Master {
 	return open(tb, server.DSN(name+"_restored"))
 }
 
-func issue(tb testing.TB, store *db.Master, issuer db.IssuerID, serials ...byte) {
+func issue(tb testing.TB, store *dbtest.Database, issuer db.IssuerID, serials ...byte) {
 	tb.Helper()
 	for _, s := range serials {
-		_, err := store.Issue(tb.Context(), issuer, db.Serial{s}, ends, act)
+		_, err := store.Master.Issue(tb.Context(), issuer, db.Serial{s}, ends, act)
 		must(tb, err)
 	}
 }
 
-func revoke(tb testing.TB, store *db.Master, s byte, reason db.Reason, at time.Time) {
+func revoke(tb testing.TB, store *dbtest.Database, s byte, reason db.Reason, at time.Time) {
 	tb.Helper()
-	_, _, err := store.Revoke(tb.Context(), 1, db.Serial{s}, reason, at, act)
+	_, _, err := store.Master.Revoke(tb.Context(), 1, db.Serial{s}, reason, at, act)
 	must(tb, err)
 }
 
@@ -186,21 +183,21 @@ func (l less) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, er
 }
 
 // lost makes a master, and another as it was before the last changes.
-func lost(tb testing.TB) (m *master, restored *db.Master) {
+func lost(tb testing.TB) (m *master, restored *dbtest.Database) {
 	tb.Helper()
 	m = newMaster(tb)
 	stop := m.seals(tb, m.store, true)
 	issue(tb, m.store, 1, 1, 2, 3, 4)
-	_, _, err := m.store.Hold(tb.Context(), 1, db.Serial{4}, act)
+	_, _, err := m.store.Master.Hold(tb.Context(), 1, db.Serial{4}, act)
 	must(tb, err)
 	sealed(tb, m.store, true)
 	stop()
 	restored = backup(tb, m.dsn)
 	stop = m.seals(tb, m.store, false)
-	_, _, err = m.store.Hold(tb.Context(), 1, db.Serial{2}, act)
+	_, _, err = m.store.Master.Hold(tb.Context(), 1, db.Serial{2}, act)
 	must(tb, err)
 	revoke(tb, m.store, 3, db.ReasonKeyCompromise, time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC))
-	_, err = m.store.Release(tb.Context(), 1, db.Serial{4}, act)
+	_, err = m.store.Master.Release(tb.Context(), 1, db.Serial{4}, act)
 	must(tb, err)
 	sealed(tb, m.store, false)
 	m.addIssuer(tb, m.store, 2)
@@ -228,16 +225,16 @@ func TestARestoredMasterFindsWhatItSigned(t *testing.T) {
 	stop := m.seals(t, restored, false)
 	sealed(t, restored, false)
 	stop()
-	source := recovery.FromSite(m.store, "site-a")
+	source := recovery.FromSite(m.store.Common, "site-a")
 	for name, from := range map[string]recovery.Source{
 		"with a snapshot":    source,
 		"with segments only": less{Source: source, snapshot: func() ([]byte, error) { return nil, db.ErrNotFound }},
 	} {
-		h, err := recovery.Read(ctx, restored, m.verifier(t), from)
+		h, err := recovery.Read(ctx, restored.Master, m.verifier(t), from)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		plan, err := recovery.Compare(ctx, restored, h, "site-a")
+		plan, err := recovery.Compare(ctx, restored.Master, h, "site-a")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -258,9 +255,9 @@ func TestARestoredMasterFindsWhatItSigned(t *testing.T) {
 	// An issuer of another number at the master is the same issuer.
 	m.addIssuer(t, restored, 3)
 	m.addIssuer(t, restored, 2)
-	h, err := recovery.Read(ctx, restored, m.verifier(t), source)
+	h, err := recovery.Read(ctx, restored.Master, m.verifier(t), source)
 	must(t, err)
-	plan, err := recovery.Compare(ctx, restored, h, "site-a")
+	plan, err := recovery.Compare(ctx, restored.Master, h, "site-a")
 	must(t, err)
 	last := plan.Enter[len(plan.Enter)-1]
 	if len(plan.Issuers) != 0 || last.Issuer.ID != 3 || last.Serial.String() != "06" || plan.Recovery.Batches[1].Issuer != 3 {
@@ -286,9 +283,9 @@ func TestWhatIsNoCertificateIsNamed(t *testing.T) {
 		update issuer set backdate = 0, policy_version = policy_version + 1`)
 	sealed(t, m.store, false)
 	stop()
-	h, err := recovery.Read(t.Context(), restored, m.verifier(t), recovery.FromSite(m.store, "site-a"))
+	h, err := recovery.Read(t.Context(), restored.Master, m.verifier(t), recovery.FromSite(m.store.Common, "site-a"))
 	must(t, err)
-	plan, err := recovery.Compare(t.Context(), restored, h, "site-a")
+	plan, err := recovery.Compare(t.Context(), restored.Master, h, "site-a")
 	must(t, err)
 	if len(plan.Enter) != 0 || !slices.Equal(texts(plan.Stays), []string{"09 new held"}) || plan.Stays[0].Site != "site-a" {
 		t.Errorf("to be entered: %v; stays: %v", texts(plan.Enter), texts(plan.Stays))
@@ -303,7 +300,7 @@ func TestWhatIsNoCertificateIsNamed(t *testing.T) {
 func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 	m, restored := lost(t)
 	ctx := t.Context()
-	source := recovery.FromSite(m.store, "site-a")
+	source := recovery.FromSite(m.store.Common, "site-a")
 	newest, err := m.store.FeedNote(ctx)
 	must(t, err)
 	other := func(number int64) feed.Sealed {
@@ -332,7 +329,7 @@ func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 			return g, nil
 		}, feed.ErrForged},
 	} {
-		if _, err := recovery.Read(ctx, restored, m.verifier(t), less{Source: source, segment: c.segment}); !errors.Is(err, c.want) {
+		if _, err := recovery.Read(ctx, restored.Master, m.verifier(t), less{Source: source, segment: c.segment}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -342,12 +339,12 @@ func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 	set := *m.set
 	set.Number = 5
 	m.publish(t, m.store, &set, stranger)
-	if _, err := recovery.Read(ctx, restored, m.verifier(t), source); err != nil {
+	if _, err := recovery.Read(ctx, restored.Master, m.verifier(t), source); err != nil {
 		t.Errorf("a set that a stranger signed: %v", err)
 	}
 	set.Number, set.Keys, set.Banned = 2, []feed.FeedKey{feedtest.Named(next)}, []string{m.key.Verifier()}
 	m.publish(t, m.store, &set, m.root)
-	if _, err := recovery.Read(ctx, restored, m.verifier(t), source); !errors.Is(err, feed.ErrForged) {
+	if _, err := recovery.Read(ctx, restored.Master, m.verifier(t), source); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("a banned key: %v", err)
 	}
 
@@ -355,7 +352,7 @@ func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 	strangers, err := note.NewVerifier(stranger.Verifier())
 	must(t, err)
 	dbtest.Exec(t, m.dsn, "delete from feed_keys")
-	if _, err := recovery.Read(ctx, m.store, strangers, source); !errors.Is(err, recovery.ErrUnpublished) {
+	if _, err := recovery.Read(ctx, m.store.Master, strangers, source); !errors.Is(err, recovery.ErrUnpublished) {
 		t.Errorf("no key set: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // master is a master on the shared server, and its watchdog.
-func master(t *testing.T, limits Limits) (string, *db.Publisher, *Watchdog) {
+func master(t *testing.T, limits Limits) (string, *dbtest.Database, *Watchdog) {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Master)
 	store, w := watched(t, dsn, limits)
@@ -21,23 +21,19 @@ func master(t *testing.T, limits Limits) (string, *db.Publisher, *Watchdog) {
 }
 
 // watched gives a master's database an issuer, two certificates and a watchdog.
-func watched(t *testing.T, dsn string, limits Limits) (*db.Publisher, *Watchdog) {
+func watched(t *testing.T, dsn string, limits Limits) (*dbtest.Database, *Watchdog) {
 	t.Helper()
-	open := func(dsn string) *db.Publisher {
-		store, err := db.OpenPublisher(t.Context(), db.Config{DSN: dsn, MaxConns: 8})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(store.Close)
+	open := func(dsn string) *dbtest.Database {
+		store := dbtest.OpenWith(t, db.Config{DSN: dsn, MaxConns: 8})
 		return store
 	}
 	store := open(dsn)
-	if err := store.InitHead(t.Context(), time.Now()); err != nil {
+	if err := store.Master.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	dbtest.Exec(t, dsn, `insert into issuer values (1, sha256('k'), 'ca', '\x30', 86400, 300, 43200, 900, 3600, 'unknown', 'revocable', '', 1);
 		insert into certificate values (1, '\x01', '2099-01-01Z'), (1, '\x02', '2099-01-01Z')`)
-	w := New(Config{Store: open(dbtest.As(dsn, "ocsp_publisher")), Limits: limits, Poll: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	w := New(Config{Store: open(dbtest.As(dsn, "ocsp_publisher")).Publisher, Limits: limits, Poll: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -51,7 +47,7 @@ func watched(t *testing.T, dsn string, limits Limits) (*db.Publisher, *Watchdog)
 }
 
 // As an ordinary login: SET ROLE would leave it a superuser's session.
-func attacker(t *testing.T, dsn, name string, store *db.Publisher) string {
+func attacker(t *testing.T, dsn, name string, store *dbtest.Database) string {
 	t.Helper()
 	if err := store.CreateLogin(t.Context(), name, db.RoleCA, "a-good-password", db.Act{}); err != nil {
 		t.Fatal(err)
@@ -76,7 +72,7 @@ func TestWhoStopsTheMasterIsEnded(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		if _, _, err := store.Revoke(ctx, 1, mustSerial(t), db.ReasonCertificateHold, time.Time{}, db.Act{}); err != nil {
+		if _, _, err := store.Master.Revoke(ctx, 1, mustSerial(t), db.ReasonCertificateHold, time.Time{}, db.Act{}); err != nil {
 			t.Errorf("%s: revoking meanwhile: %v", name, err)
 		}
 		cancel()
@@ -98,7 +94,7 @@ func TestASuperuserIsNamed(t *testing.T) {
 	}
 	waiting := make(chan error, 1)
 	go func() {
-		_, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{})
+		_, _, err := store.Master.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{})
 		waiting <- err
 	}()
 	for w.Trouble() == "" {
@@ -130,7 +126,7 @@ func TestALargeCommitSurvives(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "commit"); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
+	if _, _, err := store.Master.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -183,7 +179,7 @@ func TestTheShippedLimitsAreFiveAndTenSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
+	if _, _, err := store.Master.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
 		t.Fatal(err)
 	}
 	if waited := time.Since(began); waited < 15*time.Second {
@@ -213,7 +209,7 @@ func TestAWaitForAStandbyIsSpared(t *testing.T) {
 	}()
 	await(t, dsn, "select exists (select from pg_stat_activity where usename = 'no_standby' and wait_event = 'SyncRep')")
 	go func() {
-		_, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{})
+		_, _, err := store.Master.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{})
 		revoked <- err
 	}()
 	for w.Trouble() == "" { // when it would be ended
@@ -255,7 +251,7 @@ func TestWaitsInAnotherDatabaseAreItsOwn(t *testing.T) {
 	if _, err := dbtest.Connect(t, attacker(t, dsn, "this_database", store)).Exec(t.Context(), `begin; select certificate_hold(1, '\x02', '', '')`); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
+	if _, _, err := store.Master.Revoke(t.Context(), 1, mustSerial(t), db.ReasonKeyCompromise, time.Time{}, db.Act{}); err != nil {
 		t.Error(err)
 	}
 	if _, err := holds.Exec(t.Context(), "commit"); err != nil {

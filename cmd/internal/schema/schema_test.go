@@ -15,7 +15,7 @@ import (
 // A trigger is dropped under a daemon that may only read: it says so, and that it is there again.
 func TestADroppedTriggerIsToldUntilItIsBack(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := db.OpenCommon(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 // Same says where the copy's rows, recounted, are not what the original's head counts, or
 // that they are not what the copy's own head counts. The copy's head and rows are read in
 // one snapshot: between two reads it may be repaired, which looks like damage.
-func Same(ctx context.Context, original, copied *db.Master) error {
+func Same(ctx context.Context, original, copied *db.Common) error {
 	want, err := original.Head(ctx)
 	if err != nil {
 		return err
