@@ -58,7 +58,7 @@ func (s *Site) SiteSeq(ctx context.Context) (number int64, err error) {
 	return number, nil
 }
 
-// queue reads how far the site is into c.
+// queueRow reads how far the site is into c.
 func (c *FeedCopy) queue(read *batch) {
 	read.row(func(row pgx.Row) (err error) {
 		c.Head, err = scanHead(row)
@@ -120,7 +120,7 @@ func (s *Site) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 				return nil, err
 			}
 			if !step.Head.AsOf.Before(head.AsOf) { // a snapshot may have confirmed more already
-				step.Head.queue(&write, step.PurgeBefore)
+				queueHead(step.Head, &write, step.PurgeBefore)
 				have.Head = step.Head
 			}
 		}
@@ -143,7 +143,7 @@ func (step FeedStep) took(head Head, old []map[string][]byte) (n int64, err erro
 		if t.Code != CertificateTable {
 			continue
 		}
-		states, err := t.states(step.Changes, head.Position)
+		states, err := statesOf(t, step.Changes, head.Position)
 		if err != nil {
 			return 0, err
 		}
@@ -185,21 +185,21 @@ func (step FeedStep) continues(have FeedCopy) error {
 // rows queues what the step makes of the tables' rows, and counts them.
 func (step FeedStep) rows(write *batch, head Head, tables []FeedTable, old []map[string][]byte) error {
 	for i, t := range tables {
-		if err := t.apply(write, head, step, old[i]); err != nil {
+		if err := applyTable(t, write, head, step, old[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// current queues the reading of what is about to change, of each table by key.
+// readCurrent queues the reading of what is about to change, of each table by key.
 func (step FeedStep) current(read *batch, tables []FeedTable) ([]map[string][]byte, error) {
 	old := make([]map[string][]byte, len(tables))
 	for i, t := range tables {
-		states, err := t.states(step.Changes, 0)
+		states, err := statesOf(t, step.Changes, 0)
 		if err == nil && len(states) > 0 {
 			old[i] = map[string][]byte{}
-			err = t.current(read, states, old[i])
+			err = readCurrent(t, read, states, old[i])
 		}
 		if err != nil {
 			return nil, err
@@ -208,9 +208,9 @@ func (step FeedStep) current(read *batch, tables []FeedTable) ([]map[string][]by
 	return old, nil
 }
 
-// states is what the changes after a position make of this table's rows, by key: the
+// statesOf is what the changes after a position make of this table's rows, by key: the
 // last of each counts.
-func (t FeedTable) states(changes []Change, after int64) (map[string]Change, error) {
+func statesOf(t FeedTable, changes []Change, after int64) (map[string]Change, error) {
 	states := map[string]Change{}
 	for _, c := range changes {
 		if c.Table != t.Code || c.Position <= after {
@@ -225,10 +225,10 @@ func (t FeedTable) states(changes []Change, after int64) (map[string]Change, err
 	return states, nil
 }
 
-// apply queues what the step changes in one table, and counts it. Old rows of keys
+// applyTable queues what the step changes in one table, and counts it. Old rows of keys
 // that do not change after the head are of no matter.
-func (t FeedTable) apply(write *batch, head Head, step FeedStep, old map[string][]byte) error {
-	states, err := t.states(step.Changes, head.Position)
+func applyTable(t FeedTable, write *batch, head Head, step FeedStep, old map[string][]byte) error {
+	states, err := statesOf(t, step.Changes, head.Position)
 	if err != nil {
 		return err
 	}
@@ -246,11 +246,11 @@ func (t FeedTable) apply(write *batch, head Head, step FeedStep, old map[string]
 	if want := *t.Tally(&step.Head); tally != want {
 		return fmt.Errorf("%w: %s has %d rows with digest %x, signed are %d with %x", ErrDiverged, t.Name, tally.Count, tally.Digest, want.Count, want.Digest)
 	}
-	return t.write(write, states)
+	return writeTable(t, write, states)
 }
 
-// current queues the reading of the rows that are about to change, into old by key.
-func (t FeedTable) current(read *batch, states map[string]Change, old map[string][]byte) error {
+// readCurrent queues the reading of the rows that are about to change, into old by key.
+func readCurrent(t FeedTable, read *batch, states map[string]Change, old map[string][]byte) error {
 	sql, args := "select "+t.rows+" from "+t.Name+" t", []any{}
 	if t.Code == CertificateTable { // the others are few
 		issuers, serials := make([]int32, 0, len(states)), make([][]byte, 0, len(states))
@@ -284,7 +284,7 @@ func (t FeedTable) current(read *batch, states map[string]Change, old map[string
 	return nil
 }
 
-func (t FeedTable) queue(write *batch, key string, c Change) error {
+func queueRow(t FeedTable, write *batch, key string, c Change) error {
 	if c.Deleted {
 		values, err := t.keyValues([]byte(key))
 		if err != nil {
@@ -318,8 +318,8 @@ func marks(n int) string {
 	return strings.Join(list, ", ")
 }
 
-// queue makes the signed head the copy's.
-func (h Head) queue(write *batch, purgeBefore time.Time) {
+// queueRow makes the signed head the copy's.
+func queueHead(h Head, write *batch, purgeBefore time.Time) {
 	columns := []string{"id", "epoch", "position", "as_of", "audit_count", "audit_hash", "purge_before"}
 	values := []any{1, h.Epoch, h.Position, h.AsOf, h.AuditCount, h.AuditHash, nil}
 	if !purgeBefore.IsZero() {
@@ -342,16 +342,16 @@ func (h Head) queue(write *batch, purgeBefore time.Time) {
 		strings.Join(columns, ", "), strings.Join(places, ", "), strings.Join(sets, ", ")), values...)
 }
 
-// queue keeps the step's files, to go on from and to relay.
+// queueRow keeps the step's files, to go on from and to relay.
 func (step FeedStep) queue(write *batch) {
 	if g := step.Segment; g != nil {
-		g.queue(write, " on conflict (epoch, number) do nothing")
+		queueSegment(g, write, " on conflict (epoch, number) do nothing")
 		Anchor{g.Epoch, g.Number, g.Hash, g.NoteHash}.queue(write)
 	}
-	step.Note.queue(write)
+	queueNote(step.Note, write)
 }
 
-// queue makes a seal the one that the copy stands on.
+// queueRow makes a seal the one that the copy stands on.
 func (a Anchor) queue(write *batch) {
 	write.exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])

@@ -16,7 +16,7 @@ func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []m
 	judge := false // a step of good certificates needs no look at the lists
 	for i, t := range FeedTables {
 		var err error
-		if changed[i], err = t.states(step.Changes, head.Position); err != nil {
+		if changed[i], err = statesOf(t, step.Changes, head.Position); err != nil {
 			return err
 		}
 		judge = judge || (t.Code == CorrectionTable || t.Code == IssuerTable) && len(changed[i]) > 0
@@ -34,7 +34,7 @@ func (step FeedStep) adopt(ctx context.Context, conn querier, head Head, old []m
 	if !judge {
 		return nil
 	}
-	if err := a.readLists(ctx, conn, changed); err != nil {
+	if err := readLists(ctx, a, conn, changed); err != nil {
 		return err
 	}
 	for i, t := range FeedTables {
@@ -80,12 +80,12 @@ func statusOf(content []byte) (*Status, error) {
 }
 
 // readLists reads what the copy holds, and works out what it will hold.
-func (a *Adoption) readLists(ctx context.Context, conn querier, changed []map[string]Change) error {
+func readLists(ctx context.Context, a *Adoption, conn querier, changed []map[string]Change) error {
 	for i, t := range FeedTables {
 		if t.Code != CorrectionTable && t.Code != IssuerTable {
 			continue
 		}
-		contents, err := t.contents(ctx, conn, t.Name)
+		contents, err := contentsOf(ctx, t, conn, t.Name)
 		if err != nil {
 			return err
 		}
@@ -104,15 +104,15 @@ func (a *Adoption) readLists(ctx context.Context, conn querier, changed []map[st
 				next = append(next, c.Content)
 			}
 		}
-		if err := errors.Join(a.Held.add(t, contents), a.Next.add(t, next)); err != nil {
+		if err := errors.Join(addTo(&a.Held, t, contents), addTo(&a.Next, t, next)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// contents are the canonical bytes of all rows of this table, or of one that is like it.
-func (t FeedTable) contents(ctx context.Context, conn querier, name string) ([][]byte, error) {
+// contentsOf are the canonical bytes of all rows of this table, or of one that is like it.
+func contentsOf(ctx context.Context, t FeedTable, conn querier, name string) ([][]byte, error) {
 	rows, err := conn.Query(ctx, "select "+t.rows+" from "+name+" t")
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", t.Name, plain(err))
@@ -124,8 +124,8 @@ func (t FeedTable) contents(ctx context.Context, conn querier, name string) ([][
 	return contents, nil
 }
 
-// add takes the rows of one table.
-func (l *Lists) add(t FeedTable, contents [][]byte) error {
+// addTo takes the rows of one table.
+func addTo(l *Lists, t FeedTable, contents [][]byte) error {
 	for _, content := range contents {
 		switch t.Code {
 		case CorrectionTable:

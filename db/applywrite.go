@@ -2,9 +2,9 @@ package db
 
 import "time"
 
-// write queues what brings the states into the table: certificates, which are many,
+// writeTable queues what brings the states into the table: certificates, which are many,
 // by one statement for all, the rest row by row.
-func (t FeedTable) write(write *batch, states map[string]Change) error {
+func writeTable(t FeedTable, write *batch, states map[string]Change) error {
 	var many certificateRows
 	for key, c := range states {
 		if t.Code == CertificateTable && !c.Deleted {
@@ -13,7 +13,7 @@ func (t FeedTable) write(write *batch, states map[string]Change) error {
 			}
 			continue
 		}
-		if err := t.queue(write, key, c); err != nil {
+		if err := queueRow(t, write, key, c); err != nil {
 			return err
 		}
 	}

@@ -137,15 +137,15 @@ func (s *seed) write(ctx context.Context, c chunk, prefix string) error {
 		if t.Code == CertificateTable {
 			continue
 		}
-		if err := t.copy(ctx, s.tx, prefix, c.rows); err != nil {
+		if err := copyRows(ctx, t, s.tx, prefix, c.rows); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// copy copies the rows that are this table's.
-func (t FeedTable) copy(ctx context.Context, tx pgx.Tx, prefix string, rows []Change) error {
+// copyRows copies the rows that are this table's.
+func copyRows(ctx context.Context, t FeedTable, tx pgx.Tx, prefix string, rows []Change) error {
 	var values [][]any
 	for _, row := range rows {
 		if row.Table != t.Code {

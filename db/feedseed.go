@@ -202,7 +202,7 @@ func (s *seed) begin(ctx context.Context, from FeedSeed) error {
 // finish makes the rows the copy of the signed head.
 func (s *seed) finish(ctx context.Context) error {
 	var write batch
-	s.head.queue(&write, s.purgeBefore)
+	queueHead(s.head, &write, s.purgeBefore)
 	if err := write.send(ctx, s.tx); err != nil {
 		return fmt.Errorf("writing the head: %w", err)
 	}

@@ -142,7 +142,7 @@ func (s *Publisher) Seal(ctx context.Context, after int64, f func(context.Contex
 	return nil
 }
 
-// queue reads the head and the last segment into w.
+// queueSegment reads the head and the last segment into w.
 func (w *Sealing) queue(t *batch) {
 	t.row(func(row pgx.Row) (err error) {
 		w.Head, err = scanHead(row)
@@ -187,7 +187,7 @@ func scanSegment(row pgx.Row) (Segment, error) {
 	return g, nil
 }
 
-// queue hands what was signed to the master's doors: nothing is replaced there but the
+// queueSegment hands what was signed to the master's doors: nothing is replaced there but the
 // newest checkpoint.
 func (d *Sealed) queue() *batch {
 	var t batch
@@ -199,14 +199,14 @@ func (d *Sealed) queue() *batch {
 	return &t
 }
 
-// queue stores a segment; unless says what to do about one that is there.
-func (g *Segment) queue(t *batch, unless string) {
+// queueSegment stores a segment; unless says what to do about one that is there.
+func queueSegment(g *Segment, t *batch, unless string) {
 	t.exec("insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
 		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 }
 
-// queue makes a checkpoint the newest.
-func (n FeedNote) queue(t *batch) {
+// queueSegment makes a checkpoint the newest.
+func queueNote(n FeedNote, t *batch) {
 	t.exec(`insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,
 		n.Epoch, n.Number, n.Position, n.AsOf, n.Note)

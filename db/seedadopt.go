@@ -54,9 +54,9 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 		if t.Code != CorrectionTable && t.Code != IssuerTable {
 			continue
 		}
-		next, err := t.contents(ctx, s.tx, "seed_"+t.Name)
+		next, err := contentsOf(ctx, t, s.tx, "seed_"+t.Name)
 		if err == nil {
-			err = a.Next.add(t, next)
+			err = addTo(&a.Next, t, next)
 		}
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 			continue
 		}
 		var held [][]byte
-		if _, err = s.spare(ctx, func() (err error) { held, err = t.contents(ctx, s.tx, t.Name); return err }); err != nil {
+		if _, err = s.spare(ctx, func() (err error) { held, err = contentsOf(ctx, t, s.tx, t.Name); return err }); err != nil {
 			return err
 		}
 		var counted Tally
@@ -76,7 +76,7 @@ func (s *seed) readLists(ctx context.Context, a *Adoption, old Head) (err error)
 			continue
 		}
 		a.AsOf = old.AsOf
-		if err := a.Held.add(t, held); err != nil {
+		if err := addTo(&a.Held, t, held); err != nil {
 			return err
 		}
 	}
@@ -103,7 +103,7 @@ func (s *seed) lost(ctx context.Context, a *Adoption, old string) (lost error, c
 	}
 	var was, is []byte
 	_, err = pgx.ForEachRow(rows, []any{&was, &is}, func() error {
-		refused, err := a.row(was, is)
+		refused, err := adoptRow(a, was, is)
 		if refused != nil {
 			count++
 			if lost == nil {
@@ -118,9 +118,9 @@ func (s *seed) lost(ctx context.Context, a *Adoption, old string) (lost error, c
 	return lost, count, nil
 }
 
-// row judges the canonical bytes of a certificate as it was and as it will be; nil is
+// adoptRow judges the canonical bytes of a certificate as it was and as it will be; nil is
 // no row.
-func (a *Adoption) row(old, is []byte) (refused, err error) {
+func adoptRow(a *Adoption, old, is []byte) (refused, err error) {
 	var issuer IssuerID
 	var serial Serial
 	read := func(content []byte) *Status {
