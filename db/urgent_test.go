@@ -11,6 +11,7 @@ import (
 // triggers say which a transaction has.
 func TestUrgentIsWhatTheTriggersSay(t *testing.T) {
 	dsn, store := newMaster(t)
+	publisher := dbtest.Open(t, dsn).Publisher
 	mustIssue(t, store, "01", "02", "03", "04")
 	for _, c := range []struct {
 		name, sql string
@@ -36,11 +37,11 @@ func TestUrgentIsWhatTheTriggersSay(t *testing.T) {
 			t.Fatal(err)
 		}
 		dbtest.Exec(t, dsn, c.sql)
-		p, err := store.Pending(t.Context(), before.Position)
+		p, err := publisher.Pending(t.Context(), before.Position)
 		if err != nil || p.Position <= before.Position || p.Urgent != c.urgent {
 			t.Errorf("%s: %+v after position %d, %v; want urgent %t", c.name, p, before.Position, err, c.urgent)
 		}
-		if p, err := store.Pending(t.Context(), p.Position); err != nil || p.Urgent {
+		if p, err := publisher.Pending(t.Context(), p.Position); err != nil || p.Urgent {
 			t.Errorf("%s: with nothing new %+v, %v", c.name, p, err)
 		}
 	}
