@@ -41,11 +41,11 @@ func plain(err error) error {
 	if pg.Hint != "" || pg.Routine == "exec_stmt_raise" {
 		return &Refusal{Message: pg.Message, Hint: pg.Hint, cause: err}
 	}
-	s, known := sentenceOf(pg.TableName, pg.ConstraintName)
+	s, known := SentenceOf(pg.TableName, pg.ConstraintName)
 	if !known {
 		s = stateSentence(pg)
 	}
-	return &Refusal{Message: s.text, Hint: s.fix, cause: err}
+	return &Refusal{Message: s.Text, Hint: s.fix, cause: err}
 }
 
 func isCode(err error, codes ...string) bool {
@@ -54,7 +54,7 @@ func isCode(err error, codes ...string) bool {
 }
 
 // sentence says what is wrong and, where there is something to do, the fix.
-type sentence struct{ text, fix string }
+type sentence struct{ Text, fix string }
 
 // stateSentence finds words by SQLSTATE for what is no constraint's.
 func stateSentence(pg *pgconn.PgError) sentence {
@@ -99,12 +99,12 @@ var own = []string{
 	"schema_", "segment", "serial_pool", "site_", "slot_allowed", "snapshot",
 }
 
-// sentenceOf finds the words for a constraint of a table.
-func sentenceOf(table, constraint string) (sentence, bool) {
+// SentenceOf finds the words for a constraint of a table.
+func SentenceOf(table, constraint string) (sentence, bool) {
 	if constraint == "" {
 		return sentence{}, false
 	}
-	if s, known := sentences[constraint]; known {
+	if s, known := Sentences[constraint]; known {
 		return s, true
 	}
 	for _, name := range own {
@@ -130,7 +130,7 @@ const (
 )
 
 // sentences has the words for every constraint that a person can meet.
-var sentences = map[string]sentence{
+var Sentences = map[string]sentence{
 	"approval_act_check":       {"there is no approval of that", "ocspctl approval request bulk and ocspctl cert correct ask for one."},
 	"approval_check":           {"who approves is not who asks", "Another operator, with another login, runs ocspctl approve."},
 	"approval_check1":          {"the request was decided already", "ocspctl approval list --all shows what became of it."},

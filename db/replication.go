@@ -41,7 +41,7 @@ func OpenUpstream(ctx context.Context, cfg Config) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the way to the master: %w", err)
 	}
-	u := &Upstream{Common: &Common{pool: pool}, pool: pool, conn: pool.Config().ConnConfig, sslmode: sslModeOf(cfg.DSN)}
+	u := &Upstream{Common: newCommon(pool), pool: pool, conn: pool.Config().ConnConfig, sslmode: sslModeOf(cfg.DSN)}
 	for _, f := range u.conn.Fallbacks {
 		if f.Host != u.conn.Host || f.Port != u.conn.Port {
 			pool.Close()

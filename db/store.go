@@ -88,7 +88,7 @@ func OpenSite(ctx context.Context, cfg Config) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Site{&Common{pool: pool}, pool}, nil
+	return &Site{newCommon(pool), pool}, nil
 }
 
 // OpenMaster prepares a pool for the master's database.
@@ -100,11 +100,14 @@ func OpenMaster(ctx context.Context, cfg Config) (*Master, error) {
 	return newMaster(pool), nil
 }
 
+// newCommon reads by a pool that is open.
+func newCommon(pool *Pool) *Common { return &Common{pool: pool} }
+
 func newMaster(pool *Pool) *Master {
 	return &Master{newReader(pool), Sites{pool}, pool}
 }
 
-func newReader(pool *Pool) Reader { return Reader{&Common{pool: pool}, pool} }
+func newReader(pool *Pool) Reader { return Reader{newCommon(pool), pool} }
 
 // OpenPublisher prepares a pool for the master's database.
 func OpenPublisher(ctx context.Context, cfg Config) (*Publisher, error) {

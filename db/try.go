@@ -43,7 +43,7 @@ func (s *Master) Try(ctx context.Context, apply bool, f func(*Master) error) err
 
 // Try is Master.Try for what is done at either end, as logins are.
 func (s *Common) Try(ctx context.Context, apply bool, f func(*Common) error) error {
-	return s.pool.Try(ctx, apply, func(pool *Pool) error { return f(&Common{pool: pool}) })
+	return s.pool.Try(ctx, apply, func(pool *Pool) error { return f(newCommon(pool)) })
 }
 
 // Try calls f with a pool that is one transaction; with apply it is committed.

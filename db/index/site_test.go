@@ -24,8 +24,8 @@ import (
 // The server that all tests share ends with the binary.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("ocspfleet/db/pgserver.(*Server).launch.func1"),
-		goleak.IgnoreAnyFunction("ocspfleet/db/pgserver.startKeeper.func1"))
+		goleak.IgnoreAnyFunction("ocspfleet/integration/testkit/pgserver.(*Server).launch.func1"),
+		goleak.IgnoreAnyFunction("ocspfleet/integration/testkit/pgserver.startKeeper.func1"))
 }
 
 // patience is how long a test waits for what must happen.
