@@ -2,7 +2,6 @@ package db_test
 
 import (
 	"errors"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ func TestEveryConstraintHasASentence(t *testing.T) {
 			t.Errorf("%s: %d constraints were looked at", role, n)
 		}
 	}
-	for _, name := range maps.Keys(db.Sentences) {
+	for name := range db.Sentences {
 		if !seen[name] {
 			t.Errorf("%s has a sentence and is no constraint", name)
 		}

@@ -129,5 +129,5 @@ func TestThroughPgbouncerInSessionMode(t *testing.T) {
 	if err := store.CheckSchema(t.Context(), string(migrations.Master)); err != nil {
 		t.Fatal(err)
 	}
-	worksWhateverIsSet(t, store)
+	worksWhateverIsSet(t, u.String())
 }
