@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // What a step took of site_seq is told, whatever it does to a row: what goes beyond was
@@ -60,7 +61,7 @@ func TestApplyTellsTheNumbersThatItTook(t *testing.T) {
 		}
 		head.Position, head.AsOf = position, head.AsOf.Add(time.Second)
 		segment := &db.Segment{Epoch: 1000, Number: int64(i + 1), First: position, Last: position, Note: []byte("note"), Body: []byte("body")}
-		step := db.FeedStep{Segment: segment, Changes: []db.Change{change}, Head: head, Note: db.FeedNote{Epoch: 1000, Number: int64(i + 1), Position: position, AsOf: head.AsOf, Note: []byte("note")}}
+		step := sitedb.FeedStep{Segment: segment, Changes: []db.Change{change}, Head: head, Note: db.FeedNote{Epoch: 1000, Number: int64(i + 1), Position: position, AsOf: head.AsOf, Note: []byte("note")}}
 		for _, again := range []bool{false, true} {
 			have, err := store.Apply(t.Context(), step)
 			if err != nil {

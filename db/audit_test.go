@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -19,7 +21,7 @@ import (
 )
 
 // newAudited gives a master whose audit has ten entries: the issuer and nine certificates.
-func newAudited(t *testing.T) (dsn string, store *db.Master) {
+func newAudited(t *testing.T) (dsn string, store *masterdb.DB) {
 	t.Helper()
 	dsn, store = newMaster(t)
 	for n := range byte(9) {
@@ -30,7 +32,7 @@ func newAudited(t *testing.T) (dsn string, store *db.Master) {
 	return dsn, store
 }
 
-func verifyAudit(t *testing.T, store *db.Master, marks ...db.AuditMark) db.AuditReport {
+func verifyAudit(t *testing.T, store *masterdb.DB, marks ...masterdb.AuditMark) masterdb.AuditReport {
 	t.Helper()
 	report, err := store.VerifyAudit(t.Context(), marks, nil)
 	if err != nil {
@@ -132,7 +134,7 @@ func TestAuditWrittenAnewIsFoundByAMark(t *testing.T) {
 	if len(r.Faults) != 1 || r.Faults[0].N != 10 || !strings.Contains(r.Faults[0].Text, "the mark says") {
 		t.Errorf("got %+v", r.Faults)
 	}
-	r = verifyAudit(t, store, db.AuditMark{N: 77, Hash: before.Hash})
+	r = verifyAudit(t, store, masterdb.AuditMark{N: 77, Hash: before.Hash})
 	if len(r.Faults) != 1 || r.Faults[0].N != 77 {
 		t.Errorf("a mark beyond the end: %+v", r.Faults)
 	}
@@ -165,8 +167,8 @@ func TestAuditCanonicalBytesAreTheSameInSQLAndGo(t *testing.T) {
 	}
 	start := sha256.Sum256(nil)
 	last := start[:]
-	err := store.AuditEntries(t.Context(), db.AuditFilter{}, func(e db.AuditEntry) error {
-		canonical := db.AppendAudit(nil, e)
+	err := store.AuditEntries(t.Context(), masterdb.AuditFilter{}, func(e masterdb.AuditEntry) error {
+		canonical := masterdb.AppendAudit(nil, e)
 		var sql []byte
 		if err := conn.QueryRow(t.Context(), "select audit_canonical(a) from audit a where n = $1", e.N).Scan(&sql); err != nil {
 			return err
@@ -192,23 +194,23 @@ func TestAuditEntriesAreChosen(t *testing.T) {
 	}
 	now := time.Now()
 	for _, c := range []struct {
-		filter db.AuditFilter
+		filter masterdb.AuditFilter
 		want   string
 	}{
-		{db.AuditFilter{}, "1 2 3 4 5 6 7 8 9 10 11"},
-		{db.AuditFilter{Limit: 2}, "10 11"},
-		{db.AuditFilter{Act: "issuer add"}, "1"},
-		{db.AuditFilter{Act: "cert", Limit: 1}, "10"},
-		{db.AuditFilter{User: "tester", Limit: 1}, "10"},
-		{db.AuditFilter{User: "bob"}, "11"},
-		{db.AuditFilter{User: "postgres", Limit: 1}, "11"},
-		{db.AuditFilter{User: "nobody"}, ""},
-		{db.AuditFilter{Since: now}, ""},
-		{db.AuditFilter{Since: now.Add(-time.Hour), Until: now, Limit: 1}, "11"},
-		{db.AuditFilter{Until: now.Add(-time.Hour)}, ""},
+		{masterdb.AuditFilter{}, "1 2 3 4 5 6 7 8 9 10 11"},
+		{masterdb.AuditFilter{Limit: 2}, "10 11"},
+		{masterdb.AuditFilter{Act: "issuer add"}, "1"},
+		{masterdb.AuditFilter{Act: "cert", Limit: 1}, "10"},
+		{masterdb.AuditFilter{User: "tester", Limit: 1}, "10"},
+		{masterdb.AuditFilter{User: "bob"}, "11"},
+		{masterdb.AuditFilter{User: "postgres", Limit: 1}, "11"},
+		{masterdb.AuditFilter{User: "nobody"}, ""},
+		{masterdb.AuditFilter{Since: now}, ""},
+		{masterdb.AuditFilter{Since: now.Add(-time.Hour), Until: now, Limit: 1}, "11"},
+		{masterdb.AuditFilter{Until: now.Add(-time.Hour)}, ""},
 	} {
 		var got []string
-		if err := store.AuditEntries(t.Context(), c.filter, func(e db.AuditEntry) error {
+		if err := store.AuditEntries(t.Context(), c.filter, func(e masterdb.AuditEntry) error {
 			got = append(got, fmt.Sprint(e.N))
 			return nil
 		}); err != nil {
@@ -227,7 +229,7 @@ func TestMakingALoginStandsInTheAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := false
-	if err := store.AuditEntries(t.Context(), db.AuditFilter{Act: "db user add"}, func(e db.AuditEntry) error {
+	if err := store.AuditEntries(t.Context(), masterdb.AuditFilter{Act: "db user add"}, func(e masterdb.AuditEntry) error {
 		found = e.What == `{"kind": "service", "group": "ocsp_ca", "login": "audited_login", "connections": 32}` && e.OSUser == "root" && e.Why == "new CA"
 		return nil
 	}); err != nil || !found {
@@ -243,7 +245,7 @@ func TestMakingALoginStandsInTheAudit(t *testing.T) {
 func BenchmarkVerifyAudit(b *testing.B) {
 	const rows = 1_000_000
 	dsn := dbtest.New(b, migrations.Master)
-	store, err := db.OpenMaster(b.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(b.Context(), pg.Config{DSN: dsn})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-var errCanonical = errors.New("these are no canonical bytes")
+var ErrCanonical = errors.New("these are no canonical bytes")
 
 // canonicalReader takes canonical bytes apart; the first fault stays.
 type canonicalReader struct {
@@ -72,7 +72,7 @@ func ParseIssuer(b []byte) (Issuer, error) {
 		r.bad = r.bad || len(i.CRL) == 0
 	}
 	if r.bad || len(r.rest) > 0 {
-		return Issuer{}, fmt.Errorf("issuer row of %d octets: %w", len(b), errCanonical)
+		return Issuer{}, fmt.Errorf("issuer row of %d octets: %w", len(b), ErrCanonical)
 	}
 	return i, nil
 }
@@ -88,7 +88,7 @@ func ParseResponderCertificate(b []byte) (ResponderCertificate, error) {
 	copy(c.KeyHash[:], r.take(32))
 	c.DER = bytes.Clone(r.lp())
 	if r.bad || len(r.rest) > 0 || c.Fingerprint != sha256.Sum256(c.DER) {
-		return ResponderCertificate{}, fmt.Errorf("responder certificate row of %d octets: %w", len(b), errCanonical)
+		return ResponderCertificate{}, fmt.Errorf("responder certificate row of %d octets: %w", len(b), ErrCanonical)
 	}
 	return c, nil
 }

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // An issuer's row comes out of its canonical bytes as it went in, with its CRL and

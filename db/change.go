@@ -3,6 +3,7 @@ package db
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -50,12 +51,12 @@ type Head struct {
 // The canonical encoding of times: microseconds since 2000-01-01 UTC, as
 // PostgreSQL sends them. The smallest int64 stands for null: revoked_at of what is not
 // revoked, and nothing else.
-const nullTime = math.MinInt64
+const NullTime = math.MinInt64
 
 // pgEpochUnix is 2000-01-01 UTC in seconds since 1970.
 const pgEpochUnix = 946684800
 
-func pgMicros(t time.Time) int64 {
+func PgMicros(t time.Time) int64 {
 	return (t.Unix()-pgEpochUnix)*1_000_000 + int64(t.Nanosecond())/1000
 }
 
@@ -72,10 +73,10 @@ func fromPGMicros(us int64) time.Time {
 // reason int16 (-1: none), all big endian.
 func AppendCertificate(dst []byte, issuer IssuerID, serial Serial, s Status) []byte {
 	dst = AppendCertificateKey(dst, issuer, serial)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(pgMicros(s.NotAfter)))
-	revokedAt, reason := int64(nullTime), ReasonNone
+	dst = binary.BigEndian.AppendUint64(dst, uint64(PgMicros(s.NotAfter)))
+	revokedAt, reason := int64(NullTime), ReasonNone
 	if s.Revoked {
-		revokedAt, reason = pgMicros(s.RevokedAt), s.Reason
+		revokedAt, reason = PgMicros(s.RevokedAt), s.Reason
 	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(revokedAt))
 	return binary.BigEndian.AppendUint16(dst, uint16(int16(reason)))
@@ -104,7 +105,7 @@ func ParseCertificate(b []byte) (IssuerID, Serial, Status, error) {
 		NotAfter: fromPGMicros(int64(binary.BigEndian.Uint64(rest))),
 		Reason:   Reason(int16(binary.BigEndian.Uint16(rest[16:]))),
 	}
-	if at := int64(binary.BigEndian.Uint64(rest[8:])); at != nullTime {
+	if at := int64(binary.BigEndian.Uint64(rest[8:])); at != NullTime {
 		status.Revoked, status.RevokedAt = true, fromPGMicros(at)
 	}
 	return issuer, Serial(b[6 : 6+n]), status, nil
@@ -118,7 +119,7 @@ func ParseCertificateKey(b []byte) (IssuerID, Serial, error) {
 	return IssuerID(binary.BigEndian.Uint32(b)), Serial(b[6:]), nil
 }
 
-func appendLP(dst, b []byte) []byte {
+func AppendLP(dst, b []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(b))), b...)
 }
 
@@ -127,17 +128,17 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 	seconds := func(d time.Duration) { dst = binary.BigEndian.AppendUint32(dst, uint32(d/time.Second)) }
 	dst = binary.BigEndian.AppendUint32(dst, uint32(i.ID))
 	dst = append(dst, i.Key[:]...)
-	dst = appendLP(dst, []byte(i.Name))
-	dst = appendLP(dst, i.Certificate)
+	dst = AppendLP(dst, []byte(i.Name))
+	dst = AppendLP(dst, i.Certificate)
 	seconds(i.Policy.Validity)
 	seconds(i.Policy.Backdate)
 	seconds(i.Policy.MaxStaleness)
 	seconds(i.Policy.FreshForUnknown)
 	seconds(i.Policy.HTTPMaxAge)
 	seconds(i.Policy.Refresh)
-	dst = appendLP(dst, []byte(i.Policy.NeverIssued))
-	dst = appendLP(dst, []byte(i.Policy.Profile))
-	dst = appendLP(dst, []byte(i.Policy.CRLURL))
+	dst = AppendLP(dst, []byte(i.Policy.NeverIssued))
+	dst = AppendLP(dst, []byte(i.Policy.Profile))
+	dst = AppendLP(dst, []byte(i.Policy.CRLURL))
 	if i.Policy.ArchiveCutoff {
 		dst = append(dst, 1)
 	} else {
@@ -145,7 +146,7 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(i.Policy.Version))
 	if len(i.CRL) > 0 { // without one the bytes simply end
-		dst = appendLP(dst, i.CRL)
+		dst = AppendLP(dst, i.CRL)
 	}
 	return dst
 }
@@ -154,8 +155,12 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 func AppendResponderCertificate(dst []byte, r ResponderCertificate) []byte {
 	dst = append(dst, r.Fingerprint[:]...)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.IssuerID))
-	dst = appendLP(dst, r.Serial)
-	dst = appendLP(dst, []byte(r.Site))
+	dst = AppendLP(dst, r.Serial)
+	dst = AppendLP(dst, []byte(r.Site))
 	dst = append(dst, r.KeyHash[:]...)
-	return appendLP(dst, r.DER)
+	return AppendLP(dst, r.DER)
 }
+
+// ErrNoHead says that the database has no head row: a site that was never
+// seeded, or a master that was never initialised.
+var ErrNoHead = errors.New("the database has no head row")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -31,8 +32,8 @@ func TestNobodyMakesACustomersCertificateASitesOwn(t *testing.T) {
 		if err := anna.AddResponderCertificate(t.Context(), c, act); err == nil {
 			named++
 		}
-		plan := db.Planned{IssuerID: 1, Serial: serial, Site: "site-a", KeyHash: [32]byte{1}, NotBefore: time.Now(), NotAfter: year}
-		if err := anna.PlanResponderCertificates(t.Context(), []db.Planned{plan}, nil, act); err == nil {
+		plan := masterdb.Planned{IssuerID: 1, Serial: serial, Site: "site-a", KeyHash: [32]byte{1}, NotBefore: time.Now(), NotAfter: year}
+		if err := anna.PlanResponderCertificates(t.Context(), []masterdb.Planned{plan}, nil, act); err == nil {
 			named++
 		}
 	}
@@ -231,20 +232,20 @@ func TestHoldsOfASitesOwnAreNobodyElses(t *testing.T) {
 	ctx := t.Context()
 	dbtest.Exec(t, dsn, `select responder_add('site-a', 'http://a', '{}', '', '')`)
 	ownCertificate(t, dsn, "site-a", 0x21, "k")
-	for who, login := range map[string]*db.Master{"an operator": anna, "the CA's software": software} {
+	for who, login := range map[string]*masterdb.DB{"an operator": anna, "the CA's software": software} {
 		_, _, err := login.Hold(ctx, 1, db.Serial{0x21}, act)
 		wantError(t, who+" holds", "site-a's own", err)
 		_, _, err = login.Revoke(ctx, 1, db.Serial{0x21}, db.ReasonCertificateHold, time.Time{}, act)
 		wantError(t, who+" revokes with certificateHold", "site-a's own", err)
 		hold := rows(true, 0x21)
 		hold[0].Status.Reason, hold[0].Status.NotAfter = db.ReasonCertificateHold, time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
-		_, _, _, err = login.ImportBatch(ctx, 1, hold, db.ImportSource{Form: "test"}, act)
+		_, _, _, err = login.ImportBatch(ctx, 1, hold, masterdb.ImportSource{Form: "test"}, act)
 		wantError(t, who+" imports a hold", "site-a's own", err)
 	}
 	if _, err := anna.SuspendResponder(ctx, "site-a", act); err != nil {
 		t.Fatal(err)
 	}
-	for who, login := range map[string]*db.Master{"an operator": anna, "the CA's software": software} {
+	for who, login := range map[string]*masterdb.DB{"an operator": anna, "the CA's software": software} {
 		_, err := login.Release(ctx, 1, db.Serial{0x21}, act)
 		wantError(t, who+" releases", "site-a's own", err)
 		if s, err := store.Certificate(ctx, 1, db.Serial{0x21}); err != nil || s.Reason != db.ReasonCertificateHold {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
@@ -19,7 +20,7 @@ import (
 
 // person opens a store as a login of its own in this group, so that session_user
 // is somebody. Logins belong to the cluster: the same one in every test.
-func person(t *testing.T, dsn string, superuser *db.Master, name string, group db.Role) *db.Master {
+func person(t *testing.T, dsn string, superuser *masterdb.DB, name string, group db.Role) *masterdb.DB {
 	t.Helper()
 	const password = "a password for tests"
 	if err := superuser.CreateLogin(t.Context(), name, group, password, act); err != nil {
@@ -34,13 +35,13 @@ func person(t *testing.T, dsn string, superuser *db.Master, name string, group d
 }
 
 // staff are two operators and the CA's software.
-func staff(t *testing.T, dsn string, store *db.Master) (anna, bert, software *db.Master) {
+func staff(t *testing.T, dsn string, store *masterdb.DB) (anna, bert, software *masterdb.DB) {
 	t.Helper()
 	return person(t, dsn, store, "test_anna", db.RoleOperator), person(t, dsn, store, "test_bert", db.RoleOperator),
 		person(t, dsn, store, "test_software", db.RoleCA)
 }
 
-func mustRevoke(t *testing.T, store *db.Master, reason db.Reason, serials ...string) {
+func mustRevoke(t *testing.T, store *masterdb.DB, reason db.Reason, serials ...string) {
 	t.Helper()
 	for _, serial := range serials {
 		if _, _, err := store.Revoke(t.Context(), 1, mustSerial(t, serial), reason, time.Time{}, act); err != nil {
@@ -88,7 +89,7 @@ func TestCorrectionNeedsTwoPersonsAndTravels(t *testing.T) {
 	notes := key.Sign(t, bert, id)
 	wantError(t, "with one note of two", "wants a signed note of each", bert.Approve(ctx, id, act, notes[0]))
 	wantError(t, "with one twice", "wants a signed note of each", bert.Approve(ctx, id, act, notes[0], notes[0]))
-	wantError(t, "with another's", "wants a signed note of each", bert.Approve(ctx, id, act, append(notes, db.SignedCorrection{Serial: db.Serial{3}, Note: notes[0].Note})...))
+	wantError(t, "with another's", "wants a signed note of each", bert.Approve(ctx, id, act, append(notes, masterdb.SignedCorrection{Serial: db.Serial{3}, Note: notes[0].Note})...))
 	if err := bert.Approve(ctx, id, act, notes...); err != nil {
 		t.Fatal(err)
 	}

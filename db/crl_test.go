@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -49,7 +50,7 @@ func TestTheCRLIsCountedWithItsIssuer(t *testing.T) {
 // it takes higher ones all the same.
 func TestCRLNumbersNeverGoBackAfterARestore(t *testing.T) {
 	dsn, store := newMaster(t)
-	take := func(s *db.Master, count int) int64 {
+	take := func(s *masterdb.DB, count int) int64 {
 		t.Helper()
 		number, err := s.NextCRL(t.Context(), 1, count)
 		if err != nil {
@@ -89,7 +90,7 @@ func TestCRLNumbersNeverGoBackAfterARestore(t *testing.T) {
 }
 
 // openCopy copies a database that nobody is connected to, as a backup does.
-func openCopy(t *testing.T, dsn, suffix string) *db.Master {
+func openCopy(t *testing.T, dsn, suffix string) *masterdb.DB {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -113,7 +114,7 @@ func openCopy(t *testing.T, dsn, suffix string) *db.Master {
 }
 
 // issuerBytes are the canonical bytes of issuer 1, by Go and by SQL.
-func issuerBytes(t *testing.T, store *db.Master, scan func(...any) error) []byte {
+func issuerBytes(t *testing.T, store *masterdb.DB, scan func(...any) error) []byte {
 	t.Helper()
 	var inSQL []byte
 	if err := scan(&inSQL); err != nil {

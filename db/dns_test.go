@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // What was withdrawn is kept until just that is published; each stage is in the
@@ -30,8 +31,8 @@ func TestWhatLeftTheDNSIsKept(t *testing.T) {
 	if err != nil || len(roster) != 1 || fmt.Sprint(roster[0].Addresses) != "[192.0.2.1 2001:db8::1]" {
 		t.Errorf("%+v, %v", roster, err)
 	}
-	note := func(publish bool, name string, stage db.DNSStage, addresses ...string) error {
-		n := db.DNSNote{Site: "site-a", Publish: publish, Name: name, TTL: time.Hour, Stage: stage, Detail: "x"}
+	note := func(publish bool, name string, stage masterdb.DNSStage, addresses ...string) error {
+		n := masterdb.DNSNote{Site: "site-a", Publish: publish, Name: name, TTL: time.Hour, Stage: stage, Detail: "x"}
 		for _, a := range addresses {
 			n.Addresses = append(n.Addresses, netip.MustParseAddr(a))
 		}
@@ -40,18 +41,18 @@ func TestWhatLeftTheDNSIsKept(t *testing.T) {
 	for i, step := range []struct {
 		publish bool
 		name    string
-		stage   db.DNSStage
+		stage   masterdb.DNSStage
 		at      []string
 		want    string
 		held    bool // all of them, for the TTL
 	}{
-		{false, "one.", db.DNSBegin, []string{"192.0.2.1", "2001:db8::1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
-		{false, "one.", db.DNSFailed, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
-		{false, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false}, // again
-		{false, "two.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
-		{true, "one.", db.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
-		{true, "one.", db.DNSDone, []string{"192.0.2.1"}, "[{one. 2001:db8::1} {two. 192.0.2.1}]", false},
-		{false, "", db.DNSSpread, nil, "[{one. 2001:db8::1} {two. 192.0.2.1}]", true},
+		{false, "one.", masterdb.DNSBegin, []string{"192.0.2.1", "2001:db8::1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
+		{false, "one.", masterdb.DNSFailed, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false},
+		{false, "one.", masterdb.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1}]", false}, // again
+		{false, "two.", masterdb.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{true, "one.", masterdb.DNSBegin, []string{"192.0.2.1"}, "[{one. 192.0.2.1} {one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{true, "one.", masterdb.DNSDone, []string{"192.0.2.1"}, "[{one. 2001:db8::1} {two. 192.0.2.1}]", false},
+		{false, "", masterdb.DNSSpread, nil, "[{one. 2001:db8::1} {two. 192.0.2.1}]", true},
 	} {
 		if err := note(step.publish, step.name, step.stage, step.at...); err != nil {
 			t.Fatal(err)
@@ -76,7 +77,7 @@ func TestWhatLeftTheDNSIsKept(t *testing.T) {
 		t.Errorf("the audit ends with %s", last)
 	}
 	ca := open(t, loginDSN(t, dsn, "dns_ca", "a-password-of-tests"))
-	if err := ca.NoteDNS(t.Context(), db.DNSNote{Site: "site-a", Name: "one.", Stage: db.DNSBegin}, act); err == nil || !strings.Contains(err.Error(), "permission denied") {
+	if err := ca.NoteDNS(t.Context(), masterdb.DNSNote{Site: "site-a", Name: "one.", Stage: masterdb.DNSBegin}, act); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("the CA's software: %v", err)
 	}
 }

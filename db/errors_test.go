@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -43,7 +44,7 @@ func TestEveryConstraintHasASentence(t *testing.T) {
 			t.Errorf("%s: %d constraints were looked at", role, n)
 		}
 	}
-	for name := range db.Sentences {
+	for name := range pg.Sentences {
 		if !seen[name] {
 			t.Errorf("%s has a sentence and is no constraint", name)
 		}
@@ -110,6 +111,6 @@ func TestRefusalsAreSentences(t *testing.T) {
 }
 
 func hasSentence(table, constraint string) bool {
-	s, known := db.SentenceOf(table, constraint)
+	s, known := pg.SentenceOf(table, constraint)
 	return known && s.Text != ""
 }

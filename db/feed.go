@@ -22,12 +22,12 @@ type FeedTable struct {
 	Name  string             // as in SQL, in change_body.table_name and in checkpoints
 	Code  byte               // as in the feed's entries
 	Tally func(*Head) *Tally // its place in a head
-	rows  string             // SQL of the canonical bytes of row t
+	Rows  string             // SQL of the canonical bytes of row t
 	// columns of a row, the key first; values and keyValues read them from canonical bytes.
-	columns   []string
-	keys      int
-	values    func(content []byte) ([]any, error)
-	keyValues func(key []byte) ([]any, error)
+	Columns   []string
+	Keys      int
+	Values    func(content []byte) ([]any, error)
+	KeyValues func(key []byte) ([]any, error)
 }
 
 // CertificateTable is the code of the one table that the feed writes compactly,
@@ -44,33 +44,33 @@ const (
 // feed seals, carries and tallies is what stands here.
 var FeedTables = []FeedTable{
 	{
-		Name: "certificate", Code: CertificateTable, Tally: func(h *Head) *Tally { return &h.Certificates }, rows: certificateCanonical,
-		columns: []string{"issuer_id", "serial", "not_after", "revoked_at", "reason"}, keys: 2,
-		values: certificateValues, keyValues: certificateKeyValues,
+		Name: "certificate", Code: CertificateTable, Tally: func(h *Head) *Tally { return &h.Certificates }, Rows: CertificateCanonical,
+		Columns: []string{"issuer_id", "serial", "not_after", "revoked_at", "reason"}, Keys: 2,
+		Values: certificateValues, KeyValues: certificateKeyValues,
 	},
 	{
-		Name: "closed_pin", Code: PinTable, Tally: func(h *Head) *Tally { return &h.ClosedPins }, rows: "t.pin",
-		columns: []string{"pin"}, keys: 1,
-		values: pinValues, keyValues: pinValues,
+		Name: "closed_pin", Code: PinTable, Tally: func(h *Head) *Tally { return &h.ClosedPins }, Rows: "t.pin",
+		Columns: []string{"pin"}, Keys: 1,
+		Values: pinValues, KeyValues: pinValues,
 	},
 	{
-		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, rows: correctionCanonical,
-		columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at", "note"}, keys: 5,
-		values: correctionValues, keyValues: correctionValues,
+		Name: "correction", Code: CorrectionTable, Tally: func(h *Head) *Tally { return &h.Corrections }, Rows: correctionCanonical,
+		Columns: []string{"issuer_id", "serial", "revoked_at", "corrected_at", "note"}, Keys: 5,
+		Values: correctionValues, KeyValues: correctionValues,
 	},
 	{
-		Name: "issuer", Code: IssuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, rows: "issuer_canonical(row(t.*)::public.issuer)",
-		columns: []string{
+		Name: "issuer", Code: IssuerTable, Tally: func(h *Head) *Tally { return &h.Issuers }, Rows: "issuer_canonical(row(t.*)::public.issuer)",
+		Columns: []string{
 			"id", "key_hash", "name", "certificate", "validity", "backdate", "max_staleness", "fresh_for_unknown", "http_max_age",
 			"never_issued", "profile", "crl_url", "policy_version", "crl", "refresh", "archive_cutoff",
-		}, keys: 1,
-		values: issuerValues, keyValues: issuerKeyValues,
+		}, Keys: 1,
+		Values: issuerValues, KeyValues: issuerKeyValues,
 	},
 	{
 		Name: "responder_certificate", Code: ResponderTable, Tally: func(h *Head) *Tally { return &h.ResponderCertificates },
-		rows:    "responder_certificate_canonical(row(t.*)::public.responder_certificate)",
-		columns: []string{"fingerprint", "issuer_id", "serial", "site", "key_hash", "der"}, keys: 1,
-		values: responderCertificateValues, keyValues: responderCertificateKeyValues,
+		Rows:    "responder_certificate_canonical(row(t.*)::public.responder_certificate)",
+		Columns: []string{"fingerprint", "issuer_id", "serial", "site", "key_hash", "der"}, Keys: 1,
+		Values: responderCertificateValues, KeyValues: responderCertificateKeyValues,
 	},
 }
 
@@ -83,9 +83,9 @@ func FeedTableOf(code byte) (FeedTable, error) {
 	return FeedTables[at], nil
 }
 
-// codeOf is the code of a replicated table that a change names; 0: of none, which no
+// CodeOf is the code of a replicated table that a change names; 0: of none, which no
 // segment can carry.
-func codeOf(table string) byte {
+func CodeOf(table string) byte {
 	for _, t := range FeedTables {
 		if t.Name == table {
 			return t.Code
@@ -99,7 +99,7 @@ func certificateValues(content []byte) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	revokedAt, reason := revocationArg(status)
+	revokedAt, reason := RevocationArg(status)
 	return []any{int32(issuer), []byte(serial), status.NotAfter, revokedAt, reason}, nil
 }
 
@@ -127,7 +127,7 @@ func issuerValues(content []byte) ([]any, error) {
 
 func issuerKeyValues(key []byte) ([]any, error) {
 	if len(key) != 4 {
-		return nil, fmt.Errorf("key of an issuer: %w", errCanonical)
+		return nil, fmt.Errorf("key of an issuer: %w", ErrCanonical)
 	}
 	return []any{int32(binary.BigEndian.Uint32(key))}, nil
 }
@@ -139,14 +139,14 @@ func responderCertificateValues(content []byte) ([]any, error) {
 
 func responderCertificateKeyValues(key []byte) ([]any, error) {
 	if len(key) != 32 {
-		return nil, fmt.Errorf("key of a responder certificate: %w", errCanonical)
+		return nil, fmt.Errorf("key of a responder certificate: %w", ErrCanonical)
 	}
 	return []any{key}, nil
 }
 
 func pinValues(content []byte) ([]any, error) {
 	if len(content) != 32 {
-		return nil, fmt.Errorf("closed pin of %d octets: %w", len(content), errCanonical)
+		return nil, fmt.Errorf("closed pin of %d octets: %w", len(content), ErrCanonical)
 	}
 	return []any{content}, nil
 }
@@ -158,7 +158,10 @@ func (t FeedTable) KeyOf(content []byte) (string, error) {
 		n = 6 + int(binary.BigEndian.Uint16(content[4:]))
 	}
 	if n == 0 || len(content) < n {
-		return "", fmt.Errorf("row of %s: %w", t.Name, errCanonical)
+		return "", fmt.Errorf("row of %s: %w", t.Name, ErrCanonical)
 	}
 	return string(content[:n]), nil
 }
+
+// CertificateCanonical is the canonical bytes of row t of certificate, in SQL.
+const CertificateCanonical = "certificate_canonical(t.issuer_id, t.serial, t.not_after, t.revoked_at, t.reason)"

@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 
 // snapshotOf is n certificates of every kind, a few to a chunk, and the head that they
 // have.
-func snapshotOf(position int64, n int) (db.FeedSeed, [][]db.Change) {
+func snapshotOf(position int64, n int) (sitedb.FeedSeed, [][]db.Change) {
 	head := db.Head{Epoch: 1000, Position: position, AsOf: time.Now().UTC().Truncate(time.Microsecond), AuditHash: []byte{}}
 	var chunks [][]db.Change
 	for i := range n {
@@ -35,8 +37,8 @@ func snapshotOf(position int64, n int) (db.FeedSeed, [][]db.Change) {
 		}
 		chunks[len(chunks)-1] = append(chunks[len(chunks)-1], db.Change{Table: db.CertificateTable, Content: content})
 	}
-	return db.FeedSeed{
-		Head: head, Chunks: len(chunks), Anchor: db.Anchor{Epoch: 1000, Number: 1},
+	return sitedb.FeedSeed{
+		Head: head, Chunks: len(chunks), Anchor: sitedb.Anchor{Epoch: 1000, Number: 1},
 		Snapshot: db.Snapshot{Epoch: 1000, Position: position, Octets: 1, Note: []byte("manifest")},
 		Chunk: func(_ context.Context, i int) ([]byte, []db.Change, error) {
 			return fmt.Append(nil, "chunk ", i), chunks[i], nil
@@ -44,9 +46,9 @@ func snapshotOf(position int64, n int) (db.FeedSeed, [][]db.Change) {
 	}, chunks
 }
 
-func newSiteStore(t *testing.T) *db.Site {
+func newSiteStore(t *testing.T) *sitedb.DB {
 	t.Helper()
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dbtest.New(t, migrations.Site), "ocsp_sync")})
+	store, err := sitedb.Open(t.Context(), pg.Config{DSN: dbtest.As(dbtest.New(t, migrations.Site), "ocsp_sync")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func newSiteStore(t *testing.T) *db.Site {
 	return store
 }
 
-func checkCopy(t *testing.T, store *db.Site, want db.Head) {
+func checkCopy(t *testing.T, store *sitedb.DB, want db.Head) {
 	t.Helper()
 	counts, err := store.Verify(t.Context())
 	if err != nil {
@@ -82,7 +84,7 @@ func TestSeedFromFeedFillsAndReplaces(t *testing.T) {
 	store := newSiteStore(t)
 	from, chunks := snapshotOf(1, 100)
 	from.Chunk = func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-		err := store.ReadTx(ctx, func(context.Context, *db.ReadTx) error { return nil }) // the chunk before may be written by now
+		err := store.ReadTx(ctx, func(context.Context, *sitedb.ReadTx) error { return nil }) // the chunk before may be written by now
 		if !errors.Is(err, db.ErrNoHead) {
 			return nil, nil, fmt.Errorf("while an empty site is filled, a look finds: %w", err)
 		}
@@ -122,10 +124,10 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, change := range map[string]func(*db.FeedSeed) error{
-			"other digest": func(s *db.FeedSeed) error { s.Head.Certificates.Digest++; return db.ErrDiverged },
-			"other count":  func(s *db.FeedSeed) error { s.Head.Issuers.Count++; return db.ErrDiverged },
-			"no last chunk": func(s *db.FeedSeed) error {
+		for name, change := range map[string]func(*sitedb.FeedSeed) error{
+			"other digest": func(s *sitedb.FeedSeed) error { s.Head.Certificates.Digest++; return sitedb.ErrDiverged },
+			"other count":  func(s *sitedb.FeedSeed) error { s.Head.Issuers.Count++; return sitedb.ErrDiverged },
+			"no last chunk": func(s *sitedb.FeedSeed) error {
 				s.Chunk = func(_ context.Context, i int) ([]byte, []db.Change, error) {
 					if i == len(chunks)-1 {
 						return nil, nil, away
@@ -156,7 +158,7 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 // Reads whose connection was lost are tried again on another one, unseen.
 func TestReadsOutliveTheirConnection(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn, Application: "mortal"})
+	store, err := sitedb.Open(t.Context(), pg.Config{DSN: dsn, Application: "mortal"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,14 +193,14 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		more, err := look.Changes(t.Context(), 0, 100, func(db.CertificateChange) error { n++; return nil })
+		more, err := look.Changes(t.Context(), 0, 100, func(sitedb.CertificateChange) error { n++; return nil })
 		if err != nil || more || n != 30 || look.Head.Position != 1 {
 			t.Errorf("a Delta gives %d changes, more %t, at position %d, %v", n, more, look.Head.Position, err)
 		}
 		end()
 		next := from.Head
 		next.AsOf = next.AsOf.Add(time.Second)
-		have, err := store.Apply(t.Context(), db.FeedStep{Head: next, Note: db.FeedNote{Epoch: 1000, Number: 1, Position: 1, AsOf: next.AsOf, Note: []byte("note")}})
+		have, err := store.Apply(t.Context(), sitedb.FeedStep{Head: next, Note: db.FeedNote{Epoch: 1000, Number: 1, Position: 1, AsOf: next.AsOf, Note: []byte("note")}})
 		if err != nil || !have.Head.AsOf.Equal(next.AsOf) || !have.Anchored {
 			t.Errorf("confirming: %+v, %v", have, err)
 		}
@@ -207,7 +209,7 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if more, err := look.Changes(t.Context(), 0, 29, func(db.CertificateChange) error { return nil }); err != nil || !more {
+	if more, err := look.Changes(t.Context(), 0, 29, func(sitedb.CertificateChange) error { return nil }); err != nil || !more {
 		t.Errorf("a Delta of 29 at 30 changes says more %t, %v", more, err)
 	}
 	if _, err := look.Changes(t.Context(), 7, 29, nil); err == nil {

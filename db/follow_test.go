@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -15,14 +17,14 @@ import (
 
 // siteStore is a site with a head and two certificates, of which one is gone
 // again, as ocsp_responder sees it.
-func siteStore(t *testing.T) *db.Site {
+func siteStore(t *testing.T) *sitedb.DB {
 	t.Helper()
 	dsn := dbtest.New(t, migrations.Site)
 	dbtest.Exec(t, dsn, `
 		insert into feed_head values (1, 1000, 7, clock_timestamp(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, null, 0, '');
 		insert into certificate (issuer_id, serial, not_after) values (1, '\x01', '2099-01-01'), (1, '\x02', '2099-01-01');
 		delete from certificate where serial = '\x01'`)
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := sitedb.Open(t.Context(), pg.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,12 +40,12 @@ func TestLookReadsChangesInOrderUpToTheLimit(t *testing.T) {
 		Serial  string
 	}
 	read := func(after uint64, limit int) (list []seen, more bool) {
-		err := store.ReadTx(t.Context(), func(ctx context.Context, l *db.ReadTx) (err error) {
+		err := store.ReadTx(t.Context(), func(ctx context.Context, l *sitedb.ReadTx) (err error) {
 			if l.Head.Position != 7 || l.LastSeq != 3 || l.TrimmedTo != 0 || l.HasSkew || l.SynchronousCommit != "" || l.Started.IsZero() {
 				t.Errorf("look %+v", l)
 			}
 			list = nil
-			more, err = l.Changes(ctx, after, limit, func(c db.CertificateChange) error {
+			more, err = l.Changes(ctx, after, limit, func(c sitedb.CertificateChange) error {
 				var serial db.Serial
 				var err error
 				if c.Deleted {
@@ -80,7 +82,7 @@ func TestLookIsTakenAgainAfterADeadlock(t *testing.T) {
 	deadlock := &pgconn.PgError{Code: "40P01", Message: "deadlock detected"}
 	for _, test := range []struct{ failures, calls int }{{0, 1}, {2, 3}, {9, 3}} {
 		calls := 0
-		err := store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error {
+		err := store.ReadTx(t.Context(), func(context.Context, *sitedb.ReadTx) error {
 			if calls++; calls <= test.failures {
 				return deadlock
 			}
@@ -91,18 +93,18 @@ func TestLookIsTakenAgainAfterADeadlock(t *testing.T) {
 		}
 	}
 	other, calls := errors.New("other"), 0
-	if err := store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error { calls++; return other }); !errors.Is(err, other) || calls != 1 {
+	if err := store.ReadTx(t.Context(), func(context.Context, *sitedb.ReadTx) error { calls++; return other }); !errors.Is(err, other) || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)
 	}
 }
 
 func TestReadTxWithoutAHead(t *testing.T) {
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Site)})
+	store, err := sitedb.Open(t.Context(), pg.Config{DSN: dbtest.New(t, migrations.Site)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	err = store.ReadTx(t.Context(), func(context.Context, *db.ReadTx) error { return nil })
+	err = store.ReadTx(t.Context(), func(context.Context, *sitedb.ReadTx) error { return nil })
 	if !errors.Is(err, db.ErrNoHead) {
 		t.Error(err)
 	}

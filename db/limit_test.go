@@ -7,20 +7,21 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
-func setLimit(t *testing.T, store *db.Master, n int64) {
+func setLimit(t *testing.T, store *masterdb.DB, n int64) {
 	t.Helper()
 	if _, err := store.SetLimit(t.Context(), n, act); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func rows(revoked bool, serials ...byte) []db.Row {
-	var list []db.Row
+func rows(revoked bool, serials ...byte) []masterdb.Row {
+	var list []masterdb.Row
 	for _, n := range serials {
-		row := db.Row{Serial: db.Serial{n}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
+		row := masterdb.Row{Serial: db.Serial{n}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
 		if revoked {
 			row.Status.Revoked, row.Status.RevokedAt = true, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		}
@@ -33,12 +34,12 @@ func TestRevocationsOverTheLimitNeedASecondPerson(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	ctx := t.Context()
-	if l, err := anna.Limit(ctx); err != nil || l != (db.Limit{PerHour: 100, Room: 100, RoomOthers: 100}) {
+	if l, err := anna.Limit(ctx); err != nil || l != (masterdb.Limit{PerHour: 100, Room: 100, RoomOthers: 100}) {
 		t.Errorf("the limit at first: %+v, %v", l, err)
 	}
 	setLimit(t, store, 2)
 	mustIssue(t, store, "01", "02", "03", "04", "05", "06", "07", "08")
-	source := db.ImportSource{Form: "test", File: "f"}
+	source := masterdb.ImportSource{Form: "test", File: "f"}
 
 	// What comes in revoked changes nothing for clients.
 	if in, _, _, err := software.ImportBatch(ctx, 1, rows(true, 0x20, 0x21, 0x22, 0x23, 0x24), source, act); err != nil || in != 5 {
@@ -161,8 +162,8 @@ func TestImportAndEpochLeaveARevocation(t *testing.T) {
 	}
 	hold := rows(true, 1)
 	hold[0].Status.Reason = db.ReasonCertificateHold
-	for name, batch := range map[string][]db.Row{"good": rows(false, 1), "hold": hold} {
-		if _, revoked, same, err := store.ImportBatch(t.Context(), 1, batch, db.ImportSource{Form: "test"}, act); err != nil || revoked != 0 || same != 1 {
+	for name, batch := range map[string][]masterdb.Row{"good": rows(false, 1), "hold": hold} {
+		if _, revoked, same, err := store.ImportBatch(t.Context(), 1, batch, masterdb.ImportSource{Form: "test"}, act); err != nil || revoked != 0 || same != 1 {
 			t.Errorf("import of %s: revoked %d, unchanged %d, %v", name, revoked, same, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -20,7 +22,7 @@ var act = db.Act{User: "tester", Why: "test"}
 var year = time.Now().Add(365 * 24 * time.Hour).UTC().Truncate(time.Second)
 
 // newMaster gives a master with a head and one issuer, number 1.
-func newMaster(t *testing.T) (dsn string, store *db.Master) {
+func newMaster(t *testing.T) (dsn string, store *masterdb.DB) {
 	t.Helper()
 	dsn = dbtest.New(t, migrations.Master)
 	store = open(t, dsn)
@@ -33,9 +35,9 @@ func newMaster(t *testing.T) (dsn string, store *db.Master) {
 	return dsn, store
 }
 
-func open(t *testing.T, dsn string) *db.Master {
+func open(t *testing.T, dsn string) *masterdb.DB {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(t.Context(), pg.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +149,7 @@ func assertConsistent(t *testing.T, dsn string) []change {
 	return changes
 }
 
-func assertVerified(t *testing.T, store *db.Master) {
+func assertVerified(t *testing.T, store *masterdb.DB) {
 	t.Helper()
 	counts, err := store.Verify(t.Context())
 	if err != nil {
@@ -173,7 +175,7 @@ func refused(t *testing.T, dsn, want, sql string) {
 	}
 }
 
-func mustIssue(t *testing.T, store *db.Master, serials ...string) {
+func mustIssue(t *testing.T, store *masterdb.DB, serials ...string) {
 	t.Helper()
 	for _, serial := range serials {
 		if _, err := store.Issue(t.Context(), 1, mustSerial(t, serial), year, act); err != nil {

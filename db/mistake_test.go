@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 )
@@ -171,7 +172,7 @@ func TestARefusalStaysInTheAudit(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	ctx := t.Context()
-	for refuser, who := range map[*db.Master]string{bert: "test_bert", anna: "test_anna"} {
+	for refuser, who := range map[*masterdb.DB]string{bert: "test_bert", anna: "test_anna"} {
 		id, _, err := anna.RequestBulk(ctx, 5, "", act)
 		if err != nil {
 			t.Fatal(err)

@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 
 // Where no site follows, nothing is waited for; a caller that goes is let go.
 func TestPaceWaitsForNobody(t *testing.T) {
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master)})
+	store, err := masterdb.Open(t.Context(), pg.Config{DSN: dbtest.New(t, migrations.Master)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,12 +37,12 @@ func TestPaceWaitsForNobody(t *testing.T) {
 // the feed has what it wrote, and not before.
 func TestPaceFollowsWhatSitesHave(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(t.Context(), pg.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	ca, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_ca")})
+	ca, err := masterdb.Open(t.Context(), pg.Config{DSN: dbtest.As(dsn, "ocsp_ca")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func TestPaceFollowsWhatSitesHave(t *testing.T) {
 	}
 	saw := func(position int64) {
 		t.Helper()
-		if err := dbtest.Open(t, dsn).Publisher.SawFeedClients(t.Context(), []db.FeedClient{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
+		if err := dbtest.Open(t, dsn).Publisher.SawFeedClients(t.Context(), []masterdb.FeedClient{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -30,7 +32,7 @@ func issued(t *testing.T, dsn string, first, last int) {
 }
 
 // revokeMany revokes certificates of issued and counts those that were let.
-func revokeMany(t *testing.T, login *db.Master, first, last int) (done int) {
+func revokeMany(t *testing.T, login *masterdb.DB, first, last int) (done int) {
 	t.Helper()
 	for i := first; i <= last; i++ {
 		if _, changed, err := login.Revoke(t.Context(), 1, db.Serial{0x40, byte(i >> 8), byte(i)}, db.ReasonNone, time.Time{}, act); err == nil && changed {
@@ -50,7 +52,7 @@ func TestNoServiceUsesUpThePersonsLimit(t *testing.T) {
 	issued(t, dsn, 1, 100)
 	for _, step := range []struct {
 		who   string
-		login *db.Master
+		login *masterdb.DB
 		want  int
 	}{
 		{"a service", software, 3},   // its own limit
@@ -75,7 +77,7 @@ func TestWhatALoginIssuedJustNowCountsAgainstItAlone(t *testing.T) {
 	third := person(t, dsn, store, "test_software3", db.RoleCA)
 	setLimit(t, store, 3)
 	issued(t, dsn, 1, 40)
-	for n, login := range []*db.Master{software, second} {
+	for n, login := range []*masterdb.DB{software, second} {
 		for i := range 3 {
 			if _, err := login.Issue(t.Context(), 1, db.Serial{0x50, byte(n), byte(i)}, year, act); err != nil {
 				t.Fatal(err)
@@ -85,7 +87,7 @@ func TestWhatALoginIssuedJustNowCountsAgainstItAlone(t *testing.T) {
 		for i := range batch {
 			batch[i].Serial = db.Serial{0x51, byte(n), byte(i)}
 		}
-		if _, _, _, err := login.ImportBatch(t.Context(), 1, batch, db.ImportSource{Form: "test"}, act); err != nil {
+		if _, _, _, err := login.ImportBatch(t.Context(), 1, batch, masterdb.ImportSource{Form: "test"}, act); err != nil {
 			t.Fatal(err)
 		}
 		done := 0
@@ -114,10 +116,10 @@ func TestApprovalsArePersons(t *testing.T) {
 	dsn, store := newMaster(t)
 	anna, bert, software := staff(t, dsn, store)
 	robot := person(t, dsn, store, "test_robot", db.RoleOperator)
-	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", db.LoginOptions{Kind: db.KindService}, act); err != nil || is.Kind != db.KindService {
+	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", tables.LoginOptions{Kind: db.KindService}, act); err != nil || is.Kind != db.KindService {
 		t.Fatal(is, err)
 	}
-	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", db.LoginOptions{}, act); err != nil || is.Kind != db.KindService {
+	if is, err := store.CreateLoginWith(t.Context(), "test_robot", db.RoleOperator, "a password for tests", tables.LoginOptions{}, act); err != nil || is.Kind != db.KindService {
 		t.Error("with its password its kind was changed", is, err)
 	}
 	setLimit(t, store, 0)

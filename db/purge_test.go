@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -17,7 +18,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	ended := time.Now().Add(-96 * time.Hour).Truncate(time.Second)
 	dbtest.Exec(t, dsn, fmt.Sprintf(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
 		select 1, '\x40'::bytea || int4send(n), '%[1]s'::timestamptz, case when n %% 3 = 0 then '%[1]s'::timestamptz - interval '1 d' end, case when n %% 3 = 0 then 1 end
-		from generate_series(1, %[2]d) n`, ended.UTC().Format(time.RFC3339), db.PurgeBatch+7))
+		from generate_series(1, %[2]d) n`, ended.UTC().Format(time.RFC3339), masterdb.PurgeBatch+7))
 	mustIssue(t, store, "01", "02", "03")
 	mustRevoke(t, store, db.ReasonKeyCompromise, "02")
 	dbtest.Exec(t, dsn, fmt.Sprintf(`insert into certificate (issuer_id, serial, not_after) values (1, '\x50', '%s');
@@ -25,7 +26,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 		insert into responder_planned values (1, '\x50', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
 		select responder_certificate_add(1, '\x50', 'site-a', sha256('k'), '\x3000', '', '')`, ended.UTC().Format(time.RFC3339)))
 	before := ended.Add(time.Second)
-	if n, err := store.Purgeable(ctx, 1, before); err != nil || n != db.PurgeBatch+7 {
+	if n, err := store.Purgeable(ctx, 1, before); err != nil || n != masterdb.PurgeBatch+7 {
 		t.Fatalf("to go: %d, %v", n, err)
 	}
 	if n, err := store.Purgeable(ctx, 1, ended); err != nil || n != 0 {
@@ -42,7 +43,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 	if err != nil || issuers[0].Policy.NeverIssued != db.NeverIssuedUnauthorized {
 		t.Errorf("the issuer: %+v, %v", issuers[0].Policy, err)
 	}
-	if n, err := store.Purge(ctx, 1, act); err != nil || n != db.PurgeBatch+7 {
+	if n, err := store.Purge(ctx, 1, act); err != nil || n != masterdb.PurgeBatch+7 {
 		t.Errorf("purged %d, %v", n, err)
 	}
 	if n, err := store.Purge(ctx, 1, act); err != nil || n != 0 {
@@ -68,7 +69,7 @@ func TestPurgeTakesWhatEndedAndNothingElse(t *testing.T) {
 }
 
 // agreePurge has two persons let certificates go that ended before a time.
-func agreePurge(t *testing.T, first, second *db.Master, before time.Time) {
+func agreePurge(t *testing.T, first, second *masterdb.DB, before time.Time) {
 	t.Helper()
 	id, _, err := first.RequestPurge(t.Context(), 1, before, act)
 	if err == nil {

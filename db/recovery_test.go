@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
 // lostRows are certificates that a master lost: good, on hold, revoked.
-func lostRows(t *testing.T) []db.Row {
+func lostRows(t *testing.T) []masterdb.Row {
 	t.Helper()
 	at := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
-	return []db.Row{
+	return []masterdb.Row{
 		{Serial: mustSerial(t, "21"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}},
 		{Serial: mustSerial(t, "22"), Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: at, Reason: db.ReasonCertificateHold}},
 		{Serial: mustSerial(t, "23"), Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: at, Reason: db.ReasonKeyCompromise}},
@@ -28,7 +29,7 @@ func TestWhatWasLostIsEnteredByTwoPersons(t *testing.T) {
 	ctx := t.Context()
 	anna, bert, software := staff(t, dsn, store)
 	mustIssue(t, store, "22")
-	r := db.Recovery{From: "https://site-a:9443", Epoch: 1000, Position: 12, Batches: []db.RecoverBatch{{Issuer: 1, Rows: lostRows(t)}}}
+	r := masterdb.Recovery{From: "https://site-a:9443", Epoch: 1000, Position: 12, Batches: []masterdb.RecoverBatch{{Issuer: 1, Rows: lostRows(t)}}}
 	_, err := anna.Recover(ctx, r.Batches[0], act)
 	wantError(t, "before anybody agreed", "no two persons agreed", err)
 	_, _, err = software.RequestRecovery(ctx, r, act)
@@ -46,20 +47,20 @@ func TestWhatWasLostIsEnteredByTwoPersons(t *testing.T) {
 	if agreed, err := anna.RecoveryAgreed(ctx, r); err != nil || !agreed {
 		t.Fatalf("agreed: %t, %v", agreed, err)
 	}
-	for what, change := range map[string]func([]db.Row) []db.Row{
-		"one row less":     func(rows []db.Row) []db.Row { return rows[:2] },
-		"another end":      func(rows []db.Row) []db.Row { rows[0].Status.NotAfter = year.Add(time.Hour); return rows },
-		"another serial":   func(rows []db.Row) []db.Row { rows[0].Serial = mustSerial(t, "31"); return rows },
-		"a hold as good":   func(rows []db.Row) []db.Row { rows[1].Status.Revoked = false; return rows },
-		"another order":    func(rows []db.Row) []db.Row { slices.Reverse(rows); return rows },
-		"another second":   func(rows []db.Row) []db.Row { rows[2].Status.RevokedAt = year; return rows },
-		"one row twice":    func(rows []db.Row) []db.Row { return append(rows, rows[0]) },
-		"nothing is named": func([]db.Row) []db.Row { return nil },
+	for what, change := range map[string]func([]masterdb.Row) []masterdb.Row{
+		"one row less":     func(rows []masterdb.Row) []masterdb.Row { return rows[:2] },
+		"another end":      func(rows []masterdb.Row) []masterdb.Row { rows[0].Status.NotAfter = year.Add(time.Hour); return rows },
+		"another serial":   func(rows []masterdb.Row) []masterdb.Row { rows[0].Serial = mustSerial(t, "31"); return rows },
+		"a hold as good":   func(rows []masterdb.Row) []masterdb.Row { rows[1].Status.Revoked = false; return rows },
+		"another order":    func(rows []masterdb.Row) []masterdb.Row { slices.Reverse(rows); return rows },
+		"another second":   func(rows []masterdb.Row) []masterdb.Row { rows[2].Status.RevokedAt = year; return rows },
+		"one row twice":    func(rows []masterdb.Row) []masterdb.Row { return append(rows, rows[0]) },
+		"nothing is named": func([]masterdb.Row) []masterdb.Row { return nil },
 	} {
-		_, err := anna.Recover(ctx, db.RecoverBatch{Issuer: 1, Rows: change(lostRows(t))}, act)
+		_, err := anna.Recover(ctx, masterdb.RecoverBatch{Issuer: 1, Rows: change(lostRows(t))}, act)
 		wantError(t, what, "no two persons agreed", err)
 	}
-	_, err = anna.Recover(ctx, db.RecoverBatch{Issuer: 2, Rows: lostRows(t)}, act)
+	_, err = anna.Recover(ctx, masterdb.RecoverBatch{Issuer: 2, Rows: lostRows(t)}, act)
 	wantError(t, "another issuer", "no two persons agreed", err)
 	_, err = software.Recover(ctx, r.Batches[0], act)
 	wantError(t, "a program enters", "may not", err)
@@ -86,9 +87,9 @@ func TestTheLargestRecoveryIsAudited(t *testing.T) {
 	dsn, store := newMaster(t)
 	ctx := t.Context()
 	anna, bert, _ := staff(t, dsn, store)
-	r := db.Recovery{From: "https://" + strings.Repeat("a", 992), Epoch: math.MaxInt32, Position: math.MaxInt32}
+	r := masterdb.Recovery{From: "https://" + strings.Repeat("a", 992), Epoch: math.MaxInt32, Position: math.MaxInt32}
 	for i := range 200 {
-		r.Batches = append(r.Batches, db.RecoverBatch{Issuer: db.IssuerID(i + 1), Rows: lostRows(t)})
+		r.Batches = append(r.Batches, masterdb.RecoverBatch{Issuer: db.IssuerID(i + 1), Rows: lostRows(t)})
 	}
 	long := db.Act{User: "tester", Why: strings.Repeat("w", 1024)}
 	id, _, err := anna.RequestRecovery(ctx, r, long)
@@ -113,9 +114,9 @@ func TestASitesClaimIssuesNothing(t *testing.T) {
 	ctx := t.Context()
 	anna, bert, _ := staff(t, dsn, store)
 	mustIssue(t, store, "23")
-	agree := func(rows []db.Row) db.RecoverBatch {
+	agree := func(rows []masterdb.Row) masterdb.RecoverBatch {
 		t.Helper()
-		r := db.Recovery{From: "site-a.yaml", Batches: []db.RecoverBatch{{Issuer: 1, Rows: rows}}}
+		r := masterdb.Recovery{From: "site-a.yaml", Batches: []masterdb.RecoverBatch{{Issuer: 1, Rows: rows}}}
 		id, _, err := anna.RequestRecovery(ctx, r, act)
 		if err == nil {
 			err = bert.Approve(ctx, id, act)
@@ -125,7 +126,7 @@ func TestASitesClaimIssuesNothing(t *testing.T) {
 		}
 		return r.Batches[0]
 	}
-	for _, rows := range [][]db.Row{lostRows(t)[:1], lostRows(t)[1:2], lostRows(t)} {
+	for _, rows := range [][]masterdb.Row{lostRows(t)[:1], lostRows(t)[1:2], lostRows(t)} {
 		_, err := anna.Recover(ctx, agree(rows), act)
 		wantError(t, "a claim that is no permanent revocation", "permanent revocations are entered and nothing else", err)
 	}
@@ -147,15 +148,15 @@ func TestEffectsOfWhatWasLost(t *testing.T) {
 	mustIssue(t, store, "21", "22", "23")
 	mustRevoke(t, store, db.ReasonSuperseded, "21", "22")
 	dbtest.Exec(t, dsn, `insert into certificate values (1, '\x24', '2099-01-01Z')`)
-	rows := append(lostRows(t), db.Row{Serial: mustSerial(t, "24"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}},
-		db.Row{Serial: mustSerial(t, "25"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}})
+	rows := append(lostRows(t), masterdb.Row{Serial: mustSerial(t, "24"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}},
+		masterdb.Row{Serial: mustSerial(t, "25"), Status: db.Status{NotAfter: year, Reason: db.ReasonNone}})
 	effects, err := store.Effects(ctx, 1, rows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]db.Effect{"21": db.ImportKept, "22": db.ImportKept, "23": db.ImportRevoke, "24": db.ImportOtherEnd, "25": db.ImportNew}
+	want := map[string]masterdb.Effect{"21": masterdb.ImportKept, "22": masterdb.ImportKept, "23": masterdb.ImportRevoke, "24": masterdb.ImportOtherEnd, "25": masterdb.ImportNew}
 	for _, e := range effects {
-		if e.Effect != want[e.Serial.String()] || e.Enters() != (e.Effect == db.ImportRevoke || e.Effect == db.ImportNew) {
+		if e.Effect != want[e.Serial.String()] || e.Enters() != (e.Effect == masterdb.ImportRevoke || e.Effect == masterdb.ImportNew) {
 			t.Errorf("%s: %s, enters %t", e.Serial, e.Effect, e.Enters())
 		}
 		delete(want, e.Serial.String())

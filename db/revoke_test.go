@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -45,6 +46,6 @@ func TestNobodyHoldsACertificateOfProfileBR(t *testing.T) {
 	dbtest.Exec(t, dsn, "update issuer set profile = 'br'")
 	refused(t, dsn, "which forbids certificateHold", `update certificate set revoked_at = '2026-02-02Z', reason = 6 where serial = '\x01'`)
 	refused(t, dsn, "which forbids certificateHold", `insert into certificate values (1, '\x02', '2040-01-01Z', '2026-02-02Z', 6)`)
-	_, _, _, err := store.ImportBatch(t.Context(), 1, []db.Row{{Serial: db.Serial{3}, Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Reason: db.ReasonCertificateHold}}}, db.ImportSource{}, act)
+	_, _, _, err := store.ImportBatch(t.Context(), 1, []masterdb.Row{{Serial: db.Serial{3}, Status: db.Status{NotAfter: year, Revoked: true, RevokedAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Reason: db.ReasonCertificateHold}}}, masterdb.ImportSource{}, act)
 	wantError(t, "an import", "which forbids certificateHold", err)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -154,15 +155,15 @@ func TestEachRoleDoesItsWork(t *testing.T) {
 	mustIssue(t, store, "01", "02")
 	mustRevoke(t, store, db.ReasonKeyCompromise, "01")
 	ctx := t.Context()
-	work := map[string]func(*db.Master) error{
-		"recount":      func(s *db.Master) error { _, err := s.Verify(ctx); return err },
-		"rights":       func(s *db.Master) error { _, err := s.Rights(ctx); return err },
-		"log":          func(s *db.Master) error { _, err := s.VerifyLog(ctx); return err },
-		"audit":        func(s *db.Master) error { _, err := s.VerifyAudit(ctx, nil, func(int64) {}); return err },
-		"export":       func(s *db.Master) error { _, err := s.Export(ctx, 1, db.ExportCSV, io.Discard); return err },
-		"state":        func(s *db.Master) error { _, err := s.MasterState(ctx); return err },
-		"schema":       func(s *db.Master) error { return s.CheckSchema(ctx, "master") },
-		"schema, site": func(s *db.Master) error { return s.CheckSchema(ctx, "site") },
+	work := map[string]func(*masterdb.DB) error{
+		"recount":      func(s *masterdb.DB) error { _, err := s.Verify(ctx); return err },
+		"rights":       func(s *masterdb.DB) error { _, err := s.Rights(ctx); return err },
+		"log":          func(s *masterdb.DB) error { _, err := s.VerifyLog(ctx); return err },
+		"audit":        func(s *masterdb.DB) error { _, err := s.VerifyAudit(ctx, nil, func(int64) {}); return err },
+		"export":       func(s *masterdb.DB) error { _, err := s.Export(ctx, 1, masterdb.ExportCSV, io.Discard); return err },
+		"state":        func(s *masterdb.DB) error { _, err := s.MasterState(ctx); return err },
+		"schema":       func(s *masterdb.DB) error { return s.CheckSchema(ctx, "master") },
+		"schema, site": func(s *masterdb.DB) error { return s.CheckSchema(ctx, "site") },
 	}
 	for database, roles := range map[string]map[string][]string{
 		dsn: {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -95,7 +97,7 @@ func TestLoginCannotTakeAllConnections(t *testing.T) {
 	master, site := open(t, dsn), open(t, dbtest.New(t, migrations.Site))
 	const password = "a-good-password"
 	for _, c := range []struct {
-		store       *db.Master
+		store       *masterdb.DB
 		name        string
 		group       db.Role
 		connections int // asked for
@@ -111,7 +113,7 @@ func TestLoginCannotTakeAllConnections(t *testing.T) {
 		{master, "limit_ca", db.RoleCA, 0, 3},       // the password alone is changed
 		{master, "limit_ca", db.RoleOperator, 0, 4}, // another group, another limit
 	} {
-		if _, err := c.store.CreateLoginWith(t.Context(), c.name, c.group, password, db.LoginOptions{Connections: c.connections}, db.Act{}); err != nil {
+		if _, err := c.store.CreateLoginWith(t.Context(), c.name, c.group, password, tables.LoginOptions{Connections: c.connections}, db.Act{}); err != nil {
 			t.Fatal(err)
 		}
 		var limit int
@@ -132,7 +134,7 @@ func TestLoginCannotTakeAllConnections(t *testing.T) {
 		t.Errorf("connection %d: %v, want the fifth refused", opened, err)
 	}
 	for _, n := range []int{-1, 262144} {
-		if _, err := master.CreateLoginWith(t.Context(), "limit_person", db.RoleOperator, password, db.LoginOptions{Connections: n}, db.Act{}); err == nil {
+		if _, err := master.CreateLoginWith(t.Context(), "limit_person", db.RoleOperator, password, tables.LoginOptions{Connections: n}, db.Act{}); err == nil {
 			t.Errorf("%d connections were taken", n)
 		}
 	}

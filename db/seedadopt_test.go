@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
 
 // seedOf is a snapshot of these rows.
-func seedOf(position int64, issuers []db.Issuer, corrections []db.Correction, certificates map[string]db.Status) db.FeedSeed {
+func seedOf(position int64, issuers []db.Issuer, corrections []db.Correction, certificates map[string]db.Status) sitedb.FeedSeed {
 	head := db.Head{Epoch: 1000, Position: position, AsOf: adoptNow, AuditHash: []byte{}}
 	var rows []db.Change
 	add := func(tally *db.Tally, table byte, content []byte) {
@@ -29,8 +30,8 @@ func seedOf(position int64, issuers []db.Issuer, corrections []db.Correction, ce
 	for serial, s := range certificates {
 		add(&head.Certificates, db.CertificateTable, db.AppendCertificate(nil, issuers[0].ID, db.Serial(serial), s))
 	}
-	return db.FeedSeed{
-		Head: head, Chunks: 1, Anchor: db.Anchor{Epoch: 1000, Number: 1}, Snapshot: db.Snapshot{Epoch: 1000, Position: position, Octets: 1, Note: []byte("manifest")},
+	return sitedb.FeedSeed{
+		Head: head, Chunks: 1, Anchor: sitedb.Anchor{Epoch: 1000, Number: 1}, Snapshot: db.Snapshot{Epoch: 1000, Position: position, Octets: 1, Note: []byte("manifest")},
 		Chunk: func(context.Context, int) ([]byte, []db.Change, error) { return []byte("chunk"), rows, nil },
 		Open: func(all []db.Correction) []*db.Undoing { // a note that is its own content counts as signed
 			opened := make([]*db.Undoing, len(all))
@@ -80,7 +81,7 @@ func TestASeedTakesNoRevocationBack(t *testing.T) {
 	corrected := seedOf(2, ca, signed, only(good))
 	for _, test := range []struct {
 		name      string
-		have, are db.FeedSeed
+		have, are sitedb.FeedSeed
 		adopted   bool
 	}{
 		{"corrected", before, corrected, true},
@@ -139,14 +140,14 @@ func TestASeedIsJudgedByWhatIsRemembered(t *testing.T) {
 	late.Head.AsOf = adoptNow.Add(2 * db.CorrectionLead)
 	for _, test := range []struct {
 		name, damage string
-		seeds        []db.FeedSeed // the last is judged
+		seeds        []sitedb.FeedSeed // the last is judged
 		adopted      bool
 	}{
-		{"the row says good", "update certificate set revoked_at = null, reason = null", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
-		{"no head", "delete from feed_head", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
-		{"no rows at all", "truncate feed_head, issuer, certificate, responder_certificate, correction, closed_pin", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, nil)}, false},
-		{"the issuer is another", "update issuer set key_hash = sha256('x')", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, []db.Issuer{seedIssuer(1, 2)}, nil, only(revoked))}, false},
-		{"no correction any more", "delete from correction", []db.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, corrected, only(good)), late, late}, true},
+		{"the row says good", "update certificate set revoked_at = null, reason = null", []sitedb.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
+		{"no head", "delete from feed_head", []sitedb.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, only(good))}, false},
+		{"no rows at all", "truncate feed_head, issuer, certificate, responder_certificate, correction, closed_pin", []sitedb.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, nil, nil)}, false},
+		{"the issuer is another", "update issuer set key_hash = sha256('x')", []sitedb.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, []db.Issuer{seedIssuer(1, 2)}, nil, only(revoked))}, false},
+		{"no correction any more", "delete from correction", []sitedb.FeedSeed{seedOf(1, ca, nil, only(revoked)), seedOf(2, ca, corrected, only(good)), late, late}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dsn := dbtest.New(t, migrations.Site)
@@ -179,8 +180,8 @@ func TestASeedGoesOnFromASnapshotThatIsAheadOfItsSegment(t *testing.T) {
 			}
 		}
 		behind := seedOf(5, ca, nil, map[string]db.Status{"\x05": good}).Head
-		from.Steps, from.Step = 1, func(int) (db.FeedStep, error) {
-			return db.FeedStep{
+		from.Steps, from.Step = 1, func(int) (sitedb.FeedStep, error) {
+			return sitedb.FeedStep{
 				Head:    behind,
 				Changes: []db.Change{{Table: db.CertificateTable, Content: db.AppendCertificate(nil, 1, db.Serial{5}, good)}},
 				Note:    db.FeedNote{Epoch: 1000, Number: 2, Position: 5, AsOf: adoptNow, Note: []byte("note")},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
@@ -55,7 +56,7 @@ func worksWhateverIsSet(t *testing.T, dsn string) {
 	if counts, err := store.Verify(t.Context()); err != nil || !counts[0].Identical {
 		t.Error(counts, err)
 	}
-	pool, err := db.OpenPool(t.Context(), db.Config{DSN: dsn})
+	pool, err := pg.OpenPool(t.Context(), pg.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

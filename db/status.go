@@ -1,10 +1,13 @@
-// Package db holds every SQL statement of the project and the words for its
-// rows. The words (this file, change.go, roster.go) are pure; store.go and its
-// neighbours speak to PostgreSQL.
+// Package db is the words and rules that every room shares: serials, reasons, status,
+// issuers and their policy, the canonical bytes of a row and their digest, heads and
+// tallies, what a site may adopt (Adoption), and the limits. It is pure: no SQL, no file,
+// no clock.
 //
-// It trusts the database it is given: whoever can write to a site's database
-// can make that site lie until its responder certificate ends. What a role may
-// do is granted in the migrations, not promised here.
+// The databases themselves are db/masterdb and db/sitedb, what both hold db/tables; every
+// SQL statement of the project stands below this folder, and Go lets no other import
+// db/internal/pg.
+//
+// Read status.go first, then change.go, feed.go and adopt.go.
 package db
 
 import (
@@ -242,4 +245,26 @@ type ResponderCertificate struct {
 	Site        string
 	KeyHash     [32]byte // SHA-256 of the SubjectPublicKeyInfo DER
 	DER         []byte
+}
+
+// State is what a source tells of a certificate.
+type State string
+
+// The states: not revoked (a certificate itself, which tells nothing, too), revoked for
+// ever, on hold.
+const (
+	StateGood    State = "good"
+	StateRevoked State = "revoked"
+	StateHeld    State = "held"
+)
+
+// State says which it is.
+func (s Status) State() State {
+	switch {
+	case !s.Revoked:
+		return StateGood
+	case s.Permanent():
+		return StateRevoked
+	}
+	return StateHeld
 }

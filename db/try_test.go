@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,7 @@ func TestTryLeavesNothing(t *testing.T) {
 	}
 	var status db.Status
 	var changed bool
-	err = store.Try(ctx, false, func(s *db.Master) (err error) {
+	err = store.Try(ctx, false, func(s *masterdb.DB) (err error) {
 		if status, changed, err = s.Revoke(ctx, 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 			return err
 		}
@@ -52,7 +53,7 @@ func TestTryAppliesAllOrNothing(t *testing.T) {
 	ctx := t.Context()
 	mustIssue(t, store, "01")
 	revoke := func(serials ...byte) error {
-		return store.Try(ctx, true, func(s *db.Master) error {
+		return store.Try(ctx, true, func(s *masterdb.DB) error {
 			for _, n := range serials {
 				if _, _, err := s.Revoke(ctx, 1, db.Serial{n}, db.ReasonNone, time.Time{}, act); err != nil {
 					return err
@@ -83,7 +84,7 @@ func TestTryHearsOfTheLimit(t *testing.T) {
 	setLimit(t, store, 0)
 	mustIssue(t, store, "01")
 	for _, apply := range []bool{false, true} {
-		err := anna.Try(ctx, apply, func(s *db.Master) error {
+		err := anna.Try(ctx, apply, func(s *masterdb.DB) error {
 			_, _, err := s.Hold(ctx, 1, db.Serial{1}, act)
 			return err
 		})
@@ -128,7 +129,7 @@ func TestTryReachesNothingOutside(t *testing.T) {
 			t.Errorf("%s reaches beyond its transaction, and does not ask refuse_trying first (%v)", name, err)
 		}
 	}
-	err = store.Try(t.Context(), false, func(s *db.Master) error {
+	err = store.Try(t.Context(), false, func(s *masterdb.DB) error {
 		_, err := s.CutSite(t.Context(), "x")
 		return err
 	})
@@ -138,13 +139,13 @@ func TestTryReachesNothingOutside(t *testing.T) {
 // A plan keeps nobody from the head for long.
 func TestTryTakesAThousandRowsAtMost(t *testing.T) {
 	_, store := newMaster(t)
-	batch := make([]db.Row, 1001)
+	batch := make([]masterdb.Row, 1001)
 	for i := range batch {
-		batch[i] = db.Row{Serial: db.Serial{1, byte(i >> 8), byte(i)}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
+		batch[i] = masterdb.Row{Serial: db.Serial{1, byte(i >> 8), byte(i)}, Status: db.Status{NotAfter: year, Reason: db.ReasonNone}}
 	}
 	for n, want := range map[int]string{1000: "<nil>", 1001: "1,000 at most are tried"} {
-		err := store.Try(t.Context(), false, func(s *db.Master) error {
-			_, _, _, err := s.ImportBatch(t.Context(), 1, batch[:n], db.ImportSource{}, act)
+		err := store.Try(t.Context(), false, func(s *masterdb.DB) error {
+			_, _, _, err := s.ImportBatch(t.Context(), 1, batch[:n], masterdb.ImportSource{}, act)
 			return err
 		})
 		if want == "<nil>" && err != nil {
@@ -158,7 +159,7 @@ func TestTryTakesAThousandRowsAtMost(t *testing.T) {
 		t.Error(err)
 	}
 	err := store.TryLimit(t.Context(), 103)
-	if over := (*db.OverLimit)(nil); !errors.As(err, &over) || over.Missing != 3 {
+	if over := (*masterdb.OverLimit)(nil); !errors.As(err, &over) || over.Missing != 3 {
 		t.Errorf("103 of 100: %v", err)
 	}
 	if limit, err := store.Limit(t.Context()); err != nil || limit.All != 0 {
@@ -174,7 +175,7 @@ func TestTryNamesWhoHoldsTheHead(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), `set application_name = 'forgotten psql'; begin; select certificate_issue(1, '\x02', '2099-01-01Z', '', ''); set constraints all immediate`); err != nil {
 		t.Fatal(err)
 	}
-	err := open(t, dbtest.As(dsn, "ocsp_operator")).Try(t.Context(), true, func(store *db.Master) error {
+	err := open(t, dbtest.As(dsn, "ocsp_operator")).Try(t.Context(), true, func(store *masterdb.DB) error {
 		_, _, err := store.Revoke(t.Context(), 1, db.Serial{1}, db.ReasonKeyCompromise, time.Time{}, act)
 		return err
 	})

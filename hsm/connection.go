@@ -13,9 +13,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/ThalesIgnite/crypto11"
-
 	"ocspfleet/db"
+
+	"github.com/ThalesIgnite/crypto11"
 )
 
 // connection is one life of the connection: a crypto11 Context and the keys found

@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/devfleet"
 
@@ -195,9 +196,9 @@ func (c *conformer) equals() {
 	c.eventually(c.site.Name+" equals the master", func() error { return sameRows(c.Context(), master, site) })
 }
 
-func openDB(t *testing.T, dsn string) *db.Master {
+func openDB(t *testing.T, dsn string) *masterdb.DB {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func openDB(t *testing.T, dsn string) *db.Master {
 	return store
 }
 
-func sameRows(ctx context.Context, master, site *db.Master) error {
+func sameRows(ctx context.Context, master, site *masterdb.DB) error {
 	want, err := master.Head(ctx)
 	if err != nil {
 		return err
@@ -217,7 +218,7 @@ func sameRows(ctx context.Context, master, site *db.Master) error {
 	if got.Position != want.Position {
 		return fmt.Errorf("the site is at position %d, the master at %d", got.Position, want.Position)
 	}
-	return dbtest.Same(ctx, master.Common, site.Common)
+	return dbtest.Same(ctx, master.DB, site.DB)
 }
 
 // A site without anything seeds wholly from a peer while the master is dead.

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/devfleet"
 
 	"github.com/google/go-cmp/cmp"
@@ -102,7 +103,7 @@ func pingByTCP(t *testing.T, dsn string) {
 	if !strings.Contains(dsn, "@127.0.0.1:") {
 		t.Errorf("%s is not TCP with a password", dsn)
 	}
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

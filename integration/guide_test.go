@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -20,10 +22,10 @@ import (
 )
 
 // newCA gives a master with issuer 1, web-ca, and the login of a CA's software.
-func newCA(t *testing.T, login string) (store *db.Master, dsn string) {
+func newCA(t *testing.T, login string) (store *masterdb.DB, dsn string) {
 	t.Helper()
 	super := dbtest.New(t, migrations.Master)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: super})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: super})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/signer"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // heldCopy is a copy of certificate status that stands still: one good serial

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 var noCheck = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
@@ -82,7 +84,7 @@ func (s *identities) withheld() {
 	if err := s.f.Kill(s.Context(), part); err != nil {
 		s.Fatal(err)
 	}
-	master, err := db.OpenMaster(s.Context(), db.Config{DSN: s.f.Master.DSN})
+	master, err := masterdb.Open(s.Context(), tables.Config{DSN: s.f.Master.DSN})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
 )
 
 // judgeBR says what section 4.9.10 of the BR finds wrong with an answer that is

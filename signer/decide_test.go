@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func changed(p db.Policy, f func(*db.Policy)) policy {

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
 	"ocspfleet/signer/wire"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ocsp"
 )
 
 func do(tb testing.TB, req *http.Request) (*http.Response, []byte) {

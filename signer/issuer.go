@@ -12,11 +12,11 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
-
 	"ocspfleet/db"
 	"ocspfleet/signer/wire"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Pin names one issuer that this site serves, by one of its certificates.

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
 )
 
 // A long life of a site in random steps: rows change, the clock goes on and now

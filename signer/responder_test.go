@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
 	"ocspfleet/signer/wire"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // x/crypto/ocsp judges: signature, signer, status, times, for each CertID hash

@@ -6,6 +6,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // approvalView is a request as ocspctl shows it.
@@ -45,7 +46,7 @@ type takenView struct {
 	NotAfter  string  `json:"not_after"`
 }
 
-func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView {
+func (p *program) viewApproval(a masterdb.Approval, issuers []db.Issuer) approvalView {
 	v := approvalView{
 		ID: a.ID, Act: string(a.Act), State: "open", Certificates: []takenView{}, Count: a.Count, Forks: append([]int64{}, a.Forks...), Remaining: a.Remaining, Why: a.Why,
 		RequestedBy: a.Login, User: a.User, At: cli.Stamp(a.At), ExpiresAt: cli.Stamp(a.ExpiresAt),
@@ -60,7 +61,7 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 			v.lost += fmt.Sprintf(" at position %d of epoch %d", r.Position, r.Epoch)
 		}
 	}
-	if a.Act == db.ApprovalCRLURL {
+	if a.Act == masterdb.ApprovalCRLURL {
 		v.CRLURL, v.Before = &a.CRLURL, &a.BeforeURL
 	}
 	switch {
@@ -89,9 +90,9 @@ func (p *program) viewApproval(a db.Approval, issuers []db.Issuer) approvalView 
 // subject says in a few words what a request is about.
 func (v approvalView) subject() string {
 	switch {
-	case v.Act == string(db.ApprovalBulk) && v.State == "approved":
+	case v.Act == string(masterdb.ApprovalBulk) && v.State == "approved":
 		return fmt.Sprintf("%d revocations by %s, %d left", v.Count, cli.OrDash(v.Login), v.Remaining)
-	case v.Act == string(db.ApprovalBulk):
+	case v.Act == string(masterdb.ApprovalBulk):
 		return fmt.Sprintf("%d revocations by %s", v.Count, cli.OrDash(v.Login))
 	case v.EndedBefore != nil:
 		return fmt.Sprintf("%s certificates that ended before %s", cli.OrDash(v.Issuer), *v.EndedBefore)
@@ -99,7 +100,7 @@ func (v approvalView) subject() string {
 		return fmt.Sprintf("%s crl_url %q instead of %q", cli.OrDash(v.Issuer), *v.CRLURL, *v.Before)
 	case v.lost != "":
 		return v.lost
-	case v.Act == string(db.ApprovalFork):
+	case v.Act == string(masterdb.ApprovalFork):
 		return fmt.Sprintf("forks %v of the feed", v.Forks)
 	case len(v.Certificates) == 1:
 		return fmt.Sprintf("%s %s", cli.OrDash(v.Issuer), v.Certificates[0].Serial)

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) approvalCommand() *cobra.Command {
@@ -27,7 +28,7 @@ func (p *program) approvalBulkCommand() *cobra.Command {
 	cmd := p.Command("bulk", "ask for an allowance of revocations beyond the hourly limit", `
 		ocspctl approval request bulk --count 500 --login ca_software --why 'incident 12: the keys of branch 7 leaked' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.approvalBulk(ctx, store, c, count, login) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.approvalBulk(ctx, store, c, count, login) })
 		})
 	cmd.Long = `A login revokes at most 100 certificates an hour (or what db limit says) on one
 person's word. Once another person has approved, the login that the request names
@@ -41,7 +42,7 @@ login. Certificates that come in revoked and responder revoke need no allowance.
 	return cmd
 }
 
-func (p *program) approvalBulk(ctx context.Context, store *db.Master, c change, count int64, login string) error {
+func (p *program) approvalBulk(ctx context.Context, store *masterdb.DB, c change, count int64, login string) error {
 	if count < 1 || count > 1_000_000_000 {
 		return cli.Usagef("--count %d: want 1 to 1000000000", count)
 	}
@@ -89,7 +90,7 @@ func (p *program) approvalListCommand() *cobra.Command {
 			if limit < 1 {
 				return cli.Usagef("--limit %d: want 1 or more", limit)
 			}
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.approvalList(ctx, store, all, limit) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.approvalList(ctx, store, all, limit) })
 		})
 	cmd.Long = "Shows the open requests, the newest first; with --all also those approved, refused or expired."
 	cmd.Flags().BoolVar(&all, "all", false, "also those approved, refused or expired")
@@ -97,7 +98,7 @@ func (p *program) approvalListCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) approvalList(ctx context.Context, store *db.Master, all bool, limit int) error {
+func (p *program) approvalList(ctx context.Context, store *masterdb.DB, all bool, limit int) error {
 	list, err := store.Approvals(ctx, !all, limit)
 	if err != nil {
 		return err
@@ -129,7 +130,7 @@ func (p *program) approveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.approve(ctx, store, cfg, c, id, key) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.approve(ctx, store, cfg, c, id, key) })
 		})
 	cmd.Long = `Without --apply the request is shown. With it a correction or another crl_url is
 made in one transaction, an allowance given to the login that it names, and what a
@@ -144,8 +145,8 @@ signature alone. The key is yours; the key set in force names it for corrections
 	return cmd
 }
 
-func (p *program) approve(ctx context.Context, store *db.Master, cfg *config.Config, c change, id int64, key string) error {
-	var notes []db.SignedCorrection
+func (p *program) approve(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, id int64, key string) error {
+	var notes []masterdb.SignedCorrection
 	if key != "" {
 		var err error
 		if notes, err = p.signCorrection(ctx, store, cfg, id, key); err != nil {
@@ -170,7 +171,7 @@ func (p *program) approvalRefuseCommand() *cobra.Command {
 			if c.apply && strings.TrimSpace(c.why) == "" {
 				return cli.Usagef("--why: a refusal says why")
 			}
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error {
 				return p.decide(ctx, store, c, id, "approval refuse", store.Refuse)
 			})
 		})
@@ -191,7 +192,7 @@ func requestID(text string) (int64, error) {
 }
 
 // decide does what the verb says with a request, with --apply, and shows it.
-func (p *program) decide(ctx context.Context, store *db.Master, c change, id int64, verb string, do func(context.Context, int64, db.Act) error) error {
+func (p *program) decide(ctx context.Context, store *masterdb.DB, c change, id int64, verb string, do func(context.Context, int64, db.Act) error) error {
 	act, err := c.act()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/hsm"
 	"ocspfleet/ops/fleet"
 )
@@ -21,7 +22,7 @@ import (
 // withAuthorities takes up the CA keys of the issuers named, or of all that the
 // master has, and lets do sign with them. It fails before anything is signed if
 // one is not at hand.
-func (p *program) withAuthorities(ctx context.Context, store *db.Master, cfg *config.Config, names []string, do func([]*fleet.Authority) error) error {
+func (p *program) withAuthorities(ctx context.Context, store *masterdb.DB, cfg *config.Config, names []string, do func([]*fleet.Authority) error) error {
 	return p.withAuthoritiesAtHand(ctx, store, cfg, names, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
 		if fault == nil && len(elsewhere) > 0 {
 			fault = fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", elsewhere[0].Name, elsewhere[0].Name)
@@ -35,7 +36,7 @@ func (p *program) withAuthorities(ctx context.Context, store *db.Master, cfg *co
 
 // withAuthoritiesAtHand is withAuthorities for who goes on without some: do is told, too,
 // which issuers have their key elsewhere, and why keys that belong here were not taken up.
-func (p *program) withAuthoritiesAtHand(ctx context.Context, store *db.Master, cfg *config.Config, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
+func (p *program) withAuthoritiesAtHand(ctx context.Context, store *masterdb.DB, cfg *config.Config, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
 	issuers, err := ctl.IssuersNamed(ctx, store, names)
 	if err != nil {
 		return err

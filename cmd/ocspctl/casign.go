@@ -9,13 +9,13 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // caSign holds the flags of ca-sign.
@@ -156,13 +156,13 @@ func (p *program) responderSerialsCommand() *cobra.Command {
 		ocspctl responder serials serials.json
 		ocspctl responder serials serials.json --why 'for half a year' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderSerials(ctx, store, c, args[0]) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.responderSerials(ctx, store, c, args[0]) })
 		})
 	c.flags(cmd)
 	return cmd
 }
 
-func (p *program) responderSerials(ctx context.Context, store *db.Master, c change, path string) error {
+func (p *program) responderSerials(ctx context.Context, store *masterdb.DB, c change, path string) error {
 	act, err := c.act()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 )
 
 // connections is what db init says of max_connections.
@@ -16,8 +17,8 @@ type connections struct {
 	Sum      int `json:"sum"`      // of their limits
 }
 
-func connectionsOf(ctx context.Context, settings db.Config) (*connections, error) {
-	store, err := db.OpenCommon(ctx, settings)
+func connectionsOf(ctx context.Context, settings tables.Config) (*connections, error) {
+	store, err := tables.Open(ctx, settings)
 	if err != nil {
 		return nil, err
 	}

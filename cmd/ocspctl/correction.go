@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+
+	"github.com/spf13/cobra"
 )
 
 // keySetInForce reads the master's key set and verifies it under the pinned root.
-func (p *program) keySetInForce(ctx context.Context, store *db.Master, cfg *config.Config) (*feed.KeySet, error) {
+func (p *program) keySetInForce(ctx context.Context, store *masterdb.DB, cfg *config.Config) (*feed.KeySet, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
@@ -28,12 +29,12 @@ func (p *program) keySetInForce(ctx context.Context, store *db.Master, cfg *conf
 }
 
 // signCorrection signs what the second person agrees to, with this person's key.
-func (p *program) signCorrection(ctx context.Context, store *db.Master, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
+func (p *program) signCorrection(ctx context.Context, store *masterdb.DB, cfg *config.Config, id int64, file string) ([]masterdb.SignedCorrection, error) {
 	a, err := store.Approval(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if a.Act != db.ApprovalCorrect {
+	if a.Act != masterdb.ApprovalCorrect {
 		return nil, cli.Usagef("--key: request %d is no correction: there is nothing to sign", id)
 	}
 	set, err := p.keySetInForce(ctx, store, cfg)
@@ -57,7 +58,7 @@ func (p *program) signCorrection(ctx context.Context, store *db.Master, cfg *con
 }
 
 // correctionNotes are the notes of all corrections of the master.
-func correctionNotes(ctx context.Context, store *db.Master) ([][]byte, error) {
+func correctionNotes(ctx context.Context, store *masterdb.DB) ([][]byte, error) {
 	var notes [][]byte
 	err := store.Corrections(ctx, func(c db.Correction) error {
 		notes = append(notes, c.Note)
@@ -67,7 +68,7 @@ func correctionNotes(ctx context.Context, store *db.Master) ([][]byte, error) {
 }
 
 // unbelieved counts the master's corrections, and those that no site believes.
-func (p *program) unbelieved(ctx context.Context, store *db.Master, cfg *config.Config) (all, unbelieved int, err error) {
+func (p *program) unbelieved(ctx context.Context, store *masterdb.DB, cfg *config.Config) (all, unbelieved int, err error) {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return 0, 0, err
@@ -77,7 +78,7 @@ func (p *program) unbelieved(ctx context.Context, store *db.Master, cfg *config.
 }
 
 // lostBy refuses a key set under which corrections would not verify any more.
-func lostBy(ctx context.Context, store *db.Master, inForce, next *feed.KeySet) error {
+func lostBy(ctx context.Context, store *masterdb.DB, inForce, next *feed.KeySet) error {
 	notes, err := correctionNotes(ctx, store)
 	if err != nil {
 		return err
@@ -94,7 +95,7 @@ func (p *program) feedKeysRetireCommand() *cobra.Command {
 	return p.Command("retire VERIFIER", "show how the next key set names a key that signs no more", `
 		ocspctl feed keys retire ca.example/status+1a2b3c4d+AbC...`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.feedKeysRetire(ctx, store, cfg, args[0]) })
 		})
 }
 
@@ -104,7 +105,7 @@ type retiredView struct {
 	Value string `json:"value"` // VERIFIER,FROM,UNTIL,RETIRED
 }
 
-func (p *program) feedKeysRetire(ctx context.Context, store *db.Master, cfg *config.Config, verifier string) error {
+func (p *program) feedKeysRetire(ctx context.Context, store *masterdb.DB, cfg *config.Config, verifier string) error {
 	set, err := p.keySetInForce(ctx, store, cfg)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (p *program) correctionsResignCommand() *cobra.Command {
 		ocspctl feed corrections resign --ban OLD --key new-correct.key
 		ocspctl feed corrections resign --ban OLD --key new-correct.key --why 'the old key was stolen' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error {
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error {
 				return p.correctionsResign(ctx, store, cfg, c, ban, key)
 			})
 		})
@@ -179,7 +180,7 @@ type correctionView struct {
 	NotAfter  *string `json:"not_after"` // the right end
 }
 
-func (p *program) correctionsResign(ctx context.Context, store *db.Master, cfg *config.Config, c change, ban, file string) error {
+func (p *program) correctionsResign(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, ban, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err

@@ -13,12 +13,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) crlCommand() *cobra.Command {
@@ -39,7 +40,7 @@ func (p *program) crlIssueCommand() *cobra.Command {
 		ocspctl crl issue
 		ocspctl crl issue --issuer web-ca --out crls --why 'timer' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.crlIssue(ctx, store, cfg, c) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.crlIssue(ctx, store, cfg, c) })
 		})
 	f := cmd.Flags()
 	f.StringArrayVar(&c.issuers, "issuer", nil, "an issuer's `NAME`; may stand several times (default: all with a crl_url or crl_scope in this configuration)")
@@ -74,7 +75,7 @@ func viewList(issuer string, c fleet.CRLContent) listView {
 	return v
 }
 
-func (p *program) crlIssue(ctx context.Context, store *db.Master, cfg *config.Config, c crlIssue) error {
+func (p *program) crlIssue(ctx context.Context, store *masterdb.DB, cfg *config.Config, c crlIssue) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func (p *program) crlIssue(ctx context.Context, store *db.Master, cfg *config.Co
 }
 
 // one drafts or issues the CRL of one issuer.
-func (c *crlIssue) one(ctx context.Context, store *db.Master, a *fleet.Authority, act db.Act) (listView, error) {
+func (c *crlIssue) one(ctx context.Context, store *masterdb.DB, a *fleet.Authority, act db.Act) (listView, error) {
 	if !c.apply {
 		content, _, err := a.NextCRL(ctx, store, c.life)
 		return viewList(a.Issuer.Name, content), err
@@ -152,7 +153,7 @@ func (c *crlIssue) one(ctx context.Context, store *db.Master, a *fleet.Authority
 
 // issuersWithCRL are the names of those whose CA signs CRLs by this configuration; of,
 // unless nil, picks among them.
-func issuersWithCRL(ctx context.Context, store *db.Master, cfg *config.Config, of func(db.Issuer) bool) ([]string, error) {
+func issuersWithCRL(ctx context.Context, store *masterdb.DB, cfg *config.Config, of func(db.Issuer) bool) ([]string, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return nil, err
@@ -167,7 +168,7 @@ func issuersWithCRL(ctx context.Context, store *db.Master, cfg *config.Config, o
 }
 
 // crlStep issues the CRLs that a withdrawal changes. nil: no CA key is at hand.
-func (p *program) crlStep(ctx context.Context, store *db.Master, cfg *config.Config, site siteView, act db.Act) (func(context.Context) (string, error), error) {
+func (p *program) crlStep(ctx context.Context, store *masterdb.DB, cfg *config.Config, site siteView, act db.Act) (func(context.Context) (string, error), error) {
 	names, err := issuersWithCRL(ctx, store, cfg, func(issuer db.Issuer) bool {
 		for _, c := range site.Certificates {
 			if c.Issuer == issuer.Name {
@@ -203,11 +204,11 @@ func (p *program) crlStep(ctx context.Context, store *db.Master, cfg *config.Con
 func (p *program) crlShowCommand() *cobra.Command {
 	return p.Command("show", "show the CRLs that the sites serve; exit code 3 when one is overdue", "ocspctl crl show", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.crlShow(ctx, store) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.crlShow(ctx, store) })
 		})
 }
 
-func (p *program) crlShow(ctx context.Context, store *db.Master) error {
+func (p *program) crlShow(ctx context.Context, store *masterdb.DB) error {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return err
@@ -251,7 +252,7 @@ func (p *program) crlShow(ctx context.Context, store *db.Master) error {
 }
 
 // judgeCRL says what is wrong with a published CRL; empty: nothing.
-func (p *program) judgeCRL(ctx context.Context, store *db.Master, issuer db.Issuer, list *x509.RevocationList) (string, error) {
+func (p *program) judgeCRL(ctx context.Context, store *masterdb.DB, issuer db.Issuer, list *x509.RevocationList) (string, error) {
 	if fleet.ElsewhereCRL(list, issuer) {
 		if issuer.Policy.CRLURL == "" { // it was given up: nothing is missed
 			return "", nil

@@ -6,13 +6,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // crlBundle holds the flags of crl bundle.
@@ -28,7 +29,7 @@ func (p *program) crlBundleCommand() *cobra.Command {
 		ocspctl crl bundle --issuer web-ca --out crls.json
 		ocspctl crl bundle --issuer web-ca --count 8 --every 72h --out crls.json --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.crlBundle(ctx, store, b) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.crlBundle(ctx, store, b) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
@@ -94,7 +95,7 @@ func (v bundleView) tellLists(t *cli.Table) {
 	}
 }
 
-func (p *program) crlBundle(ctx context.Context, store *db.Master, b crlBundle) error {
+func (p *program) crlBundle(ctx context.Context, store *masterdb.DB, b crlBundle) error {
 	act, err := b.act()
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (p *program) crlReleaseCommand() *cobra.Command {
 		ocspctl crl release crls-signed.json --why 'timer' --apply`, p.crlRelease)
 }
 
-func (p *program) crlRelease(ctx context.Context, store *db.Master, r releasing) error {
+func (p *program) crlRelease(ctx context.Context, store *masterdb.DB, r releasing) error {
 	if len(r.bundle.CRLs) == 0 {
 		return fmt.Errorf("%s holds no CRLs: those of ocspctl crl bundle do (certificates: ocspctl responder release)", r.path)
 	}
@@ -171,7 +172,7 @@ func (p *program) crlRelease(ctx context.Context, store *db.Master, r releasing)
 
 // judgeReleased says what is wrong with the CRL that the sites serve now, and whether
 // the series nears its end.
-func (p *program) judgeReleased(ctx context.Context, store *db.Master, issuer db.Issuer, published []byte, waiting int) error {
+func (p *program) judgeReleased(ctx context.Context, store *masterdb.DB, issuer db.Issuer, published []byte, waiting int) error {
 	var wrong []string
 	if len(published) == 0 {
 		wrong = append(wrong, "none is published yet")
@@ -194,7 +195,7 @@ func (p *program) judgeReleased(ctx context.Context, store *db.Master, issuer db
 }
 
 // crlGap says in words what a CRL lacks; empty: nothing.
-func (p *program) crlGap(ctx context.Context, store *db.Master, issuer db.Issuer, der []byte) (string, error) {
+func (p *program) crlGap(ctx context.Context, store *masterdb.DB, issuer db.Issuer, der []byte) (string, error) {
 	missing, back, err := fleet.CRLGaps(ctx, store, issuer, der, p.Now())
 	if err != nil {
 		return "", err

@@ -8,12 +8,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
+
+	"github.com/spf13/cobra"
 )
 
 // The db verbs but force, limit and epoch take no --apply: they add what is missing and change
@@ -98,25 +100,25 @@ type head struct {
 }
 
 // database returns the role, the superuser's URL and the settings.
-func (p *program) database(role string) (migrations.Role, string, db.Config, error) {
+func (p *program) database(role string) (migrations.Role, string, tables.Config, error) {
 	cfg, err := p.config()
 	if err != nil {
-		return "", "", db.Config{}, err
+		return "", "", tables.Config{}, err
 	}
 	if role == "" {
 		role = cfg.Role
 	}
 	if !slices.Contains([]string{string(migrations.Master), string(migrations.Site)}, role) {
-		return "", "", db.Config{}, cli.Usagef("--role %q: want master or site", role)
+		return "", "", tables.Config{}, cli.Usagef("--role %q: want master or site", role)
 	}
 	if err := cfg.WantRole(migrations.Role(role)); err != nil {
-		return "", "", db.Config{}, err
+		return "", "", tables.Config{}, err
 	}
 	url, err := cfg.Database.Settings().URL()
 	return migrations.Role(role), url, cfg.Database.Settings(), err
 }
 
-func readState(ctx context.Context, role migrations.Role, url string, settings db.Config) (dbState, error) {
+func readState(ctx context.Context, role migrations.Role, url string, settings tables.Config) (dbState, error) {
 	versions, err := migrations.Versions(ctx, url, role)
 	if err != nil {
 		return dbState{}, err
@@ -128,7 +130,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if versions[0].Current == 0 {
 		return state, nil // no table to read a head from
 	}
-	store, err := db.OpenMaster(ctx, settings)
+	store, err := masterdb.Open(ctx, settings)
 	if err != nil {
 		return dbState{}, err
 	}
@@ -148,7 +150,7 @@ func readState(ctx context.Context, role migrations.Role, url string, settings d
 	if err != nil {
 		return dbState{}, err
 	}
-	state.Head = &head{h.Epoch, h.Position, cli.Stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount, ctl.Mark(db.AuditMark{N: h.AuditCount, Hash: h.AuditHash})}
+	state.Head = &head{h.Epoch, h.Position, cli.Stamp(h.AsOf), h.Issuers.Count, h.Certificates.Count, h.ResponderCertificates.Count, h.AuditCount, ctl.Mark(masterdb.AuditMark{N: h.AuditCount, Hash: h.AuditHash})}
 	return state, nil
 }
 
@@ -209,12 +211,12 @@ func (s dbState) tell(t *cli.Table) {
 }
 
 // noteDB writes what was done to the database itself into the master's audit.
-func (p *program) noteDB(ctx context.Context, settings db.Config, action string, what map[string]any) error {
+func (p *program) noteDB(ctx context.Context, settings tables.Config, action string, what map[string]any) error {
 	act, err := (&change{}).act()
 	if err != nil {
 		return err
 	}
-	store, err := db.OpenMaster(ctx, settings)
+	store, err := masterdb.Open(ctx, settings)
 	if err != nil {
 		return err
 	}
@@ -255,7 +257,7 @@ func (p *program) dbUp(ctx context.Context, action, roleName string, options upO
 		return err
 	}
 	if options.makeHead && role == migrations.Master && before.Head == nil {
-		store, err := db.OpenMaster(ctx, settings)
+		store, err := masterdb.Open(ctx, settings)
 		if err != nil {
 			return err
 		}

@@ -10,18 +10,20 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) dbVerifyCommand() *cobra.Command {
 	return p.Command("verify", "recount every replicated row, compare with the head and, at the master, with the log of changes; exit code 3 when unequal",
 		"ocspctl db verify", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atEither(ctx, func(store *db.Common, cfg *config.Config) error { return p.dbVerify(ctx, store, cfg) })
+			return p.atEither(ctx, func(store *tables.DB, cfg *config.Config) error { return p.dbVerify(ctx, store, cfg) })
 		})
 }
 
@@ -41,7 +43,7 @@ type logFault struct {
 	Why   string `json:"why"`
 }
 
-func (p *program) dbVerify(ctx context.Context, store *db.Common, cfg *config.Config) error {
+func (p *program) dbVerify(ctx context.Context, store *tables.DB, cfg *config.Config) error {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		return err
@@ -56,9 +58,9 @@ func (p *program) dbVerify(ctx context.Context, store *db.Common, cfg *config.Co
 			unequal = append(unequal, c.Table)
 		}
 	}
-	var faults []db.LogFault
+	var faults []masterdb.LogFault
 	if migrations.Role(cfg.Role) == migrations.Master {
-		err := p.atMaster(ctx, func(master *db.Master, _ *config.Config) (err error) {
+		err := p.atMaster(ctx, func(master *masterdb.DB, _ *config.Config) (err error) {
 			faults, err = master.VerifyLog(ctx)
 			return err
 		})
@@ -163,8 +165,8 @@ func (p *program) dbUserCommand() *cobra.Command {
 			if add.Flags().Changed("connections") && connections < 1 {
 				return cli.Usagef("--connections %d: want 1 or more", connections)
 			}
-			return p.atEither(ctx, func(store *db.Common, _ *config.Config) error {
-				return p.dbUserAdd(ctx, store, args[0], role, group, passwordFile, db.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
+			return p.atEither(ctx, func(store *tables.DB, _ *config.Config) error {
+				return p.dbUserAdd(ctx, store, args[0], role, group, passwordFile, tables.LoginOptions{Kind: db.LoginKind(kind), Connections: connections})
 			})
 		})
 	add.Long = `A login is a person's or a program's (a service's): requests and approvals are
@@ -178,7 +180,7 @@ persons' alone, and services never use up the persons' share of the hourly limit
 	return cli.Noun("user", "logins of the daemons and of people", atOnce(add), p.dbUserListCommand(), p.dbUserRemoveCommand())
 }
 
-func (p *program) dbUserAdd(ctx context.Context, store *db.Common, name, role string, group db.Role, passwordFile string, options db.LoginOptions) error {
+func (p *program) dbUserAdd(ctx context.Context, store *tables.DB, name, role string, group db.Role, passwordFile string, options tables.LoginOptions) error {
 	raw, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return fmt.Errorf("reading the password: %w", err)

@@ -5,22 +5,22 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
+
+	"github.com/spf13/cobra"
 )
 
 // atEither runs a verb on the database of the configuration, a master's or a site's.
-func (p *program) atEither(ctx context.Context, do func(*db.Common, *config.Config) error) error {
+func (p *program) atEither(ctx context.Context, do func(*tables.DB, *config.Config) error) error {
 	cfg, err := p.config()
 	if err != nil {
 		return err
 	}
-	store, err := ctl.Open(ctx, cfg, migrations.Role(cfg.Role), db.OpenCommon)
+	store, err := ctl.Open(ctx, cfg, migrations.Role(cfg.Role), tables.Open)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ type loginView struct {
 	Sessions    int      `json:"sessions"`
 }
 
-func viewLogin(l db.Account) loginView {
+func viewLogin(l tables.Account) loginView {
 	return loginView{l.Name, l.Groups, cli.TextOrNil(l.Kind), cli.TextOrNil(l.Site), l.Connections, l.Sessions}
 }
 
@@ -48,7 +48,7 @@ func (v loginView) tell(t *cli.Table) {
 
 func (p *program) dbUserListCommand() *cobra.Command {
 	return p.Command("list", "show the logins in groups of ours", "ocspctl db user list", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		return p.atEither(ctx, func(store *db.Common, _ *config.Config) error {
+		return p.atEither(ctx, func(store *tables.DB, _ *config.Config) error {
 			logins, err := store.Logins(ctx)
 			if err != nil {
 				return err
@@ -73,7 +73,7 @@ func (p *program) dbUserRemoveCommand() *cobra.Command {
 		ocspctl db user remove alice
 		ocspctl db user remove alice --why 'left the team' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atEither(ctx, func(store *db.Common, _ *config.Config) error { return p.dbUserRemove(ctx, store, c, args[0]) })
+			return p.atEither(ctx, func(store *tables.DB, _ *config.Config) error { return p.dbUserRemove(ctx, store, c, args[0]) })
 		})
 	cmd.Long = `A site's login is closed with its site (responder revoke), and cannot be removed here.
 The login is gone from every database of the cluster. At the master it stands in the audit.`
@@ -81,13 +81,13 @@ The login is gone from every database of the cluster. At the master it stands in
 	return cmd
 }
 
-func (p *program) dbUserRemove(ctx context.Context, store *db.Common, c change, name string) error {
+func (p *program) dbUserRemove(ctx context.Context, store *tables.DB, c change, name string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
 	}
-	var is db.Account
-	if err := store.Try(ctx, c.apply, func(store *db.Common) error {
+	var is tables.Account
+	if err := store.Try(ctx, c.apply, func(store *tables.DB) error {
 		is, err = store.RemoveLogin(ctx, name, act)
 		return err
 	}); err != nil {

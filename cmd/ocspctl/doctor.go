@@ -11,16 +11,18 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
+
+	"github.com/spf13/cobra"
 )
 
 // ocspdConfig is where ocspd's configuration lies unless doctor is told otherwise.
@@ -61,7 +63,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	if roleName == string(migrations.Master) {
 		return p.doctorAtMaster(ctx, cfg, syncd)
 	}
-	store, err := db.OpenSite(ctx, cfg.Database.Settings())
+	store, err := sitedb.Open(ctx, cfg.Database.Settings())
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	case err != nil:
 		return err
 	default:
-		own, err := db.OpenSite(ctx, db.Config{DSN: place.Database.DSN, PasswordFile: place.Database.PasswordFile, MaxConns: 1, Application: "ocspctl"})
+		own, err := sitedb.Open(ctx, tables.Config{DSN: place.Database.DSN, PasswordFile: place.Database.PasswordFile, MaxConns: 1, Application: "ocspctl"})
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", daemon, err)
 		}
@@ -99,7 +101,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 }
 
 func (p *program) doctorAtMaster(ctx context.Context, cfg *config.Config, syncd string) error {
-	store, err := db.OpenMaster(ctx, cfg.Database.Settings())
+	store, err := masterdb.Open(ctx, cfg.Database.Settings())
 	if err != nil {
 		return err
 	}

@@ -10,13 +10,16 @@ import (
 	"sync"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // ocspsyncdConfig is where ocspsyncd's configuration lies unless doctor is told otherwise.
@@ -71,7 +74,7 @@ func peekSync(file, role string) (syncPlace, error) {
 }
 
 // feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
-func (p *program) feedOf(ctx context.Context, file string, store *db.Site) (found *doctor.Feed, missing string, err error) {
+func (p *program) feedOf(ctx context.Context, file string, store *sitedb.DB) (found *doctor.Feed, missing string, err error) {
 	place, err := peekSync(file, "site")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -101,7 +104,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Site) (foun
 	}
 	found.Pin = identity.Pin.String()
 	var set *feed.KeySet
-	found.Keys, set = keptKeys(ctx, store.Common, root)
+	found.Keys, set = keptKeys(ctx, store.DB, root)
 	found.Forks, found.ForksErr = feed.SiteForks(ctx, store, root)
 	found.Sources = make([]doctor.FeedSource, len(c.Sources))
 	var asking sync.WaitGroup
@@ -114,7 +117,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *db.Site) (foun
 
 // publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
 // set in force.
-func (p *program) publisherOf(ctx context.Context, file string, store *db.Master, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
+func (p *program) publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
 	place, err := peekSync(file, "master")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -138,14 +141,14 @@ func (p *program) publisherOf(ctx context.Context, file string, store *db.Master
 		return found, "", nil
 	}
 	var set *feed.KeySet
-	if found.Keys, set = keptKeys(ctx, store.Common, root); set != nil {
+	if found.Keys, set = keptKeys(ctx, store.DB, root); set != nil {
 		found.Epoch = set.Epoch
 	}
 	return found, "", nil
 }
 
 // keptKeys opens the newest key set that is kept here.
-func keptKeys(ctx context.Context, store *db.Common, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
+func keptKeys(ctx context.Context, store *tables.DB, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
 	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
 	if errors.Is(err, db.ErrNotFound) {
 		return doctor.FeedKeys{}, nil

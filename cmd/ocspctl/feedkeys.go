@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 )
 
 func (p *program) feedCommand() *cobra.Command {
@@ -201,7 +201,7 @@ func (p *program) feedKeysPublishCommand() *cobra.Command {
 		ocspctl feed keys publish keys-2.note
 		ocspctl feed keys publish keys-2.note --why 'yearly change' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error {
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error {
 				return p.feedKeysPublish(ctx, store, cfg, c, args[0])
 			})
 		})
@@ -209,7 +209,7 @@ func (p *program) feedKeysPublishCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) feedKeysPublish(ctx context.Context, store *db.Master, cfg *config.Config, c change, file string) error {
+func (p *program) feedKeysPublish(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, file string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func (p *program) feedKeysPublish(ctx context.Context, store *db.Master, cfg *co
 		Set feedView `json:"set"`
 	}{cli.NewOutcome("feed keys publish", c.apply, !known), viewKeySet(set)}
 	if !known {
-		err := store.Try(ctx, c.apply, func(store *db.Master) error {
+		err := store.Try(ctx, c.apply, func(store *masterdb.DB) error {
 			result.Changed, err = store.OfferKeySet(ctx, signed, act)
 			return err
 		})

@@ -12,14 +12,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // feedReader reads files of the feed, from a source or from the disk.

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // followPause is how often fleet status --follow asks again.
@@ -276,7 +276,7 @@ func viewAnswer(f fleet.ProbeResult, now time.Time) siteAnswer {
 func (v fleetSite) tell(t *cli.Table) {
 	// A site that is not active is not asked: its state is all there is to say.
 	verdict, mode, behind, position := strings.ReplaceAll(v.Verdict, "_", " "), cli.OrDash(v.Mode), "-", "-"
-	if v.State != string(db.ResponderActive) {
+	if v.State != string(masterdb.ResponderActive) {
 		verdict = v.State
 	}
 	if v.Source != nil && *v.Source != "master" {

@@ -16,7 +16,8 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/ops/fleet"
 )
@@ -52,7 +53,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 			return sites, forks, nil
 		}
 	}
-	if !db.Away(err) {
+	if !tables.Away(err) {
 		return nil, nil, err
 	}
 	known, at, keptErr := lastKnown(cfg)
@@ -63,7 +64,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	return sites, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *db.Master, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *masterdb.DB, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err

@@ -8,19 +8,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
+
+	"github.com/spf13/cobra"
 )
 
 // masterForks are the contradictions that sites have handed in, as the pinned root's
 // newest key set judges them; those that a ban has ended are left out.
-func masterForks(ctx context.Context, store *db.Master, cfg *config.Config) ([]doctor.Fork, error) {
+func masterForks(ctx context.Context, store *masterdb.DB, cfg *config.Config) ([]doctor.Fork, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (p *program) approvalForkCommand() *cobra.Command {
 		ocspctl approval request fork --why 'ocspsyncd ran at the old master, too; it is switched off' --apply
 		ocspctl approval request fork --fork 3 --fork 4 --why 'site-b was restored from a copy' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.approvalFork(ctx, store, cfg, c, forks) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.approvalFork(ctx, store, cfg, c, forks) })
 		})
 	cmd.Long = `A fork is two statements of the feed that cannot both be true: a key of the master
 was stolen, or two masters publish (docs/feed-keys.md). fleet status, doctor and the
@@ -77,7 +77,7 @@ the key needs none of this.`
 	return cmd
 }
 
-func (p *program) approvalFork(ctx context.Context, store *db.Master, cfg *config.Config, c change, numbers []int64) error {
+func (p *program) approvalFork(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, numbers []int64) error {
 	if c.apply && strings.TrimSpace(c.why) == "" {
 		return cli.Usagef("--why: a request for approval says why")
 	}

@@ -5,10 +5,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // fork KEY EPOCH SITE: has a feed key of ca.example/status sign two checkpoints that

@@ -7,14 +7,15 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func (p *program) issuerCommand() *cobra.Command {
@@ -155,14 +156,14 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 		return err
 	}
 	issuer := db.Issuer{Key: fleet.IssuerKey(certificate), Name: a.name, Certificate: certificate.Raw, Policy: policy}
-	return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
+	return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error {
 		there, err := findIssuer(ctx, store, issuer)
 		if err != nil {
 			return err
 		}
 		if there != nil {
 			issuer = *there
-		} else if err := store.Try(ctx, a.apply, func(store *db.Master) error {
+		} else if err := store.Try(ctx, a.apply, func(store *masterdb.DB) error {
 			issuer.Policy.Version = 1
 			id, err := store.AddIssuer(ctx, issuer, act)
 			if a.apply { // in a plan it is not known yet
@@ -186,7 +187,7 @@ func (p *program) issuerAdd(ctx context.Context, a issuerAdd) error {
 
 // findIssuer returns the issuer if it is on the master just so. That it is there
 // otherwise says the master.
-func findIssuer(ctx context.Context, store *db.Master, issuer db.Issuer) (*db.Issuer, error) {
+func findIssuer(ctx context.Context, store *masterdb.DB, issuer db.Issuer) (*db.Issuer, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return nil, err
@@ -225,11 +226,11 @@ func (v issuerView) tell(t *cli.Table) {
 func (p *program) issuerListCommand() *cobra.Command {
 	return p.Command("list", "show the issuers and their policies", "ocspctl issuer list --output json", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.issuerList(ctx, store) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.issuerList(ctx, store) })
 		})
 }
 
-func (p *program) issuerList(ctx context.Context, store *db.Master) error {
+func (p *program) issuerList(ctx context.Context, store *masterdb.DB) error {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return err

@@ -11,14 +11,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // issuerSet holds the flags of issuer set.
@@ -36,7 +37,7 @@ func (p *program) issuerSetCommand() *cobra.Command {
 		ocspctl issuer set web-ca --crl-url http://ocsp.example/crl/web-ca --why 'clients that check' --apply
 		ocspctl issuer set web-ca --cert web-ca-2027.pem --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.issuerSet(ctx, store, args[0], s) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.issuerSet(ctx, store, args[0], s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.cert, "cert", "", "another certificate of the same key and subject, PEM or DER, in `FILE`")
@@ -89,7 +90,7 @@ type issuerChange struct {
 	Notice string `json:"notice"` // what clients, sites or staff will notice
 }
 
-func (p *program) issuerSet(ctx context.Context, store *db.Master, name string, s issuerSet) error {
+func (p *program) issuerSet(ctx context.Context, store *masterdb.DB, name string, s issuerSet) error {
 	act, err := s.act()
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Master, name string, 
 		}
 		return p.requestCRLURL(ctx, store, old, next.Policy.CRLURL, s, differences)
 	}
-	if err := store.Try(ctx, s.apply, func(store *db.Master) error {
+	if err := store.Try(ctx, s.apply, func(store *masterdb.DB) error {
 		_, err := store.SetIssuer(ctx, next, act)
 		return err
 	}); err != nil {
@@ -135,7 +136,7 @@ func (p *program) issuerSet(ctx context.Context, store *db.Master, name string, 
 
 // requestCRLURL files a request: what one person makes of the CRL's place decides which
 // certificates a CRL seems to speak of.
-func (p *program) requestCRLURL(ctx context.Context, store *db.Master, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
+func (p *program) requestCRLURL(ctx context.Context, store *masterdb.DB, issuer db.Issuer, url string, s issuerSet, differences []issuerChange) error {
 	if s.apply && strings.TrimSpace(s.why) == "" {
 		return cli.Usagef("--why: a request for another crl_url says why")
 	}
@@ -148,7 +149,7 @@ func (p *program) requestCRLURL(ctx context.Context, store *db.Master, issuer db
 	}
 	var id int64
 	var expires time.Time
-	err = store.Try(ctx, s.apply, func(store *db.Master) error {
+	err = store.Try(ctx, s.apply, func(store *masterdb.DB) error {
 		id, expires, err = store.RequestCRLURL(ctx, issuer.ID, url, act)
 		return err
 	})

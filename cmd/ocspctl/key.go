@@ -10,13 +10,13 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) keyCommand() *cobra.Command {

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
+
+	"github.com/spf13/cobra"
 )
 
 // tokenInfoView is what a token says of itself.
@@ -105,14 +106,14 @@ func viewInfo(info hsm.TokenInfo) tokenInfoView {
 // siteCertificates returns the responder certificates in the site's copy by the
 // SHA-256 of their keys.
 func (p *program) siteCertificates(ctx context.Context, cfg *config.Config) (map[[32]byte][]keyCertificate, error) {
-	store, err := db.OpenSite(ctx, cfg.Database.Settings())
+	store, err := sitedb.Open(ctx, cfg.Database.Settings())
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
 	var issuers []db.Issuer
 	var rows []db.ResponderCertificate
-	if err := store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
+	if err := store.ReadTx(ctx, func(ctx context.Context, l *sitedb.ReadTx) error {
 		var err error
 		if issuers, err = l.Issuers(ctx); err == nil {
 			rows, err = l.ResponderCertificates(ctx)

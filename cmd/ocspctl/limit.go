@@ -8,11 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) dbLimitCommand() *cobra.Command {
@@ -24,7 +25,7 @@ func (p *program) dbLimitCommand() *cobra.Command {
 		cobra.NoArgs, nil)
 	cmd.RunE = p.Command("", "", "", nil, func(ctx context.Context, _ []string) error {
 		set := cmd.Flags().Changed("revocations-per-hour")
-		return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.dbLimit(ctx, store, c, perHour, set) })
+		return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.dbLimit(ctx, store, c, perHour, set) })
 	}).RunE
 	cmd.Long = `Counts certificates that were good and are revoked or put on hold by a login: by
 cert revoke, cert hold and cert import. Beyond the limit (100 an hour of one login
@@ -40,7 +41,7 @@ Showing it needs any login at the master, setting it a superuser.`
 	return cmd
 }
 
-func (p *program) dbLimit(ctx context.Context, store *db.Master, c change, perHour int64, set bool) error {
+func (p *program) dbLimit(ctx context.Context, store *masterdb.DB, c change, perHour int64, set bool) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func (p *program) dbLimit(ctx context.Context, store *db.Master, c change, perHo
 	before := l.PerHour
 	if !set {
 		perHour = before
-	} else if err := store.Try(ctx, c.apply, func(store *db.Master) error {
+	} else if err := store.Try(ctx, c.apply, func(store *masterdb.DB) error {
 		before, err = store.SetLimit(ctx, perHour, act)
 		return err
 	}); err != nil {
@@ -86,7 +87,7 @@ func (p *program) dbEpochCommand() *cobra.Command {
 		ocspctl db epoch
 		ocspctl db epoch --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.dbEpoch(ctx, store, c) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.dbEpoch(ctx, store, c) })
 		})
 	cmd.Long = `A restored master is behind its sites, which refuse a position that goes back.
 First enter what it signed and has forgotten (ocspctl fleet lost says how), then
@@ -98,7 +99,7 @@ since 1970.`
 	return cmd
 }
 
-func (p *program) dbEpoch(ctx context.Context, store *db.Master, c change) error {
+func (p *program) dbEpoch(ctx context.Context, store *masterdb.DB, c change) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (p *program) dbEpoch(ctx context.Context, store *db.Master, c change) error
 	}
 	next := max(p.Now().Unix(), head.Epoch+1)
 	var recounted []string
-	if err := store.Try(ctx, c.apply, func(store *db.Master) error {
+	if err := store.Try(ctx, c.apply, func(store *masterdb.DB) error {
 		recounted, err = store.NewEpoch(ctx, next, act)
 		return err
 	}); err != nil {

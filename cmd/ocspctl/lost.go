@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/recovery"
+
+	"github.com/spf13/cobra"
 )
 
 // lostFlags say which of a site's claims is entered.
@@ -29,7 +29,7 @@ func (p *program) fleetLostCommand() *cobra.Command {
 			if (f.issuer == "") != (f.serial == "") {
 				return cli.Usagef("--issuer and --serial go together")
 			}
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.fleetLost(ctx, store, cfg, c, f) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.fleetLost(ctx, store, cfg, c, f) })
 		})
 	cmd.Long = `Compares a site with a master that was restored from a backup, or a standby
 that was promoted. What the feed's keys signed is listed first, with the command
@@ -59,7 +59,7 @@ type lost struct {
 	Missing      []string   `json:"issuers"`  // that the site has and the master has not
 }
 
-func (p *program) fleetLost(ctx context.Context, master *db.Master, cfg *config.Config, c change, f lostFlags) error {
+func (p *program) fleetLost(ctx context.Context, master *masterdb.DB, cfg *config.Config, c change, f lostFlags) error {
 	site, err := ctl.OpenSite(ctx, f.config)
 	if err != nil {
 		return fmt.Errorf("opening the site's database: %w", err)
@@ -99,7 +99,7 @@ func (p *program) fleetLost(ctx context.Context, master *db.Master, cfg *config.
 }
 
 // enterClaims enters one claim, or those to which two persons have agreed.
-func (p *program) enterClaims(ctx context.Context, master *db.Master, claims []recovery.Row, c change, f lostFlags) (again, error) {
+func (p *program) enterClaims(ctx context.Context, master *masterdb.DB, claims []recovery.Row, c change, f lostFlags) (again, error) {
 	var enter []recovery.Row
 	for _, row := range claims {
 		if row.Enters() && (f.serial == "" || row.Issuer.Name == f.issuer && row.Serial.String() == f.serial) {
@@ -107,7 +107,7 @@ func (p *program) enterClaims(ctx context.Context, master *db.Master, claims []r
 		}
 	}
 	if f.serial == "" || !c.apply {
-		return p.enterAgain(ctx, master, "fleet lost", db.Recovery{From: f.config, Batches: recovery.Batches(enter)}, enter, c)
+		return p.enterAgain(ctx, master, "fleet lost", masterdb.Recovery{From: f.config, Batches: recovery.Batches(enter)}, enter, c)
 	}
 	if len(enter) == 0 {
 		return again{}, cli.Usagef("%s %s is not among the site's claims that can be entered", f.issuer, f.serial)
@@ -118,7 +118,7 @@ func (p *program) enterClaims(ctx context.Context, master *db.Master, claims []r
 	}
 	batch := recovery.Batches(enter)[0]
 	sum := sha256.Sum256([]byte(batch.Sum()))
-	inserted, revoked, _, err := master.ImportBatch(ctx, batch.Issuer, batch.Rows, db.ImportSource{Form: "site", File: "fleet lost", SHA256: hex.EncodeToString(sum[:]), Batch: 1}, act)
+	inserted, revoked, _, err := master.ImportBatch(ctx, batch.Issuer, batch.Rows, masterdb.ImportSource{Form: "site", File: "fleet lost", SHA256: hex.EncodeToString(sum[:]), Batch: 1}, act)
 	return again{
 		Requested: ctl.Requested{Outcome: cli.NewOutcome("fleet lost", true, true)}, Sum: batch.Sum(), Agreed: true, Entered: inserted + revoked,
 	}, err
@@ -145,7 +145,7 @@ func (l lost) tell(t *cli.Table, config string) {
 		t.Row("ISSUER", "SERIAL", "BECOMES", "AT", "REASON", "HERE")
 		tellLost(t, l.Certificates)
 		for _, v := range l.Certificates {
-			if !(db.EffectHere{Effect: v.Effect}).Enters() {
+			if !(masterdb.EffectHere{Effect: v.Effect}).Enters() {
 				t.Line(fmt.Sprintf("%s %s the master says otherwise, and that stays: ocspctl cert correct, then once more.", v.Issuer, v.Serial))
 			}
 		}

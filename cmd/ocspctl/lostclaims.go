@@ -9,6 +9,9 @@ import (
 
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recovery"
 )
@@ -18,7 +21,7 @@ type claims []recovery.Row
 
 // findClaims compares a site's rows with the master, issuer by issuer: their numbers may
 // differ, their keys do not. missing are issuers that the master does not have.
-func findClaims(ctx context.Context, master *db.Master, site *db.Site) (all claims, missing []string, err error) {
+func findClaims(ctx context.Context, master *masterdb.DB, site *sitedb.DB) (all claims, missing []string, err error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -34,7 +37,7 @@ func findClaims(ctx context.Context, master *db.Master, site *db.Site) (all clai
 			continue
 		}
 		here := atMaster[at]
-		var batch []db.Row
+		var batch []masterdb.Row
 		look := func(lasting bool) error {
 			rows := batch
 			batch = nil
@@ -53,8 +56,8 @@ func findClaims(ctx context.Context, master *db.Master, site *db.Site) (all clai
 		}
 		take := func(lasting bool) func(db.Serial, db.Status) error {
 			return func(serial db.Serial, s db.Status) error {
-				batch = append(batch, db.Row{Serial: slices.Clone(serial), Status: s})
-				if len(batch) < db.RecoveryBatch {
+				batch = append(batch, masterdb.Row{Serial: slices.Clone(serial), Status: s})
+				if len(batch) < masterdb.RecoveryBatch {
 					return nil
 				}
 				return look(lasting)
@@ -63,9 +66,9 @@ func findClaims(ctx context.Context, master *db.Master, site *db.Site) (all clai
 		if err = site.Known(ctx, there.ID, take(true)); err == nil {
 			err = look(true)
 		}
-		for _, kind := range []db.Kind{db.KindGood, db.KindHold} {
+		for _, kind := range []tables.Kind{tables.KindGood, tables.KindHold} {
 			if err == nil {
-				err = site.List(ctx, db.Choice{Kind: kind, Issuer: there.ID, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
+				err = site.List(ctx, tables.Choice{Kind: kind, Issuer: there.ID, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
 					return take(false)(serial, s)
 				})
 			}
@@ -114,7 +117,7 @@ func (c claims) split() (lasting, others []recovery.Row) {
 }
 
 // keptHistory reads what a site has kept of the feed, or says why there is nothing.
-func keptHistory(ctx context.Context, master *db.Master, site *db.Site, cfg *config.Config, name string) (*recovery.History, string, error) {
+func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg *config.Config, name string) (*recovery.History, string, error) {
 	for _, store := range []feed.KeySetStore{master, site} {
 		notes, err := store.FeedKeySets(ctx)
 		if err != nil {
@@ -127,7 +130,7 @@ func keptHistory(ctx context.Context, master *db.Master, site *db.Site, cfg *con
 		if err != nil {
 			return nil, "", fmt.Errorf("what the feed's keys signed cannot be told from the site's claims: %w", err)
 		}
-		history, err := recovery.Read(ctx, master, root, recovery.FromSite(site.Common, name))
+		history, err := recovery.Read(ctx, master, root, recovery.FromSite(site.DB, name))
 		switch {
 		case err == nil:
 			return history, "", nil

@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // bundle holds the flags of responder bundle.
@@ -35,7 +36,7 @@ func (p *program) responderBundleCommand() *cobra.Command {
 		ocspctl responder bundle site-b --csr site-b.csr --issuer web-ca --url http://site-b.example/ --count 8 --every 84h --out bundle.json --apply`,
 		cobra.ArbitraryArgs, func(ctx context.Context, args []string) error {
 			b.sites = args
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderBundle(ctx, store, b) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.responderBundle(ctx, store, b) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&b.issuer, "issuer", "", "the issuer's `NAME`")
@@ -94,7 +95,7 @@ func (v bundleView) tell(t *cli.Table) {
 	v.Outcome.Tell(t)
 }
 
-func (p *program) responderBundle(ctx context.Context, store *db.Master, b bundle) error {
+func (p *program) responderBundle(ctx context.Context, store *masterdb.DB, b bundle) error {
 	if b.csr != "" && len(b.sites) != 1 {
 		return cli.Usagef("--csr is one site's request: name that SITE")
 	}
@@ -124,7 +125,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Master, b bundl
 		return err
 	}
 	var list []fleet.BundledCert
-	var rows []db.Planned
+	var rows []masterdb.Planned
 	for _, site := range b.wanted(roster, issuer.ID) {
 		proofs := a.LastProofs(roster, site, p.Now())
 		if b.csr != "" {
@@ -149,7 +150,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Master, b bundl
 		return fmt.Errorf("no active site has a certificate of issuer %q: name a SITE and give its request with --csr", b.issuer)
 	}
 	if b.url != "" || b.feedPin != "" {
-		if err := store.Try(ctx, b.apply, func(store *db.Master) error { return b.enlist(ctx, store, act) }); err != nil {
+		if err := store.Try(ctx, b.apply, func(store *masterdb.DB) error { return b.enlist(ctx, store, act) }); err != nil {
 			return err
 		}
 	}
@@ -178,7 +179,7 @@ func (p *program) responderBundle(ctx context.Context, store *db.Master, b bundl
 }
 
 // enlist puts the one site on the roster, as it was asked for.
-func (b *bundle) enlist(ctx context.Context, store *db.Master, act db.Act) error {
+func (b *bundle) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error {
 	if b.url != "" {
 		if _, err := store.AddResponder(ctx, b.sites[0], b.url, nil, act); err != nil {
 			return err
@@ -188,13 +189,13 @@ func (b *bundle) enlist(ctx context.Context, store *db.Master, act db.Act) error
 }
 
 // wanted are the sites named, or the active ones that have a certificate of the issuer.
-func (b *bundle) wanted(roster []db.Responder, issuer db.IssuerID) []string {
+func (b *bundle) wanted(roster []masterdb.Responder, issuer db.IssuerID) []string {
 	if len(b.sites) > 0 {
 		return b.sites
 	}
 	var sites []string
 	for _, r := range roster {
-		if r.State == db.ResponderActive && slices.ContainsFunc(r.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer }) {
+		if r.State == masterdb.ResponderActive && slices.ContainsFunc(r.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer }) {
 			sites = append(sites, r.Name)
 		}
 	}
@@ -260,10 +261,10 @@ type releasing struct {
 }
 
 // releaseCommand is a verb that takes a signed bundle.
-func (p *program) releaseCommand(short, example string, do func(context.Context, *db.Master, releasing) error) *cobra.Command {
+func (p *program) releaseCommand(short, example string, do func(context.Context, *masterdb.DB, releasing) error) *cobra.Command {
 	var c change
 	cmd := p.Command("release BUNDLE", short, example, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-		return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
+		return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error {
 			r := releasing{path: args[0], apply: c.apply}
 			var err error
 			if r.act, err = c.act(); err != nil {
@@ -285,7 +286,7 @@ func (p *program) releaseCommand(short, example string, do func(context.Context,
 	return cmd
 }
 
-func (p *program) responderRelease(ctx context.Context, store *db.Master, r releasing) error {
+func (p *program) responderRelease(ctx context.Context, store *masterdb.DB, r releasing) error {
 	if len(r.bundle.Certificates) == 0 {
 		return fmt.Errorf("%s holds no certificates: those of ocspctl responder bundle do (CRLs: ocspctl crl release)", r.path)
 	}

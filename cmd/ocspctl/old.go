@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 // program is the receiver of the verbs that have no package yet.
@@ -39,7 +40,7 @@ func (c *change) act() (db.Act, error) { return ctl.Act(cli.Change{Apply: c.appl
 
 func (p *program) config() (*config.Config, error) { return ctl.Load(p.Program) }
 
-func (p *program) store(ctx context.Context) (*db.Master, *config.Config, error) {
+func (p *program) store(ctx context.Context) (*masterdb.DB, *config.Config, error) {
 	cfg, err := p.config()
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +50,7 @@ func (p *program) store(ctx context.Context) (*db.Master, *config.Config, error)
 }
 
 // atMaster runs a verb on the master's database.
-func (p *program) atMaster(ctx context.Context, do func(*db.Master, *config.Config) error) error {
+func (p *program) atMaster(ctx context.Context, do func(*masterdb.DB, *config.Config) error) error {
 	store, cfg, err := p.store(ctx)
 	if err != nil {
 		return err

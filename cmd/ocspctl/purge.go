@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) dbPurgeCommand() *cobra.Command {
@@ -22,7 +23,7 @@ func (p *program) dbPurgeCommand() *cobra.Command {
 		ocspctl db purge --issuer web-ca --before 2025-01-01
 		ocspctl db purge --issuer web-ca --before 2025-01-01 --why 'as decided in 2024' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.dbPurge(ctx, store, c, issuer, before) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.dbPurge(ctx, store, c, issuer, before) })
 		})
 	cmd.Long = `Nothing is purged unless two persons agree: --apply files a request, another
 person approves it (ocspctl approve), and then the same command deletes. It has
@@ -49,7 +50,7 @@ type purge struct {
 	Certificates int64   `json:"certificates"`  // that go, or went
 }
 
-func (p *program) dbPurge(ctx context.Context, store *db.Master, c change, name, text string) error {
+func (p *program) dbPurge(ctx context.Context, store *masterdb.DB, c change, name, text string) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (p *program) dbPurge(ctx context.Context, store *db.Master, c change, name,
 }
 
 // askPurge files the request, or tries to.
-func (p *program) askPurge(ctx context.Context, store *db.Master, c change, issuer db.Issuer, before time.Time) (ctl.Requested, error) {
+func (p *program) askPurge(ctx context.Context, store *masterdb.DB, c change, issuer db.Issuer, before time.Time) (ctl.Requested, error) {
 	if c.apply && strings.TrimSpace(c.why) == "" {
 		return ctl.Requested{}, cli.Usagef("--why: a request for approval says why")
 	}
@@ -99,7 +100,7 @@ func (p *program) askPurge(ctx context.Context, store *db.Master, c change, issu
 	}
 	var id int64
 	var expires time.Time
-	err = store.Try(ctx, c.apply, func(store *db.Master) error {
+	err = store.Try(ctx, c.apply, func(store *masterdb.DB) error {
 		id, expires, err = store.RequestPurge(ctx, issuer.ID, before, act)
 		return err
 	})

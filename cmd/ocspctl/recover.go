@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/recovery"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) feedRecoverCommand() *cobra.Command {
@@ -24,7 +24,7 @@ func (p *program) feedRecoverCommand() *cobra.Command {
 		ocspctl feed recover --from https://site-a.example:9443 --pin 1f3a...
 		ocspctl feed recover --from site-a.yaml --why 'restored from the backup of 2026-11-20' --apply`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.feedRecover(ctx, store, cfg, c, r) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.feedRecover(ctx, store, cfg, c, r) })
 		})
 	cmd.Long = `For a master that was restored from a backup, or a standby that lagged and was
 promoted. Reads snapshot and segments from a site, verifies who signed each by
@@ -58,7 +58,7 @@ func (r *feedSource) open(ctx context.Context, p *program, cfg *config.Config) (
 		if err != nil {
 			return nil, nil, fmt.Errorf("opening the site's database: %w", err)
 		}
-		return recovery.FromSite(site.Common, r.from), site.Close, nil
+		return recovery.FromSite(site.DB, r.from), site.Close, nil
 	}
 	u, err := url.Parse(r.from)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
@@ -71,7 +71,7 @@ func (r *feedSource) open(ctx context.Context, p *program, cfg *config.Config) (
 	return recovery.FromURL(client), client.Close, nil
 }
 
-func (p *program) feedRecover(ctx context.Context, store *db.Master, cfg *config.Config, c change, r feedSource) error {
+func (p *program) feedRecover(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, r feedSource) error {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ type again struct {
 }
 
 // enterAgain files a request for rows, or enters them if two persons have agreed to them.
-func (p *program) enterAgain(ctx context.Context, store *db.Master, verb string, r db.Recovery, rows []recovery.Row, c change) (again, error) {
+func (p *program) enterAgain(ctx context.Context, store *masterdb.DB, verb string, r masterdb.Recovery, rows []recovery.Row, c change) (again, error) {
 	a := again{Requested: ctl.Requested{Outcome: cli.Outcome{Action: verb, Applied: c.apply}}}
 	if len(rows) == 0 {
 		return a, nil
@@ -124,7 +124,7 @@ func (p *program) enterAgain(ctx context.Context, store *db.Master, verb string,
 	a.Sum = sumOf(r.Sums())
 	counted := int64(0)
 	for _, row := range rows {
-		if row.Effect == db.ImportRevoke {
+		if row.Effect == masterdb.ImportRevoke {
 			counted++
 		}
 	}

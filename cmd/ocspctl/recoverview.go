@@ -10,15 +10,16 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/recovery"
 )
 
 // lostView is one certificate that the master lost.
 type lostView struct {
 	ctl.Certificate
-	Effect db.Effect `json:"effect"` // what entering it does
-	Here   *string   `json:"here"`   // what the master says; null: nothing
-	Site   *string   `json:"site"`   // whose own it is
+	Effect masterdb.Effect `json:"effect"` // what entering it does
+	Here   *string         `json:"here"`   // what the master says; null: nothing
+	Site   *string         `json:"site"`   // whose own it is
 }
 
 func viewLost(rows []recovery.Row) []lostView {

@@ -9,12 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // renew holds the flags of fleet renew and responder renew.
@@ -37,7 +38,7 @@ func (p *program) fleetRenewCommand() *cobra.Command {
 		ocspctl fleet renew
 		ocspctl fleet renew --apply --why 'timer'`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -52,7 +53,7 @@ func (p *program) responderRenewCommand() *cobra.Command {
 			if r.site = args[0]; db.CheckSite(r.site) != nil {
 				return cli.Usagef("%v", db.CheckSite(r.site))
 			}
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.renew(ctx, store, cfg, r) })
 		})
 	r.renewFlags(cmd)
 	return cmd
@@ -71,7 +72,7 @@ type renewed struct {
 	Next     *string `json:"next_serial"` // of the new one
 }
 
-func (p *program) renew(ctx context.Context, store *db.Master, cfg *config.Config, r renew) error {
+func (p *program) renew(ctx context.Context, store *masterdb.DB, cfg *config.Config, r renew) error {
 	if r.life != 0 && (r.life < time.Hour || r.life > fleet.MaxLife) {
 		return cli.Usagef("--life %s: want 1h to %s", r.life, fleet.MaxLife)
 	}
@@ -83,8 +84,8 @@ func (p *program) renew(ctx context.Context, store *db.Master, cfg *config.Confi
 	if err != nil {
 		return err
 	}
-	if r.site != "" && !slices.ContainsFunc(roster, func(known db.Responder) bool { return known.Name == r.site }) {
-		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", r.site, db.ErrNoResponder)
+	if r.site != "" && !slices.ContainsFunc(roster, func(known masterdb.Responder) bool { return known.Name == r.site }) {
+		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", r.site, masterdb.ErrNoResponder)
 	}
 	return p.withAuthoritiesAtHand(ctx, store, cfg, r.issuers, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
 		lines := []renewed{}
@@ -114,14 +115,14 @@ func (p *program) renew(ctx context.Context, store *db.Master, cfg *config.Confi
 }
 
 // concerns says whether there is something of an issuer to renew, or it was asked for.
-func (r *renew) concerns(roster []db.Responder, issuer db.Issuer) bool {
-	return slices.Contains(r.issuers, issuer.Name) || slices.ContainsFunc(roster, func(site db.Responder) bool {
-		return (r.site == "" || r.site == site.Name) && site.State == db.ResponderActive &&
-			slices.ContainsFunc(site.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer.ID })
+func (r *renew) concerns(roster []masterdb.Responder, issuer db.Issuer) bool {
+	return slices.Contains(r.issuers, issuer.Name) || slices.ContainsFunc(roster, func(site masterdb.Responder) bool {
+		return (r.site == "" || r.site == site.Name) && site.State == masterdb.ResponderActive &&
+			slices.ContainsFunc(site.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer.ID })
 	})
 }
 
-func (line *renewed) do(ctx context.Context, store *db.Master, now time.Time, one fleet.Renewal, life time.Duration, act db.Act) error {
+func (line *renewed) do(ctx context.Context, store *masterdb.DB, now time.Time, one fleet.Renewal, life time.Duration, act db.Act) error {
 	c, err := one.Do(ctx, store, life, now, rand.Reader, act)
 	if err != nil {
 		line.Detail = new(err.Error())

@@ -15,14 +15,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
 	"ocspfleet/sync/feed"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) responderCommand() *cobra.Command {
@@ -51,7 +52,7 @@ func (p *program) responderAddCommand() *cobra.Command {
 		ocspctl responder add site-b --csr site-b.csr --url http://site-b.example/ --issuer web-ca --life 168h --out certs --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			a.site = args[0]
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.responderAdd(ctx, store, cfg, a) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.responderAdd(ctx, store, cfg, a) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&a.csr, "csr", "", "the site's certificate request (ocspctl key csr) in `FILE`")
@@ -98,7 +99,7 @@ func checkFeedPin(text string) error {
 }
 
 // setFeedPin lets a site fetch the feed by a pin that was checked; none: nothing is done.
-func setFeedPin(ctx context.Context, store *db.Master, site, text string, act db.Act) error {
+func setFeedPin(ctx context.Context, store *masterdb.DB, site, text string, act db.Act) error {
 	if text == "" {
 		return nil
 	}
@@ -140,7 +141,7 @@ type responderAdded struct {
 	Certificates []enrolled `json:"certificates"`
 }
 
-func (p *program) responderAdd(ctx context.Context, store *db.Master, cfg *config.Config, a responderAdd) error {
+func (p *program) responderAdd(ctx context.Context, store *masterdb.DB, cfg *config.Config, a responderAdd) error {
 	if err := a.check(); err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (p *program) responderAdd(ctx context.Context, store *db.Master, cfg *confi
 		if err != nil {
 			return err
 		}
-		if err := store.Try(ctx, a.apply && refused == nil, func(store *db.Master) error { return a.enlist(ctx, store, act) }); err != nil {
+		if err := store.Try(ctx, a.apply && refused == nil, func(store *masterdb.DB) error { return a.enlist(ctx, store, act) }); err != nil {
 			return err
 		}
 		if refused == nil && a.apply {
@@ -204,7 +205,7 @@ func (p *program) rehearse(authority *fleet.Authority, request *fleet.Request, l
 }
 
 // enlist puts the site on the roster, as it was asked for.
-func (a responderAdd) enlist(ctx context.Context, store *db.Master, act db.Act) error {
+func (a responderAdd) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error {
 	if _, err := store.AddResponder(ctx, a.site, a.url, a.addresses, act); err != nil {
 		return err
 	}
@@ -221,7 +222,7 @@ func (a responderAdd) enlist(ctx context.Context, store *db.Master, act db.Act) 
 
 // enrol has the certificates made that were rehearsed. A CA's signature cannot be taken
 // back: it is no part of what is tried.
-func (p *program) enrol(ctx context.Context, store *db.Master, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, act db.Act, result *responderAdded) error {
+func (p *program) enrol(ctx context.Context, store *masterdb.DB, authorities []*fleet.Authority, request *fleet.Request, a responderAdd, act db.Act, result *responderAdded) error {
 	for i, authority := range authorities {
 		c, err := fleet.Enrol(ctx, store, authority, request, a.life, p.Now(), rand.Reader, act)
 		if err != nil {

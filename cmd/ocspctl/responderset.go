@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // responderSet holds the flags of responder set.
@@ -32,7 +32,7 @@ func (p *program) responderSetCommand() *cobra.Command {
 		ocspctl responder set site-b --address 192.0.2.7 --address 2001:db8::7 --why 'a new provider' --apply`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
 			s.site = args[0]
-			return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.responderSet(ctx, store, cfg, s) })
+			return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.responderSet(ctx, store, cfg, s) })
 		})
 	f := cmd.Flags()
 	f.StringVar(&s.url, "url", "", "the `URL` of its OCSP responder (default: as it is)")
@@ -53,7 +53,7 @@ type responderMoved struct {
 	Steps     []stepView `json:"steps"`
 }
 
-func (p *program) responderSet(ctx context.Context, store *db.Master, cfg *config.Config, s responderSet) error {
+func (p *program) responderSet(ctx context.Context, store *masterdb.DB, cfg *config.Config, s responderSet) error {
 	if s.url == "" && len(s.addresses) == 0 && s.feedPin == "" {
 		return cli.Usagef("want --url, --address or --feed-pin")
 	}
@@ -79,9 +79,9 @@ func (p *program) responderSet(ctx context.Context, store *db.Master, cfg *confi
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(roster, func(r db.Responder) bool { return r.Name == s.site })
+	at := slices.IndexFunc(roster, func(r masterdb.Responder) bool { return r.Name == s.site })
 	if at < 0 {
-		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", s.site, db.ErrNoResponder)
+		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", s.site, masterdb.ErrNoResponder)
 	}
 	site := roster[at]
 	if s.url == "" {
@@ -96,7 +96,7 @@ func (p *program) responderSet(ctx context.Context, store *db.Master, cfg *confi
 		steps = run.Move(site, s.url, addresses)
 	}
 	// Tried first, with apply as well: what the master refuses must not be in the DNS.
-	if err := store.Try(ctx, false, func(store *db.Master) error {
+	if err := store.Try(ctx, false, func(store *masterdb.DB) error {
 		if _, err := store.AddResponder(ctx, s.site, s.url, s.addresses, act); err != nil {
 			return err
 		}

@@ -7,12 +7,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 // siteView is a site of the roster as ocspctl shows it.
@@ -43,7 +44,7 @@ func (c siteCertificate) tellStatus() string {
 	return c.Brief()
 }
 
-func viewSites(roster []db.Responder, issuers []db.Issuer, now time.Time) []siteView {
+func viewSites(roster []masterdb.Responder, issuers []db.Issuer, now time.Time) []siteView {
 	names := map[db.IssuerID]string{}
 	for _, issuer := range issuers {
 		names[issuer.ID] = issuer.Name
@@ -67,13 +68,13 @@ func (p *program) responderListCommand() *cobra.Command {
 		ocspctl responder list
 		ocspctl responder list --all --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderList(ctx, store, all) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.responderList(ctx, store, all) })
 		})
 	cmd.Flags().BoolVar(&all, "all", false, "show expired certificates, too")
 	return cmd
 }
 
-func (p *program) responderList(ctx context.Context, store *db.Master, all bool) error {
+func (p *program) responderList(ctx context.Context, store *masterdb.DB, all bool) error {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (p *program) responderList(ctx context.Context, store *db.Master, all bool)
 }
 
 // site finds one site.
-func (p *program) site(ctx context.Context, store *db.Master, name string) (siteView, error) {
+func (p *program) site(ctx context.Context, store *masterdb.DB, name string) (siteView, error) {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return siteView{}, err
@@ -121,7 +122,7 @@ func (p *program) site(ctx context.Context, store *db.Master, name string) (site
 	views := viewSites(roster, issuers, p.Now())
 	at := slices.IndexFunc(views, func(v siteView) bool { return v.Name == name })
 	if at < 0 {
-		return siteView{}, fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", name, db.ErrNoResponder)
+		return siteView{}, fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", name, masterdb.ErrNoResponder)
 	}
 	return views[at], nil
 }

@@ -7,12 +7,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) responderShowCommand() *cobra.Command {
@@ -20,7 +20,7 @@ func (p *program) responderShowCommand() *cobra.Command {
 		ocspctl responder show site-b
 		ocspctl responder show site-b --output json`,
 		cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error { return p.responderShow(ctx, store, args[0]) })
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error { return p.responderShow(ctx, store, args[0]) })
 		})
 }
 
@@ -52,7 +52,7 @@ type plannedView struct {
 	NotAfter  string `json:"not_after"`
 }
 
-func (p *program) responderShow(ctx context.Context, store *db.Master, name string) error {
+func (p *program) responderShow(ctx context.Context, store *masterdb.DB, name string) error {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Master, name stri
 	if err := p.Print(shown, shown.tell); err != nil {
 		return err
 	}
-	if view.State != string(db.ResponderActive) {
+	if view.State != string(masterdb.ResponderActive) {
 		return nil
 	}
 	for _, left := range best {
@@ -107,7 +107,7 @@ func (p *program) responderShow(ctx context.Context, store *db.Master, name stri
 }
 
 // plan fills in what is planned for the site.
-func (s *siteShown) plan(ctx context.Context, store *db.Master, name string) error {
+func (s *siteShown) plan(ctx context.Context, store *masterdb.DB, name string) error {
 	planned, err := store.PlannedCertificates(ctx)
 	if err != nil {
 		return err

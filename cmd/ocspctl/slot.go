@@ -4,11 +4,11 @@ import (
 	"context"
 	"slices"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *program) dbSlotCommand() *cobra.Command {
@@ -21,7 +21,7 @@ func (p *program) dbSlotCommand() *cobra.Command {
 			if len(args) == 0 && (allow || forbid) || len(args) == 1 && allow == forbid {
 				return cli.Usagef("want no arguments, or NAME with either --allow or --forbid")
 			}
-			return p.atMaster(ctx, func(store *db.Master, _ *config.Config) error {
+			return p.atMaster(ctx, func(store *masterdb.DB, _ *config.Config) error {
 				if len(args) == 0 {
 					return p.dbSlots(ctx, store)
 				}
@@ -46,7 +46,7 @@ type slotView struct {
 	Active  bool    `json:"active"`
 }
 
-func (p *program) dbSlots(ctx context.Context, store *db.Master) error {
+func (p *program) dbSlots(ctx context.Context, store *masterdb.DB) error {
 	state, err := store.MasterState(ctx)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (p *program) dbSlots(ctx context.Context, store *db.Master) error {
 	})
 }
 
-func (p *program) dbSlotAllow(ctx context.Context, store *db.Master, c change, name string, allow bool) error {
+func (p *program) dbSlotAllow(ctx context.Context, store *masterdb.DB, c change, name string, allow bool) error {
 	act, err := c.act()
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (p *program) dbSlotAllow(ctx context.Context, store *db.Master, c change, n
 	if err != nil {
 		return err
 	}
-	changed := slices.ContainsFunc(state.Slots, func(s db.SlotState) bool { return s.Name == name && s.Allowed }) != allow
+	changed := slices.ContainsFunc(state.Slots, func(s masterdb.SlotState) bool { return s.Name == name && s.Allowed }) != allow
 	if c.apply {
 		if changed, err = store.AllowSlot(ctx, name, allow, act); err != nil {
 			return err

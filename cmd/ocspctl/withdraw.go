@@ -6,12 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
+
+	"github.com/spf13/cobra"
 )
 
 // withdraw holds the flags of responder revoke, suspend, restore and leave.
@@ -75,7 +76,7 @@ func (p *program) responderLeaveCommand() *cobra.Command {
 func (p *program) withdrawal(w *withdraw) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		w.site = args[0]
-		return p.atMaster(ctx, func(store *db.Master, cfg *config.Config) error { return p.withdraw(ctx, store, cfg, *w) })
+		return p.atMaster(ctx, func(store *masterdb.DB, cfg *config.Config) error { return p.withdraw(ctx, store, cfg, *w) })
 	}
 }
 
@@ -96,7 +97,7 @@ type stepView struct {
 	Fault  *string `json:"fault"`  // why it, or a part of it, could not be done
 }
 
-func (p *program) withdraw(ctx context.Context, store *db.Master, cfg *config.Config, w withdraw) error {
+func (p *program) withdraw(ctx context.Context, store *masterdb.DB, cfg *config.Config, w withdraw) error {
 	reason := db.ReasonNone
 	if w.action == "revoke" {
 		var err error
@@ -126,7 +127,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Master, cfg *config.Co
 	}
 	run := fleet.Lifecycle{Store: store, Site: w.site, Act: act, CRL: crl, DNS: p.forWithdrawal(cfg.DNS, w.force), ByHand: w.byHand}
 	if !w.apply {
-		if err := store.Try(ctx, false, func(store *db.Master) error { return w.rows(ctx, store, reason, act) }); err != nil {
+		if err := store.Try(ctx, false, func(store *masterdb.DB) error { return w.rows(ctx, store, reason, act) }); err != nil {
 			return err
 		}
 		// Doing it must not wait for a zone that does not answer.
@@ -139,7 +140,7 @@ func (p *program) withdraw(ctx context.Context, store *db.Master, cfg *config.Co
 }
 
 // rows does what the verb does to the master's rows: the one step that can be tried.
-func (w withdraw) rows(ctx context.Context, store *db.Master, reason db.Reason, act db.Act) error {
+func (w withdraw) rows(ctx context.Context, store *masterdb.DB, reason db.Reason, act db.Act) error {
 	var err error
 	switch w.action {
 	case "revoke":
@@ -156,7 +157,7 @@ func (w withdraw) rows(ctx context.Context, store *db.Master, reason db.Reason, 
 
 // runWithdrawal does the steps, or only shows them. A step that fails leaves the
 // earlier ones done, and shown.
-func (p *program) runWithdrawal(ctx context.Context, store *db.Master, w withdraw, run fleet.Lifecycle, steps []fleet.Step, reason db.Reason) error {
+func (p *program) runWithdrawal(ctx context.Context, store *masterdb.DB, w withdraw, run fleet.Lifecycle, steps []fleet.Step, reason db.Reason) error {
 	var failed error
 	if w.apply {
 		failed = run.Run(ctx, steps, func(fleet.Step) {})
@@ -191,7 +192,7 @@ func (r withdrawn) tell(t *cli.Table) {
 	for _, c := range r.Certificates {
 		t.Row(c.Issuer, c.Serial, c.tellStatus(), cli.OrDash(c.NotAfter))
 	}
-	if r.State == string(db.ResponderLeft) && len(r.Certificates) > 0 {
+	if r.State == string(masterdb.ResponderLeft) && len(r.Certificates) > 0 {
 		t.Line("Whoever has its key can sign until the last of these ends: have it deleted at the site (docs/identities.md, A partner leaves). If nobody there can be trusted with that: responder revoke --reason cessationOfOperation.")
 	}
 	if done {

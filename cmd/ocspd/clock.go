@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // clockEvery is how often the two clocks are compared.
@@ -16,7 +17,7 @@ const clockEvery = 10 * time.Second
 // ocspsyncd compares its own with the master's, and ocspd may run on another machine. Safe
 // for concurrent use.
 type clockWatch struct {
-	store *db.Site
+	store *sitedb.DB
 	now   func() time.Time
 	doubt atomic.Pointer[string]
 }

@@ -5,14 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
 // ocspd's clock was an hour ahead, its revoked answers lay 55 minutes in the future, and
 // /readyz said 200.
 func TestOwnClockOffTheDatabasesIsADoubt(t *testing.T) {
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.Server(t).DSN("postgres")})
+	store, err := sitedb.Open(t.Context(), tables.Config{DSN: dbtest.Server(t).DSN("postgres")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
 	"ocspfleet/signer"
 )
@@ -268,8 +268,8 @@ func (p TrustedProxy) proxy() (front.Proxy, error) {
 	return front.NewProxy(p.Address, p.Header)
 }
 
-func (c *Config) database() db.Config {
-	return db.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, Application: "ocspd"}
+func (c *Config) database() tables.Config {
+	return tables.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, Application: "ocspd"}
 }
 
 func (c *Config) pins() ([]signer.Pin, error) {

@@ -8,12 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
 	"ocspfleet/db/index"
 	"ocspfleet/signer"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // trusted opens key sets under the pinned root, and none that was replaced. Safe for

@@ -7,10 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // What on_fork may say.
@@ -26,7 +26,7 @@ const forkEvery = 2 * time.Second
 // count by the newest key set and that nobody has settled. Safe for concurrent use; a
 // nil one knows of none.
 type forkWatch struct {
-	store *db.Site
+	store *sitedb.DB
 	root  note.Verifier
 	stops bool // good and unknown end while there is one
 	log   *slog.Logger
@@ -36,7 +36,7 @@ type forkWatch struct {
 }
 
 // forks is nil where no root is pinned: nobody can tell then what counts.
-func (f Feed) forks(store *db.Site, t *trusted, log *slog.Logger) *forkWatch {
+func (f Feed) forks(store *sitedb.DB, t *trusted, log *slog.Logger) *forkWatch {
 	if t == nil {
 		return nil
 	}

@@ -12,6 +12,8 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
@@ -23,7 +25,7 @@ import (
 // wants good to end; it counts only while the newest key set admits who signed.
 func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
+	store, err := sitedb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

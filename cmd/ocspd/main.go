@@ -14,8 +14,8 @@ import (
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
 	"ocspfleet/cmd/internal/schema"
-	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
 	"ocspfleet/signer"
@@ -58,7 +58,7 @@ func run(ctx context.Context, env boot.Env) error {
 		}
 	}
 
-	store, err := db.OpenSite(ctx, cfg.database())
+	store, err := sitedb.Open(ctx, cfg.database())
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	shape := &schema.Watch{Store: store.Common, Role: migrations.Site, Log: env.Log}
+	shape := &schema.Watch{Store: store.DB, Role: migrations.Site, Log: env.Log}
 	plan.Admin.Forks, plan.Admin.Ready = forks.Forks, func(ctx context.Context) []string {
 		reasons := responder.Ready(ctx)
 		if err := tokens.Health(); err != nil {

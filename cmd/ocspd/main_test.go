@@ -11,6 +11,8 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/faultpkcs11"
@@ -36,7 +38,7 @@ func TestScripts(t *testing.T) {
 			name := strings.ReplaceAll(filepath.Base(env.WorkDir), "-", "_")
 			dsn := dbtest.Migrated(t, server, name, migrations.Site)
 			dbtest.Exec(t, server.DSN("postgres"), "create database empty_"+name)
-			store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
+			store, err := sitedb.Open(t.Context(), tables.Config{DSN: dsn})
 			if err != nil {
 				return err
 			}

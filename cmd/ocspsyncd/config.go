@@ -6,6 +6,7 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/sync/logical"
 )
 
@@ -123,7 +124,7 @@ func (c *Config) checkSite() error {
 	return db.CheckSite(c.Site)
 }
 
-func (d Database) config() db.Config {
+func (d Database) config() tables.Config {
 	// The watchdog and the sealer keep three; the rest serve heartbeat and feed.
-	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd", MaxConns: 8}
+	return tables.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd", MaxConns: 8}
 }

@@ -10,14 +10,14 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // wiring is what every part of a daemon is put together with.
@@ -74,7 +74,7 @@ func (w master) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("snapshotter", snapshotter.Run)
 	w.plan.AddWorker("client tracker", tracker.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store.Common, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
+	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store.DB, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -152,7 +152,7 @@ func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 		Store: w.store, Relays: w.cfg.Feed.Listen != "", Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Common, Root: root, Latest: latest})
+	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.DB, Root: root, Latest: latest})
 }
 
 // sources are this site's own key, and whom it asks.
@@ -189,7 +189,7 @@ func (w site) relay(ctx context.Context, identity *feed.Identity, sources []*fee
 		return err
 	}
 	access := &feed.AccessList{}
-	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store.Common, peers, access, w.env.Log).Run)
+	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store.DB, peers, access, w.env.Log).Run)
 	cfg.Lookup = w.relayLookup(proxy)
 	return w.serve(ctx, identity, access, cfg, func(h http.Handler) http.Handler { return h })
 }

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/sync/feed"
@@ -42,8 +45,8 @@ func feedKeys(env *testscript.Env) error {
 }
 
 // atMaster does something as the staff.
-func atMaster(ts *testscript.TestScript, do func(*db.Master) error) {
-	store, err := db.OpenMaster(context.Background(), db.Config{DSN: ts.Getenv("MASTER_DSN")})
+func atMaster(ts *testscript.TestScript, do func(*masterdb.DB) error) {
+	store, err := masterdb.Open(context.Background(), tables.Config{DSN: ts.Getenv("MASTER_DSN")})
 	ts.Check(err)
 	defer store.Close()
 	ts.Check(do(store))
@@ -51,7 +54,7 @@ func atMaster(ts *testscript.TestScript, do func(*db.Master) error) {
 
 // publishes: the root names feed.key, and the master is told.
 func publishes(ts *testscript.TestScript, _ bool, _ []string) {
-	atMaster(ts, func(store *db.Master) error {
+	atMaster(ts, func(store *masterdb.DB) error {
 		head, err := store.Head(context.Background())
 		if err != nil {
 			return err
@@ -78,7 +81,7 @@ func publishes(ts *testscript.TestScript, _ bool, _ []string) {
 func issues(ts *testscript.TestScript, _ bool, args []string) {
 	serial, err := db.ParseSerial(args[0])
 	ts.Check(err)
-	atMaster(ts, func(store *db.Master) error {
+	atMaster(ts, func(store *masterdb.DB) error {
 		ctx, act := context.Background(), db.Act{User: "test"}
 		known, err := store.Issuers(ctx)
 		if err != nil {
@@ -100,14 +103,14 @@ func issues(ts *testscript.TestScript, _ bool, args []string) {
 
 // agree waits until the site has the master's rows.
 func agree(ts *testscript.TestScript, _ bool, _ []string) {
-	site, err := db.OpenSite(context.Background(), db.Config{DSN: ts.Getenv("SITE_DSN")})
+	site, err := sitedb.Open(context.Background(), tables.Config{DSN: ts.Getenv("SITE_DSN")})
 	ts.Check(err)
 	defer site.Close()
-	atMaster(ts, func(store *db.Master) error {
+	atMaster(ts, func(store *masterdb.DB) error {
 		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 			theirs, err := store.Head(context.Background())
 			ours, siteErr := site.Head(context.Background())
-			if err == nil && siteErr == nil && ours.Position == theirs.Position && dbtest.Same(context.Background(), store.Common, site.Common) == nil {
+			if err == nil && siteErr == nil && ours.Position == theirs.Position && dbtest.Same(context.Background(), store.DB, site.DB) == nil {
 				return nil
 			}
 			if time.Now().After(deadline) {
@@ -121,7 +124,7 @@ func agree(ts *testscript.TestScript, _ bool, _ []string) {
 func pins(ts *testscript.TestScript, _ bool, args []string) {
 	pin, err := feed.ParsePin(ts.Getenv("SITE_PIN"))
 	ts.Check(err)
-	atMaster(ts, func(store *db.Master) error {
+	atMaster(ts, func(store *masterdb.DB) error {
 		if _, err := store.AddResponder(context.Background(), args[0], "http://127.0.0.1:1/", nil, db.Act{User: "test"}); err != nil {
 			return err
 		}
@@ -132,7 +135,7 @@ func pins(ts *testscript.TestScript, _ bool, args []string) {
 
 // unpins SITE: revokes it.
 func unpins(ts *testscript.TestScript, _ bool, args []string) {
-	atMaster(ts, func(store *db.Master) error {
+	atMaster(ts, func(store *masterdb.DB) error {
 		_, err := store.RevokeResponder(context.Background(), args[0], db.ReasonKeyCompromise, db.Act{User: "test"})
 		return err
 	})

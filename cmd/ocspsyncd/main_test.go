@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/migrations"
@@ -37,7 +39,7 @@ func TestScripts(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			for dsn, logins := range map[string]map[string]db.Role{masterDSN: atMaster, siteDSN: atSite} {
-				store, err := db.OpenMaster(ctx, db.Config{DSN: dsn})
+				store, err := masterdb.Open(ctx, tables.Config{DSN: dsn})
 				if err != nil {
 					return err
 				}

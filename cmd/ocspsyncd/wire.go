@@ -5,41 +5,43 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/cmd/internal/schema"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
 	"ocspfleet/sync/pull"
 	"ocspfleet/sync/watchdog"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // wire adds to the plan what the role and the way of syncing want, and returns
 // what /readyz asks.
 func (w wiring) wire(ctx context.Context) (func() []string, error) {
 	if w.cfg.Role == roleMaster {
-		store, err := db.OpenPublisher(ctx, w.cfg.Database.config())
+		store, err := masterdb.OpenPublisher(ctx, w.cfg.Database.config())
 		if err != nil {
 			return nil, err
 		}
-		return w.withSchema(ctx, store.Common, master{w, store}.wire)
+		return w.withSchema(ctx, store.DB, master{w, store}.wire)
 	}
-	store, err := db.OpenSite(ctx, w.cfg.Database.config())
+	store, err := sitedb.Open(ctx, w.cfg.Database.config())
 	if err != nil {
 		return nil, err
 	}
 	if w.cfg.Sync == syncFeed {
-		return w.withSchema(ctx, store.Common, site{w, store}.byFeed)
+		return w.withSchema(ctx, store.DB, site{w, store}.byFeed)
 	}
-	return w.withSchema(ctx, store.Common, site{w, store}.byReplication)
+	return w.withSchema(ctx, store.DB, site{w, store}.byReplication)
 }
 
 // withSchema waits until the database is there and of our making, and watches that it
 // stays so; wire adds the rest.
-func (w wiring) withSchema(ctx context.Context, store *db.Common, wire func(context.Context) (func() []string, error)) (func() []string, error) {
+func (w wiring) withSchema(ctx context.Context, store *tables.DB, wire func(context.Context) (func() []string, error)) (func() []string, error) {
 	w.plan.AddCloser("database", func() error { store.Close(); return nil })
 	if err := store.AwaitSchema(ctx, w.cfg.Role, w.env.Log, w.plan.Admin.Starting); err != nil {
 		return nil, err
@@ -56,13 +58,13 @@ func (w wiring) withSchema(ctx context.Context, store *db.Common, wire func(cont
 // master is the wiring at the master, by a login in ocsp_publisher.
 type master struct {
 	wiring
-	store *db.Publisher
+	store *masterdb.Publisher
 }
 
 // site is the wiring at a site, by a login in ocsp_sync.
 type site struct {
 	wiring
-	store *db.Site
+	store *sitedb.DB
 }
 
 // wire confirms the head, and signs and serves the feed if there is one.
@@ -104,7 +106,7 @@ func (w site) byFeed(ctx context.Context) (func() []string, error) {
 // byReplication has its rows by native replication, and by another subscription the signed
 // files, where a root is pinned that vouches for them.
 func (w site) byReplication(ctx context.Context) (func() []string, error) {
-	upstream, err := db.OpenUpstream(ctx, w.cfg.Master.config())
+	upstream, err := sitedb.OpenUpstream(ctx, w.cfg.Master.config())
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (w site) byReplication(ctx context.Context) (func() []string, error) {
 
 // files adds to the plan what keeps the signed files of a native site in step, and relays
 // them where that is wished.
-func (w site) files(ctx context.Context, upstream *db.Upstream, root note.Verifier) (*logical.Files, error) {
+func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
 		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feed.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
@@ -23,7 +25,7 @@ func someTable(rows int) *table {
 func BenchmarkLookup(b *testing.B) {
 	for _, rows := range []int{10_000, 1_000_000} {
 		b.Run(fmt.Sprint(rows), func(b *testing.B) {
-			x, err := Open(b.Context(), new(db.Site), Config{})
+			x, err := Open(b.Context(), new(sitedb.DB), Config{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -95,7 +97,7 @@ func BenchmarkLoad(b *testing.B) {
 		  from generate_series(1, 1000000) n;
 		insert into feed_head select 1, 1000, 1, clock_timestamp(), count(*), mod64(sum(row_digest(certificate_canonical(issuer_id, serial, not_after, revoked_at, reason)))),
 		  0, 0, 0, 0, 0, 0, null, 0, '' from certificate`)
-	store, err := db.OpenSite(b.Context(), db.Config{DSN: dsn})
+	store, err := sitedb.Open(b.Context(), pg.Config{DSN: dsn})
 	if err != nil {
 		b.Fatal(err)
 	}

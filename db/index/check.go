@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // kind is why a snapshot is refused: a closed set, the reason in the log.
@@ -50,12 +51,12 @@ type snapshot struct {
 	changes []change
 	needs   string // why all rows are to be read anew, which has to wait
 
-	remembered []db.Remembered // what is new in the site's memory
-	memory     memory          // with the snapshot, once it is checked
+	remembered []sitedb.Remembered // what is new in the site's memory
+	memory     memory              // with the snapshot, once it is checked
 }
 
 // checkHead finds what speaks against a snapshot before its rows are read.
-func (x *Index) checkHead(l *db.ReadTx) result {
+func (x *Index) checkHead(l *sitedb.ReadTx) result {
 	h := l.Head
 	switch {
 	case x.signed.differs(h):
@@ -115,7 +116,7 @@ const (
 )
 
 // clockDoubt says what is wrong with this site's clock, as far as it was measured.
-func clockDoubt(l *db.ReadTx) string {
+func clockDoubt(l *sitedb.ReadTx) string {
 	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= db.MaxClockSkew {
 		return ""
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 const (
@@ -191,7 +192,7 @@ func (x *Index) readDelta(ctx context.Context) (v result, enough bool, err error
 }
 
 // open takes up what a read says besides its rows.
-func (x *Index) open(ctx context.Context, l *db.ReadTx, began time.Time) (*snapshot, result) {
+func (x *Index) open(ctx context.Context, l *sitedb.ReadTx, began time.Time) (*snapshot, result) {
 	x.clock = clockDoubt(l)
 	x.skewed = x.clock != ""
 	if x.cfg.Doubt != nil && x.clock == "" {
@@ -214,7 +215,7 @@ func (x *Index) refresh(ctx context.Context, m mode) (result, error) {
 	began := x.cfg.Now()
 	var s *snapshot
 	var v result
-	err := x.store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
+	err := x.store.ReadTx(ctx, func(ctx context.Context, l *sitedb.ReadTx) error {
 		if s, v = x.open(ctx, l, began); v.kind != adoptable {
 			return nil
 		}

@@ -18,7 +18,7 @@
 //     a snapshot that takes it back is refused, whatever its head says, unless
 //     db.Adoption lets it by a correction that this process has verified. It outlives
 //     the process, which stores nothing: the site's database remembers
-//     (db.Remembered), and what a first load lacks of that puts it in doubt and is
+//     (sitedb.Remembered), and what a first load lacks of that puts it in doubt and is
 //     answered as it is remembered.
 //   - A refused snapshot puts the horizon in doubt: permanent revocations are
 //     served, good and unknown are not. The first snapshot that can be adopted ends
@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // ErrNotReady says that no snapshot of the database was adopted yet.
@@ -75,7 +76,7 @@ type Trust struct {
 
 // Index is the copy. Its methods are safe for concurrent use; Run is called once.
 type Index struct {
-	store *db.Site
+	store *sitedb.DB
 	cfg   Config
 	log   *slog.Logger
 
@@ -122,7 +123,7 @@ type State struct {
 }
 
 // Open prepares a copy; Run loads and follows. The database may be away.
-func Open(_ context.Context, store *db.Site, cfg Config) (*Index, error) {
+func Open(_ context.Context, store *sitedb.DB, cfg Config) (*Index, error) {
 	if store == nil || cfg.Poll < 0 {
 		return nil, fmt.Errorf("opening the index: want a store and a poll interval above 0, not %s", cfg.Poll)
 	}

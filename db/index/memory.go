@@ -7,21 +7,22 @@ import (
 	"slices"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // memory is what the site's database remembers of permanent revocations, as far as the
 // copy has lost them. It outlives this process: what a snapshot that was adopted knows is
 // kept from then on by the copy itself, and what it does not know is found here.
 type memory struct {
-	seq     uint64          // read up to it
-	issuers []db.Issuer     // whose they are
-	lost    []db.Remembered // what the adopted rows take back, without a correction
-	text    string          // what is said of them; empty: nothing is lost
+	seq     uint64              // read up to it
+	issuers []db.Issuer         // whose they are
+	lost    []sitedb.Remembered // what the adopted rows take back, without a correction
+	text    string              // what is said of them; empty: nothing is lost
 }
 
 // readMemory reads what was remembered since the last look, all of it if all rows are
 // read anew.
-func (x *Index) readMemory(ctx context.Context, l *db.ReadTx, s *snapshot) (err error) {
+func (x *Index) readMemory(ctx context.Context, l *sitedb.ReadTx, s *snapshot) (err error) {
 	s.memory = x.memory
 	if s.all != nil {
 		s.memory = memory{}
@@ -32,8 +33,8 @@ func (x *Index) readMemory(ctx context.Context, l *db.ReadTx, s *snapshot) (err 
 	return s.readRemembered(ctx, l)
 }
 
-func (s *snapshot) readRemembered(ctx context.Context, l *db.ReadTx) error {
-	return l.Remembered(ctx, s.memory.seq, func(r db.Remembered) error {
+func (s *snapshot) readRemembered(ctx context.Context, l *sitedb.ReadTx) error {
+	return l.Remembered(ctx, s.memory.seq, func(r sitedb.Remembered) error {
 		s.memory.seq = max(s.memory.seq, r.Seq)
 		s.remembered = append(s.remembered, r)
 		return nil
@@ -83,7 +84,7 @@ func (x *Index) checkMemory(s *snapshot) {
 }
 
 // recall has look-ups find what is lost; nothing: what the rows say alone.
-func (x *Index) recall(lost ...db.Remembered) {
+func (x *Index) recall(lost ...sitedb.Remembered) {
 	if len(lost) == 0 {
 		x.recalled.Store(nil)
 		return

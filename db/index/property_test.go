@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
 )
 
 // A model in Go follows random changes; database, copy and model agree at each

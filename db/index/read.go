@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 )
 
 // read fills the snapshot: lists that changed, and what is new or all of the certificates.
-func (x *Index) read(ctx context.Context, l *db.ReadTx, s *snapshot, m mode) error {
+func (x *Index) read(ctx context.Context, l *sitedb.ReadTx, s *snapshot, m mode) error {
 	s.needs = x.needsAll(l)
 	if m != everything && s.needs == "" {
 		limit := maxChanges
@@ -54,7 +55,7 @@ func (x *Index) read(ctx context.Context, l *db.ReadTx, s *snapshot, m mode) err
 }
 
 // needsAll says why the changes since the last look are not enough.
-func (x *Index) needsAll(l *db.ReadTx) string {
+func (x *Index) needsAll(l *sitedb.ReadTx) string {
 	switch {
 	case x.table.Load() == nil:
 		return "nothing was loaded yet"
@@ -70,13 +71,13 @@ func (x *Index) needsAll(l *db.ReadTx) string {
 
 // readChanges takes what is new, one by one, and the tally that the table would
 // have with it. The table is not touched.
-func (x *Index) readChanges(ctx context.Context, l *db.ReadTx, s *snapshot, limit int) error {
+func (x *Index) readChanges(ctx context.Context, l *sitedb.ReadTx, s *snapshot, limit int) error {
 	s.tally = x.held.Certificates
 	if l.LastSeq == x.seq {
 		return nil
 	}
 	pending := map[string]row{} // nil: gone
-	more, err := l.Changes(ctx, x.seq, limit, func(c db.CertificateChange) error {
+	more, err := l.Changes(ctx, x.seq, limit, func(c sitedb.CertificateChange) error {
 		key, r, err := packChange(c)
 		if err == nil {
 			pending[string(key)] = r
@@ -111,7 +112,7 @@ func (x *Index) readChanges(ctx context.Context, l *db.ReadTx, s *snapshot, limi
 }
 
 // packChange returns the packed key and the packed row, nil when it is gone.
-func packChange(c db.CertificateChange) (key []byte, r row, err error) {
+func packChange(c sitedb.CertificateChange) (key []byte, r row, err error) {
 	if c.Deleted {
 		issuer, serial, err := db.ParseCertificateKey(c.Content)
 		if err != nil {
@@ -137,7 +138,7 @@ func pack(dst []byte, seq uint64, canonical []byte) (row, error) {
 
 // readAll collects a table of its own. Its tally is taken over the octets that the
 // database sent.
-func readAll(ctx context.Context, l *db.ReadTx, s *snapshot) error {
+func readAll(ctx context.Context, l *sitedb.ReadTx, s *snapshot) error {
 	b := newBuilder(int(max(0, min(l.Head.Certificates.Count, 1<<27)))) // a wrong head must not eat the memory
 	s.tally = db.Tally{}
 	var buf [maxRowLen]byte
@@ -158,7 +159,7 @@ func readAll(ctx context.Context, l *db.ReadTx, s *snapshot) error {
 
 // readLists reads the small tables again, each only if the head says that it
 // changed, or if all is wanted.
-func readLists(ctx context.Context, l *db.ReadTx, held *lists, all bool) (*lists, error) {
+func readLists(ctx context.Context, l *sitedb.ReadTx, held *lists, all bool) (*lists, error) {
 	next := *held
 	var buf []byte
 	var err error

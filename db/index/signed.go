@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // maxAwaited bounds the checkpoints of positions that the rows have not reached.
@@ -38,7 +39,7 @@ type signed struct {
 }
 
 // readSigned takes up the newest key set and checkpoint of the snapshot.
-func (x *Index) readSigned(ctx context.Context, l *db.ReadTx) {
+func (x *Index) readSigned(ctx context.Context, l *sitedb.ReadTx) {
 	if x.cfg.Trust == nil {
 		return
 	}

@@ -10,6 +10,8 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/sitedb"
 )
 
 // trust believes a note that is a head in JSON, under "good keys"; "correct keys" are a
@@ -81,7 +83,7 @@ func as(*db.Head) {}
 
 func (s *site) head() db.Head {
 	s.t.Helper()
-	store, err := db.OpenSite(s.t.Context(), db.Config{DSN: s.dsn})
+	store, err := sitedb.Open(s.t.Context(), pg.Config{DSN: s.dsn})
 	if err != nil {
 		s.t.Fatal(err)
 	}

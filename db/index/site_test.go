@@ -12,6 +12,8 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -116,7 +118,7 @@ func follow(t testing.TB, dsn string, poll time.Duration) *copied {
 // followWith is follow with a judge of key sets.
 func followWith(t testing.TB, dsn string, poll time.Duration, trust func(keys [][]byte) (index.Trust, error)) *copied {
 	t.Helper()
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := sitedb.Open(t.Context(), pg.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}

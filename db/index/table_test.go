@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
 )
 
 func drawStatus(r *rapid.T) db.Status {
@@ -207,7 +208,7 @@ func someRow(n, changed uint64) row {
 // loaded before.
 func TestAwayIsToldOnceItLasts(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	x, err := Open(t.Context(), new(db.Site), Config{Poll: time.Second, Now: func() time.Time { return now }})
+	x, err := Open(t.Context(), new(sitedb.DB), Config{Poll: time.Second, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/devfleet"
 	"ocspfleet/integration/testkit/pgserver"
 	"ocspfleet/sync/feed"
@@ -112,7 +114,7 @@ func oneWay(ctx context.Context, sync string, o options) ([]row, error) {
 // trickle imports 1,000 certificates a second until ctx ends: 100 a time, each time
 // one transaction.
 func trickle(ctx context.Context, f *devfleet.Fleet) error {
-	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := masterdb.Open(ctx, tables.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return err
 	}
@@ -129,15 +131,15 @@ func trickle(ctx context.Context, f *devfleet.Fleet) error {
 			return nil
 		case <-tick.C:
 		}
-		var batch []db.Row
+		var batch []masterdb.Row
 		for range 100 {
 			serial, err := randomSerial()
 			if err != nil {
 				return err
 			}
-			batch = append(batch, db.Row{Serial: serial, Status: db.Status{NotAfter: time.Now().Add(24 * time.Hour), Reason: db.ReasonNone}})
+			batch = append(batch, masterdb.Row{Serial: serial, Status: db.Status{NotAfter: time.Now().Add(24 * time.Hour), Reason: db.ReasonNone}})
 		}
-		if _, _, _, err := master.ImportBatch(ctx, issuers[0].ID, batch, db.ImportSource{Form: "bench", File: "trickle"}, act); err != nil && ctx.Err() == nil {
+		if _, _, _, err := master.ImportBatch(ctx, issuers[0].ID, batch, masterdb.ImportSource{Form: "bench", File: "trickle"}, act); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -149,7 +151,7 @@ func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	if _, err := imports(ctx, f, o); err != nil {
 		return nil, err
 	}
-	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.SuperuserDSN})
+	master, err := masterdb.Open(ctx, tables.Config{DSN: f.Master.SuperuserDSN})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +206,7 @@ func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 
 // freshSnapshot waits for a snapshot that holds most of the rows. While the epoch is
 // young, the next one is made when the last is as old as the epoch was.
-func freshSnapshot(ctx context.Context, master *db.Master) (db.Snapshot, error) {
+func freshSnapshot(ctx context.Context, master *masterdb.DB) (db.Snapshot, error) {
 	head, err := master.Head(ctx)
 	if err != nil {
 		return db.Snapshot{}, err
@@ -224,7 +226,7 @@ func freshSnapshot(ctx context.Context, master *db.Master) (db.Snapshot, error) 
 }
 
 // segmentSize is the octets per change of the largest segment.
-func segmentSize(ctx context.Context, master *db.Master) (float64, error) {
+func segmentSize(ctx context.Context, master *masterdb.DB) (float64, error) {
 	note, err := master.FeedNote(ctx)
 	if err != nil {
 		return 0, err

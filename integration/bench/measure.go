@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/devfleet"
 
 	"golang.org/x/crypto/ocsp"
@@ -46,7 +48,7 @@ func revocations(ctx context.Context, f *devfleet.Fleet, o options) ([]row, erro
 
 // revokeEach returns how long each took, until the last site said so.
 func revokeEach(ctx context.Context, f *devfleet.Fleet, o options) ([]time.Duration, error) {
-	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := masterdb.Open(ctx, tables.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +246,7 @@ func imports(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 // awaitPosition waits until every site's database is where the master's is and
 // its responder is ready.
 func awaitPosition(ctx context.Context, f *devfleet.Fleet) error {
-	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := masterdb.Open(ctx, tables.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return err
 	}

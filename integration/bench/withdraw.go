@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/devfleet"
 	opsfleet "ocspfleet/ops/fleet"
 
@@ -27,7 +29,7 @@ func withdrawals(ctx context.Context, o options) ([]row, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Down(context.WithoutCancel(ctx)) }()
-	master, err := db.OpenMaster(ctx, db.Config{DSN: f.Master.DSN})
+	master, err := masterdb.Open(ctx, tables.Config{DSN: f.Master.DSN})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func (w *withdrawing) withoutHold(ctx context.Context) error {
 	}
 	for _, issuer := range issuers {
 		var held []db.Serial
-		err := w.master.List(ctx, db.Choice{Issuer: issuer.ID, Kind: db.KindHold}, func(_ db.IssuerID, serial db.Serial, _ db.Status) error {
+		err := w.master.List(ctx, tables.Choice{Issuer: issuer.ID, Kind: tables.KindHold}, func(_ db.IssuerID, serial db.Serial, _ db.Status) error {
 			held = append(held, slices.Clone(serial))
 			return nil
 		})
@@ -102,7 +104,7 @@ func (w *withdrawing) withoutHold(ctx context.Context) error {
 // withdrawing gathers how long each round took.
 type withdrawing struct {
 	f             *devfleet.Fleet
-	master        *db.Master
+	master        *masterdb.DB
 	stopped, told map[way][]time.Duration
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"strings"
 
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 )
 
 // connections says whether the logins can keep one another out.
-func (f *results) connections(ctx context.Context, store *db.Common) {
+func (f *results) connections(ctx context.Context, store *tables.DB) {
 	c, err := store.ConnectionLimits(ctx)
 	if err != nil {
 		f.fail("connections", "look at the login's rights", "%v", err)

@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
 )
 
@@ -69,7 +69,7 @@ func Well(all []Result) bool {
 }
 
 // database asks whether a database is there and its schema ours.
-func (f *results) database(ctx context.Context, store *db.Common, role string) bool {
+func (f *results) database(ctx context.Context, store *tables.DB, role string) bool {
 	if err := store.Ping(ctx); err != nil {
 		f.fail("database", "start PostgreSQL, and look at database.dsn and password_file", "%v", err)
 		return false
@@ -86,7 +86,7 @@ func (f *results) database(ctx context.Context, store *db.Common, role string) b
 }
 
 // shape compares what the schema is made of with what the migrations made.
-func (f *results) shape(ctx context.Context, store *db.Common, role migrations.Role) {
+func (f *results) shape(ctx context.Context, store *tables.DB, role migrations.Role) {
 	fix := "ocspctl db migrate --repair --role " + string(role)
 	if role == migrations.Master {
 		fix += "; then ocspctl db verify and ocspctl audit verify: what was written meanwhile may be in neither"
@@ -110,7 +110,7 @@ func (f *results) shape(ctx context.Context, store *db.Common, role migrations.R
 
 // grants compares who may do what in the database with the matrix of the migrations. A
 // restored dump lacks the database's own rights; a superuser may have given others.
-func (f *results) grants(ctx context.Context, store *db.Common, role migrations.Role) {
+func (f *results) grants(ctx context.Context, store *tables.DB, role migrations.Role) {
 	fix := "ocspctl db migrate --role " + string(role) + " sets them right"
 	live, err := store.Rights(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ func (f *results) grants(ctx context.Context, store *db.Common, role migrations.
 }
 
 // rows recounts the replicated tables.
-func (f *results) rows(ctx context.Context, store *db.Common, fix string) {
+func (f *results) rows(ctx context.Context, store *tables.DB, fix string) {
 	counts, err := store.Verify(ctx)
 	if err != nil {
 		f.fail("rows", fix, "%v", err)

@@ -102,7 +102,7 @@ func feedForks(f *results, forks []db.Fork, err error) {
 
 // feedRows compares the rows with the newest checkpoint, and judges that one's age.
 func (s Site) feedRows(ctx context.Context, f *results) {
-	fix, store := "ocspsyncd's /readyz and log say which source fails", s.Store.Common
+	fix, store := "ocspsyncd's /readyz and log say which source fails", s.Store.DB
 	if s.Feed.Native {
 		fix, store = "ocspsyncd's /readyz says why they stand still", s.Store.Files()
 	}

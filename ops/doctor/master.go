@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
 )
 
 // Master examines the master.
 type Master struct {
-	Store *db.Master
+	Store *masterdb.DB
 	Now   func() time.Time
 	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
 	// configured.
@@ -35,7 +37,7 @@ const silence = 15 * time.Second
 // Examine looks at everything.
 func (m Master) Examine(ctx context.Context) []Result {
 	f := &results{}
-	if !f.database(ctx, m.Store.Common, "master") {
+	if !f.database(ctx, m.Store.DB, "master") {
 		f.kernelClock()
 		return f.all
 	}
@@ -47,7 +49,7 @@ func (m Master) Examine(ctx context.Context) []Result {
 		f.fail("head", "look at the login's rights", "%v", err)
 	default:
 		f.ok("head", "epoch %d, position %d, %d audit entries", head.Epoch, head.Position, head.AuditCount)
-		f.rows(ctx, m.Store.Common, "who wrote past the triggers? ocspctl audit verify; docs/operations.md")
+		f.rows(ctx, m.Store.DB, "who wrote past the triggers? ocspctl audit verify; docs/operations.md")
 	}
 	m.login(ctx, f)
 	state, err := m.Store.MasterState(ctx)
@@ -58,7 +60,7 @@ func (m Master) Examine(ctx context.Context) []Result {
 		settings(f, state, m.native(ctx))
 		slots(f, state)
 	}
-	f.connections(ctx, m.Store.Common)
+	f.connections(ctx, m.Store.DB)
 	m.issuers(ctx, f)
 	m.sites(ctx, f)
 	m.zone(ctx, f)
@@ -102,7 +104,7 @@ func (m Master) login(ctx context.Context, f *results) {
 	}
 }
 
-func heartbeat(f *results, m db.MasterState) {
+func heartbeat(f *results, m masterdb.MasterState) {
 	const fix = "start ocspsyncd at the master; its log names who blocks the head"
 	switch age := m.Clock.Sub(m.Confirmed); {
 	case m.Confirmed.IsZero():
@@ -120,7 +122,7 @@ func heartbeat(f *results, m db.MasterState) {
 // queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
 const queueHalf = 0.5
 
-func settings(f *results, m db.MasterState, native bool) {
+func settings(f *results, m masterdb.MasterState, native bool) {
 	before := len(f.all)
 	if m.Standby {
 		f.fail("settings", "use the dsn of the primary", "this is a standby: nothing can be written here")
@@ -151,8 +153,8 @@ func settings(f *results, m db.MasterState, native bool) {
 	if len(m.OldSnapshots) > 0 {
 		f.warn("snapshots", "end them, or have a superuser allow that login: insert into ocsp_internal.long_transaction values (LOGIN)", "dead rows cannot be cleared because of %s", strings.Join(m.OldSnapshots, "; "))
 	}
-	if m.Published < db.Tables {
-		f.fail("settings", "ocspctl db migrate --role master", "the publication has %d of %d tables", m.Published, db.Tables)
+	if m.Published < sitedb.Tables {
+		f.fail("settings", "ocspctl db migrate --role master", "the publication has %d of %d tables", m.Published, sitedb.Tables)
 	}
 	if m.ReplicasSlack < 1 {
 		f.warn("settings", "raise max_wal_senders and max_replication_slots; restart PostgreSQL", "no slot or walsender is free for another seed")
@@ -162,7 +164,7 @@ func settings(f *results, m db.MasterState, native bool) {
 	}
 }
 
-func slots(f *results, m db.MasterState) {
+func slots(f *results, m masterdb.MasterState) {
 	for _, s := range m.Slots {
 		check := "slot " + s.Name
 		switch half := m.MaxSlotKeep / 2; {
@@ -240,10 +242,10 @@ func (m Master) sites(ctx context.Context, f *results) {
 	}
 	m.serials(ctx, f, roster)
 	for _, site := range roster {
-		if site.State != db.ResponderActive {
+		if site.State != masterdb.ResponderActive {
 			continue
 		}
-		last := map[db.IssuerID]db.RosterCertificate{} // the longest-lived per issuer comes last
+		last := map[db.IssuerID]masterdb.RosterCertificate{} // the longest-lived per issuer comes last
 		for _, c := range site.Certificates {
 			if !c.Status.Revoked {
 				last[c.IssuerID] = c

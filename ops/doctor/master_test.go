@@ -5,7 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
@@ -15,7 +16,7 @@ import (
 func TestDoctorOfAMasterThatCannotSign(t *testing.T) {
 	t.Parallel()
 	dsn := dbtest.Migrated(t, dbtest.Cluster(t, map[string]string{"wal_level": "replica"}), "master", migrations.Master)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,13 @@ import (
 	"context"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // serials warns while a CA without a network can still make more. Such a CA is known by
 // certificates that were planned ahead: one that is at hand makes each serial when it is
 // needed.
-func (m Master) serials(ctx context.Context, f *results, roster []db.Responder) {
+func (m Master) serials(ctx context.Context, f *results, roster []masterdb.Responder) {
 	const rights = "use a login of group ocsp_operator"
 	issuers, err := m.Store.Issuers(ctx)
 	if err != nil {
@@ -31,7 +32,7 @@ func (m Master) serials(ctx context.Context, f *results, roster []db.Responder) 
 	keys := map[db.IssuerID]map[key]bool{}
 	for _, site := range roster {
 		for _, c := range site.Certificates {
-			if site.State != db.ResponderActive || c.Status.Revoked || !c.Status.NotAfter.After(m.Now()) {
+			if site.State != masterdb.ResponderActive || c.Status.Revoked || !c.Status.NotAfter.After(m.Now()) {
 				continue
 			}
 			if keys[c.IssuerID] == nil {

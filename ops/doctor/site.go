@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // Key is a key of the site's token.
@@ -38,14 +39,14 @@ type Pin struct {
 
 // Daemon is what ocspd's own configuration says.
 type Daemon struct {
-	Store         *db.Site // by ocspd's own login
+	Store         *sitedb.DB // by ocspd's own login
 	Listen, Admin string
 	Pins          []Pin
 }
 
 // Site examines a site.
 type Site struct {
-	Store *db.Site
+	Store *sitedb.DB
 	// Tokens looks at the tokens; nil: none is configured. It returns what it
 	// could look at, also with an error.
 	Tokens func(context.Context) ([]Token, error)
@@ -64,8 +65,8 @@ func (s Site) Examine(ctx context.Context) []Result {
 	f := &results{}
 	keys, known := s.token(ctx, f)
 	var issuers []db.Issuer
-	if f.database(ctx, s.Store.Common, "site") {
-		f.connections(ctx, s.Store.Common)
+	if f.database(ctx, s.Store.DB, "site") {
+		f.connections(ctx, s.Store.DB)
 		if s.Feed == nil || s.Feed.Native {
 			s.subscription(ctx, f)
 			s.files(ctx, f)
@@ -74,7 +75,7 @@ func (s Site) Examine(ctx context.Context) []Result {
 			s.feed(ctx, f)
 		}
 		var certificates []db.ResponderCertificate
-		err := s.Store.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
+		err := s.Store.ReadTx(ctx, func(ctx context.Context, l *sitedb.ReadTx) error {
 			var err error
 			if issuers, err = l.Issuers(ctx); err == nil {
 				certificates, err = l.ResponderCertificates(ctx)
@@ -91,7 +92,7 @@ func (s Site) Examine(ctx context.Context) []Result {
 		case err != nil:
 			f.fail("copy", "look at the login's rights: ocspctl db user add", "%v", err)
 		default:
-			f.rows(ctx, s.Store.Common, "start ocspsyncd, which seeds anew; who wrote here?")
+			f.rows(ctx, s.Store.DB, "start ocspsyncd, which seeds anew; who wrote here?")
 			f.memory(ctx, s.Store)
 			issuers = s.served(f, issuers)
 			if known {
@@ -118,8 +119,8 @@ func (s Site) subscription(ctx context.Context, f *results) {
 		f.fail("subscription", restart, "somebody disabled it")
 	case sub.Wrong != "":
 		f.fail("subscription", restart, "%s", sub.Wrong)
-	case sub.Tables < db.Tables || sub.InStep != sub.Tables:
-		f.fail("subscription", restart, "%d of %d tables are in step", sub.InStep, max(sub.Tables, db.Tables))
+	case sub.Tables < sitedb.Tables || sub.InStep != sub.Tables:
+		f.fail("subscription", restart, "%d of %d tables are in step", sub.InStep, max(sub.Tables, sitedb.Tables))
 	case !sub.Worker:
 		f.fail("subscription", "is the master up, and does it let this site in? PostgreSQL's log says", "no worker is running")
 	case sub.Errors > 0:
@@ -147,7 +148,7 @@ func (s Site) files(ctx context.Context, f *results) {
 
 // guessed judges a site without a subscription, and without a word on how its rows
 // come: it was by the signed feed if they are where a checkpoint is that was kept.
-func (s Site) guessed(ctx context.Context, f *results, sub db.Subscription) bool {
+func (s Site) guessed(ctx context.Context, f *results, sub sitedb.Subscription) bool {
 	kept, err := s.Store.FeedCopy(ctx)
 	if err != nil || !kept.Anchored {
 		return false
@@ -169,14 +170,14 @@ func (s Site) guessed(ctx context.Context, f *results, sub db.Subscription) bool
 
 // clock judges this machine's clock by what ocspsyncd measured, or, better, by the
 // master that was asked just now.
-func (s Site) clock(f *results, l *db.ReadTx) {
+func (s Site) clock(f *results, l *sitedb.ReadTx) {
 	const mend = "mend the clock of this machine or of the master: chronyc tracking"
 	asks := s.Feed == nil // by native replication ocspsyncd does
 	if s.Feed != nil {
 		for _, source := range s.Feed.Sources {
 			asks = asks || source.Master
 			if source.HasSkew {
-				l = &db.ReadTx{HasSkew: true, Skew: source.Skew}
+				l = &sitedb.ReadTx{HasSkew: true, Skew: source.Skew}
 			}
 		}
 	}
@@ -220,7 +221,7 @@ func (s Site) age(f *results, asOf time.Time, issuers []db.Issuer) {
 }
 
 // memory compares the rows with the permanent revocations that ever came here.
-func (f *results) memory(ctx context.Context, store *db.Site) {
+func (f *results) memory(ctx context.Context, store *sitedb.DB) {
 	const fix = "at the master: ocspctl fleet lost --site-config FILE; if it was wrongly revoked, ocspctl cert correct"
 	switch count, example, err := store.TakenBack(ctx); {
 	case err != nil:
@@ -287,7 +288,7 @@ func (s Site) daemon(ctx context.Context, f *results) {
 }
 
 // rights judges the login of the process that faces the internet.
-func rights(ctx context.Context, f *results, store *db.Site) {
+func rights(ctx context.Context, f *results, store *sitedb.DB) {
 	const fix = "ocspctl db user add NAME --role responder, and name it in ocspd's database.dsn"
 	l, err := store.Login(ctx)
 	switch {

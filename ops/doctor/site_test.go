@@ -17,7 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/doctor"
@@ -111,9 +112,9 @@ func sign(t *testing.T, c, ca *x509.Certificate, key, caKey *ecdsa.PrivateKey) [
 	return der
 }
 
-func open(t *testing.T, dsn string) *db.Site {
+func open(t *testing.T, dsn string) *sitedb.DB {
 	t.Helper()
-	store, err := db.OpenSite(t.Context(), db.Config{DSN: dsn})
+	store, err := sitedb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,7 +51,7 @@ func TestSlotsThatASiteWasSeenToStreamFromGoWithIt(t *testing.T) {
 	w := newWithdrawn(t)
 	ctx := t.Context()
 	publisher := fmt.Sprintf("publisher_%s", strings.TrimPrefix(w.site, "site-"))
-	super := must(db.OpenMaster(ctx, db.Config{DSN: w.super}))
+	super := must(masterdb.Open(ctx, tables.Config{DSN: w.super}))
 	defer super.Close()
 	if err := super.CreateLogin(ctx, publisher, db.RolePublisher, password, act); err != nil {
 		t.Fatal(err)
@@ -63,9 +65,9 @@ func TestSlotsThatASiteWasSeenToStreamFromGoWithIt(t *testing.T) {
 	if changed, err := super.AllowSlot(ctx, standby, true, act); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
-	holders := func() map[string]db.SlotState {
+	holders := func() map[string]masterdb.SlotState {
 		t.Helper()
-		list := map[string]db.SlotState{}
+		list := map[string]masterdb.SlotState{}
 		for _, s := range must(w.store.MasterState(ctx)).Slots {
 			list[s.Name] = s
 		}

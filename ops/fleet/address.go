@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/zone"
 )
 
@@ -52,8 +52,8 @@ func (d DNS) now() time.Time {
 type move struct {
 	Lifecycle
 	publish bool
-	roster  []db.Responder
-	site    db.Responder
+	roster  []masterdb.Responder
+	site    masterdb.Responder
 	own     []netip.Addr            // those to move
 	shared  []string                // those that another active site has, too: they stay
 	before  map[string][]netip.Addr // by name: what was withdrawn and not put back
@@ -73,7 +73,7 @@ func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 	if m.roster, err = w.Store.Responders(ctx); err != nil {
 		return nil, err
 	}
-	at := slices.IndexFunc(m.roster, func(r db.Responder) bool { return r.Name == w.Site })
+	at := slices.IndexFunc(m.roster, func(r masterdb.Responder) bool { return r.Name == w.Site })
 	if at < 0 {
 		return m, nil
 	}
@@ -86,8 +86,8 @@ func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 		addresses = w.only
 	}
 	for _, a := range addresses {
-		other := slices.IndexFunc(m.roster, func(r db.Responder) bool {
-			return r.Name != w.Site && r.State == db.ResponderActive && slices.Contains(Addresses(r), a)
+		other := slices.IndexFunc(m.roster, func(r masterdb.Responder) bool {
+			return r.Name != w.Site && r.State == masterdb.ResponderActive && slices.Contains(Addresses(r), a)
 		})
 		if other >= 0 && !publish {
 			m.shared = append(m.shared, fmt.Sprintf("%s is %s's, too, and stays", a, m.roster[other].Name))
@@ -108,7 +108,7 @@ func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 }
 
 // Addresses reads those that the roster has; it takes no others.
-func Addresses(r db.Responder) []netip.Addr {
+func Addresses(r masterdb.Responder) []netip.Addr {
 	var list []netip.Addr
 	for _, text := range r.Addresses {
 		if a, err := netip.ParseAddr(text); err == nil {
@@ -253,7 +253,7 @@ func (m *move) do(ctx context.Context) (string, error) {
 	if len(own) > 0 && len(faults) < len(m.DNS.Zone.Names()) {
 		err := m.spread(ctx)
 		if err == nil && !m.publish && len(faults) == 0 {
-			err = m.Store.NoteDNS(ctx, db.DNSNote{Site: m.Site, Stage: db.DNSSpread}, m.Act)
+			err = m.Store.NoteDNS(ctx, masterdb.DNSNote{Site: m.Site, Stage: masterdb.DNSSpread}, m.Act)
 		}
 		if err != nil {
 			faults = append(faults, err)
@@ -270,11 +270,11 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 	if err != nil {
 		return zone.Change{}, err
 	}
-	note := db.DNSNote{Site: m.Site, Publish: m.publish, Name: name}
+	note := masterdb.DNSNote{Site: m.Site, Publish: m.publish, Name: name}
 	begun := false
 	change, err := m.DNS.Zone.Apply(ctx, name, edit, func(c zone.Change) error {
 		begun, note.Addresses, note.TTL = true, append(slices.Clone(c.Removed), c.Added...), c.TTL
-		note.Stage, note.Detail = db.DNSBegin, "then: "+listed(c.Left)
+		note.Stage, note.Detail = masterdb.DNSBegin, "then: "+listed(c.Left)
 		return m.Store.NoteDNS(ctx, note, m.Act)
 	})
 	if !begun {
@@ -282,12 +282,12 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 		if err != nil || len(there) == 0 {
 			return change, err
 		}
-		note.Addresses, note.Stage, note.Detail = there, db.DNSDone, "it was there" // nothing is left to put back
+		note.Addresses, note.Stage, note.Detail = there, masterdb.DNSDone, "it was there" // nothing is left to put back
 		return change, m.Store.NoteDNS(ctx, note, m.Act)
 	}
-	note.Stage, note.Detail = db.DNSDone, "now: "+listed(change.Left)
+	note.Stage, note.Detail = masterdb.DNSDone, "now: "+listed(change.Left)
 	if err != nil {
-		note.Stage, note.Detail = db.DNSFailed, err.Error()
+		note.Stage, note.Detail = masterdb.DNSFailed, err.Error()
 	}
 	return change, errors.Join(err, m.Store.NoteDNS(context.WithoutCancel(ctx), note, m.Act))
 }
@@ -316,7 +316,7 @@ func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 			return err
 		}
 		if slices.ContainsFunc(sites, func(s SiteStatus) bool {
-			return owners[s.Name] && s.Name != m.Site && s.State == db.ResponderActive && s.Well()
+			return owners[s.Name] && s.Name != m.Site && s.State == masterdb.ResponderActive && s.Well()
 		}) {
 			return nil
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/nameserver"
 	"ocspfleet/ops/zone"
 
@@ -27,7 +28,7 @@ const (
 // 2001:db8::a, of which only the first is there; site-b at 192.0.2.2.
 type named struct {
 	*testing.T
-	store   *db.Master
+	store   *masterdb.DB
 	primary *nameserver.Primary
 	dns     DNS
 	a       *Authority
@@ -112,7 +113,7 @@ func revoke(w Lifecycle) []Step { return w.Revoke(db.ReasonKeyCompromise) }
 func (n *named) audited() []string {
 	n.Helper()
 	var lines []string
-	if err := n.store.AuditEntries(n.Context(), db.AuditFilter{Act: "responder dns"}, func(e db.AuditEntry) error {
+	if err := n.store.AuditEntries(n.Context(), masterdb.AuditFilter{Act: "responder dns"}, func(e masterdb.AuditEntry) error {
 		lines = append(lines, e.What)
 		return nil
 	}); err != nil {
@@ -226,7 +227,7 @@ func TestBrokenOffAfterTheChange(t *testing.T) {
 	t.Parallel()
 	n := newNamed(t, nameserver.Knot)
 	n.at("site-a", n.url("site-a"), "127.0.0.1")
-	if err := n.store.NoteDNS(t.Context(), db.DNSNote{Site: "site-a", Name: ocspName, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Stage: db.DNSBegin}, act); err != nil {
+	if err := n.store.NoteDNS(t.Context(), masterdb.DNSNote{Site: "site-a", Name: ocspName, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Stage: masterdb.DNSBegin}, act); err != nil {
 		t.Fatal(err)
 	}
 	n.set(ocspName, "2001:db8::a", "192.0.2.2")

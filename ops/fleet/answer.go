@@ -15,9 +15,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // Verify reads an answer with one status and decides whether a client whose issuer

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 const ahead = 60 * 24 * time.Hour
@@ -113,7 +114,7 @@ func TestTheMastersPolicyIsNotTheCAs(t *testing.T) {
 		if _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the plan: %v, want %q", err, want)
 		}
-		if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
+		if list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
 			t.Errorf("the renewal: %d, want %q", len(list), want)
 		}
 		if _, err := a.Sign(must(a.Template(r, DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
@@ -205,11 +206,11 @@ func TestACRLTakesNothingBack(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
 	a.place(crlPlace)
 	ends := now.Add(DefaultLife)
-	entry := func(n byte, reason db.Reason, end time.Time) db.CRLEntry {
-		return db.CRLEntry{Serial: db.Serial{n}, Status: db.Status{Revoked: true, RevokedAt: now.Add(-time.Hour), Reason: reason, NotAfter: end}}
+	entry := func(n byte, reason db.Reason, end time.Time) masterdb.CRLEntry {
+		return masterdb.CRLEntry{Serial: db.Serial{n}, Status: db.Status{Revoked: true, RevokedAt: now.Add(-time.Hour), Reason: reason, NotAfter: end}}
 	}
 	number := int64(0)
-	sign := func(at time.Time, entries ...db.CRLEntry) error {
+	sign := func(at time.Time, entries ...masterdb.CRLEntry) error {
 		number++
 		_, err := a.signCRLs([]CRLContent{{number, at, at.Add(CRLLife), entries, crlPlace}}, rand.Reader)
 		return err
@@ -218,7 +219,7 @@ func TestACRLTakesNothingBack(t *testing.T) {
 	if err := sign(now, gone, held, soon); err != nil {
 		t.Fatal(err)
 	}
-	for name, entries := range map[string][]db.CRLEntry{
+	for name, entries := range map[string][]masterdb.CRLEntry{
 		"empty":                    {},
 		"one is missing":           {held, soon},
 		"one only on hold":         {entry(1, db.ReasonCertificateHold, ends), held, soon},

@@ -7,9 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Reply is whether a site came to say what was waited for.
@@ -31,7 +32,7 @@ const (
 // Await asks every active site that has a certificate of the issuer for the serial until
 // each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or
 // ctx ends. A request is one as any client sends, without nonce.
-func (v Surveyor) Await(ctx context.Context, store *db.Master, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
+func (v Surveyor) Await(ctx context.Context, store *masterdb.DB, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
 	defer v.defaults()()
 	ca, err := x509.ParseCertificate(issuer.Certificate)
 	if err != nil {
@@ -42,9 +43,9 @@ func (v Surveyor) Await(ctx context.Context, store *db.Master, issuer db.Issuer,
 	if err != nil {
 		return nil, err
 	}
-	roster = slices.DeleteFunc(roster, func(r db.Responder) bool {
-		return r.State != db.ResponderActive ||
-			!slices.ContainsFunc(r.Certificates, func(c db.RosterCertificate) bool { return c.IssuerID == issuer.ID })
+	roster = slices.DeleteFunc(roster, func(r masterdb.Responder) bool {
+		return r.State != masterdb.ResponderActive ||
+			!slices.ContainsFunc(r.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer.ID })
 	})
 	replies := make([]Reply, len(roster))
 	var group errgroup.Group
@@ -59,7 +60,7 @@ func (v Surveyor) Await(ctx context.Context, store *db.Master, issuer db.Issuer,
 	return replies, group.Wait()
 }
 
-func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, status int) Reply {
+func (v Surveyor) awaitSite(ctx context.Context, site masterdb.Responder, ca *x509.Certificate, serial db.Serial, status int) Reply {
 	reply := Reply{Site: site.Name, URL: site.URL, Detail: "it was not asked in time"}
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 		err := v.says(ctx, site, ca, serial, status)
@@ -78,7 +79,7 @@ func (v Surveyor) awaitSite(ctx context.Context, site db.Responder, ca *x509.Cer
 	return reply
 }
 
-func (v Surveyor) says(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, status int) error {
+func (v Surveyor) says(ctx context.Context, site masterdb.Responder, ca *x509.Certificate, serial db.Serial, status int) error {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
 	raw, _, err := v.ask(ctx, site.URL, ca, serial, false)

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // until answers good for a number of questions, then revoked.

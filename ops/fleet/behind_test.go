@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // Sites whose answers are all true, and which yet do not follow, are not well; the

@@ -9,9 +9,10 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // byAddress is a client that finds each host at this address: the site is asked where
@@ -33,7 +34,7 @@ func byAddress(address netip.Addr) *http.Client {
 
 // AnswersAt asks a site, at one of its addresses, for its own certificate of each
 // issuer, as Survey does. No error: each answer is one that clients must believe.
-func (v Surveyor) AnswersAt(ctx context.Context, site db.Responder, issuers []db.Issuer, address netip.Addr) error {
+func (v Surveyor) AnswersAt(ctx context.Context, site masterdb.Responder, issuers []db.Issuer, address netip.Addr) error {
 	v.Client = byAddress(address)
 	defer v.Client.CloseIdleConnections()
 	v.defaults()

@@ -11,10 +11,11 @@ import (
 	"math/big"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 const (
@@ -33,7 +34,7 @@ var oidIDP = asn1.ObjectIdentifier{2, 5, 29, 28}
 type CRLContent struct {
 	Number                 int64
 	ThisUpdate, NextUpdate time.Time
-	Entries                []db.CRLEntry
+	Entries                []masterdb.CRLEntry
 	// URL is the distribution point whose certificates it speaks of; empty: it
 	// speaks of all that the CA issued.
 	URL string
@@ -103,7 +104,7 @@ func CheckCRLLife(life time.Duration, policy db.Policy) error {
 
 // crlScope is the distribution point that the next CRL of an issuer speaks for;
 // empty: it is a full one.
-func crlScope(ctx context.Context, store *db.Master, issuer db.Issuer, full bool) (string, error) {
+func crlScope(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bool) (string, error) {
 	imported, err := store.CRLNumber(ctx, issuer.ID)
 	switch {
 	case err != nil:
@@ -121,7 +122,7 @@ func crlScope(ctx context.Context, store *db.Master, issuer db.Issuer, full bool
 // DraftCRL reads from the master what the next CRL of an issuer must say, and the
 // head's position that it was read at; it has no number yet. An entry stays until
 // one CRL was issued after its certificate ended (RFC 5280 section 3.3).
-func DraftCRL(ctx context.Context, store *db.Master, issuer db.Issuer, full bool, life time.Duration) (CRLContent, int64, error) {
+func DraftCRL(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bool, life time.Duration) (CRLContent, int64, error) {
 	fail := func(err error) (CRLContent, int64, error) {
 		return CRLContent{}, 0, fmt.Errorf("drafting the CRL of issuer %q: %w", issuer.Name, err)
 	}
@@ -150,7 +151,7 @@ func DraftCRL(ctx context.Context, store *db.Master, issuer db.Issuer, full bool
 
 // NextCRL is what the CA would sign now: of the scope that its own configuration
 // says, and only if it takes nothing back that the CA remembers.
-func (a *Authority) NextCRL(ctx context.Context, store *db.Master, life time.Duration) (CRLContent, int64, error) {
+func (a *Authority) NextCRL(ctx context.Context, store *masterdb.DB, life time.Duration) (CRLContent, int64, error) {
 	content, position, err := DraftCRL(ctx, store, a.Issuer, a.Rules.AllCertificates, life)
 	if err == nil {
 		err = a.checkCRL(content)
@@ -163,7 +164,7 @@ func (a *Authority) NextCRL(ctx context.Context, store *db.Master, life time.Dur
 
 // IssueCRL signs what the master says now, and publishes it. The number is taken
 // after the rows were read; of two at once, the one with older rows is refused.
-func IssueCRL(ctx context.Context, store *db.Master, a *Authority, life time.Duration, random io.Reader, act db.Act) (CRLContent, []byte, error) {
+func IssueCRL(ctx context.Context, store *masterdb.DB, a *Authority, life time.Duration, random io.Reader, act db.Act) (CRLContent, []byte, error) {
 	content, position, err := a.NextCRL(ctx, store, life)
 	if err != nil {
 		return CRLContent{}, nil, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // BundledCRL is one CRL of a series that an offline CA signs ahead. All of a series
@@ -51,7 +52,7 @@ func (s Series) checkCRLs(policy db.Policy) error {
 // DraftCRLs reads from the master what a series of CRLs for an offline CA must say:
 // all the same, at times that follow each other. They have no numbers yet. The
 // position is that of the head that the rows were read at.
-func DraftCRLs(ctx context.Context, store *db.Master, issuer db.Issuer, s Series) ([]CRLContent, int64, error) {
+func DraftCRLs(ctx context.Context, store *masterdb.DB, issuer db.Issuer, s Series) ([]CRLContent, int64, error) {
 	if err := s.checkCRLs(issuer.Policy); err != nil {
 		return nil, 0, fmt.Errorf("drafting the CRLs of issuer %q: %w", issuer.Name, err)
 	}
@@ -70,9 +71,9 @@ func DraftCRLs(ctx context.Context, store *db.Master, issuer db.Issuer, s Series
 
 // BundleCRLs wraps numbered CRLs up for the CA, and says what the master has to
 // remember of them (db.Master.PlanCRLs).
-func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []db.PlannedCRL) {
+func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []masterdb.PlannedCRL) {
 	b := a.Bundle([]BundledCert{}, denied)
-	var planned []db.PlannedCRL
+	var planned []masterdb.PlannedCRL
 	for i, c := range list {
 		if i == 0 {
 			for _, e := range c.Entries {
@@ -80,7 +81,7 @@ func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied)
 			}
 		}
 		b.CRLs = append(b.CRLs, BundledCRL{Number: c.Number, ThisUpdate: c.ThisUpdate, NextUpdate: c.NextUpdate})
-		planned = append(planned, db.PlannedCRL{
+		planned = append(planned, masterdb.PlannedCRL{
 			Number: c.Number, Position: position, ThisUpdate: c.ThisUpdate, NextUpdate: c.NextUpdate, Content: c.sum(), Entries: len(c.Entries),
 		})
 	}
@@ -91,7 +92,7 @@ func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied)
 func (c CRLContent) sum() [32]byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "CRL %d %d %d %q\n", c.Number, c.ThisUpdate.Unix(), c.NextUpdate.Unix(), c.URL)
-	entries := slices.SortedFunc(slices.Values(c.Entries), func(a, b db.CRLEntry) int { return bytes.Compare(a.Serial, b.Serial) })
+	entries := slices.SortedFunc(slices.Values(c.Entries), func(a, b masterdb.CRLEntry) int { return bytes.Compare(a.Serial, b.Serial) })
 	for _, e := range entries {
 		fmt.Fprintf(h, "%x %d %d\n", []byte(e.Serial), e.Status.RevokedAt.Unix(), max(0, int(e.Status.Reason)))
 	}
@@ -99,8 +100,8 @@ func (c CRLContent) sum() [32]byte {
 }
 
 // entries reads the revoked certificates of a bundle.
-func (b *Bundle) entries() ([]db.CRLEntry, error) {
-	var list []db.CRLEntry
+func (b *Bundle) entries() ([]masterdb.CRLEntry, error) {
+	var list []masterdb.CRLEntry
 	for _, e := range b.Revoked {
 		serial, err := db.ParseSerial(e.Serial)
 		if err != nil {
@@ -118,7 +119,7 @@ func (b *Bundle) entries() ([]db.CRLEntry, error) {
 		case e.RevokedAt.IsZero():
 			return nil, fmt.Errorf("certificate %s: revoked_at is missing", e.Serial)
 		}
-		list = append(list, db.CRLEntry{Serial: serial, Status: db.Status{Revoked: true, RevokedAt: e.RevokedAt, Reason: reason, NotAfter: e.NotAfter}})
+		list = append(list, masterdb.CRLEntry{Serial: serial, Status: db.Status{Revoked: true, RevokedAt: e.RevokedAt, Reason: reason, NotAfter: e.NotAfter}})
 	}
 	return list, nil
 }
@@ -220,7 +221,7 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 	}
 	c := CRLContent{Number: list.Number.Int64(), ThisUpdate: list.ThisUpdate.UTC(), NextUpdate: list.NextUpdate.UTC(), URL: a.Issuer.Policy.CRLURL}
 	for _, e := range list.RevokedCertificateEntries {
-		c.Entries = append(c.Entries, db.CRLEntry{
+		c.Entries = append(c.Entries, masterdb.CRLEntry{
 			Serial: db.SerialFromMagnitude(e.SerialNumber.Bytes(), e.SerialNumber.Sign() < 0),
 			Status: db.Status{Revoked: true, RevokedAt: e.RevocationTime.UTC(), Reason: db.Reason(e.ReasonCode)},
 		})
@@ -239,7 +240,7 @@ type CRLRelease struct {
 // it, or a newer one, is published already; without apply it only tells. Each must
 // say just what was planned and bear the CA's signature. It returns the CRL that is
 // published then; nil: none.
-func (a *Authority) ReleaseCRL(ctx context.Context, store *db.Master, b *Bundle, apply bool, now time.Time, act db.Act) ([]CRLRelease, []byte, error) {
+func (a *Authority) ReleaseCRL(ctx context.Context, store *masterdb.DB, b *Bundle, apply bool, now time.Time, act db.Act) ([]CRLRelease, []byte, error) {
 	if err := b.check(a); err != nil {
 		return nil, nil, err
 	}
@@ -288,17 +289,17 @@ func (a *Authority) ReleaseCRL(ctx context.Context, store *db.Master, b *Bundle,
 
 // crlDue is a CRL that is to be published.
 type crlDue struct {
-	plan    db.PlannedCRL
+	plan    masterdb.PlannedCRL
 	entries int
 	der     []byte
 }
 
 // planned checks a CRL that is not past against what was planned under its number.
-func (a *Authority) planned(c BundledCRL, published int64, planned []db.PlannedCRL) (crlDue, error) {
+func (a *Authority) planned(c BundledCRL, published int64, planned []masterdb.PlannedCRL) (crlDue, error) {
 	if c.Number <= published {
 		return crlDue{}, nil
 	}
-	at := slices.IndexFunc(planned, func(p db.PlannedCRL) bool { return p.Number == c.Number })
+	at := slices.IndexFunc(planned, func(p masterdb.PlannedCRL) bool { return p.Number == c.Number })
 	if at < 0 {
 		return crlDue{}, errors.New("this master has not planned it, or was restored since from a backup: draw up a new bundle (ocspctl crl bundle)")
 	}
@@ -328,7 +329,7 @@ func ElsewhereCRL(list *x509.RevocationList, issuer db.Issuer) bool {
 // CRLGaps compares a published CRL with the master's rows: missing are revoked
 // certificates, not expired, that it does not name; back are such as it names
 // although they are revoked no more (a hold that was released).
-func CRLGaps(ctx context.Context, store *db.Master, issuer db.Issuer, der []byte, now time.Time) (missing, back []db.Serial, err error) {
+func CRLGaps(ctx context.Context, store *masterdb.DB, issuer db.Issuer, der []byte, now time.Time) (missing, back []db.Serial, err error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the CRL of issuer %q: %w", issuer.Name, err)

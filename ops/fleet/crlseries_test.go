@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 const crlPlace = "http://ocsp.example/crl/ca"
 
 // farCA is a master whose CA signs CRLs elsewhere, with one revoked site.
-func farCA(t *testing.T) (*db.Master, *Authority, db.ResponderCertificate) {
+func farCA(t *testing.T) (*masterdb.DB, *Authority, db.ResponderCertificate) {
 	t.Helper()
 	store := master(t)
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
@@ -30,7 +31,7 @@ func farCA(t *testing.T) (*db.Master, *Authority, db.ResponderCertificate) {
 }
 
 // bundled draws up a series, plans it and has it signed, changed by edit before.
-func bundled(t *testing.T, store *db.Master, a *Authority, edit func(*Bundle)) *Bundle {
+func bundled(t *testing.T, store *masterdb.DB, a *Authority, edit func(*Bundle)) *Bundle {
 	t.Helper()
 	list, position, err := DraftCRLs(t.Context(), store, a.Issuer, Series{Count: 3, Every: CRLEvery, Life: CRLLife})
 	if err != nil {
@@ -55,7 +56,7 @@ func bundled(t *testing.T, store *db.Master, a *Authority, edit func(*Bundle)) *
 }
 
 // released releases at a time, and says what became of each CRL.
-func released(t *testing.T, store *db.Master, a *Authority, b *Bundle, at time.Time) ([]string, []byte, error) {
+func released(t *testing.T, store *masterdb.DB, a *Authority, b *Bundle, at time.Time) ([]string, []byte, error) {
 	t.Helper()
 	a.Issuer = must(store.Issuers(t.Context()))[0]
 	list, der, err := a.ReleaseCRL(t.Context(), store, b, true, at, act)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Denied are keys that are certified no more, and certificates that prove no key.
@@ -16,7 +17,7 @@ type Denied struct {
 
 // Denied reads what the master denies: the keys of revoked sites, and the responder
 // certificates of the issuer that are revoked for ever.
-func (a *Authority) Denied(ctx context.Context, store *db.Master) (d Denied, err error) {
+func (a *Authority) Denied(ctx context.Context, store *masterdb.DB) (d Denied, err error) {
 	if d.Keys, err = store.BannedKeys(ctx); err != nil {
 		return d, err
 	}
@@ -30,7 +31,7 @@ func (a *Authority) Denied(ctx context.Context, store *db.Master) (d Denied, err
 }
 
 // learn adds what the master denies to the deny list of a CA that is beside it.
-func (a *Authority) learn(ctx context.Context, store *db.Master) error {
+func (a *Authority) learn(ctx context.Context, store *masterdb.DB) error {
 	d, err := a.Denied(ctx, store)
 	if err != nil {
 		return err

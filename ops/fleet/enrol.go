@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Enrol issues one responder certificate where CA key and master are both at hand.
@@ -15,7 +16,7 @@ import (
 // certificate planned with it, then signed, once, and put among the replicated rows.
 // The site must be on the roster. What breaks off in between leaves a registered
 // serial without a certificate, which harms nobody.
-func Enrol(ctx context.Context, store *db.Master, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
+func Enrol(ctx context.Context, store *masterdb.DB, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	fail := func(err error) (db.ResponderCertificate, error) {
 		return db.ResponderCertificate{}, fmt.Errorf("enrolling site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)
 	}
@@ -39,7 +40,7 @@ func Enrol(ctx context.Context, store *db.Master, a *Authority, r *Request, life
 	if _, err := store.AddSerials(ctx, a.Issuer.ID, serials, act); err != nil {
 		return fail(err)
 	}
-	plan := []db.Planned{{IssuerID: a.Issuer.ID, Serial: serials[0], Site: r.Site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter}}
+	plan := []masterdb.Planned{{IssuerID: a.Issuer.ID, Serial: serials[0], Site: r.Site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter}}
 	if err := store.PlanResponderCertificates(ctx, plan, nil, act); err != nil {
 		return fail(err)
 	}

@@ -22,9 +22,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // now is the tests' clock: real, since openssl has no other.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // DefaultMaxAge is how old a site's knowledge may be before it is said not to follow: a
@@ -18,17 +19,17 @@ const DefaultMaxAge = 5 * time.Minute
 type Known struct {
 	At      time.Time // when the master was asked; zero: it was not, this was kept
 	AsOf    time.Time // the master's own horizon
-	Sites   []db.Responder
+	Sites   []masterdb.Responder
 	Issuers []db.Issuer
 	Revoked map[db.IssuerID]db.Serial // the last permanent revocation that is older than the Surveyor's MaxAge
 
 	slots   []db.Slot
-	clients map[string]db.FeedClient
+	clients map[string]masterdb.FeedClient
 	forks   map[string]string
 }
 
 // Learn asks the master.
-func (v Surveyor) Learn(ctx context.Context, store *db.Master) (Known, error) {
+func (v Surveyor) Learn(ctx context.Context, store *masterdb.DB) (Known, error) {
 	defer v.defaults()()
 	k := Known{At: v.Now()}
 	head, err := store.Head(ctx)
@@ -65,9 +66,9 @@ func (k *Known) Settled(keep func(site string) bool) {
 }
 
 // site is what the master knows of one site.
-func (k Known) site(r db.Responder, now time.Time) SiteStatus {
+func (k Known) site(r masterdb.Responder, now time.Time) SiteStatus {
 	s := SiteStatus{Responder: r, Slot: slotOf(r.Name, k.slots)}
-	if r.State == db.ResponderActive {
+	if r.State == masterdb.ResponderActive {
 		s.Fork = k.forks[r.Name]
 	}
 	if r.FeedPin != nil && !k.At.IsZero() {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // leaveWait is how long Leave waits by itself until resolvers have forgotten a site. With
@@ -48,13 +48,13 @@ func (w Lifecycle) leaveDNS() Step {
 }
 
 // held are the site's present addresses that were taken out of the DNS.
-func (w Lifecycle) held(ctx context.Context) ([]db.DNSAddress, error) {
+func (w Lifecycle) held(ctx context.Context) ([]masterdb.DNSAddress, error) {
 	m, err := w.plan(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	list, err := w.Store.Withdrawn(ctx, w.Site)
-	return slices.DeleteFunc(list, func(a db.DNSAddress) bool { return !slices.Contains(m.own, a.Address) }), err
+	return slices.DeleteFunc(list, func(a masterdb.DNSAddress) bool { return !slices.Contains(m.own, a.Address) }), err
 }
 
 // forgotten waits until no resolver gives the site's addresses any more.

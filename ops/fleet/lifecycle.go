@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Lifecycle takes a site out of the fleet, or back in. It is a row of steps of
 // which each may be done again: broken off anywhere, it is simply run anew.
 type Lifecycle struct {
-	Store *db.Master
+	Store *masterdb.DB
 	Site  string
 	Act   db.Act
 	// CRL issues the CRLs anew and says which; nil: the CA's key is not at hand here.
@@ -111,7 +112,7 @@ func (w Lifecycle) Run(ctx context.Context, steps []Step, done func(Step)) error
 	return errors.Join(faults...)
 }
 
-func counted(list []db.RevokedCertificate, done string) string {
+func counted(list []masterdb.RevokedCertificate, done string) string {
 	changed := 0
 	for _, c := range list {
 		if c.Changed {
@@ -227,7 +228,7 @@ var ErrLastSite = errors.New("the fleet would be left without a healthy site")
 
 // CheckNotLast asks every active site how it is, and refuses to take out the last
 // active one, or the only one that is well.
-func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Master, site string) error {
+func (v Surveyor) CheckNotLast(ctx context.Context, store *masterdb.DB, site string) error {
 	sites, err := v.Survey(ctx, store)
 	if err != nil {
 		return err
@@ -235,7 +236,7 @@ func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Master, site strin
 	var active, others, well bool
 	for _, s := range sites {
 		switch {
-		case s.State != db.ResponderActive:
+		case s.State != masterdb.ResponderActive:
 		case s.Name == site:
 			active, well = true, s.Well()
 		default:
@@ -248,7 +249,7 @@ func (v Surveyor) CheckNotLast(ctx context.Context, store *db.Master, site strin
 	if !others {
 		return fmt.Errorf("site %q is the last active one: %w (--force does it nevertheless)", site, ErrLastSite)
 	}
-	if well && !slices.ContainsFunc(sites, func(s SiteStatus) bool { return s.Name != site && s.State == db.ResponderActive && s.Well() }) {
+	if well && !slices.ContainsFunc(sites, func(s SiteStatus) bool { return s.Name != site && s.State == masterdb.ResponderActive && s.Well() }) {
 		return fmt.Errorf("site %q is the only one that answers well: %w (mend another first, see ocspctl fleet status; --force does it nevertheless)", site, ErrLastSite)
 	}
 	return nil

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
@@ -23,22 +26,22 @@ var sitesMade atomic.Int64
 
 // withdrawn is a master with a site that replicates, and another one.
 type withdrawn struct {
-	store  *db.Master // by an operator's login
-	super  string     // DSN
+	store  *masterdb.DB // by an operator's login
+	super  string       // DSN
 	a      *Authority
 	site   string
-	stream *db.Master // a session of the site's login
-	login  string     // DSN
+	stream *masterdb.DB // a session of the site's login
+	login  string       // DSN
 }
 
 const password = "a-password-of-tests"
 
 // openAs opens the database by another login.
-func openAs(t *testing.T, dsn, login string) (*db.Master, string) {
+func openAs(t *testing.T, dsn, login string) (*masterdb.DB, string) {
 	t.Helper()
 	u := must(url.Parse(dsn))
 	u.User = url.UserPassword(login, password)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: u.String(), MaxConns: 1})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: u.String(), MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +54,7 @@ func newWithdrawn(t *testing.T) *withdrawn {
 	n := sitesMade.Add(1)
 	w := &withdrawn{super: dbtest.New(t, migrations.Master), site: fmt.Sprintf("site-w%d", n), a: newCA(t, p256(), db.ProfileRevocable, nil)}
 	w.a.place("http://ocsp.example/crl/ca")
-	super, err := db.OpenMaster(t.Context(), db.Config{DSN: w.super})
+	super, err := masterdb.Open(t.Context(), tables.Config{DSN: w.super})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,12 +102,12 @@ func (w *withdrawn) run(t *testing.T) Lifecycle {
 // refused waits until the site's login is turned away.
 func (w *withdrawn) refused(t *testing.T) {
 	t.Helper()
-	again, err := db.OpenMaster(t.Context(), db.Config{DSN: w.login, MaxConns: 1})
+	again, err := masterdb.Open(t.Context(), tables.Config{DSN: w.login, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if err := again.Ping(t.Context()); !db.IsAccessDenied(err) {
+	if err := again.Ping(t.Context()); !sitedb.IsAccessDenied(err) {
 		t.Errorf("the site's login: %v, want that it may not log in", err)
 	}
 	if _, err := w.stream.Head(t.Context()); err == nil {
@@ -112,7 +115,7 @@ func (w *withdrawn) refused(t *testing.T) {
 	}
 }
 
-func (w *withdrawn) statuses(t *testing.T) (site db.Responder, reasons []db.Reason) {
+func (w *withdrawn) statuses(t *testing.T) (site masterdb.Responder, reasons []db.Reason) {
 	t.Helper()
 	for _, r := range must(w.store.Responders(t.Context())) {
 		if r.Name == w.site {
@@ -162,7 +165,7 @@ func TestRevocationIsRunAgainFromAnywhere(t *testing.T) {
 func (w *withdrawn) revokedForEver(t *testing.T) {
 	t.Helper()
 	site, reasons := w.statuses(t)
-	if site.State != db.ResponderRevoked || len(reasons) != 2 || reasons[0] != db.ReasonKeyCompromise || reasons[1] != db.ReasonKeyCompromise {
+	if site.State != masterdb.ResponderRevoked || len(reasons) != 2 || reasons[0] != db.ReasonKeyCompromise || reasons[1] != db.ReasonKeyCompromise {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	w.refused(t)
@@ -200,7 +203,7 @@ func TestSuspendedSiteComesBack(t *testing.T) {
 	}
 	w.refused(t)
 	site, reasons := w.statuses(t)
-	if site.State != db.ResponderSuspended || reasons[0] != db.ReasonCertificateHold || reasons[1] != db.ReasonCertificateHold {
+	if site.State != masterdb.ResponderSuspended || reasons[0] != db.ReasonCertificateHold || reasons[1] != db.ReasonCertificateHold {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	if access, err := w.store.SiteAccess(t.Context(), w.site); err != nil || access.Slots != 1 {
@@ -214,7 +217,7 @@ func TestSuspendedSiteComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if site, reasons = w.statuses(t); site.State != db.ResponderActive || reasons[0] != db.ReasonNone || reasons[1] != db.ReasonNone {
+	if site, reasons = w.statuses(t); site.State != masterdb.ResponderActive || reasons[0] != db.ReasonNone || reasons[1] != db.ReasonNone {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	again, _ := openAs(t, w.super, strings.ReplaceAll(w.site, "-", "_"))
@@ -244,7 +247,7 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 	enrol(t, store, a, "site-b", "http://b.example/")
 	_, c := enrol(t, store, a, "site-a", "http://a.example/")
 	w := &withdrawn{store: store, a: a, site: "site-a"}
-	look := func(state db.ResponderState, withheld bool, rows int64, reason db.Reason) {
+	look := func(state masterdb.ResponderState, withheld bool, rows int64, reason db.Reason) {
 		t.Helper()
 		site, reasons := w.statuses(t)
 		if site.State != state || len(reasons) != 1 || reasons[0] != reason || site.Certificates[0].Withheld != withheld || !bytes.Equal(site.Certificates[0].DER, c.DER) {
@@ -264,7 +267,7 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].Changed != (i != 1) {
 			t.Fatalf("suspending: %+v, %v", list, err)
 		}
-		look(db.ResponderSuspended, true, 1, db.ReasonNone)
+		look(masterdb.ResponderSuspended, true, 1, db.ReasonNone)
 		if i == 0 {
 			continue // once more: nothing is left to be done
 		}
@@ -275,13 +278,13 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 			if list, err := store.RestoreResponder(t.Context(), w.site, act); err != nil || len(list) != n {
 				t.Fatalf("restoring: %+v, %v", list, err)
 			}
-			look(db.ResponderActive, false, 2, db.ReasonNone)
+			look(masterdb.ResponderActive, false, 2, db.ReasonNone)
 		}
 	}
 	if list, err := store.RevokeResponder(t.Context(), w.site, db.ReasonKeyCompromise, act); err != nil || len(list) != 1 || !list[0].Changed {
 		t.Fatalf("revoking: %+v, %v", list, err)
 	}
-	look(db.ResponderRevoked, true, 1, db.ReasonKeyCompromise)
+	look(masterdb.ResponderRevoked, true, 1, db.ReasonKeyCompromise)
 }
 
 // Two CRLs at once: the one whose rows are older is refused.

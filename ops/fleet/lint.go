@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // allowedExtensions are those that a responder certificate has, and whether

@@ -5,14 +5,14 @@ import (
 	"net/netip"
 	"slices"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Move gives a site that stays another URL, or other addresses: the new ones are
 // published once it answers by them, the old ones withdrawn, and last the roster says
 // so. Broken off, it finds the same difference when it is run again: so here a fault of
 // the DNS does stop what comes after. A suspended site is not published.
-func (w Lifecycle) Move(site db.Responder, url string, addresses []netip.Addr) []Step {
+func (w Lifecycle) Move(site masterdb.Responder, url string, addresses []netip.Addr) []Step {
 	w.Site, w.url = site.Name, url
 	old := Addresses(site)
 	change := func(publish bool, from, than []netip.Addr) []Step {
@@ -31,7 +31,7 @@ func (w Lifecycle) Move(site db.Responder, url string, addresses []netip.Addr) [
 		return []Step{step}
 	}
 	var steps []Step
-	if site.State == db.ResponderActive {
+	if site.State == masterdb.ResponderActive {
 		steps = change(true, addresses, old)
 	}
 	steps = append(steps, change(false, old, addresses)...)

@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/nameserver"
 )
 
-func (n *named) site(name string) db.Responder {
+func (n *named) site(name string) masterdb.Responder {
 	n.Helper()
 	roster := must(n.store.Responders(n.Context()))
-	return roster[slices.IndexFunc(roster, func(r db.Responder) bool { return r.Name == name })]
+	return roster[slices.IndexFunc(roster, func(r masterdb.Responder) bool { return r.Name == name })]
 }
 
 // A site moves: published where it answers, then withdrawn where it was, then written

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // BundleForm and SerialsForm are how a bundle and a pool of serials say what they are.
@@ -90,8 +91,8 @@ func (s Series) check() error {
 
 // Plan draws up the series for one site; the serials come with the planning at the
 // master. proof is a certificate request or the site's last certificate, PEM or DER.
-func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]BundledCert, []db.Planned, error) {
-	fail := func(err error) ([]BundledCert, []db.Planned, error) {
+func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]BundledCert, []masterdb.Planned, error) {
+	fail := func(err error) ([]BundledCert, []masterdb.Planned, error) {
 		return nil, nil, fmt.Errorf("planning certificates of site %q for issuer %q: %w", site, a.Issuer.Name, err)
 	}
 	if err := s.check(); err != nil {
@@ -102,14 +103,14 @@ func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]
 		return fail(err)
 	}
 	var list []BundledCert
-	var rows []db.Planned
+	var rows []masterdb.Planned
 	for i := range s.Count {
 		notBefore, notAfter, err := a.Span(s.Life, now.Add(time.Duration(i)*s.Every))
 		if err != nil {
 			return fail(err)
 		}
 		list = append(list, BundledCert{Site: site, NotBefore: notBefore, NotAfter: notAfter, Proof: string(asPEM(proof))})
-		rows = append(rows, db.Planned{IssuerID: a.Issuer.ID, Site: site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter})
+		rows = append(rows, masterdb.Planned{IssuerID: a.Issuer.ID, Site: site, KeyHash: r.KeyHash, NotBefore: notBefore, NotAfter: notAfter})
 	}
 	return list, rows, nil
 }
@@ -158,7 +159,7 @@ func (a *Authority) prove(site string, proof []byte, now time.Time) (*Request, e
 
 // LastProofs are the newest certificates of an active site that this CA signed, one for
 // each kind of key that it has, DER; none: there is nothing to go by.
-func (a *Authority) LastProofs(roster []db.Responder, site string, now time.Time) [][]byte {
+func (a *Authority) LastProofs(roster []masterdb.Responder, site string, now time.Time) [][]byte {
 	var last [][]byte
 	for _, r := range Renewals(roster, []*Authority{a}, now) {
 		if r.Site == site && r.Refused == "" {
@@ -189,7 +190,7 @@ type Release struct {
 // Release puts those certificates of a signed bundle among the replicated rows
 // whose time has come; without apply it only tells. Each must be, field for field,
 // what was planned, and bear the CA's signature.
-func (a *Authority) Release(ctx context.Context, store *db.Master, b *Bundle, apply bool, now time.Time, act db.Act) ([]Release, error) {
+func (a *Authority) Release(ctx context.Context, store *masterdb.DB, b *Bundle, apply bool, now time.Time, act db.Act) ([]Release, error) {
 	if err := b.check(a); err != nil {
 		return nil, err
 	}
@@ -211,7 +212,7 @@ func (a *Authority) Release(ctx context.Context, store *db.Master, b *Bundle, ap
 	return list, nil
 }
 
-func (a *Authority) releaseOne(ctx context.Context, store *db.Master, c BundledCert, planned []db.Planned, apply bool, now time.Time, act db.Act) (string, error) {
+func (a *Authority) releaseOne(ctx context.Context, store *masterdb.DB, c BundledCert, planned []masterdb.Planned, apply bool, now time.Time, act db.Act) (string, error) {
 	serial, err := db.ParseSerial(c.Serial)
 	if err != nil {
 		return "", err
@@ -220,7 +221,7 @@ func (a *Authority) releaseOne(ctx context.Context, store *db.Master, c BundledC
 	if err != nil {
 		return "", err
 	}
-	at := slices.IndexFunc(planned, func(p db.Planned) bool { return p.IssuerID == a.Issuer.ID && bytes.Equal(p.Serial, serial) })
+	at := slices.IndexFunc(planned, func(p masterdb.Planned) bool { return p.IssuerID == a.Issuer.ID && bytes.Equal(p.Serial, serial) })
 	switch {
 	case status.Revoked:
 		return "revoked", nil

@@ -17,9 +17,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 const (
@@ -90,7 +91,7 @@ func addNonce(request []byte) ([]byte, error) {
 // checkAnswer compares an answer with what it must be: one that a client must believe
 // now, signed by one of the site's own delegated certificates, about this serial,
 // of the status wanted.
-func checkAnswer(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Responder, want int, now time.Time) (*ocsp.Response, Result, error) {
+func checkAnswer(raw []byte, ca *x509.Certificate, serial db.Serial, site masterdb.Responder, want int, now time.Time) (*ocsp.Response, Result, error) {
 	answer, err := Verify(raw, ca, now)
 	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {
 		why := ""
@@ -119,8 +120,8 @@ func checkAnswer(raw []byte, ca *x509.Certificate, serial db.Serial, site db.Res
 	return answer, ResultOK, nil
 }
 
-func owns(site db.Responder, fingerprint [32]byte) bool {
-	return slices.ContainsFunc(site.Certificates, func(c db.RosterCertificate) bool { return c.Fingerprint == fingerprint })
+func owns(site masterdb.Responder, fingerprint [32]byte) bool {
+	return slices.ContainsFunc(site.Certificates, func(c masterdb.RosterCertificate) bool { return c.Fingerprint == fingerprint })
 }
 
 func statusName(status int) string {

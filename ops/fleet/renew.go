@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Alarm is the part of a certificate's life that is left when somebody must look:
@@ -48,7 +49,7 @@ func (r Renewal) Alarming() bool { return r.Left < Alarm }
 // taken from that certificate, whose signature the CA's own key must bear, never
 // from a column: whoever can change rows cannot win a certificate by it. Rows that
 // contradict their certificate are returned as refused.
-func Renewals(roster []db.Responder, authorities []*Authority, now time.Time) []Renewal {
+func Renewals(roster []masterdb.Responder, authorities []*Authority, now time.Time) []Renewal {
 	var list []Renewal
 	for _, a := range authorities {
 		newest := map[string]Renewal{}
@@ -83,8 +84,8 @@ func Renewals(roster []db.Responder, authorities []*Authority, now time.Time) []
 	return list
 }
 
-func rowsOf(roster []db.Responder, issuer db.IssuerID) []db.RosterCertificate {
-	var rows []db.RosterCertificate
+func rowsOf(roster []masterdb.Responder, issuer db.IssuerID) []masterdb.RosterCertificate {
+	var rows []masterdb.RosterCertificate
 	for _, site := range roster {
 		for _, c := range site.Certificates {
 			if c.IssuerID == issuer {
@@ -95,8 +96,8 @@ func rowsOf(roster []db.Responder, issuer db.IssuerID) []db.RosterCertificate {
 	return rows
 }
 
-func isActive(roster []db.Responder, site string) bool {
-	return slices.ContainsFunc(roster, func(r db.Responder) bool { return r.Name == site && r.State == db.ResponderActive })
+func isActive(roster []masterdb.Responder, site string) bool {
+	return slices.ContainsFunc(roster, func(r masterdb.Responder) bool { return r.Name == site && r.State == masterdb.ResponderActive })
 }
 
 // keyAlgorithm is the same for keys that take each other's place: after a change
@@ -104,7 +105,7 @@ func isActive(roster []db.Responder, site string) bool {
 func keyAlgorithm(kind string) string { return strings.TrimRight(kind, "0123456789") }
 
 // renewal reads a row's certificate, and refuses a row that is not what the CA signed.
-func (a *Authority) renewal(row db.RosterCertificate, now time.Time) (Renewal, error) {
+func (a *Authority) renewal(row masterdb.RosterCertificate, now time.Time) (Renewal, error) {
 	site, c, err := a.verify(row.DER)
 	if err != nil {
 		return Renewal{}, err
@@ -169,7 +170,7 @@ func (a *Authority) verify(der []byte) (site string, c *x509.Certificate, err er
 }
 
 // Do issues the next certificate. life 0: as long as the last one.
-func (r Renewal) Do(ctx context.Context, store *db.Master, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
+func (r Renewal) Do(ctx context.Context, store *masterdb.DB, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	if r.Refused != "" {
 		return db.ResponderCertificate{}, fmt.Errorf("renewing site %q for issuer %q: %s", r.Site, r.Issuer, r.Refused)
 	}

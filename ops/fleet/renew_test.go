@@ -11,15 +11,16 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // rowAt is the row of a certificate that was issued so long ago.
-func rowAt(a *Authority, site string, key crypto.Signer, ago, life time.Duration) db.RosterCertificate {
+func rowAt(a *Authority, site string, key crypto.Signer, ago, life time.Duration) masterdb.RosterCertificate {
 	r := &Request{Site: site, PublicKey: key.Public(), KeyHash: sha256.Sum256(must(x509.MarshalPKIXPublicKey(key.Public())))}
 	at := now.Add(-ago)
 	template := must(a.Template(r, life, at, rand.Reader))
 	der := must(a.Sign(template, r, at, rand.Reader))
-	return db.RosterCertificate{
+	return masterdb.RosterCertificate{
 		ResponderCertificate: db.ResponderCertificate{
 			Fingerprint: sha256.Sum256(der), IssuerID: a.Issuer.ID, Serial: db.SerialFromMagnitude(template.SerialNumber.Bytes(), false),
 			Site: site, KeyHash: r.KeyHash, DER: der,
@@ -28,23 +29,23 @@ func rowAt(a *Authority, site string, key crypto.Signer, ago, life time.Duration
 	}
 }
 
-func site(name string, state db.ResponderState, rows ...db.RosterCertificate) db.Responder {
-	return db.Responder{Name: name, State: state, Certificates: rows}
+func site(name string, state masterdb.ResponderState, rows ...masterdb.RosterCertificate) masterdb.Responder {
+	return masterdb.Responder{Name: name, State: state, Certificates: rows}
 }
 
 func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
 	old, key, rsaKey := p256(), p256(), rsa2048()
-	list := Renewals([]db.Responder{
-		site("site-a", db.ResponderActive,
+	list := Renewals([]masterdb.Responder{
+		site("site-a", masterdb.ResponderActive,
 			rowAt(a, "site-a", old, 150*time.Hour, DefaultLife), // the key before: renewed no more
 			rowAt(a, "site-a", key, 80*time.Hour, DefaultLife),
 			rowAt(a, "site-a", rsaKey, 90*time.Hour, DefaultLife)),
-		site("site-b", db.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
-		site("site-c", db.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
-		site("site-d", db.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
-		site("site-e", db.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
-		site("site-f", db.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
+		site("site-b", masterdb.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
+		site("site-c", masterdb.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
+		site("site-d", masterdb.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
+		site("site-e", masterdb.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
+		site("site-f", masterdb.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
 	}, []*Authority{a}, now)
 	var got []string
 	for _, r := range list {
@@ -74,9 +75,9 @@ func TestLastProofsAreOneOfEachKindOfKey(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
 	before := rowAt(a, "site-a", p256(), 150*time.Hour, DefaultLife)
 	ec, rsa := rowAt(a, "site-a", p256(), 80*time.Hour, DefaultLife), rowAt(a, "site-a", rsa2048(), 90*time.Hour, DefaultLife)
-	roster := []db.Responder{
-		site("site-a", db.ResponderActive, before, rsa, ec),
-		site("site-b", db.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
+	roster := []masterdb.Responder{
+		site("site-a", masterdb.ResponderActive, before, rsa, ec),
+		site("site-b", masterdb.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
 	}
 	if got := a.LastProofs(roster, "site-a", now); len(got) != 2 || !bytes.Equal(got[0], ec.DER) || !bytes.Equal(got[1], rsa.DER) {
 		t.Errorf("%d proofs: %x", len(got), got)
@@ -97,14 +98,14 @@ func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 	rekeyed.KeyHash[0] ^= 1
 	renumbered.Serial = db.Serial{1}
 	none.DER = []byte{1, 2, 3}
-	for want, row := range map[string]db.RosterCertificate{
+	for want, row := range map[string]masterdb.RosterCertificate{
 		`its row says site "site-b", its certificate "site-a"`: swapped,
 		"another key than its certificate":                     rekeyed,
 		"another serial than its certificate":                  renumbered,
 		"does not bear the CA's signature":                     forged,
 		"reading its certificate":                              none,
 	} {
-		list := Renewals([]db.Responder{site("site-a", db.ResponderActive, good), site("site-b", db.ResponderActive, row)}, []*Authority{a}, now)
+		list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, good), site("site-b", masterdb.ResponderActive, row)}, []*Authority{a}, now)
 		var refused, renewed int
 		for _, r := range list {
 			switch {
@@ -122,7 +123,7 @@ func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 	}
 	revoked := good
 	revoked.Status.Revoked, revoked.Status.RevokedAt = true, now
-	if list := Renewals([]db.Responder{site("site-a", db.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
+	if list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
 		t.Errorf("a revoked one: %+v", list)
 	}
 	if _, err := (Renewal{Refused: "no"}).Do(t.Context(), nil, 0, now, rand.Reader, db.Act{}); err == nil {

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
 	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
-
-	"ocspfleet/db"
 )
 
 // Result is what a probe of one site for one issuer found.
@@ -104,7 +105,7 @@ func (s SiteStatus) Source() string {
 	switch {
 	case s.Slot != nil && s.Slot.Streaming || s.Slot == nil && s.Feed != nil && s.Feed.Direct:
 		return "master"
-	case s.Slot == nil && s.Feed != nil && s.State == db.ResponderActive:
+	case s.Slot == nil && s.Feed != nil && s.State == masterdb.ResponderActive:
 		return "peers"
 	}
 	return ""
@@ -113,7 +114,7 @@ func (s SiteStatus) Source() string {
 // SiteStatus is a site on the roster with what the probes of it found. A site
 // that is suspended or revoked is not probed.
 type SiteStatus struct {
-	db.Responder
+	masterdb.Responder
 	Results []ProbeResult // by issuer
 	Slot    *SlotState    // nil: no slot at the master bears its name
 	Feed    *FeedLink     // nil: the roster has no pin by which it could fetch the feed
@@ -138,7 +139,7 @@ const probesAtOnce = 16
 
 // Survey reads the roster and asks each active site, for each issuer that it has a
 // certificate of, about that very certificate and about the issuer's last revocation.
-func (v Surveyor) Survey(ctx context.Context, store *db.Master) ([]SiteStatus, error) {
+func (v Surveyor) Survey(ctx context.Context, store *masterdb.DB) ([]SiteStatus, error) {
 	defer v.defaults()()
 	known, err := v.Learn(ctx, store)
 	if err != nil {
@@ -172,7 +173,7 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 	group.SetLimit(probesAtOnce)
 	for i, responder := range known.Sites {
 		sites[i] = known.site(responder, v.Now())
-		if responder.State != db.ResponderActive {
+		if responder.State != masterdb.ResponderActive {
 			continue
 		}
 		sites[i].Results = v.expect(responder, known.Issuers)
@@ -190,7 +191,7 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 }
 
 // Locate finds the position that belongs to each answer's horizon.
-func Locate(ctx context.Context, store *db.Master, issuers []db.Issuer, sites []SiteStatus) error {
+func Locate(ctx context.Context, store *masterdb.DB, issuers []db.Issuer, sites []SiteStatus) error {
 	for _, site := range sites {
 		for n := range site.Results {
 			f := &site.Results[n]
@@ -209,7 +210,7 @@ func Locate(ctx context.Context, store *db.Master, issuers []db.Issuer, sites []
 
 // expect lists what is to be asked of a site: per issuer its newest certificate
 // that is good now.
-func (v Surveyor) expect(site db.Responder, issuers []db.Issuer) []ProbeResult {
+func (v Surveyor) expect(site masterdb.Responder, issuers []db.Issuer) []ProbeResult {
 	var results []ProbeResult
 	now := v.Now()
 	for _, issuer := range issuers {
@@ -247,7 +248,7 @@ func slotOf(site string, slots []db.Slot) *SlotState {
 	return link
 }
 
-func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *ProbeResult) {
+func (v Surveyor) probe(ctx context.Context, site masterdb.Responder, known Known, f *ProbeResult) {
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
 	issuers := known.Issuers
@@ -285,7 +286,7 @@ func (v Surveyor) probe(ctx context.Context, site db.Responder, known Known, f *
 }
 
 // probeRevoked asks about a revocation that is older than what the site may lack.
-func (v Surveyor) probeRevoked(ctx context.Context, site db.Responder, ca *x509.Certificate, serial db.Serial, f *ProbeResult) {
+func (v Surveyor) probeRevoked(ctx context.Context, site masterdb.Responder, ca *x509.Certificate, serial db.Serial, f *ProbeResult) {
 	if len(serial) == 0 {
 		return
 	}

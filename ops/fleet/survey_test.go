@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -23,13 +24,13 @@ import (
 
 var act = db.Act{User: "tester", Why: "test"}
 
-func master(t *testing.T) *db.Master {
+func master(t *testing.T) *masterdb.DB {
 	t.Helper()
 	return headed(t, dbtest.Open(t, dbtest.New(t, migrations.Master)).Master)
 }
 
 // headed makes the head row of a new master.
-func headed(t *testing.T, store *db.Master) *db.Master {
+func headed(t *testing.T, store *masterdb.DB) *masterdb.DB {
 	t.Helper()
 	if err := store.InitHead(t.Context(), now); err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func headed(t *testing.T, store *db.Master) *db.Master {
 }
 
 // register puts the CA on the master.
-func register(t *testing.T, store *db.Master, a *Authority) {
+func register(t *testing.T, store *masterdb.DB, a *Authority) {
 	t.Helper()
 	var err error
 	if a.Issuer.ID, err = store.AddIssuer(t.Context(), a.Issuer, act); err != nil {
@@ -47,7 +48,7 @@ func register(t *testing.T, store *db.Master, a *Authority) {
 }
 
 // enrol puts a site with a new key on the roster.
-func enrol(t *testing.T, store *db.Master, a *Authority, site, url string) (crypto.Signer, db.ResponderCertificate) {
+func enrol(t *testing.T, store *masterdb.DB, a *Authority, site, url string) (crypto.Signer, db.ResponderCertificate) {
 	t.Helper()
 	key := p256()
 	r, err := ParseRequest(csr(key, site), site)
@@ -75,7 +76,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(roster) != 2 || roster[0].Name != "site-a" || roster[0].State != db.ResponderActive || roster[0].URL != "http://a.example/" || roster[0].Addresses[0] != "192.0.2.1" {
+	if len(roster) != 2 || roster[0].Name != "site-a" || roster[0].State != masterdb.ResponderActive || roster[0].URL != "http://a.example/" || roster[0].Addresses[0] != "192.0.2.1" {
 		t.Fatalf("roster %+v", roster)
 	}
 	got := roster[0].Certificates
@@ -123,7 +124,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	if after, err := store.Head(t.Context()); err != nil || after.Position != before.Position {
 		t.Errorf("a refusal changed something: %+v, %v", after, err)
 	}
-	if _, err := store.RevokeResponder(t.Context(), "site-c", db.ReasonKeyCompromise, act); !errors.Is(err, db.ErrNoResponder) {
+	if _, err := store.RevokeResponder(t.Context(), "site-c", db.ReasonKeyCompromise, act); !errors.Is(err, masterdb.ErrNoResponder) {
 		t.Errorf("an unknown site: %v", err)
 	}
 }
@@ -256,7 +257,7 @@ func TestSurveyJudgesWhatSitesSay(t *testing.T) {
 	}
 }
 
-func setURL(t *testing.T, store *db.Master, site, url string) {
+func setURL(t *testing.T, store *masterdb.DB, site, url string) {
 	t.Helper()
 	if _, err := store.AddResponder(t.Context(), site, url, nil, act); err != nil {
 		t.Fatal(err)
@@ -289,7 +290,7 @@ func TestJudgeRefusesOtherSigners(t *testing.T) {
 		"the CA itself": sign(a, a.key, nil),
 		"no key of its": sign(a, p256(), issue(t, a, request(t, key))),
 	} {
-		if _, result, err := checkAnswer(raw, a.Certificate, serial, db.Responder{}, ocsp.Good, now); result != ResultWrong || err == nil {
+		if _, result, err := checkAnswer(raw, a.Certificate, serial, masterdb.Responder{}, ocsp.Good, now); result != ResultWrong || err == nil {
 			t.Errorf("%s: %s, %v", name, result, err)
 		}
 	}

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"testing"
 
+	"ocspfleet/db"
+
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3"
 	zcheck "github.com/zmap/zlint/v3/lint"
-
-	"ocspfleet/db"
 )
 
 // brOnly are zlint's rules for what profile br wants and profile revocable is there

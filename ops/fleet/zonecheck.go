@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/zone"
 )
 
@@ -65,7 +65,7 @@ func (v ZoneView) Faults() []string {
 // ViewZone reads the zone and compares it with the roster. With confirm the primary is
 // had to say by its signature that each name is as it was read. That it cannot be read
 // at all is an error; whatever else is wrong is a fault in the view.
-func ViewZone(ctx context.Context, store *db.Master, z *zone.Zone, confirm bool) (ZoneView, error) {
+func ViewZone(ctx context.Context, store *masterdb.DB, z *zone.Zone, confirm bool) (ZoneView, error) {
 	roster, err := store.Responders(ctx)
 	if err != nil {
 		return ZoneView{}, err
@@ -75,7 +75,7 @@ func ViewZone(ctx context.Context, store *db.Master, z *zone.Zone, confirm bool)
 		return ZoneView{}, err
 	}
 	for _, site := range roster {
-		if site.State == db.ResponderActive && len(Addresses(site)) == 0 {
+		if site.State == masterdb.ResponderActive && len(Addresses(site)) == 0 {
 			v.Unlisted = append(v.Unlisted, site.Name)
 		}
 	}
@@ -110,7 +110,7 @@ func ViewZone(ctx context.Context, store *db.Master, z *zone.Zone, confirm bool)
 }
 
 // compare puts the roster beside what a name has.
-func (n *ZoneName) compare(set zone.Set, roster []db.Responder) {
+func (n *ZoneName) compare(set zone.Set, roster []masterdb.Responder) {
 	if len(set.Records) == 0 {
 		n.Fault = "it has no address"
 	}
@@ -118,7 +118,7 @@ func (n *ZoneName) compare(set zone.Set, roster []db.Responder) {
 		n.Records = append(n.Records, judgeRecord(r, roster))
 	}
 	for _, site := range roster {
-		if site.State != db.ResponderActive {
+		if site.State != masterdb.ResponderActive {
 			continue
 		}
 		for _, a := range Addresses(site) {
@@ -132,7 +132,7 @@ func (n *ZoneName) compare(set zone.Set, roster []db.Responder) {
 	}
 }
 
-func judgeRecord(r zone.Record, roster []db.Responder) ZoneRecord {
+func judgeRecord(r zone.Record, roster []masterdb.Responder) ZoneRecord {
 	record := ZoneRecord{Address: r.Address, TTL: r.TTL}
 	var out []string
 	active := false
@@ -141,15 +141,15 @@ func judgeRecord(r zone.Record, roster []db.Responder) ZoneRecord {
 			continue
 		}
 		record.Sites = append(record.Sites, site.Name)
-		if site.State == db.ResponderActive {
+		if site.State == masterdb.ResponderActive {
 			active = true
 			continue
 		}
 		verb := "suspend " + site.Name
 		switch site.State {
-		case db.ResponderRevoked:
+		case masterdb.ResponderRevoked:
 			verb = "revoke " + site.Name + " --reason NAME"
-		case db.ResponderLeft:
+		case masterdb.ResponderLeft:
 			verb = "leave " + site.Name
 		}
 		out = append(out, fmt.Sprintf("site %s is %s (ocspctl responder %s --apply withdraws it)", site.Name, site.State, verb))

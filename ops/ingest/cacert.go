@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // cacertForm is CAcert's tables of certificates, as mysql --batch or a CSV
@@ -98,7 +99,7 @@ func (f cacertForm) entry(r record) entry {
 	if err != nil {
 		return entry{problem: err.Error()}
 	}
-	e := entry{row: db.Row{Serial: serial, Status: db.Status{Reason: db.ReasonNone}}}
+	e := entry{row: masterdb.Row{Serial: serial, Status: db.Status{Reason: db.ReasonNone}}}
 	if e.row.Status.NotAfter, err = parseStamp(r.get("expire"), f.zone); err != nil {
 		return entry{problem: "expire " + err.Error()}
 	}

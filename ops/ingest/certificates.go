@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // certificateForm is the certificates themselves: a directory, a tar, perhaps
@@ -139,7 +140,7 @@ func (f certificateForm) judge(der []byte, place Place) entry {
 		f.file.saw(c.CRLDistributionPoints...)
 	}
 	serial := db.SerialFromMagnitude(c.SerialNumber.Bytes(), c.SerialNumber.Sign() < 0)
-	return entry{place: place, row: db.Row{
+	return entry{place: place, row: masterdb.Row{
 		Serial: serial, Silent: true,
 		Status: db.Status{NotAfter: c.NotAfter.UTC(), Reason: db.ReasonNone},
 	}}

@@ -13,10 +13,10 @@ import (
 	"slices"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // maxCRL bounds the CRLs of one call in octets: they are held whole, since a signature

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // Entry extensions (RFC 5280 section 5.3).
@@ -34,8 +35,8 @@ func odd(format string, args ...any) error { return &oddEntry{text: fmt.Sprintf(
 
 // parseRevoked reads one revoked certificate (RFC 5280 section 5.1.2.6). An error that is
 // no oddEntry is about the whole CRL.
-func parseRevoked(one cryptobyte.String) (db.Row, error) {
-	row := db.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
+func parseRevoked(one cryptobyte.String) (masterdb.Row, error) {
+	row := masterdb.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var serial cryptobyte.String
 	if !one.ReadASN1(&serial, asn1.INTEGER) || len(serial) == 0 {
 		return row, odd("is no DER: want a serial")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -72,11 +74,11 @@ func TestPartsOfACRLAreOneListWithNumbersOfTheirOwn(t *testing.T) {
 	o := ca.options("crl")
 	o.Issuer = oneIssuer(t, store)
 	o.Issuer.Certificate = ca.cert.Raw
-	var rows []db.Row
+	var rows []masterdb.Row
 	for _, serial := range []byte{10, 11} {
-		rows = append(rows, db.Row{Serial: db.Serial{serial}, Status: db.Status{NotAfter: now.AddDate(1, 0, 0), Reason: db.ReasonNone}})
+		rows = append(rows, masterdb.Row{Serial: db.Serial{serial}, Status: db.Status{NotAfter: now.AddDate(1, 0, 0), Reason: db.ReasonNone}})
 	}
-	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rows, db.ImportSource{}, act); err != nil {
+	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rows, masterdb.ImportSource{}, act); err != nil {
 		t.Fatal(err)
 	}
 	zero := keep(t, "0.crl", ca.crl(t, 5, []x509.RevocationListEntry{revocation(10, 2, 4)}, part("http://ca.example/0.crl")))
@@ -190,7 +192,7 @@ func TestReconcileSaysThatTheCRLHasEnded(t *testing.T) {
 // A site's certificate that is planned and not signed yet, revoked or not, is in no list.
 func TestPlannedResponderCertificatesAreNoDifference(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Master)
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn, MaxConns: 5})
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: dsn, MaxConns: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +248,7 @@ func TestTheIndexKnowsTheEndThatACRLDidNot(t *testing.T) {
 	index := write(t, "R\t320101000000Z\t"+when+",superseded\t0A\tunknown\t/CN=later", "R\t300101000000Z\t"+when+",superseded\t0B\tunknown\t/CN=earlier",
 		"R\t320101000000Z\t"+when+",keyCompromise\t0C\tunknown\t/CN=held")
 	p := plan(t, index, store, o.Issuer)
-	if p.Refusal() != nil || p.Counts[db.ImportEnd] != 1 || p.Counts[db.ImportGuessed] != 1 || p.Counts[db.ImportPermanent] != 1 || p.Conflicts() != 0 {
+	if p.Refusal() != nil || p.Counts[masterdb.ImportEnd] != 1 || p.Counts[masterdb.ImportGuessed] != 1 || p.Counts[masterdb.ImportPermanent] != 1 || p.Conflicts() != 0 {
 		t.Fatalf("plan %v, %v", p.Counts, p.Refusal())
 	}
 	if done, err := p.Apply(t.Context(), store, act, nil); err != nil || done != (Result{Revoked: 1, Unchanged: 1}) {
@@ -258,7 +260,7 @@ func TestTheIndexKnowsTheEndThatACRLDidNot(t *testing.T) {
 		}
 	}
 	p = plan(t, index, store, o.Issuer)
-	if p.Writes() != 0 || p.Counts[db.ImportSame] != 2 || p.Counts[db.ImportGuessed] != 1 {
+	if p.Writes() != 0 || p.Counts[masterdb.ImportSame] != 2 || p.Counts[masterdb.ImportGuessed] != 1 {
 		t.Errorf("second plan %v", p.Counts)
 	}
 	if p.States[db.StateRevoked] != 3 || p.States[db.StateGood] != 0 {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 const (
@@ -84,13 +84,13 @@ type File struct {
 	reading string // base name of the file that is being read
 	size    int64  // of the files, in octets; 0: a directory
 	last    int64  // number of the last row
-	rows    *db.Staging
+	rows    *masterdb.Staging
 }
 
 // Open reads the file once, stages its rows at the master and judges all of them. Bad
 // rows are reported as *Faults. Several files are one source; only CRLs may be. The caller
 // closes the File.
-func Open(ctx context.Context, store *db.Master, paths []string, options Options) (*File, error) {
+func Open(ctx context.Context, store *masterdb.DB, paths []string, options Options) (*File, error) {
 	maker := makers[options.Form]
 	if maker == nil {
 		return nil, fmt.Errorf("no form %q: want one of %s", options.Form, strings.Join(Forms(), ", "))
@@ -182,9 +182,9 @@ func (f *File) Close() { f.rows.Close(context.Background()) }
 func (f *File) sum() string { return hex.EncodeToString(f.SHA256[:]) }
 
 // parts calls do with the rows of the file in order, batchRows of them at most.
-func (f *File) parts(do func(number int64, part db.Part) error) error {
+func (f *File) parts(do func(number int64, part masterdb.Part) error) error {
 	for number := int64(1); (number-1)*batchRows < f.last; number++ {
-		part := db.Part{After: (number - 1) * batchRows, Last: min(number*batchRows, f.last), End: f.options.NotAfter}
+		part := masterdb.Part{After: (number - 1) * batchRows, Last: min(number*batchRows, f.last), End: f.options.NotAfter}
 		if err := do(number, part); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // cfsslForm is the table certificates of CFSSL's certdb as CSV.
@@ -87,7 +88,7 @@ func (f *cfsslForm) entry(r record) entry {
 
 func (f *cfsslForm) row(r record) entry {
 	var err error
-	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	row := masterdb.Row{Status: db.Status{Reason: db.ReasonNone}}
 	if row.Serial, err = parseDecimal(r.get("serial_number")); err != nil {
 		return entry{problem: err.Error()}
 	}
@@ -112,7 +113,7 @@ func (f *cfsslForm) row(r record) entry {
 
 // prove compares a row with the certificate beside it, where there is one.
 // alone: nothing else says whose it is.
-func (f *cfsslForm) prove(text string, row db.Row, alone bool) entry {
+func (f *cfsslForm) prove(text string, row masterdb.Row, alone bool) entry {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil && alone && text != "" {
 		return bad(Place{}, "pem is no PEM, and authority_key_identifier is empty")
@@ -177,7 +178,7 @@ func (f ejbcaForm) entry(r record) entry {
 	if issuer := strings.ToLower(r.get("cafingerprint")); issuer != "" && !slices.Contains(f.issuer, issuer) {
 		return entry{skip: f.other(issuer)}
 	}
-	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+	row := masterdb.Row{Status: db.Status{Reason: db.ReasonNone}}
 	var err error
 	if updated := r.get("updatetime"); updated != "" {
 		if row.Version, err = strconv.ParseInt(updated, 10, 64); err != nil {

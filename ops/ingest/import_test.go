@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -21,9 +23,9 @@ import (
 var act = db.Act{User: "tester", Why: "test"}
 
 // master returns a fresh master.
-func master(t *testing.T) *db.Master {
+func master(t *testing.T) *masterdb.DB {
 	t.Helper()
-	store, err := db.OpenMaster(t.Context(), db.Config{DSN: dbtest.New(t, migrations.Master), MaxConns: 20}) // each open File holds one
+	store, err := masterdb.Open(t.Context(), tables.Config{DSN: dbtest.New(t, migrations.Master), MaxConns: 20}) // each open File holds one
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func master(t *testing.T) *db.Master {
 }
 
 // newIssuer puts one more issuer on the master.
-func newIssuer(ctx context.Context, store *db.Master) (db.Issuer, error) {
+func newIssuer(ctx context.Context, store *masterdb.DB) (db.Issuer, error) {
 	issuer := db.Issuer{Certificate: []byte{0x30, 0}, Policy: db.Policy{
 		Validity: 72 * time.Hour, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
 		NeverIssued: db.NeverIssuedUnknown, Profile: db.ProfileRevocable,
@@ -50,7 +52,7 @@ func newIssuer(ctx context.Context, store *db.Master) (db.Issuer, error) {
 	return issuer, err
 }
 
-func oneIssuer(t *testing.T, store *db.Master) db.Issuer {
+func oneIssuer(t *testing.T, store *masterdb.DB) db.Issuer {
 	t.Helper()
 	issuer, err := newIssuer(t.Context(), store)
 	if err != nil {
@@ -59,7 +61,7 @@ func oneIssuer(t *testing.T, store *db.Master) db.Issuer {
 	return issuer
 }
 
-func plan(t *testing.T, path string, store *db.Master, issuer db.Issuer) *Plan {
+func plan(t *testing.T, path string, store *masterdb.DB, issuer db.Issuer) *Plan {
 	t.Helper()
 	o := options(db.ProfileRevocable)
 	o.Issuer = issuer
@@ -67,7 +69,7 @@ func plan(t *testing.T, path string, store *db.Master, issuer db.Issuer) *Plan {
 }
 
 // planOf judges a good file and plans its import.
-func planOf(t *testing.T, path string, store *db.Master, o Options) *Plan {
+func planOf(t *testing.T, path string, store *masterdb.DB, o Options) *Plan {
 	t.Helper()
 	f, err := Open(t.Context(), store, []string{path}, o)
 	if err != nil {
@@ -100,7 +102,7 @@ func TestImportIsResumedAndIdempotent(t *testing.T) {
 	issuer := oneIssuer(t, store)
 	path := write(t, numbered(12_000)...)
 	p := plan(t, path, store, issuer)
-	if p.Counts[db.ImportNew] != 12_000 || p.Writes() != 12_000 || p.Conflicts() != 0 || len(p.First) != 20 {
+	if p.Counts[masterdb.ImportNew] != 12_000 || p.Writes() != 12_000 || p.Conflicts() != 0 || len(p.First) != 20 {
 		t.Fatalf("plan %+v", p)
 	}
 
@@ -116,7 +118,7 @@ func TestImportIsResumedAndIdempotent(t *testing.T) {
 	}
 
 	p = plan(t, path, store, issuer)
-	if p.Counts[db.ImportSame] != 5000 || p.Counts[db.ImportNew] != 7000 {
+	if p.Counts[masterdb.ImportSame] != 5000 || p.Counts[masterdb.ImportNew] != 7000 {
 		t.Fatalf("plan after half: %v", p.Counts)
 	}
 	var last Progress
@@ -133,7 +135,7 @@ func TestImportIsResumedAndIdempotent(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = plan(t, path, store, issuer)
-	if p.Writes() != 0 || p.Counts[db.ImportSame] != 12_000 || len(p.First) != 0 {
+	if p.Writes() != 0 || p.Counts[masterdb.ImportSame] != 12_000 || len(p.First) != 0 {
 		t.Errorf("plan of the rerun: %+v", p)
 	}
 	if done, err = p.Apply(t.Context(), store, act, nil); err != nil || done.Unchanged != 12_000 {
@@ -173,7 +175,7 @@ func TestRevocationIsNeverTakenBack(t *testing.T) {
 		}
 	}
 	p := plan(t, old, store, issuer) // yesterday's file
-	if p.Counts[db.ImportKept] != 2 || p.Conflicts() != 2 || p.Writes() != 0 {
+	if p.Counts[masterdb.ImportKept] != 2 || p.Conflicts() != 2 || p.Writes() != 0 {
 		t.Errorf("plan %v", p.Counts)
 	}
 	if done, err := p.Apply(t.Context(), store, act, nil); err != nil || done != (Result{Unchanged: 2}) {
@@ -202,7 +204,7 @@ func TestAnotherIssuersFileIsRefused(t *testing.T) {
 	want := Difference{
 		Place{Line: 1},
 		db.Serial{1},
-		db.ImportOtherEnd,
+		masterdb.ImportOtherEnd,
 		db.Status{NotAfter: time.Date(2030, 12, 31, 23, 59, 59, 0, time.UTC), Reason: db.ReasonNone},
 		db.Status{NotAfter: now, Reason: db.ReasonNone},
 	}
@@ -252,18 +254,18 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 			r.Fatal(err)
 		}
 		before, source := rows.Draw(r, "master"), rows.Draw(r, "file")
-		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rowsFrom(before), db.ImportSource{}, act); err != nil {
+		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rowsFrom(before), masterdb.ImportSource{}, act); err != nil {
 			r.Fatal(err)
 		}
 		p := plan(t, write(t, linesFrom(source)...), store, issuer)
 		defer p.file.Close() // each holds a connection
 		done, err := p.Apply(t.Context(), store, act, nil)
-		if n := p.Counts[db.ImportOtherEnd]; n > 0 {
+		if n := p.Counts[masterdb.ImportOtherEnd]; n > 0 {
 			if !errors.Is(err, ErrOtherCertificates) {
 				r.Fatalf("apply: %v", err)
 			}
 			source = nil // nothing of it may be there
-		} else if err != nil || done.Inserted+done.Revoked != p.Writes() || done.Inserted != p.Counts[db.ImportNew] {
+		} else if err != nil || done.Inserted+done.Revoked != p.Writes() || done.Inserted != p.Counts[masterdb.ImportNew] {
 			r.Fatalf("plan %v, done %+v, %v", p.Counts, done, err)
 		}
 		for n := 1; n <= 40; n++ {
@@ -293,10 +295,10 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 	}
 }
 
-func rowsFrom(all map[int]db.Status) []db.Row {
-	var rows []db.Row
+func rowsFrom(all map[int]db.Status) []masterdb.Row {
+	var rows []masterdb.Row
 	for n, s := range all {
-		rows = append(rows, db.Row{Serial: db.Serial{byte(n)}, Status: s})
+		rows = append(rows, masterdb.Row{Serial: db.Serial{byte(n)}, Status: s})
 	}
 	return rows
 }

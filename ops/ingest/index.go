@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // indexFields are status, expiry, revocation, serial, file and subject name, as
@@ -36,30 +37,30 @@ func (indexForm) read(in io.Reader, emit func(entry) error) error {
 
 // parseIndexLine reads one line of index.txt, without its line end. File and
 // subject name are not looked at.
-func parseIndexLine(line []byte) (db.Row, error) {
+func parseIndexLine(line []byte) (masterdb.Row, error) {
 	fields := splitFields(line)
 	if len(fields) != indexFields {
-		return db.Row{}, fmt.Errorf("has %d fields, want %d separated by tabs", len(fields), indexFields)
+		return masterdb.Row{}, fmt.Errorf("has %d fields, want %d separated by tabs", len(fields), indexFields)
 	}
 	notAfter, err := parseTime(fields[1])
 	if err != nil {
-		return db.Row{}, fmt.Errorf("expiry %w", err)
+		return masterdb.Row{}, fmt.Errorf("expiry %w", err)
 	}
-	row := db.Row{Status: db.Status{NotAfter: notAfter, Reason: db.ReasonNone}}
+	row := masterdb.Row{Status: db.Status{NotAfter: notAfter, Reason: db.ReasonNone}}
 	if row.Serial, err = parseSerial(string(fields[3])); err != nil {
-		return db.Row{}, err
+		return masterdb.Row{}, err
 	}
 	switch status, revocation := string(fields[0]), string(fields[2]); {
 	case status != "V" && status != "R" && status != "E":
-		return db.Row{}, fmt.Errorf("status %s: want V, R or E", quote(fields[0]))
+		return masterdb.Row{}, fmt.Errorf("status %s: want V, R or E", quote(fields[0]))
 	case status == "R" && revocation == "":
-		return db.Row{}, errors.New("is revoked (R) without a revocation time")
+		return masterdb.Row{}, errors.New("is revoked (R) without a revocation time")
 	case status != "R" && revocation != "":
-		return db.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
+		return masterdb.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
 	case status == "R":
 		row.Status.Revoked = true
 		if row.Status.RevokedAt, row.Status.Reason, err = parseRevocation(revocation); err != nil {
-			return db.Row{}, fmt.Errorf("revocation %w", err)
+			return masterdb.Row{}, fmt.Errorf("revocation %w", err)
 		}
 	}
 	return row, nil

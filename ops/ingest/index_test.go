@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 
@@ -74,7 +75,7 @@ func options(profile db.Profile) Options {
 }
 
 // open judges a file that must be good.
-func open(tb testing.TB, store *db.Master, path string) *File {
+func open(tb testing.TB, store *masterdb.DB, path string) *File {
 	tb.Helper()
 	x, err := Open(tb.Context(), store, []string{path}, options(db.ProfileRevocable))
 	if err != nil {
@@ -85,7 +86,7 @@ func open(tb testing.TB, store *db.Master, path string) *File {
 }
 
 // faultsOf judges a file that must be bad.
-func faultsOf(tb testing.TB, store *db.Master, path string, o Options) *Faults {
+func faultsOf(tb testing.TB, store *masterdb.DB, path string, o Options) *Faults {
 	tb.Helper()
 	x, err := Open(tb.Context(), store, []string{path}, o)
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // judge reads the files, stages their rows, and has the master look for what is wrong with
@@ -19,7 +19,7 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 	faults := &Faults{File: files[0].path}
 	total := sha256.New()
 	watch := watch("octets", f.size, f.options.Progress)
-	batch := make([]db.StagedRow, 0, batchRows)
+	batch := make([]masterdb.StagedRow, 0, batchRows)
 	entries := 0
 	var serials decimals
 	emit := func(e entry) error {
@@ -46,7 +46,7 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 		}
 		f.last++
 		serials.see(e.row.Serial)
-		batch = append(batch, db.StagedRow{Number: f.last, Name: e.place.Name, Line: e.place.Line, Item: e.place.Row, Row: e.row})
+		batch = append(batch, masterdb.StagedRow{Number: f.last, Name: e.place.Name, Line: e.place.Line, Item: e.place.Row, Row: e.row})
 		if len(batch) < batchRows {
 			return nil
 		}
@@ -92,14 +92,14 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 // returns Faults where there are any.
 func (f *File) weigh(ctx context.Context, faults *Faults) error {
 	out := []int64{} // numbers of bad rows that are left out
-	err := f.rows.Faults(ctx, f.CRLs != nil, func(bad db.FaultyRow) error {
+	err := f.rows.Faults(ctx, f.CRLs != nil, func(bad masterdb.FaultyRow) error {
 		note := Note{KindBad, placeOf(bad.StagedRow), textOf(bad)}
-		odd := f.CRLs != nil && bad.Fault != db.FaultHold
+		odd := f.CRLs != nil && bad.Fault != masterdb.FaultHold
 		switch {
 		case odd && f.options.SkipBad:
 			f.Bad++
 			f.note(note)
-			if bad.Fault != db.FaultRepeated {
+			if bad.Fault != masterdb.FaultRepeated {
 				out = append(out, bad.Number)
 			}
 		default:
@@ -137,23 +137,23 @@ func (f *File) Others() (n int64) {
 	return n
 }
 
-func placeOf(r db.StagedRow) Place { return Place{Name: r.Name, Line: r.Line, Row: r.Item} }
+func placeOf(r masterdb.StagedRow) Place { return Place{Name: r.Name, Line: r.Line, Row: r.Item} }
 
 // textOf says what is wrong with a row that the master would not take.
-func textOf(bad db.FaultyRow) string {
+func textOf(bad masterdb.FaultyRow) string {
 	switch bad.Fault {
-	case db.FaultNotAfter:
+	case masterdb.FaultNotAfter:
 		if bad.Status.NotAfter.After(earliest) {
 			return "expiry lies after 9999"
 		}
 		return fmt.Sprintf("expiry %s lies before %d", bad.Status.NotAfter.Format(time.RFC3339), earliest.Year())
-	case db.FaultRevokedAt:
+	case masterdb.FaultRevokedAt:
 		return fmt.Sprintf("revocation time %s lies before %d", bad.Status.RevokedAt.Format(time.RFC3339), earliest.Year())
-	case db.FaultFuture:
+	case masterdb.FaultFuture:
 		return fmt.Sprintf("revocation time %s lies in the future", bad.Status.RevokedAt.Format(time.RFC3339))
-	case db.FaultHold:
+	case masterdb.FaultHold:
 		return "is on hold: the profile br forbids certificateHold (BR section 4.9.13)"
-	case db.FaultRepeated:
+	case masterdb.FaultRepeated:
 		other := placeOf(bad.Other)
 		where := other.String()
 		if other.Name == "" && other.Row == 0 {

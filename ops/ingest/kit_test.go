@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // authority is a CA for tests.
@@ -95,13 +96,13 @@ func keep(tb testing.TB, name string, text []byte) string {
 }
 
 // say reads a file and tells line by line what was understood, or why not.
-func say(tb testing.TB, store *db.Master, path string, o Options) []string {
+func say(tb testing.TB, store *masterdb.DB, path string, o Options) []string {
 	tb.Helper()
 	return sayAll(tb, store, []string{path}, o)
 }
 
 // sayAll reads several files as one source.
-func sayAll(tb testing.TB, store *db.Master, paths []string, o Options) []string {
+func sayAll(tb testing.TB, store *masterdb.DB, paths []string, o Options) []string {
 	tb.Helper()
 	f, err := Open(tb.Context(), store, paths, o)
 	if faults := (*Faults)(nil); errors.As(err, &faults) {
@@ -136,16 +137,16 @@ func sayAll(tb testing.TB, store *db.Master, paths []string, o Options) []string
 }
 
 // staged are the rows of a file, none of which the master has yet.
-func staged(tb testing.TB, f *File) []db.StagedRow {
+func staged(tb testing.TB, f *File) []masterdb.StagedRow {
 	tb.Helper()
-	_, found, err := f.rows.Plan(tb.Context(), db.Part{Last: f.last}, 1000)
+	_, found, err := f.rows.Plan(tb.Context(), masterdb.Part{Last: f.last}, 1000)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	rows := make([]db.StagedRow, len(found))
+	rows := make([]masterdb.StagedRow, len(found))
 	for i, one := range found {
 		rows[i] = one.StagedRow
 	}
-	slices.SortFunc(rows, func(a, b db.StagedRow) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(rows, func(a, b masterdb.StagedRow) int { return cmp.Compare(a.Number, b.Number) })
 	return rows
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Our own forms, as cert export writes them (db.Export). Both have the same
@@ -102,8 +103,8 @@ func ownEntry(get func(name string) string, issuer string) entry {
 	return entry{row: row}
 }
 
-func ownRow(get func(name string) string) (db.Row, error) {
-	row := db.Row{Status: db.Status{Reason: db.ReasonNone}}
+func ownRow(get func(name string) string) (masterdb.Row, error) {
+	row := masterdb.Row{Status: db.Status{Reason: db.ReasonNone}}
 	var err error
 	if row.Serial, err = parseSerial(get("serial")); err != nil {
 		return row, err

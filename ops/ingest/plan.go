@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // ErrOtherCertificates says that serials of the file belong to other
@@ -17,14 +18,14 @@ var ErrOtherCertificates = errors.New("serials of the file have another end of v
 type Difference struct {
 	Place  Place
 	Serial db.Serial
-	Effect db.Effect
+	Effect masterdb.Effect
 	Source db.Status
 	Here   db.Status // zero for db.ImportNew
 }
 
 // Plan says what an import would do now.
 type Plan struct {
-	Counts map[db.Effect]int64
+	Counts map[masterdb.Effect]int64
 	// States are all rows by what the file tells of them.
 	States map[db.State]int64
 	// First are the first 20 rows that the master knows otherwise, then the first
@@ -39,22 +40,22 @@ type Plan struct {
 
 // Writes is how many rows of the master would be written.
 func (p *Plan) Writes() int64 {
-	return p.Counts[db.ImportNew] + p.Counts[db.ImportRevoke] + p.Counts[db.ImportPermanent] + p.Counts[db.ImportReason] + p.Counts[db.ImportEnd]
+	return p.Counts[masterdb.ImportNew] + p.Counts[masterdb.ImportRevoke] + p.Counts[masterdb.ImportPermanent] + p.Counts[masterdb.ImportReason] + p.Counts[masterdb.ImportEnd]
 }
 
 // Limited is how many of them the fleet's hourly limit counts: what is good at the
 // master and becomes revoked.
-func (p *Plan) Limited() int64 { return p.Counts[db.ImportRevoke] }
+func (p *Plan) Limited() int64 { return p.Counts[masterdb.ImportRevoke] }
 
 // Conflicts is how many rows the master knows otherwise and keeps so, and how
 // many it cannot take, since their end is not known.
 func (p *Plan) Conflicts() int64 {
-	return p.Counts[db.ImportKept] + p.Counts[db.ImportDetail] + p.Counts[db.ImportOtherEnd] + p.Counts[db.ImportNoEnd]
+	return p.Counts[masterdb.ImportKept] + p.Counts[masterdb.ImportDetail] + p.Counts[masterdb.ImportOtherEnd] + p.Counts[masterdb.ImportNoEnd]
 }
 
 // Refusal says why Apply will do nothing, or nil.
 func (p *Plan) Refusal() error {
-	if n := p.Counts[db.ImportOtherEnd]; n > 0 {
+	if n := p.Counts[masterdb.ImportOtherEnd]; n > 0 {
 		return fmt.Errorf("importing %s: %d %w: is it the file of issuer %q? (a wrong end at the master is mended by ocspctl cert correct --not-after)", p.file.Name, n, ErrOtherCertificates, p.issuer.Name)
 	}
 	return nil
@@ -64,10 +65,10 @@ func (p *Plan) Refusal() error {
 // certificates. It only reads.
 func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error) {
 	issuer := f.options.Issuer
-	p := &Plan{Counts: map[db.Effect]int64{}, States: map[db.State]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
+	p := &Plan{Counts: map[masterdb.Effect]int64{}, States: map[db.State]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
 	var fresh []Difference
 	watch := watch("rows", f.Rows, progress)
-	err := f.parts(func(number int64, part db.Part) error {
+	err := f.parts(func(number int64, part masterdb.Part) error {
 		before := p.Writes()
 		counts, found, err := f.rows.Plan(ctx, part, firstFew-len(fresh))
 		if err != nil {
@@ -83,7 +84,7 @@ func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error)
 		for _, one := range found {
 			d := Difference{placeOf(one.StagedRow), one.Serial, one.Effect, one.Status, one.Here}
 			switch {
-			case d.Effect == db.ImportNew:
+			case d.Effect == masterdb.ImportNew:
 				fresh = append(fresh, d)
 			case len(p.First) < firstFew:
 				p.First = append(p.First, d)
@@ -104,15 +105,15 @@ func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error)
 }
 
 // conflict says why a row is not imported as the file has it, or "".
-func conflict(e db.Effect) string {
+func conflict(e masterdb.Effect) string {
 	switch e {
-	case db.ImportKept:
+	case masterdb.ImportKept:
 		return "revoked at the master and not so in the file: left revoked"
-	case db.ImportDetail:
+	case masterdb.ImportDetail:
 		return "revoked in both, at another time or for another reason: left as it is"
-	case db.ImportOtherEnd:
+	case masterdb.ImportOtherEnd:
 		return "another end of validity at the master"
-	case db.ImportNoEnd:
+	case masterdb.ImportNoEnd:
 		return "revoked, but never registered at the master, and the file does not tell its end: left out (--not-after TIME gives it one)"
 	}
 	return ""
@@ -128,7 +129,7 @@ type Result struct {
 // Apply does what the plan says, batch by batch, each a transaction with its
 // audit entry. What changed at the master since the plan was made is judged
 // anew: nothing is taken back. After an error, start again with a new plan.
-func (p *Plan) Apply(ctx context.Context, store *db.Master, act db.Act, progress func(Progress)) (Result, error) {
+func (p *Plan) Apply(ctx context.Context, store *masterdb.DB, act db.Act, progress func(Progress)) (Result, error) {
 	var done Result
 	if err := p.Refusal(); err != nil {
 		return done, err
@@ -139,12 +140,12 @@ func (p *Plan) Apply(ctx context.Context, store *db.Master, act db.Act, progress
 	if len(p.file.CRLs) == 1 {
 		only = p.file.CRLs[0]
 	}
-	write := func(number int64, part db.Part) error {
+	write := func(number int64, part masterdb.Part) error {
 		inserted, revoked, unchanged, err := p.file.rows.Apply(ctx, part, p.source(number, only), act)
 		done.Inserted, done.Revoked, done.Unchanged = done.Inserted+inserted, done.Revoked+revoked, done.Unchanged+unchanged
 		return err
 	}
-	err := p.file.parts(func(number int64, part db.Part) error {
+	err := p.file.parts(func(number int64, part masterdb.Part) error {
 		if p.idle[number] {
 			done.Unchanged += p.rows[number]
 		} else {
@@ -161,7 +162,7 @@ func (p *Plan) Apply(ctx context.Context, store *db.Master, act db.Act, progress
 	// The numbers of CRLs are remembered even where they changed nothing.
 	for _, crl := range p.file.CRLs {
 		if err == nil && crl.Newest {
-			_, _, _, err = p.file.rows.Apply(ctx, db.Part{}, p.source(0, crl), act)
+			_, _, _, err = p.file.rows.Apply(ctx, masterdb.Part{}, p.source(0, crl), act)
 		}
 	}
 	if err != nil {
@@ -172,8 +173,8 @@ func (p *Plan) Apply(ctx context.Context, store *db.Master, act db.Act, progress
 }
 
 // source names a batch in the audit.
-func (p *Plan) source(batch int64, crl CRL) db.ImportSource {
-	source := db.ImportSource{Form: p.file.options.Form, File: p.file.Name, SHA256: p.file.sum(), Batch: batch, CRLShard: crl.Shard}
+func (p *Plan) source(batch int64, crl CRL) masterdb.ImportSource {
+	source := masterdb.ImportSource{Form: p.file.options.Form, File: p.file.Name, SHA256: p.file.sum(), Batch: batch, CRLShard: crl.Shard}
 	if crl.Number != nil {
 		source.CRLNumber = crl.Number.String()
 	}

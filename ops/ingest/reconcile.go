@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Comparison is what differs between a file and the master, both ways.
 type Comparison struct {
-	*Plan      // what the file says and the master does not say alike
-	db.Missing // what the master has and the file has not
+	*Plan            // what the file says and the master does not say alike
+	masterdb.Missing // what the master has and the file has not
 	// Ended are the newest CRLs that are past their nextUpdate: they prove nothing of today.
 	Ended []CRL
 	// FirstHere are the first 20 rows of the master that the file should have and has not.
@@ -28,7 +29,7 @@ type Here struct {
 func (c *Comparison) Different() int64 {
 	n := c.Missing.Rows
 	for effect, count := range c.Counts {
-		if effect != db.ImportSame && effect != db.ImportGuessed {
+		if effect != masterdb.ImportSame && effect != masterdb.ImportGuessed {
 			n += count
 		}
 	}

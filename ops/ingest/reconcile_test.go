@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"pgregory.net/rapid"
 )
 
 // A CRL is silent on what is not revoked, expired, or revoked after it was made.
@@ -30,7 +31,7 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 		12: {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(-time.Minute), Reason: db.ReasonSuperseded},      // another time
 		13: {NotAfter: now.Add(time.Hour), Revoked: true, RevokedAt: made.Add(-time.Minute), Reason: db.ReasonCertificateHold}, // on hold here
 	}
-	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), db.ImportSource{}, act); err != nil {
+	if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(rows), masterdb.ImportSource{}, act); err != nil {
 		t.Fatal(err)
 	}
 	f, err := Open(t.Context(), store, []string{keep(t, "one.crl", ca.crl(t, 1, entries(5)))}, o) // 10 to 14, revoked when it was made
@@ -46,8 +47,8 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintln(c.Missing.Rows, c.FirstHere[0].Serial, c.Expired, c.Newer, c.Own, c.Counts[db.ImportSame], c.Counts[db.ImportRevoke],
-		c.Counts[db.ImportDetail], c.Counts[db.ImportPermanent], c.Counts[db.ImportNoEnd], c.Different())
+	got := fmt.Sprintln(c.Missing.Rows, c.FirstHere[0].Serial, c.Expired, c.Newer, c.Own, c.Counts[masterdb.ImportSame], c.Counts[masterdb.ImportRevoke],
+		c.Counts[masterdb.ImportDetail], c.Counts[masterdb.ImportPermanent], c.Counts[masterdb.ImportNoEnd], c.Different())
 	if want := fmt.Sprintln(1, "04", 1, 1, 0, 1, 1, 1, 1, 1, 5); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -73,7 +74,7 @@ func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
 			r.Fatal(err)
 		}
 		here, there := rows.Draw(r, "master"), rows.Draw(r, "file")
-		if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(here), db.ImportSource{}, act); err != nil {
+		if _, _, _, err := store.ImportBatch(t.Context(), o.Issuer.ID, rowsFrom(here), masterdb.ImportSource{}, act); err != nil {
 			r.Fatal(err)
 		}
 		f, err := Open(t.Context(), store, []string{write(t, linesFrom(there)...)}, o)
@@ -108,14 +109,14 @@ func TestEveryRowOfTheMasterIsSeenOnce(t *testing.T) {
 	issuer := oneIssuer(t, store)
 	const n = 25_000
 	for from := 1; from <= n; from += 5000 {
-		var rows []db.Row
+		var rows []masterdb.Row
 		for i := from; i < from+5000; i++ {
-			rows = append(rows, db.Row{
+			rows = append(rows, masterdb.Row{
 				Serial: db.SerialFromMagnitude(big.NewInt(int64(i)).Bytes(), false),
 				Status: db.Status{NotAfter: now.AddDate(900, 0, 0), Reason: db.ReasonNone},
 			})
 		}
-		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rows, db.ImportSource{}, act); err != nil {
+		if _, _, _, err := store.ImportBatch(t.Context(), issuer.ID, rows, masterdb.ImportSource{}, act); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,7 +136,7 @@ func TestEveryRowOfTheMasterIsSeenOnce(t *testing.T) {
 		t.Errorf("%d rows seen, %+v, %v", len(seen), missing, err)
 	}
 	var out strings.Builder
-	if rows, err := store.Export(t.Context(), issuer.ID, db.ExportCSV, &out); err != nil || rows != n || strings.Count(out.String(), "\n") != n+1 {
+	if rows, err := store.Export(t.Context(), issuer.ID, masterdb.ExportCSV, &out); err != nil || rows != n || strings.Count(out.String(), "\n") != n+1 {
 		t.Errorf("%d rows exported in %d lines, %v", rows, strings.Count(out.String(), "\n"), err)
 	}
 }

@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func entries(n int) []x509.RevocationListEntry {
@@ -145,7 +146,7 @@ func TestCRLRevokesAndRegistersNothingByItself(t *testing.T) {
 	}
 	path := keep(t, "one.crl", ca.crl(t, 7, entries(3)))
 	p := planOf(t, path, store, o)
-	if p.Counts[db.ImportRevoke] != 1 || p.Counts[db.ImportNoEnd] != 2 || p.Conflicts() != 2 || p.Writes() != 1 {
+	if p.Counts[masterdb.ImportRevoke] != 1 || p.Counts[masterdb.ImportNoEnd] != 2 || p.Conflicts() != 2 || p.Writes() != 1 {
 		t.Fatalf("plan %v", p.Counts)
 	}
 	if done, err := p.Apply(t.Context(), store, act, nil); err != nil || done != (Result{Revoked: 1, Unchanged: 2}) {
@@ -308,7 +309,7 @@ func TestCertificatesDoNotContradictARevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := planOf(t, path, store, o)
-	if p.Counts[db.ImportSame] != 2 || p.Conflicts() != 0 {
+	if p.Counts[masterdb.ImportSame] != 2 || p.Conflicts() != 0 {
 		t.Errorf("plan %v", p.Counts)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // form reads one kind of file.
@@ -27,7 +28,7 @@ type ender interface {
 // entry is one thing that a file states.
 type entry struct {
 	place   Place
-	row     db.Row
+	row     masterdb.Row
 	problem string // not empty: it is bad, and nothing of the file is imported
 	skip    string // not empty: it is not for this import, for this reason
 	pending bool   // the source was asked to revoke it and has not

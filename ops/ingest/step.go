@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // stepForm is step-ca's tables x509_certs and revoked_x509_certs: JSON objects,
@@ -130,7 +131,7 @@ func (f stepForm) entry(text []byte) entry {
 // revoked reads a revocation. The zero time stands for an end that step-ca did
 // not know.
 func (o stepObject) revoked() entry {
-	row := db.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
+	row := masterdb.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var err error
 	if row.Serial, err = parseTyped(o.Serial); err != nil {
 		return entry{problem: err.Error()}

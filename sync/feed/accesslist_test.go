@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
 )
 
@@ -20,7 +20,7 @@ func TestDeniedSiteIsToldWhy(t *testing.T) {
 	if _, err := s.client.Keys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, state := range []db.ResponderState{db.ResponderSuspended, db.ResponderRevoked} {
+	for _, state := range []masterdb.ResponderState{masterdb.ResponderSuspended, masterdb.ResponderRevoked} {
 		s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
 		came, began := make(chan error, 1), time.Now()
 		go func() {
@@ -28,7 +28,7 @@ func TestDeniedSiteIsToldWhy(t *testing.T) {
 			came <- err
 		}()
 		time.Sleep(50 * time.Millisecond)
-		s.access.Replace(nil, map[feed.Pin]db.ResponderState{s.site.Pin: state})
+		s.access.Replace(nil, map[feed.Pin]masterdb.ResponderState{s.site.Pin: state})
 		err := <-came
 		if took := time.Since(began); !errors.Is(err, feed.ErrAccessDenied) || !errors.Is(err, feed.ErrPin) || !strings.Contains(err.Error(), string(state)) || took > time.Minute {
 			t.Errorf("the running poll of a %s site ended after %v with %v", state, took, err)

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Answer is the master's word on one serial that a site's copy does not have, signed
@@ -38,7 +39,7 @@ const (
 var ErrAnswer = errors.New("it does not answer the question")
 
 // NewAnswer is what the master says of a serial.
-func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a db.Asked) Answer {
+func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a masterdb.Asked) Answer {
 	answer := Answer{
 		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,
 		Status: a.Status, AsOf: a.AsOf.UTC().Truncate(time.Microsecond),

@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/db"
-	"ocspfleet/sync/feed"
 )
 
 // answerKeys is key set 2: key one for the feed, key two for answers.
@@ -25,7 +26,7 @@ func answerKeys(tb testing.TB) *feed.KeySet {
 
 // testAnswer is of a revoked certificate.
 func testAnswer() feed.Answer {
-	return feed.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, db.Asked{
+	return feed.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, masterdb.Asked{
 		Epoch: epoch, Position: 9, AsOf: noon, Issued: true,
 		Status: db.Status{NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second), Revoked: true, RevokedAt: noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
 	})
@@ -36,7 +37,7 @@ func TestAnswerComesBack(t *testing.T) {
 	keys := answerKeys(t)
 	rapid.Check(t, func(r *rapid.T) {
 		serial := append([]byte{0x01}, rapid.SliceOfN(rapid.Byte(), 0, 19).Draw(r, "serial")...)
-		asked := db.Asked{
+		asked := masterdb.Asked{
 			Epoch: epoch, Position: rapid.Int64Range(0, 1<<40).Draw(r, "position"), AsOf: noon, Issued: rapid.Bool().Draw(r, "issued"),
 			Status: db.Status{Reason: db.ReasonNone},
 		}
@@ -134,7 +135,7 @@ func TestAnswersTheQuestion(t *testing.T) {
 	if err := a.Answers(issuer, serial, at, now); err != nil {
 		t.Error(err)
 	}
-	absent := feed.NewAnswer(origin, 2, issuer, serial, db.Asked{Epoch: epoch, Position: 7, AsOf: noon})
+	absent := feed.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: noon})
 	if err := absent.Answers(issuer, serial, at, noon.Add(time.Second)); err != nil {
 		t.Errorf("that it is absent is no news to a copy that says so, too: %v", err)
 	}

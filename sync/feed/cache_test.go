@@ -86,7 +86,7 @@ func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feed.Tag(newest.Note))
-	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer.Common, Latest: s.latest, Public: true, Log: slog.New(slog.DiscardHandler)}))
+	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Public: true, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(open.Close)
 	epoch := "?epoch=" + strconv.FormatInt(s.keys.Epoch, 10)
 	for path, want := range map[string]string{

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Checkpoint says what a copy holds at Position, and that nothing newer existed

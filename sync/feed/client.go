@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // ClientConfig says whom to ask, and as whom.
@@ -295,8 +296,8 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 // refusal says how a source turned this site away.
 func refusal(body io.Reader) error {
 	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
-	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
-	case db.ResponderSuspended, db.ResponderRevoked, db.ResponderLeft:
+	switch state := masterdb.ResponderState(strings.TrimSpace(string(text))); state {
+	case masterdb.ResponderSuspended, masterdb.ResponderRevoked, masterdb.ResponderLeft:
 		return fmt.Errorf("%w: it is %s", ErrAccessDenied, state)
 	}
 	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)

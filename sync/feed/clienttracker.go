@@ -8,14 +8,15 @@ import (
 	"sync"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 )
 
 // ClientTracker keeps the access list as the roster says, and notes at the master
 // which sites came. Run is called once; Watch is safe for concurrent use.
 type ClientTracker struct {
-	store  *db.Publisher // nil at a relay, which notes nothing
-	roster func(context.Context) (map[[32]byte]db.FeedPin, error)
+	store  *masterdb.Publisher // nil at a relay, which notes nothing
+	roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error)
 	access *AccessList
 	log    *slog.Logger
 	every  time.Duration // between two readings of the roster
@@ -26,7 +27,7 @@ type ClientTracker struct {
 	moved chan struct{} // a site went on by many changes: an import may wait for it
 
 	mu    sync.Mutex // guards what follows
-	seen  map[string]db.FeedClient
+	seen  map[string]masterdb.FeedClient
 	noted map[string]int64 // position that was written down last
 }
 
@@ -47,33 +48,33 @@ const (
 )
 
 // NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
-func NewClientTracker(store *db.Publisher, access *AccessList, log *slog.Logger) *ClientTracker {
+func NewClientTracker(store *masterdb.Publisher, access *AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(store, store.FeedPins, access, log)
 }
 
 // NewRelayClientTracker keeps the access list of a relay: the peers of its configuration, without
 // those whose keys the master has closed, as the rows here say. Until they can be read
 // first, nobody is let in.
-func NewRelayClientTracker(store *db.Common, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
-	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]db.FeedPin, error) {
+func NewRelayClientTracker(store *tables.DB, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
+	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]masterdb.FeedPin, error) {
 		closed, err := store.ClosedPins(ctx)
 		if err != nil {
 			return nil, err
 		}
-		roster := map[[32]byte]db.FeedPin{}
+		roster := map[[32]byte]masterdb.FeedPin{}
 		for pin, site := range peers {
-			state := db.ResponderActive
+			state := masterdb.ResponderActive
 			if closed[pin] { // or revoked: all the same to a relay
-				state = db.ResponderSuspended
+				state = masterdb.ResponderSuspended
 			}
-			roster[pin] = db.FeedPin{Site: site, State: state}
+			roster[pin] = masterdb.FeedPin{Site: site, State: state}
 		}
 		return roster, nil
 	}, access, log)
 }
 
-func newClientTracker(store *db.Publisher, roster func(context.Context) (map[[32]byte]db.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
-	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedClient{}, noted: map[string]int64{}}
+func newClientTracker(store *masterdb.Publisher, roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
+	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]masterdb.FeedClient{}, noted: map[string]int64{}}
 }
 
 // Run reads the roster until ctx ends; it returns nil then. While the database is
@@ -125,10 +126,10 @@ func (t *ClientTracker) readRoster(ctx context.Context) error {
 }
 
 // admit lets in the active sites, and for a moment those that were active just now.
-func (t *ClientTracker) admit(roster map[[32]byte]db.FeedPin, now time.Time) {
-	sites, denied, graceEnds := map[Pin]string{}, map[Pin]db.ResponderState{}, map[Pin]time.Time{}
+func (t *ClientTracker) admit(roster map[[32]byte]masterdb.FeedPin, now time.Time) {
+	sites, denied, graceEnds := map[Pin]string{}, map[Pin]masterdb.ResponderState{}, map[Pin]time.Time{}
 	for pin, r := range roster {
-		if r.State == db.ResponderActive {
+		if r.State == masterdb.ResponderActive {
 			sites[pin] = r.Site
 			continue
 		}
@@ -170,7 +171,7 @@ func (t *ClientTracker) writeSoon(ctx context.Context) error {
 
 func (t *ClientTracker) write(ctx context.Context) error {
 	t.mu.Lock()
-	seen := make([]db.FeedClient, 0, len(t.seen))
+	seen := make([]masterdb.FeedClient, 0, len(t.seen))
 	for site, client := range t.seen {
 		seen = append(seen, client)
 		t.noted[site] = client.Position
@@ -201,7 +202,7 @@ func (t *ClientTracker) Watch(h http.Handler) http.Handler {
 func (t *ClientTracker) came(site string, position int64, form int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seen[site] = db.FeedClient{Site: site, Position: position, SeenAt: time.Now(), Form: form}
+	t.seen[site] = masterdb.FeedClient{Site: site, Position: position, SeenAt: time.Now(), Form: form}
 	if noted, known := t.noted[site]; !known || position-noted >= manyChanges {
 		select {
 		case t.moved <- struct{}{}:

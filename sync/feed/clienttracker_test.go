@@ -31,7 +31,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	}
 	access := &feed.AccessList{}
 	tracker := feed.NewClientTracker(publisher.Publisher, access, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher.Common, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
+	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher.DB, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
 	server.TLS = master.ServerTLS(access)
 	server.EnableHTTP2 = true

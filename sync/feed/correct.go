@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // CorrectionsOf is what the second person signs of a request for a correction: a note
 // for each certificate that is revoked for ever. The others need none.
-func CorrectionsOf(origin string, issuer [32]byte, a db.Approval) []CorrectionNote {
+func CorrectionsOf(origin string, issuer [32]byte, a masterdb.Approval) []CorrectionNote {
 	var notes []CorrectionNote
 	for _, c := range a.Taken {
 		if was := c.Status(); was.Permanent() {
@@ -24,11 +24,11 @@ func CorrectionsOf(origin string, issuer [32]byte, a db.Approval) []CorrectionNo
 
 // SignCorrections signs notes with a key that the set names as `correct`, and verifies
 // each as a site will.
-func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedCorrection, error) {
+func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]masterdb.SignedCorrection, error) {
 	if err := k.corrects(key); err != nil {
 		return nil, err
 	}
-	signed := make([]db.SignedCorrection, len(notes))
+	signed := make([]masterdb.SignedCorrection, len(notes))
 	for i, n := range notes {
 		note, err := n.Sign(key)
 		if err == nil {
@@ -37,7 +37,7 @@ func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedC
 		if err != nil {
 			return nil, fmt.Errorf("signing the correction of serial %s: %w", n.Serial, err)
 		}
-		signed[i] = db.SignedCorrection{Serial: n.Serial, Note: note}
+		signed[i] = masterdb.SignedCorrection{Serial: n.Serial, Note: note}
 	}
 	return signed, nil
 }

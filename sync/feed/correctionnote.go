@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // CorrectionNote takes one state of a permanently revoked certificate back. It is

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // The alternatives of an entry (docs/feed.md, section Entry).

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // ForkResult is what the newest key set makes of two statements that a site found to
@@ -111,7 +112,7 @@ func (k *KeySet) checkFork(root note.Verifier, f db.Fork, foreign func(*Checkpoi
 }
 
 // MasterForks judges what sites have handed to the master and nobody has settled.
-func MasterForks(ctx context.Context, store db.Reader, root note.Verifier) ([]CheckedFork, error) {
+func MasterForks(ctx context.Context, store masterdb.Reader, root note.Verifier) ([]CheckedFork, error) {
 	forks, err := store.ReportedForks(ctx)
 	if err != nil || len(forks) == 0 {
 		return nil, err
@@ -133,7 +134,7 @@ func MasterForks(ctx context.Context, store db.Reader, root note.Verifier) ([]Ch
 
 // foreign says whether a statement is surely not of the history that is kept here. What
 // was trimmed, nobody can tell.
-func foreign(ctx context.Context, store db.Reader, c *Checkpoint) (bool, error) {
+func foreign(ctx context.Context, store masterdb.Reader, c *Checkpoint) (bool, error) {
 	if c.Number == 0 {
 		return false, nil
 	}
@@ -170,7 +171,7 @@ func SiteForks(ctx context.Context, store ForkStore, root note.Verifier) ([]db.F
 // ForkReports takes the evidence of sites at the master, and says while a proof stands.
 // Run is called once; the rest is safe for concurrent use.
 type ForkReports struct {
-	store   *db.Publisher
+	store   *masterdb.Publisher
 	root    note.Verifier
 	log     *slog.Logger
 	trouble trouble
@@ -181,7 +182,7 @@ type ForkReports struct {
 const forksEvery = 2 * time.Second
 
 // NewForkReports takes it in by a login in ocsp_publisher.
-func NewForkReports(store *db.Publisher, root note.Verifier, log *slog.Logger) *ForkReports {
+func NewForkReports(store *masterdb.Publisher, root note.Verifier, log *slog.Logger) *ForkReports {
 	return &ForkReports{store: store, root: root, log: log}
 }
 

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // ForkReport is what a site hands to the master: two statements that contradict each

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // keyring is what the master signs with: its keys, and the key set in force. The

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 const (

@@ -25,7 +25,7 @@ func newLookup(tb testing.TB, change func(*feed.LookupServerConfig)) (*served, *
 	cfg := feed.LookupServerConfig{Store: s.sealer.Publisher, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
 	lookup := feed.NewLookupServer(cfg)
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.Common, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s, lookup

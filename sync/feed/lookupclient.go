@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"time"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // SignedAnswer is what a site's ocspsyncd hands to its ocspd: a signed Answer and the key set

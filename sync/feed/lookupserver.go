@@ -9,16 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
 )
 
 // LookupServerConfig says what answers questions for single serials, at the master.
 type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Publisher
+	Store *masterdb.Publisher
 	// Key signs answers; the key set names it for that.
 	Key *Key
 	// Keys is the set in force; with a Root a newer one is taken up.
@@ -137,7 +138,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a client that leaves early asks again
 		return
-	case errors.Is(err, db.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, masterdb.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the client left
 	default:

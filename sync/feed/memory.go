@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // ErrNotMine says that the newest segment at the master is not one that its sealer
@@ -121,7 +122,7 @@ func (m *memory) leadsTo(last db.Segment, set *KeySet) bool {
 }
 
 // tries notes what is about to be stored.
-func (m *memory) tries(d db.Sealed) {
+func (m *memory) tries(d masterdb.Sealed) {
 	m.trying = nil
 	if d.Segment != nil {
 		m.trying = new(Hash(d.Segment.NoteHash))

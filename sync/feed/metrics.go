@@ -3,9 +3,9 @@ package feed
 import (
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"ocspfleet/db/masterdb"
 
-	"ocspfleet/db"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // SealerMetrics counts what a Sealer signs. A nil *SealerMetrics counts nothing.
@@ -54,7 +54,7 @@ func NewSealerMetrics(registry prometheus.Registerer) *SealerMetrics {
 	return m
 }
 
-func (m *SealerMetrics) signed(s db.Sealed, took time.Duration) {
+func (m *SealerMetrics) signed(s masterdb.Sealed, took time.Duration) {
 	if m == nil {
 		return
 	}

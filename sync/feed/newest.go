@@ -9,9 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // ErrOlderEpoch says that a key set of a higher number speaks of an epoch that another
@@ -85,7 +86,7 @@ func StoredKeySet(ctx context.Context, store KeySetStore, origin string, root no
 // TakeOffers judges the key sets that staff has brought to the master: what the root
 // signed, and what follows the set in force, is moved into force, and anything else is
 // thrown away with the reason. The store's login is in ocsp_publisher.
-func TakeOffers(ctx context.Context, store *db.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
+func TakeOffers(ctx context.Context, store *masterdb.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
 	offers, err := store.KeySetOffers(ctx)
 	if err != nil || len(offers) == 0 {
 		return err
@@ -119,7 +120,7 @@ const offersEvery = 250 * time.Millisecond
 
 // RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
 // feed takes a new set up by itself.
-func RunOffers(ctx context.Context, store *db.Publisher, root note.Verifier, log *slog.Logger) error {
+func RunOffers(ctx context.Context, store *masterdb.Publisher, root note.Verifier, log *slog.Logger) error {
 	ticker := time.NewTicker(offersEvery)
 	defer ticker.Stop()
 	var trouble trouble

@@ -13,10 +13,10 @@ import (
 	"strings"
 	"sync"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // News is what a follower of the feed gets by one answer: a checkpoint, and the

@@ -7,16 +7,17 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // SealerConfig says what to seal, by whom and how often. A zero duration stands
 // for its default.
 type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Publisher
+	Store *masterdb.Publisher
 	// Key signs; the newest key set must name it, or Next.
 	Key *Key
 	// Next signs instead of Key, once the key set in force names it and its time has
@@ -198,8 +199,8 @@ func (s *Sealer) seal(ctx context.Context) error {
 		}
 	}
 	began := s.cfg.Now()
-	var stored db.Sealed
-	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
+	var stored masterdb.Sealed
+	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed, error) {
 		var err error
 		if stored, err = s.sign(ctx, w); err == nil {
 			s.memory.tries(stored)
@@ -217,17 +218,17 @@ func (s *Sealer) seal(ctx context.Context) error {
 	return s.memory.keep(n.Note) // a restart finds by itself what is missing there
 }
 
-func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
+func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed, error) {
 	if err := s.memory.check(w.Head, w.Last, s.ring.set); err != nil {
-		return db.Sealed{}, err
+		return masterdb.Sealed{}, err
 	}
 	if w.Head.Position < w.Last.Last {
-		return db.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
+		return masterdb.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
 			"begin a new epoch by a key set of the feed root", w.Head.Position, w.Last.Last)
 	}
 	key, err := s.ring.signer(w.Head.Epoch, w.Head.AsOf)
 	if err != nil {
-		return db.Sealed{}, err
+		return masterdb.Sealed{}, err
 	}
 	c := NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
 	c.KeySet = s.ring.set.Number
@@ -235,15 +236,15 @@ func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
 	if w.Head.Position == w.Last.Last {
 		signed.Note, err = c.Sign(key)
-		return db.Sealed{Note: signed}, err
+		return masterdb.Sealed{Note: signed}, err
 	}
 	segment := &Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: Hash(w.Last.Hash)}
 	sealed, err := s.fill(ctx, w, segment, &c, key)
 	if err != nil {
-		return db.Sealed{}, err
+		return masterdb.Sealed{}, err
 	}
 	signed.Number, signed.Note = segment.Number, sealed.Note
-	return db.Sealed{Note: signed, Segment: &db.Segment{
+	return masterdb.Sealed{Note: signed, Segment: &db.Segment{
 		Epoch: segment.Epoch, Number: segment.Number, First: segment.First, Last: segment.Last,
 		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), SnapshotRequired: segment.SnapshotRequired, Body: sealed.Body,
 	}}, nil
@@ -251,7 +252,7 @@ func (s *Sealer) sign(ctx context.Context, w *db.Sealing) (db.Sealed, error) {
 
 // fill seals a segment with its changes, or as "snapshot required" where they do not fit or the log
 // lacks one: who wrote it by hand must not stop the feed.
-func (s *Sealer) fill(ctx context.Context, w *db.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
+func (s *Sealer) fill(ctx context.Context, w *masterdb.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
 	count := segment.Last - segment.First + 1
 	if count <= MaxEntries {
 		var err error

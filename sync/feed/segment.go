@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/db"
 )
 
 // Hash is a SHA-256.

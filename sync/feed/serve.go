@@ -14,17 +14,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/tables"
+
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/singleflight"
-
-	"ocspfleet/db"
 )
 
 // ServerConfig says what is served to whom.
 type ServerConfig struct {
 	// Store holds the files: the master's signed ones, or those that a site verified.
-	Store *db.Common
+	Store *tables.DB
 	// Root vouches for the key set that is shown: the one in force, whatever else is
 	// stored. Nil: the highest that is stored, in tests.
 	Root note.Verifier

@@ -69,7 +69,7 @@ func newServed(tb testing.TB) *served {
 		tb.Fatal(err)
 	}
 	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.Common, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
+	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"strings"
 
+	"ocspfleet/db"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
 )
 
 // Snapshot is the manifest of all rows at one position. Its Segment, Number and

@@ -5,16 +5,17 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // SnapshotterConfig says when snapshots are made, and by whom they are signed. A
 // zero duration stands for its default.
 type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
-	Store     *db.Publisher
+	Store     *masterdb.Publisher
 	Key, Next *Key
 	Keys      *KeySet
 	Root      note.Verifier
@@ -134,7 +135,7 @@ func (a *Snapshotter) trim(ctx context.Context) error {
 	return err
 }
 
-func (a *Snapshotter) due(need db.SnapshotNeed) bool {
+func (a *Snapshotter) due(need masterdb.SnapshotNeed) bool {
 	switch newest := need.Newest; {
 	case newest.Note != nil && !a.opens(newest):
 		return true // by a key that is banned or not in the set any more: no site would take it
@@ -166,7 +167,7 @@ func (a *Snapshotter) make(ctx context.Context) error {
 	defer cancel()
 	began := a.cfg.Now()
 	var s Snapshot
-	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *db.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
+	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *masterdb.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
 		cut := Chunker{Write: put}
 		if err := w.Rows(ctx, cut.Add); err != nil {
 			return db.Snapshot{}, err

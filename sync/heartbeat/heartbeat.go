@@ -15,15 +15,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"ocspfleet/db/masterdb"
 
-	"ocspfleet/db"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config says what to confirm and how often.
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *db.Publisher
+	Store *masterdb.Publisher
 	// Interval between two heartbeats. Default 5 s: it is the least age that a
 	// site's copy has, and each costs 180 octets of WAL.
 	Interval time.Duration

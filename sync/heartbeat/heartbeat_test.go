@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/heartbeat"
@@ -46,10 +48,10 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // start runs a heartbeat on a new master, as the publisher's login.
-func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *db.Master) {
+func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, admin *masterdb.DB) {
 	t.Helper()
 	dsn = dbtest.New(t, migrations.Master)
-	admin, err := db.OpenMaster(t.Context(), db.Config{DSN: dsn})
+	admin, err := masterdb.Open(t.Context(), tables.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,7 @@ func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, ad
 	if err := admin.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := db.OpenPublisher(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
+	store, err := masterdb.OpenPublisher(t.Context(), tables.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
 	if err != nil {
 		t.Fatal(err)
 	}

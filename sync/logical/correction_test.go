@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
@@ -142,9 +144,9 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 		}
 	}
 
-	var known []db.Row
-	err := p.site.List(t.Context(), db.Choice{Issuer: 1, Kind: db.KindRevoked, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
-		known = append(known, db.Row{Serial: append(db.Serial{}, serial...), Status: s})
+	var known []masterdb.Row
+	err := p.site.List(t.Context(), tables.Choice{Issuer: 1, Kind: tables.KindRevoked, Current: true}, func(_ db.IssuerID, serial db.Serial, s db.Status) error {
+		known = append(known, masterdb.Row{Serial: append(db.Serial{}, serial...), Status: s})
 		return nil
 	})
 	if err != nil {
@@ -162,7 +164,7 @@ func TestARestoredMasterIsRefusedUntilItsLostRevocationsAreEntered(t *testing.T)
 		t.Errorf("lost are %s", got)
 	}
 	p.correct("0b") // the backup has the revocation that was taken back: it is, once more
-	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
+	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, masterdb.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.master.Master.NewEpoch(t.Context(), time.Now().Add(time.Hour).Unix(), act); err != nil {

@@ -12,10 +12,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // FilesConfig says how to keep the signed files of a native site in step. A zero duration
@@ -23,8 +24,8 @@ import (
 type FilesConfig struct {
 	// Site, Local and Master are as in Config.
 	Site   string
-	Local  *db.Site
-	Master *db.Upstream
+	Local  *sitedb.DB
+	Master *sitedb.Upstream
 	// Root verifies the key sets, and so all that is believed.
 	Root note.Verifier
 	// Latest is told of each checkpoint that was verified, for the relay. May be nil.
@@ -167,7 +168,7 @@ func (f *Files) step(ctx context.Context) {
 }
 
 // inspect reads the subscription, and takes up what it brought.
-func (f *Files) inspect(ctx context.Context) (db.Subscription, error) {
+func (f *Files) inspect(ctx context.Context) (sitedb.Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	local, err := f.cfg.Local.Subscription(ctx, db.FilesSubscriptionName)
@@ -182,7 +183,7 @@ func (f *Files) inspect(ctx context.Context) (db.Subscription, error) {
 
 // talk asks the master for this site's slots and its newest checkpoint. One that is away
 // is told of by the subscription of the rows.
-func (f *Files) talk(ctx context.Context, local db.Subscription) {
+func (f *Files) talk(ctx context.Context, local sitedb.Subscription) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.MasterTimeout)
 	defer cancel()
@@ -216,7 +217,7 @@ type filesResult struct {
 }
 
 // diagnose says what is wrong with the subscription of the files, or with what it brought.
-func (f *Files) diagnose(local db.Subscription) filesResult {
+func (f *Files) diagnose(local sitedb.Subscription) filesResult {
 	const ages = "where feed.root is pinned, ocspd's copy ages: "
 	if f.forked != "" { // what is here is the evidence
 		return filesResult{trouble: "the master contradicts what it signed: " + f.forked + ": ocspctl fleet status at the master, docs/feed-keys.md"}
@@ -229,7 +230,7 @@ func (f *Files) diagnose(local db.Subscription) filesResult {
 		why = "their subscription is set otherwise than we do: " + local.Wrong
 	case !ours(local.Slot, f.cfg.Site) || !db.IsFilesSlot(local.Slot):
 		why = fmt.Sprintf("their subscription follows slot %q, which is not one of site %s for them", local.Slot, f.cfg.Site)
-	case local.Tables != db.FilesTables || local.InStep != db.FilesTables:
+	case local.Tables != sitedb.FilesTables || local.InStep != sitedb.FilesTables:
 		why = fmt.Sprintf("%d of %d tables are in step", local.InStep, local.Tables)
 	case !local.Enabled:
 		return filesResult{trouble: "signed files: somebody disabled subscription " + db.FilesSubscriptionName + ", it is enabled again", enable: true}
@@ -268,7 +269,7 @@ func (f *Files) diagnose(local db.Subscription) filesResult {
 }
 
 // seed copies the files anew.
-func (f *Files) seed(ctx context.Context, why string, local db.Subscription) {
+func (f *Files) seed(ctx context.Context, why string, local sitedb.Subscription) {
 	slot := db.SlotPrefix(f.cfg.Site) + "0" + strconv.FormatInt(f.cfg.Now().Unix(), 10)
 	err := f.cfg.Local.SeedFiles(ctx, f.cfg.Master, slot)
 	f.backoff.attempted(f.cfg.Now())

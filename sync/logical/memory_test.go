@@ -10,6 +10,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/logical"
@@ -120,9 +121,9 @@ func TestWhatASiteKnewRevokedOutlivesItsProcesses(t *testing.T) {
 	x, stop = p.responder()
 	check(x)
 
-	var known []db.Row // as ocspctl fleet lost enters it again
+	var known []masterdb.Row // as ocspctl fleet lost enters it again
 	err := p.site.Site.Known(t.Context(), 1, func(serial db.Serial, s db.Status) error {
-		known = append(known, db.Row{Serial: slices.Clone(serial), Status: s})
+		known = append(known, masterdb.Row{Serial: slices.Clone(serial), Status: s})
 		return nil
 	})
 	if err != nil {
@@ -132,7 +133,7 @@ func TestWhatASiteKnewRevokedOutlivesItsProcesses(t *testing.T) {
 	if err != nil || len(lost) != 2 {
 		t.Fatalf("lost are %+v, %v", lost, err)
 	}
-	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, db.ImportSource{Form: "site"}, act); err != nil {
+	if _, _, _, err := p.master.Master.ImportBatch(t.Context(), 1, lost, masterdb.ImportSource{Form: "site"}, act); err != nil {
 		t.Fatal(err)
 	}
 	p.heals()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/integration/testkit/pgserver"
@@ -58,7 +60,7 @@ type pair struct {
 	masterDSN       string
 	siteDSN         string
 	siteServer      *pgserver.Server
-	up              *db.Upstream
+	up              *sitedb.Upstream
 	local           *dbtest.Database
 	log             *logBuffer
 	sub             *logical.Subscription
@@ -122,7 +124,7 @@ func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *p
 }
 
 // many is for logins that all tests of the binary share: they are the cluster's.
-var many = db.LoginOptions{Connections: 50}
+var many = tables.LoginOptions{Connections: 50}
 
 func (p *pair) makeLogins() {
 	p.t.Helper()
@@ -143,7 +145,7 @@ func (p *pair) cut() {
 		p.t.Logf("end of the site's PostgreSQL log:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
 	dbtest.Exec(p.t, p.siteDSN, "select subscription_drop('ocspfleet'), subscription_drop('ocspfleet_files')")
-	up, err := db.OpenUpstream(ctx, db.Config{DSN: p.masterDSN})
+	up, err := sitedb.OpenUpstream(ctx, tables.Config{DSN: p.masterDSN})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -176,7 +178,7 @@ func (p *pair) beat() {
 func (p *pair) run(change func(*logical.Config)) {
 	p.t.Helper()
 	var err error
-	p.up, err = db.OpenUpstream(p.t.Context(), db.Config{DSN: login(p.t, p.masterDSN, "test_replica", p.replicaPassword)})
+	p.up, err = sitedb.OpenUpstream(p.t.Context(), tables.Config{DSN: login(p.t, p.masterDSN, "test_replica", p.replicaPassword)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -257,7 +259,7 @@ func (p *pair) heals() {
 		}
 		head, err := p.site.Head(p.t.Context())
 		want, masterErr := p.master.Head(p.t.Context())
-		if err != nil || masterErr != nil || head.Position != want.Position || dbtest.Same(p.t.Context(), p.master.Common, p.site.Common) != nil {
+		if err != nil || masterErr != nil || head.Position != want.Position || dbtest.Same(p.t.Context(), p.master.DB, p.site.DB) != nil {
 			return false
 		}
 		diff = cmp.Diff(rowsOf(p.t, p.masterDSN), rowsOf(p.t, p.siteDSN))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // orphanAge is when an unused slot of this site is dropped: a seed that is still
@@ -22,7 +23,7 @@ const maxRoundTrip = 10 * time.Second
 
 // talk asks the master for slots, head, schema and clock. The master away: no
 // measurement of its clock, the last one stands and ages.
-func (s *Subscription) talk(ctx context.Context, local db.Subscription) {
+func (s *Subscription) talk(ctx context.Context, local sitedb.Subscription) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.MasterTimeout)
 	defer cancel()
@@ -57,7 +58,7 @@ const accessDenied = "the master does not let this site in any more: it was susp
 func (s *Subscription) recordAccess(ctx context.Context, err error) {
 	why := ""
 	switch {
-	case db.IsAccessDenied(err):
+	case sitedb.IsAccessDenied(err):
 		why = accessDenied
 	case err != nil:
 		return

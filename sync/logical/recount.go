@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 )
 
 // maybeRecount recounts if it is time to, or if something is wrong. A batch that is just
 // being applied moves the numbers before the position: two looks are needed.
-func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, now time.Time) {
+func (s *Subscription) maybeRecount(ctx context.Context, local sitedb.Subscription, now time.Time) {
 	s.pace.Observe(local.SiteSeq - local.Position)
 	if s.diverged != "" || !s.pace.Wanted(now) {
 		return
@@ -25,7 +27,7 @@ func (s *Subscription) maybeRecount(ctx context.Context, local db.Subscription, 
 	s.unread = ""
 	result := "equal"
 	switch wrong := db.Differences(counts); {
-	case db.Damaged(err):
+	case tables.Damaged(err):
 		s.diverged, result = err.Error(), "unequal"
 	case err != nil:
 		result = "failed"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // backoff spaces seeds, whether they succeed or not: each makes the master read
@@ -43,7 +44,7 @@ func (b *backoff) healthy(now time.Time) {
 const progressInterval = 10 * time.Second
 
 // seed copies everything anew. The old copy stays until the new one is whole.
-func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscription) {
+func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Subscription) {
 	defer func() { s.backoff.attempted(s.cfg.Now()) }()
 	s.enter(result{name: Seeding, detail: reason}, local)
 	if local.Exists && local.Enabled {
@@ -91,7 +92,7 @@ func (s *Subscription) seed(ctx context.Context, reason string, local db.Subscri
 
 // seedBroke says why a seed came to nothing. The old subscription is found
 // disabled at the next look, and goes on.
-func (s *Subscription) seedBroke(ctx context.Context, reason string, local db.Subscription, err error) {
+func (s *Subscription) seedBroke(ctx context.Context, reason string, local sitedb.Subscription, err error) {
 	if ctx.Err() != nil {
 		return // a stop is no failure
 	}

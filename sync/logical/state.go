@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 // Name is what a subscription is doing; a closed set, also a metric's label.
@@ -63,7 +64,7 @@ type probe struct {
 // sight is everything that a judgement rests on.
 type sight struct {
 	now      time.Time
-	local    db.Subscription
+	local    sitedb.Subscription
 	localErr error
 	probe    probe
 	diverged string        // what a recount found; empty: nothing
@@ -112,7 +113,7 @@ func cause(s sight, l limits) result {
 	case s.probe.drift != "":
 		return result{name: SchemaDrift, detail: s.probe.drift}
 	case !s.local.Exists || !s.local.HasHead || s.local.Wrong != "" || !ours(s.local.Slot, l.site) ||
-		s.local.Tables != db.Tables || s.local.InStep != db.Tables:
+		s.local.Tables != sitedb.Tables || s.local.InStep != sitedb.Tables:
 		return unsound(s, l)
 	case !s.local.Enabled:
 		return result{name: Disabled, detail: "somebody disabled the subscription", enable: true}

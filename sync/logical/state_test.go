@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -14,8 +15,8 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 func sound() sight {
 	return sight{
 		now: noon,
-		local: db.Subscription{
-			Exists: true, Enabled: true, Slot: "ocsp_site_a_1790000000000", Tables: db.Tables, InStep: db.Tables, Worker: true,
+		local: sitedb.Subscription{
+			Exists: true, Enabled: true, Slot: "ocsp_site_a_1790000000000", Tables: sitedb.Tables, InStep: sitedb.Tables, Worker: true,
 			HasHead: true, Epoch: 1, Position: 100, AsOf: noon.Add(-3 * time.Second), Clock: noon,
 		},
 		probe: probe{
@@ -42,8 +43,8 @@ func TestJudgeNamesEveryState(t *testing.T) {
 		{"the copy cannot be counted", func(s *sight) { s.unread = "permission denied" }, LocalUnreachable, "", false},
 		{"local database away", func(s *sight) { s.localErr = down }, LocalUnreachable, "", false},
 		{"drift before all repair", func(s *sight) { s.probe.drift = "x"; s.local.Exists = false }, SchemaDrift, "", false},
-		{"new site", func(s *sight) { s.local = db.Subscription{} }, Seeding, "first", false},
-		{"new site, master away", func(s *sight) { s.local = db.Subscription{}; s.probe.err = down }, MasterUnreachable, "", false},
+		{"new site", func(s *sight) { s.local = sitedb.Subscription{} }, Seeding, "first", false},
+		{"new site, master away", func(s *sight) { s.local = sitedb.Subscription{}; s.probe.err = down }, MasterUnreachable, "", false},
 		{"subscription gone", func(s *sight) { s.local.Exists = false }, NotSynced, "not_subscribed", false},
 		{"head gone", func(s *sight) { s.local.HasHead = false }, NotSynced, "no_head", false},
 		{"settings", func(s *sight) { s.local.Wrong = "streaming is on" }, NotSynced, "settings", false},

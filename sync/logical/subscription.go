@@ -24,11 +24,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recount"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Config says what to keep in step, and how closely to watch. A zero duration
@@ -38,9 +39,9 @@ type Config struct {
 	// bear it: two sites of one name would fight for them.
 	Site string
 	// Local is the site's database, by a login in ocsp_sync.
-	Local *db.Site
+	Local *sitedb.DB
 	// Master is the master's database, by a login in ocsp_replica.
-	Master *db.Upstream
+	Master *sitedb.Upstream
 	// Root verifies the key sets that name who signs corrections; they are read from the
 	// master. Nil: none is pinned, and no permanent revocation is taken back here.
 	Root note.Verifier
@@ -250,7 +251,7 @@ func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 }
 
 // maintain does the small regular work on the site's database.
-func (s *Subscription) maintain(ctx context.Context, local db.Subscription, now time.Time) {
+func (s *Subscription) maintain(ctx context.Context, local sitedb.Subscription, now time.Time) {
 	if local.Exists && !s.connected && !now.Before(s.connectDue) {
 		s.connectDue = now.Add(s.cfg.ProbeInterval)
 		s.act(ctx, "telling the subscription the way to the master", func(ctx context.Context) error {
@@ -287,7 +288,7 @@ func (s *Subscription) act(ctx context.Context, what string, do func(context.Con
 var quiet = []Name{Starting, Seeding, Streaming}
 
 // enter shows what was found, and logs when the state changes.
-func (s *Subscription) enter(found result, local db.Subscription) {
+func (s *Subscription) enter(found result, local sitedb.Subscription) {
 	now := s.cfg.Now()
 	s.mu.Lock()
 	old := s.state.Name

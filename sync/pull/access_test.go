@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -33,7 +33,7 @@ func denying(state *atomic.Value) func(http.Handler) http.Handler {
 func (s *site) accessDenied(tb testing.TB) string {
 	tb.Helper()
 	var why string
-	err := s.store.Site.ReadTx(tb.Context(), func(_ context.Context, l *db.ReadTx) error { why = l.AccessDenied; return nil })
+	err := s.store.Site.ReadTx(tb.Context(), func(_ context.Context, l *sitedb.ReadTx) error { why = l.AccessDenied; return nil })
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
 )
@@ -15,7 +15,7 @@ import (
 // skew is what ocspd reads of this site's clock.
 func (s *site) skew(tb testing.TB) (skew time.Duration, measured bool) {
 	tb.Helper()
-	err := s.store.Site.ReadTx(tb.Context(), func(_ context.Context, l *db.ReadTx) error { skew, measured = l.Skew, l.HasSkew; return nil })
+	err := s.store.Site.ReadTx(tb.Context(), func(_ context.Context, l *sitedb.ReadTx) error { skew, measured = l.Skew, l.HasSkew; return nil })
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -26,8 +26,8 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	relay.equals(t, m)
 
 	access, other := &feed.AccessList{}, identity(t)
-	runs(t, feed.NewRelayClientTracker(relay.sync.Common, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
-	server := feed.NewServer(feed.ServerConfig{Store: relay.sync.Common, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
+	runs(t, feed.NewRelayClientTracker(relay.sync.DB, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
+	server := feed.NewServer(feed.ServerConfig{Store: relay.sync.DB, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
 	server.TLSConfig = relay.id.ServerTLS(access)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

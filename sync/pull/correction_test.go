@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
@@ -19,7 +20,7 @@ func (m *master) correct(tb testing.TB, n int) {
 	const password = "a password for tests"
 	var persons [2]*dbtest.Database
 	for i, name := range []string{"test_anna", "test_bert"} {
-		if _, err := m.store.CreateLoginWith(tb.Context(), name, db.RoleOperator, password, db.LoginOptions{Connections: 50}, act); err != nil { // all tests of the binary share it
+		if _, err := m.store.CreateLoginWith(tb.Context(), name, db.RoleOperator, password, tables.LoginOptions{Connections: 50}, act); err != nil { // all tests of the binary share it
 			tb.Fatal(err)
 		}
 		dsn, err := url.Parse(m.dsn)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/pull"
 )
@@ -150,7 +152,7 @@ func TestEachStatementFailsPersistedOrNot(t *testing.T) {
 			c := &cutter{to: u.Host, after: after, left: step}
 			go c.serve(l)
 			u.Host = l.Addr().String()
-			store, err := db.OpenSite(t.Context(), db.Config{DSN: u.String()})
+			store, err := sitedb.Open(t.Context(), tables.Config{DSN: u.String()})
 			if err != nil {
 				if step > 3 || errors.Is(err, t.Context().Err()) {
 					t.Fatal(err)

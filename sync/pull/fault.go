@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 )
 
@@ -68,7 +69,7 @@ func FaultOf(err error) Fault {
 		{ErrFuture, FastForward},
 		{ErrGap, Gap},
 		{db.ErrNotFound, Gap},
-		{db.ErrDiverged, Forged},
+		{sitedb.ErrDiverged, Forged},
 		{feed.ErrOlderEpoch, Rollback},
 		{feed.ErrForged, Forged},
 		{feed.ErrNewerKeys, Forged},

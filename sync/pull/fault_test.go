@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // journal keeps what is logged.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recount"
 )
@@ -187,9 +189,9 @@ func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sea
 }
 
 // stepOf is what a verified segment makes of a copy.
-func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Segment) (db.FeedStep, error) {
+func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Segment) (sitedb.FeedStep, error) {
 	head, err := c.Head()
-	return db.FeedStep{
+	return sitedb.FeedStep{
 		Changes: segment.Changes, Head: head, PurgeBefore: c.PurgeBefore, Open: p.keys.OpenCorrections,
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note},
 		Segment: &db.Segment{
@@ -212,24 +214,24 @@ func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpo
 	if err != nil {
 		return err
 	}
-	return p.take(ctx, db.FeedStep{
+	return p.take(ctx, sitedb.FeedStep{
 		Head: next, PurgeBefore: c.PurgeBefore,
 		Note: db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: signed},
 	}, c)
 }
 
 // take applies a step. A copy that is not what was signed is seeded anew.
-func (p *Puller) take(ctx context.Context, step db.FeedStep, c *feed.Checkpoint) error {
+func (p *Puller) take(ctx context.Context, step sitedb.FeedStep, c *feed.Checkpoint) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	p.current = false // it may fail and yet be persisted
-	var stored db.FeedCopy
+	var stored sitedb.FeedCopy
 	var err error
 	p.watched.writing(func() func(*recount.Pace) {
 		stored, err = p.cfg.Store.Apply(call, step)
 		return func(pace *recount.Pace) { pace.Wrote(stored.Took) }
 	})
-	if errors.Is(err, db.ErrDiverged) || errors.Is(err, db.ErrGap) || db.Damaged(err) {
+	if errors.Is(err, sitedb.ErrDiverged) || errors.Is(err, sitedb.ErrGap) || tables.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -162,7 +163,7 @@ func forges(t *testing.T, m *master, thief *site) {
 		t.Fatal(err)
 	}
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf, Note: sealed.Note}
-	_, err = thief.store.Site.Apply(t.Context(), db.FeedStep{
+	_, err = thief.store.Site.Apply(t.Context(), sitedb.FeedStep{
 		Changes: segment.Changes, Head: head, Note: signed, Segment: &db.Segment{
 			Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body,
 		},

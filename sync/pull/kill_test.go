@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -67,7 +69,7 @@ func pullAsChild(text string) error {
 		return err
 	}
 	ctx := context.Background()
-	store, err := db.OpenSite(ctx, db.Config{DSN: c.DSN})
+	store, err := sitedb.Open(ctx, tables.Config{DSN: c.DSN})
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func askedAt(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed
 	tb.Helper()
 	access := &feed.AccessList{}
 	access.Set(map[feed.Pin]string{caller.Pin: "caller"})
-	cfg := feed.ServerConfig{Store: store.Common, Latest: latest, Access: access, Log: quiet}
+	cfg := feed.ServerConfig{Store: store.DB, Latest: latest, Access: access, Log: quiet}
 	if master {
 		cfg.Clock = store.Clock
 	}
@@ -291,7 +291,7 @@ func (s *site) equals(tb testing.TB, m *master) {
 	var got db.Head
 	for range 6000 {
 		if got, err = s.store.Head(tb.Context()); err == nil && got.Position >= want.Position {
-			if err = dbtest.Same(tb.Context(), m.store.Common, s.store.Common); err == nil {
+			if err = dbtest.Same(tb.Context(), m.store.DB, s.store.DB); err == nil {
 				return
 			}
 		}

@@ -44,7 +44,7 @@ func newAskRig(t *testing.T) *askRig {
 		t.Fatal(err)
 	}
 	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store.Publisher, Key: key, Keys: r.keys, Log: quiet})
-	answers := feed.NewServer(feed.ServerConfig{Store: r.store.Common, Latest: r.latest, Lookup: lookup, Log: quiet})
+	answers := feed.NewServer(feed.ServerConfig{Store: r.store.DB, Latest: r.latest, Lookup: lookup, Log: quiet})
 	r.lookup = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.asked.Add(1)
 		if r.silent.Load() {

@@ -29,7 +29,7 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 	toMaster := serveMaster(t, r.store, r.latest, id, func(http.Handler) http.Handler { return r.lookup })
 	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
 	relays := feed.NewServer(feed.ServerConfig{
-		Store: store.Common, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
+		Store: store.DB, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
 	})
 	fromPeer := serve(t, store, &feed.Latest{}, caller, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { atPeer.Add(1); relays.ServeHTTP(w, q) })

@@ -10,17 +10,18 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/sync/feed"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
-	"ocspfleet/sync/feed"
 )
 
 // LookupProxyConfig says whom to ask for a serial that the copy does not have.
 type LookupProxyConfig struct {
 	// Store is the site's database: it has the newest key set.
-	Store *db.Site
+	Store *sitedb.DB
 	// Origin of the feed, and its root's key, both pinned.
 	Origin string
 	Root   note.Verifier

@@ -3,9 +3,10 @@ package pull
 import (
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics counts what a Puller does. A nil *Metrics counts nothing.
@@ -84,7 +85,7 @@ func (m *Metrics) uses(sources []source, used *source) {
 	}
 }
 
-func (m *Metrics) took(step db.FeedStep) {
+func (m *Metrics) took(step sitedb.FeedStep) {
 	switch {
 	case m == nil:
 	case step.Segment == nil:

@@ -77,7 +77,7 @@ func servePublic(t *testing.T, m *master, caller *feed.Identity, wrap func(http.
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: m.store.Common, Latest: m.latest, Access: access, Public: true, Log: quiet}).HTTP()
+	server := feed.NewServer(feed.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Public: true, Log: quiet}).HTTP()
 	server.Handler, server.TLSConfig = wrap(server.Handler), id.ServerTLS(access)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()

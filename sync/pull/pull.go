@@ -20,17 +20,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recount"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Config says whom to ask and what to believe. A zero duration stands for its default.
 type Config struct {
 	// Store is the site's database, by a login in ocsp_sync.
-	Store *db.Site
+	Store *sitedb.DB
 	// Origin of the feed, and its root's key, both pinned.
 	Origin string
 	Root   note.Verifier
@@ -100,7 +100,7 @@ type Puller struct {
 
 	// What follows belongs to Run's goroutine.
 	keys *feed.KeySet
-	copy db.FeedCopy
+	copy sitedb.FeedCopy
 	// current says that copy is what the last step left in the database: it need not be
 	// read before the next one. What others do there is found by a poll without news.
 	current bool

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -123,7 +124,7 @@ func TestLeapIsPassedByASnapshot(t *testing.T) {
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for ctx.Err() == nil {
-			err := s.store.Site.ReadTx(ctx, func(ctx context.Context, l *db.ReadTx) error {
+			err := s.store.Site.ReadTx(ctx, func(ctx context.Context, l *sitedb.ReadTx) error {
 				var tally db.Tally
 				if err := l.Certificates(ctx, func(_ uint64, canonical []byte) error { tally.Add(canonical); return nil }); err != nil {
 					return err

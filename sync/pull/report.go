@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // reportEvery is how often a site whose evidence of a fork is open hands it to the
@@ -21,7 +21,7 @@ const reportEvery = 30 * time.Second
 // settles one here; a ban does without. Run is called once, the rest is safe for concurrent
 // use.
 type Reporter struct {
-	store  *db.Site
+	store  *sitedb.DB
 	root   note.Verifier
 	master *feed.Client // nil: no source is the master
 	log    *slog.Logger
@@ -30,7 +30,7 @@ type Reporter struct {
 }
 
 // NewReporter hands them to the source that is the master, if one is.
-func NewReporter(store *db.Site, root note.Verifier, sources []*feed.Client, log *slog.Logger) *Reporter {
+func NewReporter(store *sitedb.DB, root note.Verifier, sources []*feed.Client, log *slog.Logger) *Reporter {
 	r := &Reporter{store: store, root: root, log: log, forked: make(chan struct{}, 1)}
 	if at := slices.IndexFunc(sources, (*feed.Client).Master); at >= 0 {
 		r.master = sources[at]

@@ -28,7 +28,7 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	runs(t, reports.Run)
 	access, id := &feed.AccessList{}, identity(t)
 	access.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store.Common, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
+	return listensAs(t, feed.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
 }
 
 // waits for what must come true.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/recount"
 )
@@ -38,9 +39,9 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		return fmt.Errorf("seeding, since %s: %w", why, err)
 	}
 	var missing error // what the source did not give
-	rows := db.FeedSeed{
+	rows := sitedb.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
-		Anchor:   db.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
+		Anchor:   sitedb.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
 			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
@@ -54,15 +55,15 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 			return body, rows, err
 		},
 		Steps: len(since),
-		Step: func(i int) (db.FeedStep, error) {
+		Step: func(i int) (sitedb.FeedStep, error) {
 			c, segment, err := p.keys.Open(since[i])
 			if err != nil {
-				return db.FeedStep{}, err
+				return sitedb.FeedStep{}, err
 			}
 			return p.stepOf(since[i], c, segment)
 		},
 	}
-	var seeded db.Seeded
+	var seeded sitedb.Seeded
 	p.watched.writing(func() func(*recount.Pace) {
 		seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows)
 		return func(pace *recount.Pace) {
@@ -76,7 +77,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 	}
 	switch {
 	case err == nil:
-	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, db.ErrDiverged):
+	case missing != nil || errors.Is(err, db.ErrRevocationsLost) || errors.Is(err, sitedb.ErrDiverged):
 		return fmt.Errorf("seeding, since %s: %w", why, err)
 	default:
 		return local(err)

@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+
+	"pgregory.net/rapid"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -43,7 +44,7 @@ func swarmOf(t *rapid.T, n int) (sites []*Puller, who map[*source]int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.copy = db.FeedCopy{Seeded: true, Anchored: true, Head: db.Head{AsOf: noon}}
+		p.copy = sitedb.FeedCopy{Seeded: true, Anchored: true, Head: db.Head{AsOf: noon}}
 		for k := range p.sources {
 			who[&p.sources[k]] = numbers[k]
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/pull"
@@ -37,7 +39,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 	var bodies [][]byte
 	cut := feed.Chunker{Write: func(_ int, b []byte) error { bodies = append(bodies, append([]byte(nil), b...)); return nil }}
 	stop := errors.New("read only")
-	err = m.store.Publisher.MakeSnapshot(t.Context(), func(ctx context.Context, w *db.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
+	err = m.store.Publisher.MakeSnapshot(t.Context(), func(ctx context.Context, w *masterdb.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
 		return db.Snapshot{}, errors.Join(w.Rows(ctx, cut.Add), cut.Close(), stop)
 	})
 	if !errors.Is(err, stop) {
@@ -49,7 +51,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = thief.store.Site.KeepSnapshot(t.Context(), db.FeedSeed{
+	err = thief.store.Site.KeepSnapshot(t.Context(), sitedb.FeedSeed{
 		Snapshot: db.Snapshot{Epoch: c.Epoch, Position: far, Octets: s.Size(), Note: manifest},
 		Chunk:    func(_ context.Context, i int) ([]byte, []db.Change, error) { return bodies[i], nil, nil }, Chunks: len(bodies),
 	})
@@ -113,7 +115,7 @@ func (s *site) backTo(tb testing.TB, m *master) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if got, err = s.store.Head(tb.Context()); err == nil && got.Position == want.Position && dbtest.Same(tb.Context(), m.store.Common, s.store.Common) == nil {
+		if got, err = s.store.Head(tb.Context()); err == nil && got.Position == want.Position && dbtest.Same(tb.Context(), m.store.DB, s.store.DB) == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

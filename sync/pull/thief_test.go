@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 )
 
@@ -16,7 +17,7 @@ type thief struct {
 	m *master
 	*site
 	head   db.Head
-	anchor db.Anchor
+	anchor sitedb.Anchor
 }
 
 // steals begins where the master is.
@@ -76,7 +77,7 @@ func (h *thief) shows(rows ...row) {
 		Epoch: c.Epoch, Number: c.Number, First: segment.First, Last: segment.Last, Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), Body: sealed.Body,
 	}
 	h.plants(h.t, signed, kept)
-	h.head, h.anchor = head, db.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()}
+	h.head, h.anchor = head, sitedb.Anchor{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment, NoteHash: c.Hash()}
 	h.latest.Publish(signed)
 }
 

@@ -9,17 +9,18 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // TrimmerConfig says what a site keeps of the feed's files. A zero duration or number
 // stands for its default.
 type TrimmerConfig struct {
 	// Store is the site's database, by a login in ocsp_sync.
-	Store *db.Site
+	Store *sitedb.DB
 	// Relays says that others fetch from here: then the newest snapshot and all segments
 	// since it stay, and a newer one is taken where those grow long.
 	Relays bool
@@ -154,7 +155,7 @@ func (t *Trimmer) refresh(ctx context.Context) error {
 
 // fetch takes the newest snapshot of a source, if it is of use: newer than the one
 // here, of this history, and not beyond what is here.
-func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySet, need db.RelayNeed) error {
+func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySet, need sitedb.RelayNeed) error {
 	signed, err := from.NewestSnapshot(ctx, need.Epoch)
 	if err != nil {
 		return err
@@ -169,7 +170,7 @@ func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySe
 	if at, err := t.cfg.Store.FeedSegment(ctx, s.Epoch, s.Number); err == nil && feed.Hash(at.Hash) != s.Segment {
 		return fmt.Errorf("%w: its snapshot is of another history", ErrFork)
 	}
-	err = t.cfg.Store.KeepSnapshot(ctx, db.FeedSeed{
+	err = t.cfg.Store.KeepSnapshot(ctx, sitedb.FeedSeed{
 		Chunks: len(s.Chunks), Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
 			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/sync/recount"
 )
 
@@ -111,7 +112,7 @@ func (p *Puller) recount(ctx context.Context) {
 	defer cancel()
 	counts, err := p.cfg.Store.Verify(ctx)
 	wrong := db.Differences(counts)
-	if p.unread = ""; db.Damaged(err) {
+	if p.unread = ""; tables.Damaged(err) {
 		wrong = err.Error()
 	} else if err != nil { // the copy goes on following, and says that it is not well
 		p.unread = "the copy cannot be counted: " + err.Error()

@@ -7,10 +7,11 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // History is what the feed's keys signed, as far as a source has it: all rows of a
@@ -37,7 +38,7 @@ var ErrUnpublished = errors.New("this fleet's feed was never published: issued c
 // Read verifies what a source has, by the newest key set of this master and of the
 // source: who signed the snapshot and each segment, and that they lead to the source's
 // newest checkpoint. db.ErrNotFound says that the source has nothing that was signed.
-func Read(ctx context.Context, master *db.Master, root note.Verifier, from Source) (*History, error) {
+func Read(ctx context.Context, master *masterdb.DB, root note.Verifier, from Source) (*History, error) {
 	set, err := newestSet(ctx, master, root, from)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func Read(ctx context.Context, master *db.Master, root note.Verifier, from Sourc
 
 // newestSet is the key set in force among those of the master and of the source: a
 // restored master may know an older one.
-func newestSet(ctx context.Context, master *db.Master, root note.Verifier, from Source) (*feed.KeySet, error) {
+func newestSet(ctx context.Context, master *masterdb.DB, root note.Verifier, from Source) (*feed.KeySet, error) {
 	here, err := master.FeedKeySets(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func newestSet(ctx context.Context, master *db.Master, root note.Verifier, from 
 
 // begin finds where segments lead on from: the source's newest snapshot, else the newest
 // segment that it and the master both have.
-func (h *History) begin(ctx context.Context, master *db.Master, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
+func (h *History) begin(ctx context.Context, master *masterdb.DB, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
 	signed, err := from.Snapshot(ctx, newest.Epoch)
 	if lacks(err) {
 		return h.common(ctx, master, set, from, newest)
@@ -127,7 +128,7 @@ func (h *History) begin(ctx context.Context, master *db.Master, set *feed.KeySet
 }
 
 // common goes back from the newest segment of both until they say the same.
-func (h *History) common(ctx context.Context, master *db.Master, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
+func (h *History) common(ctx context.Context, master *masterdb.DB, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
 	issuers, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, err

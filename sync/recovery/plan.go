@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Plan is what a master lacks of a history. It is empty where nothing is lost.
 type Plan struct {
-	Recovery db.Recovery // what can be entered
-	Enter    []Row       // the same with what the master says now, by issuer and serial
-	Stays    []Row       // said otherwise at the master, and left so
+	Recovery masterdb.Recovery // what can be entered
+	Enter    []Row             // the same with what the master says now, by issuer and serial
+	Stays    []Row             // said otherwise at the master, and left so
 	// Issuers are those that the master does not have, with the number of their certificates.
 	Issuers     []db.Issuer
 	Waiting     map[db.IssuerID]int64
@@ -29,7 +30,7 @@ type Plan struct {
 type Row struct {
 	Issuer db.Issuer // at the master
 	Site   string    // whose own it is; empty: nobody's
-	db.EffectHere
+	masterdb.EffectHere
 }
 
 // Lost says whether the master lacks anything of it.
@@ -52,9 +53,9 @@ func (p *Plan) String() string {
 
 // Compare finds what the master lacks. A site's own certificate that is on hold is never
 // entered: its site is suspended, and with it all that it has.
-func Compare(ctx context.Context, master *db.Master, h *History, from string) (*Plan, error) {
+func Compare(ctx context.Context, master *masterdb.DB, h *History, from string) (*Plan, error) {
 	p := &Plan{Waiting: map[db.IssuerID]int64{}}
-	p.Recovery = db.Recovery{From: from, Epoch: h.Checkpoint.Epoch, Position: h.Checkpoint.Position}
+	p.Recovery = masterdb.Recovery{From: from, Epoch: h.Checkpoint.Epoch, Position: h.Checkpoint.Position}
 	here, err := p.compareLists(ctx, master, h)
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func Compare(ctx context.Context, master *db.Master, h *History, from string) (*
 	for _, r := range h.Responders {
 		sites[string(db.AppendCertificateKey(nil, r.IssuerID, r.Serial))] = r.Site
 	}
-	batches := map[db.IssuerID][]db.Row{}
+	batches := map[db.IssuerID][]masterdb.Row{}
 	look := func(there db.IssuerID) error {
 		at := here[there]
 		effects, err := master.Effects(ctx, at.issuer.ID, batches[there])
@@ -87,8 +88,8 @@ func Compare(ctx context.Context, master *db.Master, h *History, from string) (*
 		case s.NotAfter.Before(at.purged):
 			return nil
 		}
-		batches[there] = append(batches[there], db.Row{Serial: slices.Clone(serial), Status: s})
-		if len(batches[there]) < db.RecoveryBatch {
+		batches[there] = append(batches[there], masterdb.Row{Serial: slices.Clone(serial), Status: s})
+		if len(batches[there]) < masterdb.RecoveryBatch {
 			return nil
 		}
 		return look(there)
@@ -111,12 +112,12 @@ func Compare(ctx context.Context, master *db.Master, h *History, from string) (*
 }
 
 // Batches are rows, sorted, as they are entered.
-func Batches(rows []Row) []db.RecoverBatch {
-	var batches []db.RecoverBatch
+func Batches(rows []Row) []masterdb.RecoverBatch {
+	var batches []masterdb.RecoverBatch
 	for _, row := range rows {
 		last := len(batches) - 1
-		if last < 0 || batches[last].Issuer != row.Issuer.ID || len(batches[last].Rows) == db.RecoveryBatch {
-			batches = append(batches, db.RecoverBatch{Issuer: row.Issuer.ID})
+		if last < 0 || batches[last].Issuer != row.Issuer.ID || len(batches[last].Rows) == masterdb.RecoveryBatch {
+			batches = append(batches, masterdb.RecoverBatch{Issuer: row.Issuer.ID})
 			last++
 		}
 		batches[last].Rows = append(batches[last].Rows, row.Row)
@@ -132,7 +133,7 @@ type issuerHere struct {
 
 // compareLists finds what the master lacks beside certificates, and the master's issuers
 // by their numbers in the history.
-func (p *Plan) compareLists(ctx context.Context, master *db.Master, h *History) (map[db.IssuerID]issuerHere, error) {
+func (p *Plan) compareLists(ctx context.Context, master *masterdb.DB, h *History) (map[db.IssuerID]issuerHere, error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, err

@@ -225,7 +225,7 @@ func TestARestoredMasterFindsWhatItSigned(t *testing.T) {
 	stop := m.seals(t, restored, false)
 	sealed(t, restored, false)
 	stop()
-	source := recovery.FromSite(m.store.Common, "site-a")
+	source := recovery.FromSite(m.store.DB, "site-a")
 	for name, from := range map[string]recovery.Source{
 		"with a snapshot":    source,
 		"with segments only": less{Source: source, snapshot: func() ([]byte, error) { return nil, db.ErrNotFound }},
@@ -283,7 +283,7 @@ func TestWhatIsNoCertificateIsNamed(t *testing.T) {
 		update issuer set backdate = 0, policy_version = policy_version + 1`)
 	sealed(t, m.store, false)
 	stop()
-	h, err := recovery.Read(t.Context(), restored.Master, m.verifier(t), recovery.FromSite(m.store.Common, "site-a"))
+	h, err := recovery.Read(t.Context(), restored.Master, m.verifier(t), recovery.FromSite(m.store.DB, "site-a"))
 	must(t, err)
 	plan, err := recovery.Compare(t.Context(), restored.Master, h, "site-a")
 	must(t, err)
@@ -300,7 +300,7 @@ func TestWhatIsNoCertificateIsNamed(t *testing.T) {
 func TestWhatIsNotProvenIsNotRecovered(t *testing.T) {
 	m, restored := lost(t)
 	ctx := t.Context()
-	source := recovery.FromSite(m.store.Common, "site-a")
+	source := recovery.FromSite(m.store.DB, "site-a")
 	newest, err := m.store.FeedNote(ctx)
 	must(t, err)
 	other := func(number int64) feed.Sealed {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
 )
 
@@ -44,10 +45,10 @@ func (a address) Snapshot(ctx context.Context, epoch int64) ([]byte, error) {
 }
 
 // FromSite reads what a site has kept in its database, which is called name.
-func FromSite(store *db.Common, name string) Source { return kept{store, name} }
+func FromSite(store *tables.DB, name string) Source { return kept{store, name} }
 
 type kept struct {
-	store *db.Common
+	store *tables.DB
 	name  string
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
@@ -24,7 +25,7 @@ func master(t *testing.T, limits Limits) (string, *dbtest.Database, *Watchdog) {
 func watched(t *testing.T, dsn string, limits Limits) (*dbtest.Database, *Watchdog) {
 	t.Helper()
 	open := func(dsn string) *dbtest.Database {
-		store := dbtest.OpenWith(t, db.Config{DSN: dsn, MaxConns: 8})
+		store := dbtest.OpenWith(t, tables.Config{DSN: dsn, MaxConns: 8})
 		return store
 	}
 	store := open(dsn)

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
 )
 
@@ -26,7 +26,7 @@ const (
 
 // Watch looks again and again. Run is called once; Fault is safe for concurrent use.
 type Watch struct {
-	Store *db.Common
+	Store *tables.DB
 	Role  migrations.Role
 	Log   *slog.Logger
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/cmd/internal/schema"
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 )
@@ -15,7 +15,7 @@ import (
 // A trigger is dropped under a daemon that may only read: it says so, and that it is there again.
 func TestADroppedTriggerIsToldUntilItIsBack(t *testing.T) {
 	dsn := dbtest.New(t, migrations.Site)
-	store, err := db.OpenCommon(t.Context(), db.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
+	store, err := tables.Open(t.Context(), tables.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"github.com/spf13/cobra"
 )
 
 // Noun is the command with its verbs.
@@ -29,8 +29,8 @@ type choice struct {
 	Limit int    `flag:"limit" help:"the newest so many; 0: all"`
 }
 
-func (c choice) filter(now time.Time) (db.AuditFilter, error) {
-	f := db.AuditFilter{Act: c.Act, User: c.User, Limit: c.Limit}
+func (c choice) filter(now time.Time) (masterdb.AuditFilter, error) {
+	f := masterdb.AuditFilter{Act: c.Act, User: c.User, Limit: c.Limit}
 	if c.Limit < 0 {
 		return f, cli.Usagef("--limit %d: want 0 or more", c.Limit)
 	}
@@ -74,7 +74,7 @@ system's user. The act "direct" is a change by SQL, outside the functions.`,
 const entryTime = "2006-01-02T15:04:05.000000Z"
 
 // record is an entry; what was done comes last.
-func record(e db.AuditEntry) cli.Record {
+func record(e masterdb.AuditEntry) cli.Record {
 	return cli.Record{
 		cli.F("n", "N", e.N), cli.Shown("at", "AT", e.At.UTC().Format(entryTime), cli.Stamp(e.At)),
 		cli.F("db_role", "LOGIN", e.DBRole), cli.F("os_user", "USER", e.OSUser), cli.F("act", "ACT", e.Act), cli.F("why", "WHY", e.Why),
@@ -87,8 +87,8 @@ func (v *list) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	var entries []db.AuditEntry
-	if err := m.Store.AuditEntries(ctx, filter, func(e db.AuditEntry) error {
+	var entries []masterdb.AuditEntry
+	if err := m.Store.AuditEntries(ctx, filter, func(e masterdb.AuditEntry) error {
 		entries = append(entries, e)
 		return nil
 	}); err != nil {

@@ -15,7 +15,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // export is audit export.
@@ -69,16 +69,16 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 }
 
 // write streams the entries, whatever their number, and counts them.
-func (v *export) write(ctx context.Context, store *db.Master, filter db.AuditFilter, to io.Writer) (n int64, err error) {
+func (v *export) write(ctx context.Context, store *masterdb.DB, filter masterdb.AuditFilter, to io.Writer) (n int64, err error) {
 	w := bufio.NewWriterSize(to, 1<<16)
 	c := csv.NewWriter(w)
-	write := func(e db.AuditEntry) error { return writeLine(w, e) }
+	write := func(e masterdb.AuditEntry) error { return writeLine(w, e) }
 	if v.Form == "csv" {
-		write = func(e db.AuditEntry) error { return c.Write(cells(e)) }
+		write = func(e masterdb.AuditEntry) error { return c.Write(cells(e)) }
 		err = c.Write([]string{"n", "at", "db_role", "os_user", "act", "what", "why", "position", "hash"})
 	}
 	if err == nil {
-		err = store.AuditEntries(ctx, filter, func(e db.AuditEntry) error {
+		err = store.AuditEntries(ctx, filter, func(e masterdb.AuditEntry) error {
 			n++
 			return write(e)
 		})
@@ -96,7 +96,7 @@ func (v *export) write(ctx context.Context, store *db.Master, filter db.AuditFil
 }
 
 // cells are an entry as a row of CSV, of which a spreadsheet runs none.
-func cells(e db.AuditEntry) []string {
+func cells(e masterdb.AuditEntry) []string {
 	all := []string{
 		strconv.FormatInt(e.N, 10), e.At.UTC().Format(entryTime), e.DBRole, e.OSUser, e.Act, string(e.What), e.Why,
 		strconv.FormatInt(e.Position, 10), hex.EncodeToString(e.Hash),
@@ -109,7 +109,7 @@ func cells(e db.AuditEntry) []string {
 
 // writeLine writes one object in one line. What was done stands in it octet for octet as
 // it was hashed, which the encoder would not leave it.
-func writeLine(w io.Writer, e db.AuditEntry) error {
+func writeLine(w io.Writer, e masterdb.AuditEntry) error {
 	all := record(e)
 	line, err := json.Marshal(all[:len(all)-1])
 	if err != nil {

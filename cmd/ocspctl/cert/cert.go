@@ -10,11 +10,11 @@ import (
 	"context"
 	"errors"
 
-	"github.com/spf13/cobra"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+
+	"github.com/spf13/cobra"
 )
 
 // Noun is the command with its verbs.

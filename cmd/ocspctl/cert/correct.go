@@ -12,6 +12,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // maxCorrected is how many certificates one request may name (the master's rule).
@@ -99,7 +100,7 @@ func (v *correct) refuses(status db.Status) error {
 	return nil
 }
 
-func (v *correct) request(ctx context.Context, store *db.Master, issuer db.IssuerID) (int64, time.Time, error) {
+func (v *correct) request(ctx context.Context, store *masterdb.DB, issuer db.IssuerID) (int64, time.Time, error) {
 	act, err := ctl.Act(v.Change)
 	switch {
 	case err != nil:

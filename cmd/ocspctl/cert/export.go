@@ -12,6 +12,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // export is cert export.
@@ -36,7 +37,7 @@ output, and nothing else does. docs/import.md describes both forms.`,
 
 // Check refuses another form.
 func (v *export) Check() error {
-	if v.Form != string(db.ExportCSV) && v.Form != string(db.ExportNDJSON) {
+	if v.Form != string(masterdb.ExportCSV) && v.Form != string(masterdb.ExportNDJSON) {
 		return cli.Usagef("--form %q: want csv or ndjson", v.Form)
 	}
 	return nil
@@ -72,8 +73,8 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 
 // write needs no printable.Cell: the one free text of a row is the issuer's name, and a
 // CHECK has it begin with a letter or digit.
-func (v *export) write(ctx context.Context, store *db.Master, issuer db.IssuerID, w io.Writer) (int64, error) {
+func (v *export) write(ctx context.Context, store *masterdb.DB, issuer db.IssuerID, w io.Writer) (int64, error) {
 	out := bufio.NewWriter(w)
-	rows, err := store.Export(ctx, issuer, db.ExportForm(v.Form), out)
+	rows, err := store.Export(ctx, issuer, masterdb.ExportForm(v.Form), out)
 	return rows, errors.Join(err, out.Flush())
 }

@@ -3,11 +3,12 @@ package cert
 import (
 	"context"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // hold is cert hold.
@@ -36,7 +37,7 @@ func (v *hold) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var status db.Status
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (changed bool, err error) {
 		if _, changed, err = store.Hold(ctx, c.issuer.ID, c.serial, act); err == nil {
 			status, err = store.Certificate(ctx, c.issuer.ID, c.serial)
 		}
@@ -72,7 +73,7 @@ func (v *release) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var status db.Status
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (changed bool, err error) {
 		if changed, err = store.Release(ctx, c.issuer.ID, c.serial, act); err == nil {
 			status, err = store.Certificate(ctx, c.issuer.ID, c.serial)
 		}

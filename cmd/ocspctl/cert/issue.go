@@ -10,6 +10,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // issue is cert issue.
@@ -40,7 +41,7 @@ func (v *issue) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	status := db.Status{NotAfter: until, Reason: db.ReasonNone}
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (changed bool, err error) {
 		if changed, err = store.Issue(ctx, c.issuer.ID, c.serial, until, act); err == nil && !changed {
 			status, err = store.Certificate(ctx, c.issuer.ID, c.serial)
 		}

@@ -9,6 +9,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 )
 
 // list is cert list.
@@ -18,7 +19,7 @@ type list struct {
 	Since  string `flag:"since" help:"only what was revoked at this <TIME> or later, such as 2026-11-01 or 2026-11-01T08:00:00Z"`
 	Limit  int64  `flag:"limit" help:"at most <N> (default: all)"`
 
-	choice db.Choice
+	choice tables.Choice
 }
 
 func (list) Doc() cli.Doc {
@@ -35,8 +36,8 @@ neither revoked nor expired; revoked is for ever; hold is certificateHold. With
 
 // Check reads the choice.
 func (v *list) Check() (err error) {
-	v.choice = db.Choice{Kind: db.Kind(v.Status), Limit: v.Limit}
-	if !slices.Contains([]db.Kind{db.KindAny, db.KindGood, db.KindRevoked, db.KindHold, db.KindExpired}, v.choice.Kind) {
+	v.choice = tables.Choice{Kind: tables.Kind(v.Status), Limit: v.Limit}
+	if !slices.Contains([]tables.Kind{tables.KindAny, tables.KindGood, tables.KindRevoked, tables.KindHold, tables.KindExpired}, v.choice.Kind) {
 		return cli.Usagef("--status %q: want one of good, revoked, hold, expired", v.Status)
 	}
 	if v.Limit < 0 {
@@ -45,7 +46,7 @@ func (v *list) Check() (err error) {
 	if v.Since == "" {
 		return nil
 	}
-	if v.choice.Since, err = cli.ParseTime(v.Since); err == nil && v.choice.Kind == db.KindGood {
+	if v.choice.Since, err = cli.ParseTime(v.Since); err == nil && v.choice.Kind == tables.KindGood {
 		err = cli.Usagef("--since goes with revocations: a good certificate has no time of change")
 	}
 	return err

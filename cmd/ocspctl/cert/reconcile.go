@@ -6,7 +6,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/ingest"
 )
 
@@ -34,12 +34,12 @@ and not signed yet.`,
 }
 
 // reconcileTexts say what a row's effect would be as what it is.
-var reconcileTexts = map[db.Effect]string{
-	db.ImportNew: "in the file, NOT AT THE MASTER", db.ImportNoEnd: "revoked in the file, NOT AT THE MASTER",
-	db.ImportRevoke: "revoked in the file, GOOD AT THE MASTER", db.ImportPermanent: "revoked in the file, on hold at the master",
-	db.ImportKept: "revoked at the master, not so in the file", db.ImportDetail: "revoked in both, other time or reason",
-	db.ImportReason: "keyCompromise in the file, another reason at the master", db.ImportOtherEnd: "another end of validity", db.ImportSame: "the same",
-	db.ImportEnd: "the end at the master was a guess (--not-after), the file's is later", db.ImportGuessed: "the same; the end at the master was a guess, and is later",
+var reconcileTexts = map[masterdb.Effect]string{
+	masterdb.ImportNew: "in the file, NOT AT THE MASTER", masterdb.ImportNoEnd: "revoked in the file, NOT AT THE MASTER",
+	masterdb.ImportRevoke: "revoked in the file, GOOD AT THE MASTER", masterdb.ImportPermanent: "revoked in the file, on hold at the master",
+	masterdb.ImportKept: "revoked at the master, not so in the file", masterdb.ImportDetail: "revoked in both, other time or reason",
+	masterdb.ImportReason: "keyCompromise in the file, another reason at the master", masterdb.ImportOtherEnd: "another end of validity", masterdb.ImportSame: "the same",
+	masterdb.ImportEnd: "the end at the master was a guess (--not-after), the file's is later", masterdb.ImportGuessed: "the same; the end at the master was a guess, and is later",
 }
 
 func (v *reconcile) Run(ctx context.Context, m *ctl.Master) error {

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // revoke is cert revoke.
@@ -55,7 +56,7 @@ func (v *revoke) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var status db.Status
-	outcome, err := m.Try(ctx, v.Change, func(store *db.Master, act db.Act) (changed bool, err error) {
+	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (changed bool, err error) {
 		if _, changed, err = store.Revoke(ctx, c.issuer.ID, c.serial, reason, when, act); err != nil {
 			return false, err
 		}

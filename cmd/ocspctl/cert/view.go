@@ -8,20 +8,21 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/ingest"
 )
 
 // effectTexts are what people read of the effects; the JSON has their own words.
 var (
-	effects = []db.Effect{
-		db.ImportNew, db.ImportRevoke, db.ImportPermanent, db.ImportReason, db.ImportSame, db.ImportKept, db.ImportDetail, db.ImportOtherEnd, db.ImportEnd, db.ImportGuessed, db.ImportNoEnd,
+	effects = []masterdb.Effect{
+		masterdb.ImportNew, masterdb.ImportRevoke, masterdb.ImportPermanent, masterdb.ImportReason, masterdb.ImportSame, masterdb.ImportKept, masterdb.ImportDetail, masterdb.ImportOtherEnd, masterdb.ImportEnd, masterdb.ImportGuessed, masterdb.ImportNoEnd,
 	}
-	effectTexts = map[db.Effect]string{
-		db.ImportNew: "new: inserted", db.ImportRevoke: "good here, revoked there: revoked", db.ImportPermanent: "on hold here, revoked there: revoked for ever",
-		db.ImportReason: "keyCompromise there, another reason here: becomes keyCompromise", db.ImportSame: "the same",
-		db.ImportKept: "revoked here, not so there: LEFT REVOKED", db.ImportDetail: "revoked in both, other time or reason: LEFT",
-		db.ImportEnd: "the end here was a guess (--not-after): becomes the file's", db.ImportGuessed: "the same; the end here was a guess and stays, since it is later",
-		db.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported", db.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
+	effectTexts = map[masterdb.Effect]string{
+		masterdb.ImportNew: "new: inserted", masterdb.ImportRevoke: "good here, revoked there: revoked", masterdb.ImportPermanent: "on hold here, revoked there: revoked for ever",
+		masterdb.ImportReason: "keyCompromise there, another reason here: becomes keyCompromise", masterdb.ImportSame: "the same",
+		masterdb.ImportKept: "revoked here, not so there: LEFT REVOKED", masterdb.ImportDetail: "revoked in both, other time or reason: LEFT",
+		masterdb.ImportEnd: "the end here was a guess (--not-after): becomes the file's", masterdb.ImportGuessed: "the same; the end here was a guess and stays, since it is later",
+		masterdb.ImportOtherEnd: "ANOTHER END OF VALIDITY: nothing is imported", masterdb.ImportNoEnd: "revoked there, never registered here: LEFT OUT (--not-after)",
 	}
 )
 
@@ -67,7 +68,7 @@ func crlRecord(crl ingest.CRL) cli.Record {
 }
 
 // counted are the rows by what entering them does.
-func counted(plan *ingest.Plan, texts map[db.Effect]string) cli.Part {
+func counted(plan *ingest.Plan, texts map[masterdb.Effect]string) cli.Part {
 	counts, lines := cli.Record{}, cli.Record{}
 	for _, effect := range effects {
 		counts = append(counts, cli.F(string(effect), "", plan.Counts[effect]))
@@ -90,7 +91,7 @@ func notes(file *ingest.File) cli.Part {
 // difference is a row that the master knows otherwise, or not at all.
 type difference struct {
 	place          string
-	effect         db.Effect
+	effect         masterdb.Effect
 	source, master ctl.Certificate
 }
 
@@ -104,7 +105,7 @@ func differencesOf(plan *ingest.Plan, issuer string) []difference {
 	all := make([]difference, len(plan.First))
 	for i, d := range plan.First {
 		here := ctl.NeverIssued(issuer, d.Serial)
-		if d.Effect != db.ImportNew && d.Effect != db.ImportNoEnd {
+		if d.Effect != masterdb.ImportNew && d.Effect != masterdb.ImportNoEnd {
 			here = ctl.ShowStatus(issuer, d.Serial, d.Here)
 		}
 		all[i] = difference{d.Place.String(), d.Effect, ctl.ShowStatus(issuer, d.Serial, d.Source), here}

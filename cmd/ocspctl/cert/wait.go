@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // waiting is of a verb that can wait until the sites say so.

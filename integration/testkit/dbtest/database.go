@@ -3,44 +3,46 @@ package dbtest
 import (
 	"testing"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 )
 
 // Database is one database as each of its users sees it. A test that plays the staff, the
 // publisher and the site in turn holds one of these; each has connections of its own.
 type Database struct {
-	*db.Common
-	Master    *db.Master
-	Publisher *db.Publisher
-	Site      *db.Site
+	*tables.DB
+	Master    *masterdb.DB
+	Publisher *masterdb.Publisher
+	Site      *sitedb.DB
 }
 
 // Open opens a database until the test ends. Nothing is connected before it is used.
 func Open(tb testing.TB, dsn string) *Database {
 	tb.Helper()
-	return OpenWith(tb, db.Config{DSN: dsn})
+	return OpenWith(tb, tables.Config{DSN: dsn})
 }
 
 // OpenWith is Open with settings.
-func OpenWith(tb testing.TB, cfg db.Config) *Database {
+func OpenWith(tb testing.TB, cfg tables.Config) *Database {
 	tb.Helper()
 	ctx := tb.Context()
-	common, err := db.OpenCommon(ctx, cfg)
+	common, err := tables.Open(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(common.Close)
-	master, err := db.OpenMaster(ctx, cfg)
+	master, err := masterdb.Open(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(master.Close)
-	publisher, err := db.OpenPublisher(ctx, cfg)
+	publisher, err := masterdb.OpenPublisher(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(publisher.Close)
-	site, err := db.OpenSite(ctx, cfg)
+	site, err := sitedb.Open(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -50,7 +52,7 @@ func OpenWith(tb testing.TB, cfg db.Config) *Database {
 
 // Close ends its connections.
 func (d *Database) Close() {
-	for _, end := range []func(){d.Common.Close, d.Master.Close, d.Publisher.Close, d.Site.Close} {
+	for _, end := range []func(){d.DB.Close, d.Master.Close, d.Publisher.Close, d.Site.Close} {
 		end()
 	}
 }

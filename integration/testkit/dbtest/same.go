@@ -5,12 +5,13 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/db/tables"
 )
 
 // Same says where the copy's rows, recounted, are not what the original's head counts, or
 // that they are not what the copy's own head counts. The copy's head and rows are read in
 // one snapshot: between two reads it may be repaired, which looks like damage.
-func Same(ctx context.Context, original, copied *db.Common) error {
+func Same(ctx context.Context, original, copied *tables.DB) error {
 	want, err := original.Head(ctx)
 	if err != nil {
 		return err

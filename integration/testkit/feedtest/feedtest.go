@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
 
 	"golang.org/x/mod/sumdb/note"
@@ -46,7 +47,7 @@ func Named(key *feed.Key) feed.FeedKey {
 
 // NewCorrector brings a key set into force at a master that has none: it names one key,
 // for corrections. The store's login is a superuser's.
-func NewCorrector(tb testing.TB, master *db.Master) *Corrector {
+func NewCorrector(tb testing.TB, master *masterdb.DB) *Corrector {
 	tb.Helper()
 	head, err := master.Head(tb.Context())
 	if err != nil {
@@ -59,7 +60,7 @@ func NewCorrector(tb testing.TB, master *db.Master) *Corrector {
 }
 
 // Publish has the root sign the set, and brings it into force.
-func (c *Corrector) Publish(tb testing.TB, master *db.Master) {
+func (c *Corrector) Publish(tb testing.TB, master *masterdb.DB) {
 	tb.Helper()
 	signed, err := c.Set.Sign(c.Root)
 	if err == nil {
@@ -81,7 +82,7 @@ func (c *Corrector) Verifier(tb testing.TB) note.Verifier {
 }
 
 // Sign signs what an approval of a request takes back.
-func (c *Corrector) Sign(tb testing.TB, store *db.Master, id int64) []db.SignedCorrection {
+func (c *Corrector) Sign(tb testing.TB, store *masterdb.DB, id int64) []masterdb.SignedCorrection {
 	tb.Helper()
 	a, err := store.Approval(tb.Context(), id)
 	if err != nil {
@@ -106,7 +107,7 @@ func (c *Corrector) Sign(tb testing.TB, store *db.Master, id int64) []db.SignedC
 }
 
 // Approve has the login of store agree to a request, with this key.
-func (c *Corrector) Approve(tb testing.TB, store *db.Master, id int64, act db.Act) error {
+func (c *Corrector) Approve(tb testing.TB, store *masterdb.DB, id int64, act db.Act) error {
 	tb.Helper()
 	return store.Approve(tb.Context(), id, act, c.Sign(tb, store, id)...)
 }

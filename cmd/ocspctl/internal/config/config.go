@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"ocspfleet/cmd/internal/boot"
-	"ocspfleet/db"
+	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
 )
@@ -117,8 +117,8 @@ func (c *Config) WantRole(role migrations.Role) error {
 	return nil
 }
 
-func (d Database) Settings() db.Config {
-	return db.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, MaxConns: 2, Application: "ocspctl"}
+func (d Database) Settings() tables.Config {
+	return tables.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, MaxConns: 2, Application: "ocspctl"}
 }
 
 // StateFolder is where refused PINs are remembered.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
 )
 
 // Limit is what the fleet's hourly limit says to an import.
@@ -20,14 +20,14 @@ type Limit struct {
 
 // LimitOf has the master judge all of an import's revocations as if they were one
 // transaction, so that it does not break off in its midst.
-func LimitOf(ctx context.Context, store *db.Master, counted int64) (Limit, error) {
+func LimitOf(ctx context.Context, store *masterdb.DB, counted int64) (Limit, error) {
 	l, err := store.Limit(ctx)
 	if err != nil {
 		return Limit{}, err
 	}
 	v := Limit{Counted: counted, PerHour: l.PerHour, Used: l.Mine, Allowance: l.Allowance}
 	err = store.TryLimit(ctx, counted)
-	if over := (*db.OverLimit)(nil); errors.As(err, &over) {
+	if over := (*masterdb.OverLimit)(nil); errors.As(err, &over) {
 		v.Missing, v.Refused = over.Missing, err
 		return v, nil
 	}

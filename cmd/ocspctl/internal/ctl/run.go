@@ -11,13 +11,16 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/db/sitedb"
+	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
 )
 
 // Master is the run of a verb at the master's database.
 type Master struct {
 	*cli.Program
-	Store  *db.Master
+	Store  *masterdb.DB
 	Config *config.Config
 }
 
@@ -75,7 +78,7 @@ type database interface {
 
 // Open opens the database of the configuration, which must be of the role, and refuses a
 // schema that this program does not know. open is that of the role.
-func Open[T database](ctx context.Context, c *config.Config, role migrations.Role, open func(context.Context, db.Config) (T, error)) (T, error) {
+func Open[T database](ctx context.Context, c *config.Config, role migrations.Role, open func(context.Context, tables.Config) (T, error)) (T, error) {
 	var none T
 	if err := c.WantRole(role); err != nil {
 		return none, err
@@ -95,17 +98,17 @@ func Open[T database](ctx context.Context, c *config.Config, role migrations.Rol
 }
 
 // OpenMaster opens the master's database.
-func OpenMaster(ctx context.Context, c *config.Config) (*db.Master, error) {
-	return Open(ctx, c, migrations.Master, db.OpenMaster)
+func OpenMaster(ctx context.Context, c *config.Config) (*masterdb.DB, error) {
+	return Open(ctx, c, migrations.Master, masterdb.Open)
 }
 
 // OpenSite opens the database of another configuration, a site's.
-func OpenSite(ctx context.Context, path string) (*db.Site, error) {
+func OpenSite(ctx context.Context, path string) (*sitedb.DB, error) {
 	c, err := Load(&cli.Program{ConfigPath: path})
 	if err != nil {
 		return nil, err
 	}
-	return Open(ctx, c, migrations.Site, db.OpenSite)
+	return Open(ctx, c, migrations.Site, sitedb.Open)
 }
 
 // Act names for the audit who does it, and why.
@@ -116,13 +119,13 @@ func Act(c cli.Change) (db.Act, error) {
 
 // Try does a change of the master's rows in one transaction, which is rolled back unless
 // --apply is given: so the plan is the act itself. do says whether it changes something.
-func (m *Master) Try(ctx context.Context, c cli.Change, do func(*db.Master, db.Act) (changed bool, err error)) (cli.Outcome, error) {
+func (m *Master) Try(ctx context.Context, c cli.Change, do func(*masterdb.DB, db.Act) (changed bool, err error)) (cli.Outcome, error) {
 	act, err := Act(c)
 	if err != nil {
 		return cli.Outcome{}, err
 	}
 	changed := false
-	err = m.Store.Try(ctx, c.Apply, func(store *db.Master) error {
+	err = m.Store.Try(ctx, c.Apply, func(store *masterdb.DB) error {
 		changed, err = do(store, act)
 		return err
 	})
@@ -135,7 +138,7 @@ func (m *Master) Issuer(ctx context.Context, name string) (db.Issuer, error) {
 }
 
 // IssuerNamed finds an issuer by the staff's name for it.
-func IssuerNamed(ctx context.Context, store *db.Master, name string) (db.Issuer, error) {
+func IssuerNamed(ctx context.Context, store *masterdb.DB, name string) (db.Issuer, error) {
 	issuers, err := store.Issuers(ctx)
 	if err != nil {
 		return db.Issuer{}, err
@@ -154,7 +157,7 @@ func IssuerNamed(ctx context.Context, store *db.Master, name string) (db.Issuer,
 }
 
 // IssuersNamed finds the issuers named, each once, or all.
-func IssuersNamed(ctx context.Context, store *db.Master, names []string) ([]db.Issuer, error) {
+func IssuersNamed(ctx context.Context, store *masterdb.DB, names []string) ([]db.Issuer, error) {
 	if len(names) == 0 {
 		issuers, err := store.Issuers(ctx)
 		if err == nil && len(issuers) == 0 {
@@ -176,4 +179,4 @@ func IssuersNamed(ctx context.Context, store *db.Master, names []string) ([]db.I
 }
 
 // Mark is N:HASH of an entry of the audit, for audit verify --mark.
-func Mark(m db.AuditMark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }
+func Mark(m masterdb.AuditMark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }

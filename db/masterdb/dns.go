@@ -1,0 +1,71 @@
+package masterdb
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// DNSStage says how far a change of the DNS is.
+type DNSStage string
+
+// The stages. Begin is noted before the change is asked for: a change with no later
+// entry may have been done or not.
+const (
+	DNSBegin  DNSStage = "begin"
+	DNSDone   DNSStage = "done"
+	DNSFailed DNSStage = "failed"
+	DNSSpread DNSStage = "spread" // every server has what was withdrawn, at all names
+)
+
+// DNSNote is what the audit says of a site's addresses at one name in the DNS.
+type DNSNote struct {
+	Site      string
+	Publish   bool // false: they are withdrawn
+	Name      string
+	Addresses []netip.Addr
+	TTL       time.Duration // of what was there: how long resolvers may hold it
+	Stage     DNSStage
+	Detail    string // for people
+}
+
+// NoteDNS puts a change of the DNS into the audit, and keeps what was withdrawn, so
+// that just that is published again.
+func (s *Sites) NoteDNS(ctx context.Context, n DNSNote, act db.Act) error {
+	action := "withdraw"
+	if n.Publish {
+		action = "publish"
+	}
+	_, err := s.pool.Exec(ctx, "select responder_dns_record($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		n.Site, action, n.Name, n.Addresses, n.TTL, n.Stage, n.Detail, act.Why, act.User)
+	if err != nil {
+		return fmt.Errorf("noting a change of the DNS for site %q: %w", n.Site, pg.Plain(err))
+	}
+	return nil
+}
+
+// DNSAddress is an address that a name in the DNS had.
+type DNSAddress struct {
+	Name    string
+	Address netip.Addr
+	Held    *time.Time // until then resolvers may give it; nil: not every server has the change
+}
+
+// Withdrawn lists what was taken out of the DNS with a site and not put back.
+func (s *Sites) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
+	rows, err := s.pool.Query(ctx, "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
+	var list []DNSAddress
+	if err == nil {
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DNSAddress])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what left the DNS with site %q: %w", site, pg.Plain(err))
+	}
+	return list, nil
+}

@@ -1,0 +1,218 @@
+package masterdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// SuspendResponder puts all unexpired certificates of a site on hold and its state
+// to suspended, in one transaction. Changed is false for what was so already. Profile
+// br knows no hold: those certificates are taken out of the replicated rows.
+func (s *Sites) SuspendResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "suspending", "responder_suspend", site, act)
+}
+
+// RestoreResponder makes a suspended site active again, releases its certificates
+// from hold or brings them back among the rows, and returns them.
+func (s *Sites) RestoreResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
+}
+
+// LeaveResponder takes an active site off the fleet for ever, and bans its keys; its
+// certificates, which it returns, stay good until they end. Changed are those that were
+// planned and never released: they are revoked with cessationOfOperation.
+func (s *Sites) LeaveResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
+	return s.siteCertificates(ctx, "taking leave of", "responder_leave", site, act)
+}
+
+func (s *Sites) siteCertificates(ctx context.Context, doing, function, site string, act db.Act) ([]RevokedCertificate, error) {
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+function+"($1, $2, $3)", site, act.Why, act.User)
+	var list []RevokedCertificate
+	if err == nil {
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (RevokedCertificate, error) {
+			var c RevokedCertificate
+			err := row.Scan(&c.IssuerID, (*[]byte)(&c.Serial), &c.Changed)
+			return c, err
+		})
+	}
+	if pg.IsCode(err, "P0002") {
+		return nil, fmt.Errorf("%s site %q: %w", doing, site, ErrNoResponder)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s site %q: %w", doing, site, pg.Plain(err))
+	}
+	return list, nil
+}
+
+// Access is how a site's native replication stands at the master.
+type Access struct {
+	Login    string // empty: the site has none (of group ocsp_replica)
+	Open     bool   // it may log in
+	Sessions int64  // that it has now, running streams included
+	Slots    int64
+	// Written is how far the master's log goes, Confirmed how far the site's running
+	// stream has applied it; nil: none runs. Octets.
+	Written   int64
+	Confirmed *int64
+}
+
+// SiteAccess looks at the login, sessions and slots of a site.
+func (s *Sites) SiteAccess(ctx context.Context, site string) (Access, error) {
+	var a Access
+	var login *string
+	err := s.pool.QueryRow(ctx, "select login, open, sessions, slots, written, confirmed from responder_access($1)", site).
+		Scan(&login, &a.Open, &a.Sessions, &a.Slots, &a.Written, &a.Confirmed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Access{}, nil
+	}
+	if err != nil {
+		return Access{}, fmt.Errorf("looking at the access of site %q: %w", site, pg.Plain(err))
+	}
+	if login != nil {
+		a.Login = *login
+	}
+	return a, nil
+}
+
+// OpenSiteLogin opens or closes the login by which a site replicates, and says
+// whether that changed anything. Sessions that run go on: CutSite ends them.
+func (s *Sites) OpenSiteLogin(ctx context.Context, site string, open bool, act db.Act) (bool, error) {
+	var changed *bool
+	err := s.pool.QueryRow(ctx, "select responder_login_open($1, $2, $3, $4)", site, open, act.Why, act.User).Scan(&changed)
+	if err != nil {
+		return false, fmt.Errorf("setting the login of site %q open=%t: %w", site, open, pg.Plain(err))
+	}
+	return changed != nil && *changed, nil
+}
+
+// CutSite ends all sessions of a closed login, running streams too, and returns how many.
+func (s *Sites) CutSite(ctx context.Context, site string) (int64, error) {
+	var ended int64
+	if err := s.pool.QueryRow(ctx, "select responder_disconnect($1)", site).Scan(&ended); err != nil {
+		return 0, fmt.Errorf("ending the sessions of site %q: %w", site, pg.Plain(err))
+	}
+	return ended, nil
+}
+
+// DropSiteSlots drops the slots of a revoked site that nobody reads, and returns how many.
+func (s *Sites) DropSiteSlots(ctx context.Context, site string) (int64, error) {
+	var dropped int64
+	if err := s.pool.QueryRow(ctx, "select responder_slots_drop($1)", site).Scan(&dropped); err != nil {
+		return 0, fmt.Errorf("dropping the slots of site %q: %w", site, pg.Plain(err))
+	}
+	return dropped, nil
+}
+
+// SetSiteLogin says which login of group ocsp_replica is the site's; without it,
+// it is the one of the site's name with _ for -.
+func (s *Sites) SetSiteLogin(ctx context.Context, site, login string, act db.Act) (bool, error) {
+	var changed bool
+	if err := s.pool.QueryRow(ctx, "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User).Scan(&changed); err != nil {
+		return false, fmt.Errorf("setting the login of site %q: %w", site, pg.Plain(err))
+	}
+	return changed, nil
+}
+
+// Planned is a responder certificate whose serial is registered and which was not
+// released yet: an offline CA signs it.
+type Planned struct {
+	IssuerID            db.IssuerID
+	Serial              db.Serial
+	Site                string
+	KeyHash             [32]byte // SHA-256 of the SubjectPublicKeyInfo DER
+	NotBefore, NotAfter time.Time
+}
+
+// PlanResponderCertificates registers certificates before they are signed, all or none.
+// Each has a serial of the issuer's pool: the one that it names, or, where it names
+// none, the oldest, which is filled in. keep, unless nil, is called before that is
+// committed. A revoked or another site's key is refused.
+func (s *Sites) PlanResponderCertificates(ctx context.Context, list []Planned, keep func() error, act db.Act) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		for i := range list {
+			p := &list[i]
+			err := tx.QueryRow(ctx, "select responder_plan($1, $2, $3, $4, $5, $6, $7, $8)",
+				p.IssuerID, []byte(p.Serial), p.Site, p.KeyHash[:], p.NotBefore, p.NotAfter, act.Why, act.User).Scan((*[]byte)(&p.Serial))
+			if err != nil {
+				return fmt.Errorf("a certificate of site %q: %w", p.Site, err)
+			}
+		}
+		if keep != nil {
+			return keep()
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("planning certificates: %w", pg.Plain(err))
+	}
+	return nil
+}
+
+// PlannedCertificates lists what was planned and not released, by beginning.
+func (s *Sites) PlannedCertificates(ctx context.Context) ([]Planned, error) {
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
+	if err != nil {
+		return nil, fmt.Errorf("reading planned certificates: %w", pg.Plain(err))
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Planned, error) {
+		var p Planned
+		var keyHash []byte
+		err := row.Scan(&p.IssuerID, (*[]byte)(&p.Serial), &p.Site, &keyHash, &p.NotBefore, &p.NotAfter)
+		copy(p.KeyHash[:], keyHash)
+		p.NotBefore, p.NotAfter = p.NotBefore.UTC(), p.NotAfter.UTC()
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading planned certificates: %w", pg.Plain(err))
+	}
+	return list, nil
+}
+
+// AddSerials takes serials that a CA made into the master's pool, from which
+// certificates are planned, and returns how many were new. Such as are issued already
+// are left out.
+func (s *Sites) AddSerials(ctx context.Context, issuer db.IssuerID, serials []db.Serial, act db.Act) (int64, error) {
+	list := make([][]byte, len(serials))
+	for i, serial := range serials {
+		list[i] = serial
+	}
+	var added int64
+	if err := s.pool.QueryRow(ctx, "select serial_pool_add($1, $2, $3, $4)", issuer, list, act.Why, act.User).Scan(&added); err != nil {
+		return 0, fmt.Errorf("adding serials to the pool: %w", pg.Plain(err))
+	}
+	return added, nil
+}
+
+// SpareSerials is how many certificates of an issuer can still be planned.
+func (s *Sites) SpareSerials(ctx context.Context, issuer db.IssuerID) (n int64, err error) {
+	if err := s.pool.QueryRow(ctx, "select count(*) from serial_pool where issuer_id = $1", issuer).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting the serials of the pool: %w", pg.Plain(err))
+	}
+	return n, nil
+}
+
+// BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo):
+// nobody certifies them again.
+func (s *Sites) BannedKeys(ctx context.Context) ([][32]byte, error) {
+	rows, err := s.pool.Query(ctx, "select key_hash from responder_key where banned order by key_hash")
+	if err != nil {
+		return nil, fmt.Errorf("reading the banned keys: %w", pg.Plain(err))
+	}
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key [32]byte, err error) {
+		var raw []byte
+		err = row.Scan(&raw)
+		copy(key[:], raw)
+		return key, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the banned keys: %w", pg.Plain(err))
+	}
+	return keys, nil
+}

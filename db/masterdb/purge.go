@@ -1,0 +1,64 @@
+package masterdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PurgeBatch is how many certificates go in one transaction: an urgent revocation
+// waits for one batch at most.
+const PurgeBatch = 5000
+
+// PurgedBefore reads up to where an issuer was purged; zero: never.
+func (s *DB) PurgedBefore(ctx context.Context, issuer db.IssuerID) (time.Time, error) {
+	var before time.Time
+	err := s.pool.QueryRow(ctx, "select before from purge where issuer_id = $1", issuer).Scan(&before)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading up to where issuer %d was purged: %w", issuer, pg.Plain(err))
+	}
+	return before.UTC(), nil
+}
+
+// Purgeable counts the certificates of an issuer that ended before a time, those of
+// responders excepted: they stay.
+func (s *DB) Purgeable(ctx context.Context, issuer db.IssuerID, before time.Time) (int64, error) {
+	var n int64
+	if err := s.pool.QueryRow(ctx, "select count(*) from purgeable($1, $2)", issuer, before).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting what issuer %d may lose: %w", issuer, pg.Plain(err))
+	}
+	return n, nil
+}
+
+// RequestPurge asks for the agreement of a second person that certificates of an issuer
+// which ended before a time may go. Once it is given, the issuer's absent serials are
+// answered with unauthorized, and Purge deletes. The time lies two days before the head's
+// as_of at least, and after the last one. An issuer that says revoked for never issued
+// serials is refused.
+func (s *DB) RequestPurge(ctx context.Context, issuer db.IssuerID, before time.Time, act db.Act) (id int64, expires time.Time, err error) {
+	return s.request(ctx, ApprovalPurge, map[string]any{"issuer": issuer, "ended_before": before.UTC()}, act)
+}
+
+// Purge deletes what the mark lets go, batch by batch, each with its audit entry, and
+// returns how many. Broken off, it is simply run again.
+func (s *DB) Purge(ctx context.Context, issuer db.IssuerID, act db.Act) (int64, error) {
+	var all int64
+	for {
+		var n int64
+		if err := s.pool.QueryRow(ctx, "select purge_batch($1, $2, $3, $4)", issuer, PurgeBatch, act.Why, act.User).Scan(&n); err != nil {
+			return all, fmt.Errorf("purging issuer %d, after %d certificates: %w", issuer, all, pg.Plain(err))
+		}
+		if all += n; n == 0 {
+			return all, nil
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package masterdb
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// HeadWaiter waits for the head again and again, on a connection of its own that keeps
+// its place among all who wait: whom it waits for, has the head.
+type HeadWaiter struct {
+	pool *pg.Pool
+	pid  int32
+}
+
+// AwaitHead lets the waiter wait, each pause, until ctx ends or the connection is lost;
+// use calls it once it has its connection.
+func (s *Publisher) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the head: %w", pg.Plain(err))
+	}
+	defer conn.Release()
+	use(HeadWaiter{s.pool, int32(conn.Conn().PgConn().PID())})
+	for {
+		// Rolled back: a COMMIT would wait for a standby, and keep the head meanwhile.
+		if _, err := conn.Conn().PgConn().Exec(ctx, "begin; select head_await(); rollback").ReadAll(); err != nil {
+			return fmt.Errorf("waiting for the head: %w", pg.Plain(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Watch returns who makes others wait for longer than wait (at least a second), who has
+// the head that the waiter waits for, and whose transaction is old.
+func (w HeadWaiter) Watch(ctx context.Context, wait time.Duration) ([]db.Blocker, error) {
+	rows, err := w.pool.Query(ctx, "select * from watch($1, $2, $3)", w.pool.Own(), w.pid, wait)
+	if err != nil {
+		return nil, fmt.Errorf("looking who waits for whom: %w", pg.Plain(err))
+	}
+	blockers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[db.Blocker])
+	if err != nil {
+		return nil, fmt.Errorf("looking who waits for whom: %w", pg.Plain(err))
+	}
+	return blockers, nil
+}
+
+// End ends a session that Watch has named. False: it is gone, or does something else by now.
+func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b db.Blocker) (bool, error) {
+	var ended bool
+	err := w.pool.QueryRow(ctx, "select watch_end($1, $2, $3, $4, $5, $6)", w.pool.Own(), w.pid, wait, b.PID, b.Started, b.Transaction).Scan(&ended)
+	if err != nil {
+		return false, fmt.Errorf("ending %s: %w", b, pg.Plain(err))
+	}
+	return ended, nil
+}
+
+// Ended notes in the audit that a session was ended; that waits for the head.
+func (s *Publisher) Ended(ctx context.Context, b db.Blocker, why string) error {
+	if _, err := s.pool.Exec(ctx, "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why); err != nil {
+		return fmt.Errorf("noting the end of %s: %w", b, pg.Plain(err))
+	}
+	return nil
+}

@@ -1,0 +1,26 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+)
+
+func ReadForks(ctx context.Context, q pg.Querier, sql string) ([]db.Fork, error) {
+	rows, err := q.Query(ctx, sql)
+	var forks []db.Fork
+	if err == nil {
+		forks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[db.Fork])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the forks of the feed: %w", pg.Plain(err))
+	}
+	for i := range forks {
+		forks[i].At = forks[i].At.UTC()
+	}
+	return forks, nil
+}

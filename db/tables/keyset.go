@@ -1,0 +1,49 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ocspfleet/db"
+	"ocspfleet/db/internal/pg"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// MostKeySets is how many key sets are read: a feed has one or two a year.
+const MostKeySets = 64
+
+// KeepFeedKeys stores a key set that was verified, at a site.
+func (s *DB) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
+	if _, err := s.pool.Exec(ctx, "insert into feed_keys (number, note) values ($1, $2) on conflict do nothing", number, note); err != nil {
+		return fmt.Errorf("storing key set %d: %w", number, pg.Plain(err))
+	}
+	return nil
+}
+
+// FeedKeySets reads the key sets that are kept here, the highest number first. Which of
+// them counts, the feed's root says (feed.StoredKeySet).
+func (s *DB) FeedKeySets(ctx context.Context) ([][]byte, error) {
+	rows, err := s.pool.Query(ctx, "select note from "+s.files+"feed_keys order by number desc, note limit $1", MostKeySets)
+	var notes [][]byte
+	if err == nil {
+		notes, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the key sets: %w", pg.Plain(err))
+	}
+	return notes, nil
+}
+
+// FeedKeys reads the key set of the highest number; ErrNotFound when there is none.
+func (s *DB) FeedKeys(ctx context.Context) (number int64, note []byte, err error) {
+	err = s.pool.QueryRow(ctx, "select number, note from feed_keys order by number desc, hash limit 1").Scan(&number, &note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil, fmt.Errorf("reading the key set: %w", db.ErrNotFound)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the key set: %w", pg.Plain(err))
+	}
+	return number, note, nil
+}

@@ -1,0 +1,55 @@
+// Package tables reads what both databases hold: the head and the replicated rows, the
+// signed files of the feed, forks, the version and the shape of the schema, the logins and
+// their rights.
+//
+// It trusts the database that it is given: whoever writes to a site's database can make that
+// site lie until its responder certificate ends. What a login may do is granted in the
+// migrations, not promised here.
+//
+// Read tables.go first, then head.go, status.go and feed.go.
+package tables
+
+import (
+	"context"
+	"fmt"
+
+	"ocspfleet/db/internal/pg"
+)
+
+// Try is Master.Try for what is done at either end, as logins are.
+func (s *DB) Try(ctx context.Context, apply bool, f func(*DB) error) error {
+	return s.pool.Try(ctx, apply, func(pool *pg.Pool) error { return f(New(pool)) })
+}
+
+// DB reads what both databases hold: the replicated rows, the feed's signed files, the
+// schema, the logins.
+type DB struct {
+	pool  *pg.Pool
+	files string // schema and dot of the signed files that are read; empty: where search_path finds them
+}
+
+// Open prepares a pool for what both databases hold.
+func Open(ctx context.Context, cfg pg.Config) (*DB, error) {
+	pool, err := pg.OpenPool(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{pool: pool}, nil
+}
+
+// New reads by a pool that is open.
+func New(pool *pg.Pool) *DB { return &DB{pool: pool} }
+
+// Close ends all connections.
+func (s *DB) Close() { s.pool.Close() }
+
+// Ping says whether the database answers.
+func (s *DB) Ping(ctx context.Context) error {
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("reaching the database: %w", pg.Plain(err))
+	}
+	return nil
+}
+
+// Config says how to reach a database.
+type Config = pg.Config
