@@ -56,3 +56,10 @@ const (
 	WrongIssued   Wrong = "issued"    // they were never issued, and were registered or imported
 	WrongNotAfter Wrong = "not_after" // they end at another time
 )
+
+// SignedCorrection is the second person's signed word on one certificate of a
+// correction (feed.CorrectionNote).
+type SignedCorrection struct {
+	Serial Serial
+	Note   []byte
+}

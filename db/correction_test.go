@@ -89,7 +89,7 @@ func TestCorrectionNeedsTwoPersonsAndTravels(t *testing.T) {
 	notes := key.Sign(t, bert, id)
 	wantError(t, "with one note of two", "wants a signed note of each", bert.Approve(ctx, id, act, notes[0]))
 	wantError(t, "with one twice", "wants a signed note of each", bert.Approve(ctx, id, act, notes[0], notes[0]))
-	wantError(t, "with another's", "wants a signed note of each", bert.Approve(ctx, id, act, append(notes, masterdb.SignedCorrection{Serial: db.Serial{3}, Note: notes[0].Note})...))
+	wantError(t, "with another's", "wants a signed note of each", bert.Approve(ctx, id, act, append(notes, db.SignedCorrection{Serial: db.Serial{3}, Note: notes[0].Note})...))
 	if err := bert.Approve(ctx, id, act, notes...); err != nil {
 		t.Fatal(err)
 	}

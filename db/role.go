@@ -49,3 +49,14 @@ func (r Role) Connections() int {
 	}
 	return 16 // a daemon: its pool of 4, one that listens, their successors
 }
+
+// ResponderState says how the staff regard a site.
+type ResponderState string
+
+// The states of a site. A revoked one never comes back under its name or key.
+const (
+	ResponderActive    ResponderState = "active"
+	ResponderSuspended ResponderState = "suspended"
+	ResponderRevoked   ResponderState = "revoked"
+	ResponderLeft      ResponderState = "left" // in peace: its certificates end by themselves
+)

@@ -146,7 +146,7 @@ signature alone. The key is yours; the key set in force names it for corrections
 }
 
 func (p *program) approve(ctx context.Context, store *masterdb.DB, cfg *config.Config, c change, id int64, key string) error {
-	var notes []masterdb.SignedCorrection
+	var notes []db.SignedCorrection
 	if key != "" {
 		var err error
 		if notes, err = p.signCorrection(ctx, store, cfg, id, key); err != nil {

@@ -11,6 +11,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 
 	"github.com/spf13/cobra"
 )
@@ -29,7 +30,7 @@ func (p *program) keySetInForce(ctx context.Context, store *masterdb.DB, cfg *co
 }
 
 // signCorrection signs what the second person agrees to, with this person's key.
-func (p *program) signCorrection(ctx context.Context, store *masterdb.DB, cfg *config.Config, id int64, file string) ([]masterdb.SignedCorrection, error) {
+func (p *program) signCorrection(ctx context.Context, store *masterdb.DB, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
 	a, err := store.Approval(ctx, id)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (p *program) signCorrection(ctx context.Context, store *masterdb.DB, cfg *c
 	}
 	for _, issuer := range issuers {
 		if issuer.ID == a.Issuer {
-			return set.SignCorrections(key, feed.CorrectionsOf(set.Origin, issuer.Key, a))
+			return set.SignCorrections(key, publish.CorrectionsOf(set.Origin, issuer.Key, a))
 		}
 	}
 	return nil, fmt.Errorf("request %d is of issuer %d, which is not here", id, a.Issuer)

@@ -17,6 +17,7 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/sumdb/note"
@@ -95,7 +96,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *sitedb.DB) (fo
 	if err != nil {
 		found.Faults = append(found.Faults, err.Error())
 	}
-	identity, err := feed.LoadIdentity(c.TLSKeyFile)
+	identity, err := feedhttp.LoadIdentity(c.TLSKeyFile)
 	if err != nil {
 		found.Faults = append(found.Faults, err.Error())
 	}
@@ -170,14 +171,14 @@ const sourcePatience = 5 * time.Second
 
 // lookAtSource asks a source as ocspsyncd would, for its newest checkpoint, and the
 // master for its clock.
-func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
+func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feedhttp.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
 	seen := doctor.FeedSource{URL: s.URL, Master: s.Master}
-	pin, err := feed.ParsePin(s.Pin)
+	pin, err := feedhttp.ParsePin(s.Pin)
 	if err != nil {
 		seen.Unreachable = err
 		return seen
 	}
-	client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity, Stall: sourcePatience})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity, Stall: sourcePatience})
 	if err != nil {
 		seen.Unreachable = err
 		return seen
@@ -187,11 +188,11 @@ func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feed
 	defer cancel()
 	signed, _, err := client.Checkpoint(ctx, 0, "", 0)
 	switch {
-	case errors.Is(err, feed.ErrAccessDenied):
+	case errors.Is(err, feedhttp.ErrAccessDenied):
 		seen.AccessDenied = true
-	case errors.Is(err, feed.ErrOtherKey):
+	case errors.Is(err, feedhttp.ErrOtherKey):
 		seen.OtherKey = true
-	case errors.Is(err, feed.ErrPin):
+	case errors.Is(err, feedhttp.ErrPin):
 		seen.Unknown = true
 	case err != nil:
 		seen.Unreachable = err

@@ -14,6 +14,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
@@ -53,7 +54,7 @@ func (p *program) keyPin(file string) error {
 		}
 		made = true
 	}
-	identity, err := feed.LoadIdentity(file)
+	identity, err := feedhttp.LoadIdentity(file)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
@@ -28,9 +29,9 @@ type feedReader struct {
 	pin, keys string
 	entries   bool
 
-	client *feed.Client // nil: from the disk
-	epoch  int64        // of the source's newest checkpoint
-	set    *feed.KeySet // nil: nothing is verified
+	client *feedhttp.Client // nil: from the disk
+	epoch  int64            // of the source's newest checkpoint
+	set    *feed.KeySet     // nil: nothing is verified
 }
 
 func (r *feedReader) flags(cmd *cobra.Command) {
@@ -147,19 +148,19 @@ func (r *feedReader) connect(from string) (path string, err error) {
 }
 
 // dialFeed makes the client of a source, which is known by the pin of its TLS key.
-func dialFeed(u *url.URL, pinText, keyFile string) (*feed.Client, error) {
-	pin, err := feed.ParsePin(pinText)
+func dialFeed(u *url.URL, pinText, keyFile string) (*feedhttp.Client, error) {
+	pin, err := feedhttp.ParsePin(pinText)
 	if err != nil {
 		return nil, cli.Usagef("--pin: %v", err)
 	}
 	if keyFile == "" {
 		return nil, errors.New("there is no TLS key to ask with: set feed.tls_key_file, or give --tls-key (ocspctl key pin makes one)")
 	}
-	identity, err := feed.LoadIdentity(keyFile)
+	identity, err := feedhttp.LoadIdentity(keyFile)
 	if err != nil {
 		return nil, err
 	}
-	return feed.NewClient(feed.ClientConfig{URL: "https://" + u.Host, Pin: pin, Identity: identity})
+	return feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://" + u.Host, Pin: pin, Identity: identity})
 }
 
 // openKeys takes the key set that everything is judged by.
@@ -299,7 +300,7 @@ func (r *feedReader) openSnapshot(ctx context.Context, raw []byte, p *program) (
 	if err != nil {
 		return feedView{}, nil, err
 	}
-	rows := func(each func(db.Change) error) error { return r.chunks(ctx, s, feed.Tag(raw), each) }
+	rows := func(each func(db.Change) error) error { return r.chunks(ctx, s, feedhttp.Tag(raw), each) }
 	if r.client == nil {
 		rows = nil
 	} else if r.set != nil && !r.entries {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db"
 	"ocspfleet/ops/fleet"
 
 	"github.com/spf13/cobra"
@@ -276,7 +276,7 @@ func viewAnswer(f fleet.ProbeResult, now time.Time) siteAnswer {
 func (v fleetSite) tell(t *cli.Table) {
 	// A site that is not active is not asked: its state is all there is to say.
 	verdict, mode, behind, position := strings.ReplaceAll(v.Verdict, "_", " "), cli.OrDash(v.Mode), "-", "-"
-	if v.State != string(masterdb.ResponderActive) {
+	if v.State != string(db.ResponderActive) {
 		verdict = v.State
 	}
 	if v.Source != nil && *v.Source != "master" {

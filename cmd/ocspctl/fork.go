@@ -14,6 +14,7 @@ import (
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 
 	"github.com/spf13/cobra"
 )
@@ -25,7 +26,7 @@ func masterForks(ctx context.Context, store *masterdb.DB, cfg *config.Config) ([
 	if err != nil {
 		return nil, err
 	}
-	judged, err := feed.MasterForks(ctx, store.Reader, root)
+	judged, err := publish.MasterForks(ctx, store.Reader, root)
 	if err != nil {
 		return nil, err
 	}

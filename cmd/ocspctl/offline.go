@@ -195,7 +195,7 @@ func (b *bundle) wanted(roster []masterdb.Responder, issuer db.IssuerID) []strin
 	}
 	var sites []string
 	for _, r := range roster {
-		if r.State == masterdb.ResponderActive && slices.ContainsFunc(r.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer }) {
+		if r.State == db.ResponderActive && slices.ContainsFunc(r.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer }) {
 			sites = append(sites, r.Name)
 		}
 	}

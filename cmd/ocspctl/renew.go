@@ -117,7 +117,7 @@ func (p *program) renew(ctx context.Context, store *masterdb.DB, cfg *config.Con
 // concerns says whether there is something of an issuer to renew, or it was asked for.
 func (r *renew) concerns(roster []masterdb.Responder, issuer db.Issuer) bool {
 	return slices.Contains(r.issuers, issuer.Name) || slices.ContainsFunc(roster, func(site masterdb.Responder) bool {
-		return (r.site == "" || r.site == site.Name) && site.State == masterdb.ResponderActive &&
+		return (r.site == "" || r.site == site.Name) && site.State == db.ResponderActive &&
 			slices.ContainsFunc(site.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer.ID })
 	})
 }

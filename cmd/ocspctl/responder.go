@@ -21,7 +21,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"github.com/spf13/cobra"
 )
@@ -92,7 +92,7 @@ func (a *responderAdd) check() error {
 const feedPinUsage = "let it fetch the signed feed: the `PIN` of its TLS key (ocspctl key pin there)"
 
 func checkFeedPin(text string) error {
-	if _, err := feed.ParsePin(text); text != "" && err != nil {
+	if _, err := feedhttp.ParsePin(text); text != "" && err != nil {
 		return cli.Usagef("--feed-pin: %v", err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func setFeedPin(ctx context.Context, store *masterdb.DB, site, text string, act 
 	if text == "" {
 		return nil
 	}
-	pin, err := feed.ParsePin(text)
+	pin, err := feedhttp.ParsePin(text)
 	if err == nil {
 		_, err = store.SetFeedPin(ctx, site, pin, act)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
 
@@ -92,7 +93,7 @@ func (p *program) responderShow(ctx context.Context, store *masterdb.DB, name st
 	if err := p.Print(shown, shown.tell); err != nil {
 		return err
 	}
-	if view.State != string(masterdb.ResponderActive) {
+	if view.State != string(db.ResponderActive) {
 		return nil
 	}
 	for _, left := range best {

@@ -192,7 +192,7 @@ func (r withdrawn) tell(t *cli.Table) {
 	for _, c := range r.Certificates {
 		t.Row(c.Issuer, c.Serial, c.tellStatus(), cli.OrDash(c.NotAfter))
 	}
-	if r.State == string(masterdb.ResponderLeft) && len(r.Certificates) > 0 {
+	if r.State == string(db.ResponderLeft) && len(r.Certificates) > 0 {
 		t.Line("Whoever has its key can sign until the last of these ends: have it deleted at the site (docs/identities.md, A partner leaves). If nobody there can be trusted with that: responder revoke --reason cessationOfOperation.")
 	}
 	if done {

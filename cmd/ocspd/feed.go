@@ -12,6 +12,7 @@ import (
 	"ocspfleet/db/index"
 	"ocspfleet/signer"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/lookup"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -103,13 +104,13 @@ func (f Feed) lookup(t *trusted) signer.Lookup {
 	if t == nil || f.AskSocket == "" {
 		return nil
 	}
-	return lookup{feed.NewLookupClient(f.AskSocket, t.open, time.Now)}
+	return lookupOfMaster{lookup.New(f.AskSocket, t.open, time.Now)}
 }
 
-type lookup struct{ *feed.LookupClient }
+type lookupOfMaster struct{ *lookup.Client }
 
-func (l lookup) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (signer.LookupAnswer, error) {
-	answer, err := l.LookupClient.Ask(ctx, issuer, serial, at)
+func (l lookupOfMaster) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (signer.LookupAnswer, error) {
+	answer, err := l.Client.Ask(ctx, issuer, serial, at)
 	if err != nil {
 		return signer.LookupAnswer{}, err
 	}

@@ -14,6 +14,8 @@ import (
 	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +47,7 @@ func (w master) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+	identity, err := feedhttp.LoadIdentity(w.cfg.Feed.TLSKeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -56,16 +58,16 @@ func (w master) publish(ctx context.Context) (func() []string, error) {
 	if err != nil {
 		return nil, err
 	}
-	latest, access := &feed.Latest{}, &feed.AccessList{}
-	forks := feed.NewForkReports(w.store, root, w.env.Log)
-	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Latest: latest, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: feed.NewSealerMetrics(w.registry),
+	latest, access := &feedhttp.Latest{}, &feedhttp.AccessList{}
+	forks := publish.NewForkReports(w.store, root, w.env.Log)
+	sealer, err := publish.NewSealer(publish.SealerConfig{
+		Store: w.store, Key: key, Next: next, Keys: keys, Root: root, State: w.cfg.Feed.State, Lost: forks.Lost, Latest: latest, Confirm: w.cfg.Feed.Confirm, Log: w.env.Log, Metrics: publish.NewSealerMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
 	}
-	snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
-	tracker := feed.NewClientTracker(w.store, access, w.env.Log)
+	snapshotter := publish.NewSnapshotter(publish.SnapshotterConfig{Store: w.store, Key: key, Next: next, Keys: keys, Root: root, Log: w.env.Log})
+	tracker := publish.NewClientTracker(w.store, access, w.env.Log)
 	lookup, err := w.lookupServer(root, keys)
 	if err != nil {
 		return nil, err
@@ -74,7 +76,11 @@ func (w master) publish(ctx context.Context) (func() []string, error) {
 	w.plan.AddWorker("snapshotter", snapshotter.Run)
 	w.plan.AddWorker("client tracker", tracker.Run)
 	w.plan.AddWorker("forks", forks.Run)
-	if err := w.serve(ctx, identity, access, feed.ServerConfig{Store: w.store.DB, Root: root, Latest: latest, Lookup: lookup, Forks: forks, Clock: w.store.Clock}, tracker.Watch); err != nil {
+	server := feedhttp.ServerConfig{Store: w.store.DB, Root: root, Latest: latest, Forks: forks, Clock: w.store.Clock}
+	if lookup != nil {
+		server.Lookup = lookup
+	}
+	if err := w.serve(ctx, identity, access, server, tracker.Watch); err != nil {
 		return nil, err
 	}
 	return func() []string {
@@ -101,7 +107,7 @@ func (w master) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, e
 		keys, _, err := feed.NewestKeySet(notes, root.Name(), root)
 		return keys, err
 	}
-	if err := feed.TakeOffers(ctx, w.store, root.Name(), root, w.env.Log); err != nil {
+	if err := publish.TakeOffers(ctx, w.store, root.Name(), root, w.env.Log); err != nil {
 		return nil, err
 	}
 	keys, _, err := feed.StoredKeySet(ctx, w.store, root.Name(), root)
@@ -114,7 +120,7 @@ func (w master) offers() error {
 	if err != nil {
 		return fmt.Errorf("feed.root %w", err)
 	}
-	w.plan.AddWorker("key sets", func(ctx context.Context) error { return feed.RunOffers(ctx, w.store, root, w.env.Log) })
+	w.plan.AddWorker("key sets", func(ctx context.Context) error { return publish.RunOffers(ctx, w.store, root, w.env.Log) })
 	return nil
 }
 
@@ -139,7 +145,7 @@ func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
-	latest := &feed.Latest{}
+	latest := &feedhttp.Latest{}
 	puller, err := pull.New(pull.Config{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Latest: latest,
 		StaleAfter: w.cfg.Feed.StaleAfter, Recount: w.cfg.Recount, Backoff: retryPause, PreferPeers: w.cfg.Feed.PreferPeers, Metrics: pull.NewMetrics(w.registry), Log: w.env.Log,
@@ -152,22 +158,22 @@ func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 		Store: w.store, Relays: w.cfg.Feed.Listen != "", Origin: root.Name(), Root: root, Sources: sources, PreferPeers: w.cfg.Feed.PreferPeers, Log: w.env.Log,
 	})
 	w.plan.AddWorker("trim", trimmer.Run)
-	return puller, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.DB, Root: root, Latest: latest})
+	return puller, w.relay(ctx, identity, sources, feedhttp.ServerConfig{Store: w.store.DB, Root: root, Latest: latest})
 }
 
 // sources are this site's own key, and whom it asks.
-func (w wiring) sources() (*feed.Identity, []*feed.Client, error) {
-	identity, err := feed.LoadIdentity(w.cfg.Feed.TLSKeyFile)
+func (w wiring) sources() (*feedhttp.Identity, []*feedhttp.Client, error) {
+	identity, err := feedhttp.LoadIdentity(w.cfg.Feed.TLSKeyFile)
 	if err != nil {
 		return nil, nil, err
 	}
-	var sources []*feed.Client
+	var sources []*feedhttp.Client
 	for _, s := range w.cfg.Feed.Sources {
-		pin, err := feed.ParsePin(s.Pin)
+		pin, err := feedhttp.ParsePin(s.Pin)
 		if err != nil {
 			return nil, nil, err
 		}
-		client, err := feed.NewClient(feed.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity})
+		client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -179,7 +185,7 @@ func (w wiring) sources() (*feed.Identity, []*feed.Client, error) {
 
 // relay lets ocspd ask the sources for single serials, and peers fetch from here, where
 // either is wished.
-func (w site) relay(ctx context.Context, identity *feed.Identity, sources []*feed.Client, cfg feed.ServerConfig) error {
+func (w site) relay(ctx context.Context, identity *feedhttp.Identity, sources []*feedhttp.Client, cfg feedhttp.ServerConfig) error {
 	proxy := w.lookupProxy(cfg.Root, sources)
 	if err := w.askSocket(ctx, proxy); err != nil || w.cfg.Feed.Listen == "" {
 		return err
@@ -188,14 +194,14 @@ func (w site) relay(ctx context.Context, identity *feed.Identity, sources []*fee
 	if err != nil {
 		return err
 	}
-	access := &feed.AccessList{}
-	w.plan.AddWorker("client tracker", feed.NewRelayClientTracker(w.store.DB, peers, access, w.env.Log).Run)
+	access := &feedhttp.AccessList{}
+	w.plan.AddWorker("client tracker", publish.NewRelayClientTracker(w.store.DB, peers, access, w.env.Log).Run)
 	cfg.Lookup = w.relayLookup(proxy)
 	return w.serve(ctx, identity, access, cfg, func(h http.Handler) http.Handler { return h })
 }
 
 // serve adds the feed's listener to the plan.
-func (w wiring) serve(ctx context.Context, identity *feed.Identity, access *feed.AccessList, cfg feed.ServerConfig, watch func(http.Handler) http.Handler) error {
+func (w wiring) serve(ctx context.Context, identity *feedhttp.Identity, access *feedhttp.AccessList, cfg feedhttp.ServerConfig, watch func(http.Handler) http.Handler) error {
 	if w.env.CheckOnly {
 		return nil
 	}
@@ -205,7 +211,7 @@ func (w wiring) serve(ctx context.Context, identity *feed.Identity, access *feed
 		return fmt.Errorf("feed: %w", err)
 	}
 	cfg.Access, cfg.Public, cfg.Log = access, w.cfg.Feed.Public, w.env.Log
-	server := feed.NewServer(cfg).HTTP()
+	server := feedhttp.NewServer(cfg).HTTP()
 	server.Handler = watch(server.Handler)
 	server.TLSConfig = identity.ServerTLS(access)
 	// A stop ends long polls at once: who asks has other sources.

@@ -13,6 +13,7 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/script"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -33,7 +34,7 @@ func feedKeys(env *testscript.Env) error {
 		if _, err := feed.GenerateKey(path, "tls"); err != nil {
 			return err
 		}
-		identity, err := feed.LoadIdentity(path)
+		identity, err := feedhttp.LoadIdentity(path)
 		if err != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ func agree(ts *testscript.TestScript, _ bool, _ []string) {
 
 // pins SITE: puts the site on the roster with the pin of site.key.
 func pins(ts *testscript.TestScript, _ bool, args []string) {
-	pin, err := feed.ParsePin(ts.Getenv("SITE_PIN"))
+	pin, err := feedhttp.ParsePin(ts.Getenv("SITE_PIN"))
 	ts.Check(err)
 	atMaster(ts, func(store *masterdb.DB) error {
 		if _, err := store.AddResponder(context.Background(), args[0], "http://127.0.0.1:1/", nil, db.Act{User: "test"}); err != nil {

@@ -8,9 +8,10 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Feed is the signed feed (docs/feed.md): at the master it is sealed and served,
@@ -177,7 +178,7 @@ func (f *Feed) checkOthers(report func(key, problem string)) {
 		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
 			report(key+".url", fmt.Sprintf("is %q: want https://HOST:PORT", s.URL))
 		}
-		if _, err := feed.ParsePin(s.Pin); err != nil {
+		if _, err := feedhttp.ParsePin(s.Pin); err != nil {
 			report(key+".pin", err.Error())
 		}
 	}
@@ -187,7 +188,7 @@ func (f *Feed) checkOthers(report func(key, problem string)) {
 		if p.Name == "" {
 			report(key+".name", "is missing")
 		}
-		if _, err := feed.ParsePin(p.Pin); err != nil {
+		if _, err := feedhttp.ParsePin(p.Pin); err != nil {
 			report(key+".pin", err.Error())
 		} else if other, twice := seen[p.Pin]; twice {
 			report(key+".pin", "is "+other+"'s, too")
@@ -212,10 +213,10 @@ func (f *Feed) root() (note.Verifier, error) {
 }
 
 // peers are those who may fetch from here, by pin.
-func (f *Feed) peers() (map[feed.Pin]string, error) {
-	sites := map[feed.Pin]string{}
+func (f *Feed) peers() (map[feedhttp.Pin]string, error) {
+	sites := map[feedhttp.Pin]string{}
 	for _, p := range f.Peers {
-		pin, err := feed.ParsePin(p.Pin)
+		pin, err := feedhttp.ParsePin(p.Pin)
 		if err != nil {
 			return nil, err
 		}

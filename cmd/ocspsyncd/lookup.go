@@ -11,17 +11,19 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
 const maxSocketPath = 107
 
 // lookupServer answers the sites' questions for single serials, if there is a key for it.
-func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*feed.LookupServer, error) {
+func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*publish.LookupServer, error) {
 	if w.cfg.Feed.AnswerKeyFile == "" {
 		return nil, nil
 	}
@@ -29,19 +31,19 @@ func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*feed.Looku
 	if err != nil {
 		return nil, err
 	}
-	return feed.NewLookupServer(feed.LookupServerConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: feed.NewLookupServerMetrics(w.registry), Log: w.env.Log}), nil
+	return publish.NewLookupServer(publish.LookupServerConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: publish.NewLookupServerMetrics(w.registry), Log: w.env.Log}), nil
 }
 
 // Questions of one peer that are handed on to the master, a second and at once.
 const peerRate, peerBurst = 2, 5
 
 // relayLookup hands peers' questions for single serials on to the master.
-func (w wiring) relayLookup(proxy *pull.LookupProxy) *feed.LookupServer {
-	return feed.NewLookupServer(feed.LookupServerConfig{Ask: proxy.Relay, Rate: peerRate, Burst: peerBurst, Metrics: feed.NewLookupServerMetrics(w.registry), Log: w.env.Log})
+func (w wiring) relayLookup(proxy *pull.LookupProxy) *publish.LookupServer {
+	return publish.NewLookupServer(publish.LookupServerConfig{Ask: proxy.Relay, Rate: peerRate, Burst: peerBurst, Metrics: publish.NewLookupServerMetrics(w.registry), Log: w.env.Log})
 }
 
 // lookupProxy asks the sources for single serials.
-func (w site) lookupProxy(root note.Verifier, sources []*feed.Client) *pull.LookupProxy {
+func (w site) lookupProxy(root note.Verifier, sources []*feedhttp.Client) *pull.LookupProxy {
 	return pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: w.store, Origin: root.Name(), Root: root, Sources: sources, Metrics: pull.NewLookupProxyMetrics(w.registry), Log: w.env.Log,
 	})

@@ -10,7 +10,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
 	"ocspfleet/sync/pull"
@@ -144,7 +144,7 @@ func (w site) byReplication(ctx context.Context) (func() []string, error) {
 // them where that is wished.
 func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
-		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feed.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
+		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}
 	if w.cfg.Feed.rootAlone() {
 		files := logical.NewFiles(cfg)
@@ -160,5 +160,5 @@ func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Ve
 	files := logical.NewFiles(cfg)
 	w.plan.AddWorker("files", files.Run)
 	w.plan.AddWorker("forks", reporter.Run)
-	return files, w.relay(ctx, identity, sources, feed.ServerConfig{Store: w.store.Files(), Root: root, Latest: cfg.Latest, Check: files.Check})
+	return files, w.relay(ctx, identity, sources, feedhttp.ServerConfig{Store: w.store.Files(), Root: root, Latest: cfg.Latest, Check: files.Check})
 }

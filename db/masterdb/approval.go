@@ -128,18 +128,11 @@ func (s *DB) request(ctx context.Context, what ApprovalAct, details map[string]a
 	return id, expires.UTC(), nil
 }
 
-// SignedCorrection is the second person's signed word on one certificate of a
-// correction (feed.CorrectionNote).
-type SignedCorrection struct {
-	Serial db.Serial
-	Note   []byte
-}
-
 // Approve agrees to another login's request. A correction is made in the same
 // transaction, with a note for each certificate that is revoked for ever
-// (feed.CorrectionsOf); a bulk is an allowance from now on, for 24 hours, and a purge
+// (publish.CorrectionsOf); a bulk is an allowance from now on, for 24 hours, and a purge
 // may begin.
-func (s *DB) Approve(ctx context.Context, id int64, act db.Act, notes ...SignedCorrection) error {
+func (s *DB) Approve(ctx context.Context, id int64, act db.Act, notes ...db.SignedCorrection) error {
 	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
 	for i, n := range notes {
 		serials[i], signed[i] = n.Serial, n.Note

@@ -33,7 +33,7 @@ func (s *Sites) SetFeedPin(ctx context.Context, site string, pin [32]byte, act d
 // FeedPin is whose a TLS key is. Only an active site is let in.
 type FeedPin struct {
 	Site  string
-	State ResponderState
+	State db.ResponderState
 }
 
 // FeedPins reads the sites that have a TLS key for the feed, by its pin.

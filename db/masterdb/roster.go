@@ -15,23 +15,12 @@ import (
 // ErrNoResponder says that no site of that name is on the roster.
 var ErrNoResponder = errors.New("no such site on the roster")
 
-// ResponderState says how the staff regard a site.
-type ResponderState string
-
-// The states of a site. A revoked one never comes back under its name or key.
-const (
-	ResponderActive    ResponderState = "active"
-	ResponderSuspended ResponderState = "suspended"
-	ResponderRevoked   ResponderState = "revoked"
-	ResponderLeft      ResponderState = "left" // in peace: its certificates end by themselves
-)
-
 // Responder is one site on the master's roster. The roster is not replicated.
 type Responder struct {
 	Name         string // also the commonName of its certificate request
 	URL          string // of its OCSP responder
 	Addresses    []string
-	State        ResponderState
+	State        db.ResponderState
 	FeedPin      []byte // SHA-256 of its feed key's SubjectPublicKeyInfo; nil: it does not fetch the feed
 	CreatedAt    time.Time
 	Certificates []RosterCertificate // by issuer, the longest-lived last

@@ -242,7 +242,7 @@ func (m Master) sites(ctx context.Context, f *results) {
 	}
 	m.serials(ctx, f, roster)
 	for _, site := range roster {
-		if site.State != masterdb.ResponderActive {
+		if site.State != db.ResponderActive {
 			continue
 		}
 		last := map[db.IssuerID]masterdb.RosterCertificate{} // the longest-lived per issuer comes last

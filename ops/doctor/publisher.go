@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
 )
 
 // Publisher is what ocspsyncd's configuration at the master says, and the key set in force.
@@ -70,7 +69,7 @@ func (f *results) syncd(ctx context.Context, admin string) {
 func (m Master) native(ctx context.Context) bool {
 	roster, err := m.Store.Responders(ctx)
 	for _, site := range roster {
-		if site.State == masterdb.ResponderActive && site.FeedPin == nil {
+		if site.State == db.ResponderActive && site.FeedPin == nil {
 			return true
 		}
 	}

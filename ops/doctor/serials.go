@@ -32,7 +32,7 @@ func (m Master) serials(ctx context.Context, f *results, roster []masterdb.Respo
 	keys := map[db.IssuerID]map[key]bool{}
 	for _, site := range roster {
 		for _, c := range site.Certificates {
-			if site.State != masterdb.ResponderActive || c.Status.Revoked || !c.Status.NotAfter.After(m.Now()) {
+			if site.State != db.ResponderActive || c.Status.Revoked || !c.Status.NotAfter.After(m.Now()) {
 				continue
 			}
 			if keys[c.IssuerID] == nil {

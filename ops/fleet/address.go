@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/zone"
 )
@@ -87,7 +88,7 @@ func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 	}
 	for _, a := range addresses {
 		other := slices.IndexFunc(m.roster, func(r masterdb.Responder) bool {
-			return r.Name != w.Site && r.State == masterdb.ResponderActive && slices.Contains(Addresses(r), a)
+			return r.Name != w.Site && r.State == db.ResponderActive && slices.Contains(Addresses(r), a)
 		})
 		if other >= 0 && !publish {
 			m.shared = append(m.shared, fmt.Sprintf("%s is %s's, too, and stays", a, m.roster[other].Name))
@@ -316,7 +317,7 @@ func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 			return err
 		}
 		if slices.ContainsFunc(sites, func(s SiteStatus) bool {
-			return owners[s.Name] && s.Name != m.Site && s.State == masterdb.ResponderActive && s.Well()
+			return owners[s.Name] && s.Name != m.Site && s.State == db.ResponderActive && s.Well()
 		}) {
 			return nil
 		}

@@ -114,7 +114,7 @@ func TestTheMastersPolicyIsNotTheCAs(t *testing.T) {
 		if _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the plan: %v, want %q", err, want)
 		}
-		if list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
+		if list := Renewals([]masterdb.Responder{site("site-a", db.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
 			t.Errorf("the renewal: %d, want %q", len(list), want)
 		}
 		if _, err := a.Sign(must(a.Template(r, DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {

@@ -44,7 +44,7 @@ func (v Surveyor) Await(ctx context.Context, store *masterdb.DB, issuer db.Issue
 		return nil, err
 	}
 	roster = slices.DeleteFunc(roster, func(r masterdb.Responder) bool {
-		return r.State != masterdb.ResponderActive ||
+		return r.State != db.ResponderActive ||
 			!slices.ContainsFunc(r.Certificates, func(c masterdb.RosterCertificate) bool { return c.IssuerID == issuer.ID })
 	})
 	replies := make([]Reply, len(roster))

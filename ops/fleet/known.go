@@ -68,7 +68,7 @@ func (k *Known) Settled(keep func(site string) bool) {
 // site is what the master knows of one site.
 func (k Known) site(r masterdb.Responder, now time.Time) SiteStatus {
 	s := SiteStatus{Responder: r, Slot: slotOf(r.Name, k.slots)}
-	if r.State == masterdb.ResponderActive {
+	if r.State == db.ResponderActive {
 		s.Fork = k.forks[r.Name]
 	}
 	if r.FeedPin != nil && !k.At.IsZero() {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -35,7 +34,7 @@ func TestLeavingIsRunAgainFromAnywhere(t *testing.T) {
 			t.Fatalf("%d steps done, %v", done, err)
 		}
 		site, _ := w.statuses(t)
-		if left := i > 2; (site.State == masterdb.ResponderLeft) != left { // DNS and TTL come first
+		if left := i > 2; (site.State == db.ResponderLeft) != left { // DNS and TTL come first
 			t.Fatalf("before %s it is %s", broken.Name, site.State)
 		}
 	}
@@ -91,7 +90,7 @@ func TestNobodyLeavesWhileTheDNSHasIt(t *testing.T) {
 	if err := run.Run(t.Context(), run.Leave(), func(Step) {}); err == nil || !strings.Contains(err.Error(), "--withdrawn") {
 		t.Errorf("%v", err)
 	}
-	if site, _ := w.statuses(t); site.State != masterdb.ResponderActive {
+	if site, _ := w.statuses(t); site.State != db.ResponderActive {
 		t.Errorf("it is %s", site.State)
 	}
 	// Nor does one that is suspended: it may come back, or be revoked.

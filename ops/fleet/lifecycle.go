@@ -236,7 +236,7 @@ func (v Surveyor) CheckNotLast(ctx context.Context, store *masterdb.DB, site str
 	var active, others, well bool
 	for _, s := range sites {
 		switch {
-		case s.State != masterdb.ResponderActive:
+		case s.State != db.ResponderActive:
 		case s.Name == site:
 			active, well = true, s.Well()
 		default:
@@ -249,7 +249,7 @@ func (v Surveyor) CheckNotLast(ctx context.Context, store *masterdb.DB, site str
 	if !others {
 		return fmt.Errorf("site %q is the last active one: %w (--force does it nevertheless)", site, ErrLastSite)
 	}
-	if well && !slices.ContainsFunc(sites, func(s SiteStatus) bool { return s.Name != site && s.State == masterdb.ResponderActive && s.Well() }) {
+	if well && !slices.ContainsFunc(sites, func(s SiteStatus) bool { return s.Name != site && s.State == db.ResponderActive && s.Well() }) {
 		return fmt.Errorf("site %q is the only one that answers well: %w (mend another first, see ocspctl fleet status; --force does it nevertheless)", site, ErrLastSite)
 	}
 	return nil

@@ -165,7 +165,7 @@ func TestRevocationIsRunAgainFromAnywhere(t *testing.T) {
 func (w *withdrawn) revokedForEver(t *testing.T) {
 	t.Helper()
 	site, reasons := w.statuses(t)
-	if site.State != masterdb.ResponderRevoked || len(reasons) != 2 || reasons[0] != db.ReasonKeyCompromise || reasons[1] != db.ReasonKeyCompromise {
+	if site.State != db.ResponderRevoked || len(reasons) != 2 || reasons[0] != db.ReasonKeyCompromise || reasons[1] != db.ReasonKeyCompromise {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	w.refused(t)
@@ -203,7 +203,7 @@ func TestSuspendedSiteComesBack(t *testing.T) {
 	}
 	w.refused(t)
 	site, reasons := w.statuses(t)
-	if site.State != masterdb.ResponderSuspended || reasons[0] != db.ReasonCertificateHold || reasons[1] != db.ReasonCertificateHold {
+	if site.State != db.ResponderSuspended || reasons[0] != db.ReasonCertificateHold || reasons[1] != db.ReasonCertificateHold {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	if access, err := w.store.SiteAccess(t.Context(), w.site); err != nil || access.Slots != 1 {
@@ -217,7 +217,7 @@ func TestSuspendedSiteComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if site, reasons = w.statuses(t); site.State != masterdb.ResponderActive || reasons[0] != db.ReasonNone || reasons[1] != db.ReasonNone {
+	if site, reasons = w.statuses(t); site.State != db.ResponderActive || reasons[0] != db.ReasonNone || reasons[1] != db.ReasonNone {
 		t.Errorf("state %s, reasons %v", site.State, reasons)
 	}
 	again, _ := openAs(t, w.super, strings.ReplaceAll(w.site, "-", "_"))
@@ -247,7 +247,7 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 	enrol(t, store, a, "site-b", "http://b.example/")
 	_, c := enrol(t, store, a, "site-a", "http://a.example/")
 	w := &withdrawn{store: store, a: a, site: "site-a"}
-	look := func(state masterdb.ResponderState, withheld bool, rows int64, reason db.Reason) {
+	look := func(state db.ResponderState, withheld bool, rows int64, reason db.Reason) {
 		t.Helper()
 		site, reasons := w.statuses(t)
 		if site.State != state || len(reasons) != 1 || reasons[0] != reason || site.Certificates[0].Withheld != withheld || !bytes.Equal(site.Certificates[0].DER, c.DER) {
@@ -267,7 +267,7 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].Changed != (i != 1) {
 			t.Fatalf("suspending: %+v, %v", list, err)
 		}
-		look(masterdb.ResponderSuspended, true, 1, db.ReasonNone)
+		look(db.ResponderSuspended, true, 1, db.ReasonNone)
 		if i == 0 {
 			continue // once more: nothing is left to be done
 		}
@@ -278,13 +278,13 @@ func TestSuspensionWithoutHoldWithholdsTheCertificates(t *testing.T) {
 			if list, err := store.RestoreResponder(t.Context(), w.site, act); err != nil || len(list) != n {
 				t.Fatalf("restoring: %+v, %v", list, err)
 			}
-			look(masterdb.ResponderActive, false, 2, db.ReasonNone)
+			look(db.ResponderActive, false, 2, db.ReasonNone)
 		}
 	}
 	if list, err := store.RevokeResponder(t.Context(), w.site, db.ReasonKeyCompromise, act); err != nil || len(list) != 1 || !list[0].Changed {
 		t.Fatalf("revoking: %+v, %v", list, err)
 	}
-	look(masterdb.ResponderRevoked, true, 1, db.ReasonKeyCompromise)
+	look(db.ResponderRevoked, true, 1, db.ReasonKeyCompromise)
 }
 
 // Two CRLs at once: the one whose rows are older is refused.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 )
 
@@ -31,7 +32,7 @@ func (w Lifecycle) Move(site masterdb.Responder, url string, addresses []netip.A
 		return []Step{step}
 	}
 	var steps []Step
-	if site.State == masterdb.ResponderActive {
+	if site.State == db.ResponderActive {
 		steps = change(true, addresses, old)
 	}
 	steps = append(steps, change(false, old, addresses)...)

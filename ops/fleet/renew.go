@@ -97,7 +97,7 @@ func rowsOf(roster []masterdb.Responder, issuer db.IssuerID) []masterdb.RosterCe
 }
 
 func isActive(roster []masterdb.Responder, site string) bool {
-	return slices.ContainsFunc(roster, func(r masterdb.Responder) bool { return r.Name == site && r.State == masterdb.ResponderActive })
+	return slices.ContainsFunc(roster, func(r masterdb.Responder) bool { return r.Name == site && r.State == db.ResponderActive })
 }
 
 // keyAlgorithm is the same for keys that take each other's place: after a change

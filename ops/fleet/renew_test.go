@@ -29,7 +29,7 @@ func rowAt(a *Authority, site string, key crypto.Signer, ago, life time.Duration
 	}
 }
 
-func site(name string, state masterdb.ResponderState, rows ...masterdb.RosterCertificate) masterdb.Responder {
+func site(name string, state db.ResponderState, rows ...masterdb.RosterCertificate) masterdb.Responder {
 	return masterdb.Responder{Name: name, State: state, Certificates: rows}
 }
 
@@ -37,15 +37,15 @@ func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
 	old, key, rsaKey := p256(), p256(), rsa2048()
 	list := Renewals([]masterdb.Responder{
-		site("site-a", masterdb.ResponderActive,
+		site("site-a", db.ResponderActive,
 			rowAt(a, "site-a", old, 150*time.Hour, DefaultLife), // the key before: renewed no more
 			rowAt(a, "site-a", key, 80*time.Hour, DefaultLife),
 			rowAt(a, "site-a", rsaKey, 90*time.Hour, DefaultLife)),
-		site("site-b", masterdb.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
-		site("site-c", masterdb.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
-		site("site-d", masterdb.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
-		site("site-e", masterdb.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
-		site("site-f", masterdb.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
+		site("site-b", db.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
+		site("site-c", db.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
+		site("site-d", db.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
+		site("site-e", db.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
+		site("site-f", db.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
 	}, []*Authority{a}, now)
 	var got []string
 	for _, r := range list {
@@ -76,8 +76,8 @@ func TestLastProofsAreOneOfEachKindOfKey(t *testing.T) {
 	before := rowAt(a, "site-a", p256(), 150*time.Hour, DefaultLife)
 	ec, rsa := rowAt(a, "site-a", p256(), 80*time.Hour, DefaultLife), rowAt(a, "site-a", rsa2048(), 90*time.Hour, DefaultLife)
 	roster := []masterdb.Responder{
-		site("site-a", masterdb.ResponderActive, before, rsa, ec),
-		site("site-b", masterdb.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
+		site("site-a", db.ResponderActive, before, rsa, ec),
+		site("site-b", db.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
 	}
 	if got := a.LastProofs(roster, "site-a", now); len(got) != 2 || !bytes.Equal(got[0], ec.DER) || !bytes.Equal(got[1], rsa.DER) {
 		t.Errorf("%d proofs: %x", len(got), got)
@@ -105,7 +105,7 @@ func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 		"does not bear the CA's signature":                     forged,
 		"reading its certificate":                              none,
 	} {
-		list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, good), site("site-b", masterdb.ResponderActive, row)}, []*Authority{a}, now)
+		list := Renewals([]masterdb.Responder{site("site-a", db.ResponderActive, good), site("site-b", db.ResponderActive, row)}, []*Authority{a}, now)
 		var refused, renewed int
 		for _, r := range list {
 			switch {
@@ -123,7 +123,7 @@ func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 	}
 	revoked := good
 	revoked.Status.Revoked, revoked.Status.RevokedAt = true, now
-	if list := Renewals([]masterdb.Responder{site("site-a", masterdb.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
+	if list := Renewals([]masterdb.Responder{site("site-a", db.ResponderActive, revoked)}, []*Authority{a}, now); len(list) != 1 || list[0].Refused == "" {
 		t.Errorf("a revoked one: %+v", list)
 	}
 	if _, err := (Renewal{Refused: "no"}).Do(t.Context(), nil, 0, now, rand.Reader, db.Act{}); err == nil {

@@ -105,7 +105,7 @@ func (s SiteStatus) Source() string {
 	switch {
 	case s.Slot != nil && s.Slot.Streaming || s.Slot == nil && s.Feed != nil && s.Feed.Direct:
 		return "master"
-	case s.Slot == nil && s.Feed != nil && s.State == masterdb.ResponderActive:
+	case s.Slot == nil && s.Feed != nil && s.State == db.ResponderActive:
 		return "peers"
 	}
 	return ""
@@ -173,7 +173,7 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]SiteStatus, error) {
 	group.SetLimit(probesAtOnce)
 	for i, responder := range known.Sites {
 		sites[i] = known.site(responder, v.Now())
-		if responder.State != masterdb.ResponderActive {
+		if responder.State != db.ResponderActive {
 			continue
 		}
 		sites[i].Results = v.expect(responder, known.Issuers)

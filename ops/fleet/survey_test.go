@@ -76,7 +76,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(roster) != 2 || roster[0].Name != "site-a" || roster[0].State != masterdb.ResponderActive || roster[0].URL != "http://a.example/" || roster[0].Addresses[0] != "192.0.2.1" {
+	if len(roster) != 2 || roster[0].Name != "site-a" || roster[0].State != db.ResponderActive || roster[0].URL != "http://a.example/" || roster[0].Addresses[0] != "192.0.2.1" {
 		t.Fatalf("roster %+v", roster)
 	}
 	got := roster[0].Certificates

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/zone"
 )
@@ -75,7 +76,7 @@ func ViewZone(ctx context.Context, store *masterdb.DB, z *zone.Zone, confirm boo
 		return ZoneView{}, err
 	}
 	for _, site := range roster {
-		if site.State == masterdb.ResponderActive && len(Addresses(site)) == 0 {
+		if site.State == db.ResponderActive && len(Addresses(site)) == 0 {
 			v.Unlisted = append(v.Unlisted, site.Name)
 		}
 	}
@@ -118,7 +119,7 @@ func (n *ZoneName) compare(set zone.Set, roster []masterdb.Responder) {
 		n.Records = append(n.Records, judgeRecord(r, roster))
 	}
 	for _, site := range roster {
-		if site.State != masterdb.ResponderActive {
+		if site.State != db.ResponderActive {
 			continue
 		}
 		for _, a := range Addresses(site) {
@@ -141,15 +142,15 @@ func judgeRecord(r zone.Record, roster []masterdb.Responder) ZoneRecord {
 			continue
 		}
 		record.Sites = append(record.Sites, site.Name)
-		if site.State == masterdb.ResponderActive {
+		if site.State == db.ResponderActive {
 			active = true
 			continue
 		}
 		verb := "suspend " + site.Name
 		switch site.State {
-		case masterdb.ResponderRevoked:
+		case db.ResponderRevoked:
 			verb = "revoke " + site.Name + " --reason NAME"
-		case masterdb.ResponderLeft:
+		case db.ResponderLeft:
 			verb = "leave " + site.Name
 		}
 		out = append(out, fmt.Sprintf("site %s is %s (ocspctl responder %s --apply withdraws it)", site.Name, site.State, verb))

@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -30,7 +31,7 @@ const (
 	// AnswerLife bounds Until - AsOf.
 	AnswerLife = 5 * time.Minute
 	// absentLife is that of the word that a serial is not issued: it may be, any moment.
-	absentLife = 20 * time.Second
+	AbsentLife = 20 * time.Second
 
 	answerSuffix = "/answer"
 )
@@ -38,32 +39,19 @@ const (
 // ErrAnswer says that an answer is not one to the question that was asked.
 var ErrAnswer = errors.New("it does not answer the question")
 
-// NewAnswer is what the master says of a serial.
-func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a masterdb.Asked) Answer {
-	answer := Answer{
-		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,
-		Status: a.Status, AsOf: a.AsOf.UTC().Truncate(time.Microsecond),
-	}
-	answer.Until = answer.AsOf.Add(AnswerLife)
-	if !a.Issued {
-		answer.Until = answer.AsOf.Add(absentLife)
-	}
-	return answer
-}
-
 // Text is what is signed.
 func (a *Answer) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s%s\nkeys %d\nepoch %d\nposition %d\nissuer %s\nserial %s\n", a.Origin, answerSuffix, a.KeySet, a.Epoch, a.Position, b64(a.Issuer), a.Serial)
+	fmt.Fprintf(&b, "%s%s\nkeys %d\nepoch %d\nposition %d\nissuer %s\nserial %s\n", a.Origin, answerSuffix, a.KeySet, a.Epoch, a.Position, Base64(a.Issuer), a.Serial)
 	switch {
 	case !a.Issued:
 		b.WriteString("status absent\n")
 	case a.Status.Revoked:
-		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", stamp(a.Status.RevokedAt), reasonName(a.Status.Reason), stamp(a.Status.NotAfter))
+		fmt.Fprintf(&b, "status revoked %s %s\nnot_after %s\n", Stamp(a.Status.RevokedAt), reasonName(a.Status.Reason), Stamp(a.Status.NotAfter))
 	default:
-		fmt.Fprintf(&b, "status good\nnot_after %s\n", stamp(a.Status.NotAfter))
+		fmt.Fprintf(&b, "status good\nnot_after %s\n", Stamp(a.Status.NotAfter))
 	}
-	fmt.Fprintf(&b, "as_of %s\nuntil %s\n", stamp(a.AsOf), stamp(a.Until))
+	fmt.Fprintf(&b, "as_of %s\nuntil %s\n", Stamp(a.AsOf), Stamp(a.Until))
 	return b.String()
 }
 
@@ -131,4 +119,56 @@ func (k *KeySet) OpenAnswer(signed []byte) (*Answer, error) {
 		return nil, fmt.Errorf("reading an answer: %w", err)
 	}
 	return a, nil
+}
+
+// SignedAnswer is what a site's ocspsyncd hands to its ocspd: a signed Answer and the key set
+// that it is to be judged by.
+type SignedAnswer struct {
+	Keys []byte // the key set, signed by the root
+	Note []byte // the answer, signed
+}
+
+var errSignedAnswer = formError("the signed answer is not of the form")
+
+// Marshal writes SEQUENCE { keys UTF8String, answer UTF8String }.
+func (s SignedAnswer) Marshal() ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(s.Keys)+len(s.Note)+16))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, note := range [][]byte{s.Keys, s.Note} {
+			b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(note) })
+		}
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("writing a signed answer: %w", err)
+	}
+	return der, nil
+}
+
+// ParseSignedAnswer reads it.
+func ParseSignedAnswer(der []byte) (SignedAnswer, error) {
+	in, body, keys, note := cryptobyte.String(der), cryptobyte.String(nil), cryptobyte.String(nil), cryptobyte.String(nil)
+	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() || !body.ReadASN1(&keys, asn1.UTF8String) ||
+		!body.ReadASN1(&note, asn1.UTF8String) || !body.Empty() {
+		return SignedAnswer{}, errSignedAnswer
+	}
+	return SignedAnswer{Keys: keys, Note: note}, nil
+}
+
+// Answers says whether an answer may be used, now, for a serial that a copy at a
+// horizon does not have: it is to that very question, of the copy's epoch, not past its
+// end, and, where it says that there is a certificate, newer than the copy, which
+// would have it otherwise.
+func (a *Answer) Answers(issuer [32]byte, serial db.Serial, at db.Horizon, now time.Time) error {
+	switch {
+	case a.Issuer != issuer || string(a.Serial) != string(serial):
+		return fmt.Errorf("%w: it is for another certificate", ErrAnswer)
+	case a.Epoch != at.Epoch:
+		return fmt.Errorf("%w: it is of epoch %d, the copy is of %d", ErrAnswer, a.Epoch, at.Epoch)
+	case a.Issued && a.Position <= at.Position:
+		return fmt.Errorf("%w: it is of position %d, the copy is at %d", ErrAnswer, a.Position, at.Position)
+	case !now.Before(a.Until):
+		return fmt.Errorf("%w: it ended at %s", ErrAnswer, Stamp(a.Until))
+	}
+	return nil
 }

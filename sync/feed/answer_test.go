@@ -10,6 +10,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -26,7 +27,7 @@ func answerKeys(tb testing.TB) *feed.KeySet {
 
 // testAnswer is of a revoked certificate.
 func testAnswer() feed.Answer {
-	return feed.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, masterdb.Asked{
+	return publish.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, masterdb.Asked{
 		Epoch: epoch, Position: 9, AsOf: noon, Issued: true,
 		Status: db.Status{NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second), Revoked: true, RevokedAt: noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
 	})
@@ -48,7 +49,7 @@ func TestAnswerComesBack(t *testing.T) {
 				asked.Status.Reason = rapid.SampledFrom([]db.Reason{db.ReasonNone, db.ReasonKeyCompromise, db.ReasonCertificateHold}).Draw(r, "reason")
 			}
 		}
-		want := feed.NewAnswer(origin, 2, [32]byte{7}, serial, asked)
+		want := publish.NewAnswer(origin, 2, [32]byte{7}, serial, asked)
 		got, err := keys.OpenAnswer(signed(t, want, "two"))
 		if err != nil {
 			r.Fatal(err)
@@ -135,7 +136,7 @@ func TestAnswersTheQuestion(t *testing.T) {
 	if err := a.Answers(issuer, serial, at, now); err != nil {
 		t.Error(err)
 	}
-	absent := feed.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: noon})
+	absent := publish.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: noon})
 	if err := absent.Answers(issuer, serial, at, noon.Add(time.Second)); err != nil {
 		t.Errorf("that it is absent is no news to a copy that says so, too: %v", err)
 	}

@@ -10,14 +10,15 @@ import (
 	"strings"
 	"testing"
 
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(*feed.SealerConfig) {})
+	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
-	s.archives(t, func(*feed.SnapshotterConfig) {})
+	s.archives(t, func(*publish.SnapshotterConfig) {})
 	s.snapshot(t, 0)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: s.site.ClientTLS(s.server.Pin), ForceAttemptHTTP2: true}}
 	get := func(method, path string, body io.Reader) *http.Response {
@@ -37,7 +38,7 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feed.Tag(newest.Note))
+	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feedhttp.Tag(newest.Note))
 	for path, want := range map[string]string{
 		files + epoch:              "private, max-age=31536000, immutable",
 		"/feed/segment/1" + epoch:  "private, max-age=31536000, immutable",
@@ -55,7 +56,7 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/feed/segment/01": 404, "/feed/segment/-1": 404, "/feed/segment/1?x=1": 404, files + "/99" + epoch: 404,
-		strings.Replace(files, "/"+feed.Tag(newest.Note), "/0123456789abcdef", 1) + "/0" + epoch: 404, // of another manifest
+		strings.Replace(files, "/"+feedhttp.Tag(newest.Note), "/0123456789abcdef", 1) + "/0" + epoch: 404, // of another manifest
 		"/feed/snapshot/1/0" + epoch: 404, "/feed/segment/99999999999999999999": 404, "/feed": 404,
 		"/feed/checkpoint?wait=2h": 400, "/feed/checkpoint?after=x": 400, "/feed/segment/+1": 404, "/feed/segment/1?epoch=01": 404,
 	} {
@@ -78,15 +79,15 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 // news and lists by nobody's.
 func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(*feed.SealerConfig) {})
+	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
-	s.archives(t, func(*feed.SnapshotterConfig) {})
+	s.archives(t, func(*publish.SnapshotterConfig) {})
 	newest, err := s.sealer.NewestSnapshot(t.Context(), s.snapshot(t, 0).Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feed.Tag(newest.Note))
-	open := httptest.NewServer(feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Public: true, Log: slog.New(slog.DiscardHandler)}))
+	files := fmt.Sprintf("/feed/snapshot/%d/%s", newest.Position, feedhttp.Tag(newest.Note))
+	open := httptest.NewServer(feedhttp.NewServer(feedhttp.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Public: true, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(open.Close)
 	epoch := "?epoch=" + strconv.FormatInt(s.keys.Epoch, 10)
 	for path, want := range map[string]string{

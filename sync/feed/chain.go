@@ -66,7 +66,7 @@ func GoesBack(s, c *Checkpoint) error {
 	switch {
 	case s == nil || s.Epoch != c.Epoch || c.Position < s.Position:
 	case c.Position > s.Position && c.AsOf.Before(s.AsOf):
-		return fmt.Errorf("%w: position %d is of %s, at %s there was nothing beyond %d", ErrRollback, c.Position, stamp(c.AsOf), stamp(s.AsOf), s.Position)
+		return fmt.Errorf("%w: position %d is of %s, at %s there was nothing beyond %d", ErrRollback, c.Position, Stamp(c.AsOf), Stamp(s.AsOf), s.Position)
 	case !c.AsOf.Before(s.AsOf) && c.AuditCount < s.AuditCount:
 		return fmt.Errorf("%w: an audit of %d entries, it had %d", ErrRollback, c.AuditCount, s.AuditCount)
 	}

@@ -106,15 +106,15 @@ func (c *Checkpoint) Hash() Hash { return HashOf([]byte(c.Text())) }
 
 func (c *Checkpoint) text(suffix string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s%s\n%d\n%s\n", c.Origin, suffix, c.Position, b64(c.Segment))
-	fmt.Fprintf(&b, "epoch %d\nkeys %d\nschema %d %d\nsegment %d\nprevious %s\n", c.Epoch, c.KeySet, c.SchemaMin, c.SchemaMax, c.Number, b64(c.Previous))
+	fmt.Fprintf(&b, "%s%s\n%d\n%s\n", c.Origin, suffix, c.Position, Base64(c.Segment))
+	fmt.Fprintf(&b, "epoch %d\nkeys %d\nschema %d %d\nsegment %d\nprevious %s\n", c.Epoch, c.KeySet, c.SchemaMin, c.SchemaMax, c.Number, Base64(c.Previous))
 	for _, t := range c.Tallies {
 		fmt.Fprintf(&b, "table %s %d %016x\n", t.Table, t.Count, uint64(t.Digest))
 	}
 	if !c.PurgeBefore.IsZero() {
-		fmt.Fprintf(&b, "purge_before %s\n", stamp(c.PurgeBefore))
+		fmt.Fprintf(&b, "purge_before %s\n", Stamp(c.PurgeBefore))
 	}
-	fmt.Fprintf(&b, "audit %d %s\nas_of %s\n", c.AuditCount, b64(c.AuditHash), stamp(c.AsOf))
+	fmt.Fprintf(&b, "audit %d %s\nas_of %s\n", c.AuditCount, Base64(c.AuditHash), Stamp(c.AsOf))
 	return b.String()
 }
 
@@ -245,19 +245,19 @@ func (l *lines) hash(text string) Hash {
 	return Hash(raw)
 }
 
-const stampForm = "2006-01-02T15:04:05.000000Z"
+const StampForm = "2006-01-02T15:04:05.000000Z"
 
-func stamp(t time.Time) string { return t.UTC().Format(stampForm) }
+func Stamp(t time.Time) string { return t.UTC().Format(StampForm) }
 
 func (l *lines) time(text string) time.Time {
-	t, err := time.Parse(stampForm, text)
+	t, err := time.Parse(StampForm, text)
 	if err != nil {
 		l.fail("a time", text)
 	}
 	return t
 }
 
-func b64(h Hash) string { return base64.StdEncoding.EncodeToString(h[:]) }
+func Base64(h Hash) string { return base64.StdEncoding.EncodeToString(h[:]) }
 
 // sign makes a note of a text.
 func sign(text string, signer note.Signer) ([]byte, error) {
@@ -266,4 +266,29 @@ func sign(text string, signer note.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("signing: %w", err)
 	}
 	return signed, nil
+}
+
+// asOf is the time of a checkpoint that was verified; zero: it is none.
+func AsOf(signed []byte) time.Time {
+	c, err := ReadCheckpoint(signed)
+	if err != nil {
+		return time.Time{}
+	}
+	return c.AsOf
+}
+
+// parseClock reads a line that holds a time alone.
+func ParseClock(text string) (time.Time, error) {
+	l := &lines{rest: text}
+	clock := l.time(l.line())
+	if l.err == nil && l.rest != "" {
+		l.err = errTrailing
+	}
+	return clock, l.err
+}
+
+// readCheckpoint reads a note's text, whoever signed it.
+func ReadCheckpoint(signed []byte) (*Checkpoint, error) {
+	text, _, _ := strings.Cut(string(signed), "\n\n")
+	return ParseCheckpoint(text + "\n")
 }

@@ -14,6 +14,8 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 // The master lets in whom its roster names, notes who asked, and shuts out a site
@@ -29,9 +31,9 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	if _, err := staff.Master.AddResponder(t.Context(), "site-a", "http://a.example/", nil, who); err != nil {
 		t.Fatal(err)
 	}
-	access := &feed.AccessList{}
-	tracker := feed.NewClientTracker(publisher.Publisher, access, slog.New(slog.DiscardHandler))
-	server := httptest.NewUnstartedServer(tracker.Watch(feed.NewServer(feed.ServerConfig{Store: publisher.DB, Latest: &feed.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
+	access := &feedhttp.AccessList{}
+	tracker := publish.NewClientTracker(publisher.Publisher, access, slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(tracker.Watch(feedhttp.NewServer(feedhttp.ServerConfig{Store: publisher.DB, Latest: &feedhttp.Latest{}, Access: access, Log: slog.New(slog.DiscardHandler)})))
 	master := newIdentity(t)
 	server.TLS = master.ServerTLS(access)
 	server.EnableHTTP2 = true
@@ -72,7 +74,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		return err == nil && seen["site-a"].Position == 17 && seen["site-a"].Form == 0 && time.Since(seen["site-a"].SeenAt) < time.Hour
 	})
 
-	client, err := feed.NewClient(feed.ClientConfig{URL: server.URL, Pin: master.Pin, Identity: id})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: server.URL, Pin: master.Pin, Identity: id})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	}
 	eventually(t, "it is told that it is suspended", func() bool {
 		_, err := client.Keys(t.Context())
-		return errors.Is(err, feed.ErrAccessDenied) && strings.Contains(err.Error(), "suspended")
+		return errors.Is(err, feedhttp.ErrAccessDenied) && strings.Contains(err.Error(), "suspended")
 	})
 	if _, err := staff.Master.RestoreResponder(t.Context(), "site-a", who); err != nil {
 		t.Fatal(err)
@@ -103,7 +105,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is shut out", func() bool { _, in := access.Site(id.Pin); return !in })
-	if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrAccessDenied) || !strings.Contains(err.Error(), "revoked") {
+	if _, err := client.Keys(t.Context()); !errors.Is(err, feedhttp.ErrAccessDenied) || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked site got %v", err)
 	}
 	if _, err := staff.Master.SetFeedPin(t.Context(), "site-a", newIdentity(t).Pin, who); err == nil {

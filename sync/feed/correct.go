@@ -5,30 +5,16 @@ import (
 	"slices"
 	"strings"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db"
 )
-
-// CorrectionsOf is what the second person signs of a request for a correction: a note
-// for each certificate that is revoked for ever. The others need none.
-func CorrectionsOf(origin string, issuer [32]byte, a masterdb.Approval) []CorrectionNote {
-	var notes []CorrectionNote
-	for _, c := range a.Taken {
-		if was := c.Status(); was.Permanent() {
-			notes = append(notes, CorrectionNote{
-				Origin: origin, Issuer: issuer, Serial: c.Serial, Was: was, Wrong: a.Wrong, NotAfter: a.NotAfter, CorrectedAt: a.CorrectedAt,
-			})
-		}
-	}
-	return notes
-}
 
 // SignCorrections signs notes with a key that the set names as `correct`, and verifies
 // each as a site will.
-func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]masterdb.SignedCorrection, error) {
+func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedCorrection, error) {
 	if err := k.corrects(key); err != nil {
 		return nil, err
 	}
-	signed := make([]masterdb.SignedCorrection, len(notes))
+	signed := make([]db.SignedCorrection, len(notes))
 	for i, n := range notes {
 		note, err := n.Sign(key)
 		if err == nil {
@@ -37,7 +23,7 @@ func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]masterdb.S
 		if err != nil {
 			return nil, fmt.Errorf("signing the correction of serial %s: %w", n.Serial, err)
 		}
-		signed[i] = masterdb.SignedCorrection{Serial: n.Serial, Note: note}
+		signed[i] = db.SignedCorrection{Serial: n.Serial, Note: note}
 	}
 	return signed, nil
 }

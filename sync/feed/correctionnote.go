@@ -40,14 +40,14 @@ const (
 // Text is what is signed.
 func (n *CorrectionNote) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s%s\nissuer %s\nserial %s\n", n.Origin, correctionSuffix, b64(n.Issuer), n.Serial)
-	fmt.Fprintf(&b, "revoked %s %s\nnot_after %s\n", stamp(n.Was.RevokedAt), reasonName(n.Was.Reason), stamp(n.Was.NotAfter))
+	fmt.Fprintf(&b, "%s%s\nissuer %s\nserial %s\n", n.Origin, correctionSuffix, Base64(n.Issuer), n.Serial)
+	fmt.Fprintf(&b, "revoked %s %s\nnot_after %s\n", Stamp(n.Was.RevokedAt), reasonName(n.Was.Reason), Stamp(n.Was.NotAfter))
 	if n.Wrong == db.WrongNotAfter {
-		fmt.Fprintf(&b, "wrong %s %s\n", n.Wrong, stamp(n.NotAfter))
+		fmt.Fprintf(&b, "wrong %s %s\n", n.Wrong, Stamp(n.NotAfter))
 	} else {
 		fmt.Fprintf(&b, "wrong %s\n", n.Wrong)
 	}
-	fmt.Fprintf(&b, "corrected_at %s\n", stamp(n.CorrectedAt))
+	fmt.Fprintf(&b, "corrected_at %s\n", Stamp(n.CorrectedAt))
 	return b.String()
 }
 
@@ -96,7 +96,7 @@ func ParseCorrectionNote(text string) (*CorrectionNote, error) {
 func (n *CorrectionNote) check() error {
 	for _, t := range []time.Time{n.Was.RevokedAt, n.Was.NotAfter, n.NotAfter, n.CorrectedAt} {
 		if t.Nanosecond() != 0 {
-			return fmt.Errorf("%w: %s is no whole second", errNote, stamp(t))
+			return fmt.Errorf("%w: %s is no whole second", errNote, Stamp(t))
 		}
 	}
 	switch {
@@ -105,7 +105,7 @@ func (n *CorrectionNote) check() error {
 	case !n.Was.Permanent():
 		return fmt.Errorf("%w: a revocation of reason %s is no permanent one", errNote, reasonName(n.Was.Reason))
 	case n.Wrong == db.WrongNotAfter && n.NotAfter.Equal(n.Was.NotAfter):
-		return fmt.Errorf("%w: it ends at %s already", errNote, stamp(n.NotAfter))
+		return fmt.Errorf("%w: it ends at %s already", errNote, Stamp(n.NotAfter))
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (k *KeySet) openCorrection(signed []byte) (*CorrectionNote, FeedKey, error)
 	case bytes.Count(signed[len(text):], []byte("\n")) != 2: // else anybody could make another row that means the same
 		return fail(fmt.Errorf("%w: a correction bears one signature", ErrForged))
 	case n.CorrectedAt.Before(key.From) || !n.CorrectedAt.Before(key.Until):
-		return fail(fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, stamp(key.From), stamp(key.Until), stamp(n.CorrectedAt)))
+		return fail(fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, Stamp(key.From), Stamp(key.Until), Stamp(n.CorrectedAt)))
 	}
 	return n, key, nil
 }

@@ -50,6 +50,15 @@ func (k *Key) Verifier() string { return k.verifier }
 // LoadKey reads an Ed25519 key from a PKCS#8 PEM file that nobody but its owner
 // can read, as openssl genpkey -algorithm ed25519 writes it.
 func LoadKey(path, name string) (*Key, error) {
+	private, err := LoadPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	return NewKey(name, private)
+}
+
+// LoadPrivate is LoadKey without a name.
+func LoadPrivate(path string) (ed25519.PrivateKey, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the feed key: %w", err)
@@ -71,7 +80,7 @@ func LoadKey(path, name string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the feed key %s: %w", path, err)
 	}
-	return NewKey(name, private)
+	return private, nil
 }
 
 var errKey = errors.New("want one Ed25519 key, PKCS#8 in PEM, as openssl genpkey -algorithm ed25519 writes it")

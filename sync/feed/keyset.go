@@ -61,19 +61,19 @@ func (k *KeySet) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\n%d\nepoch %d\n", k.Origin, keysSuffix, k.Number, k.Epoch)
 	for _, key := range k.Keys {
-		fmt.Fprintf(&b, "key %s %s %s", stamp(key.From), stamp(key.Until), key.Verifier)
+		fmt.Fprintf(&b, "key %s %s %s", Stamp(key.From), Stamp(key.Until), key.Verifier)
 		if r := key.Retired; r != nil {
-			fmt.Fprintf(&b, " last %d %d %s", r.Epoch, r.Number, b64(r.Hash))
+			fmt.Fprintf(&b, " last %d %d %s", r.Epoch, r.Number, Base64(r.Hash))
 		}
 		b.WriteString("\n")
 	}
 	for _, key := range k.Answers {
-		fmt.Fprintf(&b, "answer %s %s %s\n", stamp(key.From), stamp(key.Until), key.Verifier)
+		fmt.Fprintf(&b, "answer %s %s %s\n", Stamp(key.From), Stamp(key.Until), key.Verifier)
 	}
 	for _, key := range k.Correct {
-		fmt.Fprintf(&b, "correct %s %s %s", stamp(key.From), stamp(key.Until), key.Verifier)
+		fmt.Fprintf(&b, "correct %s %s %s", Stamp(key.From), Stamp(key.Until), key.Verifier)
 		if r := key.Retired; r != nil {
-			fmt.Fprintf(&b, " made %d %s", r.Number, b64(r.Hash))
+			fmt.Fprintf(&b, " made %d %s", r.Number, Base64(r.Hash))
 		}
 		b.WriteString("\n")
 	}
@@ -236,7 +236,7 @@ func (k *KeySet) admit(origin string, keySet, epoch int64, asOf time.Time, key F
 	case epoch != k.Epoch:
 		return fmt.Errorf("%w: %d, the key set says %d", ErrEpoch, epoch, k.Epoch)
 	case asOf.Before(key.From) || !asOf.Before(key.Until):
-		return fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, stamp(key.From), stamp(key.Until), stamp(asOf))
+		return fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, Stamp(key.From), Stamp(key.Until), Stamp(asOf))
 	}
 	return nil
 }

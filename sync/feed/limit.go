@@ -39,11 +39,11 @@ const (
 // keys for corrections, and retired ones. A site tells it to whom it asks.
 const Form = 2
 
-const userAgent = "ocspfleet/"
+const UserAgent = "ocspfleet/"
 
 // formOf is the form that a site told; 0: none.
-func formOf(agent string) int {
-	number, ours := strings.CutPrefix(agent, userAgent)
+func FormOf(agent string) int {
+	number, ours := strings.CutPrefix(agent, UserAgent)
 	form, err := strconv.ParseUint(number, 10, 15)
 	if !ours || err != nil {
 		return 0

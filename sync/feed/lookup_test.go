@@ -13,19 +13,22 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/lookup"
+	"ocspfleet/sync/publish"
 )
 
 // newLookup is a master that answers one site for single serials.
-func newLookup(tb testing.TB, change func(*feed.LookupServerConfig)) (*served, *feed.LookupServer) {
+func newLookup(tb testing.TB, change func(*publish.LookupServerConfig)) (*served, *publish.LookupServer) {
 	tb.Helper()
-	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feed.AccessList{}}
+	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feedhttp.AccessList{}}
 	s.keys.Number = 2
 	s.keys.Answers = []feed.FeedKey{{From: s.keys.Keys[0].From, Until: s.keys.Keys[0].Until, Verifier: testKey(tb, "two").Verifier()}}
-	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	cfg := feed.LookupServerConfig{Store: s.sealer.Publisher, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
+	s.access.Set(map[feedhttp.Pin]string{s.site.Pin: "site-a"})
+	cfg := publish.LookupServerConfig{Store: s.sealer.Publisher, Key: testKey(tb, "two"), Keys: s.keys, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
-	lookup := feed.NewLookupServer(cfg)
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
+	lookup := publish.NewLookupServer(cfg)
+	handler := feedhttp.NewServer(feedhttp.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Lookup: lookup, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s, lookup
@@ -48,7 +51,7 @@ func (s *served) asks(tb testing.TB, serial db.Serial) *feed.Answer {
 }
 
 func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
-	s, lookup := newLookup(t, func(*feed.LookupServerConfig) {})
+	s, lookup := newLookup(t, func(*publish.LookupServerConfig) {})
 	serial := db.Serial{0x40, 0, 0, 0, 0, 0, 0, 0, 7}
 	if a := s.asks(t, serial); a.Issued || a.Until.Sub(a.AsOf) > time.Minute {
 		t.Errorf("nothing was issued, it says %+v", a)
@@ -66,7 +69,7 @@ func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
 	if _, err := s.client.Ask(t.Context(), [32]byte{9}, serial); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("asked for an unknown issuer: %v", err)
 	}
-	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x80}); !errors.Is(err, feed.ErrSource) {
+	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x80}); !errors.Is(err, feedhttp.ErrSource) {
 		t.Errorf("asked for a negative serial: %v", err)
 	}
 	if _, err := s.clientAs(t, newIdentity(t)).Ask(t.Context(), [32]byte{1}, serial); err == nil {
@@ -80,14 +83,14 @@ func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
 // A site may ask so often and no more; time gives it new questions.
 func TestLookupServerLimitsASite(t *testing.T) {
 	var seconds atomic.Int64
-	s, _ := newLookup(t, func(c *feed.LookupServerConfig) {
+	s, _ := newLookup(t, func(c *publish.LookupServerConfig) {
 		c.Rate, c.Burst, c.Now = 1, 3, func() time.Time { return time.Unix(seconds.Load(), 0) }
 	})
 	serial := db.Serial{0x01}
 	for range 3 {
 		s.asks(t, serial)
 	}
-	if _, err := s.client.Ask(t.Context(), [32]byte{1}, serial); !errors.Is(err, feed.ErrSource) {
+	if _, err := s.client.Ask(t.Context(), [32]byte{1}, serial); !errors.Is(err, feedhttp.ErrSource) {
 		t.Fatalf("a fourth question: %v", err)
 	}
 	seconds.Add(1)
@@ -95,12 +98,12 @@ func TestLookupServerLimitsASite(t *testing.T) {
 }
 
 func TestLookupServerWithoutAKeyOfTheSet(t *testing.T) {
-	s, lookup := newLookup(t, func(c *feed.LookupServerConfig) {
+	s, lookup := newLookup(t, func(c *publish.LookupServerConfig) {
 		set := *c.Keys
 		set.Answers = nil
 		c.Keys = &set
 	})
-	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, feed.ErrSource) {
+	if _, err := s.client.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}); !errors.Is(err, feedhttp.ErrSource) {
 		t.Errorf("asked, with a key that the set does not name: %v", err)
 	}
 	if lookup.Trouble() == "" {
@@ -112,7 +115,7 @@ func TestLookupServerWithoutAKeyOfTheSet(t *testing.T) {
 }
 
 func TestBucketKeepsItsPace(t *testing.T) {
-	b, now := feed.NewBucket(2, 4), time.Unix(0, 0)
+	b, now := lookup.NewBucket(2, 4), time.Unix(0, 0)
 	taken := func() (n int) {
 		for b.Take(now) {
 			n++
@@ -137,7 +140,7 @@ func TestBucketKeepsItsPace(t *testing.T) {
 }
 
 // lookupClient asks at a socket where tell answers.
-func lookupClient(t *testing.T, tell http.HandlerFunc) *feed.LookupClient {
+func lookupClient(t *testing.T, tell http.HandlerFunc) *lookup.Client {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "ask")
 	l, err := net.Listen("unix", socket)
@@ -148,7 +151,7 @@ func lookupClient(t *testing.T, tell http.HandlerFunc) *feed.LookupClient {
 	go func() { defer close(done); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
 	open := func(keys []byte) (*feed.KeySet, error) { return feed.OpenKeySet(keys, origin, rootVerifier(t)) }
-	q := feed.NewLookupClient(socket, open, func() time.Time { return noon.Add(time.Second) })
+	q := lookup.New(socket, open, func() time.Time { return noon.Add(time.Second) })
 	t.Cleanup(q.Close)
 	return q
 }
@@ -225,14 +228,14 @@ func TestLookupClientDoesNotWait(t *testing.T) {
 		if err == nil {
 			t.Error("an answer came out of silence")
 		}
-		if errors.Is(err, feed.ErrBusy) {
+		if errors.Is(err, lookup.ErrBusy) {
 			busy++
 		}
 	}
 	if busy == 0 || ctx.Err() != nil {
 		t.Errorf("%d of %d were sent away at once, %v", busy, questions, ctx.Err())
 	}
-	gone := feed.NewLookupClient(filepath.Join(t.TempDir(), "none"), nil, time.Now)
+	gone := lookup.New(filepath.Join(t.TempDir(), "none"), nil, time.Now)
 	if _, err := gone.Ask(t.Context(), [32]byte{1}, db.Serial{0x01}, db.Horizon{}); err == nil {
 		t.Error("an answer came from nowhere")
 	}

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // A process that ends between the COMMIT of a seal and its file, at its first segment or
@@ -20,7 +20,7 @@ func TestAMasterThatDiesBeforeItsFileGoesOn(t *testing.T) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		sealer, err := feed.NewSealer(m.keeping(t, state))
+		sealer, err := publish.NewSealer(m.keeping(t, state))
 		if err != nil {
 			t.Fatal(err)
 		}

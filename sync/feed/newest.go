@@ -1,16 +1,12 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
-	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -81,85 +77,4 @@ func StoredKeySet(ctx context.Context, store KeySetStore, origin string, root no
 		return nil, nil, err
 	}
 	return NewestKeySet(notes, origin, root)
-}
-
-// TakeOffers judges the key sets that staff has brought to the master: what the root
-// signed, and what follows the set in force, is moved into force, and anything else is
-// thrown away with the reason. The store's login is in ocsp_publisher.
-func TakeOffers(ctx context.Context, store *masterdb.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
-	offers, err := store.KeySetOffers(ctx)
-	if err != nil || len(offers) == 0 {
-		return err
-	}
-	current, _, err := StoredKeySet(ctx, store, origin, root)
-	if err != nil && !errors.Is(err, db.ErrNotFound) && !errors.Is(err, ErrForged) && !errors.Is(err, ErrForm) {
-		return err
-	}
-	for _, offer := range offers {
-		set, err := OpenKeySet(offer.Note, origin, root)
-		if err == nil {
-			err = set.Follows(current)
-		}
-		if err != nil {
-			log.ErrorContext(ctx, "key set refused", slog.String("login", offer.Login), slog.String("error", err.Error()))
-			if err := store.RefuseKeySet(ctx, offer.ID, err.Error()); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := store.TakeKeySet(ctx, offer.ID, set.Number); err != nil {
-			return err
-		}
-		current = set
-	}
-	return nil
-}
-
-// offersEvery is how soon a key set that staff has brought is judged.
-const offersEvery = 250 * time.Millisecond
-
-// RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
-// feed takes a new set up by itself.
-func RunOffers(ctx context.Context, store *masterdb.Publisher, root note.Verifier, log *slog.Logger) error {
-	ticker := time.NewTicker(offersEvery)
-	defer ticker.Stop()
-	var trouble trouble
-	for {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		err := TakeOffers(call, store, root.Name(), root, log)
-		cancel()
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if ctx.Err() == nil && trouble.set(text) && err != nil {
-			log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
-}
-
-// keySets remembers what was found in a database, so that the same notes are verified
-// once. For one goroutine.
-type keySets struct {
-	notes  [][]byte
-	set    *KeySet
-	signed []byte
-	err    error
-}
-
-func (k *keySets) newest(ctx context.Context, store KeySetStore, origin string, root note.Verifier) (*KeySet, []byte, error) {
-	notes, err := store.FeedKeySets(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if k.notes == nil || !slices.EqualFunc(notes, k.notes, bytes.Equal) {
-		k.notes = notes
-		k.set, k.signed, k.err = NewestKeySet(notes, origin, root)
-	}
-	return k.set, k.signed, k.err
 }

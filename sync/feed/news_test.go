@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 // News are put together once for all who have seen the same; who has seen something
 // else gets its own.
 func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	s.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	n := uint64(0)
 	revoke := func() (note []byte, position int64) {
 		t.Helper()
@@ -34,7 +35,7 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 	type follower struct {
 		seen  []byte
 		after int64
-		news  *feed.News
+		news  *feedhttp.News
 		err   error
 	}
 	followers := make([]follower, 6) // half of them has seen either

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"testing"
 
+	"ocspfleet/sync/feed"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/sync/feed"
 )
 
 // signable is what T is by its pointer: a correction, an answer, a key set.

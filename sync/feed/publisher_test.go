@@ -13,6 +13,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // Whoever has the publisher's login, but not its key, took the newest segment away: a
@@ -21,7 +22,7 @@ func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
 	m := newMaster(t)
 	state := filepath.Join(t.TempDir(), "state")
 	seals := func() (stop func()) {
-		return m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.State = time.Millisecond, state })
+		return m.seals(t, func(c *publish.SealerConfig) { c.Wait, c.State = time.Millisecond, state })
 	}
 	stop := seals()
 	m.issue(t, 1)
@@ -74,15 +75,15 @@ func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
 var quiet = slog.New(slog.DiscardHandler)
 
 // keeping configures a sealer that keeps what it signed in a file.
-func (m *master) keeping(t *testing.T, state string) feed.SealerConfig {
+func (m *master) keeping(t *testing.T, state string) publish.SealerConfig {
 	t.Helper()
-	return feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
+	return publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
 }
 
 // starts runs a sealer whose trouble is of interest.
-func (m *master) starts(t *testing.T, state string) (*feed.Sealer, func()) {
+func (m *master) starts(t *testing.T, state string) (*publish.Sealer, func()) {
 	t.Helper()
-	sealer, err := feed.NewSealer(m.keeping(t, state))
+	sealer, err := publish.NewSealer(m.keeping(t, state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func (m *master) starts(t *testing.T, state string) (*feed.Sealer, func()) {
 }
 
 // running runs a sealer until the test ends or stop is called.
-func running(t *testing.T, sealer *feed.Sealer) (stop func()) {
+func running(t *testing.T, sealer *publish.Sealer) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -105,7 +106,7 @@ func running(t *testing.T, sealer *feed.Sealer) (stop func()) {
 }
 
 // awaitTrouble waits until a sealer says so.
-func awaitTrouble(t *testing.T, s *feed.Sealer, text string) {
+func awaitTrouble(t *testing.T, s *publish.Sealer, text string) {
 	t.Helper()
 	for tries := 0; !strings.Contains(s.Trouble(), text); tries++ {
 		if tries == 3000 {
@@ -161,7 +162,7 @@ func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
 	m.keys = &feed.KeySet{Origin: origin, Number: 2, Epoch: head.Epoch, Keys: []feed.FeedKey{{
 		From: m.keys.Keys[0].From, Until: m.keys.Keys[0].Until, Verifier: testKey(t, "two").Verifier(),
 	}}, Banned: []string{testKey(t, "one").Verifier()}}
-	m.seals(t, func(cfg *feed.SealerConfig) {
+	m.seals(t, func(cfg *publish.SealerConfig) {
 		cfg.Key, cfg.State, cfg.Wait = testKey(t, "two"), state, time.Millisecond
 	})
 	if now := m.await(t, m.position(t)); now.Number != c.Number+1 {
@@ -184,7 +185,7 @@ func TestSealerKeepsWhatItSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{state, filepath.Join(state, "no", "folder")} {
-		_, err = feed.NewSealer(m.keeping(t, path))
+		_, err = publish.NewSealer(m.keeping(t, path))
 		if err == nil || !strings.Contains(err.Error(), "feed.state") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -212,10 +213,10 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 	if _, err := publisher.Exec(t.Context(), "select feed_keys_decide(min(id), 9223372036854775807, null) from feed_keys_offered"); err != nil {
 		t.Fatal(err)
 	}
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })
 	ctx, cancel := context.WithCancel(context.Background())
 	var judging sync.WaitGroup
-	judging.Go(func() { _ = feed.RunOffers(ctx, m.sealer.Publisher, rootVerifier(t), quiet) })
+	judging.Go(func() { _ = publish.RunOffers(ctx, m.sealer.Publisher, rootVerifier(t), quiet) })
 	t.Cleanup(func() { cancel(); judging.Wait() })
 	m.issue(t, 1)
 	m.await(t, m.position(t))

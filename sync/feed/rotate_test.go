@@ -12,6 +12,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // publishes has the root sign the set and stores it, as staff do it.
@@ -56,7 +57,7 @@ func keyFor(t *testing.T, word string) feed.FeedKey {
 func TestRunningSealerTakesNewKeySets(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
-	m.seals(t, func(c *feed.SealerConfig) {
+	m.seals(t, func(c *publish.SealerConfig) {
 		c.Next, c.Root, c.Wait = testKey(t, "two"), rootVerifier(t), time.Millisecond
 	})
 	m.issue(t, 1)
@@ -103,7 +104,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
-	sealer, err := feed.NewSealer(feed.SealerConfig{
+	sealer, err := publish.NewSealer(publish.SealerConfig{
 		Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -140,9 +141,9 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	m.issue(t, 1)
-	m.seals(t, func(c *feed.SealerConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
+	m.seals(t, func(c *publish.SealerConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
 	m.await(t, m.position(t))
-	m.archives(t, func(c *feed.SnapshotterConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
+	m.archives(t, func(c *publish.SnapshotterConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
 	before := m.snapshot(t, m.position(t))
 	second := *m.keys
 	second.Number, second.Keys, second.Banned = 2, []feed.FeedKey{keyFor(t, "two")}, []string{testKey(t, "one").Verifier()}

@@ -16,6 +16,8 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 var act = db.Act{User: "tester", Why: "test"}
@@ -26,13 +28,13 @@ type master struct {
 	store  *dbtest.Database // the superuser's
 	sealer *dbtest.Database // of a login with the publisher's rights
 	keys   *feed.KeySet
-	latest *feed.Latest
+	latest *feedhttp.Latest
 }
 
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), latest: &feed.Latest{}}
+	m := &master{dsn: dsn, store: open(tb, dsn), sealer: open(tb, dbtest.As(dsn, "ocsp_publisher")), latest: &feedhttp.Latest{}}
 	now := time.Now()
 	if err := m.store.Master.InitHead(tb.Context(), now); err != nil {
 		tb.Fatal(err)
@@ -64,13 +66,13 @@ func open(tb testing.TB, dsn string) *dbtest.Database {
 }
 
 // seals runs a sealer until the test ends or stop is called.
-func (m *master) seals(tb testing.TB, change func(*feed.SealerConfig)) (stop func()) {
+func (m *master) seals(tb testing.TB, change func(*publish.SealerConfig)) (stop func()) {
 	tb.Helper()
-	cfg := feed.SealerConfig{
+	cfg := publish.SealerConfig{
 		Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
-	sealer, err := feed.NewSealer(cfg)
+	sealer, err := publish.NewSealer(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -173,7 +175,7 @@ func keyOf(tb testing.TB, c db.Change) []byte {
 func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 	m := newMaster(t)
 	const long = 10 * time.Minute // longer than any machine needs for what follows
-	stop := m.seals(t, func(c *feed.SealerConfig) { c.Wait = long })
+	stop := m.seals(t, func(c *publish.SealerConfig) { c.Wait = long })
 	before := m.await(t, m.position(t))
 	serial := m.issue(t, 1)
 	time.Sleep(200 * time.Millisecond)
@@ -189,7 +191,7 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Second })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Second })
 	m.latest.Wait(t.Context(), time.Minute, func(n db.FeedNote) bool { return !n.AsOf.Before(asOf) }) // what it signs at its start
 	began := time.Now()
 	m.issue(t, 2)
@@ -204,7 +206,7 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 // each seal counts.
 func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = 10 * time.Millisecond; c.Poll = time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = 10 * time.Millisecond; c.Poll = time.Millisecond })
 	var writers sync.WaitGroup
 	for w := range 4 {
 		conn := dbtest.Connect(t, m.dsn)
@@ -239,7 +241,7 @@ func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
 // One transaction that takes the head in pieces is still one block.
 func TestTransactionInPiecesIsSealedWhole(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	conn := dbtest.Connect(t, m.dsn)
 	for _, sql := range []string{
 		"begin", "insert into certificate values (1, '\\x01', '2099-01-01')", "set constraints all immediate",
@@ -256,7 +258,7 @@ func TestTransactionInPiecesIsSealedWhole(t *testing.T) {
 
 func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Confirm = 50 * time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Confirm = 50 * time.Millisecond })
 	first := m.await(t, m.position(t))
 	if _, _, err := m.store.Publisher.Heartbeat(t.Context(), -1); err != nil {
 		t.Fatal(err)
@@ -283,7 +285,7 @@ func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
 func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
 	m := newMaster(t)
 	dbtest.Exec(t, m.dsn, fmt.Sprintf("insert into certificate select 1, '\\x40' || int4send(g), '2099-01-01' from generate_series(1, %d) g", feed.MaxEntries))
-	m.seals(t, func(*feed.SealerConfig) {})
+	m.seals(t, func(*publish.SealerConfig) {})
 	m.await(t, m.position(t))
 	m.issue(t, 1)
 	m.await(t, m.position(t))
@@ -298,13 +300,13 @@ func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
 func TestSealersContinueAndNeverFork(t *testing.T) {
 	m := newMaster(t)
 	for range 3 {
-		stop := m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+		stop := m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 		m.issue(t, uint64(m.position(t)))
 		m.await(t, m.position(t))
 		stop()
 	}
 	for range 2 {
-		m.seals(t, func(c *feed.SealerConfig) { c.Wait, c.Poll = time.Millisecond, time.Millisecond })
+		m.seals(t, func(c *publish.SealerConfig) { c.Wait, c.Poll = time.Millisecond, time.Millisecond })
 	}
 	for range 50 {
 		m.issue(t, uint64(m.position(t)))
@@ -315,12 +317,12 @@ func TestSealersContinueAndNeverFork(t *testing.T) {
 
 func TestSealerRefusesWhatCannotBe(t *testing.T) {
 	m := newMaster(t)
-	_, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+	_, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "does not name the feed key") {
 		t.Errorf("a key that is not in the set was taken: %v", err)
 	}
 	m.keys.Epoch++
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +351,7 @@ func TestSealerRefusesWhatCannotBe(t *testing.T) {
 func TestManyChangesWaitLess(t *testing.T) {
 	m := newMaster(t)
 	var ahead atomic.Int64
-	m.seals(t, func(c *feed.SealerConfig) {
+	m.seals(t, func(c *publish.SealerConfig) {
 		c.Wait = 5 * time.Hour
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})

@@ -8,13 +8,13 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // The way from commit to a signed and stored checkpoint.
 func BenchmarkCommitToCheckpoint(b *testing.B) {
 	m := newMaster(b)
-	m.seals(b, func(*feed.SealerConfig) {})
+	m.seals(b, func(*publish.SealerConfig) {})
 	m.await(b, m.position(b))
 	var took []time.Duration
 	for n := uint64(0); b.Loop(); n++ {
@@ -47,7 +47,7 @@ func BenchmarkPendingIdle(b *testing.B) {
 // A full segment of 10,000 changes, from the database to the stored seal.
 func BenchmarkSealTenThousand(b *testing.B) {
 	m := newMaster(b)
-	m.seals(b, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.seals(b, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	m.await(b, m.position(b))
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()

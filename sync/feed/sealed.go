@@ -47,7 +47,7 @@ func (c *Checkpoint) Sign(signer note.Signer) ([]byte, error) {
 // Marshal is the file that is served as /feed/segment/N.
 func (s Sealed) Marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(s.Note)+len(s.Body)+16))
-	s.add(b)
+	s.Add(b)
 	der, err := b.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("writing a sealed segment: %w", err)
@@ -55,7 +55,7 @@ func (s Sealed) Marshal() ([]byte, error) {
 	return der, nil
 }
 
-func (s Sealed) add(b *cryptobyte.Builder) {
+func (s Sealed) Add(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(s.Note) })
 		b.AddASN1OctetString(s.Body)

@@ -15,15 +15,17 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
-func newIdentity(tb testing.TB) *feed.Identity {
+func newIdentity(tb testing.TB) *feedhttp.Identity {
 	tb.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	id, err := feed.NewIdentity(private)
+	id, err := feedhttp.NewIdentity(private)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -53,14 +55,14 @@ func listen(tb testing.TB, server *http.Server, config *tls.Config) (url string)
 type served struct {
 	*master
 	url          string
-	server, site *feed.Identity
-	access       *feed.AccessList
-	client       *feed.Client
+	server, site *feedhttp.Identity
+	access       *feedhttp.AccessList
+	client       *feedhttp.Client
 }
 
 func newServed(tb testing.TB) *served {
 	tb.Helper()
-	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feed.AccessList{}}
+	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feedhttp.AccessList{}}
 	note, err := s.keys.Sign(testKey(tb, "root"))
 	if err != nil {
 		tb.Fatal(err)
@@ -68,16 +70,16 @@ func newServed(tb testing.TB) *served {
 	if err := s.store.KeepFeedKeys(tb.Context(), 1, note); err != nil {
 		tb.Fatal(err)
 	}
-	s.access.Set(map[feed.Pin]string{s.site.Pin: "site-a"})
-	handler := feed.NewServer(feed.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
+	s.access.Set(map[feedhttp.Pin]string{s.site.Pin: "site-a"})
+	handler := feedhttp.NewServer(feedhttp.ServerConfig{Store: s.sealer.DB, Latest: s.latest, Access: s.access, Log: slog.New(slog.DiscardHandler)})
 	s.url = listen(tb, handler.HTTP(), s.server.ServerTLS(s.access))
 	s.client = s.clientAs(tb, s.site)
 	return s
 }
 
-func (s *served) clientAs(tb testing.TB, id *feed.Identity) *feed.Client {
+func (s *served) clientAs(tb testing.TB, id *feedhttp.Identity) *feedhttp.Client {
 	tb.Helper()
-	c, err := feed.NewClient(feed.ClientConfig{URL: s.url, Pin: s.server.Pin, Identity: id, Stall: 5 * time.Second})
+	c, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.url, Pin: s.server.Pin, Identity: id, Stall: 5 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,8 +93,8 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 	if _, _, err := s.client.Checkpoint(t.Context(), 0, "", 0); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("before the first seal: %v", err)
 	}
-	s.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
-	s.archives(t, func(*feed.SnapshotterConfig) {})
+	s.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
+	s.archives(t, func(*publish.SnapshotterConfig) {})
 	serial := s.issue(t, 1)
 	if _, _, err := s.store.Master.Revoke(t.Context(), 1, serial, db.ReasonKeyCompromise, time.Time{}, act); err != nil {
 		t.Fatal(err)
@@ -137,7 +139,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range snapshot.Chunks {
-		chunk, err := s.client.Chunk(t.Context(), c.Epoch, snapshot.Position, feed.Tag(manifest), i)
+		chunk, err := s.client.Chunk(t.Context(), c.Epoch, snapshot.Position, feedhttp.Tag(manifest), i)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +151,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 
 func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(c *feed.SealerConfig) { c.Confirm = time.Hour })
+	s.seals(t, func(c *publish.SealerConfig) { c.Confirm = time.Hour })
 	s.await(t, s.position(t))
 	_, tag, err := s.client.Checkpoint(t.Context(), 0, "", time.Second)
 	if err != nil {
@@ -188,16 +190,16 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 // off the list gets nothing more, on its open connection and in a running poll.
 func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(*feed.SealerConfig) {})
+	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
 	if _, err := s.clientAs(t, newIdentity(t)).Keys(t.Context()); err == nil {
 		t.Error("a stranger was served")
 	}
-	wrong, err := feed.NewClient(feed.ClientConfig{URL: s.url, Pin: feed.Pin{1}, Identity: s.site})
+	wrong, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.url, Pin: feedhttp.Pin{1}, Identity: s.site})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := wrong.Keys(t.Context()); !errors.Is(err, feed.ErrPin) {
+	if _, err := wrong.Keys(t.Context()); !errors.Is(err, feedhttp.ErrPin) {
 		t.Errorf("a stranger was asked: %v", err)
 	}
 	for name, config := range map[string]*tls.Config{
@@ -220,17 +222,17 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 	}()
 	time.Sleep(100 * time.Millisecond)
 	s.access.Set(nil)
-	if err := <-came; !errors.Is(err, feed.ErrPin) || errors.Is(err, feed.ErrAccessDenied) {
+	if err := <-came; !errors.Is(err, feedhttp.ErrPin) || errors.Is(err, feedhttp.ErrAccessDenied) {
 		t.Errorf("a running poll of a site that was taken off ended with %v", err)
 	}
-	if _, err := s.client.Keys(t.Context()); !errors.Is(err, feed.ErrPin) {
+	if _, err := s.client.Keys(t.Context()); !errors.Is(err, feedhttp.ErrPin) {
 		t.Errorf("a site that was taken off was answered on its open connection: %v", err)
 	}
 }
 
 func TestAClientCannotTakeAllPlaces(t *testing.T) {
 	s := newServed(t)
-	s.seals(t, func(c *feed.SealerConfig) { c.Confirm = time.Hour })
+	s.seals(t, func(c *publish.SealerConfig) { c.Confirm = time.Hour })
 	s.await(t, s.position(t))
 	position := s.position(t)
 	results := make(chan error, 20)
@@ -241,7 +243,7 @@ func TestAClientCannotTakeAllPlaces(t *testing.T) {
 		}()
 	}
 	for n := range 12 { // the polls stand, so that these can only be the refused ones
-		if err := <-results; !errors.Is(err, feed.ErrSource) {
+		if err := <-results; !errors.Is(err, feedhttp.ErrSource) {
 			t.Fatalf("answer %d of 20 polls at once: %v, want a refusal", n+1, err)
 		}
 	}
@@ -259,8 +261,8 @@ func TestAClientCannotTakeAllPlaces(t *testing.T) {
 // Endless, oversized, dripping, silent and redirecting sources are left, in time.
 func TestClientBoundsWhatASourceSends(t *testing.T) {
 	server, site := newIdentity(t), newIdentity(t)
-	access := &feed.AccessList{}
-	access.Set(map[feed.Pin]string{site.Pin: "site-a"})
+	access := &feedhttp.AccessList{}
+	access.Set(map[feedhttp.Pin]string{site.Pin: "site-a"})
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	answers := map[string]http.HandlerFunc{
@@ -294,12 +296,12 @@ func TestClientBoundsWhatASourceSends(t *testing.T) {
 	}
 	for name, answer := range answers {
 		url := listen(t, &http.Server{Handler: answer, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}, server.ServerTLS(access))
-		client, err := feed.NewClient(feed.ClientConfig{URL: url, Pin: server.Pin, Identity: site, Stall: 500 * time.Millisecond})
+		client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: url, Pin: server.Pin, Identity: site, Stall: 500 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if _, err := client.Keys(t.Context()); !errors.Is(err, feed.ErrSource) {
+		if _, err := client.Keys(t.Context()); !errors.Is(err, feedhttp.ErrSource) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if took := time.Since(began); took > 30*time.Second {
@@ -308,14 +310,14 @@ func TestClientBoundsWhatASourceSends(t *testing.T) {
 		client.Close()
 	}
 	for _, bad := range []string{"http://a", "https://", "https://a/path", "https://u@a", "a:1", "https://a?q"} {
-		if _, err := feed.NewClient(feed.ClientConfig{URL: bad, Identity: site}); err == nil {
+		if _, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: bad, Identity: site}); err == nil {
 			t.Errorf("source %q was admitted", bad)
 		}
 	}
-	if _, err := feed.ParsePin(site.Pin.String()); err != nil {
+	if _, err := feedhttp.ParsePin(site.Pin.String()); err != nil {
 		t.Error(err)
 	}
-	if p, err := feed.ParsePin("abc"); err == nil || !bytes.Equal(p[:], make([]byte, 32)) {
+	if p, err := feedhttp.ParsePin("abc"); err == nil || !bytes.Equal(p[:], make([]byte, 32)) {
 		t.Error("half a pin was read")
 	}
 }

@@ -32,7 +32,7 @@ func (s *Snapshot) Text() string {
 	var b strings.Builder
 	b.WriteString(s.Checkpoint.text(snapshotSuffix))
 	for _, c := range s.Chunks {
-		fmt.Fprintf(&b, "chunk %d %s\n", c.Size, b64(c.Hash))
+		fmt.Fprintf(&b, "chunk %d %s\n", c.Size, Base64(c.Hash))
 	}
 	return b.String()
 }

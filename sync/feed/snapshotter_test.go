@@ -10,14 +10,16 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 // snapshots runs a snapshotter until the test ends.
-func (m *master) archives(tb testing.TB, change func(*feed.SnapshotterConfig)) {
+func (m *master) archives(tb testing.TB, change func(*publish.SnapshotterConfig)) {
 	tb.Helper()
-	cfg := feed.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	cfg := publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
-	snapshotter := feed.NewSnapshotter(cfg)
+	snapshotter := publish.NewSnapshotter(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -63,7 +65,7 @@ func (m *master) rowsOf(tb testing.TB, s *feed.Snapshot) (n int) {
 		signed = stored.Note // by whichever key
 	}
 	for i := range s.Chunks {
-		b, err := m.sealer.FeedChunk(tb.Context(), s.Epoch, s.Position, feed.Tag(signed), i)
+		b, err := m.sealer.FeedChunk(tb.Context(), s.Epoch, s.Position, feedhttp.Tag(signed), i)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -94,9 +96,9 @@ func (m *master) rowsOf(tb testing.TB, s *feed.Snapshot) (n int) {
 // segment that they can go on from.
 func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = 5 * time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = 5 * time.Millisecond })
 	m.await(t, m.position(t))
-	m.archives(t, func(c *feed.SnapshotterConfig) { c.Every = time.Nanosecond })
+	m.archives(t, func(c *publish.SnapshotterConfig) { c.Every = time.Nanosecond })
 	for n := range uint64(60) {
 		m.issue(t, n)
 		if n%20 == 0 {
@@ -123,9 +125,9 @@ func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
 	m := newMaster(t)
 	began := time.Now() // the snapshotter's clock stands: time alone is a need, too
-	m.archives(t, func(c *feed.SnapshotterConfig) { c.Now = func() time.Time { return began } })
+	m.archives(t, func(c *publish.SnapshotterConfig) { c.Now = func() time.Time { return began } })
 	first := m.snapshot(t, 0)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	m.issue(t, 1)
 	m.await(t, m.position(t))
 	time.Sleep(100 * time.Millisecond)
@@ -148,7 +150,7 @@ func BenchmarkMakeSnapshotMillion(b *testing.B) {
 	for b.Loop() {
 		dbtest.Exec(b, m.dsn, "delete from snapshot; delete from snapshot_chunk")
 		ctx, cancel := context.WithCancel(b.Context())
-		snapshotter := feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+		snapshotter := publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 		var running sync.WaitGroup
 		running.Go(func() { _ = snapshotter.Run(ctx) })
 		s := m.snapshot(b, m.position(b))

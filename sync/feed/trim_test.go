@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // Old segments go where the kept snapshots cover them, never the newest one, and a
 // sealer goes on.
 func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	for n := range uint64(5) {
 		m.issue(t, n)
 		m.await(t, m.position(t))
@@ -22,7 +22,7 @@ func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
 	if n, err := m.sealer.Publisher.TrimSegments(t.Context(), 0); err != nil || n != 0 {
 		t.Errorf("without a snapshot %d segments were trimmed, %v", n, err)
 	}
-	m.archives(t, func(c *feed.SnapshotterConfig) { c.Keep = time.Hour })
+	m.archives(t, func(c *publish.SnapshotterConfig) { c.Keep = time.Hour })
 	m.snapshot(t, m.position(t))
 	if n, err := m.sealer.Publisher.TrimSegments(t.Context(), time.Hour); err != nil || n != 0 {
 		t.Errorf("%d young segments were trimmed, %v", n, err)

@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // A superuser wrote a row that the feed cannot carry, or into the log of changes. It is
 // passed over: once the rows are mended the feed goes on by itself.
 func TestWhatTheFeedCannotCarryIsLeaptOver(t *testing.T) {
 	m := newMaster(t)
-	m.seals(t, func(c *feed.SealerConfig) { c.Wait = time.Millisecond })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	m.await(t, m.position(t))
 	for what, poison := range map[string]string{
 		"a row too large": `alter table issuer drop constraint issuer_certificate_check;

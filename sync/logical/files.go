@@ -15,6 +15,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -29,7 +30,7 @@ type FilesConfig struct {
 	// Root verifies the key sets, and so all that is believed.
 	Root note.Verifier
 	// Latest is told of each checkpoint that was verified, for the relay. May be nil.
-	Latest *feed.Latest
+	Latest *feedhttp.Latest
 	// Behind is told when the master shows less than it signed, Forked when another
 	// contradiction was kept. May be nil.
 	Behind func(ours, theirs []byte)
@@ -99,7 +100,7 @@ func NewFiles(cfg FilesConfig) *Files {
 		cfg.Now = time.Now
 	}
 	if cfg.Latest == nil {
-		cfg.Latest = &feed.Latest{}
+		cfg.Latest = &feedhttp.Latest{}
 	}
 	if cfg.Behind == nil {
 		cfg.Behind = func(_, _ []byte) {}

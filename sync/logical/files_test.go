@@ -17,7 +17,9 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/logical"
+	"ocspfleet/sync/publish"
 )
 
 // publishes has the master seal and sign, until stop.
@@ -28,8 +30,8 @@ func (p *pair) publishes() (stop func()) {
 		p.second.Set.Keys = append(p.second.Set.Keys, feedtest.Named(p.sealing))
 		p.newKeys()
 	}
-	sealer, err := feed.NewSealer(feed.SealerConfig{
-		Store: p.master.Publisher, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
+	sealer, err := publish.NewSealer(publish.SealerConfig{
+		Store: p.master.Publisher, Key: p.sealing, Keys: p.second.Set, Root: p.second.Verifier(p.t), Latest: &feedhttp.Latest{},
 		Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -63,10 +65,10 @@ func (p *pair) goes(run func(context.Context) error) (stop func()) {
 }
 
 // files keeps the signed files in step, as ocspsyncd does, beside p.run's rows.
-func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, latest *feed.Latest, stop func()) {
+func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, latest *feedhttp.Latest, stop func()) {
 	p.t.Helper()
 	cfg := logical.FilesConfig{
-		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feed.Latest{},
+		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feedhttp.Latest{},
 		Interval: 50 * time.Millisecond, ProbeInterval: 200 * time.Millisecond, StallAfter: 2 * time.Second,
 		Log: slog.New(slog.NewTextHandler(p.log, nil)),
 	}
@@ -78,7 +80,7 @@ func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, lates
 }
 
 // current waits until the site shows the master's position.
-func (p *pair) current(f *logical.Files, latest *feed.Latest) {
+func (p *pair) current(f *logical.Files, latest *feedhttp.Latest) {
 	p.t.Helper()
 	p.until("the files are the master's", func() bool {
 		head, err := p.master.Head(p.t.Context())
@@ -136,7 +138,7 @@ func TestAWrongFileIsNeverServed(t *testing.T) {
 		theirs, err := p.master.FeedNote(t.Context())
 		return err == nil && string(theirs.Note) == string(latest.Newest().Note)
 	})
-	relay := httptest.NewServer(feed.NewServer(feed.ServerConfig{
+	relay := httptest.NewServer(feedhttp.NewServer(feedhttp.ServerConfig{
 		Store: p.local.Files(), Root: p.second.Verifier(t), Latest: latest, Check: f.Check, Log: slog.New(slog.DiscardHandler),
 	}))
 	defer relay.Close()

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // accessDenied is what ocspd is told when the master closed the feed to this site.
@@ -30,12 +30,12 @@ func (a *access) denied() bool {
 // its revocation may never have come, so it says neither good nor unknown. Only an
 // answer of the master takes that back; a master that is away says nothing, and a
 // peer's word counts neither way, since whoever runs one could stop the others.
-func (p *Puller) recordAccess(ctx context.Context, from *feed.Client, err error) {
+func (p *Puller) recordAccess(ctx context.Context, from *feedhttp.Client, err error) {
 	why := ""
 	switch {
 	case !from.Master():
 		return
-	case errors.Is(err, feed.ErrAccessDenied):
+	case errors.Is(err, feedhttp.ErrAccessDenied):
 		why = accessDenied
 	case err != nil:
 		return

@@ -10,7 +10,7 @@ import (
 
 	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,7 +109,7 @@ func TestSiteOfASwarmIsDeniedAndLetInByTheMastersWord(t *testing.T) {
 	var state atomic.Value
 	state.Store("")
 	s := newSite(t)
-	sources := []*feed.Client{serveMaster(t, m.store, m.latest, s.id, denying(&state))}
+	sources := []*feedhttp.Client{serveMaster(t, m.store, m.latest, s.id, denying(&state))}
 	for _, peer := range w.sites {
 		sources = append(sources, serveAs(t, peer, s.id))
 	}

@@ -9,6 +9,7 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"golang.org/x/mod/sumdb/note"
@@ -215,7 +216,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 	default:
 	}
 
-	snapshots := runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	snapshots := runs(t, publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Next: next, Keys: banned, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	defer snapshots()
 	away.pulls(t, m, func(c *pull.Config) { c.Recount = time.Hour }, serve(t, m.store, m.latest, away.id, nil))
 	away.equals(t, m)

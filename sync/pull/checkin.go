@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 const (
@@ -28,8 +28,8 @@ const (
 // peer can stand for: its clock, against which this site's is judged, and whether
 // this site is let in. A master that is away says nothing about either.
 func (p *Puller) checkIns(ctx context.Context) {
-	var master *feed.Client
-	if at := slices.IndexFunc(p.cfg.Sources, (*feed.Client).Master); at >= 0 {
+	var master *feedhttp.Client
+	if at := slices.IndexFunc(p.cfg.Sources, (*feedhttp.Client).Master); at >= 0 {
 		master = p.cfg.Sources[at]
 	}
 	if master == nil {
@@ -68,7 +68,7 @@ func (p *Puller) checkInEvery(skew time.Duration) time.Duration {
 }
 
 // checkIn asks once, and returns by how much this site's clock is ahead, as last known.
-func (p *Puller) checkIn(ctx context.Context, master *feed.Client, known time.Duration) time.Duration {
+func (p *Puller) checkIn(ctx context.Context, master *feedhttp.Client, known time.Duration) time.Duration {
 	call, cancel := context.WithTimeout(ctx, checkInTimeout)
 	defer cancel()
 	before, began := p.cfg.Now(), time.Now()

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db/sitedb"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 )
 
@@ -33,13 +33,13 @@ func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 	ahead := time.Duration(rand.Int64N(int64(3*time.Minute))) + 10*time.Minute
 	for name, c := range map[string]struct {
 		by     time.Duration
-		master func(*site) *feed.Client
+		master func(*site) *feedhttp.Client
 		judged bool
 	}{
-		"ahead":       {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
-		"behind":      {-4 * time.Minute, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
-		"unreachable": {ahead, func(s *site) *feed.Client { return serveMaster(t, m.store, m.latest, s.id, away) }, false},
-		"a peer":      {ahead, func(s *site) *feed.Client { return serveLiar(t, m, s.id) }, false},
+		"ahead":       {ahead, func(s *site) *feedhttp.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
+		"behind":      {-4 * time.Minute, func(s *site) *feedhttp.Client { return serveMaster(t, m.store, m.latest, s.id, nil) }, true},
+		"unreachable": {ahead, func(s *site) *feedhttp.Client { return serveMaster(t, m.store, m.latest, s.id, away) }, false},
+		"a peer":      {ahead, func(s *site) *feedhttp.Client { return serveLiar(t, m, s.id) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -66,7 +66,7 @@ func away(http.Handler) http.Handler {
 }
 
 // serveLiar is a source that is not configured as the master, and shows a clock.
-func serveLiar(tb testing.TB, m *master, id *feed.Identity) *feed.Client {
+func serveLiar(tb testing.TB, m *master, id *feedhttp.Identity) *feedhttp.Client {
 	tb.Helper()
 	return serve(tb, m.store, m.latest, id, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 )
 
 // A site whose certificates say nothing of it (profile br, or a relay that has none) is
@@ -25,9 +26,9 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	}
 	relay.equals(t, m)
 
-	access, other := &feed.AccessList{}, identity(t)
-	runs(t, feed.NewRelayClientTracker(relay.sync.DB, map[feed.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
-	server := feed.NewServer(feed.ServerConfig{Store: relay.sync.DB, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
+	access, other := &feedhttp.AccessList{}, identity(t)
+	runs(t, publish.NewRelayClientTracker(relay.sync.DB, map[feedhttp.Pin]string{peer.Pin: "site-b", other.Pin: "site-c"}, access, quiet).Run)
+	server := feedhttp.NewServer(feedhttp.ServerConfig{Store: relay.sync.DB, Latest: relay.latest, Access: access, Log: quiet}).HTTP()
 	server.TLSConfig = relay.id.ServerTLS(access)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,8 +37,8 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
-	asks := func(as *feed.Identity) error {
-		client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: relay.id.Pin, Identity: as, Stall: 2 * time.Second})
+	asks := func(as *feedhttp.Identity) error {
+		client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://" + l.Addr().String(), Pin: relay.id.Pin, Identity: as, Stall: 2 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 )
 
@@ -75,7 +75,7 @@ func TestCorrectionTravelsByTheFeed(t *testing.T) {
 	stop()
 	m.correct(t, 2)
 	position := m.position(t)
-	runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
+	runs(t, publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Every: time.Millisecond, Log: quiet}).Run)
 	for range 6000 { // a snapshot that holds it
 		if n, err := m.store.NewestSnapshot(t.Context(), m.keys.Epoch); err == nil && n.Position >= position {
 			break

@@ -7,6 +7,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // What is wrong with a source. Each is a reason to ask another one.
@@ -74,10 +75,10 @@ func FaultOf(err error) Fault {
 		{feed.ErrForged, Forged},
 		{feed.ErrNewerKeys, Forged},
 		{feed.ErrEpoch, Forged},
-		{feed.ErrPin, Refused},
-		{feed.ErrSlow, Slow},
-		{feed.ErrEndless, Endless},
-		{feed.ErrSource, Malformed},
+		{feedhttp.ErrPin, Refused},
+		{feedhttp.ErrSlow, Slow},
+		{feedhttp.ErrEndless, Endless},
+		{feedhttp.ErrSource, Malformed},
 		{feed.ErrForm, Malformed},
 		{errLocal, Local},
 	} {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -182,9 +182,9 @@ func (m *master) sealed(tb testing.TB) {
 }
 
 // unreachable is a source where nobody listens.
-func unreachable(tb testing.TB, id *feed.Identity) *feed.Client {
+func unreachable(tb testing.TB, id *feedhttp.Identity) *feedhttp.Client {
 	tb.Helper()
-	client, err := feed.NewClient(feed.ClientConfig{URL: "https://127.0.0.1:1", Identity: id, Stall: time.Second})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://127.0.0.1:1", Identity: id, Stall: time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}

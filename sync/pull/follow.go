@@ -10,11 +10,12 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/recount"
 )
 
 // follow brings the copy to a verified checkpoint.
-func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+func (p *Puller) follow(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint, signed []byte) error {
 	now := p.cfg.Now()
 	if c.AsOf.After(now.Add(db.MaxClockSkew)) {
 		return fmt.Errorf("%w: %v ahead of this site's clock", ErrFuture, c.AsOf.Sub(now).Round(time.Second))
@@ -58,7 +59,7 @@ func (p *Puller) follow(ctx context.Context, from *feed.Client, c *feed.Checkpoi
 }
 
 // judge compares a checkpoint with what the copy stands on.
-func (p *Puller) judge(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+func (p *Puller) judge(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint, signed []byte) error {
 	if err := feed.GoesBack(p.stood, c); err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (p *Puller) admits(signed []byte) bool {
 
 // fork keeps both statements and leaves the source; the copy stays. Where the newest key
 // set does not admit what the copy stands on, that is no fork: the copy is seeded anew.
-func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs []byte) error {
+func (p *Puller) fork(ctx context.Context, from *feedhttp.Client, why string, theirs []byte) error {
 	ours, err := p.cfg.Store.FeedNote(ctx)
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return local(err)
@@ -126,7 +127,7 @@ func (p *Puller) fork(ctx context.Context, from *feed.Client, why string, theirs
 	return p.forkAt(ctx, from, why, ours.Note, theirs)
 }
 
-func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours, theirs []byte) error {
+func (p *Puller) forkAt(ctx context.Context, from *feedhttp.Client, why string, ours, theirs []byte) error {
 	if err := p.cfg.Store.KeepFork(ctx, from.String(), why, ours, theirs); err != nil {
 		return local(err)
 	}
@@ -135,7 +136,7 @@ func (p *Puller) forkAt(ctx context.Context, from *feed.Client, why string, ours
 }
 
 // catchUp applies segments one by one, up to the checkpoint's.
-func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpoint) error {
+func (p *Puller) catchUp(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint) error {
 	for p.copy.Anchor.Number < c.Number {
 		number := p.copy.Anchor.Number + 1
 		sealed, err := p.segment(ctx, from, c.Epoch, number)
@@ -156,7 +157,7 @@ func (p *Puller) catchUp(ctx context.Context, from *feed.Client, c *feed.Checkpo
 
 // apply verifies one segment and takes it in. It returns false where only a
 // snapshot helps.
-func (p *Puller) apply(ctx context.Context, from *feed.Client, number int64, sealed feed.Sealed) (bool, error) {
+func (p *Puller) apply(ctx context.Context, from *feedhttp.Client, number int64, sealed feed.Sealed) (bool, error) {
 	c, segment, err := p.keys.Open(sealed)
 	if errors.Is(err, feed.ErrUnknownKey) { // it may be of a key that was named once
 		p.reseed = fmt.Sprintf("segment %d is signed by no key that is believed", number)
@@ -202,7 +203,7 @@ func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Se
 }
 
 // confirm takes a later checkpoint of the segment that the copy stands on.
-func (p *Puller) confirm(ctx context.Context, from *feed.Client, c *feed.Checkpoint, signed []byte) error {
+func (p *Puller) confirm(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint, signed []byte) error {
 	have := p.copy.Anchor
 	if !p.confirms(c) {
 		return nil

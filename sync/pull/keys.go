@@ -10,6 +10,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // keysTimeout bounds what one source may take to show its key set, where no news
@@ -65,7 +66,7 @@ func (p *Puller) loadKeys(ctx context.Context) error {
 }
 
 // open verifies a checkpoint, with a newer key set if one is needed.
-func (p *Puller) open(ctx context.Context, from *feed.Client, signed []byte) (*feed.Checkpoint, error) {
+func (p *Puller) open(ctx context.Context, from *feedhttp.Client, signed []byte) (*feed.Checkpoint, error) {
 	c, err := p.keys.OpenCheckpoint(signed)
 	if errors.Is(err, feed.ErrForged) || errors.Is(err, feed.ErrNewerKeys) || errors.Is(err, feed.ErrEpoch) {
 		if renewErr := p.renewKeys(ctx, from); renewErr != nil {
@@ -78,7 +79,7 @@ func (p *Puller) open(ctx context.Context, from *feed.Client, signed []byte) (*f
 
 // renewKeys fetches a key set and keeps it if it is newer. An older one is what a
 // source has that is behind; the number never goes back.
-func (p *Puller) renewKeys(ctx context.Context, from *feed.Client) error {
+func (p *Puller) renewKeys(ctx context.Context, from *feedhttp.Client) error {
 	signed, err := from.Keys(ctx)
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func (p *Puller) rejudge(ctx context.Context) error {
 }
 
 // forkedKeys keeps two sets of one number, which the root alone can have signed.
-func (p *Puller) forkedKeys(ctx context.Context, from *feed.Client, theirs []byte) error {
+func (p *Puller) forkedKeys(ctx context.Context, from *feedhttp.Client, theirs []byte) error {
 	why := fmt.Sprintf("two key sets of number %d", p.keys.Number)
 	_, ours, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
 	if err == nil {

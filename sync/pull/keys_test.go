@@ -10,6 +10,8 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,19 +28,19 @@ func rotating(tb testing.TB) (m *master, next *feed.Key) {
 }
 
 // rotates starts them on a database.
-func (m *master) rotates(tb testing.TB, store *dbtest.Database, latest *feed.Latest, next *feed.Key) (stop func()) {
+func (m *master) rotates(tb testing.TB, store *dbtest.Database, latest *feedhttp.Latest, next *feed.Key) (stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	sealer, err := feed.NewSealer(feed.SealerConfig{
+	sealer, err := publish.NewSealer(publish.SealerConfig{
 		Store: store.Publisher, Key: m.key, Next: next, Keys: m.keys, Root: root, Latest: latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	archive := runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store.Publisher, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	archive := runs(tb, publish.NewSnapshotter(publish.SnapshotterConfig{Store: store.Publisher, Key: m.key, Next: next, Keys: m.keys, Root: root, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	seal := runs(tb, sealer.Run)
 	return func() { archive(); seal() }
 }
@@ -245,7 +247,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 	leave()
 
 	// The restored master publishes, too early: whatever it does, sites stay.
-	latest := &feed.Latest{}
+	latest := &feedhttp.Latest{}
 	m.dsn, m.store = restored, open(t, restored)
 	m.rotates(t, m.store, latest, nil)
 	p, _ := s.pulls(t, m, nil, serve(t, m.store, latest, s.id, nil))

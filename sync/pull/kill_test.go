@@ -18,7 +18,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 
 	"golang.org/x/mod/sumdb/note"
@@ -52,15 +52,15 @@ func pullAsChild(text string) error {
 	if err != nil {
 		return err
 	}
-	id, err := feed.NewIdentity(ed25519.NewKeyFromSeed(seed))
+	id, err := feedhttp.NewIdentity(ed25519.NewKeyFromSeed(seed))
 	if err != nil {
 		return err
 	}
-	pin, err := feed.ParsePin(c.Pin)
+	pin, err := feedhttp.ParsePin(c.Pin)
 	if err != nil {
 		return err
 	}
-	client, err := feed.NewClient(feed.ClientConfig{URL: c.URL, Pin: pin, Identity: id})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: c.URL, Pin: pin, Identity: id})
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func pullAsChild(text string) error {
 	if err != nil {
 		return err
 	}
-	p, err := pull.New(pull.Config{Store: store, Origin: origin, Root: root, Sources: []*feed.Client{client}, Wait: time.Second, Recount: time.Hour, Log: quiet})
+	p, err := pull.New(pull.Config{Store: store, Origin: origin, Root: root, Sources: []*feedhttp.Client{client}, Wait: time.Second, Recount: time.Hour, Log: quiet})
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func TestPullerKilledAHundredTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := private(t)
-	id, err := feed.NewIdentity(key)
+	id, err := feedhttp.NewIdentity(key)
 	if err != nil {
 		t.Fatal(err)
 	}

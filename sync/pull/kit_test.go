@@ -17,6 +17,8 @@ import (
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"golang.org/x/mod/sumdb/note"
@@ -53,9 +55,9 @@ func feedKey(tb testing.TB) *feed.Key {
 	return key
 }
 
-func identity(tb testing.TB) *feed.Identity {
+func identity(tb testing.TB) *feedhttp.Identity {
 	tb.Helper()
-	id, err := feed.NewIdentity(private(tb))
+	id, err := feedhttp.NewIdentity(private(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -78,7 +80,7 @@ func runs(tb testing.TB, run func(context.Context) error) (stop func()) {
 }
 
 // serve answers over TLS until the test ends; wrap may tamper with it.
-func serve(tb testing.TB, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serve(tb testing.TB, store *dbtest.Database, latest *feedhttp.Latest, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler) (client *feedhttp.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -87,13 +89,13 @@ func serve(tb testing.TB, store *dbtest.Database, latest *feed.Latest, caller *f
 	return serveOn(tb, l, store, latest, caller, wrap)
 }
 
-func serveOn(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveOn(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feedhttp.Latest, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler) (client *feedhttp.Client) {
 	tb.Helper()
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, false)
 }
 
 // serveMaster is serve by a source that is configured as the master.
-func serveMaster(tb testing.TB, store *dbtest.Database, latest *feed.Latest, caller *feed.Identity, wrap func(http.Handler) http.Handler) (client *feed.Client) {
+func serveMaster(tb testing.TB, store *dbtest.Database, latest *feedhttp.Latest, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler) (client *feedhttp.Client) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,11 +104,11 @@ func serveMaster(tb testing.TB, store *dbtest.Database, latest *feed.Latest, cal
 	return askedAt(tb, l, store, latest, identity(tb), caller, wrap, true)
 }
 
-func askedAt(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed.Latest, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func askedAt(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feedhttp.Latest, id, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feedhttp.Client) {
 	tb.Helper()
-	access := &feed.AccessList{}
-	access.Set(map[feed.Pin]string{caller.Pin: "caller"})
-	cfg := feed.ServerConfig{Store: store.DB, Latest: latest, Access: access, Log: quiet}
+	access := &feedhttp.AccessList{}
+	access.Set(map[feedhttp.Pin]string{caller.Pin: "caller"})
+	cfg := feedhttp.ServerConfig{Store: store.DB, Latest: latest, Access: access, Log: quiet}
 	if master {
 		cfg.Clock = store.Clock
 	}
@@ -114,7 +116,7 @@ func askedAt(tb testing.TB, l net.Listener, store *dbtest.Database, latest *feed
 }
 
 // listensAs serves as the master does.
-func listensAs(tb testing.TB, cfg feed.ServerConfig, access *feed.AccessList, id, caller *feed.Identity) *feed.Client {
+func listensAs(tb testing.TB, cfg feedhttp.ServerConfig, access *feedhttp.AccessList, id, caller *feedhttp.Identity) *feedhttp.Client {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,9 +125,9 @@ func listensAs(tb testing.TB, cfg feed.ServerConfig, access *feed.AccessList, id
 	return listenOn(tb, l, cfg, access, id, caller, nil, true)
 }
 
-func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed.AccessList, id, caller *feed.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feed.Client) {
+func listenOn(tb testing.TB, l net.Listener, cfg feedhttp.ServerConfig, access *feedhttp.AccessList, id, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler, master bool) (client *feedhttp.Client) {
 	tb.Helper()
-	server := feed.NewServer(cfg).HTTP()
+	server := feedhttp.NewServer(cfg).HTTP()
 	if wrap != nil {
 		server.Handler = wrap(server.Handler)
 	}
@@ -133,7 +135,7 @@ func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()
 	tb.Cleanup(func() { _ = server.Close(); <-done })
-	client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Master: master, Identity: caller, Stall: 2 * time.Second})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://" + l.Addr().String(), Pin: id.Pin, Master: master, Identity: caller, Stall: 2 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -145,7 +147,7 @@ func listenOn(tb testing.TB, l net.Listener, cfg feed.ServerConfig, access *feed
 type master struct {
 	dsn    string
 	store  *dbtest.Database
-	latest *feed.Latest
+	latest *feedhttp.Latest
 	root   *feed.Key
 	key    *feed.Key
 	keys   *feed.KeySet
@@ -156,7 +158,7 @@ type master struct {
 func newMaster(tb testing.TB) *master {
 	tb.Helper()
 	m := prepare(tb)
-	runs(tb, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	runs(tb, publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	m.seals(tb)
 	return m
 }
@@ -165,7 +167,7 @@ func newMaster(tb testing.TB) *master {
 func prepare(tb testing.TB) *master {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Master)
-	m := &master{dsn: dsn, store: open(tb, dsn), latest: &feed.Latest{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
+	m := &master{dsn: dsn, store: open(tb, dsn), latest: &feedhttp.Latest{}, root: feedKey(tb), key: feedKey(tb), corrects: feedKey(tb)}
 	if err := m.store.Master.InitHead(tb.Context(), time.Now()); err != nil {
 		tb.Fatal(err)
 	}
@@ -205,7 +207,7 @@ func (m *master) names(tb testing.TB, key *feed.Key) {
 
 func (m *master) seals(tb testing.TB) (stop func()) {
 	tb.Helper()
-	sealer, err := feed.NewSealer(feed.SealerConfig{
+	sealer, err := publish.NewSealer(publish.SealerConfig{
 		Store: m.store.Publisher, Key: m.key, Keys: m.keys, Latest: m.latest, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {
@@ -235,14 +237,14 @@ type site struct {
 	dsn    string
 	store  *dbtest.Database // the superuser's
 	sync   *dbtest.Database // of ocsp_sync
-	latest *feed.Latest
-	id     *feed.Identity
+	latest *feedhttp.Latest
+	id     *feedhttp.Identity
 }
 
 func newSite(tb testing.TB) *site {
 	tb.Helper()
 	dsn := dbtest.New(tb, migrations.Site)
-	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), latest: &feed.Latest{}, id: identity(tb)}
+	return &site{dsn: dsn, store: open(tb, dsn), sync: open(tb, dbtest.As(dsn, "ocsp_sync")), latest: &feedhttp.Latest{}, id: identity(tb)}
 }
 
 // plants puts files that nobody has verified among those that a site relays.
@@ -262,7 +264,7 @@ func (s *site) plants(tb testing.TB, n db.FeedNote, g *db.Segment) {
 	exec("update feed_checkpoint set epoch = $1, number = $2, position = $3, as_of = $4, note = $5", n.Epoch, n.Number, n.Position, n.AsOf, n.Note)
 }
 
-func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), sources ...*feed.Client) (p *pull.Puller, stop func()) {
+func (s *site) pulls(tb testing.TB, m *master, change func(*pull.Config), sources ...*feedhttp.Client) (p *pull.Puller, stop func()) {
 	tb.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {

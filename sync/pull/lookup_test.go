@@ -14,6 +14,8 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"golang.org/x/mod/sumdb/note"
@@ -43,8 +45,8 @@ func newAskRig(t *testing.T) *askRig {
 	if err := r.site.KeepFeedKeys(t.Context(), 1, keys); err != nil {
 		t.Fatal(err)
 	}
-	lookup := feed.NewLookupServer(feed.LookupServerConfig{Store: r.store.Publisher, Key: key, Keys: r.keys, Log: quiet})
-	answers := feed.NewServer(feed.ServerConfig{Store: r.store.DB, Latest: r.latest, Lookup: lookup, Log: quiet})
+	lookup := publish.NewLookupServer(publish.LookupServerConfig{Store: r.store.Publisher, Key: key, Keys: r.keys, Log: quiet})
+	answers := feedhttp.NewServer(feedhttp.ServerConfig{Store: r.store.DB, Latest: r.latest, Lookup: lookup, Log: quiet})
 	r.lookup = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.asked.Add(1)
 		if r.silent.Load() {
@@ -55,7 +57,7 @@ func newAskRig(t *testing.T) *askRig {
 	})
 	client := serve(t, r.store, r.latest, caller, func(http.Handler) http.Handler { return r.lookup })
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
-		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{client}, Log: quiet,
+		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feedhttp.Client{client}, Log: quiet,
 		Now: func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) },
 	})
 	return r

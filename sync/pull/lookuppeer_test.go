@@ -8,7 +8,8 @@ import (
 
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 )
 
@@ -27,16 +28,16 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 	clock := func() time.Time { return r.began.Add(time.Duration(r.clock.Load()) * time.Second) }
 	id, caller := identity(t), identity(t)
 	toMaster := serveMaster(t, r.store, r.latest, id, func(http.Handler) http.Handler { return r.lookup })
-	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feed.Client{toMaster}, Log: quiet, Now: clock})
-	relays := feed.NewServer(feed.ServerConfig{
-		Store: store.DB, Latest: &feed.Latest{}, Lookup: feed.NewLookupServer(feed.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
+	peer := pull.NewLookupProxy(pull.LookupProxyConfig{Store: store.Site, Origin: origin, Root: rootOf(t, r.master), Sources: []*feedhttp.Client{toMaster}, Log: quiet, Now: clock})
+	relays := feedhttp.NewServer(feedhttp.ServerConfig{
+		Store: store.DB, Latest: &feedhttp.Latest{}, Lookup: publish.NewLookupServer(publish.LookupServerConfig{Ask: peer.Relay, Rate: 2, Burst: 5, Log: quiet, Now: clock}), Log: quiet,
 	})
-	fromPeer := serve(t, store, &feed.Latest{}, caller, func(http.Handler) http.Handler {
+	fromPeer := serve(t, store, &feedhttp.Latest{}, caller, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { atPeer.Add(1); relays.ServeHTTP(w, q) })
 	})
 	r.proxy = pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Log: quiet, Now: clock,
-		Sources: []*feed.Client{serveMaster(t, r.store, r.latest, caller, away), fromPeer},
+		Sources: []*feedhttp.Client{serveMaster(t, r.store, r.latest, caller, away), fromPeer},
 	})
 	return r, atPeer
 }
@@ -74,7 +75,7 @@ func TestQuestionsOfPeersAreBounded(t *testing.T) {
 	}
 	lonely := pull.NewLookupProxy(pull.LookupProxyConfig{
 		Store: r.site.Site, Origin: origin, Root: rootOf(t, r.master), Log: quiet,
-		Sources: []*feed.Client{serve(t, r.store, r.latest, identity(t), func(http.Handler) http.Handler {
+		Sources: []*feedhttp.Client{serve(t, r.store, r.latest, identity(t), func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a peer was asked for a peer") })
 		})},
 	})

@@ -13,6 +13,8 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/lookup"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
@@ -27,7 +29,7 @@ type LookupProxyConfig struct {
 	Root   note.Verifier
 	// Sources are whom to ask: those that are the master first, then two peers by lot,
 	// which ask their master.
-	Sources []*feed.Client
+	Sources []*feedhttp.Client
 	// Metrics may be nil.
 	Metrics *LookupProxyMetrics
 	Log     *slog.Logger
@@ -71,11 +73,11 @@ type LookupProxy struct {
 
 	mu         sync.Mutex // guards what follows
 	remembered map[string]memory
-	bucket     *feed.Bucket
+	bucket     *lookup.Bucket
 	silent     time.Time // nobody is asked before
 	fault      Fault     // logged last
 
-	relayBucket *feed.Bucket
+	relayBucket *lookup.Bucket
 	relaySilent time.Time // no master is asked for a peer before
 }
 
@@ -93,8 +95,8 @@ func NewLookupProxy(cfg LookupProxyConfig) *LookupProxy {
 		cfg.Now = time.Now
 	}
 	return &LookupProxy{
-		cfg: cfg, slots: make(chan struct{}, maxAbroad), remembered: map[string]memory{}, bucket: feed.NewBucket(askRate, askBurst),
-		relays: make(chan struct{}, maxRelayed), relayBucket: feed.NewBucket(relayRate, relayBurst),
+		cfg: cfg, slots: make(chan struct{}, maxAbroad), remembered: map[string]memory{}, bucket: lookup.NewBucket(askRate, askBurst),
+		relays: make(chan struct{}, maxRelayed), relayBucket: lookup.NewBucket(relayRate, relayBurst),
 	}
 }
 

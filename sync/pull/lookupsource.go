@@ -8,11 +8,13 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/lookup"
 )
 
 // inOrder is whom to ask for a serial: the master, or whoever stands first where none
 // is told to be it, then peers by lot.
-func (a *LookupProxy) inOrder() []*feed.Client {
+func (a *LookupProxy) inOrder() []*feedhttp.Client {
 	masters, peers := a.split()
 	if len(masters) == 0 && len(peers) > 0 {
 		masters, peers = peers[:1], peers[1:]
@@ -21,7 +23,7 @@ func (a *LookupProxy) inOrder() []*feed.Client {
 	return append(masters, peers[:min(askPeers, len(peers))]...)
 }
 
-func (a *LookupProxy) split() (masters, peers []*feed.Client) {
+func (a *LookupProxy) split() (masters, peers []*feedhttp.Client) {
 	for _, s := range a.cfg.Sources {
 		if s.Master() {
 			masters = append(masters, s)
@@ -45,13 +47,13 @@ func (a *LookupProxy) Relay(ctx context.Context, issuer [32]byte, serial db.Seri
 	busy := now.Before(a.relaySilent) || !a.relayBucket.Take(now)
 	a.mu.Unlock()
 	if busy {
-		return nil, feed.ErrBusy
+		return nil, lookup.ErrBusy
 	}
 	select {
 	case a.relays <- struct{}{}:
 		defer func() { <-a.relays }()
 	default:
-		return nil, feed.ErrBusy
+		return nil, lookup.ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -77,7 +79,7 @@ type fetched struct {
 
 // fetch asks the sources in turn, the next one where one failed or is slow, and takes
 // the first answer that is verified.
-func (a *LookupProxy) fetch(ctx context.Context, sources []*feed.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
+func (a *LookupProxy) fetch(ctx context.Context, sources []*feedhttp.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
 	set, keys, err := feed.StoredKeySet(ctx, a.cfg.Store, a.cfg.Origin, a.cfg.Root)
 	if err != nil {
 		return nil, nil, local(err)
@@ -114,7 +116,7 @@ func (a *LookupProxy) fetch(ctx context.Context, sources []*feed.Client, issuer 
 	return nil, nil, err
 }
 
-func askOne(ctx context.Context, source *feed.Client, set *feed.KeySet, issuer [32]byte, serial db.Serial) fetched {
+func askOne(ctx context.Context, source *feedhttp.Client, set *feed.KeySet, issuer [32]byte, serial db.Serial) fetched {
 	signed, err := source.Ask(ctx, issuer, serial)
 	if err != nil {
 		return fetched{err: err}

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // A plain nginx spreads a public feed: two sites that know nothing else have the
@@ -26,7 +26,7 @@ func TestFeedThroughNginx(t *testing.T) {
 	for n := range 50 {
 		m.issue(t, n)
 	}
-	cache, err := feed.NewIdentity(proxy)
+	cache, err := feedhttp.NewIdentity(proxy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestFeedThroughNginx(t *testing.T) {
 	address := nginx(t, proxy, source)
 	for range 3 {
 		s := newSite(t)
-		client, err := feed.NewClient(feed.ClientConfig{URL: "https://" + address, Pin: cache.Pin, Identity: s.id})
+		client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://" + address, Pin: cache.Pin, Identity: s.id})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,15 +69,15 @@ func TestFeedThroughNginx(t *testing.T) {
 }
 
 // servePublic serves the master's feed for caches, and returns its address.
-func servePublic(t *testing.T, m *master, caller *feed.Identity, wrap func(http.Handler) http.Handler) (address string) {
+func servePublic(t *testing.T, m *master, caller *feedhttp.Identity, wrap func(http.Handler) http.Handler) (address string) {
 	t.Helper()
-	access, id := &feed.AccessList{}, identity(t)
-	access.Set(map[feed.Pin]string{caller.Pin: "cache"})
+	access, id := &feedhttp.AccessList{}, identity(t)
+	access.Set(map[feedhttp.Pin]string{caller.Pin: "cache"})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := feed.NewServer(feed.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Public: true, Log: quiet}).HTTP()
+	server := feedhttp.NewServer(feedhttp.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Public: true, Log: quiet}).HTTP()
 	server.Handler, server.TLSConfig = wrap(server.Handler), id.ServerTLS(access)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(l, "", "") }()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 )
 
@@ -69,7 +69,7 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 		}
 		line := &counted{Listener: l}
 		w.lines = append(w.lines, line)
-		sources := []*feed.Client{serveOn(tb, line, w.store, w.latest, s.id, w.counts)}
+		sources := []*feedhttp.Client{serveOn(tb, line, w.store, w.latest, s.id, w.counts)}
 		for j, peer := range w.sites {
 			if i != j {
 				client, line := lineTo(tb, peer, s.id)
@@ -90,13 +90,13 @@ func newSwarm(tb testing.TB, n int, m *master, change func(*pull.Config)) *swarm
 }
 
 // serveAs serves what a site has verified under its own key, as its peers know it.
-func serveAs(tb testing.TB, s *site, caller *feed.Identity) *feed.Client {
+func serveAs(tb testing.TB, s *site, caller *feedhttp.Identity) *feedhttp.Client {
 	tb.Helper()
 	client, _ := lineTo(tb, s, caller)
 	return client
 }
 
-func lineTo(tb testing.TB, s *site, caller *feed.Identity) (*feed.Client, *counted) {
+func lineTo(tb testing.TB, s *site, caller *feedhttp.Identity) (*feedhttp.Client, *counted) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/recount"
 
 	"golang.org/x/mod/sumdb/note"
@@ -35,7 +36,7 @@ type Config struct {
 	Origin string
 	Root   note.Verifier
 	// Sources in the order of preference: the master, then peers.
-	Sources []*feed.Client
+	Sources []*feedhttp.Client
 	// PreferPeers asks peers at random, two at a time, and the first source, the
 	// master, only where no others do or they bring nothing: so its traffic does not
 	// grow with the sites. News may then take some hops, and after a loss of the way
@@ -47,7 +48,7 @@ type Config struct {
 	// measurement of the clock counts for 10.
 	CheckIn time.Duration
 	// Latest is told of each checkpoint that was applied, for the relay. May be nil.
-	Latest *feed.Latest
+	Latest *feedhttp.Latest
 	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
 	Wait time.Duration
 	// StaleAfter is how old a source's newest checkpoint may be before the next
@@ -150,7 +151,7 @@ func New(cfg Config) (*Puller, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Latest == nil {
-		cfg.Latest = &feed.Latest{}
+		cfg.Latest = &feedhttp.Latest{}
 	}
 	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Readings: 1, Gap: 5 * cfg.WatchEvery, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
 	for _, client := range cfg.Sources {

@@ -11,7 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 )
 
@@ -222,7 +222,7 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 	other.root, other.key = m.root, m.key
 	second := *m.keys
 	dbtest.Exec(t, other.dsn, "alter table feed_head disable trigger all; update feed_head set epoch = "+strconv.FormatInt(m.keys.Epoch, 10)+"; delete from feed_checkpoint; delete from feed_keys")
-	other.keys, other.latest = &second, &feed.Latest{}
+	other.keys, other.latest = &second, &feedhttp.Latest{}
 	other.names(t, feedKey(t))
 	other.issue(t, 2)
 	other.seals(t)

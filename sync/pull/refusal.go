@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // refusal is a snapshot that the copy must not take in, with the segments up to a number,
@@ -18,7 +19,7 @@ type refusal struct {
 
 // of says why a snapshot was refused already.
 func (r refusal) of(signed []byte, keys *feed.KeySet, c *feed.Checkpoint) error {
-	if r.why == nil || r.tag != feed.Tag(signed) || r.keys != keys.Number || r.number != c.Number {
+	if r.why == nil || r.tag != feedhttp.Tag(signed) || r.keys != keys.Number || r.number != c.Number {
 		return nil
 	}
 	return r.why

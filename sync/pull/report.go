@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -23,16 +24,16 @@ const reportEvery = 30 * time.Second
 type Reporter struct {
 	store  *sitedb.DB
 	root   note.Verifier
-	master *feed.Client // nil: no source is the master
+	master *feedhttp.Client // nil: no source is the master
 	log    *slog.Logger
 	forked chan struct{} // there is new evidence
 	behind atomic.Pointer[feed.ForkReport]
 }
 
 // NewReporter hands them to the source that is the master, if one is.
-func NewReporter(store *sitedb.DB, root note.Verifier, sources []*feed.Client, log *slog.Logger) *Reporter {
+func NewReporter(store *sitedb.DB, root note.Verifier, sources []*feedhttp.Client, log *slog.Logger) *Reporter {
 	r := &Reporter{store: store, root: root, log: log, forked: make(chan struct{}, 1)}
-	if at := slices.IndexFunc(sources, (*feed.Client).Master); at >= 0 {
+	if at := slices.IndexFunc(sources, (*feedhttp.Client).Master); at >= 0 {
 		r.master = sources[at]
 	}
 	return r

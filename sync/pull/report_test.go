@@ -9,13 +9,15 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/pull"
 
 	"golang.org/x/mod/sumdb/note"
 )
 
 // takesForks serves a master that takes the evidence of sites, and knows one.
-func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *feed.ForkReports) {
+func (m *master) takesForks(t *testing.T, s *site, name string) (*feedhttp.Client, *publish.ForkReports) {
 	t.Helper()
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
@@ -24,11 +26,11 @@ func (m *master) takesForks(t *testing.T, s *site, name string) (*feed.Client, *
 	if _, err := m.store.Master.AddResponder(t.Context(), name, "http://127.0.0.1:1/", nil, act); err != nil {
 		t.Fatal(err)
 	}
-	reports := feed.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")).Publisher, root, quiet)
+	reports := publish.NewForkReports(open(t, dbtest.As(m.dsn, "ocsp_publisher")).Publisher, root, quiet)
 	runs(t, reports.Run)
-	access, id := &feed.AccessList{}, identity(t)
-	access.Set(map[feed.Pin]string{s.id.Pin: name})
-	return listensAs(t, feed.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
+	access, id := &feedhttp.AccessList{}, identity(t)
+	access.Set(map[feedhttp.Pin]string{s.id.Pin: name})
+	return listensAs(t, feedhttp.ServerConfig{Store: m.store.DB, Latest: m.latest, Access: access, Forks: reports, Clock: m.store.Clock, Log: quiet}, access, id, s.id), reports
 }
 
 // waits for what must come true.
@@ -91,7 +93,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	}
 	verdicts := func() map[feed.ForkResult]int {
 		t.Helper()
-		forks, err := feed.MasterForks(t.Context(), m.store.Master.Reader, root)
+		forks, err := publish.MasterForks(t.Context(), m.store.Master.Reader, root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,9 +172,9 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 	if err := s.sync.Site.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
-	at := func() (master []feed.CheckedFork, site []db.Fork) {
+	at := func() (master []publish.CheckedFork, site []db.Fork) {
 		t.Helper()
-		master, err := feed.MasterForks(t.Context(), m.store.Master.Reader, root)
+		master, err := publish.MasterForks(t.Context(), m.store.Master.Reader, root)
 		if err == nil {
 			site, err = feed.SiteForks(t.Context(), s.store.Site, root)
 		}
@@ -211,9 +213,9 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	stop()
 	leave()
 
-	m.dsn, m.store, m.latest = restored, open(t, restored), &feed.Latest{}
+	m.dsn, m.store, m.latest = restored, open(t, restored), &feedhttp.Latest{}
 	client, reports := m.takesForks(t, s, "site-a")
-	sealer, err := feed.NewSealer(feed.SealerConfig{
+	sealer, err := publish.NewSealer(publish.SealerConfig{
 		Store: m.store.Publisher, Key: m.key, Keys: m.keys, Latest: m.latest, Lost: reports.Lost, Wait: 10 * time.Millisecond, Confirm: 100 * time.Millisecond, Log: quiet,
 	})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/index"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 )
 
 // eager is a site whose copy has revocations that are newer than the newest snapshot.
@@ -24,7 +24,7 @@ func eager(t *testing.T) (m *master, s *site, stop func()) {
 		select responder_certificate_add(1, '\x50', 'site-a', sha256('k'), '\x3000', '', '')`)
 	m.issue(t, 1)
 	m.issue(t, 2)
-	ends := runs(t, feed.NewSnapshotter(feed.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
+	ends := runs(t, publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.store.Publisher, Key: m.key, Keys: m.keys, Poll: 20 * time.Millisecond, Log: quiet}).Run)
 	m.seals(t)
 	_, stop = s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)

@@ -9,12 +9,13 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/recount"
 )
 
 // seed replaces the copy by the source's newest snapshot and all segments from there to
 // checkpoint c, at once: a copy that has not caught up is never anybody's to answer from.
-func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint) error {
+func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
 	p.current = false
@@ -44,7 +45,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		Anchor:   sitedb.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
 		Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, feedhttp.Tag(signed), i)
 			var rows []db.Change
 			if err == nil {
 				rows, err = s.OpenChunk(i, body)
@@ -73,7 +74,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 		}
 	})
 	if errors.Is(err, db.ErrRevocationsLost) {
-		p.refusal = refusal{feed.Tag(signed), p.keys.Number, c.Number, err}
+		p.refusal = refusal{feedhttp.Tag(signed), p.keys.Number, c.Number, err}
 	}
 	switch {
 	case err == nil:
@@ -95,7 +96,7 @@ func (p *Puller) seed(ctx context.Context, from *feed.Client, c *feed.Checkpoint
 
 // since are the segments that lead from a snapshot to a checkpoint, verified, as they
 // came, and the last one's checkpoint.
-func (p *Puller) since(ctx context.Context, from *feed.Client, s *feed.Snapshot, c *feed.Checkpoint) (all []feed.Sealed, last *feed.Checkpoint, err error) {
+func (p *Puller) since(ctx context.Context, from *feedhttp.Client, s *feed.Snapshot, c *feed.Checkpoint) (all []feed.Sealed, last *feed.Checkpoint, err error) {
 	if s.Epoch != c.Epoch {
 		return nil, &s.Checkpoint, nil
 	}

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // source is what Run knows of one source.
 type source struct {
-	client *feed.Client
+	client *feedhttp.Client
 	known  bool          // it was heard since it was left: long polls may begin
 	fault  Fault         // why it was left; empty: it was not
 	pause  time.Duration // of the last back-off
@@ -89,7 +90,7 @@ func (p *Puller) forgetAll() {
 // heard is what one source said.
 type heard struct {
 	from *source
-	news *feed.News // nil: nothing new
+	news *feedhttp.News // nil: nothing new
 	err  error
 }
 
@@ -125,7 +126,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 			return h.from, p.use(ctx, h)
 		case h.err == nil:
 			quiet = h.from
-		case errors.Is(h.err, feed.ErrAccessDenied): // what comes of it is not to wait for the other
+		case errors.Is(h.err, feedhttp.ErrAccessDenied): // what comes of it is not to wait for the other
 			return h.from, h.err
 		default:
 			if failed.from != nil && ctx.Err() == nil {
@@ -147,13 +148,13 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 }
 
 // question is what one source is asked. It runs beside others, and changes nothing.
-func (p *Puller) question(s *source, paired bool) func(context.Context) (*feed.News, error) {
+func (p *Puller) question(s *source, paired bool) func(context.Context) (*feedhttp.News, error) {
 	wait, after, seen := p.pollTimeout(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
 	if seen == nil || !s.known && !paired || p.access.denied() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
 	client, keys := s.client, p.keys.Number
-	return func(ctx context.Context) (*feed.News, error) { return client.News(ctx, after, seen, keys, wait) }
+	return func(ctx context.Context) (*feedhttp.News, error) { return client.News(ctx, after, seen, keys, wait) }
 }
 
 // use verifies news and brings the copy there.
@@ -171,7 +172,7 @@ func (p *Puller) use(ctx context.Context, h heard) error {
 }
 
 // segment is one that came with the news, or is fetched.
-func (p *Puller) segment(ctx context.Context, from *feed.Client, epoch, number int64) (feed.Sealed, error) {
+func (p *Puller) segment(ctx context.Context, from *feedhttp.Client, epoch, number int64) (feed.Sealed, error) {
 	if sealed, came := p.sent[number]; came {
 		return sealed, nil
 	}

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // How sites that prefer peers share the master's news. Each hour gives the sites an
@@ -37,7 +37,7 @@ type activePeers struct {
 }
 
 // rendezvousHash is where the holder of a pin stands in the order of an hour.
-func rendezvousHash(pin feed.Pin, hour int64) uint64 {
+func rendezvousHash(pin feedhttp.Pin, hour int64) uint64 {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(pin[:], uint64(hour)))
 	return binary.BigEndian.Uint64(sum[:8])
 }

@@ -9,7 +9,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"pgregory.net/rapid"
 )
@@ -19,22 +19,22 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // swarmOf is n sites that have copies and know each other, and for each site whom its
 // sources are: the master's number is n.
 func swarmOf(t *rapid.T, n int) (sites []*Puller, who map[*source]int) {
-	ids := make([]*feed.Identity, n+1)
+	ids := make([]*feedhttp.Identity, n+1)
 	for i := range ids {
 		seed := make([]byte, ed25519.SeedSize)
 		binary.BigEndian.PutUint64(seed, rapid.Uint64().Draw(t, "seed"))
 		seed[8] = byte(i)
 		var err error
-		if ids[i], err = feed.NewIdentity(ed25519.NewKeyFromSeed(seed)); err != nil {
+		if ids[i], err = feedhttp.NewIdentity(ed25519.NewKeyFromSeed(seed)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	who = map[*source]int{}
 	for i := range n {
-		var sources []*feed.Client
+		var sources []*feedhttp.Client
 		var numbers []int
 		for _, j := range slices.Concat([]int{n}, others(n, i)) {
-			c, err := feed.NewClient(feed.ClientConfig{URL: "https://127.0.0.1:1", Pin: ids[j].Pin, Identity: ids[i]})
+			c, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: "https://127.0.0.1:1", Pin: ids[j].Pin, Identity: ids[i]})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,10 +126,10 @@ func TestTheSwarmHearsThoughOneWithholds(t *testing.T) {
 
 // Another hour, another order: nobody feeds the others for ever.
 func TestTheOrderChangesEachHour(t *testing.T) {
-	first := map[feed.Pin]bool{}
+	first := map[feedhttp.Pin]bool{}
 	for h := range int64(64) {
-		pins := []feed.Pin{{1}, {2}, {3}, {4}}
-		first[slices.MinFunc(pins, func(a, b feed.Pin) int {
+		pins := []feedhttp.Pin{{1}, {2}, {3}, {4}}
+		first[slices.MinFunc(pins, func(a, b feedhttp.Pin) int {
 			if rendezvousHash(a, h) < rendezvousHash(b, h) {
 				return -1
 			}

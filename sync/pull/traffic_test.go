@@ -10,7 +10,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
-	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/pull"
 )
 
@@ -51,7 +51,7 @@ type traffic struct {
 	*master
 	site   *site
 	line   *counted
-	client *feed.Client
+	client *feedhttp.Client
 }
 
 func newTraffic(tb testing.TB) *traffic {

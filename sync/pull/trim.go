@@ -12,6 +12,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -28,7 +29,7 @@ type TrimmerConfig struct {
 	// taken from the sources. Needed by who relays.
 	Origin      string
 	Root        note.Verifier
-	Sources     []*feed.Client
+	Sources     []*feedhttp.Client
 	PreferPeers bool
 	// Keep is how long segments stay that the newest snapshot covers: a peer that was
 	// away for less goes on where it was, another takes the snapshot. Default 30 d.
@@ -155,7 +156,7 @@ func (t *Trimmer) refresh(ctx context.Context) error {
 
 // fetch takes the newest snapshot of a source, if it is of use: newer than the one
 // here, of this history, and not beyond what is here.
-func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySet, need sitedb.RelayNeed) error {
+func (t *Trimmer) fetch(ctx context.Context, from *feedhttp.Client, keys *feed.KeySet, need sitedb.RelayNeed) error {
 	signed, err := from.NewestSnapshot(ctx, need.Epoch)
 	if err != nil {
 		return err
@@ -173,7 +174,7 @@ func (t *Trimmer) fetch(ctx context.Context, from *feed.Client, keys *feed.KeySe
 	err = t.cfg.Store.KeepSnapshot(ctx, sitedb.FeedSeed{
 		Chunks: len(s.Chunks), Snapshot: db.Snapshot{Epoch: s.Epoch, Position: s.Position, Octets: s.Size(), Note: signed},
 		Chunk: func(ctx context.Context, i int) ([]byte, []db.Change, error) {
-			body, err := from.Chunk(ctx, s.Epoch, s.Position, feed.Tag(signed), i)
+			body, err := from.Chunk(ctx, s.Epoch, s.Position, feedhttp.Tag(signed), i)
 			if err == nil {
 				_, err = s.OpenChunk(i, body)
 			}

@@ -10,6 +10,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -109,7 +110,7 @@ func (h *History) begin(ctx context.Context, master *masterdb.DB, set *feed.KeyS
 	}
 	for i := 0; err == nil && i < len(h.snapshot.Chunks); i++ {
 		var body []byte
-		if body, err = from.Chunk(ctx, h.snapshot.Epoch, h.snapshot.Position, feed.Tag(signed), i); err == nil {
+		if body, err = from.Chunk(ctx, h.snapshot.Epoch, h.snapshot.Position, feedhttp.Tag(signed), i); err == nil {
 			h.chunks = append(h.chunks, body)
 		}
 	}

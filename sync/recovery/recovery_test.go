@@ -17,6 +17,8 @@ import (
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/publish"
 	"ocspfleet/sync/recovery"
 
 	"golang.org/x/mod/sumdb/note"
@@ -91,11 +93,11 @@ func (m *master) verifier(tb testing.TB) note.Verifier {
 func (m *master) seals(tb testing.TB, store *dbtest.Database, snapshots bool) (stop func()) {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	sealer, err := feed.NewSealer(feed.SealerConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Latest: &feed.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
+	sealer, err := publish.NewSealer(publish.SealerConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Latest: &feedhttp.Latest{}, Wait: 10 * time.Millisecond, Log: quiet})
 	must(tb, err)
 	runs := []func(context.Context) error{sealer.Run}
 	if snapshots {
-		runs = append(runs, feed.NewSnapshotter(feed.SnapshotterConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
+		runs = append(runs, publish.NewSnapshotter(publish.SnapshotterConfig{Store: store.Publisher, Key: m.key, Keys: m.set, Poll: 10 * time.Millisecond, Log: quiet}).Run)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -13,6 +13,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
 )
 
 // Source has files of the feed. What it lacks is db.ErrNotFound.
@@ -26,9 +27,9 @@ type Source interface {
 }
 
 // FromURL asks a site, or anybody who serves the feed.
-func FromURL(client *feed.Client) Source { return address{client} }
+func FromURL(client *feedhttp.Client) Source { return address{client} }
 
-type address struct{ *feed.Client }
+type address struct{ *feedhttp.Client }
 
 func (a address) Keys(ctx context.Context) ([][]byte, error) {
 	signed, err := a.Client.Keys(ctx)

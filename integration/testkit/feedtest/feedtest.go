@@ -11,6 +11,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -82,7 +83,7 @@ func (c *Corrector) Verifier(tb testing.TB) note.Verifier {
 }
 
 // Sign signs what an approval of a request takes back.
-func (c *Corrector) Sign(tb testing.TB, store *masterdb.DB, id int64) []masterdb.SignedCorrection {
+func (c *Corrector) Sign(tb testing.TB, store *masterdb.DB, id int64) []db.SignedCorrection {
 	tb.Helper()
 	a, err := store.Approval(tb.Context(), id)
 	if err != nil {
@@ -96,7 +97,7 @@ func (c *Corrector) Sign(tb testing.TB, store *masterdb.DB, id int64) []masterdb
 		if issuer.ID != a.Issuer {
 			continue
 		}
-		signed, err := c.Set.SignCorrections(c.Key, feed.CorrectionsOf(c.Set.Origin, issuer.Key, a))
+		signed, err := c.Set.SignCorrections(c.Key, publish.CorrectionsOf(c.Set.Origin, issuer.Key, a))
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package feed
+package feedhttp
 
 import (
 	"crypto"
@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	"ocspfleet/sync/feed"
 )
 
 // Pin is the SHA-256 of a TLS key's SubjectPublicKeyInfo: the only thing by which
@@ -39,11 +41,11 @@ type Identity struct {
 
 // LoadIdentity reads a TLS key from a file like a feed key's.
 func LoadIdentity(path string) (*Identity, error) {
-	key, err := LoadKey(path, "tls")
+	private, err := feed.LoadPrivate(path)
 	if err != nil {
 		return nil, err
 	}
-	return NewIdentity(key.private)
+	return NewIdentity(private)
 }
 
 // NewIdentity makes the certificate for a key.
@@ -73,7 +75,7 @@ var ErrPin = errors.New("the TLS key is not pinned here")
 var ErrOtherKey = fmt.Errorf("%w: it is the source's", ErrPin)
 
 // peerPin is the pin of the other side's key. TLS 1.3 has proven its possession.
-func peerPin(state *tls.ConnectionState) (Pin, bool) {
+func PeerPin(state *tls.ConnectionState) (Pin, bool) {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return Pin{}, false
 	}
@@ -88,8 +90,8 @@ func (id *Identity) ServerTLS(access *AccessList) *tls.Config {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			pin, _ := peerPin(&state)
-			if !access.knows(pin) {
+			pin, _ := PeerPin(&state)
+			if !access.Knows(pin) {
 				return fmt.Errorf("%w: %s", ErrPin, pin)
 			}
 			return nil
@@ -104,7 +106,7 @@ func (id *Identity) ClientTLS(server Pin) *tls.Config {
 		InsecureSkipVerify:     true, // no names and no chains: VerifyConnection knows the one key
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if pin, _ := peerPin(&state); pin != server {
+			if pin, _ := PeerPin(&state); pin != server {
 				return fmt.Errorf("%w: %s, want %s", ErrOtherKey, pin, server)
 			}
 			return nil

@@ -1,4 +1,4 @@
-package feed
+package feedhttp
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
 )
 
 // ClientConfig says whom to ask, and as whom.
@@ -96,7 +96,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Keys fetches the newest key set.
 func (c *Client) Keys(ctx context.Context) ([]byte, error) {
-	body, _, err := c.get(ctx, "/feed/keys", "", MaxNote, 0)
+	body, _, err := c.get(ctx, "/feed/keys", "", feed.MaxNote, 0)
 	return body, err
 }
 
@@ -105,7 +105,7 @@ func (c *Client) Keys(ctx context.Context) ([]byte, error) {
 // came in time; the tag is for the next call.
 func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait time.Duration) (note []byte, next string, err error) {
 	wait = min(wait, maxWait)
-	return c.get(ctx, "/feed/checkpoint?after="+strconv.FormatInt(after, 10)+"&wait="+wait.String(), tag, MaxNote, wait)
+	return c.get(ctx, "/feed/checkpoint?after="+strconv.FormatInt(after, 10)+"&wait="+wait.String(), tag, feed.MaxNote, wait)
 }
 
 // News waits for what is newer than seen, the newest checkpoint that this site has
@@ -116,7 +116,7 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64,
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
 		path += "&seen=" + Tag(seen) + "&keys=" + strconv.FormatInt(keys, 10)
-		if at := asOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
+		if at := feed.AsOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
 			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
 		}
 	}
@@ -131,54 +131,43 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64,
 	return news, nil
 }
 
-// asOf is the time of a checkpoint that was verified; zero: it is none.
-func asOf(signed []byte) time.Time {
-	c, err := readCheckpoint(signed)
-	if err != nil {
-		return time.Time{}
-	}
-	return c.AsOf
-}
-
 // Segment fetches a sealed segment; db.ErrNotFound when the source has it not.
-func (c *Client) Segment(ctx context.Context, epoch, number int64) (Sealed, error) {
-	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", MaxSealed, 0)
+func (c *Client) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", feed.MaxSealed, 0)
 	if err != nil {
-		return Sealed{}, err
+		return feed.Sealed{}, err
 	}
-	return ParseSealed(body)
+	return feed.ParseSealed(body)
 }
 
 // NewestSnapshot fetches the manifest of the newest snapshot.
 func (c *Client) NewestSnapshot(ctx context.Context, epoch int64) ([]byte, error) {
-	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot?epoch=%d", epoch), "", MaxManifest, 0)
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot?epoch=%d", epoch), "", feed.MaxManifest, 0)
 	return body, err
 }
 
 // Chunk fetches chunk i of the snapshot of a position; the tag is its signed manifest's (Tag).
 func (c *Client) Chunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
-	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%s/%d?epoch=%d", position, tag, i, epoch), "", MaxChunk, 0)
+	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%s/%d?epoch=%d", position, tag, i, epoch), "", feed.MaxChunk, 0)
 	return body, err
 }
 
 // Ask asks for one serial of the issuer with that key: a signed Answer. It is
 // db.ErrNotFound where the source answers no such questions.
 func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
-	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", MaxNote, 0)
+	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", feed.MaxNote, 0)
 	return body, err
 }
 
 // Clock asks for the source's clock, in microseconds. It is db.ErrNotFound where it
 // shows none.
 func (c *Client) Clock(ctx context.Context) (time.Time, error) {
-	body, _, err := c.get(ctx, "/feed/clock", "", len(stampForm)+1, 0)
+	body, _, err := c.get(ctx, "/feed/clock", "", len(feed.StampForm)+1, 0)
 	if err != nil {
 		return time.Time{}, err
 	}
-	l := &lines{rest: string(body)}
-	line := l.line()
-	clock := l.time(line)
-	if l.err != nil || l.rest != "" {
+	clock, err := feed.ParseClock(string(body))
+	if err != nil {
 		return time.Time{}, fmt.Errorf("asking %s for its clock: %w", c, ErrSource)
 	}
 	return clock, nil
@@ -204,7 +193,7 @@ func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, 
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}
-	request.Header.Set("User-Agent", userAgent+strconv.Itoa(Form)) // its pin says who this is
+	request.Header.Set("User-Agent", feed.UserAgent+strconv.Itoa(feed.Form)) // its pin says who this is
 	if tag != "" {
 		request.Header.Set("If-None-Match", tag)
 	}
@@ -296,8 +285,8 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 // refusal says how a source turned this site away.
 func refusal(body io.Reader) error {
 	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
-	switch state := masterdb.ResponderState(strings.TrimSpace(string(text))); state {
-	case masterdb.ResponderSuspended, masterdb.ResponderRevoked, masterdb.ResponderLeft:
+	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
+	case db.ResponderSuspended, db.ResponderRevoked, db.ResponderLeft:
 		return fmt.Errorf("%w: it is %s", ErrAccessDenied, state)
 	}
 	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)

@@ -1,10 +1,10 @@
-package feed
+package feedhttp
 
 import (
 	"context"
 	"sync"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db"
 )
 
 // AccessList names the sites that may fetch the feed, by the pins of their keys, and those
@@ -13,7 +13,7 @@ type AccessList struct {
 	mu     sync.RWMutex // guards all
 	owner  Pin
 	sites  map[Pin]string
-	denied map[Pin]masterdb.ResponderState
+	denied map[Pin]db.ResponderState
 	polls  map[*poll]struct{}
 }
 
@@ -29,7 +29,7 @@ func (a *AccessList) Set(sites map[Pin]string) { a.Replace(sites, nil) }
 // Replace replaces the lists: who may come, and who is told that it may not, and
 // why. Requests under way are judged by the new ones before they are answered, and
 // those that wait for news end at once.
-func (a *AccessList) Replace(sites map[Pin]string, denied map[Pin]masterdb.ResponderState) {
+func (a *AccessList) Replace(sites map[Pin]string, denied map[Pin]db.ResponderState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sites, a.denied = sites, denied
@@ -69,7 +69,7 @@ func (a *AccessList) admits(p Pin) bool {
 }
 
 // Denied says why a site that is known is not let in: its state on the roster.
-func (a *AccessList) Denied(p Pin) (masterdb.ResponderState, bool) {
+func (a *AccessList) Denied(p Pin) (db.ResponderState, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	state, denied := a.denied[p]
@@ -77,7 +77,7 @@ func (a *AccessList) Denied(p Pin) (masterdb.ResponderState, bool) {
 }
 
 // knows says whether there is anything to say to the holder of a key.
-func (a *AccessList) knows(p Pin) bool {
+func (a *AccessList) Knows(p Pin) bool {
 	_, denied := a.Denied(p)
 	return denied || a.Admits(p)
 }

@@ -1,9 +1,11 @@
-package feed
+package feedhttp
 
 import (
 	"log/slog"
 	"net/http"
 	"strconv"
+
+	"ocspfleet/sync/feed"
 )
 
 // clock is GET /feed/clock: the master's clock as it answers, one line. Who asks takes
@@ -17,8 +19,8 @@ func (s *Server) clock(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
-	text := stamp(now) + "\n"
-	s.limit(w, 0, len(text))
+	text := feed.Stamp(now) + "\n"
+	ExtendWrite(w, 0, len(text))
 	h := w.Header()
 	h["Date"], h["Content-Type"] = nil, nil
 	h.Set("Cache-Control", "no-store")

@@ -1,4 +1,4 @@
-package feed
+package publish
 
 import (
 	"errors"
@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
 )
 
 // ErrNotMine says that the newest segment at the master is not one that its sealer
@@ -22,11 +22,11 @@ var ErrNotMine = errors.New("it was not signed by this ocspsyncd")
 type memory struct {
 	path string // empty: nothing outlives this process
 	note []byte // the checkpoint signed last; nil: none is known
-	last *Checkpoint
+	last *feed.Checkpoint
 	mine bool // signed by this process: it knows exactly what it signed
 	// trying is the hash of a seal that was handed to the database while nobody said
 	// that it came in; nil: there is none.
-	trying  *Hash
+	trying  *feed.Hash
 	pending bool // the file does not have note yet
 }
 
@@ -40,7 +40,7 @@ func openMemory(path string) (*memory, error) {
 	signed, err := os.ReadFile(path)
 	if err == nil {
 		m.note = signed
-		if m.last, err = readCheckpoint(signed); err != nil {
+		if m.last, err = feed.ReadCheckpoint(signed); err != nil {
 			err = fmt.Errorf("%s is not what ocspsyncd wrote: compare the feed's newest checkpoint (ocspctl feed show) with what a site has, then remove the file: %w", path, err)
 		}
 	} else if errors.Is(err, fs.ErrNotExist) {
@@ -58,15 +58,9 @@ func openMemory(path string) (*memory, error) {
 	return m, nil
 }
 
-// readCheckpoint reads a note's text, whoever signed it.
-func readCheckpoint(signed []byte) (*Checkpoint, error) {
-	text, _, _ := strings.Cut(string(signed), "\n\n")
-	return ParseCheckpoint(text + "\n")
-}
-
 // check compares the master's head and newest segment with what was signed last, before
 // anything else is signed.
-func (m *memory) check(head db.Head, last db.Segment, set *KeySet) error {
+func (m *memory) check(head db.Head, last db.Segment, set *feed.KeySet) error {
 	if m.pending {
 		if err := m.write(); err != nil {
 			return err
@@ -88,12 +82,12 @@ func (m *memory) check(head db.Head, last db.Segment, set *KeySet) error {
 			"begin a new epoch by a key set of the feed root", head.Position, head.Epoch, head.AuditCount, mine.Position, mine.Epoch, mine.AuditCount)
 	case m.is(last):
 		return nil
-	case m.trying != nil && *m.trying == Hash(last.NoteHash):
+	case m.trying != nil && *m.trying == feed.Hash(last.NoteHash):
 		return nil // it did come in
 	case !m.mine && last.Number == mine.Number+1 && m.leadsTo(last, set):
 		// The process before this one ended between the commit and the file. The file has
 		// it first, so that it is never two seals behind.
-		c, err := readCheckpoint(last.Note)
+		c, err := feed.ReadCheckpoint(last.Note)
 		if err != nil {
 			return err
 		}
@@ -111,13 +105,13 @@ func (m *memory) check(head db.Head, last db.Segment, set *KeySet) error {
 // is says whether a segment is the one whose seal, or confirmation, was signed last.
 func (m *memory) is(last db.Segment) bool {
 	c := m.last
-	return c.Number == last.Number && (c.Number == 0 || c.Segment == Hash(last.Hash) && (c.Hash() == Hash(last.NoteHash) || c.Previous == Hash(last.NoteHash)))
+	return c.Number == last.Number && (c.Number == 0 || c.Segment == feed.Hash(last.Hash) && (c.Hash() == feed.Hash(last.NoteHash) || c.Previous == feed.Hash(last.NoteHash)))
 }
 
 // leadsTo says whether a segment, signed by a key of the set, follows what was signed last.
-func (m *memory) leadsTo(last db.Segment, set *KeySet) bool {
+func (m *memory) leadsTo(last db.Segment, set *feed.KeySet) bool {
 	c, err := set.OpenCheckpoint(last.Note)
-	return err == nil && c.Number == last.Number && c.Segment == Hash(last.Hash) && c.Hash() == Hash(last.NoteHash) &&
+	return err == nil && c.Number == last.Number && c.Segment == feed.Hash(last.Hash) && c.Hash() == feed.Hash(last.NoteHash) &&
 		(c.Previous == m.last.Hash() || c.Previous == m.last.Previous || m.last.Number == 0)
 }
 
@@ -125,13 +119,13 @@ func (m *memory) leadsTo(last db.Segment, set *KeySet) bool {
 func (m *memory) tries(d masterdb.Sealed) {
 	m.trying = nil
 	if d.Segment != nil {
-		m.trying = new(Hash(d.Segment.NoteHash))
+		m.trying = new(feed.Hash(d.Segment.NoteHash))
 	}
 }
 
 // keep remembers what was stored. Until the file has it nothing else is signed.
 func (m *memory) keep(signed []byte) error {
-	c, err := readCheckpoint(signed)
+	c, err := feed.ReadCheckpoint(signed)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package feed
+package feedhttp
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
 )
 
 // Latest shows the newest checkpoint to the requests that wait for it. Safe for concurrent
@@ -17,7 +18,7 @@ type Latest struct {
 	changed chan struct{} // closed at the next Publish; nil: nobody waits
 	// The segments of the last checkpoints, by number in the epoch of note: who waits
 	// needs no database for them.
-	segments map[int64]Sealed
+	segments map[int64]feed.Sealed
 }
 
 // PublishSegment is Publish with the segment that the checkpoint seals; nil: it only
@@ -37,14 +38,14 @@ func (l *Latest) keep(g *db.Segment) {
 		return
 	}
 	if g.Epoch > l.note.Epoch || l.segments == nil {
-		l.segments = map[int64]Sealed{}
+		l.segments = map[int64]feed.Sealed{}
 	}
 	delete(l.segments, g.Number-remembered)
-	l.segments[g.Number] = Sealed{Note: g.Note, Body: g.Body}
+	l.segments[g.Number] = feed.Sealed{Note: g.Note, Body: g.Body}
 }
 
 // segment is one that was published lately.
-func (l *Latest) segment(epoch, number int64) (Sealed, bool) {
+func (l *Latest) segment(epoch, number int64) (feed.Sealed, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sealed, there := l.segments[number]
@@ -128,25 +129,4 @@ func (l *Latest) Wait(ctx context.Context, wait time.Duration, enough func(db.Fe
 		case <-changed:
 		}
 	}
-}
-
-// trouble is a text that one goroutine sets and others read.
-type trouble struct {
-	mu   sync.Mutex // guards text
-	text string
-}
-
-func (t *trouble) get() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text
-}
-
-// set says whether that was a change.
-func (t *trouble) set(text string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	changed := t.text != text
-	t.text = text
-	return changed
 }

@@ -1,4 +1,4 @@
-package feed
+package publish
 
 import (
 	"context"
@@ -11,6 +11,10 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
+	"ocspfleet/sync/lookup"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
@@ -21,9 +25,9 @@ type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *masterdb.Publisher
 	// Key signs answers; the key set names it for that.
-	Key *Key
+	Key *feed.Key
 	// Keys is the set in force; with a Root a newer one is taken up.
-	Keys *KeySet
+	Keys *feed.KeySet
 	Root note.Verifier
 	// Ask stands for Store, Key, Keys and Root at a relay: it has the master asked, and
 	// what that signed is handed on as it is.
@@ -43,11 +47,11 @@ type LookupServerConfig struct {
 // concurrent use.
 type LookupServer struct {
 	cfg     LookupServerConfig
-	trouble trouble
+	trouble health.Trouble
 
 	mu      sync.Mutex // guards ring and buckets
 	ring    keyring
-	buckets map[Pin]*Bucket
+	buckets map[feedhttp.Pin]*lookup.Bucket
 }
 
 // NewLookupServer fills in defaults.
@@ -58,10 +62,10 @@ func NewLookupServer(cfg LookupServerConfig) *LookupServer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	l := &LookupServer{cfg: cfg, buckets: map[Pin]*Bucket{}}
+	l := &LookupServer{cfg: cfg, buckets: map[feedhttp.Pin]*lookup.Bucket{}}
 	if cfg.Ask == nil {
 		l.ring = newKeyring(cfg.Store, cfg.Root, cfg.Keys, cfg.Key)
-		l.ring.uses = func(k *KeySet) []FeedKey { return k.Answers }
+		l.ring.uses = func(k *feed.KeySet) []feed.FeedKey { return k.Answers }
 	}
 	return l
 }
@@ -71,16 +75,16 @@ func (l *LookupServer) Trouble() string {
 	if l == nil {
 		return ""
 	}
-	return l.trouble.get()
+	return l.trouble.Get()
 }
 
 // admits takes one question from what a site may ask.
-func (l *LookupServer) admits(pin Pin) bool {
+func (l *LookupServer) admits(pin feedhttp.Pin) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[pin]
 	if b == nil { // as many as there are sites
-		b = NewBucket(l.cfg.Rate, l.cfg.Burst)
+		b = lookup.NewBucket(l.cfg.Rate, l.cfg.Burst)
 		l.buckets[pin] = b
 	}
 	return b.Take(l.cfg.Now())
@@ -98,7 +102,7 @@ func (l *LookupServer) answer(ctx context.Context, issuer [32]byte, serial db.Se
 	l.mu.Lock()
 	_, err = l.ring.renew(ctx, l.cfg.Now())
 	set := l.ring.set
-	var key *Key
+	var key *feed.Key
 	if err == nil {
 		key, err = l.ring.signer(asked.Epoch, asked.AsOf)
 	}
@@ -110,31 +114,30 @@ func (l *LookupServer) answer(ctx context.Context, issuer [32]byte, serial db.Se
 	return a.Sign(key)
 }
 
-// ask is GET /feed/ask?issuer=HEX&serial=HEX.
-func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
-	l := s.cfg.Lookup
+// ServeHTTP is GET /feed/ask?issuer=HEX&serial=HEX.
+func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	query := r.URL.Query()
 	issuer, err := hex.DecodeString(query.Get("issuer"))
 	serial, err2 := hex.DecodeString(query.Get("serial"))
-	if err != nil || err2 != nil || len(issuer) != len(Hash{}) || db.Serial(serial).Check() != nil {
+	if err != nil || err2 != nil || len(issuer) != len(feed.Hash{}) || db.Serial(serial).Check() != nil {
 		http.Error(w, "issuer wants 64 hex digits, serial 1 to 20 octets in hex", http.StatusBadRequest)
 		return
 	}
-	pin, _ := peerPin(r.TLS) // without an access list: all share one rate
+	pin, _ := feedhttp.PeerPin(r.TLS) // without an access list: all share one rate
 	if !l.admits(pin) {
 		l.cfg.Metrics.count(lookupLimited)
 		http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), feedhttp.CallTimeout)
 	defer cancel()
 	signed, err := l.answer(ctx, [32]byte(issuer), serial)
 	switch {
 	case err == nil:
-		l.trouble.set("")
+		l.trouble.Set("")
 		l.cfg.Metrics.count(lookupAnswered)
-		s.limit(w, 0, len(signed))
+		feedhttp.ExtendWrite(w, 0, len(signed))
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a client that leaves early asks again
 		return
@@ -142,7 +145,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the client left
 	default:
-		if l.cfg.Ask == nil && l.trouble.set(err.Error()) { // a relay's master is not its own trouble
+		if l.cfg.Ask == nil && l.trouble.Set(err.Error()) { // a relay's master is not its own trouble
 			l.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
 		}
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
@@ -179,26 +182,15 @@ func (m *LookupServerMetrics) count(outcome string) {
 	}
 }
 
-// Bucket bounds a rate: tokens come at an even pace and are kept up to a number. It
-// is for one goroutine, or under its owner's lock.
-type Bucket struct {
-	rate, burst float64
-	held        float64
-	at          time.Time
-}
-
-// NewBucket is full: burst tokens, rate new ones a second.
-func NewBucket(rate, burst float64) *Bucket { return &Bucket{rate: rate, burst: burst, held: burst} }
-
-// Take takes a token, if there is one.
-func (b *Bucket) Take(now time.Time) bool {
-	if !b.at.IsZero() {
-		b.held = min(b.burst, b.held+max(0, now.Sub(b.at).Seconds())*b.rate)
+// NewAnswer is what the master says of a serial.
+func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a masterdb.Asked) feed.Answer {
+	answer := feed.Answer{
+		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,
+		Status: a.Status, AsOf: a.AsOf.UTC().Truncate(time.Microsecond),
 	}
-	b.at = now
-	if b.held < 1 {
-		return false
+	answer.Until = answer.AsOf.Add(feed.AnswerLife)
+	if !a.Issued {
+		answer.Until = answer.AsOf.Add(feed.AbsentLife)
 	}
-	b.held--
-	return true
+	return answer
 }

@@ -1,4 +1,11 @@
-package feed
+// Package publish is the master's side of the feed: it seals changes into segments and signs
+// checkpoints (Sealer), makes snapshots (Snapshotter), takes key sets that staff brings in
+// (TakeOffers), notes which site came (ClientTracker), takes evidence of forks (ForkReports)
+// and signs answers on single serials (LookupServer). What its key signed last it remembers
+// in a file: it never signs two things of one number.
+//
+// Read seal.go first, then memory.go, keyring.go, snapshotter.go.
+package publish
 
 import (
 	"context"
@@ -9,6 +16,9 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -19,12 +29,12 @@ type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *masterdb.Publisher
 	// Key signs; the newest key set must name it, or Next.
-	Key *Key
+	Key *feed.Key
 	// Next signs instead of Key, once the key set in force names it and its time has
 	// come. Nil: no rotation is prepared.
-	Next *Key
+	Next *feed.Key
 	// Keys is the key set in force at the start.
-	Keys *KeySet
+	Keys *feed.KeySet
 	// Root verifies newer key sets that are stored while this runs; they are taken
 	// within a second. Nil: Keys stays.
 	Root note.Verifier
@@ -36,7 +46,7 @@ type SealerConfig struct {
 	// then, for it would be a second history. Nil: nobody tells.
 	Lost func() string
 	// Latest is told of each checkpoint once it is stored.
-	Latest *Latest
+	Latest *feedhttp.Latest
 	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
 	// the way of a revocation. One look costs about 0.3 ms of processor time.
 	Poll time.Duration
@@ -61,14 +71,11 @@ type SealerConfig struct {
 // batchThreshold is how many changes do not wait as long as few: a site takes 250 in 3 ms.
 const batchThreshold = 75
 
-// callTimeout bounds one step at the master's database, which is near.
-const callTimeout = 30 * time.Second
-
 // Sealer signs what was committed. Run is called once; Trouble is safe for
 // concurrent use.
 type Sealer struct {
 	cfg     SealerConfig
-	trouble trouble
+	trouble health.Trouble
 
 	// What follows belongs to Run's goroutine.
 	ring     keyring
@@ -106,11 +113,13 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{cfg: cfg, ring: ring, memory: memory, trouble: trouble{text: "nothing was signed yet"}}, nil
+	s := &Sealer{cfg: cfg, ring: ring, memory: memory}
+	s.trouble.Set("nothing was signed yet")
+	return s, nil
 }
 
 // Trouble says why nothing is signed; empty: all is well.
-func (s *Sealer) Trouble() string { return s.trouble.get() }
+func (s *Sealer) Trouble() string { return s.trouble.Get() }
 
 // Run seals until ctx ends; it returns nil then. A database that is away is
 // waited for.
@@ -132,21 +141,21 @@ const retryPause = time.Second
 
 // step looks once, and signs if it is time. It returns how long to pause then.
 func (s *Sealer) step(ctx context.Context) time.Duration {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	err := s.poll(call)
 	if ctx.Err() != nil {
 		return s.cfg.Poll // a stop is no trouble
 	}
 	if err == nil {
-		if s.trouble.set("") {
+		if s.trouble.Set("") {
 			s.cfg.Log.InfoContext(ctx, "feed is sealed", slog.Int64("position", s.sealed))
 		}
 		return s.cfg.Poll
 	}
 	s.signedAt, s.epoch = time.Time{}, 0 // what is stored may be something else: begin anew
 	s.cfg.Metrics.failed()
-	if s.trouble.set(err.Error()) {
+	if s.trouble.Set(err.Error()) {
 		s.cfg.Log.ErrorContext(ctx, "feed cannot be sealed", slog.String("error", err.Error()))
 	}
 	return retryPause
@@ -230,15 +239,15 @@ func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed
 	if err != nil {
 		return masterdb.Sealed{}, err
 	}
-	c := NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
+	c := feed.NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
 	c.KeySet = s.ring.set.Number
-	c.Number, c.Segment, c.Previous = w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+	c.Number, c.Segment, c.Previous = w.Last.Number, feed.Hash(w.Last.Hash), feed.Hash(w.Last.NoteHash)
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
 	if w.Head.Position == w.Last.Last {
 		signed.Note, err = c.Sign(key)
 		return masterdb.Sealed{Note: signed}, err
 	}
-	segment := &Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: Hash(w.Last.Hash)}
+	segment := &feed.Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: feed.Hash(w.Last.Hash)}
 	sealed, err := s.fill(ctx, w, segment, &c, key)
 	if err != nil {
 		return masterdb.Sealed{}, err
@@ -252,20 +261,20 @@ func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed
 
 // fill seals a segment with its changes, or as "snapshot required" where they do not fit or the log
 // lacks one: who wrote it by hand must not stop the feed.
-func (s *Sealer) fill(ctx context.Context, w *masterdb.Sealing, segment *Segment, c *Checkpoint, key *Key) (Sealed, error) {
+func (s *Sealer) fill(ctx context.Context, w *masterdb.Sealing, segment *feed.Segment, c *feed.Checkpoint, key *feed.Key) (feed.Sealed, error) {
 	count := segment.Last - segment.First + 1
-	if count <= MaxEntries {
+	if count <= feed.MaxEntries {
 		var err error
 		if segment.Changes, err = w.Changes(ctx, w.Last.Last); err != nil {
-			return Sealed{}, err
+			return feed.Sealed{}, err
 		}
 		if int64(len(segment.Changes)) == count {
-			if sealed, err := Seal(segment, c, key); !errors.Is(err, ErrUnfit) {
+			if sealed, err := feed.Seal(segment, c, key); !errors.Is(err, feed.ErrUnfit) {
 				return sealed, err
 			}
 		}
 	}
 	s.cfg.Log.WarnContext(ctx, "changes do not fit into a segment: sites take a snapshot", slog.Int64("first", segment.First), slog.Int64("last", segment.Last))
 	segment.Changes, segment.SnapshotRequired = nil, true
-	return Seal(segment, c, key)
+	return feed.Seal(segment, c, key)
 }

@@ -1,9 +1,13 @@
-package feed
+// Package feedhttp carries the feed over HTTP and TLS: the server at the master and at each
+// relay, the client, the pins by which both know each other, who may ask (AccessList), and
+// the newest checkpoint, which polls wait for (Latest). It moves octets; whether they are
+// true, says package feed.
+//
+// Read serve.go first, then news.go, client.go and identity.go.
+package feedhttp
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -16,6 +20,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/tables"
+	"ocspfleet/sync/feed"
 
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/mod/sumdb/note"
@@ -35,14 +40,14 @@ type ServerConfig struct {
 	// spread a public feed.
 	Access *AccessList
 	// Lookup answers questions for one serial; nil: nobody does here.
-	Lookup *LookupServer
+	Lookup http.Handler
 	// Forks takes the evidence of contradictions that sites found; nil: this is not the
 	// master.
-	Forks *ForkReports
+	Forks ForkReporter
 	// Check refuses a segment that is not what its seal says, where nobody has verified
 	// what the store holds; nil: it was verified as it came in. db.ErrNotFound: it is as
 	// if it were not here.
-	Check func(epoch, number int64, s Sealed) error
+	Check func(epoch, number int64, s feed.Sealed) error
 	// Clock is the master's, by which sites judge their own; nil: this is not the master.
 	Clock func(context.Context) (time.Time, error)
 	// Public lets shared caches (a CDN) keep segments and snapshots.
@@ -86,7 +91,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, busy: map[Pin]int{}}
 	r := chi.NewRouter()
 	if cfg.Lookup != nil {
-		r.Get("/feed/ask", s.ask)
+		r.Method(http.MethodGet, "/feed/ask", cfg.Lookup)
 	}
 	if cfg.Forks != nil {
 		r.Post("/feed/fork", s.fork)
@@ -141,7 +146,7 @@ func (s *Server) enter(r *http.Request) (leave func(), code int) {
 	if s.cfg.Access == nil {
 		return func() {}, 0 // the proxy in front bounds its own
 	}
-	pin, _ := peerPin(r.TLS)
+	pin, _ := PeerPin(r.TLS)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	limit := maxPerClient
@@ -167,7 +172,7 @@ func (s *Server) admits(r *http.Request) bool {
 	if s.cfg.Access == nil {
 		return true
 	}
-	pin, proven := peerPin(r.TLS)
+	pin, proven := PeerPin(r.TLS)
 	return proven && s.cfg.Access.Admits(pin)
 }
 
@@ -175,7 +180,7 @@ func (s *Server) admits(r *http.Request) bool {
 // the site's, the handshake has proven.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	text := http.StatusText(http.StatusForbidden)
-	if pin, proven := peerPin(r.TLS); proven {
+	if pin, proven := PeerPin(r.TLS); proven {
 		if state, denied := s.cfg.Access.Denied(pin); denied {
 			text = string(state)
 		}
@@ -188,7 +193,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
 	ctx := r.Context()
 	if s.cfg.Access != nil {
-		pin, _ := peerPin(r.TLS)
+		pin, _ := PeerPin(r.TLS)
 		var leave func()
 		ctx, leave = s.cfg.Access.poll(ctx, pin)
 		defer leave()
@@ -202,7 +207,7 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Root == nil {
 		_, signed, err = s.cfg.Store.FeedKeys(r.Context())
 	} else {
-		_, signed, err = StoredKeySet(r.Context(), s.cfg.Store, s.cfg.Root.Name(), s.cfg.Root)
+		_, signed, err = feed.StoredKeySet(r.Context(), s.cfg.Store, s.cfg.Root.Name(), s.cfg.Root)
 	}
 	s.answer(w, r, file{body: signed, text: true}, err)
 }
@@ -246,7 +251,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) (after int64, wait
 			return 0, 0, false
 		}
 	}
-	s.limit(w, wait, 0)
+	ExtendWrite(w, wait, 0)
 	return after, wait, true
 }
 
@@ -264,12 +269,12 @@ func (s *Server) segment(w http.ResponseWriter, r *http.Request) {
 }
 
 // sealed reads a segment that may be shown.
-func (s *Server) sealed(ctx context.Context, epoch, number int64) (Sealed, error) {
+func (s *Server) sealed(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
 	stored, err := s.cfg.Store.FeedSegment(ctx, epoch, number)
 	if err != nil {
-		return Sealed{}, err
+		return feed.Sealed{}, err
 	}
-	sealed := Sealed{Note: stored.Note, Body: stored.Body}
+	sealed := feed.Sealed{Note: stored.Note, Body: stored.Body}
 	if s.cfg.Check != nil {
 		err = s.cfg.Check(epoch, number, sealed)
 	}
@@ -330,65 +335,5 @@ func decimal(text string) (int64, bool) {
 	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == text
 }
 
-// file is what is answered with.
-type file struct {
-	body  []byte
-	text  bool // a note, not DER
-	fixed bool // it never changes
-}
-
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err error) {
-	switch {
-	case errors.Is(err, db.ErrNotFound):
-		w.Header().Set("Cache-Control", "no-store")
-		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
-		return
-	case err != nil && (r.Context().Err() != nil || errors.Is(err, context.Canceled)):
-		return // the client left
-	case err != nil:
-		s.cfg.Log.ErrorContext(r.Context(), "feed file cannot be read", slog.String("path", r.URL.Path), slog.String("error", err.Error()))
-		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
-		return
-	}
-	s.limit(w, 0, len(f.body))
-	h := w.Header()
-	h["Date"] = nil // nobody needs it: every time in the feed is signed
-	tag := etag(f.body)
-	h.Set("ETag", tag)
-	f.fixed = f.fixed && r.URL.RawQuery != "" // without the epoch the address may mean another file one day
-	h.Set("Cache-Control", s.caching(f))
-	if r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Type", "application/octet-stream")
-	if f.text {
-		h.Set("Content-Type", "text/plain; charset=utf-8")
-	}
-	h.Set("Content-Length", strconv.Itoa(len(f.body)))
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(f.body) // a client that leaves early asks again
-	}
-}
-
-func (s *Server) caching(f file) string {
-	switch {
-	case !f.fixed:
-		return "no-cache"
-	case s.cfg.Public:
-		return fmt.Sprintf("public, max-age=%d, immutable", forever)
-	}
-	return fmt.Sprintf("private, max-age=%d, immutable", forever)
-}
-
-// limit ends an answer that nobody reads.
-func (s *Server) limit(w http.ResponseWriter, wait time.Duration, octets int) {
-	until := time.Now().Add(wait + answerTime + time.Duration(octets/slowest)*time.Second)
-	_ = http.NewResponseController(w).SetWriteDeadline(until) // a writer without deadlines is a test's
-}
-
-// etag names an answer's bytes.
-func etag(b []byte) string {
-	h := HashOf(b)
-	return `"` + hex.EncodeToString(h[:8]) + `"`
-}
+// callTimeout bounds one step at the master's database, which is near.
+const CallTimeout = 30 * time.Second

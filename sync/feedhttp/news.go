@@ -1,4 +1,4 @@
-package feed
+package feedhttp
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"ocspfleet/db"
+	"ocspfleet/sync/feed"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -23,8 +24,8 @@ import (
 // segments that lead from the one it has to it, where they are few. Each is judged
 // like the files of the same name.
 type News struct {
-	Note     []byte   // the checkpoint, signed
-	Segments []Sealed // in their order, without a gap; none where they must be fetched
+	Note     []byte        // the checkpoint, signed
+	Segments []feed.Sealed // in their order, without a gap; none where they must be fetched
 }
 
 // Bounds of news.
@@ -53,10 +54,10 @@ func dictionary(signed []byte) []byte {
 	text, _, _ := bytes.Cut(signed, []byte("\n\n"))
 	text = append(bytes.Clone(text), '\n')
 	d := make([]byte, 0, 80+len(signed))
-	if c, err := ParseCheckpoint(string(text)); err == nil {
+	if c, err := feed.ParseCheckpoint(string(text)); err == nil {
 		d = append(d, c.Segment[:]...) // the next segment names it, as octets
 	}
-	d = append(d, "previous "+b64(HashOf(text))+"\n"...)
+	d = append(d, "previous "+feed.Base64(feed.HashOf(text))+"\n"...)
 	return append(d, signed...)
 }
 
@@ -105,7 +106,7 @@ func (n *News) pack(seen []byte) ([]byte, error) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes(n.Note) })
 		for _, s := range n.Segments {
-			s.add(b)
+			s.Add(b)
 		}
 	})
 	der, err := b.Bytes()
@@ -142,16 +143,16 @@ func openNews(body, seen []byte) (*News, error) {
 	}
 	in := cryptobyte.String(der)
 	var outer, text cryptobyte.String
-	if !in.ReadASN1(&outer, asn1.SEQUENCE) || !in.Empty() || !outer.ReadASN1(&text, asn1.UTF8String) || len(text) > MaxNote {
-		return nil, fmt.Errorf("%w: reading news: %w", ErrSource, ErrForm)
+	if !in.ReadASN1(&outer, asn1.SEQUENCE) || !in.Empty() || !outer.ReadASN1(&text, asn1.UTF8String) || len(text) > feed.MaxNote {
+		return nil, fmt.Errorf("%w: reading news: %w", ErrSource, feed.ErrForm)
 	}
 	n := &News{Note: text}
 	for !outer.Empty() {
 		var one cryptobyte.String
 		if len(n.Segments) == newsSegments || !outer.ReadASN1Element(&one, asn1.SEQUENCE) {
-			return nil, fmt.Errorf("%w: reading news: %w", ErrSource, ErrForm)
+			return nil, fmt.Errorf("%w: reading news: %w", ErrSource, feed.ErrForm)
 		}
-		sealed, err := ParseSealed(one)
+		sealed, err := feed.ParseSealed(one)
 		if err != nil {
 			return nil, err
 		}
@@ -222,7 +223,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 
 // underKeys is the number of the key set that a checkpoint was signed under.
 func underKeys(n db.FeedNote) int64 {
-	c, err := readCheckpoint(n.Note)
+	c, err := feed.ReadCheckpoint(n.Note)
 	if err != nil {
 		return 0
 	}
@@ -265,11 +266,11 @@ type keptNews struct {
 
 // between reads the segments after one checkpoint up to another, or none where
 // they are too many or not here: then they are fetched one by one.
-func (s *Server) between(ctx context.Context, from, to db.FeedNote) []Sealed {
+func (s *Server) between(ctx context.Context, from, to db.FeedNote) []feed.Sealed {
 	if to.Number-from.Number > newsSegments {
 		return nil
 	}
-	var all []Sealed
+	var all []feed.Sealed
 	octets := 0
 	for number := from.Number + 1; number <= to.Number; number++ {
 		sealed, posted := s.cfg.Latest.segment(to.Epoch, number)

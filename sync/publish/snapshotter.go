@@ -1,4 +1,4 @@
-package feed
+package publish
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -16,8 +19,8 @@ import (
 type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
 	Store     *masterdb.Publisher
-	Key, Next *Key
-	Keys      *KeySet
+	Key, Next *feed.Key
+	Keys      *feed.KeySet
 	Root      note.Verifier
 	// Poll is how often the need is judged. Default 10 s.
 	Poll time.Duration
@@ -44,7 +47,7 @@ const snapshotTimeout = time.Hour
 // begin. Run is called once; Trouble is safe for concurrent use.
 type Snapshotter struct {
 	cfg     SnapshotterConfig
-	trouble trouble
+	trouble health.Trouble
 
 	// What follows belongs to Run's goroutine.
 	ring    keyring
@@ -70,7 +73,7 @@ func NewSnapshotter(cfg SnapshotterConfig) *Snapshotter {
 }
 
 // Trouble says why no snapshot can be made; empty: all is well.
-func (a *Snapshotter) Trouble() string { return a.trouble.get() }
+func (a *Snapshotter) Trouble() string { return a.trouble.Get() }
 
 // Run makes snapshots until ctx ends; it returns nil then.
 func (a *Snapshotter) Run(ctx context.Context) error {
@@ -90,7 +93,7 @@ func (a *Snapshotter) Run(ctx context.Context) error {
 		if err != nil {
 			text = err.Error()
 		}
-		if a.trouble.set(text) && err != nil {
+		if a.trouble.Set(text) && err != nil {
 			a.cfg.Log.ErrorContext(ctx, "no snapshot can be made", slog.String("error", text))
 		}
 		timer.Reset(a.cfg.Poll)
@@ -98,7 +101,7 @@ func (a *Snapshotter) Run(ctx context.Context) error {
 }
 
 func (a *Snapshotter) step(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	need, err := a.cfg.Store.SnapshotNeed(call)
 	if err != nil {
@@ -166,9 +169,9 @@ func (a *Snapshotter) make(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	began := a.cfg.Now()
-	var s Snapshot
+	var s feed.Snapshot
 	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *masterdb.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
-		cut := Chunker{Write: put}
+		cut := feed.Chunker{Write: put}
 		if err := w.Rows(ctx, cut.Add); err != nil {
 			return db.Snapshot{}, err
 		}
@@ -179,8 +182,8 @@ func (a *Snapshotter) make(ctx context.Context) error {
 		if err != nil {
 			return db.Snapshot{}, err
 		}
-		s = Snapshot{Checkpoint: NewCheckpoint(a.ring.set.Origin, w.Head, w.PurgeBefore), Chunks: cut.Chunks}
-		s.KeySet, s.Number, s.Segment, s.Previous = a.ring.set.Number, w.Last.Number, Hash(w.Last.Hash), Hash(w.Last.NoteHash)
+		s = feed.Snapshot{Checkpoint: feed.NewCheckpoint(a.ring.set.Origin, w.Head, w.PurgeBefore), Chunks: cut.Chunks}
+		s.KeySet, s.Number, s.Segment, s.Previous = a.ring.set.Number, w.Last.Number, feed.Hash(w.Last.Hash), feed.Hash(w.Last.NoteHash)
 		signed, err := s.Sign(key)
 		return db.Snapshot{Note: signed, Octets: s.Size()}, err
 	})

@@ -1,4 +1,4 @@
-package feed
+package publish
 
 import (
 	"context"
@@ -8,8 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 )
 
 // ClientTracker keeps the access list as the roster says, and notes at the master
@@ -17,12 +21,12 @@ import (
 type ClientTracker struct {
 	store  *masterdb.Publisher // nil at a relay, which notes nothing
 	roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error)
-	access *AccessList
+	access *feedhttp.AccessList
 	log    *slog.Logger
 	every  time.Duration // between two readings of the roster
 
 	// Run's alone: until when a site that was taken out stays.
-	graceEnds map[Pin]time.Time
+	graceEnds map[feedhttp.Pin]time.Time
 
 	moved chan struct{} // a site went on by many changes: an import may wait for it
 
@@ -48,14 +52,14 @@ const (
 )
 
 // NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
-func NewClientTracker(store *masterdb.Publisher, access *AccessList, log *slog.Logger) *ClientTracker {
+func NewClientTracker(store *masterdb.Publisher, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(store, store.FeedPins, access, log)
 }
 
 // NewRelayClientTracker keeps the access list of a relay: the peers of its configuration, without
 // those whose keys the master has closed, as the rows here say. Until they can be read
 // first, nobody is let in.
-func NewRelayClientTracker(store *tables.DB, peers map[Pin]string, access *AccessList, log *slog.Logger) *ClientTracker {
+func NewRelayClientTracker(store *tables.DB, peers map[feedhttp.Pin]string, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]masterdb.FeedPin, error) {
 		closed, err := store.ClosedPins(ctx)
 		if err != nil {
@@ -63,9 +67,9 @@ func NewRelayClientTracker(store *tables.DB, peers map[Pin]string, access *Acces
 		}
 		roster := map[[32]byte]masterdb.FeedPin{}
 		for pin, site := range peers {
-			state := masterdb.ResponderActive
+			state := db.ResponderActive
 			if closed[pin] { // or revoked: all the same to a relay
-				state = masterdb.ResponderSuspended
+				state = db.ResponderSuspended
 			}
 			roster[pin] = masterdb.FeedPin{Site: site, State: state}
 		}
@@ -73,7 +77,7 @@ func NewRelayClientTracker(store *tables.DB, peers map[Pin]string, access *Acces
 	}, access, log)
 }
 
-func newClientTracker(store *masterdb.Publisher, roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error), access *AccessList, log *slog.Logger) *ClientTracker {
+func newClientTracker(store *masterdb.Publisher, roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error), access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]masterdb.FeedClient{}, noted: map[string]int64{}}
 }
 
@@ -82,7 +86,7 @@ func newClientTracker(store *masterdb.Publisher, roster func(context.Context) (m
 func (t *ClientTracker) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var trouble trouble
+	var trouble health.Trouble
 	var noted time.Time
 	for {
 		var err error
@@ -107,7 +111,7 @@ func (t *ClientTracker) Run(ctx context.Context) error {
 		if err != nil {
 			text = err.Error()
 		}
-		if trouble.set(text) && err != nil {
+		if trouble.Set(text) && err != nil {
 			t.log.WarnContext(ctx, "roster cannot be read", slog.String("error", text))
 		}
 		timer.Reset(t.every)
@@ -115,7 +119,7 @@ func (t *ClientTracker) Run(ctx context.Context) error {
 }
 
 func (t *ClientTracker) readRoster(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	roster, err := t.roster(ctx)
 	if err != nil {
@@ -127,9 +131,9 @@ func (t *ClientTracker) readRoster(ctx context.Context) error {
 
 // admit lets in the active sites, and for a moment those that were active just now.
 func (t *ClientTracker) admit(roster map[[32]byte]masterdb.FeedPin, now time.Time) {
-	sites, denied, graceEnds := map[Pin]string{}, map[Pin]masterdb.ResponderState{}, map[Pin]time.Time{}
+	sites, denied, graceEnds := map[feedhttp.Pin]string{}, map[feedhttp.Pin]db.ResponderState{}, map[feedhttp.Pin]time.Time{}
 	for pin, r := range roster {
-		if r.State == masterdb.ResponderActive {
+		if r.State == db.ResponderActive {
 			sites[pin] = r.Site
 			continue
 		}
@@ -181,7 +185,7 @@ func (t *ClientTracker) write(ctx context.Context) error {
 	if len(seen) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	return t.store.SawFeedClients(ctx, seen)
 }
@@ -189,10 +193,10 @@ func (t *ClientTracker) write(ctx context.Context) error {
 // Watch notes which site asks h for news, and how far it is.
 func (t *ClientTracker) Watch(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if pin, ok := peerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
+		if pin, ok := feedhttp.PeerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
 			position, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 			if site, known := t.access.Site(pin); known && err == nil && position >= 0 {
-				t.came(site, position, formOf(r.UserAgent()))
+				t.came(site, position, feed.FormOf(r.UserAgent()))
 			}
 		}
 		h.ServeHTTP(w, r)

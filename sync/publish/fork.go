@@ -1,0 +1,147 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// CheckedFork is a contradiction, and what it is by the newest key set.
+type CheckedFork struct {
+	db.Fork
+	Result feed.ForkResult
+}
+
+// MasterForks judges what sites have handed to the master and nobody has settled.
+func MasterForks(ctx context.Context, store masterdb.Reader, root note.Verifier) ([]CheckedFork, error) {
+	forks, err := store.ReportedForks(ctx)
+	if err != nil || len(forks) == 0 {
+		return nil, err
+	}
+	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
+	if err != nil {
+		return nil, err
+	}
+	var judged []CheckedFork
+	for _, f := range forks {
+		result, err := set.CheckFork(root, f, func(c *feed.Checkpoint) (bool, error) { return foreign(ctx, store, c) })
+		if err != nil {
+			return nil, err
+		}
+		judged = append(judged, CheckedFork{f, result})
+	}
+	return judged, nil
+}
+
+// foreign says whether a statement is surely not of the history that is kept here. What
+// was trimmed, nobody can tell.
+func foreign(ctx context.Context, store masterdb.Reader, c *feed.Checkpoint) (bool, error) {
+	if c.Number == 0 {
+		return false, nil
+	}
+	g, err := store.FeedSeal(ctx, c.Epoch, c.Number)
+	if errors.Is(err, db.ErrNotFound) {
+		newest, err := store.FeedNote(ctx)
+		if errors.Is(err, db.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil && newest.Epoch == c.Epoch && c.Number > newest.Number, err
+	}
+	return err == nil && (feed.Hash(g.Hash) != c.Segment || feed.Hash(g.NoteHash) != c.Hash() && feed.Hash(g.NoteHash) != c.Previous), err
+}
+
+// ForkReports takes the evidence of sites at the master, and says while a proof stands.
+// Run is called once; the rest is safe for concurrent use.
+type ForkReports struct {
+	store   *masterdb.Publisher
+	root    note.Verifier
+	log     *slog.Logger
+	trouble health.Trouble
+	lost    health.Trouble
+}
+
+// forksEvery is how often what sites handed in is judged anew.
+const forksEvery = 2 * time.Second
+
+// NewForkReports takes it in by a login in ocsp_publisher.
+func NewForkReports(store *masterdb.Publisher, root note.Verifier, log *slog.Logger) *ForkReports {
+	return &ForkReports{store: store, root: root, log: log}
+}
+
+// Trouble says which forks are proven and open; empty: none is.
+func (d *ForkReports) Trouble() string { return d.trouble.Get() }
+
+// Lost says what sites have that was signed for this master's epoch and that it has not,
+// by a key that counts now; empty: nothing. What is signed meanwhile would be a second
+// history.
+func (d *ForkReports) Lost() string { return d.lost.Get() }
+
+// Report keeps what a site has found, and says whether two persons have settled it. That
+// the master is behind counts while it is: a site may hear news from a peer first.
+func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport) (settled bool, err error) {
+	if r.Why == feed.WhyBehind {
+		set, _, err := feed.StoredKeySet(ctx, d.store, d.root.Name(), d.root)
+		if err != nil {
+			return false, err
+		}
+		result, err := set.CheckFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *feed.Checkpoint) (bool, error) { return foreign(ctx, d.store.Reader, c) })
+		if err != nil || result != feed.ForkProven {
+			return true, err
+		}
+	}
+	return d.store.ReportFork(ctx, site, r.Why, r.Ours, r.Theirs)
+}
+
+// Run judges until ctx ends; it returns nil then.
+func (d *ForkReports) Run(ctx context.Context) error {
+	ticker := time.NewTicker(forksEvery)
+	defer ticker.Stop()
+	for {
+		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
+		text, lost, err := d.check(call)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			d.lost.Set(lost)
+		}
+		if err == nil && d.trouble.Set(text) && text != "" { // a database that is away others tell of
+			d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (d *ForkReports) check(ctx context.Context) (text, lost string, err error) {
+	forks, err := MasterForks(ctx, d.store.Reader, d.root)
+	if err != nil {
+		return "", "", err
+	}
+	for _, f := range forks {
+		if f.Result != feed.ForkProven {
+			continue
+		}
+		if text == "" {
+			text = fmt.Sprintf("a key of this master signed two histories: site %s showed %s (fork %d); a key was stolen, or two masters publish: docs/feed-keys.md", f.From, f.Why, f.ID)
+		}
+		if f.Why == feed.WhyBehind && lost == "" {
+			lost = fmt.Sprintf("site %s has what this master signed and lost (fork %d): it was restored from an old copy, or promoted too early; ocspctl fleet lost says what and how it comes back, then begin a new epoch (docs/operations.md), or ban the key if it was stolen", f.From, f.ID)
+		}
+	}
+	return text, lost, nil
+}

@@ -1,0 +1,76 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// TakeOffers judges the key sets that staff has brought to the master: what the root
+// signed, and what follows the set in force, is moved into force, and anything else is
+// thrown away with the reason. The store's login is in ocsp_publisher.
+func TakeOffers(ctx context.Context, store *masterdb.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
+	offers, err := store.KeySetOffers(ctx)
+	if err != nil || len(offers) == 0 {
+		return err
+	}
+	current, _, err := feed.StoredKeySet(ctx, store, origin, root)
+	if err != nil && !errors.Is(err, db.ErrNotFound) && !errors.Is(err, feed.ErrForged) && !errors.Is(err, feed.ErrForm) {
+		return err
+	}
+	for _, offer := range offers {
+		set, err := feed.OpenKeySet(offer.Note, origin, root)
+		if err == nil {
+			err = set.Follows(current)
+		}
+		if err != nil {
+			log.ErrorContext(ctx, "key set refused", slog.String("login", offer.Login), slog.String("error", err.Error()))
+			if err := store.RefuseKeySet(ctx, offer.ID, err.Error()); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := store.TakeKeySet(ctx, offer.ID, set.Number); err != nil {
+			return err
+		}
+		current = set
+	}
+	return nil
+}
+
+// offersEvery is how soon a key set that staff has brought is judged.
+const offersEvery = 250 * time.Millisecond
+
+// RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
+// feed takes a new set up by itself.
+func RunOffers(ctx context.Context, store *masterdb.Publisher, root note.Verifier, log *slog.Logger) error {
+	ticker := time.NewTicker(offersEvery)
+	defer ticker.Stop()
+	var trouble health.Trouble
+	for {
+		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
+		err := TakeOffers(call, store, root.Name(), root, log)
+		cancel()
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if ctx.Err() == nil && trouble.Set(text) && err != nil {
+			log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
