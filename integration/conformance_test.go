@@ -13,12 +13,12 @@ var (
 	testExists = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 )
 
-// Every test that docs/conformance.md, security.md, design.md, token.md or clients.md
+// Every test that docs/conformance.md, security.md, architecture.md, design.md, token.md or clients.md
 // names exists, and every test that is named after a clause stands in the first.
 func TestConformanceNamesRealTests(t *testing.T) {
 	page := contents(t, filepath.Join("..", "docs", "conformance.md"))
 	var others []string
-	for _, name := range []string{"security.md", "design.md", "token.md", "clients.md"} {
+	for _, name := range []string{"security.md", "architecture.md", "design.md", "token.md", "clients.md"} {
 		others = append(others, filepath.Join("..", "docs", name))
 	}
 	exists := make(map[string]bool)
