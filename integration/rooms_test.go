@@ -59,7 +59,7 @@ var rooms = []room{
 	{"sync/publish", []string{"db", "db/masterdb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup"}, "the master's side of the feed knows nothing of a site's rows"},
 	{"integration/testkit/feedtest", []string{"db", "db/masterdb", "sync/feed", "sync/publish"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/recount", nil, reasonFloor},
-	{"sync/pull", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/lookup", "sync/recount"}, reasonCopy},
+	{"sync/pull", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup", "sync/recount"}, reasonCopy},
 	{"sync/heartbeat", []string{"db/masterdb"}, reasonCopy},
 	{"sync/logical", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/recount"}, reasonCopy},
 	{"sync/recovery", []string{"db", "db/masterdb", "db/tables", "sync/feed", "sync/feedhttp"}, reasonCopy},

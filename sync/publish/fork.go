@@ -104,27 +104,20 @@ func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport
 
 // Run judges until ctx ends; it returns nil then.
 func (d *ForkReports) Run(ctx context.Context) error {
-	ticker := time.NewTicker(forksEvery)
-	defer ticker.Stop()
-	for {
+	failed := func(text string) { d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text)) }
+	return health.Every(ctx, func() time.Duration { return forksEvery }, &d.trouble, failed, func(ctx context.Context) error {
 		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
+		defer cancel()
 		text, lost, err := d.check(call)
-		cancel()
-		if ctx.Err() != nil {
+		if err != nil { // a database that is away others tell of: what was known counts
+			text, lost = d.trouble.Get(), d.lost.Get()
+		}
+		d.lost.Set(lost)
+		if text == "" {
 			return nil
 		}
-		if err == nil {
-			d.lost.Set(lost)
-		}
-		if err == nil && d.trouble.Set(text) && text != "" { // a database that is away others tell of
-			d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+		return errors.New(text)
+	})
 }
 
 func (d *ForkReports) check(ctx context.Context) (text, lost string, err error) {

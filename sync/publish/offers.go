@@ -53,24 +53,12 @@ const offersEvery = 250 * time.Millisecond
 // RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
 // feed takes a new set up by itself.
 func RunOffers(ctx context.Context, store *masterdb.Publisher, root note.Verifier, log *slog.Logger) error {
-	ticker := time.NewTicker(offersEvery)
-	defer ticker.Stop()
-	var trouble health.Trouble
-	for {
-		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
-		err := TakeOffers(call, store, root.Name(), root, log)
-		cancel()
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if ctx.Err() == nil && trouble.Set(text) && err != nil {
-			log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	failed := func(text string) {
+		log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
 	}
+	return health.Every(ctx, func() time.Duration { return offersEvery }, new(health.Trouble), failed, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
+		defer cancel()
+		return TakeOffers(ctx, store, root.Name(), root, log)
+	})
 }

@@ -77,27 +77,10 @@ func (a *Snapshotter) Trouble() string { return a.trouble.Get() }
 
 // Run makes snapshots until ctx ends; it returns nil then.
 func (a *Snapshotter) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		err := a.step(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if a.trouble.Set(text) && err != nil {
-			a.cfg.Log.ErrorContext(ctx, "no snapshot can be made", slog.String("error", text))
-		}
-		timer.Reset(a.cfg.Poll)
+	failed := func(text string) {
+		a.cfg.Log.ErrorContext(ctx, "no snapshot can be made", slog.String("error", text))
 	}
+	return health.Every(ctx, func() time.Duration { return a.cfg.Poll }, &a.trouble, failed, a.step)
 }
 
 func (a *Snapshotter) step(ctx context.Context) error {

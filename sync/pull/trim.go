@@ -13,6 +13,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -69,20 +70,14 @@ func NewTrimmer(cfg TrimmerConfig) *Trimmer {
 
 // Run trims until ctx ends; it returns nil then.
 func (t *Trimmer) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		if err := errors.Join(t.deletions(ctx), t.segments(ctx)); err != nil && ctx.Err() == nil {
-			t.cfg.Log.WarnContext(ctx, "what is old cannot be trimmed", slog.String("error", err.Error()))
-		}
-		// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
-		timer.Reset(t.cfg.Every + rand.N(t.cfg.Every/4+1))
+	failed := func(text string) {
+		t.cfg.Log.WarnContext(ctx, "what is old cannot be trimmed", slog.String("error", text))
 	}
+	// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
+	pause := func() time.Duration { return t.cfg.Every + rand.N(t.cfg.Every/4+1) }
+	return health.Every(ctx, pause, new(health.Trouble), failed, func(ctx context.Context) error {
+		return errors.Join(t.deletions(ctx), t.segments(ctx))
+	})
 }
 
 // deletions forgets old ones, and what is remembered of certificates that have ended.
