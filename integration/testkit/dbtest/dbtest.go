@@ -68,19 +68,48 @@ func New(tb testing.TB, role migrations.Role) string {
 		tb.Fatalf("making the template of role %s: %v", role, err)
 	}
 	name := fmt.Sprintf("%s_%d", role, databases.Add(1))
-	if err := exec(s.DSN("postgres"), "create database "+name+" template "+template); err != nil {
+	// Files are copied: through the log it takes twice as long.
+	if err := administer("create database " + name + " template " + template + " strategy file_copy"); err != nil {
 		tb.Fatal(err)
 	}
-	if err := exec(s.DSN(name), strings.Join(migrations.DatabaseGrants(name, role), "; ")); err != nil {
+	if err := administer(strings.Join(migrations.DatabaseGrants(name, role), "; ")); err != nil {
 		tb.Fatal(err) // a template's own rights are not copied with it
 	}
 	tb.Cleanup(func() {
 		// A subscription or slot left in it refuses the drop; it ends with the server.
-		if err := exec(s.DSN("postgres"), "drop database "+name+" with (force)"); err != nil {
+		if err := administer("drop database " + name + " with (force)"); err != nil {
 			tb.Logf("leaving database %s behind: %v", name, err)
 		}
 	})
 	return s.DSN(name)
+}
+
+// administration is one connection to the shared server, kept since a login takes as
+// long as what it is made for.
+var administration struct {
+	sync.Mutex
+	conn *pgx.Conn
+}
+
+// administer runs statements on the shared server, beside the tests' databases.
+func administer(sql string) error {
+	administration.Lock()
+	defer administration.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if administration.conn == nil || administration.conn.IsClosed() {
+		s, err := shared()
+		if err != nil {
+			return err
+		}
+		if administration.conn, err = pgx.Connect(ctx, s.DSN("postgres")); err != nil {
+			return fmt.Errorf("connecting for %q: %w", sql, err)
+		}
+	}
+	if _, err := administration.conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("running %q: %w", sql, err)
+	}
+	return nil
 }
 
 // Cluster starts a server of the test's own, for tests that kill it or need

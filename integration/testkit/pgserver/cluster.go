@@ -163,6 +163,21 @@ func portFree(port int) error {
 	return l.Close()
 }
 
+// roomInMemory is what /dev/shm must have free before a temporary server goes there:
+// several test binaries have one each, of some hundred megabytes.
+const roomInMemory = 6 << 30
+
+// temporaryRoot is where folders of temporary servers are made: in memory where there
+// is room, since a test's database is made of 300 small files and lives a second.
+// Otherwise not os.TempDir: as root it is often a 0700 folder of the session.
+func temporaryRoot() string {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &fs); err == nil && int64(fs.Bavail)*int64(fs.Bsize) >= roomInMemory {
+		return "/dev/shm"
+	}
+	return "/var/tmp"
+}
+
 // runAs returns whom PostgreSQL must run as: nil for ourselves, user postgres
 // when we are root.
 func runAs() (*syscall.Credential, error) {

@@ -32,7 +32,8 @@ var ErrNotRunning = errors.New("no PostgreSQL is running there")
 type Config struct {
 	// Dir holds everything of the server: data/, log/ and state.json. It is
 	// created if missing; an earlier server's data in it is used again. Empty:
-	// a new folder under /var/tmp which is removed when the starter ends. As
+	// a new folder in memory or under /var/tmp (temporaryRoot), removed when the
+	// starter ends. As
 	// root it must be reachable by user postgres: not under a 0700 folder.
 	Dir string
 	// Port on 127.0.0.1. 0: the folder's last one, else a free one between
@@ -170,8 +171,7 @@ func (s *Server) claim(cfg Config) error {
 		if cfg.Detached {
 			return errors.New("starting PostgreSQL: a detached server needs a folder of the caller's")
 		}
-		// Not os.TempDir: as root it is often a 0700 folder of the session.
-		dir, err := os.MkdirTemp("/var/tmp", "pgserver-")
+		dir, err := os.MkdirTemp(temporaryRoot(), "pgserver-")
 		if err != nil {
 			return fmt.Errorf("making a folder for PostgreSQL: %w", err)
 		}
