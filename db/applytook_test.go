@@ -12,6 +12,9 @@ import (
 // What a step took of site_seq is told, whatever it does to a row: what goes beyond was
 // somebody else's writing.
 func TestApplyTellsTheNumbersThatItTook(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes long batches")
+	}
 	store := newSiteStore(t)
 	from, _ := snapshotOf(1, 10)
 	from.Anchor.Number = 0

@@ -41,6 +41,9 @@ func TestAHugePauseCountsAsNone(t *testing.T) {
 // At COMMIT one transaction holds the head: what would take long is refused while it
 // is written, and the transaction of another goes by.
 func TestATransactionIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes a million rows")
+	}
 	dsn, store := newMaster(t)
 	refused(t, dsn, "pending_change_too_many", `insert into certificate select 1, '\x40'::bytea || int4send(g), '2099-01-01Z' from generate_series(1, 300001) g`)
 	refused(t, dsn, "at most 1000 audit entries", `do $$ begin for i in 1..1001 loop perform certificate_issue(1, '\x41'::bytea || int4send(i), '2099-01-01Z', '', ''); end loop; end $$`)

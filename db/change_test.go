@@ -132,6 +132,9 @@ func TestIssuerAndResponderDigestsInSQLEqualGo(t *testing.T) {
 
 // A model in Go follows 10,000 random operations; head, recount and model agree.
 func TestDigestAfterTenThousandOperations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes ten thousand operations")
+	}
 	dsn, store := newMaster(t)
 	conn := dbtest.Connect(t, dsn)
 	random := rand.New(rand.NewPCG(1, 2))

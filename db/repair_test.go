@@ -15,6 +15,9 @@ import (
 
 // Somebody drops or changes what is ours: it is named, and put back.
 func TestSchemaDriftIsNamedAndRepaired(t *testing.T) {
+	if testing.Short() {
+		t.Skip("changes each part of a schema")
+	}
 	for _, role := range []migrations.Role{migrations.Master, migrations.Site} {
 		t.Run(string(role), func(t *testing.T) {
 			t.Parallel()
@@ -73,6 +76,9 @@ func TestSchemaDriftIsNamedAndRepaired(t *testing.T) {
 // What a dropped key let in, and what stood in a dropped column: the rows of a site come
 // again, those of the master are nobody's to throw away.
 func TestRepairLosesNoRowOfTheMaster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("damages twelve databases, one after another")
+	}
 	t.Parallel()
 	const twice = `
 		set session_replication_role = replica; alter table certificate drop constraint certificate_pkey cascade;

@@ -93,6 +93,9 @@ func TestLoginHasTheRightsOfItsGroupAlone(t *testing.T) {
 
 // A login that opens one connection after the other keeps nobody else out.
 func TestLoginCannotTakeAllConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes all connections")
+	}
 	dsn := dbtest.New(t, migrations.Master)
 	master, site := open(t, dsn), open(t, dbtest.New(t, migrations.Site))
 	const password = "a-good-password"

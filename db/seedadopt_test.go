@@ -58,6 +58,9 @@ func seedIssuer(id db.IssuerID, key byte) db.Issuer {
 // A snapshot, whoever signed it, takes a permanent revocation back by a verified
 // correction of exactly that state alone, and no other road leads around it.
 func TestASeedTakesNoRevocationBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("seeds thirty databases")
+	}
 	ca := []db.Issuer{seedIssuer(1, 1)}
 	end := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -18,6 +18,9 @@ import (
 // positions are dense and in commit order, no reader sees a gap, every snapshot
 // carries the digest it must have.
 func TestHeadUnderEightWriters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is a long load")
+	}
 	dsn, _ := newMaster(t)
 	dbtest.Exec(t, dsn, "alter database "+databaseName(t, dsn)+" set deadlock_timeout = '20ms'")
 	length := 8 * time.Second

@@ -29,6 +29,9 @@ const (
 // to mount a small disk is needed. It signs on. SoftHSM itself would then empty its
 // token at a login and tell of keys made that are in no file, so neither is asked of it.
 func TestH9FullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mounts a disk for another process")
+	}
 	alone(t, "full", nil)
 }
 

@@ -16,6 +16,9 @@ import (
 )
 
 func TestGenerateKeyOfEveryKind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes keys of every kind")
+	}
 	soft := newSoft(t)
 	token := openSoft(t, configOf(soft), false)
 	kinds := []KeyKind{P256, P384, RSA2048, RSA3072}

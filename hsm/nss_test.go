@@ -16,6 +16,9 @@ import (
 // that once in a process, and root's not at all: so this one is somebody else's, in a
 // namespace of its own.
 func TestNSSMakesKeysAndSigns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks foreign programs")
+	}
 	home := t.TempDir()
 	child := childOf(t, "nss", p11kit(t, "p11-kit-proxy.so"), "HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"))
 	apart(t, child, 1000, 0, "libnss3 libnss3-tools p11-kit-modules")

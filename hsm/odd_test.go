@@ -124,6 +124,9 @@ func TestOddKeysAreNamedAsTheyAre(t *testing.T) {
 
 // A token without the curve, or in a mode that forbids the mechanism.
 func TestKindThatTheTokenDoesNotMakeIsSaid(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes keys of every kind")
+	}
 	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, false)
 	for _, code := range []uint{pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_CURVE_NOT_SUPPORTED, pkcs11.CKR_DOMAIN_PARAMS_INVALID} {

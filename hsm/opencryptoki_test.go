@@ -20,6 +20,9 @@ import (
 // elliptic curves, and sets every CKA_ID as it is told. The daemon's paths are fixed, so it
 // runs among mounts of its own, which root of a user namespace may make.
 func TestOpencryptokiMakesKeysAndSigns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks foreign programs")
+	}
 	apart(t, childOf(t, "opencryptoki", t.TempDir()), 0, syscall.CLONE_NEWNS|syscall.CLONE_NEWIPC, "opencryptoki")
 }
 

@@ -60,6 +60,9 @@ func remote(t *testing.T, soft *softhsm.SoftToken) (cfg Config, start, stop func
 // Each loading of p11-kit is an instance of its own: what crypto11 initialised and
 // logged in to is not so for our second handle.
 func TestKeyIsMadeAndDeletedThroughP11Kit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks foreign programs")
+	}
 	for name, configure := range map[string]func(*testing.T, *softhsm.SoftToken) (cfg Config, start, stop func()){
 		"remote": remote,
 		"proxy": func(t *testing.T, soft *softhsm.SoftToken) (cfg Config, start, stop func()) {

@@ -228,6 +228,9 @@ func TestKeyMadeByAnotherProcessIsFound(t *testing.T) {
 
 // Real tokens lock after a few wrong PINs.
 func TestWrongPINIsTriedOnceUntilTheFileChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits between tries of a PIN")
+	}
 	soft := newSoft(t)
 	cfg := configOf(soft)
 	var log lockedBuffer

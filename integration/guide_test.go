@@ -69,6 +69,9 @@ func blocks(t *testing.T, page, language string) []string {
 
 // What docs/ca-guide.md shows works, in its order, with the rights it names.
 func TestGuideOfTheCAWorksAsWritten(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the programs")
+	}
 	store, dsn := newCA(t, "guide_ca")
 	conn := dbtest.Connect(t, dsn)
 	sql := blocks(t, "ca-guide.md", "sql")
@@ -124,6 +127,9 @@ func TestGuideOfTheCAWorksAsWritten(t *testing.T) {
 
 // The client in sh does what the guide says of it.
 func TestGuideClientWorks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the client of the guide")
+	}
 	store, dsn := newCA(t, "guide_client")
 	run := func(code int, want string, args ...string) {
 		t.Helper()

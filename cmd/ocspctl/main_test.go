@@ -50,13 +50,23 @@ var daemonsDir string
 // databases numbers the empty databases of the scripts.
 var databases atomic.Int64
 
+// quick are the scripts that run with -short.
+var quick = []string{
+	"testdata/audit.txtar", "testdata/config.txtar", "testdata/help.txtar", "testdata/responder.txtar",
+	"testdata/roles.txtar", "testdata/screen.txtar", "testdata/terminal.txtar",
+}
+
 // TestScripts runs testdata/*.txtar against a real PostgreSQL. Each script has
 // an empty database of its own, which master.yaml and site.yaml both name, and
 // may ask for a token with the command token.
 func TestScripts(t *testing.T) {
 	server := dbtest.Server(t)
+	dir, files := "testdata", []string(nil)
+	if testing.Short() {
+		dir, files = "", quick
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir, Files: files,
 		Setup: func(env *testscript.Env) error {
 			name := fmt.Sprintf("script_%d", databases.Add(1))
 			dbtest.Exec(t, server.DSN("postgres"), "create database "+name)

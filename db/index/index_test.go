@@ -180,6 +180,9 @@ func TestLocalDatabaseKilledAndBack(t *testing.T) {
 }
 
 func TestReseedUnderLookups(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is a long load")
+	}
 	t.Parallel()
 	s := seededSite(t)
 	s.tx(`insert into certificate (issuer_id, serial, not_after, revoked_at, reason)
@@ -240,6 +243,9 @@ func TestBehindTheTrimmedTombstones(t *testing.T) {
 }
 
 func TestTooManyChangesAreReadAsAWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes more changes than are read one by one")
+	}
 	t.Parallel()
 	s := seededSite(t)
 	c := followed(t, s)

@@ -10,6 +10,9 @@ import (
 
 // Without a word on how the rows come, doctor guesses by what is kept.
 func TestDoctorOfASiteThatFollowsTheFeed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a master and a site")
+	}
 	s := newSite(t, nil)
 	s.doctor.NoFeed = "ocspsyncd.yaml is not there"
 	s.exec(t, "insert into feed_anchor values (1, 1, 1, sha256('a'), sha256('b'))")

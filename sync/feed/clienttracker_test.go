@@ -21,6 +21,9 @@ import (
 // The master lets in whom its roster names, notes who asked, and shuts out a site
 // that is revoked.
 func TestClientTrackerFollowsTheRoster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	dsn := dbtest.New(t, migrations.Master)
 	staff, publisher := open(t, dsn), open(t, dbtest.As(dsn, "ocsp_publisher"))
 	if err := staff.Master.InitHead(t.Context(), time.Now()); err != nil {

@@ -101,6 +101,9 @@ func TestHeartbeatMovesAsOfWithoutAPosition(t *testing.T) {
 }
 
 func TestHeartbeatNamesWhoHoldsTheHead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the end of a lock")
+	}
 	var log logBuffer
 	dsn, h, _ := start(t, &log)
 	eventually(t, "a first heartbeat", func() bool { return h.Trouble() == "" })

@@ -93,9 +93,13 @@ func (b *logBuffer) String() string {
 var pairs atomic.Int64
 
 // newPair gives a master with one issuer and a heartbeat, and an empty site, on
-// the clusters that the tests share. Nothing runs yet between them.
+// the clusters that the tests share. Nothing runs yet between them. With -short one
+// test alone gets them.
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	if testing.Short() && t.Name() != "TestChangesReachTheSite" {
+		t.Skip("starts a master and a site")
+	}
 	server, err := sites()
 	if err != nil {
 		t.Fatal(err)

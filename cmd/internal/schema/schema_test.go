@@ -14,6 +14,9 @@ import (
 
 // A trigger is dropped under a daemon that may only read: it says so, and that it is there again.
 func TestADroppedTriggerIsToldUntilItIsBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	dsn := dbtest.New(t, migrations.Site)
 	store, err := tables.Open(t.Context(), tables.Config{DSN: dbtest.As(dsn, "ocsp_responder")})
 	if err != nil {

@@ -68,12 +68,8 @@ func New(tb testing.TB, role migrations.Role) string {
 		tb.Fatalf("making the template of role %s: %v", role, err)
 	}
 	name := fmt.Sprintf("%s_%d", role, databases.Add(1))
-	// Files are copied: through the log it takes twice as long.
-	if err := administer("create database " + name + " template " + template + " strategy file_copy"); err != nil {
+	if err := clone(administer, name, template, role); err != nil {
 		tb.Fatal(err)
-	}
-	if err := administer(strings.Join(migrations.DatabaseGrants(name, role), "; ")); err != nil {
-		tb.Fatal(err) // a template's own rights are not copied with it
 	}
 	tb.Cleanup(func() {
 		// A subscription or slot left in it refuses the drop; it ends with the server.
@@ -114,9 +110,12 @@ func administer(sql string) error {
 
 // Cluster starts a server of the test's own, for tests that kill it or need
 // settings. settings are added to the fast ones. It ends with the test, which
-// prints the end of its log if it failed.
+// prints the end of its log if it failed. With -short the test is skipped.
 func Cluster(tb testing.TB, settings map[string]string) *pgserver.Server {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("starts a PostgreSQL of its own")
+	}
 	all := map[string]string{}
 	for _, some := range []map[string]string{fast, settings} {
 		for name, value := range some {
@@ -140,14 +139,62 @@ func Cluster(tb testing.TB, settings map[string]string) *pgserver.Server {
 	return s
 }
 
-// Migrated makes a database called name on s, migrates it as role and returns
-// the superuser's DSN.
+// models are the templates on servers where a second database of a role was wanted.
+var models struct {
+	sync.Mutex
+	of map[model]string // "": one database was made
+}
+
+type model struct {
+	server *pgserver.Server
+	role   migrations.Role
+}
+
+// Migrated makes a database called name on s, migrated as role, and returns the
+// superuser's DSN. From the second one of a server on it is a clone.
 func Migrated(tb testing.TB, s *pgserver.Server, name string, role migrations.Role) string {
 	tb.Helper()
-	if err := makeDatabase(s, name, role); err != nil {
+	template, err := modelOn(s, role)
+	if err == nil && template == "" {
+		err = makeDatabase(s, name, role)
+	} else if err == nil {
+		err = clone(func(sql string) error { return exec(s.DSN("postgres"), sql) }, name, template, role)
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
 	return s.DSN(name)
+}
+
+// modelOn returns the template of the role on s; "": this is the first database there.
+func modelOn(s *pgserver.Server, role migrations.Role) (string, error) {
+	models.Lock()
+	defer models.Unlock()
+	if models.of == nil {
+		models.of = map[model]string{}
+	}
+	key := model{s, role}
+	name, second := models.of[key]
+	if !second || name != "" {
+		models.of[key] = name
+		return name, nil
+	}
+	name = "model_" + string(role)
+	if err := makeDatabase(s, name, role); err != nil {
+		return "", err
+	}
+	models.of[key] = name
+	return name, nil
+}
+
+// clone makes a database from a template. Files are copied: through the log it takes
+// twice as long. The template's rights do not come with it.
+func clone(run func(sql string) error, name, template string, role migrations.Role) error {
+	quoted := pgx.Identifier{name}.Sanitize()
+	if err := run("create database " + quoted + " template " + template + " strategy file_copy"); err != nil {
+		return err
+	}
+	return run(strings.Join(migrations.DatabaseGrants(name, role), "; "))
 }
 
 // As returns dsn with the rights of another role, as if its user had logged in:

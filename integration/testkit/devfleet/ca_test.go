@@ -35,6 +35,9 @@ func makeCA(t *testing.T, certs int) (*authority, []Issuer) {
 }
 
 func TestCAKeepsTheContractOfFleetJSON(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a whole CA")
+	}
 	a, issuers := makeCA(t, 300)
 	lines := 0
 	for n, issuer := range issuers {
