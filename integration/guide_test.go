@@ -176,6 +176,9 @@ func TestGuideOfTheCAWorksInPsql(t *testing.T) {
 
 // So does its Python, with the driver that Debian packages.
 func TestGuidesPythonWorks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks foreign programs")
+	}
 	store, dsn := newCA(t, "guide_python")
 	python := blocks(t, "ca-guide.md", "python")
 	if len(python) != 1 {

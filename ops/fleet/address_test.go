@@ -38,6 +38,9 @@ type named struct {
 
 func newNamed(t *testing.T, kind nameserver.Kind) *named {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("asks a name server")
+	}
 	n := &named{T: t, store: master(t), a: newCA(t, p256(), db.ProfileRevocable, nil)}
 	register(t, n.store, n.a)
 	page := "$ORIGIN example.org.\n$TTL 3600\n@ SOA ns1 hostmaster 1 3600 600 604800 60\n@ NS ns1\nns1 A 127.0.0.1\n"

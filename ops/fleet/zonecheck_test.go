@@ -11,9 +11,6 @@ import (
 
 // The zone is compared with the roster, address by address.
 func TestZoneBesideTheRoster(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts foreign name servers")
-	}
 	t.Parallel()
 	n := newNamed(t, nameserver.Knot)
 	faults := func(z *zone.Zone) []string {

@@ -59,6 +59,9 @@ func TestReconcileWithACRLKnowsWhatItDoesNotTell(t *testing.T) {
 
 // Whatever is on both sides, each difference is found, and no other.
 func TestReconcileFindsWhatDiffersBothWays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("tries a hundred random imports")
+	}
 	store := master(t)
 	rows := rapid.MapOfN(rapid.IntRange(1, 40), rapid.Map(rapid.Bool(), func(revoked bool) db.Status {
 		s := db.Status{NotAfter: now.AddDate(900, 0, 0), Reason: db.ReasonNone}

@@ -43,6 +43,9 @@ func startPrimaryThatTransfers(t testing.TB) *primary {
 
 func startPrimaryWith(t testing.TB, kind nameserver.Kind, change func(string) string) *primary {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("asks a name server")
+	}
 	p, err := nameserver.StartPrimary(t.Context(), kind, "../../docs/dns.md", zoneFile, change)
 	if err != nil {
 		t.Fatal(err)

@@ -295,6 +295,9 @@ func TestSignedZones(t *testing.T) {
 // bind9 as a secondary of knot: the change is there once its serial is, which takes
 // until it asks, each second.
 func TestAwaitsTheSecondaries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks name servers")
+	}
 	t.Parallel()
 	dir, err := nameserver.Folder()
 	if err != nil {

@@ -123,6 +123,9 @@ func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
 
 // A snapshot is made when there is none, after a segment that requires one, and not without need.
 func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	m := newMaster(t)
 	began := time.Now() // the snapshotter's clock stands: time alone is a need, too
 	m.archives(t, func(c *publish.SnapshotterConfig) { c.Now = func() time.Time { return began } })

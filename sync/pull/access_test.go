@@ -54,6 +54,9 @@ func (s *site) awaitDenied(tb testing.TB, want bool) {
 // The master's refusal is noted for ocspd, however the rows come, and gone when the
 // master answers again.
 func TestTheMastersRefusalBarsTheSite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	for name, prefer := range map[string]bool{"master first": false, "peers first": true} {
 		t.Run(name, func(t *testing.T) {
 			m, a, s := newMaster(t), newSite(t), newSite(t)
@@ -103,6 +106,9 @@ func TestNobodyElseBarsASite(t *testing.T) {
 // A site of a swarm hears from the master itself that access is denied, and that this is
 // over, though its peers feed it all the while and nothing new comes.
 func TestSiteOfASwarmIsDeniedAndLetInByTheMastersWord(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a swarm of sites")
+	}
 	m := newMaster(t)
 	m.issue(t, 1)
 	w := newSwarm(t, 3, m, nil)

@@ -18,6 +18,9 @@ import (
 // Who has the feed key enters a revocation again that was taken back, to end it by the
 // old correction: not with its time, nor with another that he then moves back to it.
 func TestAnOldCorrectionEndsNoRevocation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	for name, attack := range map[string]func(h *thief, was db.Status){
 		"the same again": func(h *thief, was db.Status) {
 			h.shows(row{db.CertificateTable, certificate(1, good(was)), certificate(1, was)})
@@ -152,6 +155,9 @@ func (s *site) follows(t *testing.T, m *master) *index.Index {
 // the set comes that bans it. A site that answers meanwhile is never in doubt; one that
 // was away since before the corrections gets there by a snapshot.
 func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	m, next := rotating(t)
 	s, away, second := newSite(t), newSite(t), feedKey(t)
 	m.issue(t, 1)

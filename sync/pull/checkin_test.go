@@ -26,6 +26,9 @@ func (s *site) skew(tb testing.TB) (skew time.Duration, measured bool) {
 // or behind; by the master's alone: while it is away, or no source is the master, there
 // is no measurement.
 func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, peer := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	peer.pulls(t, m, nil, serve(t, m.store, m.latest, peer.id, nil))

@@ -15,6 +15,9 @@ import (
 // suspended: a relay whose configuration still names its key lets it in no more, and
 // again once it is restored. The relay knows it by its rows alone.
 func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, relay, peer := newMaster(t), newSite(t), identity(t)
 	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	act := db.Act{Why: "test", User: "test"}

@@ -115,6 +115,9 @@ func chat(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x00h
 // Whatever a source does, it is named once in the log, counted under its fault, and
 // left for another; nothing of it is stored.
 func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for slow sources")
+	}
 	m := newMaster(t)
 	var always atomic.Bool
 	always.Store(true)

@@ -228,6 +228,9 @@ func TestRunbookStolenFeedKey(t *testing.T) {
 // it. They refuse its history, until what was lost is entered again and the root
 // has signed a key set for a new epoch.
 func TestRunbookMasterRestored(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, s := prepare(t), newSite(t)
 	stop := m.rotates(t, m.store, m.latest, nil)
 	for n := range 5 {

@@ -108,6 +108,9 @@ func spawn(t *testing.T, c childConfig) (kill func()) {
 // double, and the digest is equal in the end. Kills that hit before it did anything
 // do not count as proof: some of the hundred must have found it at work.
 func TestPullerKilledAHundredTimes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills a process a hundred times")
+	}
 	m, s := newMaster(t), newSite(t)
 	if _, err := m.store.Master.SetLimit(t.Context(), 1_000_000, act); err != nil { // the slower the kills, the more is revoked
 		t.Fatal(err)

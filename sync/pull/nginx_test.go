@@ -22,6 +22,9 @@ import (
 // A plain nginx spreads a public feed: two sites that know nothing else have the
 // snapshot and each segment, the source gave each file once.
 func TestFeedThroughNginx(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks foreign programs")
+	}
 	m, proxy := newMaster(t), private(t)
 	for n := range 50 {
 		m.issue(t, n)

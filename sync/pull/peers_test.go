@@ -152,6 +152,9 @@ func (s *site) reaches(tb testing.TB, want db.Head) {
 // its snapshot once or so. A broken connection or the end of an hour may cost some
 // more; eight sites that asked it themselves would have eight answers each.
 func TestTheMastersTrafficDoesNotGrowWithTheSwarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a swarm of sites")
+	}
 	m := newMaster(t)
 	m.issue(t, 1)
 	m.sealed(t)
@@ -181,6 +184,9 @@ const feedersWanted = 2
 
 // With the master gone, a new site of the swarm is still seeded, wholly by peers.
 func TestSwarmSeedsWithoutTheMaster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a swarm of sites")
+	}
 	m := newMaster(t)
 	m.issue(t, 1)
 	w := newSwarm(t, 2, m, nil)

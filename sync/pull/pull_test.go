@@ -65,6 +65,9 @@ func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 
 // A third site knows only the second; the master is not even asked.
 func TestRelaySeedsAndFeedsAPeer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, a, b := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
@@ -77,6 +80,9 @@ func TestRelaySeedsAndFeedsAPeer(t *testing.T) {
 
 // A row that was lost or un-revoked here is found and healed.
 func TestDivergedCopyHealsItself(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	m, s := newMaster(t), newSite(t)
 	for n := range 10 {
 		m.issue(t, n)
@@ -99,6 +105,9 @@ func TestDivergedCopyHealsItself(t *testing.T) {
 // Somebody writes into a large copy, whose regular recount is an hour away, while the
 // puller waits for news: it is counted at once all the same.
 func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.issue(t, 2)
@@ -134,6 +143,9 @@ func (f flipper) Write(b []byte) (int, error) {
 
 // Whatever a source forges, nothing of it is stored; another source is asked.
 func TestTamperingSourceIsLeftForAnother(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	for _, path := range []string{"/feed/news", "/feed/segment", "/feed/snapshot", "/feed/keys"} {
 		m, s := newMaster(t), newSite(t)
 		m.issue(t, 1)
@@ -158,6 +170,9 @@ func TestTamperingSourceIsLeftForAnother(t *testing.T) {
 // Any bit of any answer may be another: what the site has stays what was signed, row
 // by row, and it goes on as soon as answers are whole again.
 func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("tampers with each bit")
+	}
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	var on atomic.Bool
@@ -247,6 +262,9 @@ func TestForkIsRefusedAndKept(t *testing.T) {
 // The puller is stopped at random a hundred times while it applies: no gap, no
 // double, and the digest is equal in the end.
 func TestPullerStoppedAHundredTimes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("stops a puller a hundred times")
+	}
 	m, s := newMaster(t), newSite(t)
 	client := serve(t, m.store, m.latest, s.id, nil)
 	for n := range 100 {

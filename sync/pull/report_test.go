@@ -48,6 +48,9 @@ func waits(t *testing.T, what string, is func() bool) {
 // the master, which fails until two persons have settled it; the site hears of that. It
 // proves nothing to claim one.
 func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, thief, victim := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)

@@ -243,6 +243,9 @@ func TestFolderThatPostgresCannotEnter(t *testing.T) {
 }
 
 func TestFreshReplacesHalfDeadServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts two servers")
+	}
 	d := dir(t)
 	old := start(t, pgserver.Config{Dir: d, Settings: quick})
 	execute(t, old.DSN("postgres"), "create table old as select 'made' as word")
@@ -283,6 +286,9 @@ func starter(t *testing.T, folder string) (*exec.Cmd, string) {
 
 // TestDeadServersLockIsNoObstacle: its number may be another's by now, or a zombie's.
 func TestDeadServersLockIsNoObstacle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills a server and starts it again")
+	}
 	s := start(t, pgserver.Config{Dir: filepath.Join(dir(t), "pg"), Settings: quick})
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
