@@ -200,6 +200,9 @@ func TestClockSkewIsADoubtWhileItsMeasurementIsFresh(t *testing.T) {
 // A site that the master no longer lets in may have been revoked without a word of
 // it: good and unknown end until it is let in again.
 func TestASiteDeniedAccessIsInDoubt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the end of a grace")
+	}
 	t.Parallel()
 	s := seededSite(t)
 	c := followed(t, s)

@@ -15,6 +15,9 @@ import (
 // A site that is suspended or revoked is told so, on its open connection and on a new
 // one, and a poll that it waits in ends at once. Others learn nothing.
 func TestDeniedSiteIsToldWhy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	s := newServed(t)
 	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))

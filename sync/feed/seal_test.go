@@ -205,6 +205,9 @@ func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
 // Writers race; whatever they do, the segments are dense and give the rows that
 // each seal counts.
 func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is a long load")
+	}
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = 10 * time.Millisecond; c.Poll = time.Millisecond })
 	var writers sync.WaitGroup

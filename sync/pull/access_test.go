@@ -89,6 +89,9 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 // A peer that claims that this site is revoked, and a master that does not know the
 // site at all, deny nobody.
 func TestNobodyElseBarsASite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, s := newMaster(t), newSite(t)
 	var lie, stranger atomic.Value
 	lie.Store("revoked")

@@ -202,6 +202,9 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 // signed since: the first site that asks shows it. It signs nothing more in that epoch, and
 // says so, until a new one begins.
 func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	m, s := prepare(t), newSite(t)
 	stop := m.rotates(t, m.store, m.latest, nil)
 	m.issue(t, 1)

@@ -40,6 +40,9 @@ func eager(t *testing.T) (m *master, s *site, stop func()) {
 // snapshot: the copy is seeded from that and the segments after it, at once, and nobody
 // says that the master had lost them. No ocspd answers from what lies between.
 func TestDamageBesideTheCertificatesHeals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for several rounds")
+	}
 	m, s, _ := eager(t)
 	x := s.follows(t, m)
 	eventually(t, "ready", func() bool { return x.Ready() == nil })

@@ -167,6 +167,9 @@ func forged(t *testing.T, m *master, thief *site, segment bool, change func(*db.
 // What one key has signed cannot go back in time: neither the audit's length, nor the
 // clock with the next change.
 func TestWhatGoesBackIsRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	for name, attack := range map[string]struct {
 		segment bool
 		change  func(*db.Head)

@@ -138,6 +138,9 @@ func good(s db.Status) db.Status {
 
 // Whoever has the feed key cannot take a permanent revocation back, by whatever way.
 func TestTheFeedKeyTakesNoRevocationBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts several sites")
+	}
 	for name, attack := range map[string]func(h *thief){
 		"a forged correction": func(h *thief) {
 			was := h.status(1)

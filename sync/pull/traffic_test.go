@@ -164,6 +164,9 @@ func seedsBeats() float64 {
 // An idle month, and a month of a CA that issues 1,000 and revokes 200 certificates
 // a day, cost a site at most 30 MB, TLS and HTTP included.
 func TestTrafficOfAMonthIsSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("counts the traffic of a month")
+	}
 	line := newTraffic(t)
 	beat, issue, revoke := line.costs(t, 40)
 	idle, busy := line.monthly(t, beat, issue, revoke)
