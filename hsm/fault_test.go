@@ -55,9 +55,7 @@ func noted(t *testing.T, s *faultpkcs11.Library, what string) int {
 // H1: every session is lost under load, as when an HSM restarts. Whoever signs
 // gets a right signature or ErrUnavailable, and it heals by itself.
 func TestH1EverySessionLostUnderLoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("is a long load")
-	}
+	long(t, "is a long load")
 	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	keys := []crypto.Signer{makeKey(t, token, P256, "a"), makeKey(t, token, RSA2048, "b")}
@@ -176,9 +174,7 @@ func TestH3KeyReplacedByAnotherOfTheSameName(t *testing.T) {
 // H4: after the PIN was rotated the old one is offered once, as the library
 // counts, however often anybody wants a signature.
 func TestH4WrongPINReachesTheTokenOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits between tries of a PIN")
-	}
+	long(t, "waits between tries of a PIN")
 	s, soft, cfg := faulty(t)
 	var log lockedBuffer
 	cfg.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -230,9 +226,7 @@ func TestH4WrongPINAtTheStartIsOneTry(t *testing.T) {
 // H5: 200 ms a signature. The queue shrinks to what can be done in time, and
 // whoever is let in gets a signature.
 func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a slow token")
-	}
+	long(t, "waits for a slow token")
 	s, _, cfg := faulty(t)
 	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
@@ -267,9 +261,7 @@ func TestH5SlowTokenRefusesWhatItCannotDoInTime(t *testing.T) {
 // H5: every session hangs inside the library. No goroutine but those of the
 // hanging calls stays, refusals are immediate, and it heals when they return.
 func TestH5HangingLibrary(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a library that hangs")
-	}
+	long(t, "waits for a library that hangs")
 	s, _, cfg := faulty(t)
 	cfg.MaxSessions = 3
 	token := openSoft(t, cfg, true, noSelfTest)
@@ -310,9 +302,7 @@ func TestH5HangingLibrary(t *testing.T) {
 
 // H5: the library hangs at the start. Who opens can be stopped.
 func TestH5LibraryThatHangsAtTheStart(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a library that hangs")
-	}
+	long(t, "waits for a library that hangs")
 	s, _, cfg := faulty(t)
 	set(t, s, faultpkcs11.Faults{Hang: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -361,9 +351,7 @@ func TestH6IntermittentDeviceError(t *testing.T) {
 
 // H7: a wrong signature of any kind of key never leaves, not one of many.
 func TestH7WrongSignatureNeverLeaves(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes keys of every kind")
-	}
+	long(t, "makes keys of every kind")
 	for _, kind := range []KeyKind{P256, P384, RSA2048} {
 		t.Run(string(kind), func(t *testing.T) {
 			s, _, cfg := faulty(t)
@@ -393,9 +381,7 @@ func TestH7WrongSignatureNeverLeaves(t *testing.T) {
 
 // H9: a token that cannot write signs on; making a key fails and leaves nothing.
 func TestH9TokenThatCannotWriteSignsOn(t *testing.T) {
-	if testing.Short() {
-		t.Skip("mounts a disk for another process")
-	}
+	long(t, "mounts a disk for another process")
 	s, _, cfg := faulty(t)
 	token := openSoft(t, cfg, true, noSelfTest)
 	key := makeKey(t, token, P256, "a")

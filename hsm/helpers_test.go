@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// long skips a test with -short and says why.
+func long(t *testing.T, why string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip(why)
+	}
+}
+
 // newSoft makes a fresh SoftHSM token.
 func newSoft(t *testing.T) *softhsm.SoftToken {
 	t.Helper()
