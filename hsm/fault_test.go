@@ -36,13 +36,6 @@ func faulty(t *testing.T) (*faultpkcs11.Library, *softhsm.SoftToken, Config) {
 	return s, soft, cfg
 }
 
-func set(t *testing.T, s *faultpkcs11.Library, f faultpkcs11.Faults) {
-	t.Helper()
-	if err := s.Set(f); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func noted(t *testing.T, s *faultpkcs11.Library, what string) int {
 	t.Helper()
 	n, err := s.Noted(what)

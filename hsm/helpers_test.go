@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/pkcs11"
 	"go.uber.org/goleak"
 
+	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
 )
 
@@ -258,4 +259,12 @@ func spkiHash(t *testing.T, pub crypto.PublicKey) [32]byte {
 		t.Fatal(err)
 	}
 	return sha256.Sum256(der)
+}
+
+// set has the library make these faults from now on.
+func set(t *testing.T, s *faultpkcs11.Library, f faultpkcs11.Faults) {
+	t.Helper()
+	if err := s.Set(f); err != nil {
+		t.Fatal(err)
+	}
 }
