@@ -55,7 +55,7 @@ func TestPagesOfDaemons(t *testing.T) {
 			}
 		}
 	}
-	page, err := File(filepath.Join("..", "..", "ocspctl"), "ocspctl.yaml", "config", "ocspctl")
+	page, err := File(filepath.Join("..", "..", "ocspctl", "internal", "config"), "ocspctl.yaml", "Config", "ocspctl")
 	for _, want := range []string{`.TH "OCSPCTL.YAML" 5`, `\fBissuers.NAME.crl_url\fR`, `\fBissuers.NAME.token.pin_file\fR`, `\fBdns.ttl\fR`, `\fBfeed.root\fR`, "/etc/ocspfleet/ocspctl.yaml"} {
 		if err != nil || !strings.Contains(string(page), want) {
 			t.Errorf("ocspctl.yaml (%v) has no %q", err, want)

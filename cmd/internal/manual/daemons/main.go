@@ -32,7 +32,7 @@ func write(dir string) error {
 			return fmt.Errorf("writing the manual: %w", err)
 		}
 	}
-	text, err := manual.File(filepath.Join("cmd", "ocspctl"), "ocspctl.yaml", "config", "ocspctl")
+	text, err := manual.File(filepath.Join("cmd", "ocspctl", "internal", "config"), "ocspctl.yaml", "Config", "ocspctl")
 	if err == nil {
 		err = writePage(filepath.Join(dir, "man5", "ocspctl.yaml.5"), text)
 	}
