@@ -108,6 +108,11 @@ var rooms = []room{
 		"a noun changes rows through the master's functions; ops/ingest reads files, ops/fleet asks the sites",
 	},
 	{
+		"cmd/ocspctl/database",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/tables", "migrations"},
+		"the noun db sets up a database before it has a schema, so that it needs the migrations and the pool's settings",
+	},
+	{
 		"cmd/ocspctl/dns",
 		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/fleet", "ops/zone"},
 		"a noun shows what ops/fleet finds of the zone",

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,36 +9,6 @@ import (
 // longs tells of each verb what its one line cannot: what it does and does not
 // do, who may, and what to do next. A verb that brings its own text keeps it.
 var longs = map[string]string{
-	"db init": `Brings the schema to this program's version and, at the master, makes the one
-head row that every change is counted into. What is there already stays. The
-login must be a superuser. A site needs no head: its ocspsyncd seeds it. It says what
-max_connections is to be set to: each login has a limit (db user add).`,
-	"db migrate": `Brings the schema to this program's version. Logical replication copies no
-schema, so migrate every site first and the master last. Daemons never migrate;
-they refuse a schema that they do not know. At the master it stands in the audit.`,
-	"db status": `Shows per part of the schema its version and the newest known, and the head:
-where this database is in the fleet's history. The audit mark of a site, noted
-there, proves the master's audit: audit verify --mark.`,
-	"db verify": `Reads every row of the replicated tables in one snapshot, counts and digests it,
-and compares that with the head of the same snapshot; at the master it compares each
-row with the last change of its key, too. It finds accidents and rows written past the
-triggers. Run it nightly.`,
-	"db force": `For after a migration that broke off and was repaired by hand: it writes the
-version down and changes nothing else. At the master it stands in the audit.`,
-	"db user add": `Makes a login of the database that is a member of one group, or sets right an
-existing one: its group, its password, no superuser. The password leaves this
-process only as its SCRAM verifier. At the master it stands in the audit.
-
-operator: staff. ca: the CA's software, which may issue, revoke and import.
-publisher: ocspsyncd at the master. replica: a site at the master. sync:
-ocspsyncd at a site. responder: ocspd at a site, which can only read.
-
-A login may have so many connections at a time, so that none can keep the others out:
-operator 4, ca 32, replica 8, the daemons 16 each. --connections sets another number,
-which stays when the password is changed.`,
-	"db user list": `Shows each login in a group of ours, in the whole cluster: whose it is, a person's or
-a program's, and how many of its connections it has now. At the master it needs an
-operator's login, at a site any of ours.`,
 	"issuer add": `An issuer is one CA key under one name. Its policy travels with it, so that every
 site answers alike. A site serves it once ocspd's configuration pins it, too.`,
 	"issuer set": `Shows what would change, old beside new, and what clients, sites and staff will notice
@@ -237,5 +205,4 @@ var choices = map[string][]string{
 		"cessationOfOperation", "certificateHold", "privilegeWithdrawn", "aACompromise",
 	},
 	"daemon": daemons,
-	"role":   append([]string{"master", "site"}, slices.Sorted(maps.Keys(groups))...),
 }

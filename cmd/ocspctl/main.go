@@ -17,6 +17,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/audit"
 	"ocspfleet/cmd/ocspctl/cert"
+	"ocspfleet/cmd/ocspctl/database"
 	"ocspfleet/cmd/ocspctl/dns"
 	"ocspfleet/hsm"
 )
@@ -31,7 +32,7 @@ func main() {
 func (p *program) rootCommand() *cobra.Command {
 	p.NoRetry, p.Choices = hsm.ErrPIN, choices
 	root := p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
-		p.dbCommand(), p.issuerCommand(), cert.Noun(p.Program), p.keyCommand(), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
+		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), p.keyCommand(), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
 		p.feedCommand(), p.fleetCommand(), dns.Noun(p.Program), p.approvalCommand(), p.approveCommand(), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	explain(root)
 	return root

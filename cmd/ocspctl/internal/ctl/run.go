@@ -17,49 +17,6 @@ import (
 	"ocspfleet/migrations"
 )
 
-// Master is the run of a verb at the master's database.
-type Master struct {
-	*cli.Program
-	Store  *masterdb.DB
-	Config *config.Config
-}
-
-// MasterVerb is a verb that works there.
-type MasterVerb interface {
-	Doc() cli.Doc
-	Run(ctx context.Context, m *Master) error
-}
-
-// Checker is a verb that looks at its flags before a database is opened.
-type Checker interface{ Check() error }
-
-// AtMaster opens the master's database for a verb.
-func AtMaster(v MasterVerb) cli.Verb { return atMaster{v} }
-
-type atMaster struct{ verb MasterVerb }
-
-func (a atMaster) Doc() cli.Doc { return a.verb.Doc() }
-
-func (a atMaster) Unwrap() any { return a.verb }
-
-func (a atMaster) Run(ctx context.Context, p *cli.Program) error {
-	if c, ok := a.verb.(Checker); ok {
-		if err := c.Check(); err != nil {
-			return err
-		}
-	}
-	cfg, err := Load(p)
-	if err != nil {
-		return err
-	}
-	store, err := OpenMaster(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	return a.verb.Run(ctx, &Master{Program: p, Store: store, Config: cfg})
-}
-
 // Load reads the configuration.
 func Load(p *cli.Program) (*config.Config, error) {
 	var c config.Config
