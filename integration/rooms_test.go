@@ -98,6 +98,16 @@ var rooms = []room{
 		"it is what nouns share: who acts on which database, and how a status is shown; what one noun needs alone stays there",
 	},
 	{
+		"cmd/ocspctl/internal/keyset",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "db/masterdb", "sync/..."},
+		"it asks the key set in force by the rules of sync/feed, for the nouns that depend on it",
+	},
+	{
+		"cmd/ocspctl/internal/reentry",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "sync/..."},
+		"two nouns enter what a master lost, and neither may do it in another way than the other",
+	},
+	{
 		"cmd/ocspctl/audit",
 		[]string{"cmd/internal/cli", "cmd/internal/printable", "cmd/ocspctl/internal/...", "db", "db/masterdb"},
 		"a noun reads the master and prints; it opens nothing by itself",
@@ -116,6 +126,16 @@ var rooms = []room{
 		"cmd/ocspctl/dns",
 		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/fleet", "ops/zone"},
 		"a noun shows what ops/fleet finds of the zone",
+	},
+	{
+		"cmd/ocspctl/feed",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "sync/..."},
+		"a noun reads and signs the feed by the rules of sync, and changes rows through the master's functions",
+	},
+	{
+		"cmd/ocspctl/fleet",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "ops/...", "sync/..."},
+		"a noun asks the sites by ops and reads what they keep by sync",
 	},
 	{
 		"cmd/ocspctl",

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/reentry"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 )
@@ -55,7 +56,7 @@ func (p *program) viewApproval(a masterdb.Approval, issuers []db.Issuer) approva
 		Wrong: cli.TextOrNil(string(a.Wrong)), NotAfter: cli.StampOrNil(a.NotAfter), RefusedBy: cli.TextOrNil(a.RefusedBy), RefusedAt: cli.StampOrNil(a.RefusedAt),
 	}
 	if r := a.Recovery; len(r.Batches) > 0 {
-		v.From, v.Sum, v.Count = &r.From, new(sumOf(r.Batches)), r.Good+r.Held+r.Revoked
+		v.From, v.Sum, v.Count = &r.From, new(reentry.Sum(r.Batches)), r.Good+r.Held+r.Revoked
 		v.lost = fmt.Sprintf("%d good, %d on hold, %d revoked, from %s", r.Good, r.Held, r.Revoked, r.From)
 		if r.Epoch != 0 {
 			v.lost += fmt.Sprintf(" at position %d of epoch %d", r.Position, r.Epoch)

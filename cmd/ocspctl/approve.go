@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -10,8 +11,11 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
 
 	"github.com/spf13/cobra"
 )
@@ -223,4 +227,33 @@ func (p *program) decide(ctx context.Context, store *masterdb.DB, c change, id i
 		}
 		result.Outcome.Tell(t)
 	})
+}
+
+// signCorrection signs what the second person agrees to, with this person's key.
+func (p *program) signCorrection(ctx context.Context, store *masterdb.DB, cfg *config.Config, id int64, file string) ([]db.SignedCorrection, error) {
+	a, err := store.Approval(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if a.Act != masterdb.ApprovalCorrect {
+		return nil, cli.Usagef("--key: request %d is no correction: there is nothing to sign", id)
+	}
+	set, err := keyset.InForce(ctx, store, cfg)
+	if err != nil {
+		return nil, err
+	}
+	key, err := feed.LoadKey(file, set.Origin)
+	if err != nil {
+		return nil, err
+	}
+	issuers, err := store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, issuer := range issuers {
+		if issuer.ID == a.Issuer {
+			return set.SignCorrections(key, publish.CorrectionsOf(set.Origin, issuer.Key, a))
+		}
+	}
+	return nil, fmt.Errorf("request %d is of issuer %d, which is not here", id, a.Issuer)
 }

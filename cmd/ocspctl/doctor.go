@@ -15,6 +15,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
@@ -111,7 +112,7 @@ func (p *program) doctorAtMaster(ctx context.Context, cfg *config.Config, syncd 
 		master.Zone = func(ctx context.Context) (string, error) { return examineZone(ctx, cfg.DNS, p.Now) }
 	}
 	if cfg.Feed.Root != "" {
-		master.Corrections = func(ctx context.Context) (int, int, error) { return p.unbelieved(ctx, store, cfg) }
+		master.Corrections = func(ctx context.Context) (int, int, error) { return keyset.Unbelieved(ctx, store, cfg) }
 		master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
 	}
 	if master.Publisher, master.NoPublisher, err = p.publisherOf(ctx, syncd, store, cfg); err != nil {

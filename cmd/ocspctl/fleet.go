@@ -18,7 +18,7 @@ import (
 // followPause is how often fleet status --follow asks again.
 const followPause = 2 * time.Second
 
-func (p *program) fleetCommand() *cobra.Command {
+func (p *program) fleetStatusCommand() *cobra.Command {
 	var timeout, maxAge time.Duration
 	var follow bool
 	status := p.Command("status", "ask every active site, as a client would; exit code 3 when one is not well", `
@@ -57,7 +57,7 @@ terminal each round is drawn over the last one; --output json writes one object 
 	status.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait for one answer")
 	status.Flags().DurationVar(&maxAge, "max-age", fleet.DefaultMaxAge, "how old a site's knowledge may be")
 	status.Flags().BoolVar(&follow, "follow", false, "ask again every 2 s until interrupted")
-	return cli.Noun("fleet", "all sites at once", status, p.fleetRenewCommand(), p.fleetLostCommand())
+	return status
 }
 
 // fleetSite is a site as fleet status shows it. Of several issuers the worst counts.

@@ -44,28 +44,6 @@ changed or touched: exit code 4, which says that trying again does harm.`,
 	"key pin": `Master and sites know each other's TLS keys by the SHA-256 of their public keys, and
 by nothing else. Read the pin to whoever runs the other side by another way than
 the network. The key stays in its file, readable by its owner alone.`,
-	"feed key generate": `An Ed25519 key in a file. The root's signs key sets, seldom, on a machine without a
-network; the other kind signs checkpoints at the master, all the time. Sites pin the
-root's verifier key (feed.root) and believe nothing else.`,
-	"feed keys sign": `Done with the offline root. A set has a number that only grows, the master's epoch,
-the keys that may sign with their times, and the banned ones. For a change of keys
-name the old and the new one with times that overlap; for a stolen one ban it.
---answer names a key that answers sites for single serials and signs nothing else.`,
-	"feed keys retire": `Shows the line by which the next key set names a feed key or a correction key that
-signs no more: its last segment, or the count and hash of its corrections. Give that
-line to feed keys sign. What the key signs afterwards, sites refuse. A stolen key is not
-retired but banned (docs/feed-keys.md).`,
-	"feed keys publish": `Checks that the pinned root (feed.root) signed the set and that it is for this
-master's epoch, and that it follows the one in force, and offers it to the master's
-ocspsyncd, with its audit entry. That one verifies it once more and brings it into
-force within a second (its log and the audit say if not); sites fetch it by
-themselves.`,
-	"feed show": `Reads a file as it is served, or fetches it: /feed/checkpoint, /feed/keys,
-/feed/segment/N or /feed/snapshot. --entries prints a segment's changes or a
-snapshot's rows as NDJSON. docs/feed.md is the form.`,
-	"feed verify": `Judges who signed by the key set, and the key set by the root; that a segment's body
-is the signed one; of a snapshot by URL every chunk, and that all rows together have
-the signed counts and digests. Exit code 3 when anything is not as signed.`,
 	"responder add": `Puts the site on the roster and signs one certificate per issuer for its key, with
 the CA's key of this configuration (in a token or a file). They travel to the site
 as rows; ocspd uses them as soon as they are there. The plan shows the request's

@@ -19,6 +19,8 @@ import (
 	"ocspfleet/cmd/ocspctl/cert"
 	"ocspfleet/cmd/ocspctl/database"
 	"ocspfleet/cmd/ocspctl/dns"
+	"ocspfleet/cmd/ocspctl/feed"
+	"ocspfleet/cmd/ocspctl/fleet"
 	"ocspfleet/hsm"
 )
 
@@ -33,7 +35,7 @@ func (p *program) rootCommand() *cobra.Command {
 	p.NoRetry, p.Choices = hsm.ErrPIN, choices
 	root := p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
 		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), p.keyCommand(), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
-		p.feedCommand(), p.fleetCommand(), dns.Noun(p.Program), p.approvalCommand(), p.approveCommand(), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetStatusCommand(), p.fleetRenewCommand()), dns.Noun(p.Program), p.approvalCommand(), p.approveCommand(), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	explain(root)
 	return root
 }

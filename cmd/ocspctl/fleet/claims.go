@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
@@ -138,7 +139,7 @@ func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg 
 			return nil, sentence(err), nil
 		case errors.Is(err, db.ErrNotFound):
 			return nil, "This site keeps nothing that the feed's keys signed: take another site, or ocspctl feed recover --from URL.", nil
-		case judged(err) != err, errors.Is(err, feed.ErrGap), errors.Is(err, feed.ErrMixed), errors.Is(err, feed.ErrRollback), errors.Is(err, feed.ErrForm):
+		case keyset.Forged(err), errors.Is(err, feed.ErrGap), errors.Is(err, feed.ErrMixed), errors.Is(err, feed.ErrRollback), errors.Is(err, feed.ErrForm):
 			return nil, fmt.Sprintf("What this site keeps of the feed is not believed: %v.", err), nil
 		}
 		return nil, "", err

@@ -1,0 +1,19 @@
+// Package fleet is the noun of ocspctl for all sites at once: how each is, and what one
+// knows and the master lost.
+//
+// In reading order: fleet.go; lost.go, claims.go.
+package fleet
+
+import (
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
+
+	"github.com/spf13/cobra"
+)
+
+// Noun is the command with its verbs, and more that other packages have.
+func Noun(p *cli.Program, more ...*cobra.Command) *cobra.Command {
+	noun := p.Verbs("fleet", "all sites at once", ctl.AtMaster(&lost{}))
+	noun.AddCommand(more...)
+	return noun
+}
