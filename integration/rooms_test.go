@@ -99,13 +99,18 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/keyset",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "db/masterdb", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "db/masterdb", "ops/doctor", "sync/..."},
 		"it asks the key set in force by the rules of sync/feed, for the nouns that depend on it",
 	},
 	{
 		"cmd/ocspctl/internal/reentry",
 		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "sync/..."},
 		"two nouns enter what a master lost, and neither may do it in another way than the other",
+	},
+	{
+		"cmd/ocspctl/approval",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/doctor", "sync/..."},
+		"a noun changes rows through the master's functions; the second person signs by the rules of sync",
 	},
 	{
 		"cmd/ocspctl/audit",
@@ -136,6 +141,11 @@ var rooms = []room{
 		"cmd/ocspctl/fleet",
 		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "ops/...", "sync/..."},
 		"a noun asks the sites by ops and reads what they keep by sync",
+	},
+	{
+		"cmd/ocspctl/key",
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/sitedb", "hsm", "migrations", "sync/..."},
+		"a noun opens the site's token, and reads which certificates its keys have in the site's copy",
 	},
 	{
 		"cmd/ocspctl",

@@ -11,28 +11,10 @@ import (
 	"strings"
 
 	"ocspfleet/cmd/internal/cli"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // daemons are the programs whose configuration ocspctl can have checked.
 var daemons = []string{"ocspd", "ocspsyncd"}
-
-// peekDaemon reads of ocspd's configuration what doctor asks for.
-func peekDaemon(file string) (daemonPlace, error) {
-	place := daemonPlace{Admin: "127.0.0.1:9080", StateDir: "/var/lib/ocspd"} // ocspd's own defaults
-	text, err := os.ReadFile(file)
-	if err == nil {
-		err = yaml.Unmarshal(text, &place)
-	}
-	if err != nil {
-		return daemonPlace{}, fmt.Errorf("reading ocspd's configuration: %w", err)
-	}
-	if place.Listen == "" || place.Database.DSN == "" {
-		return daemonPlace{}, fmt.Errorf("reading ocspd's configuration: %s has no listen or no database.dsn: ocspctl config check --daemon ocspd %s", file, file)
-	}
-	return place, nil
-}
 
 // daemonProgram finds a daemon: beside ocspctl, or where the shell would.
 func daemonProgram(name string) (string, error) {

@@ -26,9 +26,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// ocspdConfig is where ocspd's configuration lies unless doctor is told otherwise.
-const ocspdConfig = "/etc/ocspfleet/ocspd.yaml"
-
 func (p *program) doctorCommand() *cobra.Command {
 	var role, daemon, syncd string
 	cmd := p.Command("doctor", "examine this machine, each finding with its fix; exit code 3 when something is wrong", `
@@ -37,7 +34,7 @@ func (p *program) doctorCommand() *cobra.Command {
 		ocspctl doctor --output json`,
 		cobra.NoArgs, func(ctx context.Context, _ []string) error { return p.doctor(ctx, role, daemon, syncd) })
 	roleFlag(cmd, &role)
-	cmd.Flags().StringVar(&daemon, "ocspd-config", ocspdConfig, "at a site: look at ocspd as `FILE` configures it")
+	cmd.Flags().StringVar(&daemon, "ocspd-config", config.OcspdFile, "at a site: look at ocspd as `FILE` configures it")
 	cmd.Flags().StringVar(&syncd, "ocspsyncd-config", ocspsyncdConfig, "look at ocspsyncd, at a site also at the feed and its sources, as `FILE` configures them")
 	return cmd
 }
@@ -73,9 +70,9 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 	if site.Feed, site.NoFeed, err = p.feedOf(ctx, syncd, store); err != nil {
 		return err
 	}
-	place, err := peekDaemon(daemon)
+	place, err := config.PeekOcspd(daemon)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && daemon == ocspdConfig:
+	case errors.Is(err, fs.ErrNotExist) && daemon == config.OcspdFile:
 		site.NoDaemon = daemon + " is not there"
 	case err != nil:
 		return err
@@ -85,7 +82,7 @@ func (p *program) doctor(ctx context.Context, roleName, daemon, syncd string) er
 			return fmt.Errorf("reading %s: %w", daemon, err)
 		}
 		defer own.Close()
-		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: place.pins()}
+		site.Daemon = &doctor.Daemon{Store: own, Listen: place.Listen, Admin: place.Admin, Pins: pinsOf(place)}
 	}
 	at := []config.Token{cfg.Token}
 	stateDir, err := cfg.StateFolder()
@@ -113,7 +110,7 @@ func (p *program) doctorAtMaster(ctx context.Context, cfg *config.Config, syncd 
 	}
 	if cfg.Feed.Root != "" {
 		master.Corrections = func(ctx context.Context) (int, int, error) { return keyset.Unbelieved(ctx, store, cfg) }
-		master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return masterForks(ctx, store, cfg) }
+		master.Forks = func(ctx context.Context) ([]doctor.Fork, error) { return keyset.Forks(ctx, store, cfg) }
 	}
 	if master.Publisher, master.NoPublisher, err = p.publisherOf(ctx, syncd, store, cfg); err != nil {
 		return err
@@ -185,25 +182,8 @@ func (p *program) printFindings(all []doctor.Result) error {
 	return err
 }
 
-// daemonPlace is what doctor wants to know of ocspd's configuration. It is read
-// without judging the rest: ocspd does that (config check --daemon ocspd).
-type daemonPlace struct {
-	Listen   string          `yaml:"listen"`
-	Admin    string          `yaml:"admin"`
-	Database config.Database `yaml:"database"`
-	Token    config.Token    `yaml:"token"`
-	StateDir string          `yaml:"state_dir"`
-
-	MoreTokens []config.Token `yaml:"more_tokens"`
-
-	Issuers []struct {
-		Certificate string `yaml:"certificate"`
-		Fingerprint string `yaml:"fingerprint"`
-	} `yaml:"issuers"`
-}
-
 // pins reads the certificates that ocspd pins.
-func (d daemonPlace) pins() []doctor.Pin {
+func pinsOf(d config.Ocspd) []doctor.Pin {
 	pins := make([]doctor.Pin, len(d.Issuers))
 	for i, issuer := range d.Issuers {
 		if issuer.Certificate != "" {

@@ -21,29 +21,6 @@ own configuration says so. The change travels with the issuer's row: every
 site follows within a second, without a restart, and signs each answer anew.`,
 	"issuer list": `Shows what the master says of each issuer: its profile, for how long answers
 hold, and what is said of serials that were never issued.`,
-	"key generate": `The key is made inside the token, cannot be read out of it, and is found again by
-its certificate: nothing needs to be configured. Its kind follows the issuers': some
-clients of a CA with an RSA key verify nothing but RSA (docs/clients.md). P-256 signs
-about seven times faster than RSA-2048. Next: key csr.`,
-	"key csr": `The request bears the site's name and is signed by the key, which proves that the
-site has it. Send it to the CA's staff, and read them the fingerprint by another
-way; they answer with responder add.`,
-	"key delete": `For an old key whose certificates have all ended, or are revoked for ever, in the
-site's copy: one on hold counts as in use. What is not known, since the site's database
-is away or not configured, is not deleted. A key of a request that the CA has not yet
-answered looks unused: leave it.`,
-	"key list": `Shows what the token says of itself, the mechanisms that it has of those that are
-needed, its keys, and the certificates of each key in the site's copy, if the
-configuration names the site's database. The fingerprint is the SHA-256 of the
-public key, as responder list shows it at the master. A key without a good
-certificate is not used. Below stand, each with the way out, keys that are left alone (no
-public half, or a PIN asked for at each signature) or not told from one another.
-
-A PIN that the token refuses is offered once, by whatever verb, until its file is
-changed or touched: exit code 4, which says that trying again does harm.`,
-	"key pin": `Master and sites know each other's TLS keys by the SHA-256 of their public keys, and
-by nothing else. Read the pin to whoever runs the other side by another way than
-the network. The key stays in its file, readable by its owner alone.`,
 	"responder add": `Puts the site on the roster and signs one certificate per issuer for its key, with
 the CA's key of this configuration (in a token or a file). They travel to the site
 as rows; ocspd uses them as soon as they are there. The plan shows the request's
@@ -139,8 +116,6 @@ from that certificate, whose signature the CA's key must bear, never from a colu
 What is refused is named, and so is what has less than a third of its life left
 although this ran: exit code 3. So are issuers whose CA key is not in this
 configuration, while the others are renewed; --issuer chooses those that are.`,
-	"fleet status": `Asks every active site for its own certificate, as a client would, and judges the
-signed answer.`,
 	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
 the certificate of each issuer (key, chain, use, life), the rights of ocspd's
 login, and its two ports. Where ocspsyncd is configured to follow the signed feed

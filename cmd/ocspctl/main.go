@@ -15,12 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/approval"
 	"ocspfleet/cmd/ocspctl/audit"
 	"ocspfleet/cmd/ocspctl/cert"
 	"ocspfleet/cmd/ocspctl/database"
 	"ocspfleet/cmd/ocspctl/dns"
 	"ocspfleet/cmd/ocspctl/feed"
 	"ocspfleet/cmd/ocspctl/fleet"
+	"ocspfleet/cmd/ocspctl/key"
 	"ocspfleet/hsm"
 )
 
@@ -34,8 +36,8 @@ func main() {
 func (p *program) rootCommand() *cobra.Command {
 	p.NoRetry, p.Choices = hsm.ErrPIN, choices
 	root := p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
-		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), p.keyCommand(), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
-		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetStatusCommand(), p.fleetRenewCommand()), dns.Noun(p.Program), p.approvalCommand(), p.approveCommand(), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), key.Noun(p.Program), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
+		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetRenewCommand()), dns.Noun(p.Program), approval.Noun(p.Program), p.Verb(approval.Approve()), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	explain(root)
 	return root
 }

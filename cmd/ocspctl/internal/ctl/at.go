@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
@@ -20,13 +21,13 @@ type Verb[R any] interface {
 type Checker interface{ Check() error }
 
 // At opens something for a verb, and closes it after.
-func At[R any](v Verb[R], open func(ctx context.Context, p *cli.Program, c *config.Config) (R, func(), error)) cli.Verb {
+func At[R any](v Verb[R], open func(ctx context.Context, p *cli.Program, c *config.Config) (R, func() error, error)) cli.Verb {
 	return at[R]{v, open}
 }
 
 type at[R any] struct {
 	verb Verb[R]
-	open func(context.Context, *cli.Program, *config.Config) (R, func(), error)
+	open func(context.Context, *cli.Program, *config.Config) (R, func() error, error)
 }
 
 func (a at[R]) Doc() cli.Doc { return a.verb.Doc() }
@@ -47,8 +48,15 @@ func (a at[R]) Run(ctx context.Context, p *cli.Program) error {
 	if err != nil {
 		return err
 	}
-	defer done()
-	return a.verb.Run(ctx, r)
+	return errors.Join(a.verb.Run(ctx, r), done())
+}
+
+// closing closes a database, which has nothing to say of it.
+func closing(store database) func() error {
+	return func() error {
+		store.Close()
+		return nil
+	}
 }
 
 // Master is the run of a verb at the master's database.
@@ -60,12 +68,12 @@ type Master struct {
 
 // AtMaster opens the master's database for a verb.
 func AtMaster(v Verb[*Master]) cli.Verb {
-	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Master, func(), error) {
+	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Master, func() error, error) {
 		store, err := OpenMaster(ctx, c)
 		if err != nil {
 			return nil, nil, err
 		}
-		return &Master{p, store, c}, store.Close, nil
+		return &Master{p, store, c}, closing(store), nil
 	})
 }
 
@@ -79,11 +87,11 @@ type Either struct {
 
 // AtEither opens the database of the configuration for a verb.
 func AtEither(v Verb[*Either]) cli.Verb {
-	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Either, func(), error) {
+	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Either, func() error, error) {
 		store, err := Open(ctx, c, migrations.Role(c.Role), tables.Open)
 		if err != nil {
 			return nil, nil, err
 		}
-		return &Either{p, store, c}, store.Close, nil
+		return &Either{p, store, c}, closing(store), nil
 	})
 }

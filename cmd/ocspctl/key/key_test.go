@@ -1,4 +1,4 @@
-package main
+package key
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/hsm"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
@@ -31,7 +30,7 @@ func TestKindThatTheTokenLacksNamesTheOption(t *testing.T) {
 		t.Fatal(err)
 	}
 	for kind, other := range map[hsm.KeyKind]string{hsm.P256: "--kind rsa2048", hsm.RSA2048: "--kind p256"} {
-		err := (&program{&cli.Program{}}).keyGenerate(token, kind, "a")
+		_, err := generateKey(token, kind, "a")
 		if !errors.Is(err, hsm.ErrKind) || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), "EC_KEY_PAIR_GEN") {
 			t.Errorf("%s: %v", kind, err)
 		}

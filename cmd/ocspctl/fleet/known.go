@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
@@ -39,8 +40,8 @@ func (m *masterAway) detail() string {
 
 // survey asks the sites that the master names; if it is away, those that it named last,
 // and a masterAway comes with them.
-func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteStatus, []doctor.Fork, error) {
-	cfg, err := p.config()
+func survey(ctx context.Context, p *cli.Program, v fleet.Surveyor) ([]fleet.SiteStatus, []doctor.Fork, error) {
+	cfg, err := ctl.Load(p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +50,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 		defer store.Close()
 		var sites []fleet.SiteStatus
 		var forks []doctor.Fork
-		if sites, forks, err = p.surveyMaster(ctx, v, store, cfg); err == nil {
+		if sites, forks, err = surveyMaster(ctx, p, v, store, cfg); err == nil {
 			return sites, forks, nil
 		}
 	}
@@ -64,7 +65,7 @@ func (p *program) survey(ctx context.Context, v fleet.Surveyor) ([]fleet.SiteSta
 	return sites, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *masterdb.DB, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *masterdb.DB, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err
@@ -74,7 +75,7 @@ func (p *program) surveyMaster(ctx context.Context, v fleet.Surveyor, store *mas
 	}
 	var forks []doctor.Fork
 	if cfg.Feed.Root != "" {
-		if forks, err = masterForks(ctx, store, cfg); err != nil {
+		if forks, err = keyset.Forks(ctx, store, cfg); err != nil {
 			return nil, nil, err
 		}
 		known.Settled(func(site string) bool {

@@ -1,0 +1,47 @@
+package keyset
+
+import (
+	"context"
+	"fmt"
+
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/doctor"
+	"ocspfleet/sync/feed"
+	"ocspfleet/sync/publish"
+)
+
+// Forks are the contradictions that sites have handed in, as the pinned root's newest key
+// set judges them; those that a ban has ended are left out.
+func Forks(ctx context.Context, store *masterdb.DB, cfg *config.Config) ([]doctor.Fork, error) {
+	root, err := cfg.Feed.Verifier()
+	if err != nil {
+		return nil, err
+	}
+	judged, err := publish.MasterForks(ctx, store.Reader, root)
+	if err != nil {
+		return nil, err
+	}
+	var forks []doctor.Fork
+	for _, f := range judged {
+		if f.Result != feed.ForkOver {
+			forks = append(forks, doctor.Fork{Fork: f.Fork, Proven: f.Result == feed.ForkProven})
+		}
+	}
+	return forks, nil
+}
+
+// ForkRecord is a fork for programs: the site found it; proven says that keys of this
+// master signed both histories.
+func ForkRecord(f doctor.Fork) cli.Record {
+	return cli.Record{cli.F("id", "", f.ID), cli.F("at", "", f.At), cli.F("site", "", f.From), cli.F("why", "", f.Why), cli.F("proven", "", f.Proven)}
+}
+
+// ForkText is a fork for people.
+func ForkText(f doctor.Fork) string {
+	if f.Proven {
+		return fmt.Sprintf("FORK %d: keys of this master signed two histories; site %s found at %s: %s", f.ID, f.From, cli.Stamp(f.At), f.Why)
+	}
+	return fmt.Sprintf("warning: fork %d: site %s says that it found at %s: %s; nothing proves it", f.ID, f.From, cli.Stamp(f.At), f.Why)
+}
