@@ -148,6 +148,21 @@ var rooms = []room{
 		"a noun opens the site's token, and reads which certificates its keys have in the site's copy",
 	},
 	{
+		"cmd/ocspctl/doctor",
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm", "migrations", "ops/doctor", "sync/..."},
+		"it gathers the facts of every kind that ops/doctor judges",
+	},
+	{
+		"cmd/ocspctl/config",
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/..."},
+		"a noun reads files; the daemons check their own by themselves",
+	},
+	{
+		"cmd/ocspctl/about",
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual"},
+		"what ocspctl tells of itself needs nothing of the fleet",
+	},
+	{
 		"cmd/ocspctl",
 		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual", "cmd/internal/printable", "cmd/ocspctl/...", "db", "db/index", "db/masterdb", "db/sitedb", "db/tables", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
 		"the staff's tool wires anything but what starts servers and tokens for tests",

@@ -116,21 +116,6 @@ from that certificate, whose signature the CA's key must bear, never from a colu
 What is refused is named, and so is what has less than a third of its life left
 although this ran: exit code 3. So are issuers whose CA key is not in this
 configuration, while the others are renewed; --issuer chooses those that are.`,
-	"doctor": `At a site: database, schema, subscription, copy and its age, clocks, token and keys,
-the certificate of each issuer (key, chain, use, life), the rights of ocspd's
-login, and its two ports. Where ocspsyncd is configured to follow the signed feed
-(--ocspsyncd-config): the pinned root and its key set, each source as this site
-reaches it (its TLS key, whether it knows this site's, how fresh it is), the newest
-checkpoint, the files kept, the peers, and the clock against the master's. At the
-master: head, rows, heartbeat, PostgreSQL's settings, slots, sessions that hold the
-head, issuers, the sites' certificates, and the zone of their addresses with our key
-there (by an update that does nothing). It changes nothing. A warning is not yet an
-error: exit code 3 only on a failure.`,
-	"config check": `Reports all faults at once, each with file, line, key and, for an unknown key, the
-nearest known one. ocspctl's own configuration unless --daemon names another: then
-that daemon is run with --check-config, which does everything short of listening.`,
-	"man":     `For packages and for reading without us: man -l DIR/ocspctl-cert-revoke.1.`,
-	"version": `Prints the module's version, the revision of its sources and the Go that built it.`,
 }
 
 // explain hangs the long texts on the commands.
@@ -157,5 +142,4 @@ var choices = map[string][]string{
 		"unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded",
 		"cessationOfOperation", "certificateHold", "privilegeWithdrawn", "aACompromise",
 	},
-	"daemon": daemons,
 }

@@ -15,11 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/about"
 	"ocspfleet/cmd/ocspctl/approval"
 	"ocspfleet/cmd/ocspctl/audit"
 	"ocspfleet/cmd/ocspctl/cert"
+	"ocspfleet/cmd/ocspctl/config"
 	"ocspfleet/cmd/ocspctl/database"
 	"ocspfleet/cmd/ocspctl/dns"
+	"ocspfleet/cmd/ocspctl/doctor"
 	"ocspfleet/cmd/ocspctl/feed"
 	"ocspfleet/cmd/ocspctl/fleet"
 	"ocspfleet/cmd/ocspctl/key"
@@ -35,9 +38,11 @@ func main() {
 
 func (p *program) rootCommand() *cobra.Command {
 	p.NoRetry, p.Choices = hsm.ErrPIN, choices
-	root := p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
+	var root *cobra.Command
+	root = p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
 		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), key.Noun(p.Program), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
-		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetRenewCommand()), dns.Noun(p.Program), approval.Noun(p.Program), p.Verb(approval.Approve()), audit.Noun(p.Program), p.doctorCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetRenewCommand()), dns.Noun(p.Program), approval.Noun(p.Program), p.Verb(approval.Approve()), audit.Noun(p.Program), p.Verb(doctor.Verb()), config.Noun(p.Program),
+		p.Verb(about.Man(func() *cobra.Command { return root })), p.Verb(about.Version()))
 	explain(root)
 	return root
 }

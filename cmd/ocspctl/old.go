@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
@@ -57,24 +56,4 @@ func (p *program) atMaster(ctx context.Context, do func(*masterdb.DB, *config.Co
 	}
 	defer store.Close()
 	return do(store, cfg)
-}
-
-func (p *program) versionCommand() *cobra.Command {
-	return p.Command("version", "print version and build", "ocspctl version", cobra.NoArgs, func(context.Context, []string) error {
-		return p.Show(cli.Record{cli.F("version", "", boot.Version())}, cli.Line("ocspctl %s", boot.Version()))
-	})
-}
-
-// roleFlag adds --role, whose default is the configuration's.
-func roleFlag(cmd *cobra.Command, role *string) {
-	cmd.Flags().StringVar(role, "role", "", "what the database is: `master|site` (default: role of the configuration)")
-}
-
-// atOnce takes --apply, so that it can be written everywhere, and ignores it.
-func atOnce(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().Bool("apply", false, "")
-	if err := cmd.Flags().MarkHidden("apply"); err != nil {
-		panic(err) // no such flag: a slip in this program
-	}
-	return cmd
 }

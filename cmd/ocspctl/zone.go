@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"time"
 
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/ops/fleet"
@@ -17,20 +15,4 @@ func (p *program) forWithdrawal(d config.DNS, force bool) fleet.DNS {
 		dns.Zone, dns.Broken = d.Open(p.Now)
 	}
 	return dns
-}
-
-// examineZone is what doctor asks of it.
-func examineZone(ctx context.Context, d config.DNS, now func() time.Time) (string, error) {
-	z, err := d.Open(now)
-	if err != nil {
-		return "", err
-	}
-	serial, err := z.Serial(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := z.CheckKey(ctx); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("zone %s has serial %d at %s, which takes our key", z.Name(), serial, z.Server()), nil
 }

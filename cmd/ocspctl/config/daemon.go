@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -31,19 +31,19 @@ func daemonProgram(name string) (string, error) {
 	return path, nil
 }
 
-// daemonCheck has a daemon check its own configuration: nobody else knows its
-// keys. It does everything short of listening.
-func (p *program) daemonCheck(ctx context.Context, name, file string) error {
+// daemon has a daemon check its own configuration: nobody else knows its keys. It does
+// everything short of listening.
+func daemon(ctx context.Context, p *cli.Program, name, file string) error {
 	path, err := daemonProgram(name)
 	if err != nil {
 		return err
 	}
-	var said bytes.Buffer
+	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, "--config", file, "--check-config")
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
-	lines := []string{}
-	for line := range strings.Lines(said.String()) {
+	var lines []string
+	for line := range strings.Lines(out.String()) {
 		lines = append(lines, strings.TrimRight(line, "\n"))
 	}
 	var failed *exec.ExitError
@@ -52,13 +52,9 @@ func (p *program) daemonCheck(ctx context.Context, name, file string) error {
 	}
 	faults := lines
 	if err == nil {
-		faults = []string{}
+		faults = nil
 	}
-	if err := p.Print(map[string]any{"config": file, "daemon": name, "faults": faults}, func(t *cli.Table) {
-		for _, line := range lines {
-			t.Line(line)
-		}
-	}); err != nil {
+	if err := p.Show(cli.Record{cli.F("config", "", file), cli.F("daemon", "", name), cli.F("faults", "", faults)}, text(lines)); err != nil {
 		return err
 	}
 	if failed != nil {

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
@@ -75,7 +76,7 @@ func peekSync(file, role string) (syncPlace, error) {
 }
 
 // feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
-func (p *program) feedOf(ctx context.Context, file string, store *sitedb.DB) (found *doctor.Feed, missing string, err error) {
+func feedOf(ctx context.Context, p *cli.Program, file string, store *sitedb.DB) (found *doctor.Feed, missing string, err error) {
 	place, err := peekSync(file, "site")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -110,7 +111,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *sitedb.DB) (fo
 	found.Sources = make([]doctor.FeedSource, len(c.Sources))
 	var asking sync.WaitGroup
 	for i, s := range c.Sources {
-		asking.Go(func() { found.Sources[i] = p.lookAtSource(ctx, s, identity, root, set) })
+		asking.Go(func() { found.Sources[i] = askSource(ctx, p, s, identity, root, set) })
 	}
 	asking.Wait()
 	return found, "", nil
@@ -118,7 +119,7 @@ func (p *program) feedOf(ctx context.Context, file string, store *sitedb.DB) (fo
 
 // publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
 // set in force.
-func (p *program) publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
+func publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
 	place, err := peekSync(file, "master")
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
@@ -166,25 +167,25 @@ func keptKeys(ctx context.Context, store *tables.DB, root note.Verifier) (doctor
 	return keys, set
 }
 
-// sourcePatience bounds what one source may take.
-const sourcePatience = 5 * time.Second
+// sourceTimeout bounds what one source may take.
+const sourceTimeout = 5 * time.Second
 
-// lookAtSource asks a source as ocspsyncd would, for its newest checkpoint, and the
+// askSource asks a source as ocspsyncd would, for its newest checkpoint, and the
 // master for its clock.
-func (p *program) lookAtSource(ctx context.Context, s syncSource, identity *feedhttp.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
+func askSource(ctx context.Context, p *cli.Program, s syncSource, identity *feedhttp.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
 	seen := doctor.FeedSource{URL: s.URL, Master: s.Master}
 	pin, err := feedhttp.ParsePin(s.Pin)
 	if err != nil {
 		seen.Unreachable = err
 		return seen
 	}
-	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity, Stall: sourcePatience})
+	client, err := feedhttp.NewClient(feedhttp.ClientConfig{URL: s.URL, Pin: pin, Master: s.Master, Identity: identity, Stall: sourceTimeout})
 	if err != nil {
 		seen.Unreachable = err
 		return seen
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, sourcePatience)
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()
 	signed, _, err := client.Checkpoint(ctx, 0, "", 0)
 	switch {
