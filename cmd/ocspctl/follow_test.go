@@ -20,7 +20,7 @@ import (
 
 // run carries out one command line.
 func run(ctx context.Context, p *cli.Program, args []string) int {
-	return p.Run(ctx, (&program{p}).rootCommand(), args)
+	return p.Run(ctx, rootCommand(p), args)
 }
 
 // rounds is a standard output that interrupts the program after some rounds.

@@ -18,31 +18,43 @@ import (
 	"ocspfleet/cmd/ocspctl/about"
 	"ocspfleet/cmd/ocspctl/approval"
 	"ocspfleet/cmd/ocspctl/audit"
+	"ocspfleet/cmd/ocspctl/casign"
 	"ocspfleet/cmd/ocspctl/cert"
 	"ocspfleet/cmd/ocspctl/config"
+	"ocspfleet/cmd/ocspctl/crl"
 	"ocspfleet/cmd/ocspctl/database"
 	"ocspfleet/cmd/ocspctl/dns"
 	"ocspfleet/cmd/ocspctl/doctor"
 	"ocspfleet/cmd/ocspctl/feed"
 	"ocspfleet/cmd/ocspctl/fleet"
+	"ocspfleet/cmd/ocspctl/issuer"
 	"ocspfleet/cmd/ocspctl/key"
+	"ocspfleet/cmd/ocspctl/responder"
 	"ocspfleet/hsm"
 )
 
 func main() {
 	// A core would hold the token's PIN; where it cannot be forbidden there is none.
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	p := &program{cli.New()}
-	p.Main(p.rootCommand())
+	p := cli.New()
+	p.Main(rootCommand(p))
 }
 
-func (p *program) rootCommand() *cobra.Command {
+func rootCommand(p *cli.Program) *cobra.Command {
 	p.NoRetry, p.Choices = hsm.ErrPIN, choices
 	var root *cobra.Command
 	root = p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
-		database.Noun(p.Program), p.issuerCommand(), cert.Noun(p.Program), key.Noun(p.Program), p.responderCommand(), p.crlCommand(), p.caSignCommand(),
-		feed.Noun(p.Program), fleet.Noun(p.Program, p.fleetRenewCommand()), dns.Noun(p.Program), approval.Noun(p.Program), p.Verb(approval.Approve()), audit.Noun(p.Program), p.Verb(doctor.Verb()), config.Noun(p.Program),
+		database.Noun(p), issuer.Noun(p), cert.Noun(p), key.Noun(p), responder.Noun(p), crl.Noun(p), casign.Noun(p),
+		feed.Noun(p), fleet.Noun(p, p.Verb(responder.RenewAll())), dns.Noun(p), approval.Noun(p), p.Verb(approval.Approve()), audit.Noun(p), p.Verb(doctor.Verb()), config.Noun(p),
 		p.Verb(about.Man(func() *cobra.Command { return root })), p.Verb(about.Version()))
-	explain(root)
 	return root
+}
+
+// choices are the flags whose values the shell can complete; where a flag's help
+// names its values as `a|b|c`, they are taken from there.
+var choices = map[string][]string{
+	"reason": {
+		"unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded",
+		"cessationOfOperation", "certificateHold", "privilegeWithdrawn", "aACompromise",
+	},
 }

@@ -321,7 +321,7 @@ func numbered(ts *testscript.TestScript, _ bool, args []string) {
 
 // Every verb explains itself with an example that begins with the program.
 func TestEveryVerbHasAnExample(t *testing.T) {
-	p := &program{&cli.Program{Stdout: io.Discard, Stderr: io.Discard, Now: time.Now}}
+	p := &cli.Program{Stdout: io.Discard, Stderr: io.Discard, Now: time.Now}
 	verbs := 0
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -347,7 +347,7 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 			t.Errorf("%s: no long help (help.go)", c.CommandPath())
 		}
 	}
-	walk(p.rootCommand())
+	walk(rootCommand(p))
 	if verbs < 20 {
 		t.Errorf("only %d verbs", verbs)
 	}

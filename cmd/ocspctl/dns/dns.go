@@ -37,7 +37,7 @@ authoritative servers which serial they have.`,
 	}
 }
 
-func (show) Run(ctx context.Context, m *ctl.Master) error { return look(ctx, m, false) }
+func (show) Run(ctx context.Context, m *ctl.Master) error { return examine(ctx, m, false) }
 
 // check is dns check.
 type check struct{}
@@ -56,11 +56,11 @@ nothing: responder revoke, suspend and restore do. For a timer.`,
 	}
 }
 
-func (check) Run(ctx context.Context, m *ctl.Master) error { return look(ctx, m, true) }
+func (check) Run(ctx context.Context, m *ctl.Master) error { return examine(ctx, m, true) }
 
-// look shows the zone. To check it, the primary confirms each name, and what is wrong is
+// examine shows the zone. To check it, the primary confirms each name, and what is wrong is
 // an error.
-func look(ctx context.Context, m *ctl.Master, check bool) error {
+func examine(ctx context.Context, m *ctl.Master, check bool) error {
 	if !m.Config.DNS.Set() {
 		return errors.New("the configuration names no zone: set dns.zone, dns.server, dns.names, dns.key and dns.secret_file (docs/dns.md)")
 	}

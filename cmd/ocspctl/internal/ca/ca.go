@@ -1,0 +1,86 @@
+// Package ca is what the verbs share that work with a CA: its key, taken up by this
+// machine's configuration, and the files that travel to a CA without a network and back.
+//
+// In reading order: ca.go, keys.go, file.go, bundle.go.
+package ca
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db"
+	"ocspfleet/ops/fleet"
+)
+
+// With takes up the CA keys of the issuers named, or of all that the master has, and lets
+// do sign with them. It fails before anything is signed if one is not at hand.
+func With(ctx context.Context, m *ctl.Master, names []string, do func([]*fleet.Authority) error) error {
+	return AtHand(ctx, m, names, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
+		if fault == nil && len(elsewhere) > 0 {
+			fault = fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", elsewhere[0].Name, elsewhere[0].Name)
+		}
+		if fault != nil {
+			return fault
+		}
+		return do(authorities)
+	})
+}
+
+// AtHand is With for a verb that goes on without some: do is told, too, which issuers
+// have their key elsewhere, and why keys that belong here were not taken up.
+func AtHand(ctx context.Context, m *ctl.Master, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
+	issuers, err := ctl.IssuersNamed(ctx, m.Store, names)
+	if err != nil {
+		return err
+	}
+	keys := NewKeys(m.Program, m.Config)
+	var authorities []*fleet.Authority
+	var elsewhere []db.Issuer
+	var faults []error
+	for _, issuer := range issuers {
+		at, ours := m.Config.Issuers[issuer.Name]
+		if !ours {
+			elsewhere = append(elsewhere, issuer)
+			continue
+		}
+		authority, err := keys.authority(ctx, issuer, at)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		authorities = append(authorities, authority)
+	}
+	return errors.Join(do(authorities, elsewhere, errors.Join(faults...)), keys.Close())
+}
+
+// Elsewhere is what the verbs end with that did all they could; nil: that was all.
+func Elsewhere(action string, issuers []db.Issuer) error {
+	if len(issuers) == 0 {
+		return nil
+	}
+	names := make([]string, len(issuers))
+	for i, issuer := range issuers {
+		names[i] = issuer.Name
+	}
+	return cli.Wrongf("no %s for %s: their CA keys are not in this configuration (issuers.NAME); --issuer chooses those that are", action, strings.Join(names, ", "))
+}
+
+// IssuersWithCRL are the names of those whose CA signs CRLs by this configuration; of,
+// unless nil, picks among them.
+func IssuersWithCRL(ctx context.Context, m *ctl.Master, of func(db.Issuer) bool) ([]string, error) {
+	issuers, err := m.Store.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, issuer := range issuers {
+		if ca, ours := m.Config.Issuers[issuer.Name]; ours && ca.SignsCRLs() && (of == nil || of(issuer)) {
+			names = append(names, issuer.Name)
+		}
+	}
+	return names, nil
+}

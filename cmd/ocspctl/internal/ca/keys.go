@@ -1,0 +1,90 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/cmd/internal/cli"
+	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db"
+	"ocspfleet/hsm"
+	"ocspfleet/ops/fleet"
+)
+
+// Keys opens each token once, however many issuers' keys lie in it.
+type Keys struct {
+	program *cli.Program
+	config  *config.Config
+	tokens  map[config.Token]*hsm.Token
+}
+
+// NewKeys opens nothing yet.
+func NewKeys(p *cli.Program, c *config.Config) *Keys {
+	return &Keys{program: p, config: c, tokens: map[config.Token]*hsm.Token{}}
+}
+
+// Close closes the tokens.
+func (k *Keys) Close() error {
+	var faults []error
+	for _, t := range k.tokens {
+		faults = append(faults, t.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// authority takes up one CA.
+func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*fleet.Authority, error) {
+	fail := func(err error) (*fleet.Authority, error) {
+		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
+	}
+	var certificate *x509.Certificate
+	var err error
+	if at.Certificate != "" {
+		certificate, err = ctl.ReadCertificate(at.Certificate)
+	} else {
+		certificate, err = x509.ParseCertificate(issuer.Certificate)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	key, err := k.Key(ctx, at, certificate)
+	if err != nil {
+		return fail(err)
+	}
+	return fleet.NewAuthority(issuer, certificate, key, at.Rules(), at.Ledger(), k.program.Now())
+}
+
+// Key finds the CA's private key: in a file, or in a token by the public key of the
+// certificate.
+func (k *Keys) Key(ctx context.Context, at config.CA, certificate *x509.Certificate) (crypto.Signer, error) {
+	if at.Token == (config.Token{}) {
+		return ctl.ReadKey(at.Key)
+	}
+	opened := k.tokens[at.Token]
+	if opened == nil {
+		stateDir, err := k.config.StateFolder()
+		if err != nil {
+			return nil, err
+		}
+		settings, err := at.Token.Settings(stateDir)
+		if err != nil {
+			return nil, err
+		}
+		settings.Logger = boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)
+		if opened, err = hsm.Open(ctx, settings); err != nil {
+			return nil, err
+		}
+		k.tokens[at.Token] = opened
+	}
+	key, err := opened.Signer(certificate.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("finding the key of %q in the token: %w", certificate.Subject, err)
+	}
+	return key, nil
+}
