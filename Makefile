@@ -50,7 +50,7 @@ down: ## stop the fleet in .run
 demo: build ## tell the story with a transcript, in a fleet of its own
 	bin/ocspfleet demo --sync $(SYNC)
 
-test: deps-test ## run every test, as on a fresh machine (about 20 minutes on 2 cores)
+test: deps-test ## run every test, as on a fresh machine (about 25 minutes on 2 cores)
 	go test -race -count=1 -timeout 30m ./...
 
 test-short: deps ## run the quick tests

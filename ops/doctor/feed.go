@@ -163,7 +163,7 @@ func (s Site) feedSources(f *results) {
 		f.fail("sources", "see the lines above", "none of %d is of use: the copy ages", len(s.Feed.Sources))
 	}
 	if masters == 0 && len(s.Feed.Sources) > 0 && !s.Feed.Native {
-		f.warn("sources", "set master: true at the master in feed.sources", "none is the master: nobody judges this site's clock, and it never hears that it is barred")
+		f.warn("sources", "set master: true at the master in feed.sources", "none is the master: nobody judges this site's clock, and it never hears that it was denied access")
 	}
 }
 

@@ -33,18 +33,25 @@ func replay(on *atomic.Bool) func(http.Handler) http.Handler {
 				_, _ = w.Write(old)
 				return
 			}
-			h.ServeHTTP(keeper{w, &old}, r)
+			h.ServeHTTP(&keeper{w, &old, http.StatusOK}, r)
 		})
 	}
 }
 
+// keeper records the first answer that is no refusal: the master may have signed nothing yet.
 type keeper struct {
 	http.ResponseWriter
-	old *[]byte
+	old  *[]byte
+	code int
 }
 
-func (k keeper) Write(b []byte) (int, error) {
-	if *k.old == nil {
+func (k *keeper) WriteHeader(code int) {
+	k.code = code
+	k.ResponseWriter.WriteHeader(code)
+}
+
+func (k *keeper) Write(b []byte) (int, error) {
+	if *k.old == nil && k.code == http.StatusOK {
 		*k.old = append([]byte(nil), b...)
 	}
 	return k.ResponseWriter.Write(b)
