@@ -68,7 +68,7 @@ func newMaster(pool *pg.Pool) *DB {
 
 func newReader(pool *pg.Pool) Reader { return Reader{tables.New(pool), pool} }
 
-// OpenPublisher prepares a pool for the master's database.
+// OpenPublisher is Open for ocspsyncd, by a login in ocsp_publisher.
 func OpenPublisher(ctx context.Context, cfg pg.Config) (*Publisher, error) {
 	pool, err := pg.OpenPool(ctx, cfg)
 	if err != nil {

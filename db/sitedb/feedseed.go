@@ -168,20 +168,8 @@ func (s *seed) advance(ctx context.Context, from FeedSeed, tables []db.FeedTable
 // swapFeed puts the staged rows in the place of the old ones. Readers wait from
 // the lock to the commit.
 func (s *seed) swapFeed(ctx context.Context) error {
-	if err := s.compare(ctx); err != nil {
+	if err := s.clear(ctx); err != nil {
 		return err
-	}
-	if _, err := s.tx.Exec(ctx, "set local lock_timeout = '30s'"); err != nil {
-		return err
-	}
-	if _, err := s.tx.Exec(ctx, "lock table "+feedTableNames+" in access exclusive mode"); err != nil {
-		return fmt.Errorf("locking the site's tables: %w", err)
-	}
-	if err := s.guard(ctx); err != nil {
-		return err
-	}
-	if _, err := s.tx.Exec(ctx, "truncate "+feedTableNames); err != nil {
-		return fmt.Errorf("emptying the site's tables: %w", err)
 	}
 	for _, t := range db.FeedTables {
 		columns := strings.Join(t.Columns, ", ")

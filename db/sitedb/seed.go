@@ -196,6 +196,25 @@ func (s *seed) verify(ctx context.Context) error {
 // swap puts the staged rows in the place of the old ones. Readers wait from the
 // lock to the commit.
 func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
+	if err := s.clear(ctx); err != nil {
+		return err
+	}
+	for _, table := range replicated {
+		columns := s.source.columns[table]
+		if _, err := s.tx.Exec(ctx, fmt.Sprintf("insert into %s (%s) select %s from seed_%s", table, columns, columns, table)); err != nil {
+			return fmt.Errorf("filling %s: %w", table, err)
+		}
+	}
+	if _, err := s.tx.Exec(ctx, "select subscription_drop($1)", db.SubscriptionName); err != nil {
+		return fmt.Errorf("dropping the old subscription: %w", err)
+	}
+	_, err := s.tx.Exec(ctx, "select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.address(db.SubscriptionName), slot)...)
+	return err
+}
+
+// clear notes what is about to change, and empties the tables once the guard allows it.
+// Readers wait from here to the commit.
+func (s *seed) clear(ctx context.Context) error {
 	if err := s.compare(ctx); err != nil {
 		return err
 	}
@@ -212,17 +231,7 @@ func (s *seed) swap(ctx context.Context, from *Upstream, slot string) error {
 	if _, err := s.tx.Exec(ctx, "truncate "+feedTableNames); err != nil {
 		return fmt.Errorf("emptying the site's tables: %w", err)
 	}
-	for _, table := range replicated {
-		columns := s.source.columns[table]
-		if _, err := s.tx.Exec(ctx, fmt.Sprintf("insert into %s (%s) select %s from seed_%s", table, columns, columns, table)); err != nil {
-			return fmt.Errorf("filling %s: %w", table, err)
-		}
-	}
-	if _, err := s.tx.Exec(ctx, "select subscription_drop($1)", db.SubscriptionName); err != nil {
-		return fmt.Errorf("dropping the old subscription: %w", err)
-	}
-	_, err := s.tx.Exec(ctx, "select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.address(db.SubscriptionName), slot)...)
-	return err
+	return nil
 }
 
 // compare notes what is about to change, as evidence; over an empty copy there

@@ -16,7 +16,7 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Try is Master.Try for what is done at either end, as logins are.
+// Try is masterdb.DB.Try for what is done at either end, as logins are.
 func (s *DB) Try(ctx context.Context, apply bool, f func(*DB) error) error {
 	return s.pool.Try(ctx, apply, func(pool *pg.Pool) error { return f(New(pool)) })
 }
