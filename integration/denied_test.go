@@ -18,6 +18,7 @@ func TestTheFeedBarsASite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	options := onGround(t).options(t, "denied", 2)

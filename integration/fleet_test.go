@@ -217,6 +217,7 @@ func TestALifeOfOneFleet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	l := &life{onGround(t).options(t, "life", 1)}
 	l.portTaken(t)
 	resumed := l.resumed(t, l.up(t, false))
@@ -311,6 +312,7 @@ func TestTheDemoTellsItsStory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	g := onGround(t)
 	o := g.options(t, "demo", 2)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

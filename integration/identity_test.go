@@ -39,6 +39,7 @@ func TestTheLifeOfASitesCertificates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := devfleet.Up(ctx, onGround(t).options(t, "identity", 2))
@@ -228,6 +229,7 @@ func (s *identities) keyRollover() {
 	second := s.awaitSigner(site, "its new key", func(c *x509.Certificate) bool {
 		return !bytes.Equal(c.RawSubjectPublicKeyInfo, first.RawSubjectPublicKeyInfo)
 	})
+	time.Sleep(time.Second) // certificates count in seconds: of two of one second neither is the newer
 	s.ctl("responder", "renew", site.Name, "--why", "a new certificate", "--apply")
 	s.awaitSigner(site, "its renewed certificate", func(c *x509.Certificate) bool {
 		return !c.Equal(second) && bytes.Equal(c.RawSubjectPublicKeyInfo, second.RawSubjectPublicKeyInfo)

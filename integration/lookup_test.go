@@ -21,6 +21,7 @@ func TestASiteAsksForWhatWasJustIssued(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	options := onGround(t).options(t, "ahead", 1)
 	options.Sync, options.ReadThrough = "feed", true
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,9 +24,12 @@ const sharedSites = 3
 
 // ground is what all tests stand on: the built programs and a folder.
 type ground struct {
-	dir  string // of everything below
-	bin  string
-	down []func()
+	dir string // of everything below
+	bin string
+
+	mu    sync.Mutex // guards what follows
+	down  []func()
+	bases []int // ports that fleets begin at: another may not listen there yet
 }
 
 var basis = sync.OnceValues(func() (*ground, error) {
@@ -46,13 +51,13 @@ var basis = sync.OnceValues(func() (*ground, error) {
 })
 
 // started remembers the ground for TestMain, which must not lay it.
-var started *ground
+var started atomic.Pointer[ground]
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if started != nil {
-		for i := len(started.down) - 1; i >= 0; i-- {
-			started.down[i]()
+	if g := started.Load(); g != nil {
+		for _, f := range slices.Backward(g.down) {
+			f()
 		}
 	}
 	os.Exit(code)
@@ -61,7 +66,7 @@ func TestMain(m *testing.M) {
 func onGround(t *testing.T) *ground {
 	t.Helper()
 	g, err := basis()
-	started = g
+	started.Store(g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +77,27 @@ func onGround(t *testing.T) *ground {
 // when the test process ends.
 func (g *ground) options(t *testing.T, name string, sites int) devfleet.Options {
 	t.Helper()
-	base, err := devfleet.FreeBasePort(sites)
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := g.basePort(t, sites)
 	o := devfleet.Options{Dir: filepath.Join(g.dir, name), Root: g.dir, Bin: g.bin, Sites: sites, Certs: 400, BasePort: base}
-	g.down = append(g.down, func() { _ = devfleet.Down(context.Background(), o.Dir) })
+	g.atEnd(func() { _ = devfleet.Down(context.Background(), o.Dir) })
 	return o
+}
+
+// basePort returns free ports that no other test of this process has been given.
+func (g *ground) basePort(t *testing.T, sites int) int {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		base, err := devfleet.FreeBasePort(sites)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(g.bases, base) {
+			g.bases = append(g.bases, base)
+			return base
+		}
+	}
 }
 
 // keep starts a process that takes all fleets down and removes the folder when we
@@ -97,11 +116,18 @@ func (g *ground) keep() error {
 		write.Close()
 		return fmt.Errorf("starting the keeper of %s: %w", g.dir, err)
 	}
-	g.down = append(g.down, func() {
+	g.atEnd(func() {
 		write.Close()
 		_ = keeper.Wait() // what it has to do is done already, but for the folder
 	})
 	return nil
+}
+
+// atEnd has f done when the test process ends, before what was said earlier.
+func (g *ground) atEnd(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.down = append(g.down, f)
 }
 
 var sharedFleet struct {

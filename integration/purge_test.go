@@ -19,6 +19,7 @@ func TestAPurgeReachesBothWays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	f, err := devfleet.Up(t.Context(), onGround(t).options(t, "purge", 2))
 	if err != nil {
 		t.Fatal(err)

@@ -45,6 +45,7 @@ func TestTokenOfASite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole fleet is not started with -short")
 	}
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	f, err := devfleet.Up(ctx, onGround(t).options(t, "token", 1))
