@@ -17,7 +17,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -25,6 +27,9 @@ const (
 	fileLimit    = 400  // lines of a Go file, tests too
 	methodLimit  = 50   // exported methods of one type
 )
+
+// testLimits are how long tests may take on two cores that do nothing else.
+var testLimits = map[string]time.Duration{"test": 8 * time.Minute, "test-short": 90 * time.Second}
 
 // kits are folders that production code does not need.
 var kits = []string{"integration"}
@@ -71,7 +76,34 @@ func run(w io.Writer, root string) error {
 		return err
 	}
 	h.print(w)
+	for _, target := range slices.Sorted(maps.Keys(testLimits)) {
+		if err := took(w, target, testLimits[target]); err != nil {
+			return err
+		}
+	}
 	return arrows(w)
+}
+
+// took prints how long the last green run of a target was, which make wrote down.
+func took(w io.Writer, target string, limit time.Duration) error {
+	text, err := os.ReadFile(filepath.Join("bin", target+".seconds"))
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(w, "make %s: it was not green in this folder yet; %s are wanted\n", target, limit)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	last, over := time.Duration(seconds)*time.Second, ""
+	if last > limit {
+		over = ": shorten something"
+	}
+	fmt.Fprintf(w, "make %s: %s, %s are wanted%s\n", target, last, limit, over)
+	return nil
 }
 
 // read adds one Go file.

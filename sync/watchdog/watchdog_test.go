@@ -117,6 +117,9 @@ func TestASuperuserIsNamed(t *testing.T) {
 
 // A large COMMIT is let go by, though others wait for it.
 func TestALargeCommitSurvives(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 270000 rows")
+	}
 	t.Parallel()
 	dsn, store, _ := master(t, Limits{})
 	conn := dbtest.Connect(t, attacker(t, dsn, "large_commit", store))
@@ -171,6 +174,9 @@ func shipped() *memory {
 
 // ocspsyncd sets no limit of its own: somebody has to wait 5 s, and then 10 s more.
 func TestTheShippedLimitsAreFiveAndTenSeconds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for both limits")
+	}
 	t.Parallel()
 	if want := (Limits{Wait: 5 * time.Second, Root: 10 * time.Second, Share: 30 * time.Second, Window: time.Minute}); shipped().limits != want {
 		t.Errorf("%+v", shipped().limits)
