@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/publish"
 
@@ -16,36 +17,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-// answerKeys is key set 2: key one for the feed, key two for answers.
-func answerKeys(tb testing.TB) *feed.KeySet {
-	tb.Helper()
-	k := testKeys(tb, "one")
-	k.Number = 2
-	k.Answers = []feed.FeedKey{{From: k.Keys[0].From, Until: k.Keys[0].Until, Verifier: testKey(tb, "two").Verifier()}}
-	return k
-}
-
-// testAnswer is of a revoked certificate.
-func testAnswer() feed.Answer {
-	return publish.NewAnswer(origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, masterdb.Asked{
-		Epoch: epoch, Position: 9, AsOf: noon, Issued: true,
-		Status: db.Status{NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second), Revoked: true, RevokedAt: noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
-	})
-}
-
 // What is signed comes back as it was, whatever it says.
 func TestAnswerComesBack(t *testing.T) {
-	keys := answerKeys(t)
+	keys := feedtest.AnswerKeys(t)
 	rapid.Check(t, func(r *rapid.T) {
 		serial := append([]byte{0x01}, rapid.SliceOfN(rapid.Byte(), 0, 19).Draw(r, "serial")...)
 		asked := masterdb.Asked{
-			Epoch: epoch, Position: rapid.Int64Range(0, 1<<40).Draw(r, "position"), AsOf: noon, Issued: rapid.Bool().Draw(r, "issued"),
+			Epoch: epoch, Position: rapid.Int64Range(0, 1<<40).Draw(r, "position"), AsOf: feedtest.Noon, Issued: rapid.Bool().Draw(r, "issued"),
 			Status: db.Status{Reason: db.ReasonNone},
 		}
 		if asked.Issued {
 			asked.Status.NotAfter = time.Unix(rapid.Int64Range(1, 1<<33).Draw(r, "end"), 0).UTC()
 			if rapid.Bool().Draw(r, "revoked") {
-				asked.Status.Revoked, asked.Status.RevokedAt = true, noon.Truncate(time.Second)
+				asked.Status.Revoked, asked.Status.RevokedAt = true, feedtest.Noon.Truncate(time.Second)
 				asked.Status.Reason = rapid.SampledFrom([]db.Reason{db.ReasonNone, db.ReasonKeyCompromise, db.ReasonCertificateHold}).Draw(r, "reason")
 			}
 		}
@@ -61,17 +45,17 @@ func TestAnswerComesBack(t *testing.T) {
 }
 
 func TestAnswerGolden(t *testing.T) {
-	golden(t, "keys-2", "answer", "two", answerKeys(t), testAnswer(), (*feed.KeySet).OpenAnswer)
+	golden(t, "keys-2", "answer", "two", feedtest.AnswerKeys(t), feedtest.Answer(), (*feed.KeySet).OpenAnswer)
 }
 
 // A key signs what it is named for and nothing else.
 func TestKeysForAnswersAndForTheFeedDoNotMix(t *testing.T) {
-	keys := answerKeys(t)
-	if _, err := keys.OpenAnswer(signed(t, testAnswer(), "one")); !errors.Is(err, feed.ErrForged) {
+	keys := feedtest.AnswerKeys(t)
+	if _, err := keys.OpenAnswer(signed(t, feedtest.Answer(), "one")); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("an answer by the feed's key: %v", err)
 	}
-	c := testCheckpoint(8)
-	note, err := c.Sign(testKey(t, "two"))
+	c := feedtest.Checkpoint(8)
+	note, err := c.Sign(feedtest.KeyOf(t, "two"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,30 +63,30 @@ func TestKeysForAnswersAndForTheFeedDoNotMix(t *testing.T) {
 		t.Errorf("a checkpoint by the key for answers: %v", err)
 	}
 	keys.Answers = append(keys.Answers, keys.Keys[0])
-	if _, err := keys.Sign(testKey(t, "root")); err == nil {
+	if _, err := keys.Sign(feedtest.KeyOf(t, "root")); err == nil {
 		t.Error("one key is named for both")
 	}
-	banned := answerKeys(t)
-	banned.Answers, banned.Banned = nil, []string{testKey(t, "two").Verifier()}
-	if _, err := banned.OpenAnswer(signed(t, testAnswer(), "two")); !errors.Is(err, feed.ErrForged) {
+	banned := feedtest.AnswerKeys(t)
+	banned.Answers, banned.Banned = nil, []string{feedtest.KeyOf(t, "two").Verifier()}
+	if _, err := banned.OpenAnswer(signed(t, feedtest.Answer(), "two")); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("an answer by a banned key: %v", err)
 	}
 }
 
 // No octet of a signed answer can be changed.
 func TestEveryOctetOfAnAnswerCounts(t *testing.T) {
-	everyOctetCounts(t, signed(t, testAnswer(), "two"), answerKeys(t).OpenAnswer)
+	everyOctetCounts(t, signed(t, feedtest.Answer(), "two"), feedtest.AnswerKeys(t).OpenAnswer)
 }
 
 func TestAnswerIsRefused(t *testing.T) {
-	keys := answerKeys(t)
+	keys := feedtest.AnswerKeys(t)
 	for name, change := range map[string]func(*feed.Answer){
 		"of a newer key set":  func(a *feed.Answer) { a.KeySet = 3 },
 		"of another epoch":    func(a *feed.Answer) { a.Epoch++ },
 		"of another feed":     func(a *feed.Answer) { a.Origin = "other.example" },
 		"after the key's end": func(a *feed.Answer) { a.AsOf = a.AsOf.AddDate(2, 0, 0); a.Until = a.AsOf.Add(time.Minute) },
 	} {
-		a := testAnswer()
+		a := feedtest.Answer()
 		change(&a)
 		if _, err := keys.OpenAnswer(signed(t, a, "two")); err == nil {
 			t.Errorf("%s: it is believed", name)
@@ -117,13 +101,13 @@ func TestAnswerIsRefused(t *testing.T) {
 		"of a padded serial": func(a *feed.Answer) { a.Serial = db.Serial{0, 1} },
 		"a name of its own":  func(a *feed.Answer) { a.Origin = "CA.example" },
 	} {
-		a := testAnswer()
+		a := feedtest.Answer()
 		change(&a)
-		if _, err := a.Sign(testKey(t, "two")); err == nil {
+		if _, err := a.Sign(feedtest.KeyOf(t, "two")); err == nil {
 			t.Errorf("%s: it is signed", name)
 		}
 	}
-	a := testAnswer()
+	a := feedtest.Answer()
 	if _, err := feed.ParseAnswer(strings.Replace(a.Text(), "status revoked", "status  revoked", 1)); !errors.Is(err, feed.ErrForm) {
 		t.Errorf("two spaces: %v", err)
 	}
@@ -131,13 +115,13 @@ func TestAnswerIsRefused(t *testing.T) {
 
 // An answer is good for the question that was asked, and for a copy that lies behind.
 func TestAnswersTheQuestion(t *testing.T) {
-	issuer, serial, at, now := [32]byte{1}, db.Serial{0x00, 0xff}, db.Horizon{Epoch: epoch, Position: 8}, noon.Add(time.Minute)
-	a := testAnswer()
+	issuer, serial, at, now := [32]byte{1}, db.Serial{0x00, 0xff}, db.Horizon{Epoch: epoch, Position: 8}, feedtest.Noon.Add(time.Minute)
+	a := feedtest.Answer()
 	if err := a.Answers(issuer, serial, at, now); err != nil {
 		t.Error(err)
 	}
-	absent := publish.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: noon})
-	if err := absent.Answers(issuer, serial, at, noon.Add(time.Second)); err != nil {
+	absent := publish.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: feedtest.Noon})
+	if err := absent.Answers(issuer, serial, at, feedtest.Noon.Add(time.Second)); err != nil {
 		t.Errorf("that it is absent is no news to a copy that says so, too: %v", err)
 	}
 	if err := absent.Answers(issuer, serial, at, now); err == nil {
@@ -149,7 +133,7 @@ func TestAnswersTheQuestion(t *testing.T) {
 		"another epoch":           a.Answers(issuer, serial, db.Horizon{Epoch: epoch + 1, Position: 8}, now),
 		"the copy's own position": a.Answers(issuer, serial, db.Horizon{Epoch: epoch, Position: 9}, now),
 		"an older position":       a.Answers(issuer, serial, db.Horizon{Epoch: epoch, Position: 10}, now),
-		"past its end":            a.Answers(issuer, serial, at, noon.Add(feed.AnswerLife)),
+		"past its end":            a.Answers(issuer, serial, at, feedtest.Noon.Add(feed.AnswerLife)),
 	} {
 		if !errors.Is(err, feed.ErrAnswer) {
 			t.Errorf("%s: %v", name, err)
@@ -158,7 +142,7 @@ func TestAnswersTheQuestion(t *testing.T) {
 }
 
 func FuzzParseAnswer(f *testing.F) {
-	a := testAnswer()
+	a := feedtest.Answer()
 	f.Add(a.Text())
 	a.Issued = false
 	f.Add(a.Text())

@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 )
 
 // A full segment of issued certificates takes at most 30 octets for each.
 func TestOctetsPerIssuedCertificate(t *testing.T) {
-	s := &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}
-	sealed, err := seal(t, s, "one").Marshal()
+	s := &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: feedtest.Issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}
+	sealed, err := feedtest.Sealed(t, s, "one").Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +24,7 @@ func TestOctetsPerIssuedCertificate(t *testing.T) {
 }
 
 func BenchmarkSegmentMarshal(b *testing.B) {
-	s := &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}
+	s := &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: feedtest.Issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}
 	var n int
 	for b.Loop() {
 		body, err := s.Marshal()
@@ -36,8 +37,8 @@ func BenchmarkSegmentMarshal(b *testing.B) {
 }
 
 func BenchmarkSegmentOpen(b *testing.B) {
-	sealed := seal(b, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}, "one")
-	keys := testKeys(b, "one")
+	sealed := feedtest.Sealed(b, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 10_000, Changes: feedtest.Issued(rand.New(rand.NewPCG(1, 1)), 1, 10_000, 0)}, "one")
+	keys := feedtest.KeySet(b, "one")
 	for b.Loop() {
 		if _, _, err := keys.Open(sealed); err != nil {
 			b.Fatal(err)
@@ -46,7 +47,7 @@ func BenchmarkSegmentOpen(b *testing.B) {
 }
 
 func BenchmarkCheckpointSign(b *testing.B) {
-	c, key := testCheckpoint(5), testKey(b, "one")
+	c, key := feedtest.Checkpoint(5), feedtest.KeyOf(b, "one")
 	var n int
 	for b.Loop() {
 		signed, err := c.Sign(key)
@@ -59,12 +60,12 @@ func BenchmarkCheckpointSign(b *testing.B) {
 }
 
 func BenchmarkCheckpointOpen(b *testing.B) {
-	c := testCheckpoint(5)
-	signed, err := c.Sign(testKey(b, "one"))
+	c := feedtest.Checkpoint(5)
+	signed, err := c.Sign(feedtest.KeyOf(b, "one"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	keys := testKeys(b, "one")
+	keys := feedtest.KeySet(b, "one")
 	for b.Loop() {
 		if _, err := keys.OpenCheckpoint(signed); err != nil {
 			b.Fatal(err)
@@ -74,7 +75,7 @@ func BenchmarkCheckpointOpen(b *testing.B) {
 
 // One round is a snapshot of a million certificates, a tenth of them revoked.
 func BenchmarkSnapshotMillion(b *testing.B) {
-	rows := issued(rand.New(rand.NewPCG(1, 1)), 0, 1_000_000, 0.1)
+	rows := feedtest.Issued(rand.New(rand.NewPCG(1, 1)), 0, 1_000_000, 0.1)
 	cut := func() (size int, files [][]byte, chunks []feed.Chunk) {
 		c := feed.Chunker{Write: func(_ int, f []byte) error { files = append(files, f); size += len(f); return nil }}
 		for _, row := range rows {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,17 +18,17 @@ import (
 // correctKeys is key set 3: key one for the feed, key three for corrections.
 func correctKeys(tb testing.TB) *feed.KeySet {
 	tb.Helper()
-	k := testKeys(tb, "one")
+	k := feedtest.KeySet(tb, "one")
 	k.Number = 3
-	k.Correct = []feed.FeedKey{{From: k.Keys[0].From, Until: k.Keys[0].Until, Verifier: testKey(tb, "three").Verifier()}}
+	k.Correct = []feed.FeedKey{{From: k.Keys[0].From, Until: k.Keys[0].Until, Verifier: feedtest.KeyOf(tb, "three").Verifier()}}
 	return k
 }
 
 // testCorrection takes a keyCompromise back.
 func testCorrection() feed.CorrectionNote {
 	return feed.CorrectionNote{
-		Origin: origin, Issuer: feed.Hash{1}, Serial: db.Serial{0x00, 0xff}, Wrong: db.WrongRevoked, CorrectedAt: noon.Truncate(time.Second),
-		Was: db.Status{Revoked: true, RevokedAt: noon.Add(-time.Hour).Truncate(time.Second), Reason: db.ReasonKeyCompromise, NotAfter: noon.AddDate(1, 0, 0).Truncate(time.Second)},
+		Origin: origin, Issuer: feed.Hash{1}, Serial: db.Serial{0x00, 0xff}, Wrong: db.WrongRevoked, CorrectedAt: feedtest.Noon.Truncate(time.Second),
+		Was: db.Status{Revoked: true, RevokedAt: feedtest.Noon.Add(-time.Hour).Truncate(time.Second), Reason: db.ReasonKeyCompromise, NotAfter: feedtest.Noon.AddDate(1, 0, 0).Truncate(time.Second)},
 	}
 }
 
@@ -79,21 +80,21 @@ func TestEveryOctetOfACorrectionCounts(t *testing.T) {
 // Only a key that is named for corrections makes one, and it makes nothing else.
 func TestOnlyACorrectKeyCorrects(t *testing.T) {
 	keys := correctKeys(t)
-	keys.Answers = []feed.FeedKey{{From: keys.Keys[0].From, Until: keys.Keys[0].Until, Verifier: testKey(t, "two").Verifier()}}
+	keys.Answers = []feed.FeedKey{{From: keys.Keys[0].From, Until: keys.Keys[0].Until, Verifier: feedtest.KeyOf(t, "two").Verifier()}}
 	for _, word := range []string{"one", "two", "root", "other"} {
 		if _, err := keys.OpenCorrection(signed(t, testCorrection(), word)); !errors.Is(err, feed.ErrForged) {
 			t.Errorf("key %s corrects: %v", word, err)
 		}
 	}
-	c := testCheckpoint(8)
-	note, err := c.Sign(testKey(t, "three"))
+	c := feedtest.Checkpoint(8)
+	note, err := c.Sign(feedtest.KeyOf(t, "three"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := keys.OpenCheckpoint(note); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("a checkpoint by the key for corrections: %v", err)
 	}
-	if _, err := keys.OpenAnswer(signed(t, testAnswer(), "three")); !errors.Is(err, feed.ErrForged) {
+	if _, err := keys.OpenAnswer(signed(t, feedtest.Answer(), "three")); !errors.Is(err, feed.ErrForged) {
 		t.Errorf("an answer by the key for corrections: %v", err)
 	}
 	for name, both := range map[string]func(*feed.KeySet){
@@ -103,7 +104,7 @@ func TestOnlyACorrectKeyCorrects(t *testing.T) {
 	} {
 		set := correctKeys(t)
 		both(set)
-		if _, err := set.Sign(testKey(t, "root")); err == nil {
+		if _, err := set.Sign(feedtest.KeyOf(t, "root")); err == nil {
 			t.Errorf("one key may be %s", name)
 		}
 	}
@@ -128,12 +129,12 @@ func TestCorrectionNoteIsRefused(t *testing.T) {
 		"of no serial":        func(n *feed.CorrectionNote) { n.Serial = nil },
 		"of another mistake":  func(n *feed.CorrectionNote) { n.Wrong = "typed" },
 		"moves no end":        func(n *feed.CorrectionNote) { n.Wrong, n.NotAfter = db.WrongNotAfter, n.Was.NotAfter },
-		"of parts of seconds": func(n *feed.CorrectionNote) { n.CorrectedAt = noon },
+		"of parts of seconds": func(n *feed.CorrectionNote) { n.CorrectedAt = feedtest.Noon },
 		"of a feed's keys":    func(n *feed.CorrectionNote) { n.Origin += "/keys" },
 	} {
 		n := testCorrection()
 		change(&n)
-		if _, err := n.Sign(testKey(t, "three")); err == nil {
+		if _, err := n.Sign(feedtest.KeyOf(t, "three")); err == nil {
 			t.Errorf("%s: it is signed", name)
 		}
 	}
@@ -169,11 +170,11 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 		t.Errorf("the order counts, or what stands twice: %+v", sum)
 	}
 	keys.Correct[0].Retired = &sum
-	set, err := keys.Sign(testKey(t, "root"))
+	set, err := keys.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keys, err = feed.OpenKeySet(set, origin, rootVerifier(t)); err != nil {
+	if keys, err = feed.OpenKeySet(set, origin, feedtest.RootOf(t)); err != nil {
 		t.Fatal(err)
 	}
 	foreign := signed(t, testCorrection(), "two")
@@ -202,15 +203,15 @@ func TestRetiredCorrectKeyMakesNoMore(t *testing.T) {
 
 // A feed key that has retired signs nothing beyond its last segment.
 func TestRetiredFeedKeySealsNoMore(t *testing.T) {
-	keys := testKeys(t, "one", "two")
-	last := testCheckpoint(8)
+	keys := feedtest.KeySet(t, "one", "two")
+	last := feedtest.Checkpoint(8)
 	last.Number, last.Segment = 7, feed.Hash{7}
 	keys.Keys[0].Retired = &feed.Retired{Epoch: epoch, Number: 7, Hash: last.Segment}
-	set, err := keys.Sign(testKey(t, "root"))
+	set, err := keys.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keys, err = feed.OpenKeySet(set, origin, rootVerifier(t)); err != nil {
+	if keys, err = feed.OpenKeySet(set, origin, feedtest.RootOf(t)); err != nil {
 		t.Fatal(err)
 	}
 	before, beyond, other := last, last, last
@@ -228,7 +229,7 @@ func TestRetiredFeedKeySealsNoMore(t *testing.T) {
 		"another of the same name": {other, "one", false},
 		"one beyond, by the next":  {beyond, "two", true},
 	} {
-		note, err := test.c.Sign(testKey(t, test.key))
+		note, err := test.c.Sign(feedtest.KeyOf(t, test.key))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +237,7 @@ func TestRetiredFeedKeySealsNoMore(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		snapshot := feed.Snapshot{Checkpoint: test.c, Chunks: []feed.Chunk{{Size: 1, Hash: feed.Hash{1}}}}
-		if note, err = snapshot.Sign(testKey(t, test.key)); err != nil {
+		if note, err = snapshot.Sign(feedtest.KeyOf(t, test.key)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := keys.OpenSnapshot(note); (err == nil) != test.want {
@@ -244,8 +245,8 @@ func TestRetiredFeedKeySealsNoMore(t *testing.T) {
 		}
 	}
 	for name, line := range map[string]string{
-		"an answer key that retires": "answer 2026-10-23T12:00:00.000000Z 2027-10-23T12:00:00.000000Z " + testKey(t, "three").Verifier() + " made 0 " + strings.Repeat("A", 43) + "=",
-		"a feed key that corrected":  "key 2026-10-23T12:00:00.000000Z 2027-10-23T12:00:00.000000Z " + testKey(t, "three").Verifier() + " made 0 " + strings.Repeat("A", 43) + "=",
+		"an answer key that retires": "answer 2026-10-23T12:00:00.000000Z 2027-10-23T12:00:00.000000Z " + feedtest.KeyOf(t, "three").Verifier() + " made 0 " + strings.Repeat("A", 43) + "=",
+		"a feed key that corrected":  "key 2026-10-23T12:00:00.000000Z 2027-10-23T12:00:00.000000Z " + feedtest.KeyOf(t, "three").Verifier() + " made 0 " + strings.Repeat("A", 43) + "=",
 	} {
 		if _, err := feed.ParseKeySet(origin + "/keys\n1\nepoch 1\n" + line + "\n"); err == nil {
 			t.Errorf("%s: it is read", name)
@@ -257,11 +258,11 @@ func TestRetiredFeedKeySealsNoMore(t *testing.T) {
 func TestKeySetMayNameCorrectKeysAlone(t *testing.T) {
 	keys := correctKeys(t)
 	keys.Keys = nil
-	if _, err := keys.Sign(testKey(t, "root")); err != nil {
+	if _, err := keys.Sign(feedtest.KeyOf(t, "root")); err != nil {
 		t.Error(err)
 	}
 	keys.Correct = nil
-	if _, err := keys.Sign(testKey(t, "root")); err == nil {
+	if _, err := keys.Sign(feedtest.KeyOf(t, "root")); err == nil {
 		t.Error("a key set without any key is signed")
 	}
 }

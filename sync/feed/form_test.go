@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,11 +21,11 @@ import (
 
 func TestSegmentComesBackAsItWas(t *testing.T) {
 	for name, s := range map[string]*feed.Segment{
-		"every kind":        {Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
-		"compressed":        {Epoch: epoch, Number: 2, First: 9, Last: 1008, Previous: feed.Hash{1}, Changes: issued(rand.New(rand.NewPCG(1, 1)), 9, 1000, 0.1)},
+		"every kind":        {Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: feedtest.EveryKind(1)},
+		"compressed":        {Epoch: epoch, Number: 2, First: 9, Last: 1008, Previous: feed.Hash{1}, Changes: feedtest.Issued(rand.New(rand.NewPCG(1, 1)), 9, 1000, 0.1)},
 		"snapshot required": {Epoch: epoch, Number: 3, First: 1009, Last: 1 << 40, Previous: feed.Hash{2}, SnapshotRequired: true},
 	} {
-		sealed := seal(t, s, "one")
+		sealed := feedtest.Sealed(t, s, "one")
 		der, err := sealed.Marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +34,7 @@ func TestSegmentComesBackAsItWas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, got, err := testKeys(t, "other", "one").Open(back)
+		c, got, err := feedtest.KeySet(t, "other", "one").Open(back)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -44,7 +45,7 @@ func TestSegmentComesBackAsItWas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(testHead(s.Last), head); diff != "" {
+		if diff := cmp.Diff(feedtest.Head(s.Last), head); diff != "" {
 			t.Errorf("%s: head (-want +got)\n%s", name, diff)
 		}
 	}
@@ -87,8 +88,8 @@ func TestSegmentPropertyRoundTrip(t *testing.T) {
 
 // Every single octet that is changed, and every cut, is noticed.
 func TestTamperedOctetsAreRefused(t *testing.T) {
-	keys := testKeys(t, "one")
-	sealed, err := seal(t, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)}, "one").Marshal()
+	keys := feedtest.KeySet(t, "one")
+	sealed, err := feedtest.Sealed(t, &feed.Segment{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: feedtest.EveryKind(1)}, "one").Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,12 +112,12 @@ func TestTamperedOctetsAreRefused(t *testing.T) {
 		_, err := keys.OpenSnapshot(b)
 		return err
 	}
-	set, err := keys.Sign(testKey(t, "root"))
+	set, err := keys.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	openSet := func(b []byte) error {
-		_, err := feed.OpenKeySet(b, origin, rootVerifier(t))
+		_, err := feed.OpenKeySet(b, origin, feedtest.RootOf(t))
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -148,10 +149,10 @@ func TestTamperedOctetsAreRefused(t *testing.T) {
 
 func TestCheckpointIsJudgedByTheKeySet(t *testing.T) {
 	sign := func(key string, change func(*feed.Checkpoint)) []byte {
-		c := testCheckpoint(5)
+		c := feedtest.Checkpoint(5)
 		c.Number, c.Segment = 1, feed.Hash{1}
 		change(&c)
-		signed, err := c.Sign(testKey(t, key))
+		signed, err := c.Sign(feedtest.KeyOf(t, key))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,11 +172,11 @@ func TestCheckpointIsJudgedByTheKeySet(t *testing.T) {
 		"newer set":       {func(*feed.KeySet) {}, sign("one", func(c *feed.Checkpoint) { c.KeySet = 2 }), feed.ErrNewerKeys},
 		"older set":       {func(k *feed.KeySet) { k.Number = 7 }, sign("one", same), nil},
 		"other epoch":     {func(k *feed.KeySet) { k.Epoch++ }, sign("one", same), feed.ErrEpoch},
-		"key is over":     {func(k *feed.KeySet) { k.Keys[0].Until = noon.Truncate(time.Second) }, sign("one", same), feed.ErrForged},
-		"key to come":     {func(k *feed.KeySet) { k.Keys[0].From = noon.Add(time.Hour) }, sign("one", same), feed.ErrForged},
-		"its last second": {func(k *feed.KeySet) { k.Keys[0].Until = noon.Add(time.Second).Truncate(time.Second) }, sign("one", same), nil},
+		"key is over":     {func(k *feed.KeySet) { k.Keys[0].Until = feedtest.Noon.Truncate(time.Second) }, sign("one", same), feed.ErrForged},
+		"key to come":     {func(k *feed.KeySet) { k.Keys[0].From = feedtest.Noon.Add(time.Hour) }, sign("one", same), feed.ErrForged},
+		"its last second": {func(k *feed.KeySet) { k.Keys[0].Until = feedtest.Noon.Add(time.Second).Truncate(time.Second) }, sign("one", same), nil},
 	} {
-		keys := testKeys(t, "one", "two")
+		keys := feedtest.KeySet(t, "one", "two")
 		c.keys(keys)
 		if _, err := keys.OpenCheckpoint(c.signed); !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -185,13 +186,13 @@ func TestCheckpointIsJudgedByTheKeySet(t *testing.T) {
 
 // A note of one kind is not taken for another, though the same key signed it.
 func TestNotesOfOneKindAreNoOther(t *testing.T) {
-	keys := testKeys(t, "one")
+	keys := feedtest.KeySet(t, "one")
 	snapshot, _ := testSnapshot(t)
 	if _, err := keys.OpenCheckpoint(snapshot); err == nil {
 		t.Error("a manifest was taken for a checkpoint")
 	}
-	c := testCheckpoint(5)
-	signed, err := c.Sign(testKey(t, "one"))
+	c := feedtest.Checkpoint(5)
+	signed, err := c.Sign(feedtest.KeyOf(t, "one"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +208,7 @@ func TestNotesOfOneKindAreNoOther(t *testing.T) {
 
 func TestSegmentsThatCannotBe(t *testing.T) {
 	good := func() *feed.Segment {
-		return &feed.Segment{Epoch: 1, Number: 1, First: 1, Last: 8, Changes: everyKind(1)}
+		return &feed.Segment{Epoch: 1, Number: 1, First: 1, Last: 8, Changes: feedtest.EveryKind(1)}
 	}
 	for name, change := range map[string]func(*feed.Segment){
 		"gap":                           func(s *feed.Segment) { s.Last++ },
@@ -226,14 +227,14 @@ func TestSegmentsThatCannotBe(t *testing.T) {
 			t.Errorf("%s: written as %x", name, body)
 		}
 	}
-	c := testCheckpoint(6)
-	if _, err := feed.Seal(good(), &c, testKey(t, "one")); err == nil || !strings.Contains(err.Error(), "position 6") {
+	c := feedtest.Checkpoint(6)
+	if _, err := feed.Seal(good(), &c, feedtest.KeyOf(t, "one")); err == nil || !strings.Contains(err.Error(), "position 6") {
 		t.Errorf("sealed under a checkpoint of another position: %v", err)
 	}
 }
 
 func TestSnapshotChunksHoldAllRows(t *testing.T) {
-	rows := issued(rand.New(rand.NewPCG(3, 3)), 0, 100_000, 0.1)
+	rows := feedtest.Issued(rand.New(rand.NewPCG(3, 3)), 0, 100_000, 0.1)
 	var files [][]byte
 	cut := feed.Chunker{Write: func(_ int, b []byte) error { files = append(files, b); return nil }}
 	for i := range rows {
@@ -245,12 +246,12 @@ func TestSnapshotChunksHoldAllRows(t *testing.T) {
 	if err := cut.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := feed.Snapshot{Checkpoint: testCheckpoint(100_000), Chunks: cut.Chunks}
-	signed, err := s.Sign(testKey(t, "one"))
+	s := feed.Snapshot{Checkpoint: feedtest.Checkpoint(100_000), Chunks: cut.Chunks}
+	signed, err := s.Sign(feedtest.KeyOf(t, "one"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	opened, err := testKeys(t, "one").OpenSnapshot(signed)
+	opened, err := feedtest.KeySet(t, "one").OpenSnapshot(signed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 )
 
@@ -65,9 +66,9 @@ func FuzzParseSealed(f *testing.F) {
 }
 
 func FuzzParseCheckpoint(f *testing.F) {
-	c := testCheckpoint(5)
+	c := feedtest.Checkpoint(5)
 	f.Add(c.Text())
-	c.PurgeBefore = noon
+	c.PurgeBefore = feedtest.Noon
 	f.Add(c.Text())
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := feed.ParseCheckpoint(text)
@@ -78,7 +79,7 @@ func FuzzParseCheckpoint(f *testing.F) {
 }
 
 func FuzzParseSnapshot(f *testing.F) {
-	s := feed.Snapshot{Checkpoint: testCheckpoint(5), Chunks: []feed.Chunk{{Size: 1, Hash: feed.Hash{1}}, {Size: 2}}}
+	s := feed.Snapshot{Checkpoint: feedtest.Checkpoint(5), Chunks: []feed.Chunk{{Size: 1, Hash: feed.Hash{1}}, {Size: 2}}}
 	f.Add(s.Text())
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := feed.ParseSnapshot(text)
@@ -91,8 +92,8 @@ func FuzzParseSnapshot(f *testing.F) {
 // Whatever is sent as a chunk or as notes is judged without a panic.
 func FuzzOpen(f *testing.F) {
 	seeds(f, "keys", "checkpoint", "snapshot", "chunk-0")
-	keys := testKeys(f, "one")
-	root := rootVerifier(f)
+	keys := feedtest.KeySet(f, "one")
+	root := feedtest.RootOf(f)
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		_, _ = feed.OpenKeySet(b, origin, root)
 		_, _ = keys.OpenCheckpoint(b)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,7 +34,7 @@ func gzipped(tb testing.TB, b []byte) []byte {
 func testSnapshot(tb testing.TB) (signed, chunk []byte) {
 	tb.Helper()
 	cut := feed.Chunker{Write: func(_ int, b []byte) error { chunk = b; return nil }}
-	for _, row := range everyKind(1) {
+	for _, row := range feedtest.EveryKind(1) {
 		if row.Deleted {
 			continue
 		}
@@ -45,9 +46,9 @@ func testSnapshot(tb testing.TB) (signed, chunk []byte) {
 	if err := cut.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	s := feed.Snapshot{Checkpoint: testCheckpoint(8), Chunks: cut.Chunks}
+	s := feed.Snapshot{Checkpoint: feedtest.Checkpoint(8), Chunks: cut.Chunks}
 	s.Number, s.Segment = 1, feed.Hash{1}
-	signed, err := s.Sign(testKey(tb, "one"))
+	signed, err := s.Sign(feedtest.KeyOf(tb, "one"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -57,8 +58,8 @@ func testSnapshot(tb testing.TB) (signed, chunk []byte) {
 // goldenSegments are the segments in testdata.
 func goldenSegments() []*feed.Segment {
 	return []*feed.Segment{
-		{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: everyKind(1)},
-		{Epoch: epoch, Number: 2, First: 9, Last: 108, Changes: issued(rand.New(rand.NewPCG(1, 2)), 9, 100, 0.1)},
+		{Epoch: epoch, Number: 1, First: 1, Last: 8, Changes: feedtest.EveryKind(1)},
+		{Epoch: epoch, Number: 2, First: 9, Last: 108, Changes: feedtest.Issued(rand.New(rand.NewPCG(1, 2)), 9, 100, 0.1)},
 		{Epoch: epoch, Number: 3, First: 109, Last: 1_000_000, SnapshotRequired: true},
 	}
 }
@@ -71,10 +72,10 @@ func TestGoldenFiles(t *testing.T) {
 		writeGolden(t)
 	}
 	root := read(t, "root.vkey")
-	if string(root) != testKey(t, "root").Verifier()+"\n" {
+	if string(root) != feedtest.KeyOf(t, "root").Verifier()+"\n" {
 		t.Errorf("root.vkey is %q", root)
 	}
-	keys, err := feed.OpenKeySet(read(t, "keys"), origin, rootVerifier(t))
+	keys, err := feed.OpenKeySet(read(t, "keys"), origin, feedtest.RootOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,21 +113,21 @@ func TestGoldenFiles(t *testing.T) {
 }
 
 func writeGolden(t *testing.T) {
-	keys := testKeys(t, "one")
-	set, err := keys.Sign(testKey(t, "root"))
+	keys := feedtest.KeySet(t, "one")
+	set, err := keys.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, "root.vkey", []byte(testKey(t, "root").Verifier()+"\n"))
+	write(t, "root.vkey", []byte(feedtest.KeyOf(t, "root").Verifier()+"\n"))
 	write(t, "keys", set)
 	var c feed.Checkpoint
 	var previous feed.Hash
 	for i, s := range goldenSegments() {
 		before := previous
 		s.Previous = c.Segment
-		c = testCheckpoint(s.Last)
+		c = feedtest.Checkpoint(s.Last)
 		c.Previous = before
-		sealed, err := feed.Seal(s, &c, testKey(t, "one"))
+		sealed, err := feed.Seal(s, &c, feedtest.KeyOf(t, "one"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +139,7 @@ func writeGolden(t *testing.T) {
 		previous = c.Hash()
 	}
 	c.Previous, c.AsOf = previous, c.AsOf.Add(60e9)
-	beat, err := c.Sign(testKey(t, "one"))
+	beat, err := c.Sign(feedtest.KeyOf(t, "one"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,7 +19,7 @@ type signable[T any] interface {
 
 func signed[T any, P signable[T]](tb testing.TB, s T, key string) []byte {
 	tb.Helper()
-	note, err := P(&s).Sign(testKey(tb, key))
+	note, err := P(&s).Sign(feedtest.KeyOf(tb, key))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -32,7 +33,7 @@ func golden[T any, P signable[T]](t *testing.T, setFile, file, key string, keys 
 		write(t, setFile, signed(t, *keys, "root"))
 		write(t, file, signed[T, P](t, want, key))
 	}
-	keys, err := feed.OpenKeySet(read(t, setFile), origin, rootVerifier(t))
+	keys, err := feed.OpenKeySet(read(t, setFile), origin, feedtest.RootOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/publish"
@@ -63,7 +64,7 @@ type served struct {
 func newServed(tb testing.TB) *served {
 	tb.Helper()
 	s := &served{master: newMaster(tb), server: newIdentity(tb), site: newIdentity(tb), access: &feedhttp.AccessList{}}
-	note, err := s.keys.Sign(testKey(tb, "root"))
+	note, err := s.keys.Sign(feedtest.KeyOf(tb, "root"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := feed.OpenKeySet(set, origin, rootVerifier(t))
+	keys, err := feed.OpenKeySet(set, origin, feedtest.RootOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}

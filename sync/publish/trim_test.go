@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"errors"

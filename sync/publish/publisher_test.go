@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/publish"
 )
@@ -77,7 +78,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // keeping configures a sealer that keeps what it signed in a file.
 func (m *master) keeping(t *testing.T, state string) publish.SealerConfig {
 	t.Helper()
-	return publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
+	return publish.SealerConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(t, "one"), Keys: m.keys, Latest: m.latest, State: state, Wait: time.Millisecond, Log: quiet}
 }
 
 // starts runs a sealer whose trouble is of interest.
@@ -136,14 +137,14 @@ func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
 		t.Fatal(err)
 	}
 	head.Position-- // as far as the head is, nothing is in his way
-	content := db.AppendCertificate(nil, 1, db.Serial{0x66}, db.Status{NotAfter: noon.Truncate(time.Second), Reason: db.ReasonNone})
+	content := db.AppendCertificate(nil, 1, db.Serial{0x66}, db.Status{NotAfter: feedtest.Noon.Truncate(time.Second), Reason: db.ReasonNone})
 	his := &feed.Segment{
 		Epoch: head.Epoch, Number: last.Number + 1, First: last.Last + 1, Last: head.Position, Previous: feed.Hash(last.Hash),
 		Changes: []db.Change{{Position: head.Position, Table: db.CertificateTable, Content: content}},
 	}
 	c := feed.NewCheckpoint(origin, head, time.Time{})
 	c.KeySet, c.Previous = 1, feed.Hash{1} // he does not even continue the master's
-	sealed, err := feed.Seal(his, &c, testKey(t, "one"))
+	sealed, err := feed.Seal(his, &c, feedtest.KeyOf(t, "one"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,10 +161,10 @@ func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
 		t.Fatalf("the master signed segment %d", now.Number)
 	}
 	m.keys = &feed.KeySet{Origin: origin, Number: 2, Epoch: head.Epoch, Keys: []feed.FeedKey{{
-		From: m.keys.Keys[0].From, Until: m.keys.Keys[0].Until, Verifier: testKey(t, "two").Verifier(),
-	}}, Banned: []string{testKey(t, "one").Verifier()}}
+		From: m.keys.Keys[0].From, Until: m.keys.Keys[0].Until, Verifier: feedtest.KeyOf(t, "two").Verifier(),
+	}}, Banned: []string{feedtest.KeyOf(t, "one").Verifier()}}
 	m.seals(t, func(cfg *publish.SealerConfig) {
-		cfg.Key, cfg.State, cfg.Wait = testKey(t, "two"), state, time.Millisecond
+		cfg.Key, cfg.State, cfg.Wait = feedtest.KeyOf(t, "two"), state, time.Millisecond
 	})
 	if now := m.await(t, m.position(t)); now.Number != c.Number+1 {
 		t.Errorf("after the ban segment %d was signed, want %d", now.Number, c.Number+1)
@@ -213,16 +214,16 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 	if _, err := publisher.Exec(t.Context(), "select feed_keys_decide(min(id), 9223372036854775807, null) from feed_keys_offered"); err != nil {
 		t.Fatal(err)
 	}
-	m.seals(t, func(c *publish.SealerConfig) { c.Wait, c.Root = time.Millisecond, rootVerifier(t) })
+	m.seals(t, func(c *publish.SealerConfig) { c.Wait, c.Root = time.Millisecond, feedtest.RootOf(t) })
 	ctx, cancel := context.WithCancel(context.Background())
 	var judging sync.WaitGroup
-	judging.Go(func() { _ = publish.RunOffers(ctx, m.sealer.Publisher, rootVerifier(t), quiet) })
+	judging.Go(func() { _ = publish.RunOffers(ctx, m.sealer.Publisher, feedtest.RootOf(t), quiet) })
 	t.Cleanup(func() { cancel(); judging.Wait() })
 	m.issue(t, 1)
 	m.await(t, m.position(t))
 	ban := *m.keys
 	ban.Number = 2
-	signed, err := ban.Sign(testKey(t, "root"))
+	signed, err := ban.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +237,7 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for tries := 0; ; tries++ {
-		if set, _, err := feed.StoredKeySet(t.Context(), m.sealer, origin, rootVerifier(t)); err == nil && set.Number == 2 {
+		if set, _, err := feed.StoredKeySet(t.Context(), m.sealer, origin, feedtest.RootOf(t)); err == nil && set.Number == 2 {
 			break
 		}
 		if tries == 3000 {
@@ -253,9 +254,9 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 func TestKeySetsFollowEachOther(t *testing.T) {
 	set := func(number, epoch int64) []byte {
 		t.Helper()
-		k := testKeys(t, "one")
+		k := feedtest.KeySet(t, "one")
 		k.Number, k.Epoch = number, epoch
-		signed, err := k.Sign(testKey(t, "root"))
+		signed, err := k.Sign(feedtest.KeyOf(t, "root"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,12 +272,12 @@ func TestKeySetsFollowEachOther(t *testing.T) {
 		"a new epoch":              {[][]byte{set(1, 5), set(2, 6), set(3, 6)}, 3},
 		"back and on in the right": {[][]byte{set(1, 5), set(2, 4), set(3, 5)}, 3},
 	} {
-		got, _, err := feed.NewestKeySet(want.notes, origin, rootVerifier(t))
+		got, _, err := feed.NewestKeySet(want.notes, origin, feedtest.RootOf(t))
 		if err != nil || got.Number != want.number {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	if _, _, err := feed.NewestKeySet([][]byte{[]byte("garbage")}, origin, rootVerifier(t)); err == nil {
+	if _, _, err := feed.NewestKeySet([][]byte{[]byte("garbage")}, origin, feedtest.RootOf(t)); err == nil {
 		t.Error("garbage is a key set")
 	}
 }

@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/publish"
@@ -17,7 +18,7 @@ import (
 // snapshots runs a snapshotter until the test ends.
 func (m *master) archives(tb testing.TB, change func(*publish.SnapshotterConfig)) {
 	tb.Helper()
-	cfg := publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	cfg := publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(tb, "one"), Keys: m.keys, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	change(&cfg)
 	snapshotter := publish.NewSnapshotter(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -57,7 +58,7 @@ func (m *master) snapshot(tb testing.TB, position int64) *feed.Snapshot {
 func (m *master) rowsOf(tb testing.TB, s *feed.Snapshot) (n int) {
 	tb.Helper()
 	tallies := map[byte]db.Tally{}
-	signed, err := s.Sign(testKey(tb, "one")) // Ed25519: the very octets that are stored
+	signed, err := s.Sign(feedtest.KeyOf(tb, "one")) // Ed25519: the very octets that are stored
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func BenchmarkMakeSnapshotMillion(b *testing.B) {
 	for b.Loop() {
 		dbtest.Exec(b, m.dsn, "delete from snapshot; delete from snapshot_chunk")
 		ctx, cancel := context.WithCancel(b.Context())
-		snapshotter := publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: testKey(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+		snapshotter := publish.NewSnapshotter(publish.SnapshotterConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(b, "one"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 		var running sync.WaitGroup
 		running.Go(func() { _ = snapshotter.Run(ctx) })
 		s := m.snapshot(b, m.position(b))

@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
@@ -54,7 +55,7 @@ func newMaster(tb testing.TB) *master {
 		tb.Fatal(err)
 	}
 	m.keys = &feed.KeySet{Origin: origin, Number: 1, Epoch: head.Epoch, Keys: []feed.FeedKey{{
-		From: now.Add(-time.Hour).Truncate(time.Second), Until: now.Add(time.Hour).Truncate(time.Second), Verifier: testKey(tb, "one").Verifier(),
+		From: now.Add(-time.Hour).Truncate(time.Second), Until: now.Add(time.Hour).Truncate(time.Second), Verifier: feedtest.KeyOf(tb, "one").Verifier(),
 	}}}
 	return m
 }
@@ -69,7 +70,7 @@ func open(tb testing.TB, dsn string) *dbtest.Database {
 func (m *master) seals(tb testing.TB, change func(*publish.SealerConfig)) (stop func()) {
 	tb.Helper()
 	cfg := publish.SealerConfig{
-		Store: m.sealer.Publisher, Key: testKey(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer.Publisher, Key: feedtest.KeyOf(tb, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
 	sealer, err := publish.NewSealer(cfg)
@@ -323,12 +324,12 @@ func TestSealersContinueAndNeverFork(t *testing.T) {
 
 func TestSealerRefusesWhatCannotBe(t *testing.T) {
 	m := newMaster(t)
-	_, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
+	_, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "does not name the feed key") {
 		t.Errorf("a key that is not in the set was taken: %v", err)
 	}
 	m.keys.Epoch++
-	sealer, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(t, "one"), Keys: m.keys, Latest: m.latest, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package feed_test
+package publish_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/publish"
 )
@@ -18,7 +19,7 @@ import (
 // publishes has the root sign the set and stores it, as staff do it.
 func (m *master) publishes(t *testing.T, set *feed.KeySet) {
 	t.Helper()
-	signed, err := set.Sign(testKey(t, "root"))
+	signed, err := set.Sign(feedtest.KeyOf(t, "root"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func (m *master) confirmed(t *testing.T, set *feed.KeySet) *feed.Checkpoint {
 func keyFor(t *testing.T, word string) feed.FeedKey {
 	t.Helper()
 	now := time.Now()
-	return feed.FeedKey{From: now.Add(-time.Hour).Truncate(time.Second), Until: now.Add(time.Hour).Truncate(time.Second), Verifier: testKey(t, word).Verifier()}
+	return feed.FeedKey{From: now.Add(-time.Hour).Truncate(time.Second), Until: now.Add(time.Hour).Truncate(time.Second), Verifier: feedtest.KeyOf(t, word).Verifier()}
 }
 
 // A running sealer goes from one key to the next as the root says, without a gap,
@@ -58,7 +59,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	m.seals(t, func(c *publish.SealerConfig) {
-		c.Next, c.Root, c.Wait = testKey(t, "two"), rootVerifier(t), time.Millisecond
+		c.Next, c.Root, c.Wait = feedtest.KeyOf(t, "two"), feedtest.RootOf(t), time.Millisecond
 	})
 	m.issue(t, 1)
 	m.await(t, m.position(t))
@@ -91,7 +92,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 	}
 
 	third := second
-	third.Number, third.Keys, third.Banned = 3, []feed.FeedKey{keyFor(t, "one")}, []string{testKey(t, "two").Verifier()}
+	third.Number, third.Keys, third.Banned = 3, []feed.FeedKey{keyFor(t, "one")}, []string{feedtest.KeyOf(t, "two").Verifier()}
 	m.publishes(t, &third)
 	m.confirmed(t, &third)
 	if third.Bans(m.latest.Newest().Note) {
@@ -105,7 +106,7 @@ func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	sealer, err := publish.NewSealer(publish.SealerConfig{
-		Store: m.sealer.Publisher, Key: testKey(t, "one"), Keys: m.keys, Latest: m.latest, Root: rootVerifier(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Store: m.sealer.Publisher, Key: feedtest.KeyOf(t, "one"), Keys: m.keys, Latest: m.latest, Root: feedtest.RootOf(t), Wait: time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -141,12 +142,12 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	m.issue(t, 1)
-	m.seals(t, func(c *publish.SealerConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
+	m.seals(t, func(c *publish.SealerConfig) { c.Next, c.Root = feedtest.KeyOf(t, "two"), feedtest.RootOf(t) })
 	m.await(t, m.position(t))
-	m.archives(t, func(c *publish.SnapshotterConfig) { c.Next, c.Root = testKey(t, "two"), rootVerifier(t) })
+	m.archives(t, func(c *publish.SnapshotterConfig) { c.Next, c.Root = feedtest.KeyOf(t, "two"), feedtest.RootOf(t) })
 	before := m.snapshot(t, m.position(t))
 	second := *m.keys
-	second.Number, second.Keys, second.Banned = 2, []feed.FeedKey{keyFor(t, "two")}, []string{testKey(t, "one").Verifier()}
+	second.Number, second.Keys, second.Banned = 2, []feed.FeedKey{keyFor(t, "two")}, []string{feedtest.KeyOf(t, "one").Verifier()}
 	m.publishes(t, &second)
 	var after *feed.Snapshot
 	for range 6000 {
@@ -168,17 +169,17 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 }
 
 func TestNoteOfNobodyKnownIsTold(t *testing.T) {
-	c := testCheckpoint(7)
-	signed, err := c.Sign(testKey(t, "two"))
+	c := feedtest.Checkpoint(7)
+	signed, err := c.Sign(feedtest.KeyOf(t, "two"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := testKeys(t, "one")
+	set := feedtest.KeySet(t, "one")
 	_, err = set.OpenCheckpoint(signed)
 	if !errors.Is(err, feed.ErrUnknownKey) || !errors.Is(err, feed.ErrForged) {
 		t.Errorf("a note of an unknown key: %v", err)
 	}
-	set.Banned = []string{testKey(t, "two").Verifier()}
+	set.Banned = []string{feedtest.KeyOf(t, "two").Verifier()}
 	if !set.Bans(signed) {
 		t.Error("a banned key's note is not known as one")
 	}

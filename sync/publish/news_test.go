@@ -1,10 +1,11 @@
-package feed_test
+package publish_test
 
 import (
 	"testing"
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/publish"
 )
@@ -82,9 +83,9 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 func TestNewsForWhoSawWhatWasPassedOver(t *testing.T) {
 	s := newServed(t)
 	note := func(at time.Duration) db.FeedNote {
-		c := testCheckpoint(7)
-		c.AsOf = noon.Add(at)
-		signed, err := c.Sign(testKey(t, "one"))
+		c := feedtest.Checkpoint(7)
+		c.AsOf = feedtest.Noon.Add(at)
+		signed, err := c.Sign(feedtest.KeyOf(t, "one"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,8 @@
+package publish_test
+
+import "ocspfleet/integration/testkit/feedtest"
+
+const (
+	origin = feedtest.Origin
+	epoch  = feedtest.Epoch
+)
