@@ -18,6 +18,7 @@ func TestDeniedSiteIsToldWhy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for several rounds")
 	}
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
@@ -55,6 +56,7 @@ func TestDeniedSiteIsToldWhy(t *testing.T) {
 // The machine's own key is let in without a roster: its staff look at their feed. A
 // stranger hears what is missing.
 func TestTheOwnersKeyIsLetIn(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.access.SetOwner(s.server.Pin)
 	owner := s.clientAs(t, s.server)

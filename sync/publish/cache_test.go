@@ -15,6 +15,7 @@ import (
 )
 
 func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
@@ -78,6 +79,7 @@ func TestAnswersSayHowLongTheyMayBeKept(t *testing.T) {
 // What never changes may be kept by anybody's cache where the master says so, and
 // news and lists by nobody's.
 func TestPublicFeedMayBeKeptByCaches(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))

@@ -24,6 +24,7 @@ func TestClientTrackerFollowsTheRoster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for several rounds")
 	}
+	t.Parallel()
 	dsn := dbtest.New(t, migrations.Master)
 	staff, publisher := open(t, dsn), open(t, dbtest.As(dsn, "ocsp_publisher"))
 	if err := staff.Master.InitHead(t.Context(), time.Now()); err != nil {

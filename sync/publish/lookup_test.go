@@ -47,6 +47,7 @@ func (s *served) asks(tb testing.TB, serial db.Serial) *feed.Answer {
 }
 
 func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
+	t.Parallel()
 	s, lookup := newLookup(t, func(*publish.LookupServerConfig) {})
 	serial := db.Serial{0x40, 0, 0, 0, 0, 0, 0, 0, 7}
 	if a := s.asks(t, serial); a.Issued || a.Until.Sub(a.AsOf) > time.Minute {
@@ -78,6 +79,7 @@ func TestLookupServerSaysWhatTheMasterHas(t *testing.T) {
 
 // A site may ask so often and no more; time gives it new questions.
 func TestLookupServerLimitsASite(t *testing.T) {
+	t.Parallel()
 	var seconds atomic.Int64
 	s, _ := newLookup(t, func(c *publish.LookupServerConfig) {
 		c.Rate, c.Burst, c.Now = 1, 3, func() time.Time { return time.Unix(seconds.Load(), 0) }
@@ -94,6 +96,7 @@ func TestLookupServerLimitsASite(t *testing.T) {
 }
 
 func TestLookupServerWithoutAKeyOfTheSet(t *testing.T) {
+	t.Parallel()
 	s, lookup := newLookup(t, func(c *publish.LookupServerConfig) {
 		set := *c.Keys
 		set.Answers = nil

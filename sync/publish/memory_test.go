@@ -12,6 +12,7 @@ import (
 // time and again, is no thief: the next one goes on by itself. While the file cannot be
 // written, at most one seal is ahead of it.
 func TestAMasterThatDiesBeforeItsFileGoesOn(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	state := filepath.Join(t.TempDir(), "state")
 	dies := func(n uint64) { // its file is as it was before

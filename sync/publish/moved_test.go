@@ -10,6 +10,7 @@ import (
 
 // A site that goes on by many changes is written down at once: imports wait for it.
 func TestClientTrackerHurriesForManyChanges(t *testing.T) {
+	t.Parallel()
 	tracker := NewClientTracker(nil, &feedhttp.AccessList{}, slog.New(slog.DiscardHandler))
 	hurries := func() bool {
 		select {

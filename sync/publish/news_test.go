@@ -13,6 +13,7 @@ import (
 // News are put together once for all who have seen the same; who has seen something
 // else gets its own.
 func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	n := uint64(0)
@@ -81,6 +82,7 @@ func TestNewsLeadFromWhatEachFollowerHasSeen(t *testing.T) {
 // A source that passed over what the follower took last tells it of what is newer, and
 // not of what it has.
 func TestNewsForWhoSawWhatWasPassedOver(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	note := func(at time.Duration) db.FeedNote {
 		c := feedtest.Checkpoint(7)

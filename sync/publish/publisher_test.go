@@ -20,6 +20,7 @@ import (
 // Whoever has the publisher's login, but not its key, took the newest segment away: a
 // sealer that believed the database signed another one of its number.
 func TestPublishersLoginMakesNobodySignTwice(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	state := filepath.Join(t.TempDir(), "state")
 	seals := func() (stop func()) {
@@ -121,6 +122,7 @@ func awaitTrouble(t *testing.T, s *publish.Sealer, text string) {
 // newest one. The master signs nothing on top of it until the root bans the key: then it
 // goes on, with no new epoch, and no number is signed twice.
 func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	state := filepath.Join(t.TempDir(), "state")
 	_, stop := m.starts(t, state)
@@ -173,6 +175,7 @@ func TestThiefsSegmentAtTheMasterEndsWithTheBan(t *testing.T) {
 
 // The file holds what was signed, whole, and an unreadable one is not passed over.
 func TestSealerKeepsWhatItSigned(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	state := filepath.Join(t.TempDir(), "state")
 	_, stop := m.starts(t, state)
@@ -197,6 +200,7 @@ func TestSealerKeepsWhatItSigned(t *testing.T) {
 // has ocspsyncd's login too stores it under the highest number. A key set of the root
 // comes into force all the same.
 func TestGarbageKeySetBlocksNothing(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	operator := open(t, dbtest.As(m.dsn, "ocsp_operator"))
 	for _, garbage := range []string{"one", "two", "three", "four"} {
@@ -252,6 +256,7 @@ func TestGarbageKeySetBlocksNothing(t *testing.T) {
 
 // A key set never goes back: not by its number, not by its epoch.
 func TestKeySetsFollowEachOther(t *testing.T) {
+	t.Parallel()
 	set := func(number, epoch int64) []byte {
 		t.Helper()
 		k := feedtest.KeySet(t, "one")

@@ -13,6 +13,7 @@ import (
 // A site that was active stays for revokeGrace, once; one that was not is denied at
 // once, also by a master that was started anew.
 func TestRevokeGraceIsShortAndOnce(t *testing.T) {
+	t.Parallel()
 	access, pin := &feedhttp.AccessList{}, feedhttp.Pin{1}
 	b := NewClientTracker(nil, access, slog.New(slog.DiscardHandler))
 	now := time.Now()

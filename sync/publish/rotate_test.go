@@ -56,6 +56,7 @@ func keyFor(t *testing.T, word string) feed.FeedKey {
 // A running sealer goes from one key to the next as the root says, without a gap,
 // and never back.
 func TestRunningSealerTakesNewKeySets(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	m.seals(t, func(c *publish.SealerConfig) {
@@ -103,6 +104,7 @@ func TestRunningSealerTakesNewKeySets(t *testing.T) {
 // Where the root's newest set names none of its keys, a sealer signs nothing, and
 // says why.
 func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	sealer, err := publish.NewSealer(publish.SealerConfig{
@@ -139,6 +141,7 @@ func TestSealerWithoutANamedKeyStandsStill(t *testing.T) {
 
 // After a ban the newest snapshot is one that sites believe, though no row changed.
 func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.publishes(t, m.keys)
 	m.issue(t, 1)
@@ -169,6 +172,7 @@ func TestSnapshotOfABannedKeyIsMadeAnew(t *testing.T) {
 }
 
 func TestNoteOfNobodyKnownIsTold(t *testing.T) {
+	t.Parallel()
 	c := feedtest.Checkpoint(7)
 	signed, err := c.Sign(feedtest.KeyOf(t, "two"))
 	if err != nil {

@@ -174,6 +174,7 @@ func keyOf(tb testing.TB, c db.Change) []byte {
 }
 
 func TestSealsRevocationsAtOnceAndOthersWithinTheWait(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	const long = 10 * time.Minute // longer than any machine needs for what follows
 	stop := m.seals(t, func(c *publish.SealerConfig) { c.Wait = long })
@@ -209,6 +210,7 @@ func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("is a long load")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = 10 * time.Millisecond; c.Poll = time.Millisecond })
 	var writers sync.WaitGroup
@@ -244,6 +246,7 @@ func TestSegmentsOfRacingWritersAreDenseAndTrue(t *testing.T) {
 
 // One transaction that takes the head in pieces is still one block.
 func TestTransactionInPiecesIsSealedWhole(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	conn := dbtest.Connect(t, m.dsn)
@@ -261,6 +264,7 @@ func TestTransactionInPiecesIsSealedWhole(t *testing.T) {
 }
 
 func TestIdleHeadIsConfirmedWithItsTime(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Confirm = 50 * time.Millisecond })
 	first := m.await(t, m.position(t))
@@ -290,6 +294,7 @@ func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes more changes than a segment holds")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	dbtest.Exec(t, m.dsn, fmt.Sprintf("insert into certificate select 1, '\\x40' || int4send(g), '2099-01-01' from generate_series(1, %d) g", feed.MaxEntries))
 	m.seals(t, func(*publish.SealerConfig) {})
@@ -305,6 +310,7 @@ func TestTooManyChangesAreSealedAsALeap(t *testing.T) {
 // A sealer that is started anew goes on where the last one ended; two at once do
 // not sign two histories.
 func TestSealersContinueAndNeverFork(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	for range 3 {
 		stop := m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
@@ -323,6 +329,7 @@ func TestSealersContinueAndNeverFork(t *testing.T) {
 }
 
 func TestSealerRefusesWhatCannotBe(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	_, err := publish.NewSealer(publish.SealerConfig{Store: m.sealer.Publisher, Key: feedtest.KeyOf(t, "two"), Keys: m.keys, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "does not name the feed key") {
@@ -356,6 +363,7 @@ func TestSealerRefusesWhatCannotBe(t *testing.T) {
 
 // Many changes wait a tenth as long as few: a revocation takes along what waits.
 func TestManyChangesWaitLess(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	var ahead atomic.Int64
 	m.seals(t, func(c *publish.SealerConfig) {

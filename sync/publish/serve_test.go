@@ -90,6 +90,7 @@ func (s *served) clientAs(tb testing.TB, id *feedhttp.Identity) *feedhttp.Client
 
 // All that a new site needs comes over the line as it was signed.
 func TestSiteFetchesTheWholeFeed(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	if _, _, err := s.client.Checkpoint(t.Context(), 0, "", 0); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("before the first seal: %v", err)
@@ -151,6 +152,7 @@ func TestSiteFetchesTheWholeFeed(t *testing.T) {
 }
 
 func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(c *publish.SealerConfig) { c.Confirm = time.Hour })
 	s.await(t, s.position(t))
@@ -190,6 +192,7 @@ func TestLongPollEndsWithNewsOrInTime(t *testing.T) {
 // Neither side talks to a key that it does not know, and a client that was taken
 // off the list gets nothing more, on its open connection and in a running poll.
 func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(*publish.SealerConfig) {})
 	s.await(t, s.position(t))
@@ -232,6 +235,7 @@ func TestPinsAreCheckedOnBothSidesAndEachTime(t *testing.T) {
 }
 
 func TestAClientCannotTakeAllPlaces(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.seals(t, func(c *publish.SealerConfig) { c.Confirm = time.Hour })
 	s.await(t, s.position(t))
@@ -261,6 +265,7 @@ func TestAClientCannotTakeAllPlaces(t *testing.T) {
 
 // Endless, oversized, dripping, silent and redirecting sources are left, in time.
 func TestClientBoundsWhatASourceSends(t *testing.T) {
+	t.Parallel()
 	server, site := newIdentity(t), newIdentity(t)
 	access := &feedhttp.AccessList{}
 	access.Set(map[feedhttp.Pin]string{site.Pin: "site-a"})

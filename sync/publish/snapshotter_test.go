@@ -96,6 +96,7 @@ func (m *master) rowsOf(tb testing.TB, s *feed.Snapshot) (n int) {
 // Snapshots that are made while writers work are each of one moment, and name a
 // segment that they can go on from.
 func TestSnapshotsUnderLoadAreTrue(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = 5 * time.Millisecond })
 	m.await(t, m.position(t))
@@ -127,6 +128,7 @@ func TestSnapshotsAreMadeWhenNeeded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for several rounds")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	began := time.Now() // the snapshotter's clock stands: time alone is a need, too
 	m.archives(t, func(c *publish.SnapshotterConfig) { c.Now = func() time.Time { return began } })

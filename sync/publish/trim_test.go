@@ -12,6 +12,7 @@ import (
 // Old segments go where the kept snapshots cover them, never the newest one, and a
 // sealer goes on.
 func TestSegmentsThatSnapshotsCoverAreTrimmed(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	for n := range uint64(5) {

@@ -11,6 +11,7 @@ import (
 // A superuser wrote a row that the feed cannot carry, or into the log of changes. It is
 // passed over: once the rows are mended the feed goes on by itself.
 func TestWhatTheFeedCannotCarryIsLeaptOver(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	m.seals(t, func(c *publish.SealerConfig) { c.Wait = time.Millisecond })
 	m.await(t, m.position(t))
