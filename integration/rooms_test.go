@@ -51,7 +51,7 @@ var fences = []fence{
 	{"github.com/ThalesIgnite/crypto11", []string{"hsm/..."}, "the token is met as crypto.Signer"},
 	{"github.com/miekg/pkcs11", []string{"hsm/..."}, "the token is met as crypto.Signer"},
 	{"github.com/miekg/dns", []string{"ops/zone"}, "DNS updates are one replaceable piece"},
-	{"github.com/go-chi/chi", []string{"signer", "sync/feedhttp", "cmd/internal/boot", "integration/bench"}, "only what listens routes"},
+	{"github.com/go-chi/chi", []string{"signer/ocsphttp", "sync/feedhttp", "cmd/internal/boot", "integration/bench"}, "only what listens routes"},
 	{"github.com/pires/go-proxyproto", []string{"cmd/internal/front"}, "who a client is, is said in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "command lines belong to the programs"},
 	{"go.yaml.in/yaml", []string{"cmd/...", "integration/testkit/devfleet"}, "configuration is read by the programs, strictly, through boot"},

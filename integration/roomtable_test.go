@@ -15,6 +15,8 @@ var rooms = []room{
 	{"db/index", []string{"db", "db/sitedb"}, "the copy in memory follows the local database and knows nothing of answers or of sync"},
 	{"signer/wire", nil, reasonFloor},
 	{"signer", []string{"db", "signer/wire"}, "the internet-facing part holds no operator code, no sync code and no key code: a key is a crypto.Signer"},
+	{"signer/ocsphttp", []string{"db", "signer", "signer/wire"}, "what HTTP adds to an answer; the signer knows nothing of it"},
+	{"integration/testkit/signertest", []string{"db"}, "a site without its responder, so that the signer's own tests can use it"},
 	{"sync/feed", []string{"db"}, "form and verification of what is signed; anything may verify, so it links no database and no network"},
 	{"sync/health", nil, reasonFloor},
 	{"sync/lookup", []string{"db", "sync/feed"}, "ocspd links it: it knows no database and no server"},

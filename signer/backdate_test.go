@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // EU DSS refuses a good whose thisUpdate precedes the certificate's notBefore. A CA of
@@ -15,14 +16,14 @@ import (
 func TestTheSameRowGivesTheSameThisUpdateAtEachSite(t *testing.T) {
 	const fresh = 0x2001
 	for name, backdate := range map[string]time.Duration{"by default": 5 * time.Minute, "not backdated": 0} {
-		registered := noon.Add(17*time.Minute + 300*time.Millisecond)
+		registered := signertest.Noon.Add(17*time.Minute + 300*time.Millisecond)
 		notBefore := registered.Add(-time.Minute).Truncate(time.Second)
 		var first Answer
 		for clock, off := range map[string]time.Duration{"right": 0, "ahead": 4 * time.Minute, "behind": -4 * time.Minute} {
 			site := newRig(t)
 			site.policy(func(p *db.Policy) { p.Backdate = backdate })
-			site.source.change(registered, 1, serialOf(big.NewInt(fresh)), site.issued())
-			site.setTime(registered.Add(5*time.Minute + off))
+			site.Copy.Change(registered, 1, signertest.Serial(big.NewInt(fresh)), site.Issued())
+			site.SetTime(registered.Add(5*time.Minute + off))
 			a := site.ask(big.NewInt(fresh))
 			wantClass(t, a, Good)
 			if first.ThisUpdate.IsZero() {

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // judgeBR says what section 4.9.10 of the BR finds wrong with an answer that is
@@ -46,8 +48,8 @@ func TestBR_4_9_10_EveryAnswerWhenItIsSent(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t)
-		r.source.edit(func() {
-			row := r.source.issuers[0]
+		r.Copy.Edit(func() {
+			row := r.Copy.IssuerRows[0]
 			row.Policy = db.Policy{
 				Version: 2, Profile: db.ProfileBR,
 				Validity:        seconds(rt, "validity", -1, 2_000_000),
@@ -58,19 +60,19 @@ func TestBR_4_9_10_EveryAnswerWhenItIsSent(t *testing.T) {
 				Refresh:         seconds(rt, "refresh", -1, 1_000_000),
 				NeverIssued:     rapid.SampledFrom([]db.NeverIssued{db.NeverIssuedUnknown, db.NeverIssuedRevoked, "", "other"}).Draw(rt, "never_issued"),
 			}
-			r.source.issuers = []db.Issuer{row}
+			r.Copy.IssuerRows = []db.Issuer{row}
 		})
 		_ = r.Refresh(t.Context())
-		now := noon
+		now := signertest.Noon
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			now = now.Add(seconds(rt, "later", 0, 60_000))
-			r.setTime(now)
+			r.SetTime(now)
 			if rapid.IntRange(0, 3).Draw(rt, "heartbeat") == 0 {
-				r.source.heartbeat(now.Add(-seconds(rt, "behind", -300, 40_000)))
+				r.Copy.Heartbeat(now.Add(-seconds(rt, "behind", -300, 40_000)))
 			}
-			r.keys.set(func() { r.keys.fault = rapid.SampledFrom([]error{nil, nil, errBusy}).Draw(rt, "token") })
+			r.Keys.Set(func() { r.Keys.Fault = rapid.SampledFrom([]error{nil, nil, errBusy}).Draw(rt, "token") })
 			_ = r.Refresh(t.Context())
-			for _, serial := range []*big.Int{goodSerial, revokedSerial, holdSerial, absentSerial, big.NewInt(ownSerial)} {
+			for _, serial := range []*big.Int{signertest.GoodSerial, signertest.RevokedSerial, signertest.HoldSerial, signertest.AbsentSerial, big.NewInt(signertest.OwnSerial)} {
 				a := r.ask(serial)
 				if !a.Class.Signed() {
 					continue
@@ -93,14 +95,14 @@ func TestBR_4_9_10_AnOrdinarySiteAnswers(t *testing.T) {
 		r.policy(func(p *db.Policy) { p.Profile, p.Validity, p.MaxStaleness = db.ProfileBR, validity, validity })
 		p := r.site.Load().served[0].policy
 		for _, age := range []time.Duration{0, p.MaxStaleness / 2, p.MaxStaleness} {
-			r.setTime(noon.Add(age))
-			for serial, want := range map[*big.Int]Class{goodSerial: Good, revokedSerial: Revoked, holdSerial: Unauthorized} {
+			r.SetTime(signertest.Noon.Add(age))
+			for serial, want := range map[*big.Int]Class{signertest.GoodSerial: Good, signertest.RevokedSerial: Revoked, signertest.HoldSerial: Unauthorized} {
 				if a := r.ask(serial); a.Class != want {
 					t.Errorf("validity %s, age %s: %s, want %s", validity, age, a.Class, want)
 				}
 			}
 		}
-		if r.setTime(noon.Add(p.MaxStaleness + time.Second)); r.ask(goodSerial).Class != Unauthorized {
+		if r.SetTime(signertest.Noon.Add(p.MaxStaleness + time.Second)); r.ask(signertest.GoodSerial).Class != Unauthorized {
 			t.Errorf("validity %s: good beyond max_staleness", validity)
 		}
 	}
@@ -111,24 +113,24 @@ func TestBR_4_9_10_AnOrdinarySiteAnswers(t *testing.T) {
 func TestBR_4_9_10_TheSignersLastHours(t *testing.T) {
 	r := newRig(t)
 	r.policy(func(p *db.Policy) { p.Profile = db.ProfileBR })
-	end := noon.Add(6 * day)
-	r.setTime(end.Add(-8 * time.Hour))
-	r.source.heartbeat(r.time())
+	end := signertest.Noon.Add(6 * day)
+	r.SetTime(end.Add(-8 * time.Hour))
+	r.Copy.Heartbeat(r.Time())
 	r.refreshed()
-	wantClass(t, r.ask(goodSerial), Good)
-	r.setTime(end.Add(-8*time.Hour + time.Second))
-	r.source.heartbeat(r.time())
+	wantClass(t, r.ask(signertest.GoodSerial), Good)
+	r.SetTime(end.Add(-8*time.Hour + time.Second))
+	r.Copy.Heartbeat(r.Time())
 	if err := r.Refresh(t.Context()); err == nil {
 		t.Error("a signer is left")
 	}
-	wantClass(t, r.ask(goodSerial), Unauthorized)
+	wantClass(t, r.ask(signertest.GoodSerial), Unauthorized)
 	if len(r.Ready(t.Context())) == 0 {
 		t.Error("ready")
 	}
-	young := r.ca.delegate(t, 0x7003, newKeyFor(r), r.time().Add(-time.Minute), r.time().Add(7*day))
-	r.addCert(young)
+	young := r.CA.Delegate(t, 0x7003, newKeyFor(r), r.Time().Add(-time.Minute), r.Time().Add(7*day))
+	r.AddCert(young)
 	r.refreshed()
-	if r.signerOf(r.ask(goodSerial)) != young.Fingerprint {
+	if r.signerOf(r.ask(signertest.GoodSerial)) != young.Fingerprint {
 		t.Error("the young certificate does not sign")
 	}
 }

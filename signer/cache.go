@@ -2,12 +2,8 @@ package signer
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"hash/maphash"
-	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,35 +18,22 @@ const (
 	maxCachedCertID = 256
 
 	// entryOverhead is what an entry takes beside its key and body, in octets:
-	// the struct (176), four header values (232), map slot and ring slot (40), and
+	// the struct (176), header values (280), map slot and ring slot (40), and
 	// the allocator's rounding.
 	entryOverhead = 512
 )
 
-// entry is one signed answer. All but used and slot never changes.
+// entry is one signed answer. All but memo, used and slot never changes.
 type entry struct {
 	hash                   uint64
 	key, body              []byte
 	class                  Class
 	producedAt             time.Time
 	thisUpdate, nextUpdate time.Time
-	head                   head
 
-	used atomic.Bool // asked for since the hand last came by
-	slot int         // place in the shard's ring; the shard's lock owns it
-}
-
-// head holds the header values of an answer, made once when it is signed.
-type head struct{ etag, lastModified, expires, length []string }
-
-func newHead(body []byte, thisUpdate, nextUpdate time.Time) head {
-	sum := sha256.Sum256(body)
-	return head{
-		etag:         []string{`"` + hex.EncodeToString(sum[:]) + `"`}, // as RFC 9919 section 7.2 recommends
-		lastModified: []string{thisUpdate.UTC().Format(http.TimeFormat)},
-		expires:      []string{nextUpdate.UTC().Format(http.TimeFormat)},
-		length:       []string{strconv.Itoa(len(body))},
-	}
+	memo atomic.Value // Answer.Memo
+	used atomic.Bool  // asked for since the hand last came by
+	slot int          // place in the shard's ring; the shard's lock owns it
 }
 
 // fits says whether a cached signature may stand for the decision d, which has

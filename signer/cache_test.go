@@ -9,37 +9,38 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // A cached signature is used while its thisUpdate is at most refresh behind
 // the horizon, then signed anew.
 func TestCacheFollowsTheHorizon(t *testing.T) {
 	r := newRig(t)
-	first := r.ask(goodSerial)
-	signs := r.keys.signs.Load()
+	first := r.ask(signertest.GoodSerial)
+	signs := r.Keys.Signs.Load()
 	for _, after := range []time.Duration{time.Second, 10 * time.Minute, 15 * time.Minute} {
-		r.setTime(noon.Add(after))
-		r.source.heartbeat(r.time())
-		if a := r.ask(goodSerial); !bytes.Equal(a.Body, first.Body) {
+		r.SetTime(signertest.Noon.Add(after))
+		r.Copy.Heartbeat(r.Time())
+		if a := r.ask(signertest.GoodSerial); !bytes.Equal(a.Body, first.Body) {
 			t.Errorf("after %s: signed anew", after)
 		}
 	}
-	r.setTime(noon.Add(15*time.Minute + time.Second))
-	r.source.heartbeat(r.time())
-	second := r.ask(goodSerial)
-	if bytes.Equal(second.Body, first.Body) || !second.ThisUpdate.Equal(r.time().Add(-5*time.Minute)) {
+	r.SetTime(signertest.Noon.Add(15*time.Minute + time.Second))
+	r.Copy.Heartbeat(r.Time())
+	second := r.ask(signertest.GoodSerial)
+	if bytes.Equal(second.Body, first.Body) || !second.ThisUpdate.Equal(r.Time().Add(-5*time.Minute)) {
 		t.Errorf("after a quarter of an hour the old signature is used: thisUpdate %s", second.ThisUpdate)
 	}
-	if n := r.keys.signs.Load() - signs; n != 1 {
+	if n := r.Keys.Signs.Load() - signs; n != 1 {
 		t.Errorf("%d signatures", n)
 	}
 	// The master dies: the horizon stands still, and so does the signature.
-	r.setTime(noon.Add(30 * time.Hour))
-	if a := r.ask(goodSerial); !bytes.Equal(a.Body, second.Body) {
+	r.SetTime(signertest.Noon.Add(30 * time.Hour))
+	if a := r.ask(signertest.GoodSerial); !bytes.Equal(a.Body, second.Body) {
 		t.Error("signed anew although nothing new is known")
 	}
-	r.setTime(noon.Add(38 * time.Hour))
-	wantClass(t, r.ask(goodSerial), Unauthorized) // cached or not: the table decides
+	r.SetTime(signertest.Noon.Add(38 * time.Hour))
+	wantClass(t, r.ask(signertest.GoodSerial), Unauthorized) // cached or not: the table decides
 }
 
 // X-Road refuses what is over 60 minutes old, and asks without a nonce: how old a
@@ -59,7 +60,7 @@ func TestACachedAnswerLagsByRefreshAtMost(t *testing.T) {
 		r.policy(func(p *db.Policy) {
 			p.Validity, p.MaxStaleness, p.Refresh, p.HTTPMaxAge = c.validity, c.validity/2, c.refresh, c.maxAge
 		})
-		first := r.ask(goodSerial)
+		first := r.ask(signertest.GoodSerial)
 		if first.MaxAge != c.maxAge {
 			t.Errorf("%s: max-age %s", name, first.MaxAge)
 		}
@@ -68,9 +69,9 @@ func TestACachedAnswerLagsByRefreshAtMost(t *testing.T) {
 			horizon time.Duration
 			again   bool
 		}{{0, true}, {c.lag, true}, {c.lag + time.Second, false}} {
-			r.setTime(noon.Add(since.horizon))
-			r.source.heartbeat(r.time())
-			if again := bytes.Equal(r.ask(goodSerial).Body, first.Body); again != since.again {
+			r.SetTime(signertest.Noon.Add(since.horizon))
+			r.Copy.Heartbeat(r.Time())
+			if again := bytes.Equal(r.ask(signertest.GoodSerial).Body, first.Body); again != since.again {
 				t.Errorf("%s, %s after: given again: %t", name, since.horizon, again)
 			}
 		}
@@ -80,11 +81,11 @@ func TestACachedAnswerLagsByRefreshAtMost(t *testing.T) {
 // A longer refresh is no other answer: what is kept is given under it, too.
 func TestRefreshIsNoPartOfTheContentKey(t *testing.T) {
 	r := newRig(t)
-	first := r.ask(goodSerial)
+	first := r.ask(signertest.GoodSerial)
 	r.policy(func(p *db.Policy) { p.Refresh, p.Version = time.Hour, p.Version-1 })
-	r.setTime(noon.Add(time.Hour))
-	r.source.heartbeat(r.time())
-	if !bytes.Equal(r.ask(goodSerial).Body, first.Body) {
+	r.SetTime(signertest.Noon.Add(time.Hour))
+	r.Copy.Heartbeat(r.Time())
+	if !bytes.Equal(r.ask(signertest.GoodSerial).Body, first.Body) {
 		t.Error("signed anew")
 	}
 }
@@ -93,22 +94,22 @@ func TestRefreshIsNoPartOfTheContentKey(t *testing.T) {
 // our clock once the copy is too old for good: then its signature ages by the clock.
 func TestCacheOfRevokedFollowsTheHorizonThenTheClock(t *testing.T) {
 	r := newRig(t)
-	first := r.ask(revokedSerial)
-	r.setTime(noon.Add(36 * time.Hour))
-	if !bytes.Equal(r.ask(revokedSerial).Body, first.Body) {
+	first := r.ask(signertest.RevokedSerial)
+	r.SetTime(signertest.Noon.Add(36 * time.Hour))
+	if !bytes.Equal(r.ask(signertest.RevokedSerial).Body, first.Body) {
 		t.Error("signed anew although nothing new is known")
 	}
-	r.setTime(noon.Add(36*time.Hour + time.Second))
-	second := r.ask(revokedSerial)
-	if !second.ThisUpdate.Equal(r.time().Add(-5 * time.Minute)) {
+	r.SetTime(signertest.Noon.Add(36*time.Hour + time.Second))
+	second := r.ask(signertest.RevokedSerial)
+	if !second.ThisUpdate.Equal(r.Time().Add(-5 * time.Minute)) {
 		t.Errorf("thisUpdate %s with the master long dead", second.ThisUpdate)
 	}
-	r.setTime(r.time().Add(15 * time.Minute))
-	if !bytes.Equal(r.ask(revokedSerial).Body, second.Body) {
+	r.SetTime(r.Time().Add(15 * time.Minute))
+	if !bytes.Equal(r.ask(signertest.RevokedSerial).Body, second.Body) {
 		t.Error("signed anew within refresh")
 	}
-	r.setTime(r.time().Add(time.Second))
-	if bytes.Equal(r.ask(revokedSerial).Body, second.Body) {
+	r.SetTime(r.Time().Add(time.Second))
+	if bytes.Equal(r.ask(signertest.RevokedSerial).Body, second.Body) {
 		t.Error("an old signature is used although the master is only dead")
 	}
 }
@@ -116,11 +117,11 @@ func TestCacheOfRevokedFollowsTheHorizonThenTheClock(t *testing.T) {
 // The clock is set back: what was signed in the future is not used.
 func TestCacheAfterClockSetBack(t *testing.T) {
 	r := newRig(t)
-	r.setTime(noon.Add(time.Hour))
-	r.source.heartbeat(r.time())
-	later := r.ask(revokedSerial)
-	r.setTime(noon)
-	if a := r.ask(revokedSerial); bytes.Equal(a.Body, later.Body) || a.ThisUpdate.After(noon) {
+	r.SetTime(signertest.Noon.Add(time.Hour))
+	r.Copy.Heartbeat(r.Time())
+	later := r.ask(signertest.RevokedSerial)
+	r.SetTime(signertest.Noon)
+	if a := r.ask(signertest.RevokedSerial); bytes.Equal(a.Body, later.Body) || a.ThisUpdate.After(signertest.Noon) {
 		t.Errorf("thisUpdate %s lies ahead", a.ThisUpdate)
 	}
 }
@@ -128,15 +129,15 @@ func TestCacheAfterClockSetBack(t *testing.T) {
 // unknown is short-lived, and a cached one keeps a fair part of its time.
 func TestCacheOfUnknown(t *testing.T) {
 	r := newRig(t)
-	wantClass(t, r.ask(absentSerial), Unknown)
+	wantClass(t, r.ask(signertest.AbsentSerial), Unknown)
 	for second := range 3600 {
-		r.setTime(noon.Add(time.Duration(second) * time.Second))
-		r.source.heartbeat(r.time())
-		if a := r.ask(absentSerial); a.NextUpdate.Sub(r.time()) < 5*time.Minute || a.MaxAge > time.Minute {
-			t.Fatalf("after %d s: nextUpdate in %s, max-age %s", second, a.NextUpdate.Sub(r.time()), a.MaxAge)
+		r.SetTime(signertest.Noon.Add(time.Duration(second) * time.Second))
+		r.Copy.Heartbeat(r.Time())
+		if a := r.ask(signertest.AbsentSerial); a.NextUpdate.Sub(r.Time()) < 5*time.Minute || a.MaxAge > time.Minute {
+			t.Fatalf("after %d s: nextUpdate in %s, max-age %s", second, a.NextUpdate.Sub(r.Time()), a.MaxAge)
 		}
 	}
-	if n := r.keys.signs.Load(); n > 20 {
+	if n := r.Keys.Signs.Load(); n > 20 {
 		t.Errorf("%d signatures in an hour", n)
 	}
 }
@@ -152,7 +153,7 @@ func TestContentKeyTellsApart(t *testing.T) {
 		id     *Identity
 	}
 	make1 := func(edit func(*content)) string {
-		c := content{certID: []byte("certid"), d: decision{class: Revoked, reason: 1, revokedAt: noon}, id: id}
+		c := content{certID: []byte("certid"), d: decision{class: Revoked, reason: 1, revokedAt: signertest.Noon}, id: id}
 		edit(&c)
 		return string(appendContent(nil, c.certID, c.d, c.f, c.p, c.id))
 	}
@@ -162,7 +163,7 @@ func TestContentKeyTellsApart(t *testing.T) {
 		func(c *content) { c.certID = []byte("certiE") },
 		func(c *content) { c.d.class = Good },
 		func(c *content) { c.d.reason = db.ReasonNone },
-		func(c *content) { c.d.revokedAt = noon.Add(time.Second) },
+		func(c *content) { c.d.revokedAt = signertest.Noon.Add(time.Second) },
 		func(c *content) { c.d.extended = true },
 		func(c *content) { c.f.status.Changed = 1 },
 		func(c *content) { c.f.horizon.Epoch = 1 },
@@ -177,7 +178,7 @@ func TestContentKeyTellsApart(t *testing.T) {
 		seen[key] = i
 	}
 	// Position and as_of are not in it: news about others changes nothing here.
-	if make1(func(c *content) { c.f.horizon.Position, c.f.horizon.AsOf = 9, noon }) != make1(func(*content) {}) {
+	if make1(func(c *content) { c.f.horizon.Position, c.f.horizon.AsOf = 9, signertest.Noon }) != make1(func(*content) {}) {
 		t.Error("the horizon's position is in the key")
 	}
 }
@@ -185,10 +186,10 @@ func TestContentKeyTellsApart(t *testing.T) {
 // The CertID as sent is in the key: NULL and absent parameters are two answers.
 func TestCacheKeepsCertIDsApart(t *testing.T) {
 	r := newRig(t)
-	one, two := r.request(goodSerial), requestFor(t, r.ca, crypto.SHA256, goodSerial)
+	one, two := r.Request(signertest.GoodSerial), signertest.Request(t, r.CA, crypto.SHA256, signertest.GoodSerial)
 	for range 2 {
 		for _, request := range [][]byte{one, two} {
-			if a := r.Answer(t.Context(), request); !bytes.Contains(a.Body, certIDOf(t, request)) {
+			if a := r.Answer(t.Context(), request); !bytes.Contains(a.Body, signertest.CertID(t, request)) {
 				t.Fatal("answered with another CertID")
 			}
 		}
@@ -197,7 +198,7 @@ func TestCacheKeepsCertIDsApart(t *testing.T) {
 
 func testEntry(c *cache, n int, size int) (*entry, []byte) {
 	key := binary.BigEndian.AppendUint64(nil, uint64(n))
-	return &entry{hash: c.hash(key), key: key, body: make([]byte, size), nextUpdate: noon}, key
+	return &entry{hash: c.hash(key), key: key, body: make([]byte, size), nextUpdate: signertest.Noon}, key
 }
 
 // The bound is hard, also for entries larger than a shard, and what is in demand
@@ -245,7 +246,7 @@ func TestCacheIsBoundedAndSparesTheWanted(t *testing.T) {
 func TestEmptiedCacheStaysEmpty(t *testing.T) {
 	c := newCache(1 << 20)
 	e, key := testEntry(c, 1, 100)
-	f, leader, _ := c.begin(e.hash, key, decision{}, noon)
+	f, leader, _ := c.begin(e.hash, key, decision{}, signertest.Noon)
 	if !leader {
 		t.Fatal("not the leader of the first call")
 	}
@@ -261,8 +262,8 @@ func TestEmptiedCacheStaysEmpty(t *testing.T) {
 // Two contents with one hash: both are signed, neither gets the other's answer.
 func TestHashCollision(t *testing.T) {
 	c := newCache(1 << 20)
-	one, _, _ := c.begin(7, []byte("one"), decision{}, noon)
-	two, leader, _ := c.begin(7, []byte("two"), decision{}, noon)
+	one, _, _ := c.begin(7, []byte("one"), decision{}, signertest.Noon)
+	two, leader, _ := c.begin(7, []byte("two"), decision{}, signertest.Noon)
 	if !leader || one == two {
 		t.Fatal("the second waits for the first's answer")
 	}
@@ -277,10 +278,10 @@ func TestHashCollision(t *testing.T) {
 
 func TestNoCache(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.CacheBytes = -1 })
-	before := r.keys.signs.Load()
+	before := r.Keys.Signs.Load()
 	r.ask(big.NewInt(1))
 	r.ask(big.NewInt(1))
-	if n := r.keys.signs.Load() - before; n != 2 {
+	if n := r.Keys.Signs.Load() - before; n != 2 {
 		t.Errorf("%d signatures", n)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"ocspfleet/db"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 func changed(p db.Policy, f func(*db.Policy)) policy {
@@ -24,18 +26,18 @@ func TestDecisionTable(t *testing.T) {
 		late     = 36*time.Hour + time.Second
 		overlate = 80 * time.Hour // beyond validity
 	)
-	usual := capped(testPolicy())
-	br := changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR })
-	refusing := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedUnauthorized })
-	revoking := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
-	revokingBR := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued, p.Profile = db.NeverIssuedRevoked, db.ProfileBR })
+	usual := capped(signertest.Policy())
+	br := changed(signertest.Policy(), func(p *db.Policy) { p.Profile = db.ProfileBR })
+	refusing := changed(signertest.Policy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedUnauthorized })
+	revoking := changed(signertest.Policy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
+	revokingBR := changed(signertest.Policy(), func(p *db.Policy) { p.NeverIssued, p.Profile = db.NeverIssuedRevoked, db.ProfileBR })
 
 	good := copyStatus{issued: true, status: db.Status{Reason: db.ReasonNone}}
-	forever := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}}
-	bare := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}}
-	hold := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}}
+	forever := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonKeyCompromise}}
+	bare := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonNone}}
+	hold := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonCertificateHold}}
 	absent := copyStatus{}
-	end := noon.Add(6 * 24 * time.Hour)
+	end := signertest.Noon.Add(6 * 24 * time.Hour)
 
 	for _, c := range []struct {
 		name   string
@@ -51,7 +53,7 @@ func TestDecisionTable(t *testing.T) {
 		{"no signer, good", usual, good, fresh, "", time.Time{}, Unauthorized, 0, 0},
 		{"no signer, revoked", usual, forever, fresh, "", time.Time{}, Unauthorized, 0, 0},
 		{"no signer, old", usual, forever, late, "", time.Time{}, Unauthorized, 0, 0},
-		{"signer ends now", usual, forever, fresh, "", noon, Unauthorized, 0, 0},
+		{"signer ends now", usual, forever, fresh, "", signertest.Noon, Unauthorized, 0, 0},
 
 		{"revoked for ever, fresh", usual, forever, fresh, "", end, Revoked, -fresh - 5*time.Minute, 72*time.Hour - 5*time.Minute - fresh},
 		{"revoked for ever, at the limit", usual, forever, nearlate, "", end, Revoked, -nearlate - 5*time.Minute, 72*time.Hour - 5*time.Minute - nearlate},
@@ -72,7 +74,7 @@ func TestDecisionTable(t *testing.T) {
 		{"good, at the limit", usual, good, nearlate, "", end, Good, -nearlate - 5*time.Minute, 72*time.Hour - 5*time.Minute - nearlate},
 		{"good, old", usual, good, late, "", end, Unauthorized, 0, 0},
 		{"good, doubt", usual, good, fresh, "diverged", end, TryLater, 0, 0},
-		{"good, signer ends first", usual, good, fresh, "", noon.Add(time.Hour), Good, -fresh - 5*time.Minute, time.Hour},
+		{"good, signer ends first", usual, good, fresh, "", signertest.Noon.Add(time.Hour), Good, -fresh - 5*time.Minute, time.Hour},
 
 		{"absent unknown, fresh", usual, absent, fresh, "", end, Unknown, -fresh - 5*time.Minute, 15 * time.Minute},
 		{"absent unknown, at the limit", usual, absent, 15 * time.Minute, "", end, Unknown, -20 * time.Minute, 15 * time.Minute},
@@ -89,18 +91,18 @@ func TestDecisionTable(t *testing.T) {
 		{"absent revoked, br", revokingBR, absent, fresh, "", end, Unauthorized, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.copy.horizon = db.Horizon{AsOf: noon.Add(-c.age), Received: noon.Add(-c.age), Doubt: c.doubt}
-			d := decide(c.policy, c.copy, c.end, noon)
+			c.copy.horizon = db.Horizon{AsOf: signertest.Noon.Add(-c.age), Received: signertest.Noon.Add(-c.age), Doubt: c.doubt}
+			d := decide(c.policy, c.copy, c.end, signertest.Noon)
 			if d.class != c.want {
 				t.Fatalf("class %s, want %s", d.class, c.want)
 			}
 			if !d.class.Signed() {
 				return
 			}
-			if diff := cmp.Diff([]time.Time{noon.Add(c.this), noon.Add(c.next)}, []time.Time{d.thisUpdate, d.nextUpdate}); diff != "" {
+			if diff := cmp.Diff([]time.Time{signertest.Noon.Add(c.this), signertest.Noon.Add(c.next)}, []time.Time{d.thisUpdate, d.nextUpdate}); diff != "" {
 				t.Errorf("thisUpdate, nextUpdate (-want +got):\n%s", diff)
 			}
-			if !noon.Add(d.maxAge).Before(d.nextUpdate) {
+			if !signertest.Noon.Add(d.maxAge).Before(d.nextUpdate) {
 				t.Errorf("max-age %s reaches nextUpdate", d.maxAge)
 			}
 			if !c.copy.issued && d.maxAge > time.Minute {
@@ -115,8 +117,8 @@ func TestDecisionTable(t *testing.T) {
 
 // RFC 6960 section 2.2: what a never issued serial is revoked with.
 func TestRFC6960_2_2_ExtendedRevoke(t *testing.T) {
-	p := changed(testPolicy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
-	d := decide(p, copyStatus{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon)
+	p := changed(signertest.Policy(), func(p *db.Policy) { p.NeverIssued = db.NeverIssuedRevoked })
+	d := decide(p, copyStatus{horizon: db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}}, signertest.Noon.AddDate(0, 0, 6), signertest.Noon)
 	if !d.extended || d.reason != db.ReasonCertificateHold || d.revokedAt.Unix() != 0 {
 		t.Errorf("got %+v", d)
 	}
@@ -124,22 +126,22 @@ func TestRFC6960_2_2_ExtendedRevoke(t *testing.T) {
 
 // Skew stops good and unknown, never revoked; ageing is no skew.
 func TestMasterClockAhead(t *testing.T) {
-	p, end := capped(testPolicy()), noon.AddDate(0, 0, 6)
+	p, end := capped(signertest.Policy()), signertest.Noon.AddDate(0, 0, 6)
 	for _, ahead := range []time.Duration{5 * time.Minute, 5*time.Minute + time.Second, 24 * time.Hour} {
-		h := db.Horizon{AsOf: noon.Add(ahead), Received: noon}
+		h := db.Horizon{AsOf: signertest.Noon.Add(ahead), Received: signertest.Noon}
 		over := ahead > 5*time.Minute
 		for name, f := range map[string]copyStatus{"good": {issued: true}, "absent": {}} {
-			d := decide(p, copyStatus{issued: f.issued, horizon: h}, end, noon)
+			d := decide(p, copyStatus{issued: f.issued, horizon: h}, end, signertest.Noon)
 			if (d.class == TryLater) != over {
 				t.Errorf("%s with the master %s ahead: %s", name, ahead, d.class)
 			}
-			if d.class.Signed() && d.thisUpdate.After(noon.Add(-p.Backdate)) {
+			if d.class.Signed() && d.thisUpdate.After(signertest.Noon.Add(-p.Backdate)) {
 				t.Errorf("%s with the master %s ahead: thisUpdate %s claims more than our own clock", name, ahead, d.thisUpdate)
 			}
 		}
 		for _, reason := range []db.Reason{db.ReasonNone, db.ReasonCertificateHold} {
-			d := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: reason}, horizon: h}, end, noon)
-			if d.class != Revoked || d.thisUpdate.After(noon) {
+			d := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: reason}, horizon: h}, end, signertest.Noon)
+			if d.class != Revoked || d.thisUpdate.After(signertest.Noon) {
 				t.Errorf("revoked with the master %s ahead: %+v", ahead, d)
 			}
 		}
@@ -149,9 +151,9 @@ func TestMasterClockAhead(t *testing.T) {
 // RFC 6960 section 2.4: revocationTime is not later than producedAt, though the
 // master's clock may be ahead when it writes the row.
 func TestRevocationTimeNotAheadOfProducedAt(t *testing.T) {
-	h := db.Horizon{AsOf: noon, Received: noon}
-	f := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
-	if d := decide(capped(testPolicy()), f, noon.AddDate(0, 0, 6), noon); d.class != Revoked || !d.revokedAt.Equal(noon) {
+	h := db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}
+	f := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.Noon.Add(4 * time.Minute), Reason: db.ReasonNone}, horizon: h}
+	if d := decide(capped(signertest.Policy()), f, signertest.Noon.AddDate(0, 0, 6), signertest.Noon); d.class != Revoked || !d.revokedAt.Equal(signertest.Noon) {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -159,24 +161,24 @@ func TestRevocationTimeNotAheadOfProducedAt(t *testing.T) {
 // The master is dead for 30 hours, then longer: good goes on honestly until
 // max_staleness, unknown ends after 15 minutes, revoked never ends.
 func TestMasterDeadFor30Hours(t *testing.T) {
-	p, end := capped(testPolicy()), noon.AddDate(0, 0, 7)
-	h := db.Horizon{AsOf: noon, Received: noon}
+	p, end := capped(signertest.Policy()), signertest.Noon.AddDate(0, 0, 7)
+	h := db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}
 	for minutes := range 40 * 60 {
-		now := noon.Add(time.Duration(minutes) * time.Minute)
-		age := now.Sub(noon)
+		now := signertest.Noon.Add(time.Duration(minutes) * time.Minute)
+		age := now.Sub(signertest.Noon)
 		good := decide(p, copyStatus{issued: true, horizon: h}, end, now)
 		if (good.class == Good) != (age <= 36*time.Hour) {
 			t.Fatalf("good after %s: %s", age, good.class)
 		}
-		if good.class == Good && !good.thisUpdate.Equal(noon.Add(-5*time.Minute)) {
+		if good.class == Good && !good.thisUpdate.Equal(signertest.Noon.Add(-5*time.Minute)) {
 			t.Fatalf("good after %s: thisUpdate %s moved without news", age, good.thisUpdate)
 		}
 		unknown := decide(p, copyStatus{horizon: h}, end, now)
 		if (unknown.class == Unknown) != (age <= 15*time.Minute) {
 			t.Fatalf("unknown after %s: %s", age, unknown.class)
 		}
-		gone := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
-		want := noon.Add(-5 * time.Minute)
+		gone := decide(p, copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonNone}, horizon: h}, end, now)
+		want := signertest.Noon.Add(-5 * time.Minute)
 		if age > 36*time.Hour { // what cannot change is known now, too
 			want = now.Add(-5 * time.Minute)
 		}
@@ -189,20 +191,20 @@ func TestMasterDeadFor30Hours(t *testing.T) {
 // What was revoked for ever is revoked in each minute of 30 days without the master,
 // whatever the policy: at no age is there a gap between the two ways to date it.
 func TestRevokedForEverNeverEnds(t *testing.T) {
-	h := db.Horizon{AsOf: noon, Received: noon}
-	gone := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonNone}, horizon: h}
+	h := db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}
+	gone := copyStatus{issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonNone}, horizon: h}
 	for name, p := range map[string]policy{
-		"usual":                        capped(testPolicy()),
-		"br":                           changed(testPolicy(), func(p *db.Policy) { p.Profile = db.ProfileBR }),
-		"br, shortest":                 changed(testPolicy(), func(p *db.Policy) { p.Profile, p.Validity = db.ProfileBR, 8*time.Hour }),
-		"stale as long as valid":       changed(testPolicy(), func(p *db.Policy) { p.MaxStaleness = p.Validity }),
-		"short, backdated by the half": changed(testPolicy(), func(p *db.Policy) { p.Validity, p.MaxStaleness, p.Backdate = 2*time.Hour, 2*time.Hour, time.Hour }),
-		"not backdated":                changed(testPolicy(), func(p *db.Policy) { p.Backdate = 0 }),
+		"usual":                        capped(signertest.Policy()),
+		"br":                           changed(signertest.Policy(), func(p *db.Policy) { p.Profile = db.ProfileBR }),
+		"br, shortest":                 changed(signertest.Policy(), func(p *db.Policy) { p.Profile, p.Validity = db.ProfileBR, 8*time.Hour }),
+		"stale as long as valid":       changed(signertest.Policy(), func(p *db.Policy) { p.MaxStaleness = p.Validity }),
+		"short, backdated by the half": changed(signertest.Policy(), func(p *db.Policy) { p.Validity, p.MaxStaleness, p.Backdate = 2*time.Hour, 2*time.Hour, time.Hour }),
+		"not backdated":                changed(signertest.Policy(), func(p *db.Policy) { p.Backdate = 0 }),
 	} {
 		for minutes := range 30 * 24 * 60 {
-			now := noon.Add(time.Duration(minutes) * time.Minute)
+			now := signertest.Noon.Add(time.Duration(minutes) * time.Minute)
 			if d := decide(p, gone, now.AddDate(0, 0, 6), now); d.class != Revoked || !d.nextUpdate.After(now) {
-				t.Fatalf("%s, after %s: %+v", name, now.Sub(noon), d)
+				t.Fatalf("%s, after %s: %+v", name, now.Sub(signertest.Noon), d)
 			}
 		}
 	}
@@ -211,16 +213,16 @@ func TestRevokedForEverNeverEnds(t *testing.T) {
 // This machine's clock is an hour ahead: no answer claims to know a time that the
 // master did not confirm.
 func TestClockAheadClaimsNothingOfTheFuture(t *testing.T) {
-	p := capped(testPolicy())
-	now, horizon := noon.Add(time.Hour), db.Horizon{AsOf: noon, Received: noon}
+	p := capped(signertest.Policy())
+	now, horizon := signertest.Noon.Add(time.Hour), db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}
 	for name, f := range map[string]copyStatus{
 		"good":             {issued: true},
-		"on hold":          {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonCertificateHold}},
-		"revoked for ever": {issued: true, status: db.Status{Revoked: true, RevokedAt: revokedAt, Reason: db.ReasonKeyCompromise}},
+		"on hold":          {issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonCertificateHold}},
+		"revoked for ever": {issued: true, status: db.Status{Revoked: true, RevokedAt: signertest.RevokedAt, Reason: db.ReasonKeyCompromise}},
 	} {
 		f.horizon = horizon
-		d := decide(p, f, noon.AddDate(0, 0, 6), now)
-		if !d.class.Signed() || d.thisUpdate.After(noon) {
+		d := decide(p, f, signertest.Noon.AddDate(0, 0, 6), now)
+		if !d.class.Signed() || d.thisUpdate.After(signertest.Noon) {
 			t.Errorf("%s: %s with thisUpdate %s", name, d.class, d.thisUpdate)
 		}
 	}
@@ -244,7 +246,7 @@ func TestPolicyIsCapped(t *testing.T) {
 	if zero.Validity != 72*time.Hour || zero.MaxStaleness != 36*time.Hour || zero.FreshForUnknown != 0 {
 		t.Errorf("the zero policy reads %+v", zero.Policy)
 	}
-	if d := decide(zero, copyStatus{horizon: db.Horizon{AsOf: noon, Received: noon}}, noon.AddDate(0, 0, 6), noon); d.class != Unauthorized {
+	if d := decide(zero, copyStatus{horizon: db.Horizon{AsOf: signertest.Noon, Received: signertest.Noon}}, signertest.Noon.AddDate(0, 0, 6), signertest.Noon); d.class != Unauthorized {
 		t.Errorf("the zero policy says %s for a serial never issued", d.class)
 	}
 }

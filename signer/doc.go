@@ -1,7 +1,7 @@
 // Package signer turns the octets of an OCSP request into the octets of an
-// answer (RFC 6960, profiled by RFC 9919; nonces by RFC 9654) and serves that
-// over HTTP. It owns the decision what to say (decide.go), the identities that
-// sign (identity.go) and the cache of signatures (cache.go).
+// answer (RFC 6960, profiled by RFC 9919; nonces by RFC 9654). It owns the
+// decision what to say (decide.go), the identities that sign (identity.go) and
+// the cache of signatures (cache.go). Package ocsphttp serves it over HTTP.
 //
 // Whom it trusts:
 //
@@ -19,11 +19,16 @@
 //
 // What it promises: no answer claims more than the copy knew (thisUpdate comes
 // from the horizon), no good for a serial that was revoked in this copy,
-// or never issued in it and by what Lookup answers, no signed answer whose nextUpdate is past or later than the end of
-// its signer, one SingleResponse for each CertID asked, echoed byte for byte,
-// and always an answer: what cannot be said is an OCSP error.
+// or never issued in it and by what Lookup answers, no signed answer whose
+// nextUpdate is past or later than the end of its signer, one SingleResponse
+// for each CertID asked, echoed byte for byte, and always an answer: what
+// cannot be said is an OCSP error.
 //
 // The status is looked up for every request. The cache saves the signature
 // alone, and its key is what the answer says, so a revocation needs no message
 // to empty it.
+//
+// Read responder.go (one answer), issuer.go (whose), decide.go with br.go and
+// lookup.go (what), cache.go and sign.go (its signature), then identity.go and
+// refresh.go (who signs), run.go (readiness) and metrics.go.
 package signer

@@ -120,8 +120,6 @@ type served struct {
 	// first; none: nothing can be said.
 	identities []*Identity
 	reasons    []string // why certificates whose key we hold are not used
-
-	cacheControl []string // the header value for policy.HTTPMaxAge
 }
 
 // signer returns the identity that signs the answer to a request, or nil. RFC 6960
@@ -158,6 +156,22 @@ func (s *site) resolve(certIDs []wire.CertID, buf []byte) (*served, []byte) {
 		issuer = found
 	}
 	return issuer, buf
+}
+
+// Issuer returns the row that the copy has of a pinned issuer, by its name, and the
+// certificate that is pinned.
+func (r *Responder) Issuer(name string) (row db.Issuer, pinned *x509.Certificate, ok bool) {
+	for _, s := range r.site.Load().served {
+		if !s.present || s.name != name {
+			continue
+		}
+		for _, row := range r.source.Issuers() {
+			if row.ID == s.id {
+				return row, s.authority.cert, true
+			}
+		}
+	}
+	return db.Issuer{}, nil, false
 }
 
 // pinned is a pin and, once it is known, what it stands for.

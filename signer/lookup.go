@@ -27,16 +27,19 @@ type LookupAnswer struct {
 // lookupTimeout bounds what all questions for one request may take: the client waits.
 const lookupTimeout = time.Second
 
-// decide is the decision table for what the copy says and, where that is "never
-// issued" and somebody can be asked, for what the master says. It never overrides a
-// row of the copy. Nobody who answers: unauthorized, since it may have been issued.
+// mayAsk says whether the master is asked: where the copy says "never issued" and there
+// is somebody to ask; never about a row of the copy.
 //
 // Issuers of profile br are left out: what the master says is good for minutes, and each of their
 // answers must be good for 8 h (BR 4.9.10).
-func (r *Responder) decide(ctx context.Context, w *work, issuer *served, serial db.Serial, f copyStatus, signerEnd, now time.Time) decision {
-	d := decide(issuer.policy, f, signerEnd, now)
-	h := f.horizon
-	if r.lookup == nil || f.issued || d.class == TryLater || !now.Before(signerEnd) || issuer.policy.Profile == db.ProfileBR || serial.Check() != nil {
+func (r *Responder) mayAsk(issuer *served, f copyStatus, d decision, signerEnd, now time.Time) bool {
+	return r.lookup != nil && !f.issued && d.class != TryLater && now.Before(signerEnd) && issuer.policy.Profile != db.ProfileBR
+}
+
+// askMaster decides by what the master says of a serial that d was decided for. Nobody who
+// answers: unauthorized, since it may have been issued.
+func (r *Responder) askMaster(ctx context.Context, w *work, issuer *served, serial db.Serial, h db.Horizon, d decision, signerEnd, now time.Time) decision {
+	if serial.Check() != nil {
 		return d
 	}
 	if w.askBy.IsZero() {

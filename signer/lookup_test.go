@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // fakeLookup answers everything alike, or nothing.
@@ -47,7 +48,7 @@ func newLookupRig(t *testing.T) (*rig, *fakeLookup) {
 }
 
 func good() LookupAnswer {
-	return LookupAnswer{Issued: true, Status: db.Status{NotAfter: noon.AddDate(1, 0, 0), Reason: db.ReasonNone}, AsOf: noon, Until: noon.Add(5 * time.Minute)}
+	return LookupAnswer{Issued: true, Status: db.Status{NotAfter: signertest.Noon.AddDate(1, 0, 0), Reason: db.ReasonNone}, AsOf: signertest.Noon, Until: signertest.Noon.Add(5 * time.Minute)}
 }
 
 // A just-issued certificate is good before the copy has it, no longer than the answer
@@ -56,8 +57,8 @@ func TestLookupOfAJustIssuedSerial(t *testing.T) {
 	r, h := newLookupRig(t)
 	h.says(good(), nil)
 	for range 2 {
-		a := r.ask(absentSerial)
-		if a.Class != Good || !a.ThisUpdate.Equal(noon.Add(-5*time.Minute)) || a.NextUpdate.After(noon.Add(5*time.Minute)) || a.MaxAge > absentMaxAge {
+		a := r.ask(signertest.AbsentSerial)
+		if a.Class != Good || !a.ThisUpdate.Equal(signertest.Noon.Add(-5*time.Minute)) || a.NextUpdate.After(signertest.Noon.Add(5*time.Minute)) || a.MaxAge > absentMaxAge {
 			t.Fatalf("it is %s from %s to %s, max-age %s", a.Class, a.ThisUpdate, a.NextUpdate, a.MaxAge)
 		}
 	}
@@ -65,21 +66,21 @@ func TestLookupOfAJustIssuedSerial(t *testing.T) {
 		t.Errorf("the master was asked %d times: an answer was kept", h.asked)
 	}
 	w := good()
-	w.Status.Revoked, w.Status.RevokedAt, w.Status.Reason = true, noon.Add(-time.Minute), db.ReasonKeyCompromise
+	w.Status.Revoked, w.Status.RevokedAt, w.Status.Reason = true, signertest.Noon.Add(-time.Minute), db.ReasonKeyCompromise
 	h.says(w, nil)
-	if a := r.ask(absentSerial); a.Class != Revoked || a.NextUpdate.After(noon.Add(5*time.Minute)) {
+	if a := r.ask(signertest.AbsentSerial); a.Class != Revoked || a.NextUpdate.After(signertest.Noon.Add(5*time.Minute)) {
 		t.Errorf("it is %s until %s", a.Class, a.NextUpdate)
 	}
 	// An old copy does not matter: the answer has its own age.
-	r.setTime(noon.Add(40 * time.Hour))
+	r.SetTime(signertest.Noon.Add(40 * time.Hour))
 	w = good()
 	w.AsOf, w.Until = w.AsOf.Add(40*time.Hour), w.Until.Add(40*time.Hour)
 	h.says(w, nil)
-	if a := r.ask(absentSerial); a.Class != Good {
+	if a := r.ask(signertest.AbsentSerial); a.Class != Good {
 		t.Errorf("with an old copy it is %s", a.Class)
 	}
 	h.says(LookupAnswer{AsOf: w.AsOf, Until: w.Until}, nil)
-	if a := r.ask(absentSerial); a.Class != Unauthorized {
+	if a := r.ask(signertest.AbsentSerial); a.Class != Unauthorized {
 		t.Errorf("absent, with an old copy, it is %s", a.Class)
 	}
 }
@@ -88,7 +89,7 @@ func TestLookupOfAJustIssuedSerial(t *testing.T) {
 func TestLookupNeverOverridesTheCopy(t *testing.T) {
 	r, h := newLookupRig(t)
 	h.says(good(), nil)
-	for serial, class := range map[*big.Int]Class{goodSerial: Good, revokedSerial: Revoked, holdSerial: Revoked} {
+	for serial, class := range map[*big.Int]Class{signertest.GoodSerial: Good, signertest.RevokedSerial: Revoked, signertest.HoldSerial: Revoked} {
 		if a := r.ask(serial); a.Class != class {
 			t.Errorf("%x is %s, want %s", serial, a.Class, class)
 		}
@@ -109,24 +110,24 @@ func TestLookupNeverOverridesTheCopy(t *testing.T) {
 func TestLookupSilentOrAbsent(t *testing.T) {
 	r, h := newLookupRig(t)
 	h.says(LookupAnswer{}, errors.New("nobody"))
-	if a := r.ask(absentSerial); a.Class != Unauthorized {
+	if a := r.ask(signertest.AbsentSerial); a.Class != Unauthorized {
 		t.Errorf("silent: it is %s", a.Class)
 	}
-	if log := r.logs.String(); !strings.Contains(log, "unanswered") || strings.Contains(log, "1004") {
+	if log := r.Logs.String(); !strings.Contains(log, "unanswered") || strings.Contains(log, "1004") {
 		t.Errorf("the log says %q", log)
 	}
 	ended := good()
-	ended.AsOf, ended.Until = noon.Add(-10*time.Minute), noon
+	ended.AsOf, ended.Until = signertest.Noon.Add(-10*time.Minute), signertest.Noon
 	future := good()
-	future.AsOf = noon.Add(db.MaxClockSkew + time.Second)
+	future.AsOf = signertest.Noon.Add(db.MaxClockSkew + time.Second)
 	for name, w := range map[string]LookupAnswer{"ended": ended, "of the future": future} {
 		h.says(w, nil)
-		if a := r.ask(absentSerial); a.Class != Unauthorized {
+		if a := r.ask(signertest.AbsentSerial); a.Class != Unauthorized {
 			t.Errorf("%s: it is %s", name, a.Class)
 		}
 	}
-	h.says(LookupAnswer{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
-	if a := r.ask(absentSerial); a.Class != Unknown {
+	h.says(LookupAnswer{AsOf: signertest.Noon, Until: signertest.Noon.Add(time.Minute)}, nil)
+	if a := r.ask(signertest.AbsentSerial); a.Class != Unknown {
 		t.Errorf("absent: it is %s", a.Class)
 	}
 }
@@ -136,12 +137,12 @@ func TestLookupIsNotAsked(t *testing.T) {
 	r, h := newLookupRig(t)
 	h.says(good(), nil)
 	r.policy(func(p *db.Policy) { p.Profile = db.ProfileBR })
-	if a := r.ask(absentSerial); a.Class != Unknown || a.NextUpdate.Sub(a.ThisUpdate) < minValidityBR {
+	if a := r.ask(signertest.AbsentSerial); a.Class != Unknown || a.NextUpdate.Sub(a.ThisUpdate) < minValidityBR {
 		t.Errorf("br: it is %s for %s", a.Class, a.NextUpdate.Sub(a.ThisUpdate))
 	}
 	r.policy(func(p *db.Policy) { p.Profile = db.ProfileRevocable })
-	r.source.edit(func() { r.source.horizon.Doubt = "the rows differ" })
-	if a := r.ask(absentSerial); a.Class != TryLater {
+	r.Copy.Edit(func() { r.Copy.At.Doubt = "the rows differ" })
+	if a := r.ask(signertest.AbsentSerial); a.Class != TryLater {
 		t.Errorf("in doubt: it is %s", a.Class)
 	}
 	if h.asked != 0 {
@@ -152,9 +153,9 @@ func TestLookupIsNotAsked(t *testing.T) {
 // A request for many serials waits for one second, not for one each.
 func TestLookupBoundsARequest(t *testing.T) {
 	r, h := newLookupRig(t)
-	h.says(LookupAnswer{AsOf: noon, Until: noon.Add(time.Minute)}, nil)
+	h.says(LookupAnswer{AsOf: signertest.Noon, Until: signertest.Noon.Add(time.Minute)}, nil)
 	h.pause = 600 * time.Millisecond
-	request := join(t, nil, r.request(absentSerial), r.request(big.NewInt(0x1005)), r.request(big.NewInt(0x1006)))
+	request := signertest.Join(t, nil, r.Request(signertest.AbsentSerial), r.Request(big.NewInt(0x1005)), r.Request(big.NewInt(0x1006)))
 	if a := r.Answer(t.Context(), request); a.Class != Unauthorized {
 		t.Errorf("three questions of 0.6 s each were answered with %s", a.Class)
 	}

@@ -1,7 +1,6 @@
 package signer
 
 import (
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -19,14 +18,10 @@ type Metrics struct {
 	cacheMisses  prometheus.Counter
 	signFailures prometheus.Counter
 	panics       prometheus.Counter
-	rejected     map[int]prometheus.Counter    // by HTTP status; not changed after NewMetrics
 	lookups      map[string]prometheus.Counter // by outcome; not changed after NewMetrics
 
 	counters []prometheus.Collector // all of the above
 }
-
-// rejections are the HTTP statuses for what is not OCSP.
-var rejections = []int{400, 405, 408, 413, 414, 415}
 
 var (
 	descAge = prometheus.NewDesc("ocspd_horizon_age_seconds",
@@ -51,7 +46,7 @@ var (
 
 // NewMetrics returns metrics for one Responder.
 func NewMetrics() *Metrics {
-	m := &Metrics{rejected: make(map[int]prometheus.Counter)}
+	m := &Metrics{}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 		m.counters = append(m.counters, c)
@@ -63,12 +58,6 @@ func NewMetrics() *Metrics {
 	for class := range classes {
 		m.responses[class] = responses.WithLabelValues(class.String())
 	}
-	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ocspd_http_rejected_total", Help: "HTTP requests that are not OCSP, by status code.",
-	}, []string{"code"})
-	for _, code := range rejections {
-		m.rejected[code] = rejected.WithLabelValues(strconv.Itoa(code))
-	}
 	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspd_lookup_questions_total", Help: "Serials that the copy says were never issued and that ocspsyncd was asked for, by what came of it.",
 	}, []string{"outcome"})
@@ -76,7 +65,7 @@ func NewMetrics() *Metrics {
 	for _, outcome := range []string{lookupIssued, lookupAbsent, lookupUnanswered} {
 		m.lookups[outcome] = lookups.WithLabelValues(outcome)
 	}
-	m.counters = append(m.counters, responses, rejected, lookups)
+	m.counters = append(m.counters, responses, lookups)
 	m.cacheHits = counter("ocspd_cache_hits_total", "Answers whose signature was in the cache.")
 	m.cacheMisses = counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature.")
 	m.signFailures = counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time.")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // openssl is a foreign judge: it reads our answers, builds the chain to the CA
@@ -20,21 +21,21 @@ func TestOpenSSLVerifies(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("openssl is missing: apt-get install openssl")
 	}
-	for name, keys := range map[string]crypto.Signer{"p256": newKey(t), "rsa": rsaKey()} {
+	for name, keys := range map[string]crypto.Signer{"p256": signertest.NewKey(t), "rsa": signertest.RSAKey()} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now().UTC()
-			r := newRigWith(t, keys, newKey(t))
-			r.setTime(now) // openssl has no injected clock
-			r.source.heartbeat(now)
-			r.setCerts(r.ca.delegate(t, ownSerial, r.key.Public(), now.Add(-2*time.Hour), now.Add(24*time.Hour)))
-			r.source.change(now, 1, serialOf(revokedSerial), r.revokedRow(now.Add(-time.Hour).Truncate(time.Second), db.ReasonSuperseded))
+			r := newRigWith(t, keys, signertest.NewKey(t))
+			r.SetTime(now) // openssl has no injected clock
+			r.Copy.Heartbeat(now)
+			r.setCerts(r.CA.Delegate(t, signertest.OwnSerial, r.Key.Public(), now.Add(-2*time.Hour), now.Add(24*time.Hour)))
+			r.Copy.Change(now, 1, signertest.Serial(signertest.RevokedSerial), r.RevokedRow(now.Add(-time.Hour).Truncate(time.Second), db.ReasonSuperseded))
 			r.refreshed()
 			dir := t.TempDir()
 			ca := filepath.Join(dir, "ca.pem")
-			write(t, ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.ca.cert.Raw}))
+			write(t, ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.CA.Cert.Raw}))
 			for _, nonce := range []string{"-nonce", "-no_nonce"} {
 				for hash, want := range map[string]string{"-sha1": "good", "-sha256": "revoked", "-sha512": "unknown"} {
-					serial := map[string]*big.Int{"good": goodSerial, "revoked": revokedSerial, "unknown": absentSerial}[want]
+					serial := map[string]*big.Int{"good": signertest.GoodSerial, "revoked": signertest.RevokedSerial, "unknown": signertest.AbsentSerial}[want]
 					reqFile, respFile := filepath.Join(dir, "req.der"), filepath.Join(dir, "resp.der")
 					openssl(t, "ocsp", hash, "-issuer", ca, "-serial", "0x"+serial.Text(16), nonce, "-reqout", reqFile)
 					request, err := os.ReadFile(reqFile)

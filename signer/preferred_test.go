@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // Object identifiers of the wishes, as content octets.
@@ -51,7 +53,7 @@ func preferring(tb testing.TB, request []byte, wishes ...wish) []byte {
 	whole.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(certIDOf(tb, request)) })
+				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(signertest.CertID(tb, request)) })
 			})
 			b.AddASN1(asn1.Tag(2).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
 				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -84,15 +86,15 @@ func threeKeys(t *testing.T, ofRSA bool) *rig {
 	t.Helper()
 	r := newRig(t)
 	if ofRSA {
-		r = newRigWith(t, rsaKey(), newKey(t))
+		r = newRigWith(t, signertest.RSAKey(), signertest.NewKey(t))
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.keys.set(func() { r.keys.keys = append(r.keys.keys, p384, rsaKey()) })
-	r.addCert(r.ca.delegate(t, 0x7010, p384.Public(), noon.Add(-2*day), noon.Add(5*day)))
-	r.addCert(r.ca.delegate(t, 0x7011, rsaKey().Public(), noon.Add(-3*day), noon.Add(4*day)))
+	r.Keys.Set(func() { r.Keys.Keys = append(r.Keys.Keys, p384, signertest.RSAKey()) })
+	r.AddCert(r.CA.Delegate(t, 0x7010, p384.Public(), signertest.Noon.Add(-2*day), signertest.Noon.Add(5*day)))
+	r.AddCert(r.CA.Delegate(t, 0x7011, signertest.RSAKey().Public(), signertest.Noon.Add(-3*day), signertest.Noon.Add(4*day)))
 	r.refreshed()
 	return r
 }
@@ -123,7 +125,7 @@ func TestRFC6960_4_4_7_2_PreferredAlgorithmSigns(t *testing.T) {
 			"with its curve":        {[]wish{{wishECDSA256, secp256r1}}, x509.ECDSAWithSHA256},
 			"with another curve":    {[]wish{{wishECDSA256, secp384r1}, {wishECDSA384, secp384r1}}, x509.ECDSAWithSHA384},
 		} {
-			request := r.request(goodSerial)
+			request := r.Request(signertest.GoodSerial)
 			if c.wishes != nil {
 				request = preferring(t, request, c.wishes...)
 			}
@@ -135,7 +137,7 @@ func TestRFC6960_4_4_7_2_PreferredAlgorithmSigns(t *testing.T) {
 				}
 			}
 		}
-		if signs := r.keys.signs.Load(); signs != 3+3 {
+		if signs := r.Keys.Signs.Load(); signs != 3+3 {
 			t.Errorf("%d signatures, want 3 self-tests and one per algorithm", signs)
 		}
 		if reasons := r.Ready(t.Context()); len(reasons) > 0 {
@@ -149,15 +151,15 @@ func TestRFC6960_4_4_7_2_PreferredAlgorithmSigns(t *testing.T) {
 func TestRFC6960_4_4_7_2_AnotherKeyTakesOver(t *testing.T) {
 	r := threeKeys(t, true)
 	ask := func() x509.SignatureAlgorithm {
-		a := r.Answer(t.Context(), preferring(t, r.request(goodSerial), wish{wishRSA256, ""}))
+		a := r.Answer(t.Context(), preferring(t, r.Request(signertest.GoodSerial), wish{wishRSA256, ""}))
 		wantClass(t, a, Good)
 		return r.judge(a).SignatureAlgorithm
 	}
 	if got := ask(); got != x509.SHA256WithRSA {
 		t.Fatalf("signed with %s", got)
 	}
-	r.source.change(noon, 1, db.Serial{0x70, 0x11}, r.revokedRow(noon, db.ReasonSuperseded))
-	first := r.Answer(t.Context(), preferring(t, r.request(goodSerial), wish{wishRSA256, ""}))
+	r.Copy.Change(signertest.Noon, 1, db.Serial{0x70, 0x11}, r.RevokedRow(signertest.Noon, db.ReasonSuperseded))
+	first := r.Answer(t.Context(), preferring(t, r.Request(signertest.GoodSerial), wish{wishRSA256, ""}))
 	wantClass(t, first, Unauthorized) // it saw its own revocation just now
 	if got := ask(); got == x509.SHA256WithRSA {
 		t.Error("the revoked identity signs")
@@ -169,9 +171,9 @@ func TestRFC6960_4_4_7_2_AnotherKeyTakesOver(t *testing.T) {
 	if len(r.site.Load().served[0].identities) != 2 {
 		t.Errorf("%d identities", len(r.site.Load().served[0].identities))
 	}
-	r.source.edit(func() { r.source.certs = slices.Clone(r.source.certs[:1]) })
+	r.Copy.Edit(func() { r.Copy.Certs = slices.Clone(r.Copy.Certs[:1]) })
 	r.refreshed()
-	a := r.Answer(t.Context(), preferring(t, r.request(goodSerial), wish{wishECDSA384, ""}))
+	a := r.Answer(t.Context(), preferring(t, r.Request(signertest.GoodSerial), wish{wishECDSA384, ""}))
 	if got := r.judge(a).SignatureAlgorithm; got != x509.ECDSAWithSHA256 {
 		t.Errorf("signed with %s", got)
 	}
@@ -181,7 +183,7 @@ func TestRFC6960_4_4_7_2_AnotherKeyTakesOver(t *testing.T) {
 func TestVitalsOfSeveralSigners(t *testing.T) {
 	r := threeKeys(t, false)
 	s := r.site.Load().served[0]
-	if end, ok := s.vitals(); !ok || end != float64(noon.Add(6*day).Unix()) {
+	if end, ok := s.vitals(); !ok || end != float64(signertest.Noon.Add(6*day).Unix()) {
 		t.Errorf("end %v, tested %v", time.Unix(int64(end), 0).UTC(), ok)
 	}
 	end, begin := s.identities[0].end, s.identities[0].cert.NotBefore
@@ -196,14 +198,14 @@ func TestVitalsOfSeveralSigners(t *testing.T) {
 	if left := s.lifeLeft(end.Add(time.Second)); left != 0 {
 		t.Errorf("%v is left after the end", left)
 	}
-	s.identities[1].test.Store(&selfTest{at: noon, err: errBusy})
+	s.identities[1].test.Store(&selfTest{at: signertest.Noon, err: errBusy})
 	if _, ok := s.vitals(); ok {
 		t.Error("a failed self-test is hidden by those of others")
 	}
 	for _, id := range s.identities {
 		id.stopped.Store(true)
 	}
-	if left := s.lifeLeft(noon); left != 0 {
+	if left := s.lifeLeft(signertest.Noon); left != 0 {
 		t.Errorf("nobody signs, and yet %v of a life is left", left)
 	}
 	if end, ok := s.vitals(); ok || end != 0 {
@@ -215,8 +217,8 @@ func TestVitalsOfSeveralSigners(t *testing.T) {
 // extension beside it, and the answer has no extension for it.
 func TestRFC6960_4_4_7_NoExtensionInTheAnswer(t *testing.T) {
 	r := newRig(t)
-	plain := r.ask(goodSerial)
-	wished := r.Answer(t.Context(), preferring(t, r.request(goodSerial), wish{wishECDSA256, ""}))
+	plain := r.ask(signertest.GoodSerial)
+	wished := r.Answer(t.Context(), preferring(t, r.Request(signertest.GoodSerial), wish{wishECDSA256, ""}))
 	if !bytes.Equal(plain.Body, wished.Body) {
 		t.Error("a wish for what signs anyway makes another answer")
 	}
@@ -227,7 +229,7 @@ func TestRFC6960_4_4_7_NoExtensionInTheAnswer(t *testing.T) {
 	for i := range many {
 		many[i] = wish{wishEd25519, ""}
 	}
-	if a := r.Answer(t.Context(), preferring(t, r.request(goodSerial), many...)); a.Class != Good {
+	if a := r.Answer(t.Context(), preferring(t, r.Request(signertest.GoodSerial), many...)); a.Class != Good {
 		t.Errorf("200 wishes: %s", a.Class)
 	}
 	if wire.MaxPreferredSigAlgs >= 200 {

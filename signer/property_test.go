@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // A long life of a site in random steps: rows change, the clock goes on and now
@@ -27,47 +29,47 @@ func TestNeverWrong(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t)
 		o := &oracle{rig: r, rt: rt, forever: make(map[int64]bool), verified: make(map[string]*ocsp.Response)}
-		now := noon
+		now := signertest.Noon
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			serial := db.Serial{byte(rapid.IntRange(1, 6).Draw(rt, "serial"))}
 			switch rapid.IntRange(0, 10).Draw(rt, "step") {
 			case 0:
-				if _, there := r.source.rows[rowKey(1, serial)]; !there {
-					r.source.change(now, 1, serial, r.issued())
+				if _, there := r.Copy.Rows[signertest.RowKey(1, serial)]; !there {
+					r.Copy.Change(now, 1, serial, r.Issued())
 				}
 			case 1, 2:
-				if st, there := r.source.rows[rowKey(1, serial)]; there && !st.Permanent() {
+				if st, there := r.Copy.Rows[signertest.RowKey(1, serial)]; there && !st.Permanent() {
 					reason := rapid.SampledFrom([]db.Reason{db.ReasonNone, db.ReasonSuperseded, db.ReasonCertificateHold}).Draw(rt, "reason")
 					ahead := time.Duration(rapid.IntRange(0, 300).Draw(rt, "ahead")) * time.Second
-					r.source.change(now, 1, serial, r.revokedRow(now.Add(ahead).Truncate(time.Second), reason))
+					r.Copy.Change(now, 1, serial, r.RevokedRow(now.Add(ahead).Truncate(time.Second), reason))
 				}
 			case 3:
-				if st, there := r.source.rows[rowKey(1, serial)]; there && st.Revoked && !st.Permanent() {
-					r.source.change(now, 1, serial, r.issued())
+				if st, there := r.Copy.Rows[signertest.RowKey(1, serial)]; there && st.Revoked && !st.Permanent() {
+					r.Copy.Change(now, 1, serial, r.Issued())
 				}
 			case 4, 5:
 				now = now.Add(time.Duration(rapid.IntRange(1, 200_000).Draw(rt, "seconds")) * time.Second)
 			case 6:
 				now = now.Add(-time.Duration(rapid.IntRange(1, 1000).Draw(rt, "back")) * time.Second)
 			case 7:
-				r.source.heartbeat(now.Add(time.Duration(rapid.IntRange(-400, 400).Draw(rt, "skew")) * time.Second))
+				r.Copy.Heartbeat(now.Add(time.Duration(rapid.IntRange(-400, 400).Draw(rt, "skew")) * time.Second))
 			case 8:
-				r.source.edit(func() { r.source.horizon.Doubt = rapid.SampledFrom([]string{"", "diverged"}).Draw(rt, "doubt") })
+				r.Copy.Edit(func() { r.Copy.At.Doubt = rapid.SampledFrom([]string{"", "diverged"}).Draw(rt, "doubt") })
 			case 9:
-				r.keys.set(func() { r.keys.fault = rapid.SampledFrom([]error{nil, errBusy}).Draw(rt, "token") })
+				r.Keys.Set(func() { r.Keys.Fault = rapid.SampledFrom([]error{nil, errBusy}).Draw(rt, "token") })
 			case 10:
-				r.source.edit(func() {
-					row := r.source.issuers[0]
+				r.Copy.Edit(func() {
+					row := r.Copy.IssuerRows[0]
 					row.Policy.NeverIssued = rapid.SampledFrom([]db.NeverIssued{db.NeverIssuedUnknown, db.NeverIssuedRevoked, db.NeverIssuedUnauthorized}).Draw(rt, "never issued")
 					row.Policy.Profile = rapid.SampledFrom([]db.Profile{db.ProfileRevocable, db.ProfileBR}).Draw(rt, "profile")
 					row.Policy.HTTPMaxAge = time.Duration(rapid.IntRange(0, 7200).Draw(rt, "max-age")) * time.Second
 					row.Policy.Refresh = time.Duration(rapid.IntRange(0, 7200).Draw(rt, "refresh")) * time.Second
 					row.Policy.Version++
-					r.source.issuers = []db.Issuer{row}
+					r.Copy.IssuerRows = []db.Issuer{row}
 				})
 			}
-			r.setTime(now)
-			if asOf := r.source.horizon.AsOf; asOf.After(o.best) {
+			r.SetTime(now)
+			if asOf := r.Copy.At.AsOf; asOf.After(o.best) {
 				o.best = asOf
 			}
 			_ = r.Refresh(t.Context()) // whether there is a signer is part of the life
@@ -89,7 +91,7 @@ type oracle struct {
 
 func (o *oracle) ask(n int64) {
 	a := o.rig.ask(big.NewInt(n))
-	st, issued := o.source.rows[rowKey(1, db.Serial{byte(n)})]
+	st, issued := o.Copy.Rows[signertest.RowKey(1, db.Serial{byte(n)})]
 	if !a.Class.Signed() {
 		if a.Class == InternalError || a.Class == Malformed {
 			o.rt.Fatalf("serial %d: %s", n, a.Class)
@@ -99,12 +101,12 @@ func (o *oracle) ask(n int64) {
 	resp := o.verified[string(a.Body)]
 	if resp == nil {
 		var err error
-		if resp, err = ocsp.ParseResponse(a.Body, o.ca.cert); err != nil {
+		if resp, err = ocsp.ParseResponse(a.Body, o.CA.Cert); err != nil {
 			o.rt.Fatalf("serial %d: %v", n, err)
 		}
 		o.verified[string(a.Body)] = resp
 	}
-	now := o.time().Truncate(time.Second)
+	now := o.Time().Truncate(time.Second)
 	switch {
 	case resp.SerialNumber.Int64() != n:
 		o.rt.Fatalf("asked for %d, got %d", n, resp.SerialNumber)
@@ -134,7 +136,7 @@ func (o *oracle) ask(n int64) {
 // first: cached and fresh answers mean the same.
 func TestCachedMeansTheSame(t *testing.T) {
 	cached, fresh := newRig(t), newRig(t, func(c *Config) { c.CacheBytes = -1 })
-	for _, serial := range []*big.Int{goodSerial, revokedSerial, holdSerial, absentSerial} {
+	for _, serial := range []*big.Int{signertest.GoodSerial, signertest.RevokedSerial, signertest.HoldSerial, signertest.AbsentSerial} {
 		one, two := cached.ask(serial), cached.ask(serial)
 		if !bytes.Equal(one.Body, two.Body) {
 			t.Errorf("serial %x: two signatures", serial)

@@ -111,7 +111,6 @@ func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, ol
 	if s.policy.ArchiveCutoff {
 		s.policy.cutoff = notBefore(row.Certificate)
 	}
-	s.cacheControl = cacheControl(s.policy.HTTPMaxAge)
 	s.identities = r.choose(ctx, s, old, h, now, force)
 	return s
 }

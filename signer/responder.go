@@ -110,9 +110,9 @@ type Answer struct {
 	ThisUpdate, NextUpdate time.Time
 	MaxAge                 time.Duration // for HTTP caches, whole seconds
 	Shared                 bool          // shared caches may keep it: no nonce
-
-	head         *head    // header values, when they were made already
-	cacheControl []string // the same
+	// Memo is where whoever serves a cached answer keeps what it made of it, and finds it
+	// the next time; nil when the answer is not in the cache.
+	Memo *atomic.Value
 }
 
 // New returns a Responder with no identity yet: call Refresh or Run.
@@ -216,7 +216,10 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		} else if may {
 			signerEnd = id.end
 		}
-		d = r.decide(ctx, w, issuer, db.Serial(w.req.CertIDs[i].Serial), f, signerEnd, now)
+		d = decide(issuer.policy, f, signerEnd, now)
+		if r.mayAsk(issuer, f, d, signerEnd, now) {
+			d = r.askMaster(ctx, w, issuer, db.Serial(w.req.CertIDs[i].Serial), f.horizon, d, signerEnd, now)
+		}
 		if d.badHold {
 			r.trouble(ctx, troubleHold, "a certificate of a br issuer is on hold", nil)
 		}
@@ -236,7 +239,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		hash = r.cache.hash(w.key)
 		if cached = r.cache.get(hash, w.key); cached != nil && cached.fits(d, now) {
 			r.metrics.cacheHits.Inc()
-			return cached.answer(issuer, d, now)
+			return cached.answer(d, now)
 		}
 		r.metrics.cacheMisses.Inc()
 	}
@@ -250,7 +253,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	if len(w.key) > 0 {
 		var done *entry
 		if current, leader, done = r.cache.begin(hash, w.key, d, now); done != nil {
-			return done.answer(issuer, d, now)
+			return done.answer(d, now)
 		}
 	}
 	if leader {
@@ -265,12 +268,12 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		r.metrics.signFailures.Inc()
 		r.trouble(ctx, troubleSign, "answer could not be signed", err)
 		if cached != nil && cached.stillFits(d, now) {
-			return cached.answer(issuer, d, now)
+			return cached.answer(d, now)
 		}
 		return failed(TryLater)
 	}
 	if current.key != nil {
-		return current.entry.answer(issuer, d, now)
+		return current.entry.answer(d, now)
 	}
 	answer.Body, answer.Shared = current.entry.body, nonce == nil
 	return answer
@@ -296,15 +299,11 @@ func (a *Answer) add(w *work, id *wire.CertID, d decision, first bool) {
 }
 
 // answer is the entry as answer to a request that was decided as d.
-func (e *entry) answer(issuer *served, d decision, now time.Time) Answer {
-	a := Answer{
+func (e *entry) answer(d decision, now time.Time) Answer {
+	return Answer{
 		Body: e.body, Class: e.class, ThisUpdate: e.thisUpdate, NextUpdate: e.nextUpdate,
-		MaxAge: maxAge(d.maxAge, e.nextUpdate, now), Shared: true, head: &e.head,
+		MaxAge: maxAge(d.maxAge, e.nextUpdate, now), Shared: true, Memo: &e.memo,
 	}
-	if a.MaxAge == issuer.policy.HTTPMaxAge {
-		a.cacheControl = issuer.cacheControl
-	}
-	return a
 }
 
 // failed is an answer without a signature.

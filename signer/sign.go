@@ -55,7 +55,6 @@ func (r *Responder) start(ctx context.Context, f *call, id *Identity, tbs []byte
 		e.body = wire.MarshalBasic(tbs, id.algorithm, signature, id.cert.Raw)
 		if f.key != nil {
 			e.hash, e.key = f.hash, f.key
-			e.head = newHead(e.body, e.thisUpdate, e.nextUpdate)
 		}
 		f.entry = e
 	}()

@@ -19,6 +19,7 @@ import (
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
 	"ocspfleet/signer"
+	"ocspfleet/signer/ocsphttp"
 )
 
 var program = boot.Program{
@@ -124,7 +125,7 @@ func run(ctx context.Context, env boot.Env) error {
 	plan.AddWorker("clock", clock.Run)
 	plan.AddWorker("schema", shape.Run)
 	plan.AddWorker("responder", responder.Run)
-	server := signer.NewServer(responder.WithCRLs(responder.Handler(signer.HTTPConfig{})), env.Log)
+	server := ocsphttp.NewServer(ocsphttp.WithCRLs(responder, time.Now, ocsphttp.Handler(responder, registry)), env.Log)
 	plan.AddServer("ocsp", server, clients.Attach(server, public))
 	env.Log.InfoContext(ctx, "ocspd started")
 	return plan.Run(ctx)

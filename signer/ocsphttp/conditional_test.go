@@ -1,16 +1,20 @@
-package signer
+package ocsphttp
 
 import (
 	"net/http"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 // RFC 9110 sections 13.1.3 and 13.2.2: a date counts only without If-None-Match,
 // only if it is one HTTP-date, only for GET and HEAD; here only for good.
 func TestRFC9110_13_1_3_IfModifiedSince(t *testing.T) {
 	r, site := startSite(t)
-	good, revoked, absent := pathOf(r.request(goodSerial)), pathOf(r.request(revokedSerial)), pathOf(r.request(absentSerial))
+	good, revoked, absent := pathOf(r.Request(signertest.GoodSerial)), pathOf(r.Request(signertest.RevokedSerial)), pathOf(r.Request(signertest.AbsentSerial))
 	resp, _ := get(t, site+good)
 	etag, modified := resp.Header.Get("Etag"), resp.Header.Get("Last-Modified")
 	at, err := http.ParseTime(modified)
@@ -50,7 +54,7 @@ func TestRFC9110_13_1_3_IfModifiedSince(t *testing.T) {
 			t.Errorf("%s: a 304 without its headers (RFC 9110 section 15.4.5): %v", name, resp.Header)
 		}
 	}
-	req := newRequest(t, http.MethodPost, site, r.request(goodSerial))
+	req := newRequest(t, http.MethodPost, site, r.Request(signertest.GoodSerial))
 	req.Header.Set("If-Modified-Since", modified)
 	req.Header.Set("If-None-Match", etag)
 	if resp, body := do(t, req); resp.StatusCode != 200 || len(body) == 0 {
@@ -62,16 +66,16 @@ func TestRFC9110_13_1_3_IfModifiedSince(t *testing.T) {
 // Last-Modified, and the client that asks by date must hear of the revocation.
 func TestRevocationWithinTheSecondIsNo304(t *testing.T) {
 	r, site := startSite(t)
-	path := pathOf(r.request(goodSerial))
+	path := pathOf(r.Request(signertest.GoodSerial))
 	resp, _ := get(t, site+path)
-	r.source.change(r.time(), 1, serialOf(goodSerial), r.revokedRow(r.time(), 1))
+	r.Copy.Change(r.Time(), 1, signertest.Serial(signertest.GoodSerial), r.RevokedRow(r.Time(), 1))
 	req := newRequest(t, http.MethodGet, site+path, nil)
 	req.Header.Set("If-Modified-Since", resp.Header.Get("Last-Modified"))
 	again, body := do(t, req)
 	if again.StatusCode != 200 || again.Header.Get("Last-Modified") != resp.Header.Get("Last-Modified") {
 		t.Fatalf("status %d, Last-Modified %s and %s", again.StatusCode, resp.Header.Get("Last-Modified"), again.Header.Get("Last-Modified"))
 	}
-	if status := r.judge(Answer{Body: body}).Status; status != 1 {
-		t.Errorf("status %d", status)
+	if answer, err := ocsp.ParseResponse(body, r.CA.Cert); err != nil || answer.Status != ocsp.Revoked {
+		t.Errorf("%+v, %v", answer, err)
 	}
 }

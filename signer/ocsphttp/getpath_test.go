@@ -1,4 +1,4 @@
-package signer
+package ocsphttp
 
 import (
 	"bytes"
@@ -11,16 +11,17 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/integration/testkit/signertest"
 	"ocspfleet/signer/wire"
 )
 
 // slashedRequest is a request whose base64 holds slashes, a double one, and plus
 // signs, so that every trap is sprung.
-func slashedRequest(tb testing.TB, ca *testCA) []byte {
+func slashedRequest(tb testing.TB, ca *signertest.CA) []byte {
 	tb.Helper()
 	for n := int64(1); n < 1_000_000; n++ {
 		serial := new(big.Int).Lsh(big.NewInt(0x3fffff), 32)
-		der := requestFor(tb, ca, crypto.SHA1, serial.Add(serial, big.NewInt(n*0x3eff)))
+		der := signertest.Request(tb, ca, crypto.SHA1, serial.Add(serial, big.NewInt(n*0x3eff)))
 		text := base64.StdEncoding.EncodeToString(der)
 		if strings.Contains(text, "//") && strings.Contains(text, "+") && strings.HasSuffix(text, "=") {
 			return der
@@ -60,11 +61,11 @@ func pathsOf(der []byte) map[string]string {
 // Whatever the way it is written, a GET gets the very octets of the POST.
 func TestGETEqualsPOST(t *testing.T) {
 	r := newRig(t)
-	server := httptest.NewServer(r.Handler(HTTPConfig{}))
+	server := httptest.NewServer(Handler(r.Responder, nil))
 	defer server.Close()
 	for _, der := range [][]byte{
-		slashedRequest(t, r.ca), r.request(goodSerial),
-		join(t, nil, r.request(goodSerial)), requestFor(t, r.ca, crypto.SHA512, revokedSerial),
+		slashedRequest(t, r.CA), r.Request(signertest.GoodSerial),
+		signertest.Join(t, nil, r.Request(signertest.GoodSerial)), signertest.Request(t, r.CA, crypto.SHA512, signertest.RevokedSerial),
 	} {
 		_, want := post(t, server.URL+"/", der)
 		if len(want) < 100 {
@@ -104,7 +105,7 @@ func TestMalformedInPath(t *testing.T) {
 // Whatever comes: no panic, and what is found is a SEQUENCE that lies in the
 // path. What our own encoder puts in is found again, below any prefix.
 func FuzzGETPath(f *testing.F) {
-	ca := newCA(f, 1, "root-one", newKey(f))
+	ca := signertest.NewCA(f, 1, "root-one", signertest.NewKey(f))
 	request := slashedRequest(f, ca)
 	for _, path := range pathsOf(request) {
 		f.Add(path)

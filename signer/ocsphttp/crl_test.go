@@ -1,41 +1,26 @@
-package signer
+package ocsphttp
 
 import (
-	"crypto/rand"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
-)
 
-// signCRL makes a CRL of this number.
-func (ca *testCA) signCRL(t *testing.T, number int64) []byte {
-	t.Helper()
-	issuer := *ca.cert
-	issuer.KeyUsage, issuer.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1}
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(number), ThisUpdate: noon.Add(-time.Hour), NextUpdate: noon.Add(time.Hour),
-	}, &issuer, ca.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
+	"ocspfleet/integration/testkit/signertest"
+)
 
 // Every site serves the CRL of its pinned issuers, conditionally too, and nothing
 // that their keys have not signed; all else below the path is OCSP.
 func TestCRLIsServedOnlyIfTheIssuerSignedIt(t *testing.T) {
 	r := newRig(t)
-	server := httptest.NewServer(r.WithCRLs(r.Handler(HTTPConfig{})))
+	server := httptest.NewServer(WithCRLs(r.Responder, r.Time, Handler(r.Responder, nil)))
 	defer server.Close()
 	put := func(der []byte) {
-		r.source.edit(func() {
-			rows := append(r.source.issuers[:0:0], r.source.issuers...)
+		r.Copy.Edit(func() {
+			rows := append(r.Copy.IssuerRows[:0:0], r.Copy.IssuerRows...)
 			rows[0].CRL = der
-			r.source.issuers = rows
+			r.Copy.IssuerRows = rows
 		})
 		r.refreshed()
 	}
@@ -62,7 +47,7 @@ func TestCRLIsServedOnlyIfTheIssuerSignedIt(t *testing.T) {
 		}
 	}
 	isOCSP("there is none", "/crl/root-one")
-	der := r.ca.signCRL(t, 7)
+	der := r.CA.SignCRL(t, 7)
 	put(der)
 	resp, body := ask("/crl/root-one")
 	if resp.StatusCode != http.StatusOK || body != string(der) || resp.Header.Get("Content-Type") != "application/pkix-crl" ||
@@ -72,30 +57,30 @@ func TestCRLIsServedOnlyIfTheIssuerSignedIt(t *testing.T) {
 	if again, _ := ask("/crl/root-one", "If-None-Match", resp.Header.Get("ETag")); again.StatusCode != http.StatusNotModified {
 		t.Errorf("the same again: status %d", again.StatusCode)
 	}
-	if again, _ := ask("/prefix" + pathOf(r.request(goodSerial))); again.Header.Get("Content-Type") != responseType {
+	if again, _ := ask("/prefix" + pathOf(r.Request(signertest.GoodSerial))); again.Header.Get("Content-Type") != responseType {
 		t.Errorf("OCSP beside it: %v", again.Header)
 	}
-	if again, _ := ask("/crl" + pathOf(r.request(goodSerial))); again.Header.Get("Content-Type") != responseType {
+	if again, _ := ask("/crl" + pathOf(r.Request(signertest.GoodSerial))); again.Header.Get("Content-Type") != responseType {
 		t.Errorf("OCSP below /crl/: %v", again.Header)
 	}
-	eighth := r.ca.signCRL(t, 8)
+	eighth := r.CA.SignCRL(t, 8)
 	put(eighth)
 	if newer, _ := ask("/crl/root-one", "If-None-Match", resp.Header.Get("ETag")); newer.StatusCode != http.StatusOK {
 		t.Errorf("a newer one: status %d", newer.StatusCode)
 	}
-	older := r.ca.signCRL(t, 7)
+	older := r.CA.SignCRL(t, 7)
 	put(older)
 	for range 2 { // the second time it is not read again
 		if _, body := ask("/crl/root-one"); body != string(eighth) {
 			t.Error("a lower number took the place of a higher one")
 		}
 	}
-	r.setTime(noon.Add(time.Hour)) // the higher one has ended
+	r.SetTime(signertest.Noon.Add(time.Hour)) // the higher one has ended
 	if _, body := ask("/crl/root-one"); body != string(older) {
 		t.Error("what has ended is kept")
 	}
-	r.setTime(noon)
-	put(newCA(t, 1, "root-one", newKey(t)).signCRL(t, 9))
+	r.SetTime(signertest.Noon)
+	put(signertest.NewCA(t, 1, "root-one", signertest.NewKey(t)).SignCRL(t, 9))
 	isOCSP("another key's", "/crl/root-one")
 	put([]byte("rubbish"))
 	isOCSP("rubbish", "/crl/root-one")

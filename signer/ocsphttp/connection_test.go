@@ -1,4 +1,4 @@
-package signer
+package ocsphttp
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/integration/testkit/signertest"
 	"ocspfleet/signer/wire"
 )
 
@@ -51,22 +52,22 @@ func TestOneConnection(t *testing.T) {
 		t.Errorf("garbage: %x", body)
 	}
 	// Expect: the body is sent only when it is asked for.
-	der := r.request(goodSerial)
+	der := r.Request(signertest.GoodSerial)
 	_, _ = io.WriteString(conn, head(len(der), "Expect: 100-continue\r\n"))
 	if line, _ := in.ReadString('\n'); !strings.Contains(line, "100 Continue") {
 		t.Fatalf("got %q", line)
 	}
 	_, _ = in.ReadString('\n')
 	_, _ = conn.Write(der)
-	if _, body := read("Expect"); !bytes.Contains(body, certIDOf(t, der)) {
+	if _, body := read("Expect"); !bytes.Contains(body, signertest.CertID(t, der)) {
 		t.Error("Expect: another CertID")
 	}
 	// 200 requests at once, GET and POST mixed, each for its own serial.
 	var all bytes.Buffer
 	var ids [][]byte
 	for n := range 200 {
-		der := r.request(big.NewInt(int64(0x1000 + n)))
-		ids = append(ids, certIDOf(t, der))
+		der := r.Request(big.NewInt(int64(0x1000 + n)))
+		ids = append(ids, signertest.CertID(t, der))
 		if n%2 == 0 {
 			fmt.Fprintf(&all, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", pathOf(der))
 			continue
@@ -93,10 +94,10 @@ func TestHalfClosedHTTP10(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	release := make(chan struct{})
-	r.keys.set(func() { r.keys.block = release })
-	_, _ = io.WriteString(conn, "GET "+pathOf(r.request(goodSerial))+" HTTP/1.0\r\n\r\n")
+	r.Keys.Set(func() { r.Keys.Block = release })
+	_, _ = io.WriteString(conn, "GET "+pathOf(r.Request(signertest.GoodSerial))+" HTTP/1.0\r\n\r\n")
 	_ = conn.(*net.TCPConn).CloseWrite()
-	for r.keys.signs.Load() < 2 { // the self-test and this one
+	for r.Keys.Signs.Load() < 2 { // the self-test and this one
 		time.Sleep(time.Millisecond)
 	}
 	close(release)
@@ -132,7 +133,7 @@ func TestBrokenBodies(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	if _, body := post(t, site, r.request(goodSerial)); len(body) < 100 {
+	if _, body := post(t, site, r.Request(signertest.GoodSerial)); len(body) < 100 {
 		t.Error("the next client suffers")
 	}
 }
@@ -172,12 +173,12 @@ func TestServerLogHidesClients(t *testing.T) {
 func TestLogsHoldNoSerial(t *testing.T) {
 	r := newRig(t)
 	serial, _ := new(big.Int).SetString("deadbeefcafef00d", 16)
-	site := httptest.NewServer(r.Handler(HTTPConfig{}))
+	site := httptest.NewServer(Handler(r.Responder, nil))
 	defer site.Close()
-	get(t, site.URL+pathOf(r.request(serial)))
-	r.keys.set(func() { r.keys.panic = true })
-	post(t, site.URL, join(t, []byte("n"), r.request(serial)))
-	if got := strings.ToLower(r.logs.String()); strings.Contains(got, "deadbeef") || strings.Contains(got, "127.0.0.1") {
+	get(t, site.URL+pathOf(r.Request(serial)))
+	r.Keys.Set(func() { r.Keys.Panic = true })
+	post(t, site.URL, signertest.Join(t, []byte("n"), r.Request(serial)))
+	if got := strings.ToLower(r.Logs.String()); strings.Contains(got, "deadbeef") || strings.Contains(got, "127.0.0.1") {
 		t.Errorf("logged\n%s", got)
 	}
 }

@@ -1,4 +1,4 @@
-package signer
+package ocsphttp
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/signer"
 )
 
 // crlPrefix is the path below which the CRLs of responder certificates lie.
@@ -22,7 +23,8 @@ const crlPrefix = "/crl/"
 // served, and only what their key has signed: whoever writes the site's database
 // cannot make it hand out anything else.
 type crls struct {
-	responder *Responder
+	responder *signer.Responder
+	now       func() time.Time
 	next      http.Handler
 
 	mu   sync.Mutex
@@ -40,8 +42,8 @@ type crl struct {
 
 // WithCRLs serves GET and HEAD of /crl/NAME with the CRL of that issuer's responder
 // certificates, and has next do all else: also a request below /crl/ that is OCSP.
-func (r *Responder) WithCRLs(next http.Handler) http.Handler {
-	return &crls{responder: r, next: next, last: make(map[string]*crl)}
+func WithCRLs(r *signer.Responder, now func() time.Time, next http.Handler) http.Handler {
+	return &crls{responder: r, now: now, next: next, last: make(map[string]*crl)}
 }
 
 // ServeHTTP implements http.Handler.
@@ -60,7 +62,7 @@ func (h *crls) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header.Set("Content-Type", "application/pkix-crl") // RFC 2585 section 4.2
 	header.Set("ETag", found.etag)
 	// A cache that holds on to it for longer delays the news of a broken-into site.
-	left := found.list.NextUpdate.Sub(h.responder.now())
+	left := found.list.NextUpdate.Sub(h.now())
 	maxAge := max(0, min(left/2, 10*time.Minute))
 	header.Set("Cache-Control", "max-age="+strconv.FormatInt(int64(maxAge/time.Second), 10)+", public, no-transform, must-revalidate")
 	http.ServeContent(w, req, "", found.list.ThisUpdate, bytes.NewReader(found.der))
@@ -68,36 +70,30 @@ func (h *crls) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // find returns the CRL of a pinned issuer, or nil.
 func (h *crls) find(name string) *crl {
-	for _, s := range h.responder.site.Load().served {
-		if !s.present || s.name != name {
-			continue
-		}
-		for _, row := range h.responder.source.Issuers() {
-			if row.ID == s.id {
-				return h.check(row, s.authority)
-			}
-		}
+	row, pinned, ok := h.responder.Issuer(name)
+	if !ok {
+		return nil
 	}
-	return nil
+	return h.check(row, pinned)
 }
 
 // check looks at a CRL once; nil when there is none, or none to be handed out. Numbers
 // never go back (RFC 5280 section 5.2.3): while the one that was served is current, one
 // of a lower number does not take its place, which a master restored from a backup, or
 // whoever writes the site's database, may put there.
-func (h *crls) check(row db.Issuer, a *authority) *crl {
+func (h *crls) check(row db.Issuer, ca *x509.Certificate) *crl {
 	if len(row.CRL) == 0 {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held := h.last[row.Name]
-	kept := held != nil && held.list != nil && h.responder.now().Before(held.list.NextUpdate)
+	kept := held != nil && held.list != nil && h.now().Before(held.list.NextUpdate)
 	switch {
 	case held != nil && bytes.Equal(held.der, row.CRL):
 	case kept && held.older != nil && bytes.Equal(held.older, row.CRL):
 	default:
-		next := readCRL(row.CRL, a)
+		next := readCRL(row.CRL, ca)
 		if kept && next.list != nil && next.list.Number.Cmp(held.list.Number) < 0 {
 			held.older = row.CRL
 			return held
@@ -112,11 +108,11 @@ func (h *crls) check(row db.Issuer, a *authority) *crl {
 }
 
 // readCRL reads a CRL and verifies it with the pinned key.
-func readCRL(der []byte, a *authority) *crl {
+func readCRL(der []byte, ca *x509.Certificate) *crl {
 	sum := sha256.Sum256(der)
 	c := &crl{der: der, etag: `"` + hex.EncodeToString(sum[:16]) + `"`}
-	if list, err := x509.ParseRevocationList(der); err == nil && list.Number != nil && bytes.Equal(list.RawIssuer, a.cert.RawSubject) &&
-		a.cert.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil {
+	if list, err := x509.ParseRevocationList(der); err == nil && list.Number != nil && bytes.Equal(list.RawIssuer, ca.RawSubject) &&
+		ca.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil {
 		c.list = list
 	}
 	return c

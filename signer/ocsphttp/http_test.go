@@ -1,4 +1,4 @@
-package signer
+package ocsphttp
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -17,7 +18,11 @@ import (
 	"ocspfleet/signer/wire"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/integration/testkit/signertest"
 )
 
 func do(tb testing.TB, req *http.Request) (*http.Response, []byte) {
@@ -66,7 +71,7 @@ func startSite(tb testing.TB, edit ...func(*http.Server)) (*rig, string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	server := NewServer(r.Handler(HTTPConfig{}), slog.New(slog.DiscardHandler))
+	server := NewServer(Handler(r.Responder, nil), slog.New(slog.DiscardHandler))
 	for _, f := range edit {
 		f(server)
 	}
@@ -83,7 +88,7 @@ func startSite(tb testing.TB, edit ...func(*http.Server)) (*rig, string) {
 // carries them too, and HEAD is GET without the body.
 func TestRFC9919_7_2_CacheHeaders(t *testing.T) {
 	r, site := startSite(t)
-	der := r.request(goodSerial)
+	der := r.Request(signertest.GoodSerial)
 	headers := []string{"Content-Type", "Content-Length", "Last-Modified", "Expires", "Cache-Control", "Etag"}
 	pick := func(h http.Header) map[string]string {
 		out := make(map[string]string)
@@ -133,14 +138,14 @@ func TestRFC9919_7_2_CacheHeaders(t *testing.T) {
 // nonce, which are authoritative (private, and stale at once).
 func TestRFC9919_7_2_NoStore(t *testing.T) {
 	r, site := startSite(t)
-	stranger := newCA(t, 2, "root-two", newKey(t))
+	stranger := signertest.NewCA(t, 2, "root-two", signertest.NewKey(t))
 	for name, c := range map[string]struct {
 		der  []byte
 		want string
 	}{
-		"nonce":        {join(t, []byte("nonce"), r.request(goodSerial)), "max-age=0, private, no-transform, must-revalidate"},
+		"nonce":        {signertest.Join(t, []byte("nonce"), r.Request(signertest.GoodSerial)), "max-age=0, private, no-transform, must-revalidate"},
 		"malformed":    {[]byte("x"), "no-store"},
-		"unauthorized": {requestFor(t, stranger, crypto.SHA1, goodSerial), "no-store"},
+		"unauthorized": {signertest.Request(t, stranger, crypto.SHA1, signertest.GoodSerial), "no-store"},
 	} {
 		resp, _ := post(t, site, c.der)
 		h := resp.Header
@@ -149,7 +154,7 @@ func TestRFC9919_7_2_NoStore(t *testing.T) {
 			t.Errorf("%s: status %d, %v", name, resp.StatusCode, h)
 		}
 	}
-	resp, _ := get(t, site+pathOf(r.request(absentSerial)))
+	resp, _ := get(t, site+pathOf(r.Request(signertest.AbsentSerial)))
 	if got := resp.Header.Get("Cache-Control"); got != "max-age=60, public, no-transform, must-revalidate" {
 		t.Errorf("unknown: %s", got)
 	}
@@ -159,7 +164,7 @@ func TestRFC9919_7_2_NoStore(t *testing.T) {
 // a 5xx, and the connection serves the next request where that is safe.
 func TestBadHTTP(t *testing.T) {
 	r, site := startSite(t)
-	der := r.request(goodSerial)
+	der := r.Request(signertest.GoodSerial)
 	typed := func(kind string) func(*http.Request) {
 		return func(q *http.Request) { q.Header.Set("Content-Type", kind) }
 	}
@@ -220,8 +225,8 @@ func TestBadHTTP(t *testing.T) {
 // responder that is away, and went on with a revoked certificate.
 func TestAPOSTWithoutTypeOrWithAGenericOneIsAnswered(t *testing.T) {
 	r, site := startSite(t)
-	r.source.change(r.time(), r.ca.id, serialOf(goodSerial), r.revokedRow(r.time(), db.ReasonKeyCompromise))
-	der := r.request(goodSerial)
+	r.Copy.Change(r.Time(), r.CA.ID, signertest.Serial(signertest.GoodSerial), r.RevokedRow(r.Time(), db.ReasonKeyCompromise))
+	der := r.Request(signertest.GoodSerial)
 	for name, values := range map[string][]string{
 		"none":                   nil,
 		"empty":                  {""},
@@ -245,5 +250,30 @@ func TestAPOSTWithoutTypeOrWithAGenericOneIsAnswered(t *testing.T) {
 		if err != nil || got.Status != ocsp.Revoked {
 			t.Errorf("%s: status %d, %v: %x", name, resp.StatusCode, err, body)
 		}
+	}
+}
+
+// What is not OCSP is counted by its status, under a label that is there from the start.
+func TestRejectionsAreCounted(t *testing.T) {
+	r := newRig(t)
+	registry := prometheus.NewPedanticRegistry()
+	site := httptest.NewServer(Handler(r.Responder, registry))
+	defer site.Close()
+	_, _ = do(t, newRequest(t, http.MethodPut, site.URL, nil))
+	want := `
+# HELP ocspd_http_rejected_total HTTP requests that are not OCSP, by status code.
+# TYPE ocspd_http_rejected_total counter
+ocspd_http_rejected_total{code="400"} 0
+ocspd_http_rejected_total{code="405"} 1
+ocspd_http_rejected_total{code="408"} 0
+ocspd_http_rejected_total{code="413"} 0
+ocspd_http_rejected_total{code="414"} 0
+ocspd_http_rejected_total{code="415"} 0
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) != 0 {
+		t.Errorf("%v, %v", problems, err)
 	}
 }

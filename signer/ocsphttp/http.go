@@ -1,7 +1,9 @@
-package signer
+package ocsphttp
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
@@ -13,7 +15,10 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"ocspfleet/signer"
 	"ocspfleet/signer/wire"
 )
 
@@ -26,29 +31,28 @@ const (
 	responseType = "application/ocsp-response"
 )
 
-// HTTPConfig says how the public listener behaves. The zero value is good.
-type HTTPConfig struct {
-	// RootPage is what a GET of "/" shows to a person. Default: one sentence.
-	RootPage string
-}
-
+// rootPage is what a GET of "/" shows to a person.
 const rootPage = "This is an OCSP responder (RFC 6960). Ask it with POST, or with GET as in RFC 9919.\n"
 
 // handler serves one Responder.
 type handler struct {
-	responder *Responder
-	rootPage  string
-	bodies    sync.Pool // *[]byte of wire.MaxRequestLen+1
-	paths     sync.Pool // *pathWork
+	responder *signer.Responder
+	rejected  map[int]prometheus.Counter // by status; not changed any more
+	bodies    sync.Pool                  // *[]byte of wire.MaxRequestLen+1
+	paths     sync.Pool                  // *pathWork
 }
 
 // Handler serves OCSP over HTTP (RFC 9919 sections 5 and 7): GET, HEAD and POST
 // at / and below any prefix. What is OCSP gets HTTP 200, errors too; 4xx is for
-// what is not. No middleware may clean the path: its slashes belong to base64.
-func (r *Responder) Handler(cfg HTTPConfig) http.Handler {
-	h := &handler{responder: r, rootPage: cfg.RootPage}
-	if h.rootPage == "" {
-		h.rootPage = rootPage
+// what is not, and is counted in registry. No middleware may clean the path: its
+// slashes belong to base64.
+func Handler(r *signer.Responder, registry prometheus.Registerer) http.Handler {
+	h := &handler{responder: r, rejected: make(map[int]prometheus.Counter)}
+	rejected := promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ocspd_http_rejected_total", Help: "HTTP requests that are not OCSP, by status code.",
+	}, []string{"code"})
+	for _, code := range rejections {
+		h.rejected[code] = rejected.WithLabelValues(strconv.Itoa(code))
 	}
 	h.bodies.New = func() any { b := make([]byte, wire.MaxRequestLen+1); return &b }
 	h.paths.New = func() any { return new(pathWork) }
@@ -73,7 +77,7 @@ func (h *handler) get(w http.ResponseWriter, req *http.Request) {
 	}
 	if strings.Trim(req.URL.Path, "/") == "" {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, h.rootPage)
+		_, _ = io.WriteString(w, rootPage)
 		return
 	}
 	work := h.paths.Get().(*pathWork)
@@ -157,9 +161,12 @@ func (h *handler) tooLarge(w http.ResponseWriter) {
 	h.reject(w, http.StatusRequestEntityTooLarge, "want at most "+strconv.Itoa(wire.MaxRequestLen)+" octets")
 }
 
+// rejections are the HTTP statuses for what is not OCSP.
+var rejections = []int{400, 405, 408, 413, 414, 415}
+
 // reject answers what is not OCSP.
 func (h *handler) reject(w http.ResponseWriter, code int, why string) {
-	h.responder.metrics.rejected[code].Inc()
+	h.rejected[code].Inc()
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, why, code)
 }
@@ -171,6 +178,44 @@ var (
 	privateValue = []string{"max-age=0, private, no-transform, must-revalidate"}
 )
 
+// head holds the header values of an answer that caches may keep. It is made once and
+// kept in Answer.Memo.
+type head struct {
+	etag, lastModified, expires, length, cacheControl []string
+	maxAge                                            time.Duration // of cacheControl
+}
+
+// headOf returns the header values of an answer.
+func headOf(a signer.Answer) *head {
+	if a.Memo == nil {
+		return newHead(a)
+	}
+	h, _ := a.Memo.Load().(*head)
+	if h == nil {
+		h = newHead(a)
+		a.Memo.Store(h)
+	}
+	if h.maxAge != a.MaxAge { // near its nextUpdate, or a policy of today
+		now := *h
+		now.maxAge, now.cacheControl = a.MaxAge, cacheControl(a.MaxAge)
+		h = &now
+		a.Memo.Store(h)
+	}
+	return h
+}
+
+func newHead(a signer.Answer) *head {
+	sum := sha256.Sum256(a.Body)
+	return &head{
+		etag:         []string{`"` + hex.EncodeToString(sum[:]) + `"`}, // as RFC 9919 section 7.2 recommends
+		lastModified: []string{a.ThisUpdate.UTC().Format(http.TimeFormat)},
+		expires:      []string{a.NextUpdate.UTC().Format(http.TimeFormat)},
+		length:       []string{strconv.Itoa(len(a.Body))},
+		cacheControl: cacheControl(a.MaxAge),
+		maxAge:       a.MaxAge,
+	}
+}
+
 // cacheControl is the Cache-Control of RFC 9919 section 7.2.
 func cacheControl(maxAge time.Duration) []string {
 	return []string{"max-age=" + strconv.FormatInt(int64(maxAge/time.Second), 10) + ", public, no-transform, must-revalidate"}
@@ -179,7 +224,7 @@ func cacheControl(maxAge time.Duration) []string {
 // send writes an answer. Date comes from net/http. Unsigned errors are not to be
 // stored. An answer with a nonce serves one client and once, but it is
 // authoritative, and RFC 9919 section 7.2 forbids no-store on those.
-func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
+func (h *handler) send(w http.ResponseWriter, req *http.Request, a signer.Answer) {
 	header := w.Header()
 	if !a.Shared {
 		header["Content-Type"] = typeValue
@@ -191,23 +236,17 @@ func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
 		_, _ = w.Write(a.Body) // the client may be gone
 		return
 	}
-	if a.head == nil {
-		made := newHead(a.Body, a.ThisUpdate, a.NextUpdate)
-		a.head = &made
-	}
-	if a.cacheControl == nil {
-		a.cacheControl = cacheControl(a.MaxAge)
-	}
-	header["Etag"] = a.head.etag
-	header["Last-Modified"] = a.head.lastModified // RFC 9919 section 7.2: thisUpdate
-	header["Expires"] = a.head.expires
-	header["Cache-Control"] = a.cacheControl
-	if req.Method != http.MethodPost && unchanged(req.Header, a) {
+	head := headOf(a)
+	header["Etag"] = head.etag
+	header["Last-Modified"] = head.lastModified // RFC 9919 section 7.2: thisUpdate
+	header["Expires"] = head.expires
+	header["Cache-Control"] = head.cacheControl
+	if req.Method != http.MethodPost && unchanged(req.Header, a, head.etag[0]) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	header["Content-Type"] = typeValue
-	header["Content-Length"] = a.head.length
+	header["Content-Length"] = head.length
 	_, _ = w.Write(a.Body)
 }
 
@@ -218,12 +257,12 @@ func (h *handler) send(w http.ResponseWriter, req *http.Request, a Answer) {
 // of two answers with one thisUpdate the client may hold the one before a
 // revocation. Sending revoked once too often costs 1,500 octets (section 13.1.3
 // says SHOULD).
-func unchanged(h http.Header, a Answer) bool {
+func unchanged(h http.Header, a signer.Answer, etag string) bool {
 	if match := h["If-None-Match"]; len(match) > 0 {
-		return matches(match, a.head.etag[0])
+		return matches(match, etag)
 	}
 	since := h["If-Modified-Since"]
-	if len(since) != 1 || a.Class != Good {
+	if len(since) != 1 || a.Class != signer.Good {
 		return false
 	}
 	date, err := http.ParseTime(since[0])
