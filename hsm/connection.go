@@ -16,13 +16,15 @@ import (
 	"ocspfleet/db"
 
 	"github.com/ThalesIgnite/crypto11"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // connection is one life of the connection: a crypto11 Context and the keys found
 // through it. It is replaced whole when the sessions are lost.
 type connection struct {
 	ctx *crypto11.Context
-	uri URI // its object and id say which keys there are for us; empty: all
+	uri tokenconf.URI // its object and id say which keys there are for us; empty: all
 
 	// inside is read-locked by every call into the library, so that close, which
 	// finalises the library, finds nobody in it: SoftHSM crashes otherwise.
@@ -53,7 +55,7 @@ func nameOf(pub crypto.PublicKey) (keyName, []byte, error) {
 }
 
 // dial loads the library and logs in to the token at that place, once.
-func dial(module string, s settings, at place, pin string) (*connection, error) {
+func dial(module string, s tokenconf.Settings, at place, pin string) (*connection, error) {
 	config := &crypto11.Config{
 		Path:            module,
 		Pin:             pin,
@@ -69,27 +71,11 @@ func dial(module string, s settings, at place, pin string) (*connection, error) 
 	ctx, err := crypto11.Configure(config)
 	if err != nil {
 		if fix, refused := pinRefused(err); refused {
-			return nil, fmt.Errorf("logging in with the PIN of %s: %w (%w): %s", s.PINFile, ErrPIN, err, fix)
+			return nil, fmt.Errorf("logging in with the PIN of %s: %w (%w): %s", s.PINFile, tokenconf.ErrPIN, err, fix)
 		}
-		return nil, fmt.Errorf("opening token %s: %w", s.name(), err)
+		return nil, fmt.Errorf("opening token %s: %w", s.Name(), err)
 	}
-	return &connection{ctx: ctx, uri: s.uri, keys: make(map[keyName]crypto.Signer)}, nil
-}
-
-// name is how the token is called in errors and logs.
-func (s settings) name() string {
-	if s.uri.Token != "" {
-		return fmt.Sprintf("%q", s.uri.Token)
-	}
-	return fmt.Sprintf("with serial number %q", s.uri.Serial)
-}
-
-// label is how metrics call the token: what the configuration chose it by.
-func (s settings) label() string {
-	if s.uri.Token != "" {
-		return s.uri.Token
-	}
-	return s.uri.Serial
+	return &connection{ctx: ctx, uri: s.Parsed, keys: make(map[keyName]crypto.Signer)}, nil
 }
 
 // enter says whether the connection is still open; whoever entered must leave.

@@ -21,11 +21,11 @@ func (t *Token) DeleteKey(key KeyInfo) error {
 		}
 	}
 	if len(key.ID) == 0 || same != 1 {
-		return fmt.Errorf("deleting key %q from token %s: its id %x names %d keys, not this one alone: use the token's own tool", key.Label, t.name(), key.ID, same)
+		return fmt.Errorf("deleting key %q from token %s: its id %x names %d keys, not this one alone: use the token's own tool", key.Label, t.conf.Name(), key.ID, same)
 	}
 	_, err = once(t, t.times.generate, func(*connection) (struct{}, error) { return struct{}{}, t.destroy(key.ID) })
 	if err != nil {
-		return fmt.Errorf("deleting key %q from token %s: %w", key.Label, t.name(), err)
+		return fmt.Errorf("deleting key %q from token %s: %w", key.Label, t.conf.Name(), err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/softhsm"
 )
 
@@ -138,7 +139,7 @@ func (o *owner) fullDisk() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &all); err != nil {
 		return err
 	}
-	for _, limit := range []uint64{0, 8, 100, 700, 4096, spaceNeeded - 1} {
+	for _, limit := range []uint64{0, 8, 100, 700, 4096, tokenconf.SpaceNeeded - 1} {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: all.Max}); err != nil {
 			return err
 		}
@@ -160,16 +161,16 @@ func (o *owner) fullDisk() error {
 func (o *owner) healsOnlyWithRoom(makeRoom func() error) error {
 	l, _, _ := o.token.state()
 	o.token.lose(l, errors.New("every session lost"))
-	if err := o.token.rebuild(); !errors.Is(err, errFull) {
+	if err := o.token.rebuild(); !errors.Is(err, tokenconf.ErrFull) {
 		return fmt.Errorf("healing without room: %w", err)
 	}
-	if err := o.token.Health(); !errors.Is(err, errFull) || !strings.Contains(err.Error(), "make room in "+o.soft.Tokens()) {
+	if err := o.token.Health(); !errors.Is(err, tokenconf.ErrFull) || !strings.Contains(err.Error(), "make room in "+o.soft.Tokens()) {
 		return fmt.Errorf("health without room: %w", err)
 	}
 	if err := o.token.Close(); err != nil {
 		return err
 	}
-	if err := o.open(); !errors.Is(err, errFull) {
+	if err := o.open(); !errors.Is(err, tokenconf.ErrFull) {
 		return fmt.Errorf("a start without room: %w", err)
 	}
 	if err := makeRoom(); err != nil {
@@ -256,27 +257,4 @@ func (o *owner) isWell() error {
 func objectFiles(soft *softhsm.SoftToken) (int, error) {
 	files, err := filepath.Glob(filepath.Join(soft.Tokens(), "*", "*.object"))
 	return len(files), err
-}
-
-// The folder is found where SoftHSM itself finds it, and not looked for with any
-// other library.
-func TestTokenFolderIsTheOneOfSoftHSM(t *testing.T) {
-	soft := newSoft(t)
-	t.Setenv("SOFTHSM2_CONF", soft.Conf)
-	for name, c := range map[string]struct {
-		cfg  Config
-		want string
-	}{
-		"named":         {Config{Module: "/usr/lib/shim.so", SoftHSM2Conf: soft.Conf}, soft.Tokens()},
-		"environment":   {Config{Module: soft.Module}, soft.Tokens()},
-		"other library": {Config{Module: "/usr/lib/libcs_pkcs11_R3.so"}, ""},
-		"no such file":  {Config{SoftHSM2Conf: "/nowhere/softhsm2.conf"}, ""},
-	} {
-		if folder, err := (settings{Config: c.cfg}).probe(); err != nil || folder != c.want {
-			t.Errorf("%s: %q, %v; want %q", name, folder, err, c.want)
-		}
-	}
-	if left, err := filepath.Glob(filepath.Join(soft.Tokens(), ".space-*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
 }

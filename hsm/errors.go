@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // What a caller can branch on. Every error of this package wraps at most one of them.
@@ -17,8 +19,6 @@ var (
 	ErrTimeout = errors.New("the token did not answer in time")
 	// ErrUnavailable says that the token is lost and being looked for in the background.
 	ErrUnavailable = errors.New("the token is unavailable")
-	// ErrPIN says that the token refused the PIN; it is not offered again until the PIN file changes.
-	ErrPIN = errors.New("the token refused the PIN")
 	// ErrBadSignature says that the token made a signature that does not verify. It never left.
 	ErrBadSignature = errors.New("the token made a wrong signature")
 	// ErrClosed says that the Token was closed.
@@ -88,7 +88,7 @@ func classify(err error) class {
 	if errors.Is(err, ErrBadSignature) || errors.Is(err, errVanished) {
 		return classRebuild // a device that computes wrongly starts afresh and passes a self-test first
 	}
-	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, errFull) || errors.Is(err, errEachTime) {
+	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, tokenconf.ErrFull) || errors.Is(err, errEachTime) {
 		return classFatal
 	}
 	var code pkcs11.Error

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
 )
@@ -178,7 +179,7 @@ func TestH4WrongPINReachesTheTokenOnce(t *testing.T) {
 	set(t, s, faultpkcs11.Faults{Sessions: 1})
 	eventually(t, "saying that the PIN is wrong", func() error {
 		_ = signOnce(key)
-		if err := token.Health(); !errors.Is(err, ErrPIN) {
+		if err := token.Health(); !errors.Is(err, tokenconf.ErrPIN) {
 			return errors.New(errorText(err))
 		}
 		return nil
@@ -208,7 +209,7 @@ func TestH4WrongPINAtTheStartIsOneTry(t *testing.T) {
 	if err := os.WriteFile(soft.PINFile, []byte("hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrPIN) || !strings.Contains(err.Error(), soft.PINFile) || strings.Contains(err.Error(), "hunter2") {
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, tokenconf.ErrPIN) || !strings.Contains(err.Error(), soft.PINFile) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("opened with: %v", err)
 	}
 	if n := noted(t, s, "login refused"); n != 1 {

@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/pkcs11"
 	"go.uber.org/goleak"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
 )
@@ -56,12 +57,12 @@ func newSoft(t *testing.T) *softhsm.SoftToken {
 
 // configOf has the patience that a loaded machine asks for; hurried takes it back.
 func configOf(soft *softhsm.SoftToken) Config {
-	return Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf, SignTimeout: 30 * time.Second}
+	return Config{Config: tokenconf.Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf, SignTimeout: 30 * time.Second}}
 }
 
 // hurried shortens the deadline of a signature, once the keys are made. Run must
 // not read it at that moment: there is no self-test (noSelfTest) and no loss yet.
-func hurried(token *Token, deadline time.Duration) { token.SignTimeout = deadline }
+func hurried(token *Token, deadline time.Duration) { token.conf.SignTimeout = deadline }
 
 // openSoft opens a token, with Run in the background if supervised, and closes it with the test.
 func openSoft(t *testing.T, cfg Config, supervised bool, change ...func(*timings)) *Token {

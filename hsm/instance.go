@@ -54,7 +54,7 @@ func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) e
 	slot := t.slot
 	t.mu.Unlock()
 	if apart {
-		at, err := t.module.find(t.uri, t.info.Serial)
+		at, err := t.module.find(t.conf.Parsed, t.info.Serial)
 		if err != nil {
 			return err
 		}
@@ -72,37 +72,4 @@ func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) e
 		}
 	}
 	return do(p, session)
-}
-
-// loginAgain offers the PIN that the connection's login was taken with, and no other: a file
-// that has changed since is the next connection's matter.
-func (t *Token) loginAgain(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
-	o, err := t.readPIN()
-	if err != nil {
-		return err
-	}
-	t.mu.Lock()
-	taken := t.taken
-	t.mu.Unlock()
-	if o.mark != taken {
-		return fmt.Errorf("the PIN file %s has changed since the login: start this program again", t.PINFile)
-	}
-	pending, err := t.pending(t.info.Serial)
-	if err != nil {
-		return err
-	}
-	err = p.Login(session, pkcs11.CKU_USER, o.pin)
-	if errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
-		err = nil
-	}
-	if fix, refused := pinRefused(err); refused {
-		err = fmt.Errorf("logging in once more with the PIN of %s: %w (%w): %s", t.PINFile, ErrPIN, err, fix)
-	}
-	unsettled := t.settle(pending, t.info.Serial, o.mark, err)
-	if errors.Is(err, ErrPIN) {
-		t.mu.Lock()
-		t.refused, t.refusal = o.mark, errors.Join(err, unsettled)
-		t.mu.Unlock()
-	}
-	return err
 }

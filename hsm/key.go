@@ -62,17 +62,17 @@ const maxLabelLen = 64 // octets; the shortest limit among the modules we know o
 // not allow the renaming keeps the random one; keys are found either way.
 func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	if label == "" || len(label) > maxLabelLen {
-		return nil, fmt.Errorf("making a key in token %s: label %q: want 1 to %d octets", t.name(), label, maxLabelLen)
+		return nil, fmt.Errorf("making a key in token %s: label %q: want 1 to %d octets", t.conf.Name(), label, maxLabelLen)
 	}
-	if only := t.uri.Object; len(t.uri.ID) > 0 || only != "" && only != label {
-		return nil, fmt.Errorf("making key %q in token %s: the PKCS#11 URI names one other key by object or id, and this one would not be seen: take them out of token.uri", label, t.name())
+	if only := t.conf.Parsed.Object; len(t.conf.Parsed.ID) > 0 || only != "" && only != label {
+		return nil, fmt.Errorf("making key %q in token %s: the PKCS#11 URI names one other key by object or id, and this one would not be seen: take them out of token.uri", label, t.conf.Name())
 	}
 	key, err := once(t, t.times.generate, func(c *connection) (crypto.Signer, error) { return t.generate(c, kind, label) })
 	if kindRefused(err) {
 		err = fmt.Errorf("%w: %w", ErrKind, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making key %q in token %s: %w", label, t.name(), err)
+		return nil, fmt.Errorf("making key %q in token %s: %w", label, t.conf.Name(), err)
 	}
 	return t.Signer(key.Public())
 }
@@ -98,7 +98,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *c
 	if len(taken) > 0 {
 		return nil, fmt.Errorf("%w: choose another label", ErrDuplicate)
 	}
-	if err := t.writable(); err != nil {
+	if err := t.conf.Writable(); err != nil {
 		return nil, err
 	}
 	var id []byte
@@ -114,16 +114,16 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *c
 		if try == generateTries || !errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) {
 			return nil, err
 		}
-		t.Logger.Warn("making a key failed, once more", slog.String("label", label), slog.Any("error", err))
+		t.logger.Warn("making a key failed, once more", slog.String("label", label), slog.Any("error", err))
 		if err := destroy(p, session, id); err != nil {
 			return nil, fmt.Errorf("removing half a key after %w", err)
 		}
 	}
-	if err := t.diskSpace(); err != nil { // filled up meanwhile: the pair may be in memory only
+	if err := t.conf.DiskSpace(); err != nil { // filled up meanwhile: the pair may be in memory only
 		return nil, errors.Join(err, destroy(p, session, id))
 	}
 	if err := rename(p, session, id, key.Public()); err != nil {
-		t.Logger.Info("key keeps its random id", slog.String("label", label), slog.Any("reason", err))
+		t.logger.Info("key keeps its random id", slog.String("label", label), slog.Any("reason", err))
 	}
 	return key, nil
 }
@@ -233,7 +233,7 @@ func once[T any](t *Token, limit time.Duration, call func(*connection) (T, error
 func (t *Token) Keys() ([]KeyInfo, error) {
 	keys, err := within(t, t.times.generate, func(c *connection) ([]KeyInfo, error) { return c.list() })
 	if err != nil {
-		return nil, fmt.Errorf("listing the keys of token %s: %w", t.name(), err)
+		return nil, fmt.Errorf("listing the keys of token %s: %w", t.conf.Name(), err)
 	}
 	return keys, nil
 }

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -32,20 +34,20 @@ type limiter struct {
 	limit   int           // 0: derived
 	timeout time.Duration
 	waiting atomic.Int64
-	hung    atomic.Int64 // calls inside the library past their deadline
-	metrics *Metrics
+	hung    atomic.Int64     // calls inside the library past their deadline
+	queue   prometheus.Gauge // how many wait
 
 	mu        sync.Mutex    // guards what follows
 	mean      time.Duration // of the time inside the library
 	allHungAt time.Time     // when hung last reached all slots
 }
 
-func newLimiter(sessions, limit int, timeout time.Duration, metrics *Metrics) *limiter {
+func newLimiter(sessions, limit int, timeout time.Duration, queue prometheus.Gauge) *limiter {
 	return &limiter{
 		slots:   make(chan struct{}, sessions),
 		limit:   limit,
 		timeout: timeout,
-		metrics: metrics,
+		queue:   queue,
 		mean:    firstGuess,
 	}
 }
@@ -65,8 +67,8 @@ func (g *limiter) enter(expired <-chan time.Time, closed <-chan struct{}) error 
 	if g.waiting.Add(1) > int64(g.bound()) {
 		return ErrBusy
 	}
-	g.metrics.waiting(1)
-	defer g.metrics.waiting(-1)
+	g.queue.Inc()
+	defer g.queue.Dec()
 	select {
 	case g.slots <- struct{}{}:
 		return nil

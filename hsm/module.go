@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // TokenInfo is what the token says of itself.
@@ -108,7 +110,7 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 // token but the one that is meant. And a token of SoftHSM whose folder cannot be
 // written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
 // signs: C_Login notes in the token's file that the PIN was right. building is held.
-func (m *module) locate(uri URI, had string) (at place, mechanisms []string, err error) {
+func (m *module) locate(uri tokenconf.URI, had string) (at place, mechanisms []string, err error) {
 	release, _, err := m.initialise() // a connection of another Token may have done so
 	if err != nil {
 		return at, nil, err
@@ -132,7 +134,7 @@ type place struct {
 // initialised. Of two that it may mean none is opened: the PIN of one, offered to the
 // other, is a wrong one there. had is the serial number of the one that this process
 // had open, "" at the start: a twin that came since does not keep it from healing.
-func (m *module) find(uri URI, had string) (place, error) {
+func (m *module) find(uri tokenconf.URI, had string) (place, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
 		return place{}, fmt.Errorf("listing slots: %w", err)
@@ -149,7 +151,7 @@ func (m *module) find(uri URI, had string) (place, error) {
 		if uri.Serial != "" && uri.Serial != info.SerialNumber || uri.Token != "" && uri.Token != info.Label {
 			continue
 		}
-		if err := uri.check(info); err != nil {
+		if err := uri.Check(info.ManufacturerID, info.Model); err != nil {
 			other = err
 			continue
 		}
@@ -166,25 +168,12 @@ func (m *module) find(uri URI, had string) (place, error) {
 	case len(found) > 1:
 		wishes := make([]string, len(found))
 		for i, at := range found {
-			wishes[i] = "serial=" + escape(at.info.SerialNumber)
+			wishes[i] = "serial=" + tokenconf.Escape(at.info.SerialNumber)
 		}
 		return place{}, fmt.Errorf("the PKCS#11 URI means %d tokens, and no PIN was offered to any: add one of %s to it", len(found), strings.Join(wishes, ", "))
 	}
 	found[0].only = found[0].info.SerialNumber != "" && serials[found[0].info.SerialNumber] == 1
 	return found[0], nil
-}
-
-// check compares what the URI says beyond label and serial number with the token.
-func (u URI) check(info pkcs11.TokenInfo) error {
-	for _, c := range []struct{ name, want, got string }{
-		{"manufacturer", u.Manufacturer, info.ManufacturerID},
-		{"model", u.Model, info.Model},
-	} {
-		if c.want != "" && c.want != c.got {
-			return fmt.Errorf("the URI wants %s %q, the token has %q", c.name, c.want, c.got)
-		}
-	}
-	return nil
 }
 
 // needed are the mechanisms that we use, in the order of their list.

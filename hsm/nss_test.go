@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // NSS's softokn is a third make: it wants a text in a field of C_Initialize that the
@@ -48,8 +50,8 @@ func nssChild(proxy string) error {
 	if out, err := exec.Command("certutil", "-N", "-d", "sql:"+folder, "-f", pin).CombinedOutput(); err != nil {
 		return fmt.Errorf("certutil: %w: %s", err, out)
 	}
-	uri := URI{Token: "site-a", ModulePath: proxy, PINSource: pin}
-	token, err := Open(context.Background(), Config{URI: uri.String(), SignTimeout: 30 * time.Second, StateDir: home})
+	uri := tokenconf.URI{Token: "site-a", ModulePath: proxy, PINSource: pin}
+	token, err := Open(context.Background(), Config{Config: tokenconf.Config{URI: uri.String(), SignTimeout: 30 * time.Second, StateDir: home}})
 	if err != nil {
 		return err
 	}

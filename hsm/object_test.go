@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // Each attribute of RFC 7512 that chooses a token or a key chooses it, and a
@@ -21,14 +23,14 @@ func TestURIChoosesTokenAndKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, uri := range map[string]URI{
+	for name, uri := range map[string]tokenconf.URI{
 		"token and object":  {Token: "site-a", Object: "ocsp-2026"},
 		"serial and object": {Serial: serial, Object: "ocsp-2026"},
 		"token and id":      {Token: "site-a", ID: id},
 		"object and id":     {Token: "site-a", Object: "ocsp-2026", ID: id},
 	} {
 		uri.ModulePath, uri.PINSource = soft.Module, soft.PINFile
-		token, err := Open(t.Context(), Config{URI: uri.String(), SoftHSM2Conf: soft.Conf})
+		token, err := Open(t.Context(), Config{Config: tokenconf.Config{URI: uri.String(), SoftHSM2Conf: soft.Conf}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -51,13 +53,13 @@ func TestURIChoosesTokenAndKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, uri := range map[string]URI{
+	for name, uri := range map[string]tokenconf.URI{
 		"another object":                 {Token: "site-a", Object: "ocsp-2025"},
 		"another id":                     {Token: "site-a", ID: []byte{1}},
 		"object of one, id of the other": {Token: "site-a", Object: "other", ID: id},
 	} {
 		uri.ModulePath, uri.PINSource = soft.Module, soft.PINFile
-		token, err := Open(t.Context(), Config{URI: uri.String(), SoftHSM2Conf: soft.Conf})
+		token, err := Open(t.Context(), Config{Config: tokenconf.Config{URI: uri.String(), SoftHSM2Conf: soft.Conf}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -72,8 +74,8 @@ func TestURIChoosesTokenAndKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	uri := URI{Token: "site-a", Serial: "0000", ModulePath: soft.Module, PINSource: soft.PINFile}
-	if token, err := Open(t.Context(), Config{URI: uri.String(), SoftHSM2Conf: soft.Conf}); err == nil {
+	uri := tokenconf.URI{Token: "site-a", Serial: "0000", ModulePath: soft.Module, PINSource: soft.PINFile}
+	if token, err := Open(t.Context(), Config{Config: tokenconf.Config{URI: uri.String(), SoftHSM2Conf: soft.Conf}}); err == nil {
 		_ = token.Close()
 		t.Error("a token of another serial number was opened by its label")
 	}
@@ -81,7 +83,7 @@ func TestURIChoosesTokenAndKey(t *testing.T) {
 		"module-path": "pkcs11:token=site-a?module-path=/nowhere.so&pin-source=file:" + soft.PINFile,
 		"pin-source":  "pkcs11:token=site-a?module-path=" + soft.Module + "&pin-source=file:/nowhere",
 	} {
-		if _, err := Open(t.Context(), Config{URI: text, SoftHSM2Conf: soft.Conf}); err == nil || !strings.Contains(err.Error(), "/nowhere") {
+		if _, err := Open(t.Context(), Config{Config: tokenconf.Config{URI: text, SoftHSM2Conf: soft.Conf}}); err == nil || !strings.Contains(err.Error(), "/nowhere") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -45,7 +45,7 @@ func (t *Token) Oddities() ([]string, error) {
 				return err
 			}
 			private = slices.DeleteFunc(private, func(o object) bool { // the URI says which are ours
-				return t.uri.Object != "" && t.uri.Object != string(o.label) || len(t.uri.ID) > 0 && !bytes.Equal(t.uri.ID, o.id)
+				return t.conf.Parsed.Object != "" && t.conf.Parsed.Object != string(o.label) || len(t.conf.Parsed.ID) > 0 && !bytes.Equal(t.conf.Parsed.ID, o.id)
 			})
 			odd = oddities(private, public, certificates)
 			return nil
@@ -53,9 +53,9 @@ func (t *Token) Oddities() ([]string, error) {
 		return odd, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("looking at the objects of token %s: %w", t.name(), err)
+		return nil, fmt.Errorf("looking at the objects of token %s: %w", t.conf.Name(), err)
 	}
-	if err := t.denied(true); err != nil {
+	if err := t.conf.Denied(true); err != nil {
 		odd = append(odd, err.Error()) // perhaps a key
 	}
 	return odd, nil

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // A second library of another make: its token lives in a daemon's memory, does no
@@ -44,8 +46,8 @@ func opencryptokiChild(dir string) error {
 	if err := os.WriteFile(pin, []byte("user-pin\n"), 0o600); err != nil {
 		return err
 	}
-	uri := URI{Token: "site-a", ModulePath: module[0], PINSource: pin}
-	token, err := Open(context.Background(), Config{URI: uri.String(), SignTimeout: 30 * time.Second})
+	uri := tokenconf.URI{Token: "site-a", ModulePath: module[0], PINSource: pin}
+	token, err := Open(context.Background(), Config{Config: tokenconf.Config{URI: uri.String(), SignTimeout: 30 * time.Second}})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/softhsm"
 )
 
@@ -53,8 +54,8 @@ func remote(t *testing.T, soft *softhsm.SoftToken) (cfg Config, start, stop func
 	}
 	start()
 	t.Cleanup(stop)
-	uri := URI{Token: soft.Label, ModulePath: p11kit(t, "pkcs11/p11-kit-client.so"), PINSource: soft.PINFile}
-	return Config{URI: uri.String(), SignTimeout: configOf(soft).SignTimeout}, start, stop
+	uri := tokenconf.URI{Token: soft.Label, ModulePath: p11kit(t, "pkcs11/p11-kit-client.so"), PINSource: soft.PINFile}
+	return Config{Config: tokenconf.Config{URI: uri.String(), SignTimeout: configOf(soft).SignTimeout}}, start, stop
 }
 
 // Each loading of p11-kit is an instance of its own: what crypto11 initialised and

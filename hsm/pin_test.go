@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/faultpkcs11"
 )
 
@@ -45,7 +46,7 @@ func TestWrongPINIsOfferedOnceAcrossProcesses(t *testing.T) {
 	}
 	wrong("hunter2-wrong")
 	for range 5 {
-		if err := refused(t, cfg); !errors.Is(err, ErrPIN) || !strings.Contains(err.Error(), soft.PINFile) || strings.Contains(err.Error(), "hunter2") {
+		if err := refused(t, cfg); !errors.Is(err, tokenconf.ErrPIN) || !strings.Contains(err.Error(), soft.PINFile) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v", err)
 		}
 	}
@@ -118,7 +119,7 @@ func keepsNothingOf(t *testing.T, dir, pin string) {
 func TestNoPINIsOfferedThatCannotBeRemembered(t *testing.T) {
 	s, soft, cfg := faulty(t)
 	cfg.StateDir = filepath.Join(soft.PINFile, "state") // below a file
-	if err := refused(t, cfg); errors.Is(err, ErrPIN) || !strings.Contains(err.Error(), "state_dir") || !strings.Contains(err.Error(), cfg.StateDir) {
+	if err := refused(t, cfg); errors.Is(err, tokenconf.ErrPIN) || !strings.Contains(err.Error(), "state_dir") || !strings.Contains(err.Error(), cfg.StateDir) {
 		t.Errorf("%v", err)
 	}
 	if n := offered(t, s); n != 0 {
@@ -147,7 +148,7 @@ func TestHealingGoesOnWithoutStateDir(t *testing.T) {
 	hurried(token, 100*time.Millisecond)
 	eventually(t, "saying that the PIN is wrong", func() error {
 		_ = signOnce(key)
-		if err := token.Health(); !errors.Is(err, ErrPIN) {
+		if err := token.Health(); !errors.Is(err, tokenconf.ErrPIN) {
 			return errors.New(errorText(err))
 		}
 		return nil
@@ -169,7 +170,7 @@ func TestWrongPINOfARunningProcessIsRememberedForTheNext(t *testing.T) {
 	hurried(token, 100*time.Millisecond)
 	eventually(t, "saying that the PIN is wrong", func() error {
 		token.testKeys(t.Context())
-		if err := token.Health(); !errors.Is(err, ErrPIN) {
+		if err := token.Health(); !errors.Is(err, tokenconf.ErrPIN) {
 			return errors.New(errorText(err))
 		}
 		return nil
@@ -178,7 +179,7 @@ func TestWrongPINOfARunningProcessIsRememberedForTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := offered(t, s)
-	if err := refused(t, cfg); !errors.Is(err, ErrPIN) {
+	if err := refused(t, cfg); !errors.Is(err, tokenconf.ErrPIN) {
 		t.Error(err)
 	}
 	if n := offered(t, s) - before; n != 0 {
@@ -194,7 +195,7 @@ func TestTwoTokensThatMatchTheURIAreRefusedBeforeAnyPIN(t *testing.T) {
 	twin.Module = s.Module
 	for _, c := range []Config{cfg, twin} {
 		err := refused(t, c)
-		if errors.Is(err, ErrPIN) || strings.Count(err.Error(), "serial=") != 2 {
+		if errors.Is(err, tokenconf.ErrPIN) || strings.Count(err.Error(), "serial=") != 2 {
 			t.Errorf("%v", err)
 		}
 	}
@@ -211,7 +212,7 @@ func TestTwoTokensThatMatchTheURIAreRefusedBeforeAnyPIN(t *testing.T) {
 		c.URI = strings.Replace(cfg.URI, "token=site-a", "token=site-a;serial="+serial, 1)
 		token, err := Open(t.Context(), c)
 		if err != nil {
-			if !errors.Is(err, ErrPIN) {
+			if !errors.Is(err, tokenconf.ErrPIN) {
 				t.Errorf("serial %s: %v", serial, err)
 			}
 			continue
@@ -241,7 +242,7 @@ func TestTwinOfARunningTokenIsOfferedNothing(t *testing.T) {
 	if n := noted(t, s, "login refused"); n != 0 {
 		t.Errorf("the PIN was offered to a twin %d times", n)
 	}
-	if err := refused(t, Config{URI: cfg.URI, Module: soft.Module, SoftHSM2Conf: soft.Conf}); strings.Count(err.Error(), "serial=") != 4 {
+	if err := refused(t, Config{Config: tokenconf.Config{URI: cfg.URI, Module: soft.Module, SoftHSM2Conf: soft.Conf}}); strings.Count(err.Error(), "serial=") != 4 {
 		t.Errorf("a start: %v", err)
 	}
 }

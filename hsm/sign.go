@@ -32,10 +32,10 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	start := time.Now()
 	signature, err := s.sign(digest, opts)
 	if err != nil {
-		s.token.Metrics.refused(err)
-		return nil, fmt.Errorf("signing with key %s in token %s: %w", s.name, s.token.name(), err)
+		s.token.metrics.signErrors.WithLabelValues(errorClass(err)).Inc()
+		return nil, fmt.Errorf("signing with key %s in token %s: %w", s.name, s.token.conf.Name(), err)
 	}
-	s.token.Metrics.signed(time.Since(start))
+	s.token.metrics.signSeconds.Observe(time.Since(start).Seconds())
 	return signature, nil
 }
 
@@ -52,7 +52,7 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if s.token.isGone(s.name) {
 		return nil, ErrNoKey // Run looks whether it comes back
 	}
-	return within(s.token, s.token.SignTimeout, func(c *connection) ([]byte, error) {
+	return within(s.token, s.token.conf.SignTimeout, func(c *connection) ([]byte, error) {
 		key := c.signer(s.name)
 		if key == nil {
 			var err error
@@ -123,7 +123,7 @@ func settled[T any](t *Token, expired <-chan time.Time, call func(*connection) (
 		case what == classFatal:
 			return value, false, err
 		case what == classRetry && try == 0:
-			t.Metrics.retried()
+			t.metrics.retries.Inc()
 			continue // on the same sessions, or on the new ones after errReplaced
 		}
 		t.lose(c, err)

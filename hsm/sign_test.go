@@ -273,7 +273,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestQueueBoundFollowsTheSigningTime(t *testing.T) {
-	g := newLimiter(2, 0, 2*time.Second, nil)
+	g := newLimiter(2, 0, 2*time.Second, NewMetrics(nil).queue)
 	slow := g.bound()
 	if slow != 2*200 { // 2 sessions x 1 s / 5 ms
 		t.Errorf("at first: %d", slow)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // Run keeps the connection alive until ctx ends or the Token is closed: it
@@ -49,7 +51,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 	if errors.Is(reason, ErrNoKey) {
 		loud = slog.LevelDebug // looked for again and again while every key is gone; that was said once
 	}
-	t.Logger.Log(ctx, loud, "token lost", slog.String("token", t.uri.Token), slog.Any("reason", reason))
+	t.logger.Log(ctx, loud, "token lost", slog.String("token", t.conf.Parsed.Token), slog.Any("reason", reason))
 	for tries := 1; ; tries++ {
 		if !t.pause(ctx, delay) {
 			return delay
@@ -64,14 +66,14 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 			return delay
 		case err := <-result:
 			if err == nil {
-				t.Metrics.rebuilt()
-				t.Logger.Log(ctx, min(loud, slog.LevelInfo), "token recovered", slog.String("token", t.uri.Token),
+				t.metrics.rebuilds.Inc()
+				t.logger.Log(ctx, min(loud, slog.LevelInfo), "token recovered", slog.String("token", t.conf.Parsed.Token),
 					slog.Int("tries", tries), slog.Duration("after", time.Since(lostAt)))
 				return delay
 			}
 			if text := err.Error(); text != said { // once per reason, not per try
 				said = text
-				t.Logger.WarnContext(ctx, "token not recovered yet", slog.String("token", t.uri.Token), slog.Any("reason", err))
+				t.logger.WarnContext(ctx, "token not recovered yet", slog.String("token", t.conf.Parsed.Token), slog.Any("reason", err))
 			}
 		}
 	}
@@ -134,30 +136,30 @@ func (t *Token) rebuild() (err error) {
 	c, slot, gone, err := t.connect()
 	// Beside other tokens the library was not finalised: what it says now may be
 	// what it knew before. On a full disk they must not log in anew, either.
-	if stale := err != nil && !errors.Is(err, ErrPIN) && !errors.Is(err, errFull) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
+	if stale := err != nil && !errors.Is(err, tokenconf.ErrPIN) && !errors.Is(err, tokenconf.ErrFull) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
 		if c != nil {
 			c.close()
 		}
 		c, slot, gone, err = t.connect()
 	}
 	if err != nil {
-		return t.explain(err, false)
+		return t.conf.Explain(err, false)
 	}
 	return t.use(c, slot, gone)
 }
 
 // connect makes a connection and finds and tests every key that was handed out.
 func (t *Token) connect() (c *connection, slot uint, gone map[keyName]bool, err error) {
-	pin, err := t.readPIN()
+	pin, err := t.conf.ReadPIN()
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	if err := t.diskSpace(); err != nil {
+	if err := t.conf.DiskSpace(); err != nil {
 		return nil, 0, nil, err
 	}
-	at, _, err := t.module.locate(t.uri, t.info.Serial)
+	at, _, err := t.module.locate(t.conf.Parsed, t.info.Serial)
 	if err != nil {
-		return nil, 0, nil, fmt.Errorf("opening token %s: %w", t.name(), err)
+		return nil, 0, nil, fmt.Errorf("opening token %s: %w", t.conf.Name(), err)
 	}
 	if c, err = t.login(at, pin); err != nil {
 		return nil, 0, nil, err
@@ -179,7 +181,7 @@ func (t *Token) retire(c *connection) {
 		c.close()
 		close(finished)
 	}()
-	timer := time.NewTimer(t.SignTimeout)
+	timer := time.NewTimer(t.conf.SignTimeout)
 	defer timer.Stop()
 	select {
 	case <-finished:
@@ -232,7 +234,7 @@ func (t *Token) use(c *connection, slot uint, gone map[keyName]bool) error {
 	t.current, t.slot, t.reason = c, slot, nil
 	close(t.healed)
 	t.healed = nil
-	t.Metrics.stands(t.label(), !t.limiter.allHung())
+	t.up(!t.limiter.allHung())
 	return nil
 }
 
@@ -248,7 +250,7 @@ func (t *Token) testKeys(ctx context.Context) {
 	works := 0
 	keys := t.publicKeys()
 	for name, pub := range keys {
-		timer := time.NewTimer(t.SignTimeout)
+		timer := time.NewTimer(t.conf.SignTimeout)
 		_, lost, err := settled(t, timer.C, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 		timer.Stop()
 		switch {
@@ -258,7 +260,7 @@ func (t *Token) testKeys(ctx context.Context) {
 		case lost, errors.Is(err, ErrClosed), ctx.Err() != nil:
 			return
 		default:
-			t.Logger.WarnContext(ctx, "self-test not passed", slog.String("token", t.uri.Token), slog.String("key", name.String()), slog.Any("reason", err))
+			t.logger.WarnContext(ctx, "self-test not passed", slog.String("token", t.conf.Parsed.Token), slog.String("key", name.String()), slog.Any("reason", err))
 			return
 		}
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // closeAllSessions is what an HSM restart or a dropped connection looks like.
@@ -239,7 +241,7 @@ func TestWrongPINIsTriedOnceUntilTheFileChanges(t *testing.T) {
 	key := makeKey(t, token, P256, "a")
 	hurried(token, time.Second)
 	var dials atomic.Int32
-	token.dial = func(module string, s settings, at place, pin string) (*connection, error) {
+	token.dial = func(module string, s tokenconf.Settings, at place, pin string) (*connection, error) {
 		dials.Add(1)
 		return dial(module, s, at, pin)
 	}
@@ -252,7 +254,7 @@ func TestWrongPINIsTriedOnceUntilTheFileChanges(t *testing.T) {
 		t.Errorf("with the wrong PIN: %v", err)
 	}
 	eventually(t, "saying that the PIN is wrong", func() error {
-		if err := token.Health(); !errors.Is(err, ErrPIN) {
+		if err := token.Health(); !errors.Is(err, tokenconf.ErrPIN) {
 			return errors.New(errorText(err))
 		}
 		return nil
@@ -285,7 +287,7 @@ func TestRebuildsBackOff(t *testing.T) {
 	token.times.firstDelay, token.times.maxDelay = 20*time.Millisecond, 80*time.Millisecond
 	var mu sync.Mutex
 	var at []time.Time
-	token.dial = func(string, settings, place, string) (*connection, error) {
+	token.dial = func(string, tokenconf.Settings, place, string) (*connection, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		at = append(at, time.Now())

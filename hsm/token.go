@@ -10,14 +10,30 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 var errHung = errors.New("every session is inside a call of the library that does not return; if it stays so, restart this process")
 
+// Config says which token to use and how hard, and who is told of it.
+type Config struct {
+	tokenconf.Config
+	// Logger gets the losses and recoveries of the token. Nil: none.
+	Logger *slog.Logger
+	// Metrics counts what the token does. Nil: nothing is told.
+	Metrics *Metrics
+	// Now is the clock of what is reported. Nil: time.Now.
+	Now func() time.Time
+}
+
 // Token is one PKCS#11 token, logged in, and the supervisor of the connection
 // to it. Safe for concurrent use.
 type Token struct {
-	settings
+	conf    tokenconf.Settings
+	logger  *slog.Logger
+	metrics *Metrics
+	now     func() time.Time
 	module  *module
 	limiter *limiter
 	info    TokenInfo
@@ -26,7 +42,7 @@ type Token struct {
 	done   chan struct{} // closed by Close
 	broken chan struct{} // capacity 1: wakes Run
 	times  timings
-	dial   func(module string, s settings, at place, pin string) (*connection, error) // dial; tests count and break it
+	dial   func(module string, s tokenconf.Settings, at place, pin string) (*connection, error) // dial; tests count and break it
 
 	mu      sync.Mutex            // guards what follows
 	current *connection           // nil while the breaker is open
@@ -75,34 +91,46 @@ const openTimeout = time.Minute
 // closes the Token, and starts Run where the process is to survive the loss of
 // the token.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
-	s, err := cfg.settle()
+	s, err := cfg.Settle()
 	if err != nil {
 		return nil, fmt.Errorf("opening the token: %w", err)
 	}
-	path, err := s.library()
+	path, err := s.Library()
 	if err != nil {
 		return nil, err
 	}
-	pin, err := s.readPIN()
+	pin, err := s.ReadPIN()
 	if err != nil {
 		return nil, err
 	}
-	if mode, open := s.pinFileOpen(); open {
-		s.Logger.WarnContext(ctx, "PIN file is readable by others: chmod 600", slog.String("file", s.PINFile), slog.String("mode", mode.String()))
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if mode, open := s.PINFileOpen(); open {
+		cfg.Logger.WarnContext(ctx, "PIN file is readable by others: chmod 600", slog.String("file", s.PINFile), slog.String("mode", mode.String()))
 	}
 	t := &Token{
-		settings: s,
-		done:     make(chan struct{}),
-		broken:   make(chan struct{}, 1),
-		times:    defaultTimings,
-		dial:     dial,
-		wanted:   make(map[keyName]wantedKey),
+		conf:    s,
+		logger:  cfg.Logger,
+		metrics: cfg.Metrics,
+		now:     cfg.Now,
+		done:    make(chan struct{}),
+		broken:  make(chan struct{}, 1),
+		times:   defaultTimings,
+		dial:    dial,
+		wanted:  make(map[keyName]wantedKey),
 	}
 	if t.module, err = own(path, t); err != nil {
 		return nil, err
 	}
 	if err := t.openWithin(ctx, pin); err != nil {
-		return nil, t.explain(err, false)
+		return nil, t.conf.Explain(err, false)
 	}
 	return t, nil
 }
@@ -110,7 +138,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 // openWithin makes the first connection, unless ctx ends or the library hangs before:
 // a daemon must be able to say so and to end. What hangs keeps the library until
 // it returns, and is closed then.
-func (t *Token) openWithin(ctx context.Context, pin offer) error {
+func (t *Token) openWithin(ctx context.Context, pin tokenconf.PIN) error {
 	outcome, givenUp := make(chan error), make(chan struct{})
 	go func() {
 		err := t.open(pin)
@@ -132,23 +160,23 @@ func (t *Token) openWithin(ctx context.Context, pin offer) error {
 	case err = <-outcome:
 		return err
 	case <-ctx.Done():
-		err = fmt.Errorf("opening token %s: waiting for the PKCS#11 library: %w", t.name(), ctx.Err())
+		err = fmt.Errorf("opening token %s: waiting for the PKCS#11 library: %w", t.conf.Name(), ctx.Err())
 	case <-timer.C:
-		err = fmt.Errorf("opening token %s: the PKCS#11 library did not answer within %s: is the HSM reachable?", t.name(), openTimeout)
+		err = fmt.Errorf("opening token %s: the PKCS#11 library did not answer within %s: is the HSM reachable?", t.conf.Name(), openTimeout)
 	}
 	close(givenUp)
 	return err
 }
 
 // open makes the first connection.
-func (t *Token) open(pin offer) error {
+func (t *Token) open(pin tokenconf.PIN) error {
 	t.module.building.Lock()
 	defer t.module.building.Unlock()
 	others := t.module.others(t)
-	if err := t.environment(len(others) > 0); err != nil {
+	if err := t.conf.Environment(len(others) > 0); err != nil {
 		return err
 	}
-	at, mechanisms, err := t.module.locate(t.uri, "")
+	at, mechanisms, err := t.module.locate(t.conf.Parsed, "")
 	info := at.info
 	for _, other := range others {
 		if err == nil && other.Info().Serial == info.SerialNumber && other.Info().Label == info.Label {
@@ -156,16 +184,16 @@ func (t *Token) open(pin offer) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("opening token %s: %w", t.name(), err)
+		return fmt.Errorf("opening token %s: %w", t.conf.Name(), err)
 	}
-	if err := t.diskSpace(); err != nil {
-		return fmt.Errorf("opening token %s: %w", t.name(), err)
+	if err := t.conf.DiskSpace(); err != nil {
+		return fmt.Errorf("opening token %s: %w", t.conf.Name(), err)
 	}
 	c, err := t.login(at, pin)
 	if err != nil {
 		return err
 	}
-	sessions := t.MaxSessions
+	sessions := t.conf.MaxSessions
 	// Both constants of PKCS#11 for "no limit told" are passed over.
 	mostOpen := 0
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
@@ -180,8 +208,8 @@ func (t *Token) open(pin offer) error {
 	if info.SessionCount != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		t.info.Open = int(info.SessionCount)
 	}
-	t.limiter = newLimiter(sessions-1, t.MaxQueue, t.SignTimeout, t.Metrics)
-	t.Metrics.stands(t.label(), true)
+	t.limiter = newLimiter(sessions-1, t.conf.MaxQueue, t.conf.SignTimeout, t.metrics.queue)
+	t.up(true)
 	return nil
 }
 
@@ -214,7 +242,7 @@ func (t *Token) Close() error {
 		}
 		t.module.release(t)
 	}()
-	timer := time.NewTimer(t.SignTimeout)
+	timer := time.NewTimer(t.conf.SignTimeout)
 	defer timer.Stop()
 	select {
 	case <-finished:
@@ -234,7 +262,7 @@ func (t *Token) Health() error {
 	switch {
 	case t.closed:
 		return ErrClosed
-	case t.current == nil && errors.Is(t.reason, errReload) && t.Now().Sub(t.since) < t.SignTimeout:
+	case t.current == nil && errors.Is(t.reason, errReload) && t.now().Sub(t.since) < t.conf.SignTimeout:
 		// Stepped aside for another token: who signs now waits and is served.
 	case t.current == nil:
 		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
@@ -248,7 +276,7 @@ func (t *Token) Health() error {
 	}
 	if len(t.wanted) > 0 {
 		// One lost key among others is its identity's matter, and may be one retired on purpose.
-		return fmt.Errorf("token %s no longer holds any key that it signed with: %w", t.name(), ErrNoKey)
+		return fmt.Errorf("token %s no longer holds any key that it signed with: %w", t.conf.Name(), ErrNoKey)
 	}
 	return nil
 }
@@ -260,10 +288,10 @@ func (t *Token) Health() error {
 func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	name, _, err := nameOf(pub)
 	if err != nil {
-		return nil, fmt.Errorf("finding a key in token %s: %w", t.name(), err)
+		return nil, fmt.Errorf("finding a key in token %s: %w", t.conf.Name(), err)
 	}
 	if err := t.findKey(name, pub); err != nil {
-		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.name(), t.explain(err, true))
+		return nil, fmt.Errorf("finding key %s in token %s: %w", name, t.conf.Name(), t.conf.Explain(err, true))
 	}
 	t.mu.Lock()
 	t.wanted[name] = wantedKey{public: pub}
@@ -273,7 +301,7 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 
 // findKey finds a key through the connection in use, with one signature as a test.
 func (t *Token) findKey(name keyName, pub crypto.PublicKey) error {
-	_, err := within(t, t.SignTimeout, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
+	_, err := within(t, t.conf.SignTimeout, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 	return err
 }
 
@@ -308,9 +336,9 @@ func (t *Token) setGone(name keyName, gone bool) {
 	}
 	t.mu.Unlock()
 	if news && gone {
-		t.Logger.Error("key is gone from the token", slog.String("token", t.uri.Token), slog.String("key", name.String()))
+		t.logger.Error("key is gone from the token", slog.String("token", t.conf.Parsed.Token), slog.String("key", name.String()))
 	} else if news {
-		t.Logger.Info("key is in the token again", slog.String("token", t.uri.Token), slog.String("key", name.String()))
+		t.logger.Info("key is in the token again", slog.String("token", t.conf.Parsed.Token), slog.String("key", name.String()))
 	}
 }
 
@@ -339,7 +367,16 @@ func (t *Token) state() (c *connection, healed <-chan struct{}, reason error) {
 func (t *Token) show() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.Metrics.stands(t.label(), t.current != nil && !t.limiter.allHung())
+	t.up(t.current != nil && !t.limiter.allHung())
+}
+
+// up tells the metrics whether signatures can be made.
+func (t *Token) up(can bool) {
+	value := 0.0
+	if can {
+		value = 1
+	}
+	t.metrics.up.WithLabelValues(t.conf.Label()).Set(value)
 }
 
 // lose opens the breaker, if c is still the connection in use, and wakes Run.
@@ -350,9 +387,9 @@ func (t *Token) lose(c *connection, reason error) {
 		return // another call saw it first
 	}
 	t.current, t.lost = nil, c
-	t.reason, t.since = reason, t.Now()
+	t.reason, t.since = reason, t.now()
 	t.healed = make(chan struct{})
-	t.Metrics.stands(t.label(), false)
+	t.up(false)
 	select {
 	case t.broken <- struct{}{}:
 	default:

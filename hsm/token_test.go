@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/softhsm"
 )
 
@@ -45,7 +46,7 @@ func TestOpenErrorsNameTheFix(t *testing.T) {
 		"PIN wrong":        {"pkcs11:token=site-a" + module + "&pin-source=" + wrong, soft.Conf, []string{"PIN", wrong, "not offered again"}},
 		"no configuration": {"pkcs11:token=site-a" + module + pin, "/nowhere/softhsm2.conf", []string{"/nowhere/softhsm2.conf"}},
 	} {
-		token, err := Open(t.Context(), Config{URI: c.uri, SoftHSM2Conf: c.conf})
+		token, err := Open(t.Context(), Config{Config: tokenconf.Config{URI: c.uri, SoftHSM2Conf: c.conf}})
 		if err == nil {
 			t.Errorf("%s: opened", name)
 			_ = token.Close()
@@ -59,7 +60,7 @@ func TestOpenErrorsNameTheFix(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), testPIN) {
 			t.Errorf("%s: the error repeats the PIN: %v", name, err)
 		}
-		if wrongPIN := name == "PIN wrong"; errors.Is(err, ErrPIN) != wrongPIN {
+		if wrongPIN := name == "PIN wrong"; errors.Is(err, tokenconf.ErrPIN) != wrongPIN {
 			t.Errorf("%s: ErrPIN: %v", name, err)
 		}
 	}
@@ -164,8 +165,8 @@ func TestTokenBySerialNumber(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	uri := URI{Token: soft.Label, Serial: serial, Manufacturer: "SoftHSM project"}
-	token := openSoft(t, Config{URI: uri.String(), Module: soft.Module, PINFile: soft.PINFile, SoftHSM2Conf: soft.Conf}, false)
+	uri := tokenconf.URI{Token: soft.Label, Serial: serial, Manufacturer: "SoftHSM project"}
+	token := openSoft(t, Config{Config: tokenconf.Config{URI: uri.String(), Module: soft.Module, PINFile: soft.PINFile, SoftHSM2Conf: soft.Conf}}, false)
 	if got := token.Info().Serial; got != serial {
 		t.Errorf("serial %s, want %s", got, serial)
 	}
@@ -188,7 +189,7 @@ func TestSoftHSMTokenFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		uri, err := ParseURI(odd.URI())
+		uri, err := tokenconf.ParseURI(odd.URI())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +202,7 @@ func TestSoftHSMTokenFiles(t *testing.T) {
 // What is not the token of the URI never hears the PIN (RFC 7512 section 2.3).
 func TestPINIsOfferedToNoOtherToken(t *testing.T) {
 	s, soft, cfg := faulty(t)
-	for _, uri := range []URI{{Token: "site-a", Model: "Luna"}, {Token: "site-a", Manufacturer: "Thales"}, {Token: "site-a", Serial: "0123"}, {Token: "site-b"}} {
+	for _, uri := range []tokenconf.URI{{Token: "site-a", Model: "Luna"}, {Token: "site-a", Manufacturer: "Thales"}, {Token: "site-a", Serial: "0123"}, {Token: "site-b"}} {
 		uri.PINSource = soft.PINFile
 		cfg.URI = uri.String()
 		if token, err := Open(t.Context(), cfg); err == nil {
@@ -212,7 +213,7 @@ func TestPINIsOfferedToNoOtherToken(t *testing.T) {
 	if n := noted(t, s, "login") + noted(t, s, "login refused"); n != 0 {
 		t.Errorf("the PIN was offered %d times", n)
 	}
-	cfg.URI = URI{Token: "site-a", Manufacturer: "SoftHSM project", PINSource: soft.PINFile}.String()
+	cfg.URI = tokenconf.URI{Token: "site-a", Manufacturer: "SoftHSM project", PINSource: soft.PINFile}.String()
 	openSoft(t, cfg, false)
 	if n := noted(t, s, "login"); n != 1 {
 		t.Errorf("%d logins at the right token", n)

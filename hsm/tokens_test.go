@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
 )
@@ -32,8 +33,8 @@ func neighbour(t *testing.T, soft *softhsm.SoftToken, label, pin string) Config 
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("softhsm2-util: %v: %s", err, out)
 	}
-	uri := URI{Token: label, ModulePath: soft.Module, PINSource: file}
-	return Config{URI: uri.String(), SoftHSM2Conf: soft.Conf, SignTimeout: 30 * time.Second}
+	uri := tokenconf.URI{Token: label, ModulePath: soft.Module, PINSource: file}
+	return Config{Config: tokenconf.Config{URI: uri.String(), SoftHSM2Conf: soft.Conf, SignTimeout: 30 * time.Second}}
 }
 
 func TestTwoTokensOfOneLibraryInOneProcess(t *testing.T) {

@@ -23,6 +23,8 @@ import (
 	"ocspfleet/signer"
 
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 // heldCopy is a copy of certificate status that stands still: one good serial
@@ -164,7 +166,7 @@ func softToken(t *testing.T) (*softhsm.SoftToken, hsm.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return soft, hsm.Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf}
+	return soft, hsm.Config{Config: tokenconf.Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf}}
 }
 
 func made(t *testing.T, token *hsm.Token, kind hsm.KeyKind, label string) crypto.PublicKey {

@@ -4,7 +4,8 @@ package integration
 // in the house yet.
 var rooms = []room{
 	{"migrations", nil, reasonFloor},
-	{"hsm", []string{"db"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
+	{"hsm/tokenconf", nil, "what is known of a token without its library, so that a configuration can be checked without one"},
+	{"hsm", []string{"db", "hsm/tokenconf"}, "the token is met as crypto.Signer; it knows no OCSP, and of db only the name of a key"},
 	{"db", nil, "words and rules that everybody shares, without SQL: any room may use them"},
 	{"db/internal/pg", []string{"db"}, "the pool and what PostgreSQL says, in words; Go lets nobody outside of db import it"},
 	{"db/tables", []string{"db", "db/internal/pg"}, "what both databases hold; it knows neither the master's functions nor a site's"},
@@ -44,7 +45,7 @@ var rooms = []room{
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
 		"cmd/ocspd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/index", "db/sitedb", "db/tables", "hsm", "migrations", "signer/...", "sync/feed", "sync/lookup"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/index", "db/sitedb", "db/tables", "hsm/...", "migrations", "signer/...", "sync/feed", "sync/lookup"},
 		"the internet-facing process holds no operator code and nothing that writes a database; of sync only what verifies a checkpoint",
 	},
 	{
@@ -54,7 +55,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/config",
-		[]string{"cmd/internal/boot", "db", "db/tables", "hsm", "migrations", "ops/fleet", "ops/zone"},
+		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/fleet", "ops/zone"},
 		"it says what the keys of ocspctl.yaml mean, in the types of the rooms that they are for",
 	},
 	{
@@ -64,7 +65,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/ca",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/config", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "hsm", "ops/fleet"},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/config", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "hsm/...", "ops/fleet"},
 		"it takes up the CA's key for the nouns that sign, and reads and writes what travels to a CA without a network",
 	},
 	{
@@ -134,12 +135,12 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/key",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/sitedb", "hsm", "migrations", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/sitedb", "hsm/...", "migrations", "sync/..."},
 		"a noun opens the site's token, and reads which certificates its keys have in the site's copy",
 	},
 	{
 		"cmd/ocspctl/doctor",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm", "migrations", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/doctor", "sync/..."},
 		"it gathers the facts of every kind that ops/doctor judges",
 	},
 	{
@@ -154,12 +155,12 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual", "cmd/internal/printable", "cmd/ocspctl/...", "db", "db/index", "db/masterdb", "db/sitedb", "db/tables", "hsm", "migrations", "ops/...", "signer/...", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual", "cmd/internal/printable", "cmd/ocspctl/...", "db", "db/index", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/...", "signer/...", "sync/..."},
 		"the staff's tool wires anything but what starts servers and tokens for tests",
 	},
 	{
 		"cmd/ocspfleet",
-		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm", "integration/testkit/devfleet", "migrations", "ops/...", "signer/wire", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/manual", "cmd/internal/printable", "db", "hsm/...", "integration/testkit/devfleet", "migrations", "ops/...", "signer/wire", "sync/..."},
 		"it is a front to testkit/devfleet",
 	},
 	{"integration", []string{"..."}, "tests of the whole may look everywhere"},
@@ -169,7 +170,7 @@ var rooms = []room{
 	{"integration/testkit/script", nil, reasonFloor},
 	{
 		"integration/testkit/devfleet",
-		[]string{"db", "integration/testkit/pgserver", "hsm", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},
+		[]string{"db", "integration/testkit/pgserver", "hsm/...", "integration/testkit/softhsm", "migrations", "ops/...", "signer/wire"},
 		"it starts the daemons as programs; linking their rooms would test something else",
 	},
 	{"integration/testkit/garbage", []string{"integration/testkit/devfleet"}, "it meets a site as the internet does, by its address"},

@@ -30,7 +30,7 @@ import (
 	"ocspfleet/cmd/ocspctl/issuer"
 	"ocspfleet/cmd/ocspctl/key"
 	"ocspfleet/cmd/ocspctl/responder"
-	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 )
 
 func main() {
@@ -41,7 +41,7 @@ func main() {
 }
 
 func rootCommand(p *cli.Program) *cobra.Command {
-	p.NoRetry, p.Choices = hsm.ErrPIN, choices
+	p.NoRetry, p.Choices = tokenconf.ErrPIN, choices
 	var root *cobra.Command
 	root = p.Root("ocspctl", "work on a fleet of OCSP responders: databases, issuers, certificates, keys, sites", "/etc/ocspfleet/ocspctl.yaml",
 		database.Noun(p), issuer.Noun(p), cert.Noun(p), key.Noun(p), responder.Noun(p), crl.Noun(p), casign.Noun(p),

@@ -16,6 +16,7 @@ import (
 	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/signer"
 )
 
@@ -185,14 +186,14 @@ func (c *Config) Check(report func(key, problem string)) {
 		if i > 0 {
 			key = fmt.Sprintf("more_tokens[%d]", i-1)
 		}
-		if _, err := hsm.ParseURI(token.URI); token.URI != "" && err != nil {
+		if _, err := tokenconf.ParseURI(token.URI); token.URI != "" && err != nil {
 			report(key+".uri", err.Error())
 		}
 		if token.SignTimeout < 0 {
 			report(key+".sign_timeout", "cannot be negative")
 		}
 	}
-	if least := max(c.signTimeout(), hsm.DefaultSignTimeout); c.ExitWhenStuck != 0 && c.ExitWhenStuck < least {
+	if least := max(c.signTimeout(), tokenconf.DefaultSignTimeout); c.ExitWhenStuck != 0 && c.ExitWhenStuck < least {
 		report("exit_when_stuck", "wants at least the longest sign_timeout ("+least.String()+"), or 0s for never")
 	}
 	c.Feed.check(report)
@@ -240,10 +241,10 @@ func (c *Config) signTimeout() time.Duration {
 func (c *Config) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
 	var all []hsm.Config
 	for _, token := range c.tokens() {
-		all = append(all, hsm.Config{
+		all = append(all, hsm.Config{Config: tokenconf.Config{
 			URI: token.URI, Module: token.Module, PINFile: token.PINFile, SoftHSM2Conf: token.SoftHSM2Conf,
-			StateDir: c.StateDir, MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout, Logger: log, Metrics: metrics,
-		})
+			StateDir: c.StateDir, MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout,
+		}, Logger: log, Metrics: metrics})
 	}
 	return all
 }

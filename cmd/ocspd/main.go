@@ -17,6 +17,7 @@ import (
 	"ocspfleet/db/index"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/migrations"
 	"ocspfleet/signer"
 	"ocspfleet/signer/ocsphttp"
@@ -28,7 +29,7 @@ var program = boot.Program{
 	Example: "ocspd --config /etc/ocspfleet/ocspd.yaml\nocspd --config ./ocspd.yaml --check-config",
 	Config:  "/etc/ocspfleet/ocspd.yaml",
 
-	NoRestart: hsm.ErrPIN, // each start would offer it, until the token locks
+	NoRestart: tokenconf.ErrPIN, // each start would offer it, until the token locks
 }
 
 func main() {

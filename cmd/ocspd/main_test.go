@@ -13,7 +13,6 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
-	"ocspfleet/hsm"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/script"
@@ -21,6 +20,8 @@ import (
 	"ocspfleet/migrations"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ocspfleet/hsm/tokenconf"
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +70,7 @@ var faulty sync.Map
 
 // faulty: has $FAULTY be the token's URI by a library that counts the logins.
 func putFaulty(ts *testscript.TestScript, _ bool, _ []string) {
-	uri, err := hsm.ParseURI(ts.Getenv("TOKEN"))
+	uri, err := tokenconf.ParseURI(ts.Getenv("TOKEN"))
 	ts.Check(err)
 	s, err := faultpkcs11.Build(ts.MkAbs("."), uri.ModulePath)
 	ts.Check(err)
@@ -102,7 +103,7 @@ func TestUnitDoesNotRestartAfterAWrongPIN(t *testing.T) {
 			t.Errorf("ocspd.service has no line %s", line)
 		}
 	}
-	if program.NoRestart != hsm.ErrPIN {
+	if program.NoRestart != tokenconf.ErrPIN {
 		t.Errorf("ocspd ends with %d for %v", boot.ExitNoRestart, program.NoRestart)
 	}
 }

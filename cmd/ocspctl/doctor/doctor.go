@@ -150,8 +150,7 @@ func readToken(ctx context.Context, p *cli.Program, at config.Token, stateDir st
 	if err != nil {
 		return doctor.Token{}, err
 	}
-	settings.Logger = boot.NewLogger(p.Stderr, p.TTY, slog.LevelError)
-	t, err := hsm.Open(ctx, settings)
+	t, err := hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelError)})
 	if err != nil {
 		return doctor.Token{}, err
 	}

@@ -44,8 +44,7 @@ func atToken(v ctl.Verb[*run]) cli.Verb {
 		if err != nil {
 			return nil, nil, err
 		}
-		settings.Logger = boot.NewLogger(p.Stderr, p.TTY, slog.LevelWarn)
-		token, err := hsm.Open(ctx, settings)
+		token, err := hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelWarn)})
 		if err != nil {
 			return nil, nil, err
 		}

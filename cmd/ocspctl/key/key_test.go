@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/softhsm"
 )
@@ -22,7 +23,7 @@ func TestKindThatTheTokenLacksNamesTheOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := hsm.Open(t.Context(), hsm.Config{URI: soft.URI(), Module: s.Module, SoftHSM2Conf: soft.Conf})
+	token, err := hsm.Open(t.Context(), hsm.Config{Config: tokenconf.Config{URI: soft.URI(), Module: s.Module, SoftHSM2Conf: soft.Conf}})
 	if err != nil {
 		t.Fatal(err)
 	}

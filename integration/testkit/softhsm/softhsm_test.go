@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/softhsm"
 )
 
@@ -29,7 +30,7 @@ func TestNewMakesATokenThatOpens(t *testing.T) {
 	if err != nil || *again != *soft {
 		t.Errorf("Existing: %+v, %v; want %+v", again, err, soft)
 	}
-	token, err := hsm.Open(t.Context(), hsm.Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf})
+	token, err := hsm.Open(t.Context(), hsm.Config{Config: tokenconf.Config{URI: soft.URI(), SoftHSM2Conf: soft.Conf}})
 	if err != nil {
 		t.Fatal(err)
 	}

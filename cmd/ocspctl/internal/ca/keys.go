@@ -76,8 +76,7 @@ func (k *Keys) Key(ctx context.Context, at config.CA, certificate *x509.Certific
 		if err != nil {
 			return nil, err
 		}
-		settings.Logger = boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)
-		if opened, err = hsm.Open(ctx, settings); err != nil {
+		if opened, err = hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)}); err != nil {
 			return nil, err
 		}
 		k.tokens[at.Token] = opened

@@ -11,7 +11,7 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db/tables"
-	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/migrations"
 )
 
@@ -138,9 +138,9 @@ func (c *Config) StateFolder() (string, error) {
 }
 
 // Settings are for opening the token, with a folder to remember a refused PIN in.
-func (t Token) Settings(stateDir string) (hsm.Config, error) {
+func (t Token) Settings(stateDir string) (tokenconf.Config, error) {
 	if t.URI == "" {
-		return hsm.Config{}, errors.New("the configuration has no token: set token.uri")
+		return tokenconf.Config{}, errors.New("the configuration has no token: set token.uri")
 	}
-	return hsm.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, StateDir: stateDir, MaxSessions: 2}, nil
+	return tokenconf.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, StateDir: stateDir, MaxSessions: 2}, nil
 }

@@ -1,10 +1,9 @@
-package hsm
+package tokenconf
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -42,31 +41,25 @@ type Config struct {
 	SignTimeout time.Duration
 	// MaxQueue is how many signatures may wait for a session; more are refused at
 	// once. 0: as many as the token can make in half of SignTimeout, from the
-	// mean signing time seen (see limiter).
+	// mean signing time seen (see the limiter of package hsm).
 	MaxQueue int
-	// Logger gets the losses and recoveries of the token. Nil: none.
-	Logger *slog.Logger
-	// Metrics may be nil.
-	Metrics *Metrics
-	// Now is the clock of what is reported. Nil: time.Now.
-	Now func() time.Time
 }
 
 // DefaultSignTimeout is Config.SignTimeout when it is 0.
 const DefaultSignTimeout = 2 * time.Second
 
-// settings is a Config with every default filled in and the URI parsed.
-type settings struct {
+// Settings is a Config with every default filled in and its URI parsed.
+type Settings struct {
 	Config
-	uri URI
+	Parsed URI
 }
 
-func (c Config) settle() (settings, error) {
+func (c Config) Settle() (Settings, error) {
 	uri, err := ParseURI(c.URI)
 	if err != nil {
-		return settings{}, err
+		return Settings{}, err
 	}
-	s := settings{Config: c, uri: uri}
+	s := Settings{Config: c, Parsed: uri}
 	if s.Module == "" {
 		s.Module = uri.ModulePath
 	}
@@ -95,18 +88,12 @@ func (c Config) settle() (settings, error) {
 	if s.SignTimeout < 0 || s.MaxQueue < 0 {
 		faults = append(faults, errors.New("a negative timeout or queue length"))
 	}
-	if s.Logger == nil {
-		s.Logger = slog.New(slog.DiscardHandler)
-	}
-	if s.Now == nil {
-		s.Now = time.Now
-	}
 	return s, errors.Join(faults...)
 }
 
-// library returns the real path of the PKCS#11 library, so that two names of
+// Library returns the real path of the PKCS#11 library, so that two names of
 // one library are seen as one.
-func (s settings) library() (string, error) {
+func (s Settings) Library() (string, error) {
 	path, err := filepath.EvalSymlinks(s.Module)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("loading PKCS#11 library %q: no such file: set module-path, or install it (for SoftHSM: apt install softhsm2)", s.Module)
@@ -117,10 +104,10 @@ func (s settings) library() (string, error) {
 	return path, nil
 }
 
-// environment puts SOFTHSM2_CONF into the process environment. Go's os.Setenv
+// Environment puts SOFTHSM2_CONF into the process environment. Go's os.Setenv
 // reaches the C library's environment in a cgo program, where SoftHSM reads it;
 // it has done so already when the library is in use.
-func (s settings) environment(inUse bool) error {
+func (s Settings) Environment(inUse bool) error {
 	if s.SoftHSM2Conf == "" {
 		return nil
 	}
@@ -134,4 +121,20 @@ func (s settings) environment(inUse bool) error {
 		return fmt.Errorf("setting SOFTHSM2_CONF: %w", err)
 	}
 	return nil
+}
+
+// Name is how the token is called in errors and logs.
+func (s Settings) Name() string {
+	if s.Parsed.Token != "" {
+		return fmt.Sprintf("%q", s.Parsed.Token)
+	}
+	return fmt.Sprintf("with serial number %q", s.Parsed.Serial)
+}
+
+// Label is how metrics call the token: what the configuration chose it by.
+func (s Settings) Label() string {
+	if s.Parsed.Token != "" {
+		return s.Parsed.Token
+	}
+	return s.Parsed.Serial
 }

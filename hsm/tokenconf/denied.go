@@ -1,4 +1,4 @@
-package hsm
+package tokenconf
 
 import (
 	"errors"
@@ -18,21 +18,21 @@ const (
 	maySearch = 1
 )
 
-// explain adds to an error of the token what SoftHSM keeps to itself: a file that this
+// Explain adds to an error of the token what SoftHSM keeps to itself: a file that this
 // user may not read is to it a token, or in an open one a key, that is not there.
-func (s settings) explain(err error, open bool) error {
-	if err == nil || errors.Is(err, ErrPIN) || errors.Is(err, errFull) {
+func (s Settings) Explain(err error, open bool) error {
+	if err == nil || errors.Is(err, ErrPIN) || errors.Is(err, ErrFull) {
 		return err
 	}
-	if why := s.denied(open); why != nil {
+	if why := s.Denied(open); why != nil {
 		return fmt.Errorf("%w: %w", err, why)
 	}
 	return err
 }
 
-// denied returns the first file of SoftHSM that this user may not read, and the fix.
+// Denied returns the first file of SoftHSM that this user may not read, and the fix.
 // When ours is open, a token that cannot be read is another one.
-func (s settings) denied(open bool) error {
+func (s Settings) Denied(open bool) error {
 	conf := s.configuration()
 	if conf == "" {
 		return nil

@@ -1,4 +1,4 @@
-package hsm
+package tokenconf
 
 import (
 	"encoding/hex"
@@ -127,12 +127,25 @@ func (u *URI) setQuery(name, value string) error {
 	return nil
 }
 
+// Check compares what the URI says beyond label and serial number with the token.
+func (u URI) Check(manufacturer, model string) error {
+	for _, c := range []struct{ name, want, got string }{
+		{"manufacturer", u.Manufacturer, manufacturer},
+		{"model", u.Model, model},
+	} {
+		if c.want != "" && c.want != c.got {
+			return fmt.Errorf("the URI wants %s %q, the token has %q", c.name, c.want, c.got)
+		}
+	}
+	return nil
+}
+
 // String returns the URI in a form that ParseURI reads back.
 func (u URI) String() string {
 	var path, query []string
 	add := func(to *[]string, name, value string) {
 		if value != "" {
-			*to = append(*to, name+"="+escape(value))
+			*to = append(*to, name+"="+Escape(value))
 		}
 	}
 	add(&path, "token", u.Token)
@@ -157,9 +170,9 @@ func (u URI) String() string {
 	return text
 }
 
-// escape percent-encodes all but the unreserved characters and the slash,
+// Escape percent-encodes all but the unreserved characters and the slash,
 // which RFC 7512 section 2.3 allows in both parts' values where we write it.
-func escape(value string) string {
+func Escape(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
 		c := value[i]

@@ -1,4 +1,4 @@
-package hsm
+package tokenconf
 
 import (
 	"bufio"
@@ -11,38 +11,38 @@ import (
 	"syscall"
 )
 
-// spaceNeeded is far more than the 320 octets of SoftHSM's token.object, since
+// SpaceNeeded is far more than the 320 octets of SoftHSM's token.object, since
 // others write to the same disk.
-const spaceNeeded = 64 << 10 // octets
+const SpaceNeeded = 64 << 10 // octets
 
-var errFull = errors.New("the disk of the token is full")
+var ErrFull = errors.New("the disk of the token is full")
 
-// diskSpace says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
+// DiskSpace says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
 // loses keys: C_Login empties the file token.object and writes it anew, to note
 // that the PIN was right, and without it no key can be decrypted ever again; and
 // C_GenerateKeyPair may say that a pair was made which is in no file. A folder that
 // we may not write is safe: nothing can be emptied there, and making a key fails.
-func (s settings) diskSpace() error {
+func (s Settings) DiskSpace() error {
 	folder, err := s.probe()
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
-			return fmt.Errorf("%w: SoftHSM rewrites a token at each login and would lose its keys: make room in %s: %w", errFull, folder, err)
+			return fmt.Errorf("%w: SoftHSM rewrites a token at each login and would lose its keys: make room in %s: %w", ErrFull, folder, err)
 		}
 	}
 	return nil // read-only or away: SoftHSM will tell
 }
 
-// writable says whether SoftHSM can store a key: there is space, and it is ours to use.
-func (s settings) writable() error {
+// Writable says whether SoftHSM can store a key: there is space, and it is ours to use.
+func (s Settings) Writable() error {
 	folder, err := s.probe()
 	if folder != "" && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("the folder of the token cannot be written: make the key as the user that %s belongs to, and see that its disk is not mounted read-only: %w", folder, err)
 	}
-	return s.diskSpace()
+	return s.DiskSpace()
 }
 
 // probe writes a file beside the tokens and removes it.
-func (s settings) probe() (folder string, err error) {
+func (s Settings) probe() (folder string, err error) {
 	folder, err = tokenFolder(s.configuration())
 	if err != nil || folder == "" {
 		return "", err // another library, or a place that we do not know
@@ -51,12 +51,12 @@ func (s settings) probe() (folder string, err error) {
 	if err != nil {
 		return folder, err
 	}
-	_, err = file.Write(make([]byte, spaceNeeded))
+	_, err = file.Write(make([]byte, SpaceNeeded))
 	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
 // configuration is the file that SoftHSM reads, "" for another library.
-func (s settings) configuration() string {
+func (s Settings) configuration() string {
 	switch {
 	case s.SoftHSM2Conf != "":
 		return s.SoftHSM2Conf
@@ -75,7 +75,7 @@ func tokenFolder(conf string) (string, error) {
 	}
 	f, err := os.Open(conf)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil // environment says so better
+		return "", nil // Environment says so better
 	}
 	if err != nil {
 		return "", fmt.Errorf("reading the SoftHSM configuration: %w", err)

@@ -1,4 +1,4 @@
-package hsm
+package tokenconf
 
 import (
 	"strings"
