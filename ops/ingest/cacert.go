@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // cacertForm is CAcert's tables of certificates, as mysql --batch or a CSV
@@ -34,64 +34,51 @@ var cacertColumns = []string{"serial", "expire", "revoked"}
 const cacertPending = "1970-01-01 10:00:01"
 
 func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
-	b := bufio.NewReaderSize(in, maxLine)
+	b := bufio.NewReaderSize(in, syntax.MaxLine)
 	start, err := b.Peek(512)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if !isDump(start) {
-		return eachRecord(b, emit, cacertColumns, f.entry)
+	if !syntax.IsDump(start) {
+		return eachRow(b, emit, cacertColumns, f.entry)
 	}
-	d := dump{lexer: lexer{in: b, line: 1}, columns: map[string][]string{}}
 	seen := false
-	d.row = func(table string, r record, place Place) error {
+	line, err := syntax.ReadDump(b, func(table string, r syntax.Record, place syntax.Place) error {
 		if !cacertTables[table] {
 			return nil
 		}
 		seen = true
-		if len(r.columns) == 0 {
-			return &sqlError{"inserts into " + table + ", whose columns it does not tell: want a dump with CREATE TABLE, or by mysqldump --complete-insert"}
+		if !r.Named() {
+			return &syntax.SQLError{Text: "inserts into " + table + ", whose columns it does not tell: want a dump with CREATE TABLE, or by mysqldump --complete-insert"}
 		}
 		for _, name := range cacertColumns {
-			if _, there := r.columns[name]; !there {
-				return &sqlError{"inserts into " + table + " without the column " + name}
+			if !r.Has(name) {
+				return &syntax.SQLError{Text: "inserts into " + table + " without the column " + name}
 			}
 		}
 		e := f.entry(r)
 		e.place = place
 		return emit(e)
-	}
-	err = d.read()
-	var sql *sqlError
+	})
+	var sql *syntax.SQLError
 	switch {
 	case errors.As(err, &sql):
-		return emit(bad(Place{Line: d.line}, "%s", sql.text))
-	case errors.Is(err, errCut):
-		return emit(bad(Place{Line: d.line}, "is cut short: the dump ends too early"))
+		return emit(bad(syntax.Place{Line: line}, "%s", sql.Text))
+	case errors.Is(err, syntax.ErrCut):
+		return emit(bad(syntax.Place{Line: line}, "is cut short: the dump ends too early"))
 	case err == nil && !seen:
 		return fmt.Errorf("the dump has no row of %s: is it the right one?", strings.Join(slices.Sorted(maps.Keys(cacertTables)), ", "))
 	}
 	return err
 }
 
-// isDump says whether a file begins as SQL does.
-func isDump(start []byte) bool {
-	start = bytes.TrimLeft(start, " \t\r\n")
-	for _, begin := range []string{"--", "/*", "insert ", "create ", "drop ", "lock ", "set ", "use "} {
-		if len(start) >= len(begin) && bytes.EqualFold(start[:len(begin)], []byte(begin)) {
-			return true
-		}
-	}
-	return false
-}
-
 // entry reads one row. CAcert makes it before it signs the certificate, so that
 // the serial may be missing still.
-func (f cacertForm) entry(r record) entry {
+func (f cacertForm) entry(r syntax.Record) entry {
 	if e, done := f.otherRoot(r); done {
 		return e
 	}
-	text := r.get("serial")
+	text := r.Get("serial")
 	if isNull(text) {
 		return entry{skip: skipUnsigned}
 	}
@@ -100,10 +87,10 @@ func (f cacertForm) entry(r record) entry {
 		return entry{problem: err.Error()}
 	}
 	e := entry{row: masterdb.Row{Serial: serial, Status: db.Status{Reason: db.ReasonNone}}}
-	if e.row.Status.NotAfter, err = parseStamp(r.get("expire"), f.zone); err != nil {
+	if e.row.Status.NotAfter, err = parseStamp(r.Get("expire"), f.zone); err != nil {
 		return entry{problem: "expire " + err.Error()}
 	}
-	switch revoked := r.get("revoked"); {
+	switch revoked := r.Get("revoked"); {
 	case isNull(revoked):
 	case revoked == cacertPending:
 		e.pending = true
@@ -117,16 +104,16 @@ func (f cacertForm) entry(r record) entry {
 }
 
 // otherRoot says whether a row is of the root that was not asked for.
-func (f cacertForm) otherRoot(r record) (entry, bool) {
-	_, there := r.columns["rootcert"]
-	root := r.get("rootcert")
+func (f cacertForm) otherRoot(r syntax.Record) (entry, bool) {
+	_, there := r.Columns["rootcert"]
+	root := r.Get("rootcert")
 	switch {
 	case there && f.root == 0:
 		return entry{problem: "has the column rootcert: say which one this issuer is (--rootcert 1 for class 1, 2 for class 3)"}, true
 	case !there && f.root != 0:
 		return entry{problem: "has no column rootcert, by which --rootcert could choose"}, true
 	case there && root != "1" && root != "2":
-		return entry{problem: fmt.Sprintf("rootcert %s: want 1 or 2", quote([]byte(root)))}, true
+		return entry{problem: fmt.Sprintf("rootcert %s: want 1 or 2", syntax.Quote([]byte(root)))}, true
 	case there && root != strconv.Itoa(f.root):
 		return entry{skip: skipOtherIssuer}, true
 	}

@@ -13,6 +13,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // certificateForm is the certificates themselves: a directory, a tar, perhaps
@@ -37,13 +38,13 @@ const (
 )
 
 func (f certificateForm) read(in io.Reader, emit func(entry) error) error {
-	b := bufio.NewReaderSize(in, maxLine)
+	b := bufio.NewReaderSize(in, syntax.MaxLine)
 	if start, _ := b.Peek(len(gzipMagic)); string(start) == gzipMagic {
 		z, err := gzip.NewReader(b)
 		if err != nil {
 			return fmt.Errorf("unpacking it: %w", err)
 		}
-		b = bufio.NewReaderSize(z, maxLine)
+		b = bufio.NewReaderSize(z, syntax.MaxLine)
 	}
 	if start, _ := b.Peek(tarAt + len(tarMagic)); len(start) == tarAt+len(tarMagic) && string(start[tarAt:]) == tarMagic {
 		return f.readTar(tar.NewReader(b), emit)
@@ -58,18 +59,18 @@ func (f certificateForm) readTar(t *tar.Reader, emit func(entry) error) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return errCut
+			return syntax.ErrCut
 		case err != nil:
 			return fmt.Errorf("reading the tar: %w", err)
 		case head.Typeflag == tar.TypeDir:
 			continue
 		case head.Typeflag != tar.TypeReg:
-			err = emit(entry{place: Place{Name: head.Name}, skip: skipNoFile})
+			err = emit(entry{place: syntax.Place{Name: head.Name}, skip: skipNoFile})
 		default:
-			err = f.readFile(bufio.NewReaderSize(t, maxLine), head.Name, emit)
+			err = f.readFile(bufio.NewReaderSize(t, syntax.MaxLine), head.Name, emit)
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return errCut
+			return syntax.ErrCut
 		}
 		if err != nil {
 			return err
@@ -83,26 +84,26 @@ func (f certificateForm) readFile(b *bufio.Reader, name string, emit func(entry)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	place := Place{Name: name, Row: 1}
+	place := syntax.Place{Name: name, Row: 1}
 	if len(start) == 1 && start[0] == 0x30 {
-		der, err := io.ReadAll(io.LimitReader(b, maxLine+1))
+		der, err := io.ReadAll(io.LimitReader(b, syntax.MaxLine+1))
 		if err != nil {
 			return err
 		}
-		if len(der) > maxLine {
+		if len(der) > syntax.MaxLine {
 			return emit(bad(place, "is no certificate: has over 64 KiB"))
 		}
 		return emit(f.judge(der, place))
 	}
 	certificates := 0
-	found, err := eachPEM(b, func(kind string, der []byte, line int64, problem string) error {
+	found, err := syntax.EachPEM(b, func(kind string, der []byte, line int64, problem string) error {
 		switch kind {
 		case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
 		default:
 			return nil
 		}
 		certificates++
-		place := Place{Name: name, Line: line}
+		place := syntax.Place{Name: name, Line: line}
 		if problem != "" {
 			return emit(entry{place: place, problem: problem})
 		}
@@ -118,7 +119,7 @@ func (f certificateForm) readFile(b *bufio.Reader, name string, emit func(entry)
 }
 
 // judge takes serial and end from a certificate of the issuer.
-func (f certificateForm) judge(der []byte, place Place) entry {
+func (f certificateForm) judge(der []byte, place syntax.Place) entry {
 	c, err := x509.ParseCertificate(der)
 	switch {
 	case err != nil:

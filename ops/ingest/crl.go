@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // maxCRL bounds the CRLs of one call in octets: they are held whole, since a signature
@@ -66,14 +68,14 @@ func issuerCertificate(issuer db.Issuer) (*x509.Certificate, error) {
 
 // read takes all CRLs of one file: DER, or PEM blocks.
 func (f *crlForm) read(in io.Reader, _ func(entry) error) error {
-	b := bufio.NewReaderSize(in, maxLine)
+	b := bufio.NewReaderSize(in, syntax.MaxLine)
 	if start, _ := b.Peek(1); len(start) == 1 && start[0] == 0x30 {
 		return f.take(b)
 	}
-	s := newScanner(b)
+	s := syntax.NewScanner(b)
 	for number := 1; ; number++ {
-		err := f.take(base64.NewDecoder(base64.StdEncoding, &pemBody{s: s, kind: "X509 CRL"}))
-		if number > 1 && errors.Is(err, errNoPEM) {
+		err := f.take(base64.NewDecoder(base64.StdEncoding, syntax.NewPEMBody(s, "X509 CRL")))
+		if number > 1 && errors.Is(err, syntax.ErrNoPEM) {
 			return nil
 		}
 		if err != nil && number > 1 {
@@ -145,7 +147,7 @@ func (l list) each(emit func(entry) error) error {
 	number := int64(0)
 	for rest := l.entries; !rest.Empty(); {
 		number++
-		place := Place{Name: l.Name, Row: number}
+		place := syntax.Place{Name: l.Name, Row: number}
 		var one cryptobyte.String
 		if !rest.ReadASN1(&one, asn1.SEQUENCE) {
 			return emit(bad(place, "is no DER: want a revoked certificate"))

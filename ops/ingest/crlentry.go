@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // Entry extensions (RFC 5280 section 5.3).
@@ -42,7 +44,7 @@ func parseRevoked(one cryptobyte.String) (masterdb.Row, error) {
 		return row, odd("is no DER: want a serial")
 	}
 	if len(serial) > 1 && (serial[0] == 0 && serial[1] < 0x80 || serial[0] == 0xff && serial[1] >= 0x80) {
-		return row, odd("serial %s: is not in its shortest form (X.690 section 8.3.2)", short(fmt.Sprintf("%x", []byte(serial))))
+		return row, odd("serial %s: is not in its shortest form (X.690 section 8.3.2)", syntax.Short(fmt.Sprintf("%x", []byte(serial))))
 	}
 	row.Serial = db.Serial(serial)
 	if err := readTime(&one, &row.Status.RevokedAt); err != nil {

@@ -13,5 +13,10 @@
 // reason; the plan is what apply does; a revocation is never taken back; a rerun
 // writes only what is missing, so that an import that broke off is resumed by
 // starting it again; memory stays below a bound, however long the file is (a
-// CRL, which is held whole, may have 64 MiB).
+// CRL, which is held whole, may have 64 MiB). Duplicates, the plan and what the master has
+// and the file has not are found in SQL over the staged rows (db/masterdb).
+//
+// Read source.go (what a form is), file.go and judge.go, plan.go and reconcile.go; then the
+// forms: index.go, own.go, crl.go with crlopen.go and crlentry.go, certificates.go,
+// cacert.go, foreign.go, step.go; value.go reads their values. Package syntax cuts files up.
 package ingest

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 const (
@@ -149,7 +150,7 @@ func (f *File) open(path string) (io.ReadCloser, error) {
 	case info.IsDir() && f.options.Form == "certificates":
 		if err = file.Close(); err == nil {
 			var tar io.Reader
-			tar, err = newTarOf(path)
+			tar, err = syntax.TarOf(path)
 			return io.NopCloser(tar), err
 		}
 		return nil, err

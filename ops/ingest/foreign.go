@@ -15,6 +15,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // cfsslForm is the table certificates of CFSSL's certdb as CSV.
@@ -23,7 +24,7 @@ type cfsslForm struct {
 	issuer *x509.Certificate
 	zone   *time.Location
 	file   *File
-	places []Place         // of rows that do not say whose they are
+	places []syntax.Place  // of rows that do not say whose they are
 	labels map[string]bool // ca_label of those
 	named  bool            // another row names a key
 }
@@ -51,7 +52,7 @@ func (f *cfsslForm) read(in io.Reader, emit func(entry) error) error {
 		}
 		return emit(e)
 	}
-	return eachRecord(in, taken, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
+	return eachRow(in, taken, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
 }
 
 // end judges the rows whose key is empty, since their CA's certificate has no
@@ -68,47 +69,47 @@ func (f *cfsslForm) end(emit func(entry) error) error {
 	return nil
 }
 
-func (f *cfsslForm) entry(r record) entry {
-	text := r.get("authority_key_identifier")
+func (f *cfsslForm) entry(r syntax.Record) entry {
+	text := r.Get("authority_key_identifier")
 	key, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	if err != nil {
-		return bad(Place{}, "authority_key_identifier %s: want hexadecimal digits", quote([]byte(text)))
+		return bad(syntax.Place{}, "authority_key_identifier %s: want hexadecimal digits", syntax.Quote([]byte(text)))
 	}
 	f.named = f.named || len(key) > 0
 	if len(key) > 0 && !bytes.Equal(key, f.key) {
 		return entry{skip: skipOtherIssuer}
 	}
 	e := f.row(r)
-	if len(key) == 0 && e.problem == "" && e.skip == "" && r.get("pem") == "" {
+	if len(key) == 0 && e.problem == "" && e.skip == "" && r.Get("pem") == "" {
 		e.unsure = true
-		f.labels[r.get("ca_label")] = true
+		f.labels[r.Get("ca_label")] = true
 	}
 	return e
 }
 
-func (f *cfsslForm) row(r record) entry {
+func (f *cfsslForm) row(r syntax.Record) entry {
 	var err error
 	row := masterdb.Row{Status: db.Status{Reason: db.ReasonNone}}
-	if row.Serial, err = parseDecimal(r.get("serial_number")); err != nil {
+	if row.Serial, err = parseDecimal(r.Get("serial_number")); err != nil {
 		return entry{problem: err.Error()}
 	}
-	if row.Status.NotAfter, err = parseStamp(r.get("expiry"), f.zone); err != nil {
+	if row.Status.NotAfter, err = parseStamp(r.Get("expiry"), f.zone); err != nil {
 		return entry{problem: "expiry " + err.Error()}
 	}
-	switch status := r.get("status"); status {
+	switch status := r.Get("status"); status {
 	case "good":
 	case "revoked":
 		row.Status.Revoked = true
-		if row.Status.RevokedAt, err = parseStamp(r.get("revoked_at"), f.zone); err != nil {
+		if row.Status.RevokedAt, err = parseStamp(r.Get("revoked_at"), f.zone); err != nil {
 			return entry{problem: "revoked_at " + err.Error()}
 		}
-		if row.Status.Reason, err = parseCode(r.get("reason")); err != nil {
+		if row.Status.Reason, err = parseCode(r.Get("reason")); err != nil {
 			return entry{problem: err.Error()}
 		}
 	default:
-		return bad(Place{}, "status %s: want good or revoked", quote([]byte(status)))
+		return bad(syntax.Place{}, "status %s: want good or revoked", syntax.Quote([]byte(status)))
 	}
-	return f.prove(r.get("pem"), row, r.get("authority_key_identifier") == "")
+	return f.prove(r.Get("pem"), row, r.Get("authority_key_identifier") == "")
 }
 
 // prove compares a row with the certificate beside it, where there is one.
@@ -116,23 +117,23 @@ func (f *cfsslForm) row(r record) entry {
 func (f *cfsslForm) prove(text string, row masterdb.Row, alone bool) entry {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil && alone && text != "" {
-		return bad(Place{}, "pem is no PEM, and authority_key_identifier is empty")
+		return bad(syntax.Place{}, "pem is no PEM, and authority_key_identifier is empty")
 	}
 	if block == nil {
 		return entry{row: row}
 	}
-	proof := certificateForm{f.issuer, f.file}.judge(block.Bytes, Place{})
+	proof := certificateForm{f.issuer, f.file}.judge(block.Bytes, syntax.Place{})
 	switch {
 	case proof.problem != "":
-		return bad(Place{}, "pem %s", proof.problem)
+		return bad(syntax.Place{}, "pem %s", proof.problem)
 	case proof.skip != "" && alone:
 		return entry{skip: proof.skip}
 	case proof.skip != "":
-		return bad(Place{}, "pem is %s certificate", proof.skip)
+		return bad(syntax.Place{}, "pem is %s certificate", proof.skip)
 	case !bytes.Equal(proof.row.Serial, row.Serial):
-		return bad(Place{}, "pem has the serial %s, not %s", proof.row.Serial, row.Serial)
+		return bad(syntax.Place{}, "pem has the serial %s, not %s", proof.row.Serial, row.Serial)
 	case !proof.row.Status.NotAfter.Equal(row.Status.NotAfter):
-		return bad(Place{}, "pem ends at %s, not at %s: is the time zone right (--timezone)?",
+		return bad(syntax.Place{}, "pem ends at %s, not at %s: is the time zone right (--timezone)?",
 			proof.row.Status.NotAfter.Format(time.RFC3339), row.Status.NotAfter.Format(time.RFC3339))
 	}
 	return entry{row: row}
@@ -162,7 +163,7 @@ func newEJBCAForm(o *Options, _ *File) (form, error) {
 }
 
 func (f ejbcaForm) read(in io.Reader, emit func(entry) error) error {
-	return eachRecord(in, emit, []string{"serialNumber", "status", "expireDate", "revocationDate", "revocationReason"}, f.entry)
+	return eachRow(in, emit, []string{"serialNumber", "status", "expireDate", "revocationDate", "revocationReason"}, f.entry)
 }
 
 // other says whose a skipped row is: it may be an earlier certificate of the same key.
@@ -174,28 +175,28 @@ func (f ejbcaForm) other(fingerprint string) string {
 	return skipOtherIssuer + " (cAFingerprint " + fingerprint + ")"
 }
 
-func (f ejbcaForm) entry(r record) entry {
-	if issuer := strings.ToLower(r.get("cafingerprint")); issuer != "" && !slices.Contains(f.issuer, issuer) {
+func (f ejbcaForm) entry(r syntax.Record) entry {
+	if issuer := strings.ToLower(r.Get("cafingerprint")); issuer != "" && !slices.Contains(f.issuer, issuer) {
 		return entry{skip: f.other(issuer)}
 	}
 	row := masterdb.Row{Status: db.Status{Reason: db.ReasonNone}}
 	var err error
-	if updated := r.get("updatetime"); updated != "" {
+	if updated := r.Get("updatetime"); updated != "" {
 		if row.Version, err = strconv.ParseInt(updated, 10, 64); err != nil {
-			return bad(Place{}, "updateTime %s: want milliseconds since 1970", quote([]byte(updated)))
+			return bad(syntax.Place{}, "updateTime %s: want milliseconds since 1970", syntax.Quote([]byte(updated)))
 		}
 	}
-	if row.Serial, err = f.serial(r.get("serialnumber")); err != nil {
-		return bad(Place{}, "%v (--serial-base says how they are written)", err)
+	if row.Serial, err = f.serial(r.Get("serialnumber")); err != nil {
+		return bad(syntax.Place{}, "%v (--serial-base says how they are written)", err)
 	}
-	if row.Status.NotAfter, err = parseMillis(r.get("expiredate")); err != nil {
+	if row.Status.NotAfter, err = parseMillis(r.Get("expiredate")); err != nil {
 		return entry{problem: "expireDate " + err.Error()}
 	}
-	reason := r.get("revocationreason")
+	reason := r.Get("revocationreason")
 	// CertificateConstants of EJBCA: 10 inactive, 11 rollover pending, 20 active,
 	// 21 notified of its expiry, 30 temporarily revoked, 40 revoked, 50
 	// unrevoked, 60 archived (expired; revoked or not).
-	switch status := r.get("status"); status {
+	switch status := r.Get("status"); status {
 	case "10", "11", "20", "21", "50":
 		return entry{row: row}
 	case "0":
@@ -206,13 +207,13 @@ func (f ejbcaForm) entry(r record) entry {
 		}
 	case "30", "40":
 		if reason == "-1" {
-			return bad(Place{}, "status %s: is revoked, with the reason -1, not revoked", status)
+			return bad(syntax.Place{}, "status %s: is revoked, with the reason -1, not revoked", status)
 		}
 	default:
-		return bad(Place{}, "status %s: want one of 0, 10, 11, 20, 21, 30, 40, 50, 60", quote([]byte(status)))
+		return bad(syntax.Place{}, "status %s: want one of 0, 10, 11, 20, 21, 30, 40, 50, 60", syntax.Quote([]byte(status)))
 	}
 	row.Status.Revoked = true
-	if row.Status.RevokedAt, err = parseMillis(r.get("revocationdate")); err != nil {
+	if row.Status.RevokedAt, err = parseMillis(r.Get("revocationdate")); err != nil {
 		return entry{problem: "revocationDate " + err.Error()}
 	}
 	if row.Status.Reason, err = parseCode(reason); err != nil {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 var act = db.Act{User: "tester", Why: "test"}
@@ -153,7 +155,7 @@ func TestImportIsResumedAndIdempotent(t *testing.T) {
 // One bad row anywhere: nothing of the file comes to the master.
 func TestNothingIsImportedOfABadFile(t *testing.T) {
 	faults := faultsOf(t, master(t), write(t, append(numbered(6000), "V\tbad")...), options(db.ProfileRevocable))
-	if diff := cmp.Diff([]Note{{KindBad, Place{Line: 6001}, "has 2 fields, want 6 separated by tabs"}}, faults.First); diff != "" {
+	if diff := cmp.Diff([]Note{{KindBad, syntax.Place{Line: 6001}, "has 2 fields, want 6 separated by tabs"}}, faults.First); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }
@@ -202,7 +204,7 @@ func TestAnotherIssuersFileIsRefused(t *testing.T) {
 		t.Errorf("something was imported: %v", err)
 	}
 	want := Difference{
-		Place{Line: 1},
+		syntax.Place{Line: 1},
 		db.Serial{1},
 		masterdb.ImportOtherEnd,
 		db.Status{NotAfter: time.Date(2030, 12, 31, 23, 59, 59, 0, time.UTC), Reason: db.ReasonNone},

@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // indexFields are status, expiry, revocation, serial, file and subject name, as
@@ -20,7 +21,7 @@ type indexForm struct{}
 
 // read passes over empty lines and openssl's comments (#).
 func (indexForm) read(in io.Reader, emit func(entry) error) error {
-	return eachLine(in, func(line []byte, place Place, problem string) error {
+	return syntax.EachLine(in, func(line []byte, place syntax.Place, problem string) error {
 		if problem != "" {
 			return emit(entry{place: place, problem: problem})
 		}
@@ -52,11 +53,11 @@ func parseIndexLine(line []byte) (masterdb.Row, error) {
 	}
 	switch status, revocation := string(fields[0]), string(fields[2]); {
 	case status != "V" && status != "R" && status != "E":
-		return masterdb.Row{}, fmt.Errorf("status %s: want V, R or E", quote(fields[0]))
+		return masterdb.Row{}, fmt.Errorf("status %s: want V, R or E", syntax.Quote(fields[0]))
 	case status == "R" && revocation == "":
 		return masterdb.Row{}, errors.New("is revoked (R) without a revocation time")
 	case status != "R" && revocation != "":
-		return masterdb.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", quote(fields[2]), status)
+		return masterdb.Row{}, fmt.Errorf("has a revocation time (%s) but is not revoked (%s)", syntax.Quote(fields[2]), status)
 	case status == "R":
 		row.Status.Revoked = true
 		if row.Status.RevokedAt, row.Status.Reason, err = parseRevocation(revocation); err != nil {
@@ -94,10 +95,10 @@ func parseTime(text []byte) (time.Time, error) {
 	}
 	t, err := time.Parse(layout, full)
 	if err != nil || len(full) != len(layout) { // Parse takes fractions of a second
-		return time.Time{}, fmt.Errorf("%s: want YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", quote(text))
+		return time.Time{}, fmt.Errorf("%s: want YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", syntax.Quote(text))
 	}
 	if !t.After(earliest) {
-		return time.Time{}, fmt.Errorf("%s: lies before %d", quote(text), earliest.Year())
+		return time.Time{}, fmt.Errorf("%s: lies before %d", syntax.Quote(text), earliest.Year())
 	}
 	return t, nil
 }
@@ -119,7 +120,7 @@ func parseRevocation(text string) (time.Time, db.Reason, error) {
 	switch strings.ToLower(name) {
 	case "holdinstruction":
 		if len(more) == 0 || more[0] == "" {
-			return time.Time{}, 0, fmt.Errorf("reason %s: lacks the instruction", quote([]byte(name)))
+			return time.Time{}, 0, fmt.Errorf("reason %s: lacks the instruction", syntax.Quote([]byte(name)))
 		}
 		return at, db.ReasonCertificateHold, nil
 	case "keytime":
@@ -132,18 +133,18 @@ func parseRevocation(text string) (time.Time, db.Reason, error) {
 		return time.Time{}, 0, errors.New("reason is empty")
 	default:
 		if reason, err = db.ParseReason(name); err != nil {
-			return time.Time{}, 0, fmt.Errorf("reason %s: is none of RFC 5280's", quote([]byte(name)))
+			return time.Time{}, 0, fmt.Errorf("reason %s: is none of RFC 5280's", syntax.Quote([]byte(name)))
 		}
 		if len(more) > 0 {
-			return time.Time{}, 0, fmt.Errorf("reason %s: is followed by %s", quote([]byte(name)), quote([]byte(more[0])))
+			return time.Time{}, 0, fmt.Errorf("reason %s: is followed by %s", syntax.Quote([]byte(name)), syntax.Quote([]byte(more[0])))
 		}
 		return at, reason, nil
 	}
 	if len(more) == 0 {
-		return time.Time{}, 0, fmt.Errorf("reason %s: lacks the time of the compromise", quote([]byte(name)))
+		return time.Time{}, 0, fmt.Errorf("reason %s: lacks the time of the compromise", syntax.Quote([]byte(name)))
 	}
 	if _, err := parseTime([]byte(more[0])); err != nil {
-		return time.Time{}, 0, fmt.Errorf("reason %s: time of the compromise %w", quote([]byte(name)), err)
+		return time.Time{}, 0, fmt.Errorf("reason %s: time of the compromise %w", syntax.Quote([]byte(name)), err)
 	}
 	return at, reason, nil
 }

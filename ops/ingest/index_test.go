@@ -15,6 +15,8 @@ import (
 	"ocspfleet/migrations"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // now is the tests' clock.
@@ -142,7 +144,7 @@ func TestBadRowsAreNamedByLineAndReason(t *testing.T) {
 	for i, bad := range badLines {
 		lines = append(lines, bad.line)
 		if bad.problem != "" {
-			want = append(want, Note{KindBad, Place{Line: int64(i + 1)}, bad.problem})
+			want = append(want, Note{KindBad, syntax.Place{Line: int64(i + 1)}, bad.problem})
 		}
 	}
 	store, rules := master(t), options(db.ProfileRevocable)
@@ -158,7 +160,7 @@ func TestBadRowsAreNamedByLineAndReason(t *testing.T) {
 			continue
 		}
 		got := faultsOf(t, store, write(t, lines[0], bad.line), rules)
-		if diff := cmp.Diff([]Note{{KindBad, Place{Line: 2}, bad.problem}}, got.First); diff != "" {
+		if diff := cmp.Diff([]Note{{KindBad, syntax.Place{Line: 2}, bad.problem}}, got.First); diff != "" {
 			t.Errorf("line %d (-want +got):\n%s", i+1, diff)
 		}
 	}

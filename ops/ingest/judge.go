@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // judge reads the files, stages their rows, and has the master look for what is wrong with
@@ -62,7 +63,7 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 	for _, file := range files {
 		f.reading = filepath.Base(file.path)
 		in := io.TeeReader(file, writerFunc(func(p []byte) { total.Write(p); watch(len(p)) }))
-		text, err := unmarked(in)
+		text, err := syntax.Unmarked(in)
 		if err == nil {
 			err = form.read(text, emit)
 		}
@@ -137,7 +138,9 @@ func (f *File) Others() (n int64) {
 	return n
 }
 
-func placeOf(r masterdb.StagedRow) Place { return Place{Name: r.Name, Line: r.Line, Row: r.Item} }
+func placeOf(r masterdb.StagedRow) syntax.Place {
+	return syntax.Place{Name: r.Name, Line: r.Line, Row: r.Item}
+}
 
 // textOf says what is wrong with a row that the master would not take.
 func textOf(bad masterdb.FaultyRow) string {
@@ -190,8 +193,4 @@ func (f *File) note(n Note) {
 	}
 }
 
-// errCut is what a form says of a file that ends too early.
-var (
-	errCut     = errors.New("it is cut short")
-	errNothing = errors.New("it states no certificate: is it the right file?")
-)
+var errNothing = errors.New("it states no certificate: is it the right file?")

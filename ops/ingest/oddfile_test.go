@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // oddFiles are what people's files were like, named after what was wrong with them.
@@ -15,7 +17,7 @@ var oddFiles = []reading{
 		"BOM before a dump", "cacert", "\uFEFF-- MySQL dump 10.13\r\nINSERT INTO emailcerts (serial,expire,revoked) VALUES ('0A','2030-12-31 23:59:59','0');\r\n-- Dump completed on x\r\n", nil,
 		[]string{"2 row 1: 0a until 2030-12-31T23:59:59Z"},
 	},
-	{"UTF-16 by PowerShell", "csv", "\xff\xfes\x00e\x00r\x00", nil, []string{errUTF16.Error()}},
+	{"UTF-16 by PowerShell", "csv", "\xff\xfes\x00e\x00r\x00", nil, []string{syntax.ErrUTF16.Error()}},
 	{"one newline as index.txt", "openssl-index", "\n", nil, []string{errNothing.Error()}},
 	{"one newline as NDJSON", "ndjson", "\r\n", nil, []string{errNothing.Error()}},
 	{"one newline as step-ca's", "step-ca", "\n", nil, []string{errNothing.Error()}},

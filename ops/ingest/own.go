@@ -11,6 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // Our own forms, as cert export writes them (db.Export). Both have the same
@@ -22,13 +23,13 @@ var ownFields = []string{"issuer", "serial", "not_after", "status", "revoked_at"
 type csvForm struct{ issuer string }
 
 func (f csvForm) read(in io.Reader, emit func(entry) error) error {
-	return eachRecord(in, emit, []string{"serial", "not_after", "status"}, func(r record) entry { return ownEntry(r.get, f.issuer) })
+	return eachRow(in, emit, []string{"serial", "not_after", "status"}, func(r syntax.Record) entry { return ownEntry(r.Get, f.issuer) })
 }
 
 type ndjsonForm struct{ issuer string }
 
 func (f ndjsonForm) read(in io.Reader, emit func(entry) error) error {
-	return eachLine(in, func(line []byte, place Place, problem string) error {
+	return syntax.EachLine(in, func(line []byte, place syntax.Place, problem string) error {
 		if problem != "" {
 			return emit(entry{place: place, problem: problem})
 		}
@@ -61,14 +62,14 @@ func parseObject(line []byte) (map[string]string, error) {
 			return nil, errors.New("is no JSON object")
 		}
 		if _, twice := fields[name]; twice {
-			return nil, fmt.Errorf("names %s twice", quote([]byte(name)))
+			return nil, fmt.Errorf("names %s twice", syntax.Quote([]byte(name)))
 		}
 		known := false
 		for _, field := range ownFields {
 			known = known || field == name
 		}
 		if !known {
-			return nil, fmt.Errorf("has the unknown name %s: want %s", quote([]byte(name)), strings.Join(ownFields, ", "))
+			return nil, fmt.Errorf("has the unknown name %s: want %s", syntax.Quote([]byte(name)), strings.Join(ownFields, ", "))
 		}
 		if t, err = d.Token(); err != nil {
 			return nil, errors.New("is no JSON object")
@@ -119,14 +120,14 @@ func ownRow(get func(name string) string) (masterdb.Row, error) {
 	case status == "good":
 		return row, errors.New("is good and has a revocation time or reason")
 	case status != "revoked":
-		return row, fmt.Errorf("status %s: want good or revoked", quote([]byte(status)))
+		return row, fmt.Errorf("status %s: want good or revoked", syntax.Quote([]byte(status)))
 	}
 	row.Status.Revoked = true
 	if row.Status.RevokedAt, err = ownTime(revokedAt); err != nil {
 		return row, fmt.Errorf("revoked_at %w", err)
 	}
 	if row.Status.Reason, err = db.ParseReason(reason); err != nil {
-		return row, fmt.Errorf("reason %s: is none of RFC 5280's", quote([]byte(reason)))
+		return row, fmt.Errorf("reason %s: is none of RFC 5280's", syntax.Quote([]byte(reason)))
 	}
 	return row, nil
 }
@@ -135,7 +136,7 @@ func ownRow(get func(name string) string) (masterdb.Row, error) {
 func ownTime(text string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil || t.Nanosecond() != 0 {
-		return time.Time{}, fmt.Errorf("%s: want a time in whole seconds such as 2026-11-22T15:04:05Z", quote([]byte(text)))
+		return time.Time{}, fmt.Errorf("%s: want a time in whole seconds such as 2026-11-22T15:04:05Z", syntax.Quote([]byte(text)))
 	}
 	return t.UTC(), nil
 }

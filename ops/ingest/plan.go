@@ -7,6 +7,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // ErrOtherCertificates says that serials of the file belong to other
@@ -16,7 +17,7 @@ var ErrOtherCertificates = errors.New("serials of the file have another end of v
 
 // Difference is a row on which file and master do not agree.
 type Difference struct {
-	Place  Place
+	Place  syntax.Place
 	Serial db.Serial
 	Effect masterdb.Effect
 	Source db.Status

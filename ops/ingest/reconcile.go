@@ -7,6 +7,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // Comparison is what differs between a file and the master, both ways.
@@ -57,7 +58,7 @@ func (f *File) Reconcile(ctx context.Context, progress func(Progress)) (*Compari
 		}
 	}
 	c.Missing, err = f.rows.Missing(ctx, made, func(serial db.Serial, status db.Status) error {
-		f.tell(Note{KindConflict, Place{Name: "master"}, fmt.Sprintf("serial %s: at the master, not in the file", serial)})
+		f.tell(Note{KindConflict, syntax.Place{Name: "master"}, fmt.Sprintf("serial %s: at the master, not in the file", serial)})
 		if len(c.FirstHere) < firstFew {
 			c.FirstHere = append(c.FirstHere, Here{serial, status})
 		}

@@ -19,6 +19,8 @@ import (
 	"ocspfleet/db/masterdb"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ocspfleet/ops/ingest/syntax"
 )
 
 func entries(n int) []x509.RevocationListEntry {
@@ -74,7 +76,7 @@ func TestCRLIsCheckedAsAWhole(t *testing.T) {
 		{"another key's", namesake.crl(t, 7, entries(1)), ca.options("crl"), `it does not bear the signature of "CN=CA one": x509: ECDSA verification failure`},
 		{"bent", bent, ca.options("crl"), `it does not bear the signature of "CN=CA one": x509: ECDSA verification failure`},
 		{"cut", good[:len(good)-1], ca.options("crl"), errNoCRL.Error()},
-		{"cut PEM", asPEM("X509 CRL", good)[:200], ca.options("crl"), errCut.Error()},
+		{"cut PEM", asPEM("X509 CRL", good)[:200], ca.options("crl"), syntax.ErrCut.Error()},
 		{"something behind", append(bytes.Clone(good), 0), ca.options("crl"), "1 octets stand after its end"},
 		{"empty", nil, ca.options("crl"), "it is empty"},
 		{"a certificate", asPEM("CERTIFICATE", ca.cert.Raw), ca.options("crl"), "it is neither DER nor PEM of type X509 CRL"},
@@ -279,7 +281,7 @@ func TestBadCertificatesAreNamed(t *testing.T) {
 		"cut PEM":            {asPEM("CERTIFICATE", leaf)[:100], "1: is cut short: a PEM block does not end"},
 		"2^159":              {ca.leaf(t, new(big.Int).Lsh(big.NewInt(1), 158)), ""},
 		"others alone":       {asPEM("CERTIFICATE", other.leaf(t, big.NewInt(12))), `none of its certificates is of issuer "one"`},
-		"a cut tar":          {packed.Bytes()[:700], errCut.Error()},
+		"a cut tar":          {packed.Bytes()[:700], syntax.ErrCut.Error()},
 	} {
 		got := strings.Join(say(t, store, keep(t, "file", c.text), o), "\n")
 		if !strings.Contains(got, c.want) {

@@ -5,12 +5,11 @@ import (
 	"io"
 	"math/big"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // form reads one kind of file.
@@ -27,7 +26,7 @@ type ender interface {
 
 // entry is one thing that a file states.
 type entry struct {
-	place   Place
+	place   syntax.Place
 	row     masterdb.Row
 	problem string // not empty: it is bad, and nothing of the file is imported
 	skip    string // not empty: it is not for this import, for this reason
@@ -38,31 +37,20 @@ type entry struct {
 }
 
 // bad is an entry with a problem.
-func bad(place Place, format string, args ...any) entry {
+func bad(place syntax.Place, format string, args ...any) entry {
 	return entry{place: place, problem: fmt.Sprintf(format, args...)}
 }
 
-// Place is where an entry stands in its file; what says nothing is zero.
-type Place struct {
-	Name string // of a file in a directory or tar
-	Line int64  // from 1
-	Row  int64  // from 1: of an entry that lines do not tell apart
-}
-
-// String returns what stands between the file's name and the problem, such as
-// "12", "12 row 5", "certs/a.pem" or "row 17".
-func (p Place) String() string {
-	var parts []string
-	if p.Name != "" {
-		parts = append(parts, p.Name)
-	}
-	if p.Line > 0 {
-		parts = append(parts, strconv.FormatInt(p.Line, 10))
-	}
-	if p.Row > 0 {
-		parts = append(parts, "row "+strconv.FormatInt(p.Row, 10))
-	}
-	return strings.Join(parts, " ")
+// eachRow hands on what each record of a table states.
+func eachRow(in io.Reader, emit func(entry) error, wanted []string, do func(syntax.Record) entry) error {
+	return syntax.EachRecord(in, wanted, func(r syntax.Record, place syntax.Place, problem string) error {
+		e := entry{problem: problem}
+		if problem == "" {
+			e = do(r)
+		}
+		e.place = place
+		return emit(e)
+	})
 }
 
 // Why an entry is passed over.
@@ -89,7 +77,7 @@ const (
 // Note is one row that does not come to the master as the file has it.
 type Note struct {
 	Kind  Kind
-	Place Place
+	Place syntax.Place
 	Text  string
 }
 

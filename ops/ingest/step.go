@@ -11,6 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // stepForm is step-ca's tables x509_certs and revoked_x509_certs: JSON objects,
@@ -27,11 +28,11 @@ func newStepForm(o *Options, f *File) (form, error) {
 }
 
 func (f stepForm) read(in io.Reader, emit func(entry) error) error {
-	b := bufio.NewReaderSize(in, maxLine)
+	b := bufio.NewReaderSize(in, syntax.MaxLine)
 	if start, err := b.Peek(1); err == nil && start[0] == '[' {
 		return f.readArray(b, emit)
 	}
-	return eachLine(b, func(line []byte, place Place, problem string) error {
+	return syntax.EachLine(b, func(line []byte, place syntax.Place, problem string) error {
 		if problem == "" && len(line) == 0 {
 			return nil
 		}
@@ -60,30 +61,30 @@ func (r *rationed) Read(p []byte) (int, error) {
 }
 
 func (f stepForm) readArray(in io.Reader, emit func(entry) error) error {
-	ration := &rationed{in, 4 * maxLine}
+	ration := &rationed{in, 4 * syntax.MaxLine}
 	d := json.NewDecoder(ration)
 	if _, err := d.Token(); err != nil {
-		return errCut
+		return syntax.ErrCut
 	}
 	number := int64(0)
 	for d.More() {
 		number++
 		var one json.RawMessage
-		ration.left = 4 * maxLine
+		ration.left = 4 * syntax.MaxLine
 		if err := d.Decode(&one); err != nil {
 			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 				err = errors.New("the array is cut short")
 			}
-			return emit(bad(Place{Row: number}, "is no JSON: %v", err))
+			return emit(bad(syntax.Place{Row: number}, "is no JSON: %v", err))
 		}
 		e := f.entry(one)
-		e.place = Place{Row: number}
+		e.place = syntax.Place{Row: number}
 		if err := emit(e); err != nil {
 			return err
 		}
 	}
 	if _, err := d.Token(); err != nil {
-		return errCut
+		return syntax.ErrCut
 	}
 	return nil
 }
@@ -104,28 +105,28 @@ type stepObject struct {
 func (f stepForm) entry(text []byte) entry {
 	var o stepObject
 	if err := json.Unmarshal(text, &o); err != nil {
-		return bad(Place{}, "is no JSON object of step-ca: %v", short(strings.ToValidUTF8(err.Error(), "?")))
+		return bad(syntax.Place{}, "is no JSON object of step-ca: %v", syntax.Short(strings.ToValidUTF8(err.Error(), "?")))
 	}
 	switch {
 	case o.Value != nil:
 		value, err := parseBase64(*o.Value)
 		switch {
 		case err != nil:
-			return bad(Place{}, "nvalue %v", err)
+			return bad(syntax.Place{}, "nvalue %v", err)
 		case len(value) > 0 && value[0] == '{':
 			return f.entry(value)
 		}
-		return f.certificates.judge(value, Place{})
+		return f.certificates.judge(value, syntax.Place{})
 	case o.Certificate != "":
 		der, err := parseBase64(o.Certificate)
 		if err != nil {
-			return bad(Place{}, "Certificate %v", err)
+			return bad(syntax.Place{}, "Certificate %v", err)
 		}
-		return f.certificates.judge(der, Place{})
+		return f.certificates.judge(der, syntax.Place{})
 	case o.RevokedAt != "":
 		return o.revoked()
 	}
-	return bad(Place{}, "is neither a revocation (Serial, RevokedAt) nor a certificate (Certificate, or nvalue)")
+	return bad(syntax.Place{}, "is neither a revocation (Serial, RevokedAt) nor a certificate (Certificate, or nvalue)")
 }
 
 // revoked reads a revocation. The zero time stands for an end that step-ca did

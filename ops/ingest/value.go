@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/ingest/syntax"
 )
 
 // parseSerial reads a serial in hexadecimal digits, as openssl prints it.
@@ -19,9 +19,9 @@ func parseSerial(text string) (db.Serial, error) {
 	magnitude, negative := strings.CutPrefix(text, "-")
 	switch {
 	case magnitude == "" || strings.Trim(magnitude, digits) != "":
-		return nil, fmt.Errorf("serial %s: want hexadecimal digits", quote([]byte(text)))
+		return nil, fmt.Errorf("serial %s: want hexadecimal digits", syntax.Quote([]byte(text)))
 	case negative:
-		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", quote([]byte(text)))
+		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", syntax.Quote([]byte(text)))
 	}
 	serial, err := db.ParseSerial(magnitude)
 	if err != nil {
@@ -37,14 +37,14 @@ const maxDecimal = 64
 func parseDecimal(text string) (db.Serial, error) {
 	magnitude, negative := strings.CutPrefix(text, "-")
 	if magnitude == "" || len(magnitude) > maxDecimal || strings.Trim(magnitude, "0123456789") != "" {
-		return nil, fmt.Errorf("serial %s: want at most %d decimal digits", quote([]byte(text)), maxDecimal)
+		return nil, fmt.Errorf("serial %s: want at most %d decimal digits", syntax.Quote([]byte(text)), maxDecimal)
 	}
 	if negative {
-		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", quote([]byte(text)))
+		return nil, fmt.Errorf("serial %s: is negative (RFC 5280 section 4.1.2.2)", syntax.Quote([]byte(text)))
 	}
 	n, ok := new(big.Int).SetString(magnitude, 10)
 	if !ok {
-		return nil, fmt.Errorf("serial %s: want decimal digits", quote([]byte(text)))
+		return nil, fmt.Errorf("serial %s: want decimal digits", syntax.Quote([]byte(text)))
 	}
 	serial := db.SerialFromMagnitude(n.Bytes(), false)
 	return serial, serial.Check()
@@ -60,7 +60,7 @@ func parseTyped(text string) (db.Serial, error) {
 	}
 	serial, err := parseDecimal(text)
 	if err != nil && strings.Trim(text, "-0123456789") != "" {
-		return nil, fmt.Errorf("serial %s: is no number, and so revokes nothing there: revoke by serial what was meant, and leave this row out", quote([]byte(text)))
+		return nil, fmt.Errorf("serial %s: is no number, and so revokes nothing there: revoke by serial what was meant, and leave this row out", syntax.Quote([]byte(text)))
 	}
 	return serial, err
 }
@@ -78,14 +78,14 @@ func parseStamp(text string, zone *time.Location) (time.Time, error) {
 			return t.UTC().Truncate(time.Second), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%s: want a time such as 2026-11-22 15:04:05", quote([]byte(text)))
+	return time.Time{}, fmt.Errorf("%s: want a time such as 2026-11-22 15:04:05", syntax.Quote([]byte(text)))
 }
 
 // parseMillis reads a time in milliseconds since 1970.
 func parseMillis(text string) (time.Time, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n >= int64(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()) {
-		return time.Time{}, fmt.Errorf("%s: want milliseconds since 1970", quote([]byte(text)))
+		return time.Time{}, fmt.Errorf("%s: want milliseconds since 1970", syntax.Quote([]byte(text)))
 	}
 	return time.UnixMilli(n).UTC().Truncate(time.Second), nil
 }
@@ -95,9 +95,9 @@ func parseCode(text string) (db.Reason, error) {
 	n, err := strconv.Atoi(text)
 	switch {
 	case err != nil || n < 0 || n > 10 || n == 7:
-		return 0, fmt.Errorf("reason %s: is none of RFC 5280's numbers", quote([]byte(text)))
+		return 0, fmt.Errorf("reason %s: is none of RFC 5280's numbers", syntax.Quote([]byte(text)))
 	case n == 8:
-		return 0, fmt.Errorf("reason %s (removeFromCRL): is no revocation (RFC 5280 section 5.3.1)", quote([]byte(text)))
+		return 0, fmt.Errorf("reason %s (removeFromCRL): is no revocation (RFC 5280 section 5.3.1)", syntax.Quote([]byte(text)))
 	case n == 0:
 		return db.ReasonNone, nil // RFC 5280: unspecified should be absent
 	}
@@ -111,21 +111,4 @@ func parseBase64(text string) ([]byte, error) {
 		return nil, errors.New("is no base64")
 	}
 	return der, nil
-}
-
-// quote shows a field in an error, cut short: a shifted column can hold a name.
-func quote(field []byte) string {
-	if len(field) > mostShown {
-		return fmt.Sprintf("%q...", bytes.ToValidUTF8(field[:mostShown], []byte("?")))
-	}
-	return fmt.Sprintf("%q", field)
-}
-
-const mostShown = 48
-
-func short(text string) string {
-	if len(text) > mostShown {
-		return text[:mostShown] + "..."
-	}
-	return text
 }

@@ -1,4 +1,4 @@
-package ingest
+package syntax
 
 import (
 	"bufio"
@@ -41,7 +41,7 @@ func wordOctet(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '.' || c == '+' || c == '-' || c == '@' || c >= 0x80
 }
 
-// next returns io.EOF at the end, and errCut if that lies in a token.
+// next returns io.EOF at the end, and ErrCut if that lies in a token.
 func (l *lexer) next() (token, error) {
 	for {
 		c, err := l.octet()
@@ -109,7 +109,7 @@ func (l *lexer) longComment() error {
 	for before := byte(0); ; {
 		c, err := l.octet()
 		if errors.Is(err, io.EOF) {
-			return errCut
+			return ErrCut
 		}
 		if err != nil || before == '*' && c == '/' {
 			return err
@@ -125,7 +125,7 @@ func (l *lexer) quoted(quote byte) (string, error) {
 	for {
 		c, err := l.octet()
 		if errors.Is(err, io.EOF) {
-			return "", errCut
+			return "", ErrCut
 		}
 		if err != nil {
 			return "", err
@@ -133,7 +133,7 @@ func (l *lexer) quoted(quote byte) (string, error) {
 		switch {
 		case c == '\\' && quote != '`':
 			if c, err = l.octet(); err != nil {
-				return "", errCut
+				return "", ErrCut
 			}
 		case c == quote:
 			following, _ := l.in.Peek(1)
@@ -150,21 +150,38 @@ func (l *lexer) quoted(quote byte) (string, error) {
 	}
 }
 
+// IsDump says whether a file begins as SQL does.
+func IsDump(start []byte) bool {
+	start = bytes.TrimLeft(start, " \t\r\n")
+	for _, begin := range []string{"--", "/*", "insert ", "create ", "drop ", "lock ", "set ", "use "} {
+		if len(start) >= len(begin) && bytes.EqualFold(start[:len(begin)], []byte(begin)) {
+			return true
+		}
+	}
+	return false
+}
+
 // dump reads statements.
 type dump struct {
 	lexer
 	columns map[string][]string // of each table
-	row     func(table string, r record, place Place) error
+	row     func(table string, r Record, place Place) error
 }
 
-// read calls row for each row of each INSERT. An error errCut or *sqlError says
-// that the dump is no good from line on.
+// ReadDump calls row for each row of each INSERT. With an error ErrCut or *sqlError the
+// dump is no good from line on.
+func ReadDump(in *bufio.Reader, row func(table string, r Record, place Place) error) (line int64, err error) {
+	d := dump{lexer: lexer{in: in, line: 1}, columns: map[string][]string{}, row: row}
+	err = d.read()
+	return d.line, err
+}
+
 func (d *dump) read() error {
 	for {
 		t, err := d.next()
 		if errors.Is(err, io.EOF) {
 			if d.begun && !d.complete {
-				return errCut
+				return ErrCut
 			}
 			return nil
 		}
@@ -180,7 +197,7 @@ func (d *dump) read() error {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return errCut
+			return ErrCut
 		}
 		if err != nil {
 			return err
@@ -188,15 +205,15 @@ func (d *dump) read() error {
 	}
 }
 
-// sqlError says where a dump is none.
-type sqlError struct{ text string }
+// SQLError says where a dump is none.
+type SQLError struct{ Text string }
 
-func (e *sqlError) Error() string { return e.text }
+func (e *SQLError) Error() string { return e.Text }
 
 func (d *dump) want(kind byte) error {
 	t, err := d.next()
 	if err == nil && t.kind != kind {
-		return &sqlError{fmt.Sprintf("has %s where %q should stand: is it a dump by mysqldump?", quote([]byte(t.text)), string(kind))}
+		return &SQLError{fmt.Sprintf("has %s where %q should stand: is it a dump by mysqldump?", Quote([]byte(t.text)), string(kind))}
 	}
 	return err
 }
@@ -279,17 +296,17 @@ func (d *dump) insert() error {
 		return err
 	}
 	if !strings.EqualFold(t.text, "VALUES") && !strings.EqualFold(t.text, "VALUE") {
-		return &sqlError{fmt.Sprintf("has %s where VALUES should stand: is it a dump by mysqldump?", quote([]byte(t.text)))}
+		return &SQLError{fmt.Sprintf("has %s where VALUES should stand: is it a dump by mysqldump?", Quote([]byte(t.text)))}
 	}
-	r := record{columns: map[string]int{}}
+	r := Record{Columns: map[string]int{}}
 	for i, column := range columns {
-		r.columns[column] = i
+		r.Columns[column] = i
 	}
 	return d.values(table, r, len(columns))
 }
 
 // values reads the rows of one INSERT; width 0: its columns are not known.
-func (d *dump) values(table string, r record, width int) error {
+func (d *dump) values(table string, r Record, width int) error {
 	for row := int64(1); ; row++ {
 		if err := d.want('('); err != nil {
 			return err
@@ -300,7 +317,7 @@ func (d *dump) values(table string, r record, width int) error {
 			return err
 		}
 		if width > 0 && len(r.fields) != width {
-			return &sqlError{fmt.Sprintf("has a row of %d values, want %d", len(r.fields), width)}
+			return &SQLError{fmt.Sprintf("has a row of %d values, want %d", len(r.fields), width)}
 		}
 		if err := d.row(table, r, place); err != nil {
 			return err
@@ -311,7 +328,7 @@ func (d *dump) values(table string, r record, width int) error {
 		case t.kind == ';':
 			return nil
 		case t.kind != ',':
-			return &sqlError{fmt.Sprintf("has %s between two rows: is it a dump by mysqldump?", quote([]byte(t.text)))}
+			return &SQLError{fmt.Sprintf("has %s between two rows: is it a dump by mysqldump?", Quote([]byte(t.text)))}
 		}
 	}
 }
@@ -335,7 +352,7 @@ func (d *dump) list() ([]string, error) {
 		case t.kind == ')':
 			depth--
 		case t.kind == ';':
-			return nil, &sqlError{"ends within a row"}
+			return nil, &SQLError{"ends within a row"}
 		default:
 			value = t.text
 		}

@@ -1,4 +1,4 @@
-package ingest
+package syntax
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-var errNoPEM = errors.New("it is neither DER nor PEM")
+var ErrNoPEM = errors.New("it is neither DER nor PEM")
 
 // pemBody reads the base64 between the next BEGIN and END line of a kind
 // (RFC 7468), as it comes.
@@ -19,6 +19,9 @@ type pemBody struct {
 	rest []byte
 }
 
+// NewPEMBody reads the next block of this kind.
+func NewPEMBody(s *scanner, kind string) *pemBody { return &pemBody{s: s, kind: kind} }
+
 func (p *pemBody) Read(out []byte) (int, error) {
 	for len(p.rest) == 0 {
 		line, problem, err := p.s.next()
@@ -26,9 +29,9 @@ func (p *pemBody) Read(out []byte) (int, error) {
 		case problem != "" && problem != problemCut:
 			return 0, fmt.Errorf("line %d %s", p.s.line, problem)
 		case errors.Is(err, io.EOF) && !p.open:
-			return 0, fmt.Errorf("%w of type %s", errNoPEM, p.kind)
+			return 0, fmt.Errorf("%w of type %s", ErrNoPEM, p.kind)
 		case errors.Is(err, io.EOF):
-			return 0, errCut
+			return 0, ErrCut
 		case err != nil:
 			return 0, err
 		}
@@ -47,11 +50,11 @@ func (p *pemBody) Read(out []byte) (int, error) {
 	return n, nil
 }
 
-// eachPEM calls do with each block of a file, however many there are. Text
+// EachPEM calls do with each block of a file, however many there are. Text
 // between blocks is passed over, as openssl does. found tells whether there was
 // any block.
-func eachPEM(in io.Reader, do func(kind string, der []byte, line int64, problem string) error) (found bool, err error) {
-	s := newScanner(in)
+func EachPEM(in io.Reader, do func(kind string, der []byte, line int64, problem string) error) (found bool, err error) {
+	s := NewScanner(in)
 	for {
 		line, _, err := s.next()
 		if errors.Is(err, io.EOF) {
@@ -98,7 +101,7 @@ func pemText(s *scanner, kind string) (text []byte, problem string, err error) {
 			}
 			return text, "", nil
 		}
-		if text = append(text, bytes.TrimSpace(line)...); len(text) > maxLine {
+		if text = append(text, bytes.TrimSpace(line)...); len(text) > MaxLine {
 			return nil, "holds a PEM block of over 64 KiB", nil
 		}
 	}

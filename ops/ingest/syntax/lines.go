@@ -1,4 +1,4 @@
-package ingest
+package syntax
 
 import (
 	"bufio"
@@ -7,9 +7,9 @@ import (
 	"io"
 )
 
-// maxLine is the longest line read, in octets. A row of 20-octet serial and a
+// MaxLine is the longest line read, in octets. A row of 20-octet serial and a
 // subject name of every attribute's upper bound is below 8 KiB.
-const maxLine = 64 << 10
+const MaxLine = 64 << 10
 
 // What is wrong with a line, whatever its form.
 const (
@@ -18,13 +18,16 @@ const (
 	problemNUL  = "has a NUL octet"
 )
 
+// ErrCut says that a file ends too early.
+var ErrCut = errors.New("it is cut short")
+
 // scanner reads lines of bounded length.
 type scanner struct {
 	in   *bufio.Reader
 	line int64 // number of the last line returned, from 1
 }
 
-func newScanner(r io.Reader) *scanner { return &scanner{in: bufio.NewReaderSize(r, maxLine)} }
+func NewScanner(r io.Reader) *scanner { return &scanner{in: bufio.NewReaderSize(r, MaxLine)} }
 
 // next returns a line without its line end, valid until the next call, or what
 // is wrong with it; io.EOF after the last. A last line without its end is
@@ -57,9 +60,9 @@ func (s *scanner) next() (line []byte, problem string, err error) {
 	return line, "", nil
 }
 
-// eachLine calls do for each line.
-func eachLine(in io.Reader, do func(line []byte, place Place, problem string) error) error {
-	s := newScanner(in)
+// EachLine calls do for each line.
+func EachLine(in io.Reader, do func(line []byte, place Place, problem string) error) error {
+	s := NewScanner(in)
 	for {
 		line, problem, err := s.next()
 		if errors.Is(err, io.EOF) {

@@ -1,4 +1,4 @@
-package ingest
+package syntax
 
 import (
 	"archive/tar"
@@ -13,11 +13,11 @@ import (
 // maxFiles bounds the names of files held in memory: about 100 MB.
 const maxFiles = 500_000
 
-// tarOf reads a directory and all below it as a tar of the files in the order of
+// directory reads a directory and all below it as a tar of the files in the order of
 // their names, without owners and times, so that the same files always read
 // alike and have the same sum. A file is held in memory whole while it is read:
 // one over 16 MiB is no certificate.
-type tarOf struct {
+type directory struct {
 	root  *os.Root
 	paths []string // what is still to be read
 	rest  bytes.Buffer
@@ -26,8 +26,8 @@ type tarOf struct {
 
 const maxMember = 16 << 20
 
-func newTarOf(dir string) (io.Reader, error) {
-	t := &tarOf{}
+func TarOf(dir string) (io.Reader, error) {
+	t := &directory{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -48,7 +48,7 @@ func newTarOf(dir string) (io.Reader, error) {
 }
 
 // Read closes the directory at the end.
-func (t *tarOf) Read(p []byte) (int, error) {
+func (t *directory) Read(p []byte) (int, error) {
 	for t.rest.Len() == 0 {
 		if t.out == nil {
 			return 0, io.EOF
@@ -72,7 +72,7 @@ func (t *tarOf) Read(p []byte) (int, error) {
 	return t.rest.Read(p)
 }
 
-func (t *tarOf) add(path string) error {
+func (t *directory) add(path string) error {
 	info, err := t.root.Lstat(path)
 	if err != nil {
 		return err

@@ -1,8 +1,9 @@
-package ingest
+package syntax
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -13,45 +14,55 @@ import (
 // line ends), or by tabs, and escaped as mysql --batch does. Which of both it is
 // says the first line.
 
-// record is one row of a table by its column's names.
-type record struct {
-	columns map[string]int
+// Record is one row of a table by its column's names.
+type Record struct {
+	Columns map[string]int
 	fields  []string
 }
 
-// get returns a field, "" where the table has no such column.
-func (r record) get(name string) string {
-	if at, there := r.columns[name]; there {
+// Named says whether the names of the columns are known.
+func (r Record) Named() bool { return len(r.Columns) > 0 }
+
+// Has says whether there is such a column.
+func (r Record) Has(name string) bool {
+	_, there := r.Columns[name]
+	return there
+}
+
+// Get returns a field, "" where the table has no such column.
+func (r Record) Get(name string) string {
+	if at, there := r.Columns[name]; there {
 		return r.fields[at]
 	}
 	return ""
 }
 
-// eachRecord reads a table that must have the columns wanted, named in any case.
-func eachRecord(in io.Reader, emit func(entry) error, wanted []string, do func(record) entry) error {
-	t := tableReader{s: newScanner(in)}
+// EachRecord calls do for each record of a table that must have the columns wanted, named
+// in any case, or with what is wrong with it.
+func EachRecord(in io.Reader, wanted []string, do func(r Record, place Place, problem string) error) error {
+	t := tableReader{s: NewScanner(in)}
 	names, place, problem, err := t.head()
 	if errors.Is(err, io.EOF) {
-		return emit(bad(Place{Line: 1}, "is missing: want the names of the columns, %s among them", strings.Join(wanted, ", ")))
+		return do(Record{}, Place{Line: 1}, fmt.Sprintf("is missing: want the names of the columns, %s among them", strings.Join(wanted, ", ")))
 	}
 	if err != nil {
 		return err
 	}
-	r := record{columns: map[string]int{}}
+	r := Record{Columns: map[string]int{}}
 	for i, name := range names {
 		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := r.columns[name]; twice {
-			problem = "names the column " + quote([]byte(name)) + " twice"
+		if _, twice := r.Columns[name]; twice {
+			problem = "names the column " + Quote([]byte(name)) + " twice"
 		}
-		r.columns[name] = i
+		r.Columns[name] = i
 	}
 	for _, name := range wanted {
-		if _, there := r.columns[strings.ToLower(name)]; !there && problem == "" {
+		if _, there := r.Columns[strings.ToLower(name)]; !there && problem == "" {
 			problem = "lacks the column " + name + ": want the names of the columns in the first line, " + strings.Join(wanted, ", ") + " among them"
 		}
 	}
 	if problem != "" {
-		return emit(entry{place: place, problem: problem}) // without columns nothing below means anything
+		return do(Record{}, place, problem) // without columns nothing below means anything
 	}
 	for {
 		fields, place, problem, err := t.next()
@@ -61,17 +72,11 @@ func eachRecord(in io.Reader, emit func(entry) error, wanted []string, do func(r
 		if err != nil {
 			return err
 		}
-		e := entry{place: place, problem: problem}
-		switch {
-		case problem != "":
-		case len(fields) != len(names):
-			e = bad(place, "has %d fields, want %d as in the first line", len(fields), len(names))
-		default:
-			r.fields = fields
-			e = do(r)
-			e.place = place
+		if problem == "" && len(fields) != len(names) {
+			problem = fmt.Sprintf("has %d fields, want %d as in the first line", len(fields), len(names))
 		}
-		if err := emit(e); err != nil {
+		r.fields = fields
+		if err := do(r, place, problem); err != nil {
 			return err
 		}
 	}
@@ -127,7 +132,7 @@ func (t *tableReader) goOn(record []byte) ([]byte, string, error) {
 			return nil, problem, err
 		}
 		record = append(append(record, '\n'), line...)
-		if len(record) > maxLine {
+		if len(record) > MaxLine {
 			return nil, problemLong, nil
 		}
 		if bytes.Count(line, []byte{'"'})%2 == 1 {

@@ -1,0 +1,31 @@
+package syntax
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strings"
+)
+
+// Programs of Windows begin text with a mark of its encoding.
+const (
+	markUTF8  = "\xef\xbb\xbf"
+	markUTF16 = "\xff\xfe"
+	markBig16 = "\xfe\xff"
+)
+
+var ErrUTF16 = errors.New("it is UTF-16: want UTF-8 (PowerShell: Out-File -Encoding utf8)")
+
+// Unmarked passes over the mark of UTF-8.
+func Unmarked(in io.Reader) (io.Reader, error) {
+	b := bufio.NewReaderSize(in, MaxLine)
+	start, _ := b.Peek(len(markUTF8)) // an error comes again at the next reading
+	switch {
+	case string(start) == markUTF8:
+		_, err := b.Discard(len(markUTF8))
+		return b, err
+	case strings.HasPrefix(string(start), markUTF16), strings.HasPrefix(string(start), markBig16):
+		return nil, ErrUTF16
+	}
+	return b, nil
+}
