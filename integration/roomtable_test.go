@@ -37,6 +37,7 @@ var rooms = []room{
 	{"ops/doctor", []string{"db", "db/masterdb", "db/sitedb", "db/tables", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/fleet", []string{"db", "db/masterdb", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "db/masterdb", "ops/fleet", "signer/wire"}, reasonOps},
+	{"ops/config", []string{"db", "hsm/tokenconf", "sync/feed"}, "the types of all configuration files: ocspd and ocspsyncd link it, so that it knows no database, no key and no zone"},
 	{"cmd/internal/printable", nil, reasonFloor},
 	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
 	{"cmd/internal/front", nil, "it bounds any public listener and knows no domain word"},
@@ -46,32 +47,32 @@ var rooms = []room{
 	{"cmd/internal/manual/daemons", []string{"cmd/internal/manual"}, "it reads the daemons' sources and links none of their rooms"},
 	{
 		"cmd/ocspd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/index", "db/sitedb", "db/tables", "hsm/...", "migrations", "signer/...", "sync/feed", "sync/lookup"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/index", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/config", "signer/...", "sync/feed", "sync/lookup"},
 		"the internet-facing process holds no operator code and nothing that writes a database; of sync only what verifies a checkpoint",
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations", "ops/config", "sync/..."},
 		"who writes the site's rows must not reach the OCSP key",
 	},
 	{
-		"cmd/ocspctl/internal/config",
-		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/fleet", "ops/zone"},
+		"cmd/ocspctl/internal/settings",
+		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/config", "ops/fleet", "ops/zone"},
 		"it says what the keys of ocspctl.yaml mean, in the types of the rooms that they are for",
 	},
 	{
 		"cmd/ocspctl/internal/ctl",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations"},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations"},
 		"it is what nouns share: who acts on which database, and how a status is shown; what one noun needs alone stays there",
 	},
 	{
 		"cmd/ocspctl/internal/ca",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/config", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "hsm/...", "ops/fleet"},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/ctl", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "hsm/...", "ops/config", "ops/fleet"},
 		"it takes up the CA's key for the nouns that sign, and reads and writes what travels to a CA without a network",
 	},
 	{
 		"cmd/ocspctl/internal/keyset",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/config", "db", "db/masterdb", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "ops/doctor", "sync/..."},
 		"it asks the key set in force by the rules of sync/feed, for the nouns that depend on it",
 	},
 	{
@@ -106,7 +107,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/casign",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/fleet"},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/config", "ops/fleet"},
 		"it runs beside the CA's key, and opens no database",
 	},
 	{
@@ -116,7 +117,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/issuer",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/fleet"},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "ops/fleet"},
 		"a noun changes rows through the master's functions; ops/fleet knows what a CA's certificate must be",
 	},
 	{
@@ -126,7 +127,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/feed",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "sync/..."},
 		"a noun reads and signs the feed by the rules of sync, and changes rows through the master's functions",
 	},
 	{
@@ -141,7 +142,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/doctor",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/config", "ops/doctor", "sync/..."},
 		"it gathers the facts of every kind that ops/doctor judges",
 	},
 	{

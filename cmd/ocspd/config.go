@@ -2,258 +2,55 @@ package main
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/front"
 	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
-	"ocspfleet/hsm/tokenconf"
+	"ocspfleet/ops/config"
 	"ocspfleet/signer"
 )
 
-// Config is /etc/ocspfleet/ocspd.yaml. Durations are written "30s" or "72h".
-type Config struct {
-	// Listen is the public address that OCSP clients reach, by plain HTTP
-	// (RFC 9919 section 5): ":80", or a loopback port behind nginx or HAProxy.
-	Listen string `yaml:"listen"`
-	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
-	Admin string `yaml:"admin"`
-	// Database is this site's own PostgreSQL; the login is a member of
-	// ocsp_responder and can only read. ocspd connects nowhere else, but to
-	// feed.ask_socket if there is one.
-	Database Database `yaml:"database"`
-	// Token holds this site's responder key.
-	Token Token `yaml:"token"`
-	// MoreTokens are further tokens, each with keys of its own: a partition per
-	// issuer, or an old and a new HSM side by side while the site's key moves.
-	// The certificates in the database say which key signs for which issuer.
-	// SoftHSM tokens must share one softhsm2_conf.
-	MoreTokens []Token `yaml:"more_tokens"`
-	// ExitWhenStuck is how long every call of the PKCS#11 library may hang, of all
-	// tokens, before ocspd ends with exit 1 to be started again by systemd. Until then
-	// it gives what it signed before, which a new process has not. Default 1h. 0s:
-	// never, somebody looks at /readyz. At least the longest sign_timeout.
-	ExitWhenStuck time.Duration `yaml:"exit_when_stuck"`
-	// StateDir is a folder of ocspd's own, made if it is not there. When a token refuses
-	// the PIN, ocspd remembers in it the inode, size and modification time of the PIN file,
-	// nothing of the PIN, and does not offer it again, after a restart either, until the
-	// file was touched: real tokens lock after a few wrong PINs. Where it cannot be
-	// written no PIN is offered at the start. Default: the unit's StateDirectory=
-	// ($STATE_DIRECTORY), else /var/lib/ocspd.
-	StateDir string `yaml:"state_dir"`
-	// Issuers are the CA keys this site answers for, and no others, whatever
-	// its database says. At least one.
-	Issuers []Issuer `yaml:"issuers"`
-	// Feed pins the root of the fleet's signing keys. With it a permanent revocation is
-	// taken back by a correction that a named key signed, and, where the root names keys
-	// for the feed, this site's knowledge is never taken for fresher than a checkpoint
-	// says that the master signed, whoever writes the database. Left out: no permanent
-	// revocation is ever taken back here, and the head's word counts for its age.
-	Feed Feed `yaml:"feed"`
-	// DrainDelay is how long ocspd goes on answering after a stop was asked
-	// for, with /readyz already 503, so that load balancers turn away first.
-	// Default 5s; 0s behind nothing.
-	DrainDelay time.Duration `yaml:"drain_delay"`
-	// MaxConnections bounds the public listener. Default 4096: at 20 kB each
-	// that is 80 MB. One more closes the connection that has waited longest without a
-	// whole request, never one whose request is worked on; where there is none, it waits
-	// in the kernel's queue.
-	MaxConnections int `yaml:"max_connections"`
-	// MaxHalfOpen bounds the connections of one client, an IPv4 address or an IPv6 /64
-	// network, on which no whole request has come yet. Default 64: a request comes in one
-	// round trip, so that thousands behind one address stay far below. One more closes the
-	// client's oldest. Loopback and trusted proxies themselves have no such bound.
-	MaxHalfOpen int `yaml:"max_half_open"`
-	// TrustedProxies are those in front that name the client they speak for; nobody else
-	// is believed. Default none: who connects is the client, and a proxy or CDN not
-	// named here is one client, with max_half_open. The first that matches counts.
-	TrustedProxies []TrustedProxy `yaml:"trusted_proxies"`
-	// CacheMB bounds the cache of signatures, in MiB. Default 64, room for
-	// 35,000 answers. -1 turns it off: each answer is then signed anew.
-	CacheMB int64 `yaml:"cache_mb"`
-	// Poll is how often the database is asked for changes even if it did not
-	// say that there are any. Default 1s.
-	Poll time.Duration `yaml:"poll"`
-	// LogLevel is debug, info, warn or error. Default info.
-	LogLevel slog.Level `yaml:"log_level"`
+// settings is the file, and what is made of it.
+type settings struct {
+	config.Ocspd `yaml:",inline"`
 }
 
-// Database says how to reach a PostgreSQL.
-type Database struct {
-	// DSN is a libpq URL without a password.
-	DSN string `yaml:"dsn"`
-	// PasswordFile holds the password, one line, readable by ocspd alone.
-	PasswordFile string `yaml:"password_file"`
+func newSettings() settings {
+	c := settings{config.DefaultOcspd()}
+	c.StateDir, c.MaxHalfOpen = cmp.Or(boot.StateDirectory(), c.StateDir), front.DefaultHalfOpen
+	return c
 }
 
-// TrustedProxy is a proxy in front; exactly one of proxy_protocol and header is set.
-type TrustedProxy struct {
-	// Address is from where it connects: 192.0.2.7, or a network, 192.0.2.0/24.
-	Address string `yaml:"address"`
-	// ProxyProtocol says that each of its connections begins with a PROXY header, of
-	// version 1 or 2 (HAProxy: send-proxy-v2). One that does not is closed, whoever else
-	// connects from there: a proxy on this machine takes an address of its own
-	// (HAProxy: source 127.0.0.2), so that ocspctl can still ask from 127.0.0.1.
-	ProxyProtocol bool `yaml:"proxy_protocol"`
-	// Header is the one in which it names the client in each request, X-Real-IP or
-	// X-Forwarded-For: the last address counts. The proxy must set it or append to it,
-	// never pass on what the client sent.
-	Header string `yaml:"header"`
-}
-
-// Feed says what is believed of the signed feed.
-type Feed struct {
-	// Root is the verifier key of the feed's offline root, as ocspctl feed key
-	// generate printed it: ca.example/status+1a2b3c4d+AbC...
-	Root string `yaml:"root"`
-	// AskSocket is the Unix socket of this site's ocspsyncd, the same path as
-	// feed.ask_socket in ocspsyncd.yaml. A serial that the copy says was never issued is
-	// then asked for at the master, and its signed answer said for at most 5 minutes; if
-	// nobody answers within a second, the client gets unauthorized. Not for issuers of
-	// profile br. Needs root. Empty: off, the copy's word counts.
-	AskSocket string `yaml:"ask_socket"`
-	// State is a file in which ocspd keeps the highest number of a key set that it has
-	// seen, so that after a restart, too, nobody who writes the database can show it an
-	// older set, with a key that was stolen and banned since. Its folder must exist, be
-	// ocspd's to write, and closed to ocspsyncd. Default empty: the number is forgotten
-	// with the process, and ocspd writes no file at all.
-	State string `yaml:"state"`
-	// OnFork says what happens while two statements of the feed that contradict each other
-	// are known here, both by keys that the newest key set admits: a key of the master was
-	// stolen, or two masters publish. "age", the default: this site answers on by the
-	// history that it had first, which ages where nothing continues it; /readyz stays 200
-	// and names the fork, so that no balancer drops all sites for one forged note.
-	// "stop_good": good and unknown end, and /readyz says 503. Needs root.
-	OnFork string `yaml:"on_fork"`
-}
-
-// Token says where the key is.
-type Token struct {
-	// URI is the token's PKCS#11 URI (RFC 7512): "pkcs11:token=site-a".
-	// module-path and pin-source may stand in it instead of below.
-	URI string `yaml:"uri"`
-	// Module is the PKCS#11 library: /usr/lib/softhsm/libsofthsm2.so.
-	Module string `yaml:"module"`
-	// PINFile holds the user PIN, one line, readable by ocspd alone.
-	PINFile string `yaml:"pin_file"`
-	// SoftHSM2Conf is SoftHSM's configuration, an absolute path. SoftHSM only.
-	SoftHSM2Conf string `yaml:"softhsm2_conf"`
-	// MaxSessions is how many PKCS#11 sessions are opened; one holds the
-	// login, the others sign. Default: the number of CPUs + 1.
-	MaxSessions int `yaml:"max_sessions"`
-	// SignTimeout is how long one signature may take, waiting included, before
-	// the client is told tryLater. Default 2s.
-	SignTimeout time.Duration `yaml:"sign_timeout"`
-}
-
-// Issuer pins one CA key under one name; exactly one of the two is set.
-type Issuer struct {
-	// Certificate is a file with a certificate of the issuer, PEM or DER.
-	Certificate string `yaml:"certificate"`
-	// Fingerprint is the SHA-256 of the certificate in the database, in hex.
-	Fingerprint string `yaml:"fingerprint"`
-}
-
-func defaults() Config {
-	return Config{Admin: "127.0.0.1:9080", StateDir: cmp.Or(boot.StateDirectory(), "/var/lib/ocspd"), ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, MaxHalfOpen: front.DefaultHalfOpen, CacheMB: 64, Poll: time.Second}
-}
-
-// Check judges what strict reading cannot.
-func (c *Config) Check(report func(key, problem string)) {
-	required := func(key, value, example string) {
-		if value == "" {
-			report(key, "is missing: for example "+example)
-		}
-	}
-	required("listen", c.Listen, `":80"`)
+// Check adds what only the rooms know that the keys are for.
+func (c *settings) Check(report func(key, problem string)) {
+	c.Ocspd.Check(report)
 	boot.CheckListeners(report, c.Admin, boot.Listener{Key: "listen", Address: c.Listen})
-	required("database.dsn", c.Database.DSN, "postgres://ocspd@127.0.0.1:5432/ocspfleet?sslmode=disable")
-	required("token.uri", c.Token.URI, `"pkcs11:token=site-a"`)
-	for i, token := range c.MoreTokens {
-		required(fmt.Sprintf("more_tokens[%d].uri", i), token.URI, `"pkcs11:token=site-a-new"`)
-	}
-	for i, token := range c.tokens() {
-		key := "token"
-		if i > 0 {
-			key = fmt.Sprintf("more_tokens[%d]", i-1)
-		}
-		if _, err := tokenconf.ParseURI(token.URI); token.URI != "" && err != nil {
-			report(key+".uri", err.Error())
-		}
-		if token.SignTimeout < 0 {
-			report(key+".sign_timeout", "cannot be negative")
-		}
-	}
-	if least := max(c.signTimeout(), tokenconf.DefaultSignTimeout); c.ExitWhenStuck != 0 && c.ExitWhenStuck < least {
-		report("exit_when_stuck", "wants at least the longest sign_timeout ("+least.String()+"), or 0s for never")
-	}
-	c.Feed.check(report)
-	if len(c.Issuers) == 0 {
-		report("issuers", "is empty: name at least one issuer by certificate or fingerprint")
-	}
-	for i, issuer := range c.Issuers {
-		if _, err := issuer.pin(); err != nil {
-			report(fmt.Sprintf("issuers[%d]", i), err.Error())
-		}
-	}
-	if c.MaxConnections < 1 {
-		report("max_connections", "is "+strconv.Itoa(c.MaxConnections)+": want at least 1")
-	}
-	if c.MaxHalfOpen < 1 {
-		report("max_half_open", "is "+strconv.Itoa(c.MaxHalfOpen)+": want at least 1")
-	}
+	checkMark(c.Feed, report)
 	for i, proxy := range c.TrustedProxies {
-		if _, err := proxy.proxy(); err != nil {
+		if _, err := proxyOf(proxy); err != nil {
 			report(fmt.Sprintf("trusted_proxies[%d]", i), err.Error())
 		}
 	}
-	if c.CacheMB == 0 || c.CacheMB < -1 {
-		report("cache_mb", "wants a size in MiB, or -1 for no cache")
-	}
-	if c.Poll < 10*time.Millisecond || c.Poll > time.Minute {
-		report("poll", "wants 10ms to 1m")
-	}
-	if c.DrainDelay < 0 {
-		report("drain_delay", "cannot be negative")
-	}
 }
 
-func (c *Config) tokens() []Token { return append([]Token{c.Token}, c.MoreTokens...) }
-
-// signTimeout is how long an answer waits: as the slowest token may take.
-func (c *Config) signTimeout() time.Duration {
-	longest := time.Duration(0)
-	for _, token := range c.tokens() {
-		longest = max(longest, token.SignTimeout)
-	}
-	return longest
-}
-
-func (c *Config) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
+func (c *settings) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
 	var all []hsm.Config
-	for _, token := range c.tokens() {
-		all = append(all, hsm.Config{Config: tokenconf.Config{
-			URI: token.URI, Module: token.Module, PINFile: token.PINFile, SoftHSM2Conf: token.SoftHSM2Conf,
-			StateDir: c.StateDir, MaxSessions: token.MaxSessions, SignTimeout: token.SignTimeout,
-		}, Logger: log, Metrics: metrics})
+	for _, token := range c.Tokens() {
+		at := token.Config(c.StateDir)
+		at.MaxSessions, at.SignTimeout = token.MaxSessions, token.SignTimeout
+		all = append(all, hsm.Config{Config: at, Logger: log, Metrics: metrics})
 	}
 	return all
 }
 
 // front stands before the public listener.
-func (c *Config) front(log *slog.Logger, metrics *front.Metrics) (*front.Front, error) {
+func (c *settings) front(log *slog.Logger, metrics *front.Metrics) (*front.Front, error) {
 	cfg := front.Config{Max: c.MaxConnections, HalfOpen: c.MaxHalfOpen, Metrics: metrics, Log: log}
 	for _, trusted := range c.TrustedProxies {
-		proxy, err := trusted.proxy()
+		proxy, err := proxyOf(trusted)
 		if err != nil {
 			return nil, fmt.Errorf("reading the trusted proxies: %w", err)
 		}
@@ -262,46 +59,25 @@ func (c *Config) front(log *slog.Logger, metrics *front.Metrics) (*front.Front, 
 	return front.New(cfg), nil
 }
 
-func (p TrustedProxy) proxy() (front.Proxy, error) {
+func proxyOf(p config.TrustedProxy) (front.Proxy, error) {
 	if p.ProxyProtocol == (p.Header != "") {
 		return front.Proxy{}, fmt.Errorf("wants either proxy_protocol: true or a header")
 	}
 	return front.NewProxy(p.Address, p.Header)
 }
 
-func (c *Config) database() tables.Config {
+func (c *settings) database() tables.Config {
 	return tables.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, Application: "ocspd"}
 }
 
-func (c *Config) pins() ([]signer.Pin, error) {
+func (c *settings) pins() ([]signer.Pin, error) {
 	pins := make([]signer.Pin, 0, len(c.Issuers))
 	for _, issuer := range c.Issuers {
-		pin, err := issuer.pin()
+		der, sum, err := issuer.Read()
 		if err != nil {
 			return nil, fmt.Errorf("reading the pinned issuers: %w", err)
 		}
-		pins = append(pins, pin)
+		pins = append(pins, signer.Pin{Certificate: der, Fingerprint: sum})
 	}
 	return pins, nil
-}
-
-func (i Issuer) pin() (signer.Pin, error) {
-	if (i.Certificate == "") == (i.Fingerprint == "") {
-		return signer.Pin{}, fmt.Errorf("wants either certificate or fingerprint")
-	}
-	if i.Fingerprint != "" {
-		sum, err := hex.DecodeString(strings.ReplaceAll(i.Fingerprint, ":", ""))
-		if err != nil || len(sum) != sha256.Size {
-			return signer.Pin{}, fmt.Errorf("fingerprint %q: want the %d hexadecimal digits of a SHA-256", i.Fingerprint, 2*sha256.Size)
-		}
-		return signer.Pin{Fingerprint: [sha256.Size]byte(sum)}, nil
-	}
-	raw, err := os.ReadFile(i.Certificate)
-	if err != nil {
-		return signer.Pin{}, err
-	}
-	if block, _ := pem.Decode(raw); block != nil {
-		raw = block.Bytes
-	}
-	return signer.Pin{Certificate: raw}, nil
 }

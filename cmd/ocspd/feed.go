@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,6 +14,8 @@ import (
 	"ocspfleet/sync/lookup"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/ops/config"
 )
 
 // trusted opens key sets under the pinned root, and none that was replaced. Safe for
@@ -26,16 +27,13 @@ type trusted struct {
 	mark *keySetMark
 }
 
-// trusted is nil where no root is pinned.
-func (f Feed) trusted() (*trusted, error) {
+// openTrusted returns nil where no root is pinned.
+func openTrusted(f config.OcspdFeed) (*trusted, error) {
 	if f.Root == "" {
 		return nil, nil
 	}
-	root, err := note.NewVerifier(f.Root)
+	root, err := config.ParseRoot(f.Root)
 	if err != nil {
-		return nil, fmt.Errorf("%q: want NAME+HASH+BASE64, as ocspctl feed key generate printed it", f.Root)
-	}
-	if err := feed.CheckOrigin(root.Name()); err != nil {
 		return nil, err
 	}
 	mark, err := openMark(f.State, f.Root)
@@ -99,8 +97,8 @@ func (t *trusted) trust() func(keys [][]byte) (index.Trust, error) {
 	}
 }
 
-// lookup is the master as the responder asks it: nil where that is not wished.
-func (f Feed) lookup(t *trusted) signer.Lookup {
+// lookupOf is the master as the responder asks it: nil where that is not wished.
+func lookupOf(f config.OcspdFeed, t *trusted) signer.Lookup {
 	if t == nil || f.AskSocket == "" {
 		return nil
 	}
@@ -117,30 +115,10 @@ func (l lookupOfMaster) Ask(ctx context.Context, issuer [32]byte, serial db.Seri
 	return signer.LookupAnswer{Issued: answer.Issued, Status: answer.Status, AsOf: answer.AsOf, Until: answer.Until}, nil
 }
 
-func (f Feed) check(report func(key, problem string)) {
-	switch {
-	case f.OnFork != "" && f.OnFork != forkAge && f.OnFork != forkStopGood:
-		report("feed.on_fork", fmt.Sprintf("is %q: want %s or %s", f.OnFork, forkAge, forkStopGood))
-	case f.OnFork != "" && f.Root == "":
-		report("feed.on_fork", "needs feed.root: whose a note is, it tells alone")
-	}
-	switch {
-	case f.AskSocket == "":
-	case f.Root == "":
-		report("feed.ask_socket", "needs feed.root: answers are believed under it alone")
-	case !filepath.IsAbs(f.AskSocket):
-		report("feed.ask_socket", "wants an absolute path")
-	}
-	if f.Root == "" {
-		if f.State != "" {
-			report("feed.state", "is of no use without feed.root")
-		}
-		return
-	}
-	alone := Feed{Root: f.Root}
-	if _, err := alone.trusted(); err != nil {
-		report("feed.root", err.Error())
-		return
+// checkMark judges the file in which the highest key set is remembered.
+func checkMark(f config.OcspdFeed, report func(key, problem string)) {
+	if _, err := config.ParseRoot(f.Root); err != nil {
+		return // told already, or there is none
 	}
 	mark, err := openMark(f.State, f.Root)
 	if err == nil {

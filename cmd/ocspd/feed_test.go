@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/config"
 	"ocspfleet/sync/feed"
 )
 
@@ -49,8 +50,8 @@ func keySet(t *testing.T, root, key *feed.Key, number int64) (checkpoint, keys [
 }
 
 // judgeOf is what judges a site's checkpoints from the daemon's start on.
-func judgeOf(f Feed) (func(checkpoint, keys []byte) (db.Head, error), error) {
-	t, err := f.trusted()
+func judgeOf(f config.OcspdFeed) (func(checkpoint, keys []byte) (db.Head, error), error) {
+	t, err := openTrusted(f)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +72,8 @@ func TestReplacedKeySetIsNotBelievedAgain(t *testing.T) {
 	oldNote, oldKeys := keySet(t, root, stolen, 1)
 	newNote, newKeys := keySet(t, root, key, 2)
 	path := filepath.Join(t.TempDir(), "feed-state")
-	for _, f := range []Feed{{Root: root.Verifier()}, {Root: root.Verifier(), State: path}} {
-		f.check(func(key, problem string) { t.Errorf("%s %s", key, problem) })
+	for _, f := range []config.OcspdFeed{{Root: root.Verifier()}, {Root: root.Verifier(), State: path}} {
+		f.Check(func(key, problem string) { t.Errorf("%s %s", key, problem) })
 		judge, err := judgeOf(f)
 		if err != nil {
 			t.Fatal(err)
@@ -103,7 +104,7 @@ func TestReplacedKeySetIsNotBelievedAgain(t *testing.T) {
 	// Another root, newly pinned, counts from one again.
 	other := feedKey(t)
 	note, keys := keySet(t, other, key, 1)
-	judge, err := judgeOf(Feed{Root: other.Verifier(), State: path})
+	judge, err := judgeOf(config.OcspdFeed{Root: other.Verifier(), State: path})
 	if err == nil {
 		_, err = judge(note, keys)
 	}
@@ -118,7 +119,7 @@ func TestKeySetIsKeptBeforeItCounts(t *testing.T) {
 	root, key := feedKey(t), feedKey(t)
 	note, keys := keySet(t, root, key, 1)
 	dir := t.TempDir()
-	gone := Feed{Root: root.Verifier(), State: filepath.Join(dir, "gone", "feed-state")}
+	gone := config.OcspdFeed{Root: root.Verifier(), State: filepath.Join(dir, "gone", "feed-state")}
 	judge, err := judgeOf(gone)
 	if err != nil {
 		t.Fatal(err)
@@ -137,16 +138,18 @@ func TestKeySetIsKeptBeforeItCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		feed Feed
+		feed config.OcspdFeed
 		want string
 	}{
-		{Feed{State: bad}, "of no use without feed.root"},
-		{Feed{Root: root.Verifier(), State: bad}, "is not what ocspd wrote"},
-		{Feed{Root: root.Verifier(), State: dir}, "is a directory"},
-		{Feed{Root: root.Verifier(), State: filepath.Join(dir, "none", "feed-state")}, "no such file"},
+		{config.OcspdFeed{State: bad}, "of no use without feed.root"},
+		{config.OcspdFeed{Root: root.Verifier(), State: bad}, "is not what ocspd wrote"},
+		{config.OcspdFeed{Root: root.Verifier(), State: dir}, "is a directory"},
+		{config.OcspdFeed{Root: root.Verifier(), State: filepath.Join(dir, "none", "feed-state")}, "no such file"},
 	} {
 		var told string
-		c.feed.check(func(key, problem string) { told += key + " " + problem })
+		tell := func(key, problem string) { told += key + " " + problem }
+		c.feed.Check(tell)
+		checkMark(c.feed, tell)
 		if !strings.HasPrefix(told, "feed.state ") || !strings.Contains(told, c.want) {
 			t.Errorf("%+v: %q, want %q", c.feed, told, c.want)
 		}

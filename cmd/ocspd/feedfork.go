@@ -11,12 +11,8 @@ import (
 	"ocspfleet/sync/feed"
 
 	"golang.org/x/mod/sumdb/note"
-)
 
-// What on_fork may say.
-const (
-	forkAge      = "age"
-	forkStopGood = "stop_good"
+	"ocspfleet/ops/config"
 )
 
 // forkEvery is how often the evidence is looked at.
@@ -35,12 +31,12 @@ type forkWatch struct {
 	forks []string
 }
 
-// forks is nil where no root is pinned: nobody can tell then what counts.
-func (f Feed) forks(store *sitedb.DB, t *trusted, log *slog.Logger) *forkWatch {
+// forksOf returns nil where no root is pinned: nobody can tell then what counts.
+func forksOf(f config.OcspdFeed, store *sitedb.DB, t *trusted, log *slog.Logger) *forkWatch {
 	if t == nil {
 		return nil
 	}
-	return &forkWatch{store: store, root: t.root, stops: f.OnFork == forkStopGood, log: log}
+	return &forkWatch{store: store, root: t.root, stops: f.OnFork == config.ForkStopGood, log: log}
 }
 
 // Run looks until ctx ends; it returns nil then. While the database is away the last
@@ -85,7 +81,7 @@ func (w *forkWatch) Forks() []string {
 // Doubt is what speaks against the copy, where the configuration says so.
 func (w *forkWatch) Doubt() string {
 	if forks := w.Forks(); len(forks) > 0 && w.stops {
-		return fmt.Sprintf("feed: %d forks (feed.on_fork is %s): %s", len(forks), forkStopGood, forks[0])
+		return fmt.Sprintf("feed: %d forks (feed.on_fork is %s): %s", len(forks), config.ForkStopGood, forks[0])
 	}
 	return ""
 }

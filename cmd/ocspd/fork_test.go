@@ -19,6 +19,8 @@ import (
 	"ocspfleet/sync/feed"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"ocspfleet/ops/config"
 )
 
 // A fork ages the copy and takes no site out of a balancer, unless the configuration
@@ -44,12 +46,12 @@ func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 	if _, err := dbtest.Connect(t, dsn).Exec(t.Context(), "insert into feed_fork (source, why, ours, theirs) values ('https://peer.example', 'two of position 7', $1, $2)", ours, theirs); err != nil {
 		t.Fatal(err)
 	}
-	trusted, err := Feed{Root: root.Verifier()}.trusted()
+	trusted, err := openTrusted(config.OcspdFeed{Root: root.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for on, doubts := range map[string]bool{forkAge: false, forkStopGood: true} {
-		w := Feed{Root: root.Verifier(), OnFork: on}.forks(store, trusted, slog.New(slog.DiscardHandler))
+	for on, doubts := range map[string]bool{config.ForkAge: false, config.ForkStopGood: true} {
+		w := forksOf(config.OcspdFeed{Root: root.Verifier(), OnFork: on}, store, trusted, slog.New(slog.DiscardHandler))
 		w.check(t.Context())
 		admin := boot.Admin{Metrics: prometheus.NewRegistry(), Ready: func(context.Context) []string { return nil }, Forks: w.Forks}
 		answer := httptest.NewRecorder()
@@ -77,7 +79,7 @@ func TestAForkShowsAndEndsGoodOnlyWhereWanted(t *testing.T) {
 	if err := store.KeepFeedKeys(t.Context(), 2, banning); err != nil {
 		t.Fatal(err)
 	}
-	w := Feed{Root: root.Verifier(), OnFork: forkStopGood}.forks(store, trusted, slog.New(slog.DiscardHandler))
+	w := forksOf(config.OcspdFeed{Root: root.Verifier(), OnFork: config.ForkStopGood}, store, trusted, slog.New(slog.DiscardHandler))
 	if w.check(t.Context()); len(w.Forks()) != 0 || w.Doubt() != "" {
 		t.Errorf("after the ban: %q, %q", w.Forks(), w.Doubt())
 	}

@@ -37,7 +37,7 @@ func main() {
 }
 
 func run(ctx context.Context, env boot.Env) error {
-	cfg := defaults()
+	cfg := newSettings()
 	if err := boot.Load(env.Config, &cfg); err != nil {
 		return err
 	}
@@ -74,11 +74,11 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	plan.AddCloser("token", tokens.Close)
-	trusted, err := cfg.Feed.trusted()
+	trusted, err := openTrusted(cfg.Feed)
 	if err != nil {
 		return err
 	}
-	forks, clock := cfg.Feed.forks(store, trusted, env.Log), &clockWatch{store: store, now: time.Now}
+	forks, clock := forksOf(cfg.Feed, store, trusted, env.Log), &clockWatch{store: store, now: time.Now}
 	copied, err := index.Open(ctx, store, index.Config{
 		Poll: cfg.Poll, Logger: env.Log, Metrics: index.NewMetrics(registry), Trust: trusted.trust(), Doubt: func() string { return cmp.Or(clock.Doubt(), forks.Doubt()) },
 	})
@@ -88,7 +88,7 @@ func run(ctx context.Context, env boot.Env) error {
 	metrics := signer.NewMetrics()
 	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.signTimeout(), Lookup: cfg.Feed.lookup(trusted), Logger: env.Log, Metrics: metrics,
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.SignTimeout(), Lookup: lookupOf(cfg.Feed, trusted), Logger: env.Log, Metrics: metrics,
 	}, copied, tokens)
 	if err != nil {
 		return err

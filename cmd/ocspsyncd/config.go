@@ -1,130 +1,56 @@
 package main
 
 import (
-	"log/slog"
-	"time"
+	"fmt"
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db"
 	"ocspfleet/db/tables"
+	"ocspfleet/ops/config"
+	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/logical"
 )
 
-// Config is /etc/ocspfleet/ocspsyncd.yaml. Durations are written "5s".
-type Config struct {
-	// Role is what this daemon works for: master (it confirms the head, so that
-	// the sites know how old their copies are) or site (it seeds, watches and
-	// repairs the site's copy). Required.
-	Role string `yaml:"role"`
-	// Site is this site's name on the master's roster. Role site only.
-	Site string `yaml:"site"`
-	// Sync is how this site's rows come: logical, by native replication from the
-	// master (for the CA's own sites: its login can read the whole master), or feed,
-	// by the signed feed. Default logical. Role site only.
-	Sync string `yaml:"sync"`
-	// Database is the local database. The login is a member of ocsp_publisher at
-	// the master, of ocsp_sync at a site.
-	Database Database `yaml:"database"`
-	// Master is the master's database as this site reaches it; the login is a
-	// member of ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless the
-	// two are one machine.
-	Master Database `yaml:"master"`
-	// Feed is the signed feed. At a site with sync logical its files come from the master's
-	// database, too, where feed.root is set: the rest of feed serves peers, single questions
-	// and the report of a fork there.
-	Feed Feed `yaml:"feed"`
-	// Heartbeat is how often the head is confirmed: the least age of any copy.
-	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
-	Heartbeat time.Duration `yaml:"heartbeat"`
-	// Recount is how often the whole copy is recounted against its head. Default
-	// 1m, stretched for large copies to a hundredth of the time; SIGHUP recounts
-	// now. Role site only.
-	Recount time.Duration `yaml:"recount"`
-	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
-	Admin string `yaml:"admin"`
-	// LogLevel is debug, info, warn or error. Default info.
-	LogLevel slog.Level `yaml:"log_level"`
+// settings is the file, and what is made of it.
+type settings struct {
+	config.Ocspsyncd `yaml:",inline"`
 }
 
-// Database says how to reach a PostgreSQL.
-type Database struct {
-	// DSN is a libpq URL without a password.
-	DSN string `yaml:"dsn"`
-	// PasswordFile holds the password, one line, readable by ocspsyncd alone.
-	PasswordFile string `yaml:"password_file"`
-}
-
-const (
-	roleMaster = "master"
-	roleSite   = "site"
-
-	syncLogical = "logical"
-	syncFeed    = "feed"
-)
-
-func defaults() Config {
-	return Config{Sync: syncLogical, Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
-}
-
-// Check judges what strict reading cannot.
-func (c *Config) Check(report func(key, problem string)) {
-	if c.Role != roleMaster && c.Role != roleSite {
-		report("role", "wants master or site")
-	}
-	if c.Database.DSN == "" {
-		report("database.dsn", "is missing: for example postgres://ocspsyncd@127.0.0.1:5432/ocspfleet?sslmode=disable")
-	}
-	switch {
-	case c.Role == roleSite && c.Site == "":
-		report("site", "is missing: the site's name on the master's roster, for example site-a")
-	case c.Role == roleMaster && c.Site != "":
-		report("site", "is for role site")
-	case c.Role == roleSite:
-		if err := c.checkSite(); err != nil {
+// Check adds what only the rooms know that the keys are for.
+func (c *settings) Check(report func(key, problem string)) {
+	c.Ocspsyncd.Check(report)
+	if c.Role == config.RoleSite && c.Sync == config.SyncLogical && db.CheckSite(c.Site) == nil {
+		if err := logical.CheckSite(c.Site); err != nil {
 			report("site", err.Error())
 		}
 	}
 	boot.CheckListeners(report, c.Admin, boot.Listener{Key: "feed.listen", Address: c.Feed.Listen})
-	switch {
-	case c.Sync != syncLogical && c.Sync != syncFeed:
-		report("sync", "wants logical or feed")
-	case c.Sync == syncFeed && c.Role != roleSite:
-		report("sync", "is for role site")
-	case c.Sync == syncFeed && !c.Feed.given():
-		report("feed", "is missing: root, tls_key_file and sources")
-	case c.Sync == syncFeed && c.Master.DSN != "":
-		report("master", "is for sync logical: the feed's sources stand in feed.sources")
-	}
-	switch {
-	case c.Sync == syncLogical && c.Feed.rootAlone():
-		if _, err := c.Feed.root(); err != nil {
-			report("feed.root", err.Error())
+	for i, s := range c.Feed.Sources {
+		if _, err := feedhttp.ParsePin(s.Pin); err != nil {
+			report(fmt.Sprintf("feed.sources[%d].pin", i), err.Error())
 		}
-	case c.Feed.given():
-		c.Feed.check(c.Role, c.Role == roleSite && c.Sync == syncLogical, report)
 	}
-	switch {
-	case c.Role == roleSite && c.Sync == syncLogical && c.Master.DSN == "":
-		report("master.dsn", "is missing: for example postgres://site_a@master.example:5432/ocspfleet?sslmode=verify-full")
-	case c.Role == roleMaster && c.Master.DSN != "":
-		report("master", "is for role site")
-	}
-	if c.Heartbeat < 100*time.Millisecond || c.Heartbeat > 5*time.Minute {
-		report("heartbeat", "wants 100ms to 5m")
-	}
-	if c.Recount < time.Second {
-		report("recount", "wants at least 1s")
+	for i, p := range c.Feed.Peers {
+		if _, err := feedhttp.ParsePin(p.Pin); err != nil {
+			report(fmt.Sprintf("feed.peers[%d].pin", i), err.Error())
+		}
 	}
 }
 
-func (c *Config) checkSite() error {
-	if c.Sync == syncLogical {
-		return logical.CheckSite(c.Site)
-	}
-	return db.CheckSite(c.Site)
-}
-
-func (d Database) config() tables.Config {
+func databaseOf(d config.Database) tables.Config {
 	// The watchdog and the sealer keep three; the rest serve heartbeat and feed.
 	return tables.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd", MaxConns: 8}
+}
+
+// peersOf are those who may fetch from here, by pin.
+func peersOf(f config.OcspsyncdFeed) (map[feedhttp.Pin]string, error) {
+	sites := map[feedhttp.Pin]string{}
+	for _, p := range f.Peers {
+		pin, err := feedhttp.ParsePin(p.Pin)
+		if err != nil {
+			return nil, err
+		}
+		sites[pin] = p.Name
+	}
+	return sites, nil
 }

@@ -24,7 +24,7 @@ import (
 
 // wiring is what every part of a daemon is put together with.
 type wiring struct {
-	cfg      Config
+	cfg      settings
 	env      boot.Env
 	plan     *boot.Plan
 	registry *prometheus.Registry
@@ -39,7 +39,7 @@ const retryPause = 250 * time.Millisecond
 
 // publish adds sealing and serving to the master's plan, and returns their troubles.
 func (w master) publish(ctx context.Context) (func() []string, error) {
-	root, err := w.cfg.Feed.root()
+	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
 		return nil, fmt.Errorf("feed.root %w", err)
 	}
@@ -116,7 +116,7 @@ func (w master) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, e
 
 // offers has key sets that staff brings judged, in a fleet without a feed, too.
 func (w master) offers() error {
-	root, err := w.cfg.Feed.root()
+	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
 		return fmt.Errorf("feed.root %w", err)
 	}
@@ -137,7 +137,7 @@ func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
 
 // follow adds fetching, and relaying where it is wished, to a site's plan.
 func (w site) follow(ctx context.Context) (*pull.Puller, error) {
-	root, err := w.cfg.Feed.root()
+	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
 		return nil, fmt.Errorf("feed.root %w", err)
 	}
@@ -190,7 +190,7 @@ func (w site) relay(ctx context.Context, identity *feedhttp.Identity, sources []
 	if err := w.askSocket(ctx, proxy); err != nil || w.cfg.Feed.Listen == "" {
 		return err
 	}
-	peers, err := w.cfg.Feed.peers()
+	peers, err := peersOf(w.cfg.Feed)
 	if err != nil {
 		return err
 	}

@@ -19,9 +19,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
-const maxSocketPath = 107
-
 // lookupServer answers the sites' questions for single serials, if there is a key for it.
 func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*publish.LookupServer, error) {
 	if w.cfg.Feed.AnswerKeyFile == "" {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/ops/config"
 )
 
 var program = boot.Program{
@@ -24,7 +25,7 @@ func main() {
 }
 
 func run(ctx context.Context, env boot.Env) error {
-	cfg := defaults()
+	cfg := settings{config.DefaultOcspsyncd()}
 	if err := boot.Load(env.Config, &cfg); err != nil {
 		return err
 	}

@@ -17,23 +17,25 @@ import (
 	"ocspfleet/sync/watchdog"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"ocspfleet/ops/config"
 )
 
 // wire adds to the plan what the role and the way of syncing want, and returns
 // what /readyz asks.
 func (w wiring) wire(ctx context.Context) (func() []string, error) {
-	if w.cfg.Role == roleMaster {
-		store, err := masterdb.OpenPublisher(ctx, w.cfg.Database.config())
+	if w.cfg.Role == config.RoleMaster {
+		store, err := masterdb.OpenPublisher(ctx, databaseOf(w.cfg.Database))
 		if err != nil {
 			return nil, err
 		}
 		return w.withSchema(ctx, store.DB, master{w, store}.wire)
 	}
-	store, err := sitedb.Open(ctx, w.cfg.Database.config())
+	store, err := sitedb.Open(ctx, databaseOf(w.cfg.Database))
 	if err != nil {
 		return nil, err
 	}
-	if w.cfg.Sync == syncFeed {
+	if w.cfg.Sync == config.SyncFeed {
 		return w.withSchema(ctx, store.DB, site{w, store}.byFeed)
 	}
 	return w.withSchema(ctx, store.DB, site{w, store}.byReplication)
@@ -74,12 +76,12 @@ func (w master) wire(ctx context.Context) (func() []string, error) {
 	watch := watchdog.New(watchdog.Config{Store: w.store, Log: w.env.Log, Metrics: watchdog.NewMetrics(w.registry)})
 	w.plan.AddWorker("watchdog", watch.Run)
 	troubles := func() []string { return nil }
-	if w.cfg.Feed.given() {
+	if w.cfg.Feed.Given() {
 		if err := w.offers(); err != nil {
 			return nil, err
 		}
 	}
-	if w.cfg.Feed.given() && !w.cfg.Feed.rootAlone() {
+	if w.cfg.Feed.Given() && !w.cfg.Feed.RootAlone() {
 		var err error
 		if troubles, err = w.publish(ctx); err != nil {
 			return nil, err
@@ -106,15 +108,15 @@ func (w site) byFeed(ctx context.Context) (func() []string, error) {
 // byReplication has its rows by native replication, and by another subscription the signed
 // files, where a root is pinned that vouches for them.
 func (w site) byReplication(ctx context.Context) (func() []string, error) {
-	upstream, err := sitedb.OpenUpstream(ctx, w.cfg.Master.config())
+	upstream, err := sitedb.OpenUpstream(ctx, databaseOf(w.cfg.Master))
 	if err != nil {
 		return nil, err
 	}
 	w.plan.AddCloser("master", func() error { upstream.Close(); return nil })
 	var root note.Verifier
 	files := func() string { return "" }
-	if w.cfg.Feed.given() {
-		if root, err = w.cfg.Feed.root(); err != nil {
+	if w.cfg.Feed.Given() {
+		if root, err = w.cfg.Feed.Verifier(); err != nil {
 			return nil, fmt.Errorf("feed.root %w", err)
 		}
 		kept, err := w.files(ctx, upstream, root)
@@ -146,7 +148,7 @@ func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Ve
 	cfg := logical.FilesConfig{
 		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}
-	if w.cfg.Feed.rootAlone() {
+	if w.cfg.Feed.RootAlone() {
 		files := logical.NewFiles(cfg)
 		w.plan.AddWorker("files", files.Run)
 		return files, nil

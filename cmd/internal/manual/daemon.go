@@ -12,9 +12,10 @@ import (
 	"strings"
 )
 
-// Daemon makes the page of a daemon from the sources in dir: the variable program
-// in main.go, and the type Config with its comments.
-func Daemon(dir string) (name string, text []byte, err error) {
+// Daemon makes the page of a daemon from sources: the variable program in dir/main.go, and
+// the type of its configuration in the folder configs, which has the program's name, with
+// its comments.
+func Daemon(dir, configs string) (name string, text []byte, err error) {
 	fail := func(err error) (string, []byte, error) {
 		return "", nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
 	}
@@ -23,17 +24,21 @@ func Daemon(dir string) (name string, text []byte, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	d, err := structsIn(dir)
+	d, err := structsIn(configs)
 	if err != nil {
 		return fail(err)
 	}
 	program := programOf(start)
-	if d["Config"] == nil || program["Name"] == "" {
-		return fail(fmt.Errorf("main.go has no variable program, or no file a type Config"))
+	name = program["Name"]
+	if name == "" {
+		return fail(fmt.Errorf("main.go has no variable program"))
+	}
+	of := typeOf(name)
+	if d[of] == nil {
+		return fail(fmt.Errorf("no file in %s has a type %s", configs, of))
 	}
 	var b bytes.Buffer
 	line := func(text string, args ...any) { fmt.Fprintf(&b, text+"\n", args...) }
-	name = program["Name"]
 	line(`.TH "%s" 8 "" "ocspfleet" "ocspfleet manual"`, strings.ToUpper(name))
 	line(".SH NAME\n%s \\- %s", roff(name), roff(strings.TrimSuffix(strings.ToLower(program["Summary"][:1])+program["Summary"][1:], ".")))
 	line(".SH SYNOPSIS\n.B %s\n[\\-\\-config FILE] [\\-\\-check\\-config]\n.br\n.B %s\n\\-\\-version | \\-\\-help", roff(name), roff(name))
@@ -42,7 +47,7 @@ func Daemon(dir string) (name string, text []byte, err error) {
 	line(".TP\n\\fB\\-\\-check\\-config\\fR\ndo everything short of listening, tell every fault with file and line, then exit")
 	line(".TP\n\\fB\\-\\-version\\fR\nprint version and build, then exit")
 	line(".SH CONFIGURATION")
-	d.configuration(&b, "Config")
+	d.configuration(&b, of)
 	line(".SH SIGNALS\nSIGTERM and SIGINT stop it in order: /readyz answers 503, what is in flight is finished. A second one ends it at once.")
 	line(".SH EXIT STATUS\n0: stopped as wished, or the configuration is in order. 1: error. 2: wrong usage.")
 	line(".SH EXAMPLES\n.nf\n%s\n.fi", roff(program["Example"]))
@@ -50,15 +55,19 @@ func Daemon(dir string) (name string, text []byte, err error) {
 	return name, b.Bytes(), nil
 }
 
-// File makes the page of a tool's configuration file, section 5, from the type of that name
-// in the sources in dir.
-func File(dir, file, of, tool string) ([]byte, error) {
-	d, err := structsIn(dir)
+// typeOf is the type of a program's configuration.
+func typeOf(program string) string { return strings.ToUpper(program[:1]) + program[1:] }
+
+// File makes the page of a tool's configuration file, section 5, from the type of its
+// configuration in the folder configs.
+func File(configs, file, tool string) ([]byte, error) {
+	of := typeOf(tool)
+	d, err := structsIn(configs)
 	if err == nil && d[of] == nil {
 		err = fmt.Errorf("no file has a type %s", of)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
+		return nil, fmt.Errorf("reading the sources in %s: %w", configs, err)
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".TH \"%s\" 5 \"\" \"ocspfleet\" \"ocspfleet manual\"\n", strings.ToUpper(file))
@@ -156,7 +165,10 @@ func (d structs) keys(b *bytes.Buffer, of, before string) {
 		if err != nil {
 			continue
 		}
-		key, _, _ := strings.Cut(reflect.StructTag(tag).Get("yaml"), ",")
+		key, options, _ := strings.Cut(reflect.StructTag(tag).Get("yaml"), ",")
+		if t, ok := field.Type.(*ast.Ident); ok && options == "inline" && d[t.Name] != nil {
+			d.keys(b, t.Name, before)
+		}
 		if key == "" || key == "-" {
 			continue
 		}

@@ -36,11 +36,12 @@ func TestPagesOfCommands(t *testing.T) {
 
 // The page of each daemon names every key of its configuration and says what it is.
 func TestPagesOfDaemons(t *testing.T) {
+	configs := filepath.Join("..", "..", "..", "ops", "config")
 	for daemon, wants := range map[string][]string{
 		"ocspd":     {`.TH "OCSPD" 8`, `\fBlisten\fR`, `\fBdatabase.password_file\fR`, `\fBissuers[].fingerprint\fR`, "(default /etc/ocspfleet/ocspd.yaml)", `\-\-check\-config`, "Default 5s"},
 		"ocspsyncd": {`.TH "OCSPSYNCD" 8`, `\fBheartbeat\fR`, `\fBmaster.dsn\fR`, "SIGTERM", `\fBfeed.root\fR`, `\fBfeed.sources[].pin\fR`, `\fBfeed.ask_socket\fR`},
 	} {
-		name, page, err := Daemon(filepath.Join("..", "..", daemon))
+		name, page, err := Daemon(filepath.Join("..", "..", daemon), configs)
 		if err != nil || name != daemon {
 			t.Fatal(name, err)
 		}
@@ -55,13 +56,13 @@ func TestPagesOfDaemons(t *testing.T) {
 			}
 		}
 	}
-	page, err := File(filepath.Join("..", "..", "ocspctl", "internal", "config"), "ocspctl.yaml", "Config", "ocspctl")
+	page, err := File(configs, "ocspctl.yaml", "ocspctl")
 	for _, want := range []string{`.TH "OCSPCTL.YAML" 5`, `\fBissuers.NAME.crl_url\fR`, `\fBissuers.NAME.token.pin_file\fR`, `\fBdns.ttl\fR`, `\fBfeed.root\fR`, "/etc/ocspfleet/ocspctl.yaml"} {
 		if err != nil || !strings.Contains(string(page), want) {
 			t.Errorf("ocspctl.yaml (%v) has no %q", err, want)
 		}
 	}
-	if _, _, err := Daemon(t.TempDir()); err == nil || !strings.Contains(err.Error(), "main.go") {
+	if _, _, err := Daemon(t.TempDir(), configs); err == nil || !strings.Contains(err.Error(), "main.go") {
 		t.Errorf("no sources: %v", err)
 	}
 }

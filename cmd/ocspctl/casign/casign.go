@@ -11,10 +11,12 @@ import (
 	"strconv"
 	"time"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ca"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/ops/fleet"
 
 	"github.com/spf13/cobra"
@@ -60,7 +62,7 @@ issuers.NAME.state. Compare the key fingerprints of new sites before --apply.`,
 }
 
 // named is the CA of this name in the configuration, and its certificate.
-func named(p *cli.Program, name string) (*config.Config, config.CA, *x509.Certificate, error) {
+func named(p *cli.Program, name string) (*settings.Settings, config.CA, *x509.Certificate, error) {
 	cfg, err := ctl.Load(p)
 	if err != nil {
 		return nil, config.CA{}, nil, err
@@ -88,7 +90,7 @@ func (v *sign) Run(ctx context.Context, p *cli.Program) error {
 	if err != nil {
 		return err
 	}
-	a, err := fleet.Offline(b.Issuer, certificate, key, at.Rules(), at.Ledger(), p.Now())
+	a, err := fleet.Offline(b.Issuer, certificate, key, settings.Rules(at), settings.Ledger(at), p.Now())
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func (v *serials) Run(_ context.Context, p *cli.Program) error {
 		return err
 	}
 	if v.Apply {
-		pool, err := fleet.MakeSerials(v.Issuer, certificate, at.Ledger(), v.Count, rand.Reader)
+		pool, err := fleet.MakeSerials(v.Issuer, certificate, settings.Ledger(at), v.Count, rand.Reader)
 		if err != nil {
 			return err
 		}

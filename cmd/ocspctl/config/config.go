@@ -18,6 +18,7 @@ import (
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 )
 
 // Noun is the command with its verbs.
@@ -76,11 +77,11 @@ func own(p *cli.Program) error {
 		}
 		_ = file.Close() // nothing was written
 	}
-	if _, err := cfg.Database.Settings().URL(); err != nil && len(faults) == 0 {
+	if _, err := cfg.DatabaseSettings().URL(); err != nil && len(faults) == 0 {
 		faults = append(faults, fmt.Sprintf("database.password_file: %v", err))
 	}
 	if cfg.DNS.Set() {
-		if _, err := cfg.DNS.Open(p.Now); err != nil {
+		if _, err := settings.OpenZone(cfg.DNS, p.Now); err != nil {
 			faults = append(faults, fmt.Sprintf("dns.secret_file: %v", err))
 		}
 	}

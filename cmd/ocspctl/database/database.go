@@ -57,8 +57,8 @@ func (f roleFlag) place(p *cli.Program) (place, error) {
 	if err := cfg.WantRole(role); err != nil {
 		return place{}, err
 	}
-	url, err := cfg.Database.Settings().URL()
-	return place{role, url, cfg.Database.Settings()}, err
+	url, err := cfg.DatabaseSettings().URL()
+	return place{role, url, cfg.DatabaseSettings()}, err
 }
 
 // note writes what was done to the database itself into the master's audit.

@@ -13,6 +13,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/ops/fleet"
 	"ocspfleet/ops/zone"
 )
@@ -64,7 +65,7 @@ func examine(ctx context.Context, m *ctl.Master, check bool) error {
 	if !m.Config.DNS.Set() {
 		return errors.New("the configuration names no zone: set dns.zone, dns.server, dns.names, dns.key and dns.secret_file (docs/dns.md)")
 	}
-	z, err := m.Config.DNS.Open(m.Now)
+	z, err := settings.OpenZone(m.Config.DNS, m.Now)
 	if err != nil {
 		return err
 	}

@@ -17,11 +17,13 @@ import (
 	"strings"
 	"time"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/keyset"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
@@ -38,7 +40,7 @@ type examine struct {
 }
 
 // Verb is doctor.
-func Verb() cli.Verb { return &examine{Ocspd: config.OcspdFile, Ocspsyncd: ocspsyncdConfig} }
+func Verb() cli.Verb { return &examine{Ocspd: settings.OcspdFile, Ocspsyncd: ocspsyncdConfig} }
 
 func (examine) Doc() cli.Doc {
 	return cli.Doc{
@@ -72,7 +74,7 @@ func (v *examine) Run(ctx context.Context, p *cli.Program) error {
 	if role == migrations.Master {
 		return v.atMaster(ctx, p, cfg)
 	}
-	store, err := sitedb.Open(ctx, cfg.Database.Settings())
+	store, err := sitedb.Open(ctx, cfg.DatabaseSettings())
 	if err != nil {
 		return err
 	}
@@ -81,9 +83,9 @@ func (v *examine) Run(ctx context.Context, p *cli.Program) error {
 	if site.Feed, site.NoFeed, err = feedOf(ctx, p, v.Ocspsyncd, store); err != nil {
 		return err
 	}
-	place, err := config.PeekOcspd(v.Ocspd)
+	place, err := settings.PeekOcspd(v.Ocspd)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && v.Ocspd == config.OcspdFile:
+	case errors.Is(err, fs.ErrNotExist) && v.Ocspd == settings.OcspdFile:
 		site.NoDaemon = v.Ocspd + " is not there"
 	case err != nil:
 		return err
@@ -101,7 +103,10 @@ func (v *examine) Run(ctx context.Context, p *cli.Program) error {
 		return err
 	}
 	if site.Daemon != nil && (cfg.Token == config.Token{} || len(place.MoreTokens) > 0) {
-		at, stateDir = append([]config.Token{place.Token}, place.MoreTokens...), place.StateDir
+		at, stateDir = nil, place.StateDir
+		for _, token := range place.Tokens() {
+			at = append(at, token.Token)
+		}
 	}
 	if at[0] != (config.Token{}) {
 		site.Tokens = func(ctx context.Context) ([]doctor.Token, error) { return tokens(ctx, p, at, stateDir) }
@@ -109,8 +114,8 @@ func (v *examine) Run(ctx context.Context, p *cli.Program) error {
 	return show(p, site.Examine(ctx))
 }
 
-func (v *examine) atMaster(ctx context.Context, p *cli.Program, cfg *config.Config) error {
-	store, err := masterdb.Open(ctx, cfg.Database.Settings())
+func (v *examine) atMaster(ctx context.Context, p *cli.Program, cfg *settings.Settings) error {
+	store, err := masterdb.Open(ctx, cfg.DatabaseSettings())
 	if err != nil {
 		return err
 	}
@@ -146,11 +151,11 @@ func tokens(ctx context.Context, p *cli.Program, at []config.Token, stateDir str
 
 // readToken opens a token, lists its keys and closes it.
 func readToken(ctx context.Context, p *cli.Program, at config.Token, stateDir string) (doctor.Token, error) {
-	settings, err := at.Settings(stateDir)
+	open, err := settings.Token(at, stateDir)
 	if err != nil {
 		return doctor.Token{}, err
 	}
-	t, err := hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelError)})
+	t, err := hsm.Open(ctx, hsm.Config{Config: open, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelError)})
 	if err != nil {
 		return doctor.Token{}, err
 	}
@@ -202,7 +207,7 @@ func record(r doctor.Result) cli.Record {
 
 // examineZone is what doctor asks of the zone.
 func examineZone(ctx context.Context, d config.DNS, now func() time.Time) (string, error) {
-	z, err := d.Open(now)
+	z, err := settings.OpenZone(d, now)
 	if err != nil {
 		return "", err
 	}

@@ -10,8 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
@@ -27,73 +29,48 @@ import (
 // ocspsyncdConfig is where ocspsyncd's configuration lies unless doctor is told otherwise.
 const ocspsyncdConfig = "/etc/ocspfleet/ocspsyncd.yaml"
 
-// syncPlace is what doctor wants to know of ocspsyncd's configuration. It is read
-// without judging the rest: ocspsyncd does that (config check --daemon ocspsyncd).
-type syncPlace struct {
-	Role  string    `yaml:"role"`
-	Sync  string    `yaml:"sync"`
-	Admin string    `yaml:"admin"`
-	Feed  *syncFeed `yaml:"feed"`
-}
-
-type syncFeed struct {
-	Root        string        `yaml:"root"`
-	KeyFile     string        `yaml:"key_file"`
-	TLSKeyFile  string        `yaml:"tls_key_file"`
-	Listen      string        `yaml:"listen"`
-	PreferPeers bool          `yaml:"prefer_peers"`
-	StaleAfter  time.Duration `yaml:"stale_after"`
-	Peers       []struct{}    `yaml:"peers"`
-	Sources     []syncSource  `yaml:"sources"`
-}
-
-type syncSource struct {
-	URL    string `yaml:"url"`
-	Pin    string `yaml:"pin"`
-	Master bool   `yaml:"master"`
-}
-
-// peekSync reads of ocspsyncd's configuration what doctor asks for.
-func peekSync(file, role string) (syncPlace, error) {
-	place := syncPlace{Admin: "127.0.0.1:9081", Sync: "logical"} // ocspsyncd's own defaults
+// peekSync reads ocspsyncd's configuration without judging it: ocspsyncd does that (config
+// check --daemon ocspsyncd).
+func peekSync(file, role string) (config.Ocspsyncd, error) {
+	place := config.DefaultOcspsyncd()
 	text, err := os.ReadFile(file)
 	if err == nil {
 		err = yaml.Unmarshal(text, &place)
 	}
 	if err != nil {
-		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %w", err)
+		return config.Ocspsyncd{}, fmt.Errorf("reading ocspsyncd's configuration: %w", err)
 	}
-	if role == "master" {
+	if role == config.RoleMaster {
 		if place.Role != role {
 			err = fmt.Errorf("reading ocspsyncd's configuration: %s is no master's: use --ocspsyncd-config", file)
 		}
 		return place, err
 	}
-	if place.Role != "site" || place.Sync != "logical" && place.Sync != "feed" {
-		return syncPlace{}, fmt.Errorf("reading ocspsyncd's configuration: %s is no site's, or has no sync that is known: ocspctl config check --daemon ocspsyncd %s", file, file)
+	if place.Role != config.RoleSite || place.Sync != config.SyncLogical && place.Sync != config.SyncFeed {
+		return config.Ocspsyncd{}, fmt.Errorf("reading ocspsyncd's configuration: %s is no site's, or has no sync that is known: ocspctl config check --daemon ocspsyncd %s", file, file)
 	}
 	return place, nil
 }
 
 // feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
 func feedOf(ctx context.Context, p *cli.Program, file string, store *sitedb.DB) (found *doctor.Feed, missing string, err error) {
-	place, err := peekSync(file, "site")
+	place, err := peekSync(file, config.RoleSite)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
 		return nil, file + " is not there", nil
 	case err != nil:
 		return nil, "", err
-	case place.Feed == nil || place.Feed.TLSKeyFile == "" && len(place.Feed.Sources) == 0: // the root alone: there is no feed
+	case place.Feed.TLSKeyFile == "" && len(place.Feed.Sources) == 0: // the root alone: there is no feed
 		return nil, "", nil
 	}
 	c := place.Feed
 	found = &doctor.Feed{
-		Native: place.Sync == "logical", Admin: place.Admin, StaleAfter: c.StaleAfter, PreferPeers: c.PreferPeers, Listens: c.Listen != "", Peers: len(c.Peers),
+		Native: place.Sync == config.SyncLogical, Admin: place.Admin, StaleAfter: c.StaleAfter, PreferPeers: c.PreferPeers, Listens: c.Listen != "", Peers: len(c.Peers),
 	}
 	if found.StaleAfter == 0 {
 		found.StaleAfter = 3 * time.Minute
 	}
-	root, err := config.Feed{Root: c.Root}.Verifier()
+	root, err := config.OcspctlFeed{Root: c.Root}.Verifier()
 	if err != nil {
 		found.Faults = append(found.Faults, err.Error())
 	}
@@ -119,20 +96,16 @@ func feedOf(ctx context.Context, p *cli.Program, file string, store *sitedb.DB) 
 
 // publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
 // set in force.
-func publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *config.Config) (found *doctor.Publisher, missing string, err error) {
-	place, err := peekSync(file, "master")
+func publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *settings.Settings) (found *doctor.Publisher, missing string, err error) {
+	place, err := peekSync(file, config.RoleMaster)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == ocspsyncdConfig:
 		return nil, file + " is not there", nil
 	case err != nil:
 		return nil, "", err
 	}
-	found = &doctor.Publisher{Admin: place.Admin}
-	part := cfg.Feed
-	if place.Feed != nil {
-		found.Signs = place.Feed.KeyFile != ""
-		part = config.Feed{Root: cmp.Or(place.Feed.Root, cfg.Feed.Root)}
-	}
+	found = &doctor.Publisher{Admin: place.Admin, Signs: place.Feed.KeyFile != ""}
+	part := config.OcspctlFeed{Root: cmp.Or(place.Feed.Root, cfg.Feed.Root)}
 	if part.Root == "" {
 		return found, "", nil
 	}
@@ -172,7 +145,7 @@ const sourceTimeout = 5 * time.Second
 
 // askSource asks a source as ocspsyncd would, for its newest checkpoint, and the
 // master for its clock.
-func askSource(ctx context.Context, p *cli.Program, s syncSource, identity *feedhttp.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
+func askSource(ctx context.Context, p *cli.Program, s config.Source, identity *feedhttp.Identity, root note.Verifier, set *feed.KeySet) doctor.FeedSource {
 	seen := doctor.FeedSource{URL: s.URL, Master: s.Master}
 	pin, err := feedhttp.ParsePin(s.Pin)
 	if err != nil {

@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/sync/feed"
@@ -129,7 +130,9 @@ func (r *reader) defaults(p *cli.Program) error {
 	return nil
 }
 
-func (r *reader) verifier() (note.Verifier, error) { return config.Feed{Root: r.root}.Verifier() }
+func (r *reader) verifier() (note.Verifier, error) {
+	return config.OcspctlFeed{Root: r.root}.Verifier()
+}
 
 func (r *reader) connect() (path string, err error) {
 	u, err := url.Parse(r.From)

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/keyset"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
@@ -118,7 +118,7 @@ func (c claims) split() (lasting, others []recovery.Row) {
 }
 
 // keptHistory reads what a site has kept of the feed, or says why there is nothing.
-func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg *config.Config, name string) (*recovery.History, string, error) {
+func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg *settings.Settings, name string) (*recovery.History, string, error) {
 	for _, store := range []feed.KeySetStore{master, site} {
 		notes, err := store.FeedKeySets(ctx)
 		if err != nil {

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/keyset"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
@@ -65,7 +65,7 @@ func survey(ctx context.Context, p *cli.Program, v fleet.Surveyor) ([]fleet.Site
 	return sites, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *masterdb.DB, cfg *config.Config) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *masterdb.DB, cfg *settings.Settings) ([]fleet.SiteStatus, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err
@@ -91,7 +91,7 @@ func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *
 
 // knownFile is where the roster is kept, of this database: a state folder serves several
 // configurations.
-func knownFile(c *config.Config) (string, error) {
+func knownFile(c *settings.Settings) (string, error) {
 	dir, err := c.StateFolder()
 	if err != nil {
 		return "", err
@@ -102,7 +102,7 @@ func knownFile(c *config.Config) (string, error) {
 
 // keepKnown writes the roster where it is not what was kept; else the file's time alone
 // says that the master was asked, for --follow asks every 2 s.
-func keepKnown(c *config.Config, k fleet.Known) error {
+func keepKnown(c *settings.Settings, k fleet.Known) error {
 	file, err := knownFile(c)
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func keepKnown(c *config.Config, k fleet.Known) error {
 
 // lastKnown is what was kept, and when the master was asked last. At is zero in it, so
 // that nobody takes it for the master's word of now.
-func lastKnown(c *config.Config) (k fleet.Known, at time.Time, err error) {
+func lastKnown(c *settings.Settings) (k fleet.Known, at time.Time, err error) {
 	file, err := knownFile(c)
 	if err != nil {
 		return k, at, err

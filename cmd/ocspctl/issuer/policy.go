@@ -3,8 +3,9 @@ package issuer
 import (
 	"time"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/db"
 )
 

@@ -28,7 +28,7 @@ func (c certificate) record() cli.Record {
 // siteCertificates returns the responder certificates in the site's copy by the
 // SHA-256 of their keys.
 func (r *run) siteCertificates(ctx context.Context) (map[[32]byte][]certificate, error) {
-	store, err := sitedb.Open(ctx, r.config.Database.Settings())
+	store, err := sitedb.Open(ctx, r.config.DatabaseSettings())
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/hsm"
 )
 
@@ -61,7 +61,7 @@ func chooseKind(name, daemon string) (hsm.KeyKind, error) {
 		}
 		return kind, nil
 	}
-	place, err := config.PeekOcspd(daemon)
+	place, err := settings.PeekOcspd(daemon)
 	if err != nil {
 		return "", cli.Usagef("--kind rsa2048 for issuers with an RSA key, --kind p256 for others: which they are is not known (%v)", err)
 	}

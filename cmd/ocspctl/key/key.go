@@ -14,8 +14,8 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/hsm"
 
 	"github.com/spf13/cobra"
@@ -24,27 +24,27 @@ import (
 // Noun is the command with its verbs.
 func Noun(p *cli.Program) *cobra.Command {
 	return p.Verbs("key", "the site's OCSP key in its PKCS#11 token, and its TLS key for the feed",
-		atToken(&generate{Daemon: config.OcspdFile}), atToken(&csr{}), atToken(&list{}), atToken(&remove{}), &pin{})
+		atToken(&generate{Daemon: settings.OcspdFile}), atToken(&csr{}), atToken(&list{}), atToken(&remove{}), &pin{})
 }
 
 // run is that of a verb at the token of the configuration.
 type run struct {
 	*cli.Program
 	token  *hsm.Token
-	config *config.Config
+	config *settings.Settings
 }
 
 func atToken(v ctl.Verb[*run]) cli.Verb {
-	return ctl.At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*run, func() error, error) {
+	return ctl.At(v, func(ctx context.Context, p *cli.Program, c *settings.Settings) (*run, func() error, error) {
 		stateDir, err := c.StateFolder()
 		if err != nil {
 			return nil, nil, err
 		}
-		settings, err := c.Token.Settings(stateDir)
+		open, err := settings.Token(c.Token, stateDir)
 		if err != nil {
 			return nil, nil, err
 		}
-		token, err := hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelWarn)})
+		token, err := hsm.Open(ctx, hsm.Config{Config: open, Logger: boot.NewLogger(p.Stderr, p.TTY, slog.LevelWarn)})
 		if err != nil {
 			return nil, nil, err
 		}

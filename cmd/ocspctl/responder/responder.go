@@ -14,6 +14,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/fleet"
@@ -66,7 +67,7 @@ func withdrawalDNS(m *ctl.Master, force bool) fleet.DNS {
 	d := m.Config.DNS
 	dns := fleet.DNS{Dry: d.Dry, Force: force, Now: m.Now, Told: func(text string) { fmt.Fprintf(m.Stderr, "ocspctl: dns: %s\n", text) }}
 	if d.Set() {
-		dns.Zone, dns.Broken = d.Open(m.Now)
+		dns.Zone, dns.Broken = settings.OpenZone(d, m.Now)
 	}
 	return dns
 }

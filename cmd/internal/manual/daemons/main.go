@@ -22,9 +22,12 @@ func main() {
 	}
 }
 
+// configs is where the types of all configurations are.
+var configs = filepath.Join("ops", "config")
+
 func write(dir string) error {
 	for _, daemon := range []string{"ocspd", "ocspsyncd"} {
-		name, text, err := manual.Daemon(filepath.Join("cmd", daemon))
+		name, text, err := manual.Daemon(filepath.Join("cmd", daemon), configs)
 		if err == nil {
 			err = writePage(filepath.Join(dir, "man8", name+".8"), text)
 		}
@@ -32,7 +35,7 @@ func write(dir string) error {
 			return fmt.Errorf("writing the manual: %w", err)
 		}
 	}
-	text, err := manual.File(filepath.Join("cmd", "ocspctl", "internal", "config"), "ocspctl.yaml", "Config", "ocspctl")
+	text, err := manual.File(configs, "ocspctl.yaml", "ocspctl")
 	if err == nil {
 		err = writePage(filepath.Join(dir, "man5", "ocspctl.yaml.5"), text)
 	}

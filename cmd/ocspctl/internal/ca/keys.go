@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 
+	"ocspfleet/ops/config"
+
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/ops/fleet"
@@ -20,12 +22,12 @@ import (
 // Keys opens each token once, however many issuers' keys lie in it.
 type Keys struct {
 	program *cli.Program
-	config  *config.Config
+	config  *settings.Settings
 	tokens  map[config.Token]*hsm.Token
 }
 
 // NewKeys opens nothing yet.
-func NewKeys(p *cli.Program, c *config.Config) *Keys {
+func NewKeys(p *cli.Program, c *settings.Settings) *Keys {
 	return &Keys{program: p, config: c, tokens: map[config.Token]*hsm.Token{}}
 }
 
@@ -57,7 +59,7 @@ func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*
 	if err != nil {
 		return fail(err)
 	}
-	return fleet.NewAuthority(issuer, certificate, key, at.Rules(), at.Ledger(), k.program.Now())
+	return fleet.NewAuthority(issuer, certificate, key, settings.Rules(at), settings.Ledger(at), k.program.Now())
 }
 
 // Key finds the CA's private key: in a file, or in a token by the public key of the
@@ -72,11 +74,11 @@ func (k *Keys) Key(ctx context.Context, at config.CA, certificate *x509.Certific
 		if err != nil {
 			return nil, err
 		}
-		settings, err := at.Token.Settings(stateDir)
+		open, err := settings.Token(at.Token, stateDir)
 		if err != nil {
 			return nil, err
 		}
-		if opened, err = hsm.Open(ctx, hsm.Config{Config: settings, Logger: boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)}); err != nil {
+		if opened, err = hsm.Open(ctx, hsm.Config{Config: open, Logger: boot.NewLogger(k.program.Stderr, k.program.TTY, slog.LevelWarn)}); err != nil {
 			return nil, err
 		}
 		k.tokens[at.Token] = opened

@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
@@ -21,13 +21,13 @@ type Verb[R any] interface {
 type Checker interface{ Check() error }
 
 // At opens something for a verb, and closes it after.
-func At[R any](v Verb[R], open func(ctx context.Context, p *cli.Program, c *config.Config) (R, func() error, error)) cli.Verb {
+func At[R any](v Verb[R], open func(ctx context.Context, p *cli.Program, c *settings.Settings) (R, func() error, error)) cli.Verb {
 	return at[R]{v, open}
 }
 
 type at[R any] struct {
 	verb Verb[R]
-	open func(context.Context, *cli.Program, *config.Config) (R, func() error, error)
+	open func(context.Context, *cli.Program, *settings.Settings) (R, func() error, error)
 }
 
 func (a at[R]) Doc() cli.Doc { return a.verb.Doc() }
@@ -63,12 +63,12 @@ func closing(store database) func() error {
 type Master struct {
 	*cli.Program
 	Store  *masterdb.DB
-	Config *config.Config
+	Config *settings.Settings
 }
 
 // AtMaster opens the master's database for a verb.
 func AtMaster(v Verb[*Master]) cli.Verb {
-	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Master, func() error, error) {
+	return At(v, func(ctx context.Context, p *cli.Program, c *settings.Settings) (*Master, func() error, error) {
 		store, err := OpenMaster(ctx, c)
 		if err != nil {
 			return nil, nil, err
@@ -82,12 +82,12 @@ func AtMaster(v Verb[*Master]) cli.Verb {
 type Either struct {
 	*cli.Program
 	Store  *tables.DB
-	Config *config.Config
+	Config *settings.Settings
 }
 
 // AtEither opens the database of the configuration for a verb.
 func AtEither(v Verb[*Either]) cli.Verb {
-	return At(v, func(ctx context.Context, p *cli.Program, c *config.Config) (*Either, func() error, error) {
+	return At(v, func(ctx context.Context, p *cli.Program, c *settings.Settings) (*Either, func() error, error) {
 		store, err := Open(ctx, c, migrations.Role(c.Role), tables.Open)
 		if err != nil {
 			return nil, nil, err

@@ -9,7 +9,7 @@ import (
 
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
@@ -18,8 +18,8 @@ import (
 )
 
 // Load reads the configuration.
-func Load(p *cli.Program) (*config.Config, error) {
-	var c config.Config
+func Load(p *cli.Program) (*settings.Settings, error) {
+	var c settings.Settings
 	if err := boot.Load(p.ConfigPath, &c); err != nil {
 		return nil, err
 	}
@@ -35,12 +35,12 @@ type database interface {
 
 // Open opens the database of the configuration, which must be of the role, and refuses a
 // schema that this program does not know. open is that of the role.
-func Open[T database](ctx context.Context, c *config.Config, role migrations.Role, open func(context.Context, tables.Config) (T, error)) (T, error) {
+func Open[T database](ctx context.Context, c *settings.Settings, role migrations.Role, open func(context.Context, tables.Config) (T, error)) (T, error) {
 	var none T
 	if err := c.WantRole(role); err != nil {
 		return none, err
 	}
-	store, err := open(ctx, c.Database.Settings())
+	store, err := open(ctx, c.DatabaseSettings())
 	if err != nil {
 		return none, err
 	}
@@ -55,7 +55,7 @@ func Open[T database](ctx context.Context, c *config.Config, role migrations.Rol
 }
 
 // OpenMaster opens the master's database.
-func OpenMaster(ctx context.Context, c *config.Config) (*masterdb.DB, error) {
+func OpenMaster(ctx context.Context, c *settings.Settings) (*masterdb.DB, error) {
 	return Open(ctx, c, migrations.Master, masterdb.Open)
 }
 

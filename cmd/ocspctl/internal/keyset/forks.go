@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
@@ -14,7 +14,7 @@ import (
 
 // Forks are the contradictions that sites have handed in, as the pinned root's newest key
 // set judges them; those that a ban has ended are left out.
-func Forks(ctx context.Context, store *masterdb.DB, cfg *config.Config) ([]doctor.Fork, error) {
+func Forks(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) ([]doctor.Fork, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err

@@ -7,14 +7,14 @@ import (
 	"errors"
 
 	"ocspfleet/cmd/internal/cli"
-	"ocspfleet/cmd/ocspctl/internal/config"
+	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
 )
 
 // InForce reads the master's key set and verifies it under the pinned root.
-func InForce(ctx context.Context, store *masterdb.DB, cfg *config.Config) (*feed.KeySet, error) {
+func InForce(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) (*feed.KeySet, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func Corrections(ctx context.Context, store *masterdb.DB) ([][]byte, error) {
 }
 
 // Unbelieved counts the master's corrections, and those that no site believes.
-func Unbelieved(ctx context.Context, store *masterdb.DB, cfg *config.Config) (all, unbelieved int, err error) {
+func Unbelieved(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) (all, unbelieved int, err error) {
 	set, err := InForce(ctx, store, cfg)
 	if err != nil {
 		return 0, 0, err

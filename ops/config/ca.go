@@ -1,13 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"time"
-
-	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
 )
 
 // CA is one CA: where its key is, and what it agrees to sign. It is the CA's own
@@ -48,23 +44,10 @@ type CA struct {
 }
 
 // The values of crl_scope.
-const (
-	scopeResponders = "responders"
-	scopeAll        = "all"
-)
-
-func (c *CA) Rules() fleet.Rules {
-	return fleet.Rules{
-		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, fleet.DefaultLife),
-		CRLURL: c.CRLURL, AllCertificates: c.CRLScope == scopeAll, Forbidden: c.ForbiddenURLs,
-		Country: c.Country, Organization: c.Organization,
-	}
-}
-
-func (c *CA) Ledger() *fleet.State { return fleet.OpenState(cmp.Or(c.State, c.Key+".state")) }
+const ScopeResponders, ScopeAll = "responders", "all"
 
 // SignsCRLs says whether the CA has a CRL here.
-func (c *CA) SignsCRLs() bool { return c.CRLURL != "" || c.CRLScope == scopeAll }
+func (c *CA) SignsCRLs() bool { return c.CRLURL != "" || c.CRLScope == ScopeAll }
 
 func (c *CA) check(report func(key, problem string)) {
 	switch {
@@ -77,13 +60,12 @@ func (c *CA) check(report func(key, problem string)) {
 	case c.Token != (Token{}) && c.State == "":
 		report("state", "is missing: want the folder in which the CA remembers what it signed")
 	}
-	if c.CRLScope != "" && c.CRLScope != scopeResponders && c.CRLScope != scopeAll {
-		report("crl_scope", fmt.Sprintf("%q: want %s or %s", c.CRLScope, scopeResponders, scopeAll))
+	if c.CRLScope != "" && c.CRLScope != ScopeResponders && c.CRLScope != ScopeAll {
+		report("crl_scope", fmt.Sprintf("%q: want %s or %s", c.CRLScope, ScopeResponders, ScopeAll))
 	}
 	if c.CRLURL != "" && !IsCRLURL(c.CRLURL) {
 		report("crl_url", fmt.Sprintf("%q: want http://HOST/PATH (not https: RFC 5280 section 8)", c.CRLURL))
 	}
-	c.Rules().Check(report)
 }
 
 // IsCRLURL says whether a distribution point can be written into a certificate.

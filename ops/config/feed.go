@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -8,15 +8,12 @@ import (
 	"strconv"
 	"time"
 
-	"ocspfleet/sync/feed"
-	"ocspfleet/sync/feedhttp"
-
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Feed is the signed feed (docs/feed.md): at the master it is sealed and served,
+// OcspsyncdFeed is the signed feed (docs/feed.md): at the master it is sealed and served,
 // at a site it is fetched, and relayed where listen is set. Left out: there is none.
-type Feed struct {
+type OcspsyncdFeed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
 	// origin. All that is believed of the feed, and that a permanent revocation was
@@ -75,6 +72,9 @@ type Feed struct {
 	StaleAfter time.Duration `yaml:"stale_after"`
 }
 
+// maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
+const maxSocketPath = 107
+
 // Source is whom a site asks.
 type Source struct {
 	// URL without a path: https://master.example:9443.
@@ -95,23 +95,23 @@ type Peer struct {
 	Pin string `yaml:"pin"`
 }
 
-// given says whether the configuration has a feed at all.
-func (f *Feed) given() bool { return !reflect.ValueOf(*f).IsZero() }
+// Given says whether the configuration has a feed at all.
+func (f *OcspsyncdFeed) Given() bool { return !reflect.ValueOf(*f).IsZero() }
 
-// rootAlone says whether it pins the root and nothing else: a site verifies corrections
+// RootAlone says whether it pins the root and nothing else: a site verifies corrections
 // under it, and there is no feed.
-func (f *Feed) rootAlone() bool {
-	alone := Feed{Root: f.Root}
+func (f *OcspsyncdFeed) RootAlone() bool {
+	alone := OcspsyncdFeed{Root: f.Root}
 	return f.Root != "" && reflect.DeepEqual(*f, alone)
 }
 
-// check judges what strict reading cannot; native says that the rows, and so the files, come
+// Check judges what strict reading cannot; native says that the rows, and so the files, come
 // by native replication.
-func (f *Feed) check(role string, native bool, report func(key, problem string)) {
-	if _, err := f.root(); err != nil {
+func (f *OcspsyncdFeed) Check(role string, native bool, report func(key, problem string)) {
+	if _, err := f.Verifier(); err != nil {
 		report("feed.root", err.Error())
 	}
-	if role == roleMaster && f.rootAlone() {
+	if role == RoleMaster && f.RootAlone() {
 		return
 	}
 	if f.TLSKeyFile == "" {
@@ -134,25 +134,25 @@ func (f *Feed) check(role string, native bool, report func(key, problem string))
 			report("feed."+key, "is for role "+for_)
 		}
 	}
-	only(roleMaster, "key_file", f.KeyFile != "")
-	only(roleMaster, "state", f.State != "")
-	only(roleMaster, "next_key_file", f.NextKeyFile != "")
-	only(roleMaster, "answer_key_file", f.AnswerKeyFile != "")
-	only(roleSite, "ask_socket", f.AskSocket != "")
+	only(RoleMaster, "key_file", f.KeyFile != "")
+	only(RoleMaster, "state", f.State != "")
+	only(RoleMaster, "next_key_file", f.NextKeyFile != "")
+	only(RoleMaster, "answer_key_file", f.AnswerKeyFile != "")
+	only(RoleSite, "ask_socket", f.AskSocket != "")
 	if f.AskSocket != "" && (!filepath.IsAbs(f.AskSocket) || len(f.AskSocket) > maxSocketPath) {
 		report("feed.ask_socket", fmt.Sprintf("wants an absolute path of at most %d octets", maxSocketPath))
 	}
-	only(roleMaster, "confirm", f.Confirm != 0)
-	only(roleSite, "sources", len(f.Sources) > 0)
-	only(roleSite, "prefer_peers", f.PreferPeers)
-	only(roleSite, "peers", len(f.Peers) > 0)
-	only(roleSite, "stale_after", f.StaleAfter != 0)
+	only(RoleMaster, "confirm", f.Confirm != 0)
+	only(RoleSite, "sources", len(f.Sources) > 0)
+	only(RoleSite, "prefer_peers", f.PreferPeers)
+	only(RoleSite, "peers", len(f.Peers) > 0)
+	only(RoleSite, "stale_after", f.StaleAfter != 0)
 	switch {
-	case role == roleMaster && f.KeyFile == "":
+	case role == RoleMaster && f.KeyFile == "":
 		report("feed.key_file", "is missing: ocspctl feed key generate makes it")
-	case role == roleMaster && f.State == "":
+	case role == RoleMaster && f.State == "":
 		report("feed.state", "is missing: /var/lib/ocspsyncd/feed-last, in a folder that only ocspsyncd may write")
-	case role == roleSite && !native && len(f.Sources) == 0:
+	case role == RoleSite && !native && len(f.Sources) == 0:
 		report("feed.sources", "is empty: name the master, or a peer, by url and pin")
 	}
 	for key, is := range map[string]bool{"prefer_peers": native && f.PreferPeers, "stale_after": native && f.StaleAfter != 0} {
@@ -164,7 +164,7 @@ func (f *Feed) check(role string, native bool, report func(key, problem string))
 		report("feed.sources", "is empty: ask_socket needs the master, or a peer, by url and pin")
 	}
 	switch {
-	case role == roleMaster && f.Listen == "":
+	case role == RoleMaster && f.Listen == "":
 		report("feed.listen", `is missing: for example ":9443"`)
 	case len(f.Peers) > 0 && f.Listen == "":
 		report("feed.listen", "is missing: without it no peer can ask")
@@ -172,14 +172,11 @@ func (f *Feed) check(role string, native bool, report func(key, problem string))
 	f.checkOthers(report)
 }
 
-func (f *Feed) checkOthers(report func(key, problem string)) {
+func (f *OcspsyncdFeed) checkOthers(report func(key, problem string)) {
 	for i, s := range f.Sources {
 		key := fmt.Sprintf("feed.sources[%d]", i)
 		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
 			report(key+".url", fmt.Sprintf("is %q: want https://HOST:PORT", s.URL))
-		}
-		if _, err := feedhttp.ParsePin(s.Pin); err != nil {
-			report(key+".pin", err.Error())
 		}
 	}
 	seen := map[string]string{}
@@ -188,39 +185,20 @@ func (f *Feed) checkOthers(report func(key, problem string)) {
 		if p.Name == "" {
 			report(key+".name", "is missing")
 		}
-		if _, err := feedhttp.ParsePin(p.Pin); err != nil {
-			report(key+".pin", err.Error())
-		} else if other, twice := seen[p.Pin]; twice {
+		if other, twice := seen[p.Pin]; twice && p.Pin != "" {
 			report(key+".pin", "is "+other+"'s, too")
 		}
 		seen[p.Pin] = p.Name
 	}
 }
 
-// root is the pinned verifier; its name is the origin.
-func (f *Feed) root() (note.Verifier, error) {
+// Verifier is the pinned root; its name is the origin.
+func (f *OcspsyncdFeed) Verifier() (note.Verifier, error) {
 	if f.Root == "" {
 		return nil, fmt.Errorf("is missing: the verifier key of the feed's root, as ocspctl feed key generate printed it")
 	}
-	root, err := note.NewVerifier(f.Root)
-	if err != nil {
+	if _, err := note.NewVerifier(f.Root); err != nil {
 		return nil, fmt.Errorf("is %q: want NAME+HASH+BASE64, as ocspctl feed key generate printed it", f.Root)
 	}
-	if err := feed.CheckOrigin(root.Name()); err != nil {
-		return nil, err
-	}
-	return root, nil
-}
-
-// peers are those who may fetch from here, by pin.
-func (f *Feed) peers() (map[feedhttp.Pin]string, error) {
-	sites := map[feedhttp.Pin]string{}
-	for _, p := range f.Peers {
-		pin, err := feedhttp.ParsePin(p.Pin)
-		if err != nil {
-			return nil, err
-		}
-		sites[pin] = p.Name
-	}
-	return sites, nil
+	return ParseRoot(f.Root)
 }

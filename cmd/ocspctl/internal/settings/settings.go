@@ -1,0 +1,61 @@
+package settings
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"ocspfleet/ops/config"
+
+	"ocspfleet/cmd/internal/boot"
+	"ocspfleet/db/tables"
+	"ocspfleet/migrations"
+)
+
+// Settings is the file, and what is made of it.
+type Settings struct {
+	config.Ocspctl `yaml:",inline"`
+}
+
+// Check adds what only the rooms know that the keys are for.
+func (c *Settings) Check(report func(key, problem string)) {
+	c.Ocspctl.Check(report)
+	for name, ca := range c.Issuers {
+		Rules(ca).Check(func(key, problem string) { report("issuers."+name+"."+key, problem) })
+	}
+	checkDNS(c.DNS, report)
+}
+
+// WantRole says when the database is not of that role.
+func (c *Settings) WantRole(role migrations.Role) error {
+	switch {
+	case c.Database.DSN == "":
+		return errors.New("the configuration has no database: set database.dsn and role")
+	case c.Role != string(role):
+		return fmt.Errorf("the configuration names the database of a %s, this needs that of a %s: use --config", c.Role, role)
+	}
+	return nil
+}
+
+// DatabaseSettings are for opening the database.
+func (c *Settings) DatabaseSettings() tables.Config {
+	return tables.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, MaxConns: 2, Application: "ocspctl"}
+}
+
+// StateFolder is where refused PINs are remembered.
+func (c *Settings) StateFolder() (string, error) {
+	if dir := cmp.Or(c.StateDir, boot.StateDirectory()); dir != "" {
+		return dir, nil
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(base) { // XDG Base Directory Specification: a relative one is to be ignored
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("looking for a folder to remember a refused PIN in: set state_dir: %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "ocspfleet"), nil
+}

@@ -1,0 +1,34 @@
+package config
+
+import (
+	"ocspfleet/hsm/tokenconf"
+)
+
+// Database says how to reach a PostgreSQL.
+type Database struct {
+	// DSN is a PostgreSQL URL (or keyword string) without a password.
+	DSN string `yaml:"dsn"`
+	// PasswordFile holds the password, one line, readable by this program's user alone.
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Token says which PKCS#11 token it is.
+type Token struct {
+	// URI is the token's PKCS#11 URI (RFC 7512): "pkcs11:token=site-a".
+	// module-path and pin-source may stand in it instead of below.
+	URI string `yaml:"uri"`
+	// Module is the PKCS#11 library: /usr/lib/softhsm/libsofthsm2.so. Empty: the URI's
+	// module-path.
+	Module string `yaml:"module"`
+	// PINFile holds the user PIN, one line, readable by this program's user alone. Empty:
+	// the URI's pin-source.
+	PINFile string `yaml:"pin_file"`
+	// SoftHSM2Conf is SoftHSM's configuration, an absolute path. SoftHSM only. Empty:
+	// SOFTHSM2_CONF or SoftHSM's default.
+	SoftHSM2Conf string `yaml:"softhsm2_conf"`
+}
+
+// Config is for opening the token, with a folder to remember a refused PIN in.
+func (t Token) Config(stateDir string) tokenconf.Config {
+	return tokenconf.Config{URI: t.URI, Module: t.Module, PINFile: t.PINFile, SoftHSM2Conf: t.SoftHSM2Conf, StateDir: stateDir}
+}
