@@ -14,10 +14,9 @@ import (
 	"sync"
 
 	"ocspfleet/db"
+	"ocspfleet/hsm/tokenconf"
 
 	"github.com/ThalesIgnite/crypto11"
-
-	"ocspfleet/hsm/tokenconf"
 )
 
 // connection is one life of the connection: a crypto11 Context and the keys found

@@ -19,12 +19,11 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/hsm"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/softhsm"
 	"ocspfleet/signer"
 
 	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/hsm/tokenconf"
 )
 
 // heldCopy is a copy of certificate status that stands still: one good serial

@@ -7,11 +7,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 // judgeBR says what section 4.9.10 of the BR finds wrong with an answer that is

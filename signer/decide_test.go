@@ -6,10 +6,9 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 func changed(p db.Policy, f func(*db.Policy)) policy {

@@ -11,12 +11,11 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 	"ocspfleet/signer/wire"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 // Object identifiers of the wishes, as content octets.

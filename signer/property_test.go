@@ -7,11 +7,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 
 	"golang.org/x/crypto/ocsp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 // A long life of a site in random steps: rows change, the clock goes on and now

@@ -15,11 +15,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 	"ocspfleet/signer/wire"
 
 	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 // x/crypto/ocsp judges: signature, signer, status, times, for each CertID hash

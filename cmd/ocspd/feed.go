@@ -9,13 +9,12 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/index"
+	"ocspfleet/ops/config"
 	"ocspfleet/signer"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/lookup"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/ops/config"
 )
 
 // trusted opens key sets under the pinned root, and none that was replaced. Safe for

@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"ocspfleet/db/sitedb"
+	"ocspfleet/ops/config"
 	"ocspfleet/sync/feed"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/ops/config"
 )
 
 // forkEvery is how often the evidence is looked at.

@@ -16,11 +16,10 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/config"
 	"ocspfleet/sync/feed"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"ocspfleet/ops/config"
 )
 
 // A fork ages the copy and takes no site out of a balancer, unless the configuration

@@ -13,6 +13,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
+	"ocspfleet/hsm/tokenconf"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/faultpkcs11"
 	"ocspfleet/integration/testkit/script"
@@ -20,8 +21,6 @@ import (
 	"ocspfleet/migrations"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"ocspfleet/hsm/tokenconf"
 )
 
 func TestMain(m *testing.M) {

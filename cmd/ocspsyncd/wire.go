@@ -10,6 +10,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/config"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
@@ -17,8 +18,6 @@ import (
 	"ocspfleet/sync/watchdog"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"ocspfleet/ops/config"
 )
 
 // wire adds to the plan what the role and the way of syncing want, and returns

@@ -14,11 +14,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/ingest/syntax"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"ocspfleet/ops/ingest/syntax"
 )
 
 // maxCRL bounds the CRLs of one call in octets: they are held whole, since a signature

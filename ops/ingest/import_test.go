@@ -15,11 +15,10 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/ingest/syntax"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"ocspfleet/ops/ingest/syntax"
 )
 
 var act = db.Act{User: "tester", Why: "test"}

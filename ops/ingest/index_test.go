@@ -13,10 +13,9 @@ import (
 	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/ingest/syntax"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ocspfleet/ops/ingest/syntax"
 )
 
 // now is the tests' clock.

@@ -17,10 +17,9 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/ingest/syntax"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ocspfleet/ops/ingest/syntax"
 )
 
 func entries(n int) []x509.RevocationListEntry {

@@ -15,14 +15,13 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/integration/testkit/signertest"
 	"ocspfleet/signer/wire"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/crypto/ocsp"
-
-	"ocspfleet/integration/testkit/signertest"
 )
 
 func do(tb testing.TB, req *http.Request) (*http.Response, []byte) {

@@ -11,12 +11,11 @@ import (
 	"strconv"
 	"time"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ca"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/settings"
+	"ocspfleet/ops/config"
 	"ocspfleet/ops/fleet"
 
 	"github.com/spf13/cobra"

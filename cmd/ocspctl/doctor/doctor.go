@@ -17,8 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
@@ -29,6 +27,7 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/hsm"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/config"
 	"ocspfleet/ops/doctor"
 )
 

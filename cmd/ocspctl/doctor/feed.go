@@ -10,14 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
+	"ocspfleet/ops/config"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"

@@ -11,11 +11,10 @@ import (
 	"strconv"
 	"strings"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/keyset"
+	"ocspfleet/ops/config"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 

@@ -3,10 +3,9 @@ package issuer
 import (
 	"time"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
+	"ocspfleet/ops/config"
 )
 
 // policy is the flags that say one.

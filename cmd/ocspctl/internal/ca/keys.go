@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"log/slog"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/hsm"
+	"ocspfleet/ops/config"
 	"ocspfleet/ops/fleet"
 )
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ocspfleet/ops/config"
-
 	"ocspfleet/ops/zone"
 )
 

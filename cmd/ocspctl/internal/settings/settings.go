@@ -7,11 +7,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"ocspfleet/ops/config"
-
 	"ocspfleet/cmd/internal/boot"
 	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/config"
 )
 
 // Settings is the file, and what is made of it.
