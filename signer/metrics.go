@@ -5,10 +5,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics counts what a Responder does. It is a prometheus.Collector: the owner
-// registers it. Label values come from the configuration and the copy's issuer
+// Metrics counts what a Responder does. What is looked up when it is asked for comes by
+// prometheus.Collector. Label values come from the configuration and the copy's issuer
 // names, never from a client.
 type Metrics struct {
 	responder atomic.Pointer[Responder]
@@ -19,8 +20,6 @@ type Metrics struct {
 	signFailures prometheus.Counter
 	panics       prometheus.Counter
 	lookups      map[string]prometheus.Counter // by outcome; not changed after NewMetrics
-
-	counters []prometheus.Collector // all of the above
 }
 
 var (
@@ -44,32 +43,34 @@ var (
 	descSigning = prometheus.NewDesc("ocspd_signing", "Signatures under way.", nil, nil)
 )
 
-// NewMetrics returns metrics for one Responder.
-func NewMetrics() *Metrics {
-	m := &Metrics{}
+// NewMetrics registers metrics for one Responder; nil registers none.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	auto := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-		m.counters = append(m.counters, c)
-		return c
+		return auto.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	responses := prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &Metrics{
+		cacheHits:    counter("ocspd_cache_hits_total", "Answers whose signature was in the cache."),
+		cacheMisses:  counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature."),
+		signFailures: counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time."),
+		panics:       counter("ocspd_panics_total", "Panics answered with internalError."),
+		lookups:      make(map[string]prometheus.Counter),
+	}
+	responses := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspd_responses_total", Help: "OCSP answers by what they say.",
 	}, []string{"status"})
 	for class := range classes {
 		m.responses[class] = responses.WithLabelValues(class.String())
 	}
-	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
+	lookups := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspd_lookup_questions_total", Help: "Serials that the copy says were never issued and that ocspsyncd was asked for, by what came of it.",
 	}, []string{"outcome"})
-	m.lookups = make(map[string]prometheus.Counter)
 	for _, outcome := range []string{lookupIssued, lookupAbsent, lookupUnanswered} {
 		m.lookups[outcome] = lookups.WithLabelValues(outcome)
 	}
-	m.counters = append(m.counters, responses, lookups)
-	m.cacheHits = counter("ocspd_cache_hits_total", "Answers whose signature was in the cache.")
-	m.cacheMisses = counter("ocspd_cache_misses_total", "Cacheable answers that had to wait for a signature.")
-	m.signFailures = counter("ocspd_sign_failures_total", "Answers for which no signature could be had in time.")
-	m.panics = counter("ocspd_panics_total", "Panics answered with internalError.")
+	if registry != nil {
+		registry.MustRegister(m)
+	}
 	return m
 }
 
@@ -77,9 +78,6 @@ func (m *Metrics) bind(r *Responder) { m.responder.Store(r) }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.counters {
-		c.Describe(ch)
-	}
 	for _, d := range []*prometheus.Desc{
 		descAge, descDoubt, descBudget, descEnd, descLeft, descTested, descEntries, descBytes, descEvicted, descEmptied, descSigning,
 	} {
@@ -89,9 +87,6 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.counters {
-		c.Collect(ch)
-	}
 	r := m.responder.Load()
 	if r == nil {
 		return

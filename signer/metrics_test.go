@@ -13,9 +13,8 @@ import (
 
 // The metrics that the contract names, with the values of a known life.
 func TestMetrics(t *testing.T) {
-	m := NewMetrics()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(m)
+	m := NewMetrics(registry)
 	if _, err := registry.Gather(); err != nil { // before there is a responder
 		t.Fatal(err)
 	}

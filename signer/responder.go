@@ -61,7 +61,7 @@ type Config struct {
 	// Logger gets changes of state, never a client's address or a serial. Default
 	// discards.
 	Logger *slog.Logger
-	// Metrics counts answers. Default unregistered ones.
+	// Metrics counts answers. Nil: nothing is told.
 	Metrics *Metrics
 }
 
@@ -131,7 +131,7 @@ func New(cfg Config, source Source, keys Keyring) (*Responder, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.metrics == nil {
-		r.metrics = NewMetrics()
+		r.metrics = NewMetrics(nil)
 	}
 	if r.signTimeout <= 0 {
 		r.signTimeout = 2 * time.Second

@@ -85,10 +85,8 @@ func run(ctx context.Context, env boot.Env) error {
 	if err != nil {
 		return err
 	}
-	metrics := signer.NewMetrics()
-	registry.MustRegister(metrics)
 	responder, err := signer.New(signer.Config{
-		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.SignTimeout(), Lookup: lookupOf(cfg.Feed, trusted), Logger: env.Log, Metrics: metrics,
+		Pins: pins, CacheBytes: cfg.CacheMB << 20, SignTimeout: cfg.SignTimeout(), Lookup: lookupOf(cfg.Feed, trusted), Logger: env.Log, Metrics: signer.NewMetrics(registry),
 	}, copied, tokens)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ type Config struct {
 	Poll time.Duration
 	// Logger hears of loads, refused snapshots and the database's absence. Default: nobody.
 	Logger *slog.Logger
-	// Metrics counts; nil counts nothing.
+	// Metrics counts; nil: nothing is told.
 	Metrics *Metrics
 	// Trust verifies a key set as it stands in the database (nil: none does) under the
 	// root that this process pins. Nil: none is pinned. The head's word counts for its
@@ -132,6 +132,9 @@ func Open(_ context.Context, store *sitedb.DB, cfg Config) (*Index, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -1,65 +1,50 @@
 package index
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
-// Metrics tells how the copy follows. A nil *Metrics counts nothing.
+// Metrics tells how the copy follows.
 type Metrics struct {
 	certificates, divergence, position, up, corrections prometheus.Gauge
 	reloads                                             prometheus.Counter
 }
 
-// NewMetrics registers the copy's metrics:
-//
-//	ocspd_index_certificates    certificates in memory
-//	ocspd_index_divergence      1 while the local database's state is refused
-//	ocspd_index_reloads_total   times that all rows were read and adopted
-//	ocspd_index_position        position of the last change adopted
-//	ocspd_index_database_up     1 while the local database answers
-//	ocspd_index_unbelieved_corrections
-//	                            corrections of revocations held, that no believed key signed
+// NewMetrics registers the copy's metrics; nil registers none.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
+	auto := promauto.With(registry)
 	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
-	m := &Metrics{
+	return &Metrics{
 		certificates: gauge("ocspd_index_certificates", "Certificates in the copy in memory."),
 		divergence:   gauge("ocspd_index_divergence", "1 while the local database's state is refused: no good and no unknown is answered."),
 		position:     gauge("ocspd_index_position", "Position of the last change that was adopted."),
 		up:           gauge("ocspd_index_database_up", "1 while the local database answers; the copy serves on without it."),
 		corrections:  gauge("ocspd_index_unbelieved_corrections", "Corrections of revocations that are held, which no believed key signed: the revocations stand."),
-		reloads: prometheus.NewCounter(prometheus.CounterOpts{
+		reloads: auto.NewCounter(prometheus.CounterOpts{
 			Name: "ocspd_index_reloads_total", Help: "Times that all rows were read anew and adopted.",
 		}),
 	}
-	registry.MustRegister(m.certificates, m.divergence, m.position, m.up, m.corrections, m.reloads)
-	return m
 }
 
 func (m *Metrics) reloaded() {
-	if m != nil {
-		m.reloads.Inc()
-	}
+	m.reloads.Inc()
 }
 
 func (m *Metrics) follow(certificates int, position int64, refused bool) {
-	if m == nil {
-		return
-	}
 	m.certificates.Set(float64(certificates))
 	m.position.Set(float64(position))
 	m.divergence.Set(number(refused))
 }
 
 func (m *Metrics) unbelieved(corrections int) {
-	if m != nil {
-		m.corrections.Set(float64(corrections))
-	}
+	m.corrections.Set(float64(corrections))
 }
 
 func (m *Metrics) database(up bool) {
-	if m != nil {
-		m.up.Set(number(up))
-	}
+	m.up.Set(number(up))
 }
 
 func number(yes bool) float64 {

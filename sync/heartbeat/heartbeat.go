@@ -18,6 +18,7 @@ import (
 	"ocspfleet/db/masterdb"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Config says what to confirm and how often.
@@ -29,7 +30,7 @@ type Config struct {
 	Interval time.Duration
 	// Log gets misses and alarms.
 	Log *slog.Logger
-	// Metrics may be nil.
+	// Metrics counts heartbeats; nil: nothing is told.
 	Metrics *Metrics
 }
 
@@ -43,7 +44,7 @@ const alarmEach = 12
 // the head after 5 s.
 const callTimeout = 10 * time.Second
 
-// Metrics counts heartbeats. A nil *Metrics counts nothing.
+// Metrics counts heartbeats.
 type Metrics struct {
 	beats  prometheus.Counter
 	misses prometheus.Counter
@@ -51,26 +52,20 @@ type Metrics struct {
 	asOf   prometheus.Gauge
 }
 
-// NewMetrics registers the metrics of the heartbeat:
-//
-//	ocspsyncd_heartbeats_total          confirmations that were written
-//	ocspsyncd_heartbeat_misses_total    those that were not: head locked or master away
-//	ocspsyncd_heartbeat_capped_total    times that the master's clock ran ahead and was not believed
-//	ocspsyncd_heartbeat_as_of_seconds   what was confirmed last, as Unix time
+// NewMetrics registers the metrics of the heartbeat; nil registers none.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
+	auto := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		return auto.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	m := &Metrics{
+	return &Metrics{
 		beats:  counter("ocspsyncd_heartbeats_total", "Confirmations of the head that were written."),
 		misses: counter("ocspsyncd_heartbeat_misses_total", "Confirmations of the head that could not be written."),
 		capped: counter("ocspsyncd_heartbeat_capped_total", "Times that the master's clock ran ahead of the monotonic one and was not believed."),
-		asOf: prometheus.NewGauge(prometheus.GaugeOpts{
+		asOf: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "ocspsyncd_heartbeat_as_of_seconds", Help: "The time that the head was last confirmed for, as Unix time.",
 		}),
 	}
-	registry.MustRegister(m.beats, m.misses, m.capped, m.asOf)
-	return m
 }
 
 // Heartbeat confirms the head again and again. Run is called once; Trouble is
@@ -90,6 +85,9 @@ type Heartbeat struct {
 
 // New fills in the defaults.
 func New(cfg Config) *Heartbeat {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
 	if cfg.Interval == 0 {
 		cfg.Interval = 5 * time.Second
 	}
@@ -157,12 +155,11 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	if err := h.cfg.Store.SawSlots(call); err != nil && ctx.Err() == nil {
 		h.cfg.Log.WarnContext(ctx, "the sites' slots are not noted", slog.String("error", err.Error()))
 	}
-	if m := h.cfg.Metrics; m != nil {
-		m.beats.Inc()
-		m.asOf.Set(float64(asOf.UnixMilli()) / 1000)
-		if capped {
-			m.capped.Inc()
-		}
+	m := h.cfg.Metrics
+	m.beats.Inc()
+	m.asOf.Set(float64(asOf.UnixMilli()) / 1000)
+	if capped {
+		m.capped.Inc()
 	}
 	if before >= alarmAfter {
 		h.cfg.Log.InfoContext(ctx, "head confirmed again", slog.Int("missed", before), slog.Time("as_of", asOf))
@@ -181,9 +178,7 @@ func (h *Heartbeat) beat(ctx context.Context) {
 // miss tells of a heartbeat that could not be written; from the second in a row
 // on, with who holds the head.
 func (h *Heartbeat) miss(ctx context.Context, missed int, err error) {
-	if h.cfg.Metrics != nil {
-		h.cfg.Metrics.misses.Inc()
-	}
+	h.cfg.Metrics.misses.Inc()
 	if missed < alarmAfter {
 		h.cfg.Log.WarnContext(ctx, "heartbeat missed", slog.String("error", err.Error()))
 		return

@@ -17,6 +17,7 @@ import (
 	"ocspfleet/sync/lookup"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -36,7 +37,7 @@ type LookupServerConfig struct {
 	// Burst how many at once. Defaults 20 and 40: what issuing 20 certificates a second
 	// that are asked for before the feed brings them would want. Beyond it: 429.
 	Rate, Burst float64
-	// Metrics may be nil.
+	// Metrics counts; nil: nothing is told.
 	Metrics *LookupServerMetrics
 	Log     *slog.Logger
 	// Now is the clock of the rate. Default time.Now.
@@ -56,6 +57,9 @@ type LookupServer struct {
 
 // NewLookupServer fills in defaults.
 func NewLookupServer(cfg LookupServerConfig) *LookupServer {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewLookupServerMetrics(nil)
+	}
 	if cfg.Rate == 0 {
 		cfg.Rate, cfg.Burst = 20, 40
 	}
@@ -153,7 +157,7 @@ func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.cfg.Metrics.count(lookupFailed)
 }
 
-// LookupServerMetrics counts questions. A nil *LookupServerMetrics counts nothing.
+// LookupServerMetrics counts questions.
 type LookupServerMetrics struct{ asked *prometheus.CounterVec }
 
 // What became of a question.
@@ -163,23 +167,19 @@ const (
 	lookupFailed   = "failed"
 )
 
-// NewLookupServerMetrics registers ocspsyncd_feed_questions_total{outcome}: questions for
-// single serials, by what became of them.
+// NewLookupServerMetrics registers the metrics of questions; nil registers none.
 func NewLookupServerMetrics(registry prometheus.Registerer) *LookupServerMetrics {
-	m := &LookupServerMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &LookupServerMetrics{promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspsyncd_feed_questions_total", Help: "Questions of sites for single serials, by what became of them.",
 	}, []string{"outcome"})}
 	for _, outcome := range []string{lookupAnswered, lookupLimited, lookupFailed} {
 		m.asked.WithLabelValues(outcome)
 	}
-	registry.MustRegister(m.asked)
 	return m
 }
 
 func (m *LookupServerMetrics) count(outcome string) {
-	if m != nil {
-		m.asked.WithLabelValues(outcome).Inc()
-	}
+	m.asked.WithLabelValues(outcome).Inc()
 }
 
 // NewAnswer is what the master says of a serial.

@@ -62,7 +62,7 @@ type SealerConfig struct {
 	Confirm time.Duration
 	// Log gets troubles, and segments that require a snapshot.
 	Log *slog.Logger
-	// Metrics may be nil.
+	// Metrics counts; nil: nothing is told.
 	Metrics *SealerMetrics
 	// Now is this machine's clock. Default time.Now.
 	Now func() time.Time
@@ -97,6 +97,9 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewSealerMetrics(nil)
 	}
 	if cfg.Gather == 0 {
 		cfg.Gather = 5_000

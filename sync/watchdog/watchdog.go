@@ -21,6 +21,7 @@ import (
 	"ocspfleet/db/masterdb"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Config says what to watch.
@@ -34,27 +35,23 @@ type Config struct {
 	Poll time.Duration
 	// Log gets what was done.
 	Log *slog.Logger
-	// Metrics may be nil.
+	// Metrics counts what was done; nil: nothing is told.
 	Metrics *Metrics
 }
 
-// Metrics counts what the watchdog does. A nil *Metrics counts nothing.
+// Metrics counts what the watchdog does.
 type Metrics struct {
 	ended  prometheus.Counter
 	spared prometheus.Gauge
 }
 
-// NewMetrics registers the metrics of the watchdog:
-//
-//	ocspsyncd_watchdog_ended_total      sessions that made others wait and were ended
-//	ocspsyncd_watchdog_spared_sessions  sessions that make others wait now and may not be ended
+// NewMetrics registers the metrics of the watchdog; nil registers none.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		ended:  prometheus.NewCounter(prometheus.CounterOpts{Name: "ocspsyncd_watchdog_ended_total", Help: "Sessions that made others wait and were ended."}),
-		spared: prometheus.NewGauge(prometheus.GaugeOpts{Name: "ocspsyncd_watchdog_spared_sessions", Help: "Sessions that make others wait now and may not be ended."}),
+	auto := promauto.With(registry)
+	return &Metrics{
+		ended:  auto.NewCounter(prometheus.CounterOpts{Name: "ocspsyncd_watchdog_ended_total", Help: "Sessions that made others wait and were ended."}),
+		spared: auto.NewGauge(prometheus.GaugeOpts{Name: "ocspsyncd_watchdog_spared_sessions", Help: "Sessions that make others wait now and may not be ended."}),
 	}
-	registry.MustRegister(m.ended, m.spared)
-	return m
 }
 
 // callTimeout bounds one look.
@@ -78,6 +75,9 @@ type Watchdog struct {
 
 // New fills in the defaults.
 func New(cfg Config) *Watchdog {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
 	set := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
 			*d = value
@@ -157,9 +157,7 @@ func (w *Watchdog) end(ctx context.Context, waiter masterdb.HeadWaiter, s senten
 	case err != nil:
 		w.cfg.Log.ErrorContext(ctx, "session could not be ended", slog.String("session", s.String()), slog.String("why", s.why), slog.String("error", err.Error()))
 	case ended:
-		if w.cfg.Metrics != nil {
-			w.cfg.Metrics.ended.Inc()
-		}
+		w.cfg.Metrics.ended.Inc()
 		w.cfg.Log.WarnContext(ctx, "session ended", slog.String("session", s.String()), slog.String("why", s.why))
 		select {
 		case w.ended <- s:
@@ -189,9 +187,7 @@ func (w *Watchdog) report(all []string) {
 	w.mu.Lock()
 	w.trouble = strings.Join(all, "; ")
 	w.mu.Unlock()
-	if w.cfg.Metrics != nil {
-		w.cfg.Metrics.spared.Set(float64(len(all)))
-	}
+	w.cfg.Metrics.spared.Set(float64(len(all)))
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -43,7 +43,7 @@ type Config struct {
 	HalfOpen int
 	// Proxies are the peers that name their clients; the first that matches counts.
 	Proxies []Proxy
-	// Metrics may be nil.
+	// Metrics counts; nil: nothing is told.
 	Metrics *Metrics
 	// Log hears, at most once a minute, that the front is full, and of proxies that do
 	// not do what is configured.
@@ -65,6 +65,9 @@ type Front struct {
 
 // New makes a front for one listener.
 func New(cfg Config) *Front {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil, "")
+	}
 	f := &Front{cfg: cfg, clients: map[netip.Addr]*list.List{}, said: map[string]time.Time{}}
 	f.room.L = &f.mu
 	return f

@@ -1,6 +1,9 @@
 package front
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // Why a connection was closed to make room.
 const (
@@ -14,32 +17,27 @@ const (
 	reasonHeader = "header"         // no address in it
 )
 
-// Metrics counts connections. A nil *Metrics counts nothing.
+// Metrics counts connections.
 type Metrics struct {
 	connections [states]prometheus.Gauge
 	cuts        map[string]prometheus.Counter // by reason; not changed after NewMetrics
 	faults      map[string]prometheus.Counter // by reason; not changed after NewMetrics
 }
 
-// NewMetrics registers the metrics of a listener, each with the prefix:
-//
-//	_connections{state}            connections now: half_open, idle, working
-//	_connections_cut_total{reason} closed to make room: client, full
-//	_proxy_faults_total{reason}    what of a trusted proxy named no client: proxy_protocol, header
+// NewMetrics registers the metrics of a listener, each with the prefix; nil registers none.
 func NewMetrics(registry prometheus.Registerer, prefix string) *Metrics {
+	auto := promauto.With(registry)
 	counters := func(name, help string, reasons ...string) map[string]prometheus.Counter {
-		all := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{"reason"})
-		registry.MustRegister(all)
+		all := auto.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{"reason"})
 		by := map[string]prometheus.Counter{}
 		for _, reason := range reasons {
 			by[reason] = all.WithLabelValues(reason)
 		}
 		return by
 	}
-	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	connections := auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: prefix + "_connections", Help: "Connections of the listener by what they do.",
 	}, []string{"state"})
-	registry.MustRegister(connections)
 	m := &Metrics{
 		cuts: counters("_connections_cut_total", "Waiting connections closed to make room: too many of one client, or all taken.",
 			reasonClient, reasonFull),
@@ -53,19 +51,13 @@ func NewMetrics(registry prometheus.Registerer, prefix string) *Metrics {
 }
 
 func (m *Metrics) moved(s state, by float64) {
-	if m != nil {
-		m.connections[s].Add(by)
-	}
+	m.connections[s].Add(by)
 }
 
 func (m *Metrics) cut(reason string) {
-	if m != nil {
-		m.cuts[reason].Inc()
-	}
+	m.cuts[reason].Inc()
 }
 
 func (m *Metrics) unnamed(reason string) {
-	if m != nil {
-		m.faults[reason].Inc()
-	}
+	m.faults[reason].Inc()
 }
