@@ -1,7 +1,3 @@
-// Package manual writes manual pages (man-pages(7), groff_man(7)): those of a tool
-// from its commands, that of a daemon from the sources of its configuration, whose
-// field comments are the manual. It is for programs that write pages; no daemon
-// links it.
 package manual
 
 import (

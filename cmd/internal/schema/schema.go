@@ -1,6 +1,3 @@
-// Package schema watches that the schema of a daemon's database stays what the migrations
-// made it: who drops a trigger or a key makes changes pass unseen. It reads the catalogs
-// alone, and changes nothing.
 package schema
 
 import (

@@ -1,4 +1,3 @@
-// Package about is what ocspctl tells of itself: the verbs man and version.
 package about
 
 import (

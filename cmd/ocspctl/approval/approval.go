@@ -1,8 +1,3 @@
-// Package approval is what one operator must not do alone: the noun approval of ocspctl,
-// with what is asked for, and its verb approve.
-//
-// In reading order: approval.go (list), record.go (how a request is shown), request.go,
-// approve.go (approve, approval refuse).
 package approval
 
 import (

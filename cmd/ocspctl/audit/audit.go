@@ -1,5 +1,3 @@
-// Package audit is the noun of ocspctl that reads the master's audit: who did what, when
-// and why. It writes nothing.
 package audit
 
 import (

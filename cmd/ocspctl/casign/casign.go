@@ -1,5 +1,3 @@
-// Package casign is the noun of ocspctl for the machine that holds a CA's key: it signs
-// bundles, and needs no database and no network.
 package casign
 
 import (

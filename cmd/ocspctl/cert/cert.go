@@ -1,9 +1,3 @@
-// Package cert is the noun of ocspctl for single certificates: their status at the master,
-// and imports. All changes go through the master's functions, so that each stands in the
-// audit; what a site answers is asked with --wait alone.
-//
-// In reading order: cert.go (show), issue.go, revoke.go, hold.go, wait.go, correct.go,
-// list.go, export.go; source.go (what a file is), import.go, reconcile.go, view.go.
 package cert
 
 import (

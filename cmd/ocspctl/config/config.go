@@ -1,7 +1,3 @@
-// Package config is the noun of ocspctl that looks at a configuration, its own or a
-// daemon's.
-//
-// In reading order: config.go, daemon.go.
 package config
 
 import (

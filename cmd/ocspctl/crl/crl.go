@@ -1,7 +1,3 @@
-// Package crl is the noun of ocspctl for the CRLs of responder certificates: issued with
-// the CA's key at hand, or planned as a series for a CA without a network.
-//
-// In reading order: crl.go (what is wrong with a CRL), issue.go, show.go, series.go.
 package crl
 
 import (

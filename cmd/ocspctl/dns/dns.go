@@ -1,5 +1,3 @@
-// Package dns is the noun of ocspctl that looks at the sites' addresses in the DNS. It
-// changes nothing: the verbs of responder do.
 package dns
 
 import (

@@ -1,7 +1,3 @@
-// Package doctor is the verb of ocspctl that examines this machine. It gathers the facts
-// and shows what ops/doctor finds of them; it changes nothing.
-//
-// In reading order: doctor.go, feed.go (what ocspsyncd is configured to do).
 package doctor
 
 import (

@@ -1,9 +1,3 @@
-// Package feed is the noun of ocspctl for the signed feed: its keys, what it holds, and
-// what a master lost of it.
-//
-// In reading order: feed.go; read.go (show, verify), open.go, record.go; source.go,
-// recover.go; key.go (key generate), keyset.go (keys sign, publish), retired.go (keys
-// retire), resign.go (corrections resign).
 package feed
 
 import (

@@ -1,8 +1,3 @@
-// Package fleet is the noun of ocspctl for all sites at once: how each is, and what one
-// knows and the master lost.
-//
-// In reading order: fleet.go; status.go, known.go (the
-// sites where the master is away); lost.go, claims.go.
 package fleet
 
 import (

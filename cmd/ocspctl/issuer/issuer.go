@@ -1,8 +1,3 @@
-// Package issuer is the noun of ocspctl for the CAs that the fleet answers for: their
-// certificates at the master, and the policy of the answers.
-//
-// In reading order: issuer.go (how an issuer is shown, list), policy.go, add.go, set.go,
-// compare.go.
 package issuer
 
 import (

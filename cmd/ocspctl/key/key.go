@@ -1,9 +1,3 @@
-// Package key is the noun of ocspctl for the site's OCSP key in its PKCS#11 token, and its
-// TLS key for the feed. The verbs but delete take no --apply: a key is added, none is
-// changed.
-//
-// In reading order: key.go, generate.go, csr.go, certificates.go, list.go, delete.go,
-// pin.go.
 package key
 
 import (

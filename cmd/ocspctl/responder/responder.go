@@ -1,8 +1,3 @@
-// Package responder is the noun of ocspctl for the sites: who is on the roster, with which
-// certificates, and how a site comes, moves, is withdrawn and leaves.
-//
-// In reading order: responder.go, site.go (how a site is shown; list), show.go, add.go,
-// set.go, lifecycle.go (revoke, suspend, restore, leave), renew.go, offline.go.
 package responder
 
 import (

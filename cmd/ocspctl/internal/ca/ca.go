@@ -1,7 +1,3 @@
-// Package ca is what the verbs share that work with a CA: its key, taken up by this
-// machine's configuration, and the files that travel to a CA without a network and back.
-//
-// In reading order: ca.go, keys.go, file.go, bundle.go.
 package ca
 
 import (

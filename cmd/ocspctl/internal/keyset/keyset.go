@@ -1,5 +1,3 @@
-// Package keyset is what several nouns of ocspctl ask of the master's key set: which one is
-// in force, the corrections that were signed under it, and the forks of the feed.
 package keyset
 
 import (

@@ -1,5 +1,3 @@
-// Package reentry is what feed recover and fleet lost share: how ocspctl shows what a
-// master lost, and enters it again once two persons have agreed.
 package reentry
 
 import (
