@@ -4,7 +4,8 @@
 // beforehand what that is.
 //
 // It trusts the superuser's login that it is given, and the migrations. It promises that
-// setting up can be run again at any time, that passwords come from files, and that what takes something away asks for --apply and stands in the audit.
+// setting up can be run again at any time, that passwords come from files, and that what
+// takes something away asks for --apply and stands in the audit.
 //
 // In reading order: database.go, state.go (db status), up.go (init, migrate), verify.go,
 // force.go, user.go; at the master limit.go, slot.go, epoch.go, purge.go.
