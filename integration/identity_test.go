@@ -197,7 +197,7 @@ func (s *identities) awaitSigner(site devfleet.Site, what string, is func(*x509.
 func (s *identities) patientSigner(site devfleet.Site) {
 	s.Helper()
 	file, part := filepath.Join(s.f.Path(site.ConfigDir), "ocspd.yaml"), site.Name+"/ocspd"
-	put(s.T, file, strings.Replace(contents(s.T, file), "token: {", "token: {sign_timeout: 20s, ", 1))
+	put(s.T, file, strings.Replace(contents(s.T, file), "\ntoken:\n", "\ntoken:\n    sign_timeout: 20s\n", 1))
 	if err := s.f.Kill(s.Context(), part); err != nil {
 		s.Fatal(err)
 	}

@@ -79,7 +79,9 @@ func TestTokenOfASite(t *testing.T) {
 	t.Run("wrong signatures", s.on((*tokenSite).wrongSignatures))
 	t.Run("library hangs for ever", s.on((*tokenSite).hangsForEver))
 	// Of a sound token no request may be answered tryLater, however loaded the machine is.
-	s.configure(func(string) string { return strings.Replace(sound, "token: {", "token: {sign_timeout: 20s, ", 1) })
+	s.configure(func(string) string {
+		return strings.Replace(sound, "\ntoken:\n", "\ntoken:\n    sign_timeout: 20s\n", 1)
+	})
 	t.Run("rollover and second kind", s.on((*tokenSite).rollover))
 	t.Run("second token", s.on((*tokenSite).secondToken))
 	t.Run("PIN nowhere", s.on((*tokenSite).pinNowhere))

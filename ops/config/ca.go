@@ -11,36 +11,36 @@ import (
 type CA struct {
 	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master;
 	// ca-sign wants it.
-	Certificate string `yaml:"certificate"`
+	Certificate string `yaml:"certificate,omitempty"`
 	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
-	Token Token `yaml:"token"`
+	Token Token `yaml:"token,omitempty"`
 	// Key is the CA's private key, PEM without a passphrase: for tests and small
 	// CAs. Whoever reads it can issue anything.
-	Key string `yaml:"key"`
+	Key string `yaml:"key,omitempty"`
 	// State is the folder in which the CA remembers its serials, its deny list and its
 	// last CRLs, writable by its user alone and kept with the key: without it a serial
 	// could be signed twice. Empty: the key's path with .state behind it; with a token it
 	// must be set.
-	State string `yaml:"state"`
+	State string `yaml:"state,omitempty"`
 	// Profile of the responder certificates: revocable (default) or br, which has nocheck.
-	Profile string `yaml:"profile"`
+	Profile string `yaml:"profile,omitempty"`
 	// MaxLife of a responder certificate, and how old a certificate request may become.
 	// Default and most for br 168h; at most 2160h.
-	MaxLife time.Duration `yaml:"max_life"`
+	MaxLife time.Duration `yaml:"max_life,omitempty"`
 	// CRLURL is the distribution point that the responder certificates name, and for
 	// which the CA signs CRLs. Empty: none.
-	CRLURL string `yaml:"crl_url"`
+	CRLURL string `yaml:"crl_url,omitempty"`
 	// CRLScope says of what certificates the CRLs speak: responders (default), or all,
 	// where the CA has no other CRL.
-	CRLScope string `yaml:"crl_scope"`
+	CRLScope string `yaml:"crl_scope,omitempty"`
 	// ForbiddenURLs are the distribution points that the CA's other certificates name:
 	// never a crl_url. cert import proposes what it sees.
-	ForbiddenURLs []string `yaml:"forbidden_urls"`
+	ForbiddenURLs []string `yaml:"forbidden_urls,omitempty"`
 	// Country (two letters, ISO 3166-1) and Organization stand in the subject of the
 	// responder certificates of profile br, which must name both (BR section 7.1.2.8),
 	// where the CA's own subject names none.
-	Country      string `yaml:"country"`
-	Organization string `yaml:"organization"`
+	Country      string `yaml:"country,omitempty"`
+	Organization string `yaml:"organization,omitempty"`
 }
 
 // The values of crl_scope.

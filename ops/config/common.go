@@ -7,25 +7,25 @@ import (
 // Database says how to reach a PostgreSQL.
 type Database struct {
 	// DSN is a PostgreSQL URL (or keyword string) without a password.
-	DSN string `yaml:"dsn"`
+	DSN string `yaml:"dsn,omitempty"`
 	// PasswordFile holds the password, one line, readable by this program's user alone.
-	PasswordFile string `yaml:"password_file"`
+	PasswordFile string `yaml:"password_file,omitempty"`
 }
 
 // Token says which PKCS#11 token it is.
 type Token struct {
 	// URI is the token's PKCS#11 URI (RFC 7512): "pkcs11:token=site-a".
 	// module-path and pin-source may stand in it instead of below.
-	URI string `yaml:"uri"`
+	URI string `yaml:"uri,omitempty"`
 	// Module is the PKCS#11 library: /usr/lib/softhsm/libsofthsm2.so. Empty: the URI's
 	// module-path.
-	Module string `yaml:"module"`
+	Module string `yaml:"module,omitempty"`
 	// PINFile holds the user PIN, one line, readable by this program's user alone. Empty:
 	// the URI's pin-source.
-	PINFile string `yaml:"pin_file"`
+	PINFile string `yaml:"pin_file,omitempty"`
 	// SoftHSM2Conf is SoftHSM's configuration, an absolute path. SoftHSM only. Empty:
 	// SOFTHSM2_CONF or SoftHSM's default.
-	SoftHSM2Conf string `yaml:"softhsm2_conf"`
+	SoftHSM2Conf string `yaml:"softhsm2_conf,omitempty"`
 }
 
 // Config is for opening the token, with a folder to remember a refused PIN in.

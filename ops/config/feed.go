@@ -20,56 +20,56 @@ type OcspsyncdFeed struct {
 	// wrong, is believed for this key. Where there is no feed it stands alone: a site
 	// reads the key sets in the master's database then, and the master takes those that
 	// staff brings.
-	Root string `yaml:"root"`
+	Root string `yaml:"root,omitempty"`
 	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
-	KeyFile string `yaml:"key_file"`
+	KeyFile string `yaml:"key_file,omitempty"`
 	// State is a file that holds the checkpoint that was signed last: /var/lib/ocspsyncd/feed-last,
 	// in a folder that only ocspsyncd may write. What stands in the database and does not
 	// continue it is not signed on, so that nobody who writes there makes this master
 	// sign two histories. Required at the master; on a new machine it begins empty.
-	State string `yaml:"state"`
+	State string `yaml:"state,omitempty"`
 	// NextKeyFile holds the key that takes over once the key set names it and its
 	// time has come. Role master only; empty: no rotation is prepared.
-	NextKeyFile string `yaml:"next_key_file"`
+	NextKeyFile string `yaml:"next_key_file,omitempty"`
 	// AnswerKeyFile holds a key that signs answers to sites that ask for a single serial
 	// (their ask_socket). The key set names it for that (ocspctl feed keys sign
 	// --answer). Role master only; empty: nobody is answered.
-	AnswerKeyFile string `yaml:"answer_key_file"`
+	AnswerKeyFile string `yaml:"answer_key_file,omitempty"`
 	// TLSKeyFile holds this machine's own key for TLS (ocspctl key pin makes it):
 	// master and peers know this site by its pin, and the other way round.
-	TLSKeyFile string `yaml:"tls_key_file"`
+	TLSKeyFile string `yaml:"tls_key_file,omitempty"`
 	// Listen is where the feed is served: ":9443". Required at the master; a site
 	// that has it relays what it verified. Only pinned keys come in.
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen,omitempty"`
 	// MaxConnections bounds that listener. Default 2048: at 40 kB each that is 80 MB. A
 	// site has one or two. One more closes the connection that has waited longest, before
 	// its TLS handshake or between requests; one client may have 64 that wait so.
-	MaxConnections int `yaml:"max_connections"`
+	MaxConnections int `yaml:"max_connections,omitempty"`
 	// Public lets shared caches in front keep segments and snapshots.
-	Public bool `yaml:"public"`
+	Public bool `yaml:"public,omitempty"`
 	// Confirm is how often an idle master signs that nothing is new: the least age
 	// of a copy by the feed. Default 60s, 15 MB a month per site; 5s are 180 MB a
 	// month. Role master only.
-	Confirm time.Duration `yaml:"confirm"`
+	Confirm time.Duration `yaml:"confirm,omitempty"`
 	// Sources are whom to ask, in the order of preference: the master, then peers. With
 	// sync logical they are asked for single serials (ask_socket), and the master is handed
 	// the evidence of a fork; without that it needs none. Role site only.
-	Sources []Source `yaml:"sources"`
+	Sources []Source `yaml:"sources,omitempty"`
 	// PreferPeers asks two peers, drawn by lot each hour, instead of the first source,
 	// the master, which two sites of all ask: its traffic does not grow with the sites
 	// then. News take a few hops. Default false. Sync feed only.
-	PreferPeers bool `yaml:"prefer_peers"`
+	PreferPeers bool `yaml:"prefer_peers,omitempty"`
 	// Peers are the sites that may fetch from here. Role site only.
-	Peers []Peer `yaml:"peers"`
+	Peers []Peer `yaml:"peers,omitempty"`
 	// AskSocket is a Unix socket on which this site's ocspd asks for serials that the
 	// copy does not have yet, the same path as feed.ask_socket in ocspd.yaml:
 	// /run/ocspfleet/ask.sock. They are asked for at the master, or by two peers at
 	// theirs where it does not answer, at most 10 a second.
 	// It is of this user and group alone (0660). Role site only; empty: off.
-	AskSocket string `yaml:"ask_socket"`
+	AskSocket string `yaml:"ask_socket,omitempty"`
 	// StaleAfter is how old a source's newest checkpoint may be before the next
 	// source is asked. Default 3m: three times the master's confirm. Sync feed only.
-	StaleAfter time.Duration `yaml:"stale_after"`
+	StaleAfter time.Duration `yaml:"stale_after,omitempty"`
 }
 
 // maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
@@ -78,21 +78,21 @@ const maxSocketPath = 107
 // Source is whom a site asks.
 type Source struct {
 	// URL without a path: https://master.example:9443.
-	URL string `yaml:"url"`
+	URL string `yaml:"url,omitempty"`
 	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
-	Pin string `yaml:"pin"`
+	Pin string `yaml:"pin,omitempty"`
 	// Master says that this is the master itself. When it knows this site and refuses
 	// it, since it was suspended or revoked, ocspd stops saying good and unknown until
 	// it is let in again. No peer can do that. Default false.
-	Master bool `yaml:"master"`
+	Master bool `yaml:"master,omitempty"`
 }
 
 // Peer is a site that may fetch from this one.
 type Peer struct {
 	// Name is for the log.
-	Name string `yaml:"name"`
+	Name string `yaml:"name,omitempty"`
 	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
-	Pin string `yaml:"pin"`
+	Pin string `yaml:"pin,omitempty"`
 }
 
 // Given says whether the configuration has a feed at all.

@@ -12,27 +12,27 @@ import (
 type Ocspctl struct {
 	// Role says what the database is: master or site. It guards against setting
 	// up the one as the other.
-	Role string `yaml:"role"`
+	Role string `yaml:"role,omitempty"`
 	// Database is the master's (or, for the db verbs at a site, the site's). For the db
 	// verbs its user must be a superuser; for all others a member of ocsp_operator (or
 	// ocsp_ca, which may issue, revoke and import, no more).
-	Database Database `yaml:"database"`
+	Database Database `yaml:"database,omitempty"`
 	// Issuers are the CAs whose keys are at hand here, with what each agrees to sign, by
 	// the issuers' names at the master. Empty: this machine enrols no site.
-	Issuers map[string]CA `yaml:"issuers"`
+	Issuers map[string]CA `yaml:"issuers,omitempty"`
 	// Token is the site's PKCS#11 token, for the key verbs.
-	Token Token `yaml:"token"`
+	Token Token `yaml:"token,omitempty"`
 	// StateDir is a folder of yours, made if it is not there, in which it is remembered
 	// that a token refused the PIN of a PIN file: it is not offered again, by any verb,
 	// until the file was touched. At a site name ocspd's own, if you may write there, so
 	// that both count together. Empty: the unit's StateDirectory= ($STATE_DIRECTORY), else
 	// ocspfleet in $XDG_STATE_HOME, by default ~/.local/state.
-	StateDir string `yaml:"state_dir"`
+	StateDir string `yaml:"state_dir,omitempty"`
 	// Feed is for the feed verbs and key pin.
-	Feed OcspctlFeed `yaml:"feed"`
+	Feed OcspctlFeed `yaml:"feed,omitempty"`
 	// DNS is the zone in which the sites' addresses stand. Empty: they are named for
 	// work by hand.
-	DNS DNS `yaml:"dns"`
+	DNS DNS `yaml:"dns,omitempty"`
 }
 
 // Check judges what strict reading cannot.
@@ -83,9 +83,9 @@ func (c *Ocspctl) Files() map[string]string {
 // OcspctlFeed is what the feed verbs want to know.
 type OcspctlFeed struct {
 	// Root is the verifier key of the feed's root (ocspctl feed key generate).
-	Root string `yaml:"root"`
+	Root string `yaml:"root,omitempty"`
 	// TLSKeyFile is this machine's TLS key, to ask the master or a peer as.
-	TLSKeyFile string `yaml:"tls_key_file"`
+	TLSKeyFile string `yaml:"tls_key_file,omitempty"`
 }
 
 func (f OcspctlFeed) Verifier() (note.Verifier, error) {

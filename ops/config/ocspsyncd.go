@@ -12,35 +12,35 @@ type Ocspsyncd struct {
 	// Role is what this daemon works for: master (it confirms the head, so that
 	// the sites know how old their copies are) or site (it seeds, watches and
 	// repairs the site's copy). Required.
-	Role string `yaml:"role"`
+	Role string `yaml:"role,omitempty"`
 	// Site is this site's name on the master's roster. Role site only.
-	Site string `yaml:"site"`
+	Site string `yaml:"site,omitempty"`
 	// Sync is how this site's rows come: logical, by native replication from the
 	// master (for the CA's own sites: its login can read the whole master), or feed,
 	// by the signed feed. Default logical. Role site only.
-	Sync string `yaml:"sync"`
+	Sync string `yaml:"sync,omitempty"`
 	// Database is the local database. The login is a member of ocsp_publisher at
 	// the master, of ocsp_sync at a site.
-	Database Database `yaml:"database"`
+	Database Database `yaml:"database,omitempty"`
 	// Master is the master's database as this site reaches it; the login is a
 	// member of ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless the
 	// two are one machine.
-	Master Database `yaml:"master"`
+	Master Database `yaml:"master,omitempty"`
 	// Feed is the signed feed. At a site with sync logical its files come from the master's
 	// database, too, where feed.root is set: the rest of feed serves peers, single questions
 	// and the report of a fork there.
-	Feed OcspsyncdFeed `yaml:"feed"`
+	Feed OcspsyncdFeed `yaml:"feed,omitempty"`
 	// Heartbeat is how often the head is confirmed: the least age of any copy.
 	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
-	Heartbeat time.Duration `yaml:"heartbeat"`
+	Heartbeat time.Duration `yaml:"heartbeat,omitempty"`
 	// Recount is how often the whole copy is recounted against its head. Default
 	// 1m, stretched for large copies to a hundredth of the time; SIGHUP recounts
 	// now. Role site only.
-	Recount time.Duration `yaml:"recount"`
+	Recount time.Duration `yaml:"recount,omitempty"`
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
-	Admin string `yaml:"admin"`
+	Admin string `yaml:"admin,omitempty"`
 	// LogLevel is debug, info, warn or error. Default info.
-	LogLevel slog.Level `yaml:"log_level"`
+	LogLevel slog.Level `yaml:"log_level,omitempty"`
 }
 
 const RoleMaster, RoleSite = "master", "site"

@@ -9,6 +9,7 @@ import (
 	"text/template"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/config"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -115,12 +116,10 @@ func (a *authority) make(ctx context.Context, certs int) error {
 	if err != nil {
 		return fmt.Errorf("making the CA: %w", err)
 	}
-	var config strings.Builder
-	if err := configs.ExecuteTemplate(&config, "ca", a.view()); err != nil {
-		return fmt.Errorf("writing the CA's configuration: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(a.dir, "ca.yaml"), []byte(config.String()), 0o600); err != nil {
-		return fmt.Errorf("writing the CA's configuration: %w", err)
+	err = writeYAML(filepath.Join(a.dir, "ca.yaml"), `The CA's own configuration, for ocspctl ca-sign: at a machine without a network. In
+# production the keys lie in a token.`, config.Ocspctl{Issuers: a.configs()})
+	if err != nil {
+		return err
 	}
 	shared := newSerial(16)
 	group, ctx := errgroup.WithContext(ctx)

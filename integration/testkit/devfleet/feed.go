@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"ocspfleet/ops/config"
 )
 
 // The ways in which a site's rows come, and of a whole fleet.
@@ -151,23 +154,6 @@ func (f *Fleet) publishKeys(ctx context.Context, a *authority, config string) er
 	return nil
 }
 
-// feedView is the feed's part of a configuration.
-type feedView struct {
-	Root, Key, TLSKey, Listen string
-	Answer, Ask               string // key file, socket; empty: none
-	State                     string // of a site's ocspd, or of the master's ocspsyncd
-	Sources                   []sourceView
-	Peers                     []peerView
-}
-
-type (
-	sourceView struct {
-		URL, Pin string
-		Master   bool
-	}
-	peerView struct{ Name, Pin string }
-)
-
 func feedURL(port int) string { return "https://" + address(port) }
 
 // sources are whom site i asks, as numbers of sites; -1 is the master. The third
@@ -189,30 +175,38 @@ func (o *Options) sources(i int) []int {
 	return []int{-1, peer}
 }
 
-// siteFeed is the feed's part of a site's configuration; without a feed the root alone.
-func (f *Fleet) siteFeed(i int) *feedView {
+// siteFeed is the feed's part of a site's ocspsyncd.yaml; without a feed the root alone.
+func (f *Fleet) siteFeed(i int) config.OcspsyncdFeed {
 	o, ports := &f.opts, Ports(f.opts.BasePort)
-	v := &feedView{Root: f.trust.root, State: filepath.Join(o.etc(siteName(i)), "feed-state")}
+	c := config.OcspsyncdFeed{Root: f.trust.root}
 	if !o.hasFeed() {
-		return v
+		return c
 	}
-	v.TLSKey, v.Listen = o.tlsKey(siteName(i)), address(ports.feed(i))
-	if f.trust.answer != "" && o.mode(i) == syncFeed {
-		v.Ask = filepath.Join(o.etc(siteName(i)), "ask.sock")
+	c.TLSKeyFile, c.Listen = o.tlsKey(siteName(i)), address(ports.feed(i))
+	if o.mode(i) == syncFeed {
+		c.StaleAfter = 20 * time.Second // production: three times the master's confirm
+		if f.trust.answer != "" {
+			c.AskSocket = filepath.Join(o.etc(siteName(i)), "ask.sock")
+		}
 	}
 	for _, n := range o.sources(i) {
 		if n < 0 {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.masterFeed()), f.trust.pin, true})
+			c.Sources = append(c.Sources, config.Source{URL: feedURL(ports.masterFeed()), Pin: f.trust.pin, Master: true})
 		} else {
-			v.Sources = append(v.Sources, sourceView{feedURL(ports.feed(n)), f.trust.sites[n], false})
+			c.Sources = append(c.Sources, config.Source{URL: feedURL(ports.feed(n)), Pin: f.trust.sites[n]})
 		}
 	}
 	for n := range o.Sites {
 		if n != i {
-			v.Peers = append(v.Peers, peerView{siteName(n), f.trust.sites[n]})
+			c.Peers = append(c.Peers, config.Peer{Name: siteName(n), Pin: f.trust.sites[n]})
 		}
 	}
-	return v
+	return c
+}
+
+// staffFeed is the feed's part of an ocspctl.yaml beside it.
+func staffFeed(c config.OcspsyncdFeed) config.OcspctlFeed {
+	return config.OcspctlFeed{Root: c.Root, TLSKeyFile: c.TLSKeyFile}
 }
 
 // RelayURL is where site i (from 0) relays the feed; empty: there is none.
@@ -223,12 +217,15 @@ func (f *Fleet) RelayURL(i int) string {
 	return feedURL(Ports(f.opts.BasePort).feed(i))
 }
 
-// masterFeed is the feed's part of the master's configuration; without a feed the root
-// alone.
-func (f *Fleet) masterFeed() *feedView {
+// masterFeed is the feed's part of the master's ocspsyncd.yaml; without a feed the root
+// alone. The root's key is offline, at the CA; it names the keys that sign.
+func (f *Fleet) masterFeed() config.OcspsyncdFeed {
 	o := &f.opts
+	c := config.OcspsyncdFeed{Root: f.trust.root}
 	if !o.hasFeed() {
-		return &feedView{Root: f.trust.root}
+		return c
 	}
-	return &feedView{Root: f.trust.root, Key: f.trust.key, State: filepath.Join(o.etc("master"), "feed-last"), Answer: f.trust.answer, TLSKey: o.tlsKey("master"), Listen: address(Ports(o.BasePort).masterFeed())}
+	c.KeyFile, c.AnswerKeyFile, c.State, c.TLSKeyFile = f.trust.key, f.trust.answer, filepath.Join(o.etc("master"), "feed-last"), o.tlsKey("master")
+	c.Listen, c.Confirm = address(Ports(o.BasePort).masterFeed()), confirm
+	return c
 }

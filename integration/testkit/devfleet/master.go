@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ocspfleet/integration/testkit/pgserver"
+	"ocspfleet/ops/config"
 )
 
 // startPostgres starts a server that outlives us. Its folder keeps password and
@@ -27,7 +28,7 @@ func (o *Options) startPostgres(ctx context.Context, p part) (*pgserver.Server, 
 // makeDatabase starts the PostgreSQL of the master or of a site, makes the
 // database, migrates it and writes the configuration to do more as superuser. It
 // returns the path of that and the superuser's DSN.
-func (o *Options) makeDatabase(ctx context.Context, p part) (config, dsn string, err error) {
+func (o *Options) makeDatabase(ctx context.Context, p part) (admins, dsn string, err error) {
 	if err := os.MkdirAll(o.etc(p.owner()), 0o700); err != nil {
 		return "", "", fmt.Errorf("making the configuration's folder: %w", err)
 	}
@@ -53,15 +54,17 @@ func (o *Options) makeDatabase(ctx context.Context, p part) (config, dsn string,
 	if err != nil {
 		return "", "", err
 	}
-	if config, err = o.writeConfig(p.owner(), "admin", view{Login: admin.view()}); err != nil {
+	role := config.RoleSite
+	if p.owner() == "master" {
+		role = config.RoleMaster
+	}
+	admins, err = o.writeConfig(p.owner(), "admin", "ocspctl db: the superuser, to migrate and to make logins.",
+		config.Ocspctl{Role: role, Database: admin.database()})
+	if err != nil {
 		return "", "", err
 	}
-	role := "site"
-	if p.owner() == "master" {
-		role = "master"
-	}
-	_, err = o.ctl(ctx, config, "db", "init", "--role", role)
-	return config, dsn, err
+	_, err = o.ctl(ctx, admins, "db", "init", "--role", role)
+	return admins, dsn, err
 }
 
 // ctl runs ocspctl with one of the fleet's configurations.
@@ -117,21 +120,27 @@ func (f *Fleet) makeMaster(ctx context.Context, a *authority) error {
 	if _, err := o.ctl(ctx, admin, "db", "limit", "--revocations-per-hour", "100000000", "--why", "a fleet for tests and demonstrations", "--apply"); err != nil {
 		return fmt.Errorf("raising the limit of revocations: %w", err)
 	}
-	config, err := o.writeConfig("master", "ocspctl", view{Login: staff.view(), Issuers: a.view(), Feed: f.masterFeed()})
+	tool, err := o.writeConfig("master", "ocspctl", `The staff's tool at the master: login in group ocsp_operator. The CA's keys sign the
+# sites' responder certificates; in production they lie in a token. The same as in
+# ca/ca.yaml: here CA and master are one desk.`,
+		config.Ocspctl{Role: config.RoleMaster, Database: staff.database(), Issuers: a.configs(), Feed: staffFeed(f.masterFeed())})
 	if err != nil {
 		return err
 	}
-	syncView := view{Login: publisher.view(), Heartbeat: heartbeat, Confirm: confirm, Feed: f.masterFeed(), Admin: address(Ports(o.BasePort).masterSync())}
-	if _, err := o.writeConfig("master", "ocspsyncd", syncView); err != nil {
-		return err
-	}
-	second, err := o.writeConfig("master", "approver", view{Login: approver.view(), Feed: f.masterFeed()})
+	_, err = o.writeConfig("master", "ocspsyncd", `Production wants a heartbeat of 5s and feed.confirm of 60s; here the copies' age is to
+# be seen at once. What was signed last lies in feed.state, outside the database.`,
+		config.Ocspsyncd{Role: config.RoleMaster, Database: publisher.database(), Heartbeat: heartbeat, Admin: address(Ports(o.BasePort).masterSync()), Feed: f.masterFeed()})
 	if err != nil {
 		return err
 	}
-	f.OcspctlConfig, f.ApproverConfig = f.Rel(config), f.Rel(second)
+	second, err := o.writeConfig("master", "approver", "The second person's: approves what another operator asked for.",
+		config.Ocspctl{Role: config.RoleMaster, Database: approver.database(), Feed: staffFeed(f.masterFeed())})
+	if err != nil {
+		return err
+	}
+	f.OcspctlConfig, f.ApproverConfig = f.Rel(tool), f.Rel(second)
 	f.Master.DSN, f.Master.SuperuserDSN = staff.fullDSN(), dsn
-	return f.publishKeys(ctx, a, config)
+	return f.publishKeys(ctx, a, tool)
 }
 
 // replicaLogin is how site i reads at the master. Its password lies at the site,

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	neturl "net/url"
 	"path/filepath"
+	"time"
 
 	"ocspfleet/integration/testkit/softhsm"
+	"ocspfleet/ops/config"
 )
 
 // adminLogin is the superuser of a DSN of pgserver.
@@ -69,7 +71,7 @@ func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
 	s.fleet.Sites[s.index] = Site{
 		Name: s.name, URL: url(Ports(o.BasePort).public(s.index)), AdminURL: url(Ports(o.BasePort).admin(s.index)),
 		DSN: logins["ocspd"].fullDSN(), SuperuserDSN: superuserDSN, Sync: o.mode(s.index),
-		Token:     Token{URI: viewToken(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
+		Token:     Token{URI: tokenOf(token).URI, Module: token.Module, SoftHSM2Conf: token.Conf},
 		ConfigDir: s.fleet.Rel(o.etc(s.name)),
 	}
 	// A key of each issuer's kind: some clients verify nothing but RSA for an RSA CA.
@@ -90,21 +92,40 @@ func (s *siteBuild) prepareSite(ctx context.Context, a *authority) error {
 func (s *siteBuild) writeConfigs(a *authority, logins map[string]login, token *softhsm.SoftToken) error {
 	o, ports := &s.fleet.opts, Ports(s.fleet.opts.BasePort)
 	master := login{user: replicaUser(s.index), port: ports.masterPostgres(), passwordFile: filepath.Join(o.etc(s.name), "master.password")}
+	feed := s.fleet.siteFeed(s.index)
 	var err error
-	if s.config, err = o.writeConfig(s.name, "ocspctl", view{Login: logins["ocspctl"].view(), Token: viewToken(token), Feed: s.fleet.siteFeed(s.index)}); err != nil {
-		return err
-	}
-	_, err = o.writeConfig(s.name, "ocspsyncd", view{
-		Site: s.name, Login: logins["ocspsyncd"].view(), Master: master.view(), Admin: address(ports.sync(s.index)),
-		Sync: o.mode(s.index), Feed: s.fleet.siteFeed(s.index),
+	s.config, err = o.writeConfig(s.name, "ocspctl", "ocspctl at this site: its token and a look at its database.", config.Ocspctl{
+		Role: config.RoleSite, Database: logins["ocspctl"].database(), Token: tokenOf(token), StateDir: stateOf(token), Feed: staffFeed(feed),
 	})
 	if err != nil {
 		return err
 	}
-	_, err = o.writeConfig(s.name, "ocspd", view{
-		Listen: address(ports.public(s.index)), Admin: address(ports.admin(s.index)),
-		Login: logins["ocspd"].view(), Token: viewToken(token), Issuers: a.view(), Feed: s.fleet.siteFeed(s.index),
-	})
+	daemon := config.Ocspsyncd{
+		Role: config.RoleSite, Site: s.name, Sync: o.mode(s.index), Database: logins["ocspsyncd"].database(),
+		Recount: 5 * time.Second, Admin: address(ports.sync(s.index)), Feed: feed,
+	}
+	if daemon.Sync == config.SyncLogical {
+		daemon.Master = master.database()
+	}
+	_, err = o.writeConfig(s.name, "ocspsyncd", "Production wants recount: 1m; here a damaged copy is to be seen to heal.", daemon)
+	if err != nil {
+		return err
+	}
+	answers := config.Ocspd{
+		Listen: address(ports.public(s.index)), Admin: address(ports.admin(s.index)), Database: logins["ocspd"].database(),
+		Token: config.SigningToken{Token: tokenOf(token)}, StateDir: stateOf(token),
+		Feed:           config.OcspdFeed{Root: feed.Root, State: filepath.Join(o.etc(s.name), "feed-state"), AskSocket: feed.AskSocket},
+		TrustedProxies: []config.TrustedProxy{{Address: "127.0.0.2", ProxyProtocol: true}, {Address: "127.0.0.1", Header: "X-Real-IP"}},
+		DrainDelay:     time.Second,
+	}
+	for _, i := range a.issuers {
+		answers.Issuers = append(answers.Issuers, config.Issuer{Certificate: i.file("ca.pem")})
+	}
+	_, err = o.writeConfig(s.name, "ocspd", `Only these issuers are answered for, whatever the database says; what takes a
+# revocation back, and how fresh the copy is, signatures under feed.root say alone. The
+# trusted proxies are on this machine (deploy/): HAProxy from 127.0.0.2 by the PROXY
+# protocol, nginx by a header. In production drain_delay is the load balancer's check
+# interval times its failure count, plus one.`, answers)
 	return err
 }
 
