@@ -172,17 +172,30 @@ func (c *connection) generate(kind KeyKind, id []byte, label string) (crypto.Sig
 func objects(p *pkcs11.Ctx, session pkcs11.SessionHandle, attribute *pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	var all []pkcs11.ObjectHandle
 	for _, kind := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-		template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, kind), attribute}
-		if err := p.FindObjectsInit(session, template); err != nil {
-			return nil, err
-		}
-		found, _, err := p.FindObjects(session, 16)
-		if err := errors.Join(err, p.FindObjectsFinal(session)); err != nil {
+		found, err := search(p, session, pkcs11.NewAttribute(pkcs11.CKA_CLASS, kind), attribute)
+		if err != nil {
 			return nil, err
 		}
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// search finds all objects with these attributes.
+func search(p *pkcs11.Ctx, session pkcs11.SessionHandle, template ...*pkcs11.Attribute) (all []pkcs11.ObjectHandle, err error) {
+	if err := p.FindObjectsInit(session, template); err != nil {
+		return nil, err
+	}
+	for {
+		some, _, err := p.FindObjects(session, 64)
+		if err != nil {
+			return nil, errors.Join(err, p.FindObjectsFinal(session))
+		}
+		if len(some) == 0 {
+			return all, p.FindObjectsFinal(session)
+		}
+		all = append(all, some...)
+	}
 }
 
 // destroy removes what a failed generation left of the pair.

@@ -63,21 +63,8 @@ func (t *Token) Oddities() ([]string, error) {
 
 // read returns the objects of a class; of keys those of RSA and elliptic curves.
 func read(p *pkcs11.Ctx, session pkcs11.SessionHandle, class uint) (all []object, err error) {
-	if err := p.FindObjectsInit(session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, class)}); err != nil {
-		return nil, err
-	}
-	var handles []pkcs11.ObjectHandle
-	for {
-		some, _, err := p.FindObjects(session, 64)
-		if err != nil {
-			return nil, errors.Join(err, p.FindObjectsFinal(session))
-		}
-		if len(some) == 0 {
-			break
-		}
-		handles = append(handles, some...)
-	}
-	if err := p.FindObjectsFinal(session); err != nil {
+	handles, err := search(p, session, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+	if err != nil {
 		return nil, err
 	}
 	value := func(handle pkcs11.ObjectHandle, attribute uint) []byte { // nil: not there
