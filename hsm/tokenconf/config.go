@@ -54,6 +54,7 @@ type Settings struct {
 	Parsed URI
 }
 
+// Settle fills in defaults and says all that is missing or wrong.
 func (c Config) Settle() (Settings, error) {
 	uri, err := ParseURI(c.URI)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 // others write to the same disk.
 const SpaceNeeded = 64 << 10 // octets
 
+// ErrFull says that there is no room for what SoftHSM writes at a login.
 var ErrFull = errors.New("the disk of the token is full")
 
 // DiskSpace says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6

@@ -30,6 +30,7 @@ type DNS struct {
 	Dry bool `yaml:"dry,omitempty"`
 }
 
+// Set says whether there is a zone at all.
 func (d DNS) Set() bool {
 	return d.Zone+d.Server+d.Key+d.Algorithm+d.SecretFile != "" || len(d.Names)+len(d.Servers) > 0 || d.TTL != 0 || d.Dry
 }

@@ -88,6 +88,7 @@ type OcspctlFeed struct {
 	TLSKeyFile string `yaml:"tls_key_file,omitempty"`
 }
 
+// Verifier is the pinned root.
 func (f OcspctlFeed) Verifier() (note.Verifier, error) {
 	if f.Root == "" {
 		return nil, errors.New("the configuration does not pin the feed's root: set feed.root to its verifier key, or give --root")

@@ -241,6 +241,7 @@ func (i Issuer) Read() (der []byte, fingerprint [sha256.Size]byte, err error) {
 // What is done while the feed is forked.
 const ForkAge, ForkStopGood = "age", "stop_good"
 
+// Check judges what strict reading cannot.
 func (f OcspdFeed) Check(report func(key, problem string)) {
 	switch {
 	case f.OnFork != "" && f.OnFork != ForkAge && f.OnFork != ForkStopGood:

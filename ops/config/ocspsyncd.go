@@ -43,10 +43,13 @@ type Ocspsyncd struct {
 	LogLevel slog.Level `yaml:"log_level,omitempty"`
 }
 
+// What a role may say.
 const RoleMaster, RoleSite = "master", "site"
 
+// What sync may say.
 const SyncLogical, SyncFeed = "logical", "feed"
 
+// DefaultOcspsyncd is what holds where the file says nothing.
 func DefaultOcspsyncd() Ocspsyncd {
 	return Ocspsyncd{Sync: SyncLogical, Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
 }

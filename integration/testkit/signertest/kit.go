@@ -27,7 +27,7 @@ import (
 	"ocspfleet/db"
 )
 
-// signCRL makes a CRL of this number.
+// SignCRL makes a CRL of this number.
 func (ca *CA) SignCRL(t *testing.T, number int64) []byte {
 	t.Helper()
 	issuer := *ca.Cert
@@ -41,6 +41,7 @@ func (ca *CA) SignCRL(t *testing.T, number int64) []byte {
 	return der
 }
 
+// Noon is when the tests begin.
 var Noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // copySource is a copy of certificate status: a map.
@@ -54,28 +55,33 @@ type Copy struct {
 	Lookups    atomic.Int64
 }
 
+// RowKey is the key of a certificate in Copy.Rows.
 func RowKey(issuer db.IssuerID, serial db.Serial) string {
 	return string(rune(issuer)) + string(serial)
 }
 
+// Issuers implements signer.Source, as the three below do.
 func (c *Copy) Issuers() []db.Issuer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.IssuerRows
 }
 
+// ResponderCertificates are Certs.
 func (c *Copy) ResponderCertificates() []db.ResponderCertificate {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.Certs
 }
 
+// Horizon is At.
 func (c *Copy) Horizon() db.Horizon {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.At
 }
 
+// Lookup finds a row, or the fault.
 func (c *Copy) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) (db.Status, db.Horizon, error) {
 	c.Lookups.Add(1)
 	c.mu.RLock()
@@ -90,7 +96,7 @@ func (c *Copy) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) (
 	return status, c.At, nil
 }
 
-// change writes rows the way the fleet does: a new position, a new change number.
+// Change writes rows the way the fleet does: a new position, a new change number.
 func (c *Copy) Change(at time.Time, issuer db.IssuerID, serial db.Serial, status db.Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,12 +106,14 @@ func (c *Copy) Change(at time.Time, issuer db.IssuerID, serial db.Serial, status
 	c.Rows[RowKey(issuer, serial)] = status
 }
 
+// Heartbeat confirms the copy as of at.
 func (c *Copy) Heartbeat(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.At.AsOf, c.At.Received = at, at
 }
 
+// Edit changes fields.
 func (c *Copy) Edit(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,12 +137,14 @@ type ringKey struct {
 	ring *Keyring
 }
 
+// Set changes fields.
 func (k *Keyring) Set(f func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f()
 }
 
+// Signer implements signer.Keyring.
 func (k *Keyring) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -154,6 +164,7 @@ func (k *Keyring) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	return nil, errors.New("looking for the key: not in the token")
 }
 
+// Sign signs, with the faults that are set.
 func (s ringKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s.ring.Signs.Add(1)
 	s.ring.mu.Lock()
@@ -182,6 +193,7 @@ type CA struct {
 	ID   db.IssuerID
 }
 
+// RSAKey is one key for all tests: it takes long to make.
 var RSAKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -190,6 +202,7 @@ var RSAKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
+// NewKey makes a P-256 key.
 func NewKey(tb testing.TB) *ecdsa.PrivateKey {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -199,6 +212,7 @@ func NewKey(tb testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+// NewCA makes a CA of that name for key.
 func NewCA(tb testing.TB, id db.IssuerID, name string, key crypto.Signer) *CA {
 	tb.Helper()
 	template := &x509.Certificate{
@@ -217,6 +231,7 @@ func NewCA(tb testing.TB, id db.IssuerID, name string, key crypto.Signer) *CA {
 	return &CA{Cert: cert, Key: key, ID: id}
 }
 
+// Row is the CA as the copy has it.
 func (ca *CA) Row(policy db.Policy) db.Issuer {
 	return db.Issuer{
 		ID: ca.ID, Name: ca.Cert.Subject.CommonName, Certificate: ca.Cert.Raw, Policy: policy,
@@ -224,7 +239,7 @@ func (ca *CA) Row(policy db.Policy) db.Issuer {
 	}
 }
 
-// delegate issues a responder certificate.
+// Delegate issues a responder certificate.
 func (ca *CA) Delegate(tb testing.TB, serial int64, pub crypto.PublicKey, from, to time.Time, edit ...func(*x509.Certificate)) db.ResponderCertificate {
 	tb.Helper()
 	template := &x509.Certificate{
@@ -248,10 +263,12 @@ func (ca *CA) Delegate(tb testing.TB, serial int64, pub crypto.PublicKey, from, 
 	}
 }
 
+// Serial is n as the database writes it.
 func Serial(n *big.Int) db.Serial {
 	return db.SerialFromMagnitude(n.Bytes(), n.Sign() < 0)
 }
 
+// Policy is the one that the tests begin with.
 func Policy() db.Policy {
 	return db.Policy{
 		Version: 1, Validity: 72 * time.Hour, Backdate: 5 * time.Minute, MaxStaleness: 36 * time.Hour,
@@ -262,10 +279,13 @@ func Policy() db.Policy {
 // The serials of the rig.
 var GoodSerial, RevokedSerial, HoldSerial, AbsentSerial = big.NewInt(0x1001), big.NewInt(0x1002), big.NewInt(0x1003), big.NewInt(0x1004)
 
+// RevokedAt is when RevokedSerial and HoldSerial were revoked.
 var RevokedAt = Noon.Add(-48 * time.Hour)
 
+// OwnSerial is that of the site's responder certificate.
 const OwnSerial = 0x7001
 
+// Request asks for one serial.
 func Request(tb testing.TB, ca *CA, hash crypto.Hash, serial *big.Int) []byte {
 	tb.Helper()
 	der, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: serial}, ca.Cert, &ocsp.RequestOptions{Hash: hash})
@@ -287,7 +307,7 @@ func CertID(tb testing.TB, request []byte) []byte {
 	return id
 }
 
-// join makes one request of many, with a nonce when it is not nil.
+// Join makes one request of many, with a nonce when it is not nil.
 func Join(tb testing.TB, nonce []byte, requests ...[]byte) []byte {
 	tb.Helper()
 	var b cryptobyte.Builder

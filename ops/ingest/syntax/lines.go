@@ -21,18 +21,19 @@ const (
 // ErrCut says that a file ends too early.
 var ErrCut = errors.New("it is cut short")
 
-// scanner reads lines of bounded length.
-type scanner struct {
+// Scanner reads lines of bounded length.
+type Scanner struct {
 	in   *bufio.Reader
 	line int64 // number of the last line returned, from 1
 }
 
-func NewScanner(r io.Reader) *scanner { return &scanner{in: bufio.NewReaderSize(r, MaxLine)} }
+// NewScanner reads lines from r.
+func NewScanner(r io.Reader) *Scanner { return &Scanner{in: bufio.NewReaderSize(r, MaxLine)} }
 
 // next returns a line without its line end, valid until the next call, or what
 // is wrong with it; io.EOF after the last. A last line without its end is
 // returned with the problem, for forms that do not mind.
-func (s *scanner) next() (line []byte, problem string, err error) {
+func (s *Scanner) next() (line []byte, problem string, err error) {
 	line, err = s.in.ReadSlice('\n')
 	if len(line) > 0 {
 		s.line++

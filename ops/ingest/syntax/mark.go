@@ -14,6 +14,7 @@ const (
 	markBig16 = "\xfe\xff"
 )
 
+// ErrUTF16 says that a file is no UTF-8.
 var ErrUTF16 = errors.New("it is UTF-16: want UTF-8 (PowerShell: Out-File -Encoding utf8)")
 
 // Unmarked passes over the mark of UTF-8.

@@ -8,21 +8,22 @@ import (
 	"io"
 )
 
+// ErrNoPEM says that there is no block of the kind that is looked for.
 var ErrNoPEM = errors.New("it is neither DER nor PEM")
 
-// pemBody reads the base64 between the next BEGIN and END line of a kind
+// PEMBody reads the base64 between the next BEGIN and END line of a kind
 // (RFC 7468), as it comes.
-type pemBody struct {
-	s    *scanner
+type PEMBody struct {
+	s    *Scanner
 	kind string
 	open bool
 	rest []byte
 }
 
 // NewPEMBody reads the next block of this kind.
-func NewPEMBody(s *scanner, kind string) *pemBody { return &pemBody{s: s, kind: kind} }
+func NewPEMBody(s *Scanner, kind string) *PEMBody { return &PEMBody{s: s, kind: kind} }
 
-func (p *pemBody) Read(out []byte) (int, error) {
+func (p *PEMBody) Read(out []byte) (int, error) {
 	for len(p.rest) == 0 {
 		line, problem, err := p.s.next()
 		switch {
@@ -86,7 +87,7 @@ func EachPEM(in io.Reader, do func(kind string, der []byte, line int64, problem 
 }
 
 // pemText reads up to the END line.
-func pemText(s *scanner, kind string) (text []byte, problem string, err error) {
+func pemText(s *Scanner, kind string) (text []byte, problem string, err error) {
 	for {
 		line, problem, err := s.next()
 		if errors.Is(err, io.EOF) {

@@ -40,6 +40,7 @@ func Quote(field []byte) string {
 
 const mostShown = 48
 
+// Short cuts a text for an error.
 func Short(text string) string {
 	if len(text) > mostShown {
 		return text[:mostShown] + "..."

@@ -84,7 +84,7 @@ func EachRecord(in io.Reader, wanted []string, do func(r Record, place Place, pr
 
 // tableReader reads the lines of a table.
 type tableReader struct {
-	s    *scanner
+	s    *Scanner
 	tabs bool // separated by tabs
 }
 

@@ -26,6 +26,7 @@ type directory struct {
 
 const maxMember = 16 << 20
 
+// TarOf reads a directory as a tar.
 func TarOf(dir string) (io.Reader, error) {
 	t := &directory{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
