@@ -180,11 +180,18 @@ func (h *house) value(name, label string) float64 {
 // await waits until a metric is so.
 func (h *house) await(name, label string, want float64) {
 	h.t.Helper()
-	end := time.Now().Add(patience)
-	for h.value(name, label) != want {
-		if time.Now().After(end) {
-			h.t.Fatalf("%s{%s} is %v, want %v", name, label, h.value(name, label), want)
-		}
-		time.Sleep(time.Millisecond)
+	if !h.until(func() bool { return h.value(name, label) == want }) {
+		h.t.Fatalf("%s{%s} is %v, want %v", name, label, h.value(name, label), want)
 	}
+}
+
+// until says whether it came to be so.
+func (h *house) until(is func() bool) bool {
+	h.t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
