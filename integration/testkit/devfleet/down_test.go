@@ -65,7 +65,11 @@ func pretend(t *testing.T, dir string, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := &exec.Cmd{Path: shell, Args: append([]string{args[0], "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"}, args[1:]...), Dir: dir}
+	cmd := &exec.Cmd{Path: shell, Args: append([]string{args[0], "-c", "trap '' TERM; echo up; read _"}, args[1:]...), Dir: dir}
+	// It waits for a line that never comes. A child of it would look like another one.
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
