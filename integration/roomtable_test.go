@@ -35,7 +35,8 @@ var rooms = []room{
 	{"ops/ingest/syntax", nil, "it cuts files up and knows nothing of what they say"},
 	{"ops/ingest", []string{"db", "db/masterdb", "ops/ingest/syntax"}, "an import writes rows through db/masterdb alone, so that each has its audit entry"},
 	{"ops/doctor", []string{"db", "db/masterdb", "db/sitedb", "db/tables", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
-	{"ops/fleet", []string{"db", "db/masterdb", "ops/zone"}, reasonOps},
+	{"ops/certprofile", []string{"db"}, "it judges a responder's certificate without the code that makes one"},
+	{"ops/fleet", []string{"db", "db/masterdb", "ops/certprofile", "ops/zone"}, reasonOps},
 	{"ops/monitor", []string{"db", "db/masterdb", "ops/fleet", "signer/wire"}, reasonOps},
 	{"ops/config", []string{"db", "hsm/tokenconf", "sync/feed"}, "the types of all configuration files: ocspd and ocspsyncd link it, so that it knows no database, no key and no zone"},
 	{"cmd/internal/printable", nil, reasonFloor},
@@ -57,7 +58,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/settings",
-		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/config", "ops/fleet", "ops/zone"},
+		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/certprofile", "ops/config", "ops/fleet", "ops/zone"},
 		"it says what the keys of ocspctl.yaml mean, in the types of the rooms that they are for",
 	},
 	{
@@ -122,7 +123,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/responder",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/fleet", "sync/feedhttp"},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/certprofile", "ops/fleet", "sync/feedhttp"},
 		"a noun changes the roster through the master's functions; ops/fleet does the steps, and sync/feedhttp reads a pin",
 	},
 	{

@@ -15,6 +15,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 )
 
 const ahead = 60 * 24 * time.Hour
@@ -28,7 +29,7 @@ func series(t *testing.T, a *Authority, proof []byte, serials []db.Serial) *Bund
 	var list []BundledCert
 	for _, serial := range serials {
 		list = append(list, BundledCert{
-			Site: "site-a", Serial: serial.String(), NotBefore: now.Add(-backdate), NotAfter: now.Add(DefaultLife), Proof: string(asPEM(proof)),
+			Site: "site-a", Serial: serial.String(), NotBefore: now.Add(-backdate), NotAfter: now.Add(certprofile.DefaultLife), Proof: string(asPEM(proof)),
 		})
 	}
 	b := a.Bundle(list, Denied{})
@@ -69,8 +70,8 @@ func TestATamperedBundleWinsNothing(t *testing.T) {
 		"an old request": {func(a *Authority, b *Bundle) {
 			first := must(a.State.makeSerials(1, rand.Reader))
 			was := series(t, a, []byte(b.Certificates[0].Proof), first)
-			long := now.Add(-DefaultLife - time.Minute)
-			was.Certificates[0].NotBefore, was.Certificates[0].NotAfter = long.Add(-backdate), long.Add(DefaultLife)
+			long := now.Add(-certprofile.DefaultLife - time.Minute)
+			was.Certificates[0].NotBefore, was.Certificates[0].NotAfter = long.Add(-backdate), long.Add(certprofile.DefaultLife)
 			if err := a.SignBundle(was, ahead, long, rand.Reader); err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +79,7 @@ func TestATamperedBundleWinsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newCA(t, p256(), db.ProfileRevocable, nil)
-			a.Rules.MaxLife = DefaultLife
+			a.Rules.MaxLife = certprofile.DefaultLife
 			b := series(t, a, csr(banned, "site-a"), must(a.State.makeSerials(10, rand.Reader)))
 			one.tamper(a, b)
 			before := must(os.ReadFile(a.State.file("ledger")))
@@ -108,16 +109,16 @@ func TestTheMastersPolicyIsNotTheCAs(t *testing.T) {
 		`its crl_url at the master is "http://ca.example/all.crl", in the CA's own configuration ""`: func(p *db.Policy) { p.CRLURL = "http://ca.example/all.crl" },
 	} {
 		a := newCA(t, p256(), db.ProfileRevocable, nil)
-		row := rowAt(a, "site-a", p256(), 100*time.Hour, DefaultLife)
+		row := rowAt(a, "site-a", p256(), 100*time.Hour, certprofile.DefaultLife)
 		edit(&a.Issuer.Policy)
 		r := request(t, p256())
-		if _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := a.Rehearse(r, certprofile.DefaultLife, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the plan: %v, want %q", err, want)
 		}
 		if list := Renewals([]masterdb.Responder{site("site-a", db.ResponderActive, row)}, []*Authority{a}, now); len(list) != 1 || !strings.HasPrefix(list[0].Refused, want) {
 			t.Errorf("the renewal: %d, want %q", len(list), want)
 		}
-		if _, err := a.Sign(must(a.Template(r, DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := a.Sign(must(a.Template(r, certprofile.DefaultLife, now, rand.Reader)), r, now, rand.Reader); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the signature: %v, want %q", err, want)
 		}
 	}
@@ -205,7 +206,7 @@ func TestTheCAsMemory(t *testing.T) {
 func TestACRLTakesNothingBack(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
 	a.place(crlPlace)
-	ends := now.Add(DefaultLife)
+	ends := now.Add(certprofile.DefaultLife)
 	entry := func(n byte, reason db.Reason, end time.Time) masterdb.CRLEntry {
 		return masterdb.CRLEntry{Serial: db.Serial{n}, Status: db.Status{Revoked: true, RevokedAt: now.Add(-time.Hour), Reason: reason, NotAfter: end}}
 	}
@@ -269,8 +270,8 @@ func TestOpensslBelievesAnEmptyCRLAtAnothersPlace(t *testing.T) {
 	key := p256()
 	const allURL = "http://ca.example/all.crl"
 	leaf := &x509.Certificate{
-		SerialNumber: must(x509.ParseCertificate(a.Certificate.Raw)).SerialNumber, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(DefaultLife),
-		CRLDistributionPoints: []string{allURL}, AuthorityKeyId: must(authorityKeyID(a.Certificate)),
+		SerialNumber: must(x509.ParseCertificate(a.Certificate.Raw)).SerialNumber, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certprofile.DefaultLife),
+		CRLDistributionPoints: []string{allURL}, AuthorityKeyId: must(certprofile.AuthorityKeyID(a.Certificate)),
 	}
 	leaf.Subject.CommonName = "customer"
 	der := must(x509.CreateCertificate(rand.Reader, leaf, a.Certificate, key.Public(), a.key))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/certprofile"
 )
 
 // Rules are what a CA agrees to sign. They come from the configuration beside its
@@ -36,8 +37,8 @@ func (r Rules) Check(report func(key, problem string)) {
 	switch {
 	case r.Profile != db.ProfileRevocable && r.Profile != db.ProfileBR:
 		report("profile", fmt.Sprintf("%q: want %s or %s", r.Profile, db.ProfileRevocable, db.ProfileBR))
-	case r.MaxLife < minLife || r.MaxLife > maxLifeOf(r.Profile):
-		report("max_life", fmt.Sprintf("%s: want %s to %s for profile %s", r.MaxLife, minLife, maxLifeOf(r.Profile), r.Profile))
+	case r.MaxLife < minLife || r.MaxLife > certprofile.MaxLifeOf(r.Profile):
+		report("max_life", fmt.Sprintf("%s: want %s to %s for profile %s", r.MaxLife, minLife, certprofile.MaxLifeOf(r.Profile), r.Profile))
 	}
 	r.checkName(report)
 	if _, err := r.scope(); err != nil && r.CRLURL != "" {

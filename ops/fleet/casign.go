@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/certprofile"
 )
 
 // Offline is the CA at its own machine: certificate, key, rules and memory, no database.
@@ -74,7 +75,7 @@ func (a *Authority) wish(c *BundledCert, ahead time.Duration, now time.Time) (w 
 	}
 	begin := c.NotBefore.Add(backdate)
 	switch life := c.NotAfter.Sub(begin); {
-	case len(w.serial) != serialLen:
+	case len(w.serial) != certprofile.SerialLen:
 		return w, errors.New("its serial is not of 16 octets")
 	case life > a.longest():
 		return w, fmt.Errorf("a life of %s: this CA allows %s at most (max_life)", life, a.longest())
@@ -167,8 +168,8 @@ func (s Serials) Read(issuer db.Issuer) ([]db.Serial, error) {
 	var list []db.Serial
 	for _, text := range s.Serials {
 		serial, err := db.ParseSerial(text)
-		if err == nil && len(serial) != serialLen {
-			err = fmt.Errorf("serial %s is not of %d octets", serial, serialLen)
+		if err == nil && len(serial) != certprofile.SerialLen {
+			err = fmt.Errorf("serial %s is not of %d octets", serial, certprofile.SerialLen)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the serials: %w", err)

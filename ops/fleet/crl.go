@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"ocspfleet/ops/certprofile"
 )
 
 const (
@@ -57,7 +59,7 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 		return fail(errors.New("the CA's certificate may not sign CRLs (keyUsage)"))
 	}
 	ca.KeyUsage |= x509.KeyUsageCRLSign
-	if ca.SubjectKeyId, err = authorityKeyID(a.Certificate); err != nil {
+	if ca.SubjectKeyId, err = certprofile.AuthorityKeyID(a.Certificate); err != nil {
 		return fail(err)
 	}
 	list := &x509.RevocationList{
@@ -90,7 +92,7 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 // idpOf is the value of an issuingDistributionPoint of one URL (RFC 5280 section 5.2.5).
 func idpOf(url string) ([]byte, error) {
 	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { distributionPoint(b, url) })
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { certprofile.DistributionPoint(b, url) })
 	return b.Bytes()
 }
 

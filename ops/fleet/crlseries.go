@@ -15,6 +15,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 )
 
 // BundledCRL is one CRL of a series that an offline CA signs ahead. All of a series
@@ -191,7 +192,7 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 	if err != nil {
 		return CRLContent{}, err
 	}
-	keyID, err := authorityKeyID(a.Certificate)
+	keyID, err := certprofile.AuthorityKeyID(a.Certificate)
 	if err != nil {
 		return CRLContent{}, err
 	}
@@ -210,7 +211,7 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 		return CRLContent{}, errors.New("it is followed by other octets")
 	case !bytes.Equal(list.RawIssuer, a.Certificate.RawSubject) || !bytes.Equal(list.AuthorityKeyId, keyID):
 		return CRLContent{}, errors.New("it is another CA's")
-	case !slices.Contains(signatureAlgorithms, list.SignatureAlgorithm):
+	case !slices.Contains(certprofile.SignatureAlgorithms, list.SignatureAlgorithm):
 		return CRLContent{}, fmt.Errorf("it is signed with %s", list.SignatureAlgorithm)
 	case a.Certificate.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) != nil:
 		return CRLContent{}, errors.New("it does not bear the CA's signature")

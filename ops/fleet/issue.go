@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -17,15 +16,10 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/certprofile"
 )
 
 const (
-	// DefaultLife is how long a responder certificate lives. Short, since it is
-	// what bounds the lies of a broken-into site at clients that never ask for
-	// the status of a responder.
-	DefaultLife = 7 * 24 * time.Hour
-	// MaxLife is the longest that is issued.
-	MaxLife = 90 * 24 * time.Hour
 	// minLife leaves a site the time to receive the certificate and to use it.
 	minLife = time.Hour
 	// backdate puts notBefore an hour into the past. A site takes a new
@@ -33,14 +27,6 @@ const (
 	// is good (clients' clocks run slow); so the first use is immediate. BR
 	// section 7.1.2.8 allows a day.
 	backdate = time.Hour
-	// serialLen: 127 random bits, of which BR section 7.1 wants 64; and a fixed
-	// length of the DER.
-	serialLen = 16
-)
-
-var (
-	oidNoCheck   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
-	noCheckValue = []byte{0x05, 0x00} // NULL (RFC 6960 section 4.2.2.2.1)
 )
 
 // IssuerKey is what makes an issuer one: its name and its key (db.Issuer.Key).
@@ -129,7 +115,7 @@ func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter 
 	switch {
 	case life < minLife || life > longest:
 		err = fmt.Errorf("a life of %s: want %s to %s for issuer %q of profile %s", life, minLife, longest, a.Issuer.Name, a.Issuer.Policy.Profile)
-		if longest == a.Rules.MaxLife && longest < maxLifeOf(a.Issuer.Policy.Profile) {
+		if longest == a.Rules.MaxLife && longest < certprofile.MaxLifeOf(a.Issuer.Policy.Profile) {
 			err = fmt.Errorf("%w (max_life in the CA's own configuration)", err)
 		}
 	case notAfter.Before(at.Add(minLife)):
@@ -140,20 +126,11 @@ func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter 
 
 // longest is the longest life that the CA signs.
 func (a *Authority) longest() time.Duration {
-	longest := maxLifeOf(a.Issuer.Policy.Profile)
+	longest := certprofile.MaxLifeOf(a.Issuer.Policy.Profile)
 	if a.Rules.MaxLife > 0 {
 		longest = min(longest, a.Rules.MaxLife)
 	}
 	return longest
-}
-
-// maxLifeOf bounds a life. With nocheck nobody ever learns of a revocation: the
-// life is all that bounds the harm (RFC 6960 section 4.2.2.2.1).
-func maxLifeOf(profile db.Profile) time.Duration {
-	if profile == db.ProfileBR {
-		return DefaultLife
-	}
-	return MaxLife
 }
 
 // Template is a certificate for a rehearsal: everything but the signature. One that
@@ -180,7 +157,7 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 	if err != nil {
 		return nil, err
 	}
-	aki, err := authorityKeyID(a.Certificate)
+	aki, err := certprofile.AuthorityKeyID(a.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +181,7 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 	// by the client's own policy, which is left when the issuer has no crl_url.
 	switch policy := a.Issuer.Policy; {
 	case policy.Profile == db.ProfileBR:
-		t.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: noCheckValue}}
+		t.ExtraExtensions = []pkix.Extension{{Id: certprofile.OIDNoCheck, Value: certprofile.NoCheckValue}}
 	case policy.CRLURL != "":
 		t.CRLDistributionPoints = []string{policy.CRLURL}
 	}
@@ -226,7 +203,7 @@ func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random 
 	if err != nil {
 		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)
 	}
-	if faults := Lint(der, a.Certificate, a.Issuer.Policy, now); len(faults) > 0 {
+	if faults := certprofile.Lint(der, a.Certificate, a.Issuer.Policy, now); len(faults) > 0 {
 		return nil, fmt.Errorf("checking the new certificate of issuer %q: %s", a.Issuer.Name, strings.Join(faults, "; "))
 	}
 	return der, nil
@@ -236,7 +213,7 @@ func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random 
 // top bit clear (RFC 5280 section 4.1.2.2), first octet not zero (X.690 section
 // 8.3.2).
 func newSerial(random io.Reader) (db.Serial, error) {
-	serial := make(db.Serial, serialLen)
+	serial := make(db.Serial, certprofile.SerialLen)
 	for serial[0] == 0 {
 		if _, err := io.ReadFull(random, serial); err != nil {
 			return nil, fmt.Errorf("drawing a serial: %w", err)
@@ -253,18 +230,6 @@ func keyID(public any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the public key: %w", err)
 	}
-	return keyIDOf(spki)
-}
-
-func keyIDOf(spki []byte) ([]byte, error) {
 	id, err := db.KeyID(spki)
 	return id[:], err
-}
-
-// authorityKeyID is the CA's own key identifier, or what it would be.
-func authorityKeyID(ca *x509.Certificate) ([]byte, error) {
-	if len(ca.SubjectKeyId) > 0 {
-		return ca.SubjectKeyId, nil
-	}
-	return keyIDOf(ca.RawSubjectPublicKeyInfo)
 }

@@ -25,6 +25,8 @@ import (
 	"ocspfleet/db"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ocspfleet/ops/certprofile"
 )
 
 // now is the tests' clock: real, since openssl has no other.
@@ -59,7 +61,7 @@ func newCA(t *testing.T, key crypto.Signer, profile db.Profile, edit func(*x509.
 		Validity: 72 * time.Hour, MaxStaleness: 36 * time.Hour, FreshForUnknown: 15 * time.Minute,
 		NeverIssued: db.NeverIssuedUnknown, Profile: profile,
 	}}
-	return &Authority{issuer, certificate, Rules{Profile: profile, MaxLife: maxLifeOf(profile)}, OpenState(t.TempDir()), key}
+	return &Authority{issuer, certificate, Rules{Profile: profile, MaxLife: certprofile.MaxLifeOf(profile)}, OpenState(t.TempDir()), key}
 }
 
 // csr makes a request in PEM.
@@ -80,7 +82,7 @@ func request(t *testing.T, key crypto.Signer) *Request {
 // issue makes a certificate without a database.
 func issue(t *testing.T, a *Authority, r *Request) *x509.Certificate {
 	t.Helper()
-	template, err := a.Template(r, DefaultLife, now, rand.Reader)
+	template, err := a.Template(r, certprofile.DefaultLife, now, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +114,7 @@ func TestIssuedCertificateIsADelegatedResponders(t *testing.T) {
 					if c.SignatureAlgorithm != algorithms[name] {
 						t.Errorf("signed with %s", c.SignatureAlgorithm)
 					}
-					if !c.NotBefore.Equal(now.Add(-time.Hour)) || !c.NotAfter.Equal(now.Add(DefaultLife)) {
+					if !c.NotBefore.Equal(now.Add(-time.Hour)) || !c.NotAfter.Equal(now.Add(certprofile.DefaultLife)) {
 						t.Errorf("valid from %s to %s", c.NotBefore, c.NotAfter)
 					}
 					openssl(t, a, c, profile)
@@ -297,10 +299,10 @@ func TestLifeIsBoundedByTheCAs(t *testing.T) {
 	if !c.NotBefore.Equal(now.Add(-time.Minute)) || !c.NotAfter.Equal(now.Add(48*time.Hour)) {
 		t.Errorf("valid from %s to %s", c.NotBefore, c.NotAfter)
 	}
-	if _, err := a.Template(r, DefaultLife, now.Add(47*time.Hour+30*time.Minute), rand.Reader); err == nil {
+	if _, err := a.Template(r, certprofile.DefaultLife, now.Add(47*time.Hour+30*time.Minute), rand.Reader); err == nil {
 		t.Error("a certificate of half an hour")
 	}
-	for _, life := range []time.Duration{0, time.Minute, MaxLife + 1} {
+	for _, life := range []time.Duration{0, time.Minute, certprofile.MaxLife + 1} {
 		if _, err := a.Template(r, life, now, rand.Reader); err == nil {
 			t.Errorf("a life of %s", life)
 		}
@@ -314,17 +316,17 @@ func TestLintFindsEachBreach(t *testing.T) {
 	a := newCA(t, caKey, db.ProfileRevocable, nil)
 	other := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.Subject.CommonName = "another CA" })
 	r := request(t, key)
-	if faults := Lint(issue(t, a, r).Raw, a.Certificate, a.Issuer.Policy, now); faults != nil {
+	if faults := certprofile.Lint(issue(t, a, r).Raw, a.Certificate, a.Issuer.Policy, now); faults != nil {
 		t.Fatalf("a good one: %q", faults)
 	}
-	noCheck := pkix.Extension{Id: oidNoCheck, Value: noCheckValue}
+	noCheck := pkix.Extension{Id: certprofile.OIDNoCheck, Value: certprofile.NoCheckValue}
 	for want, edit := range map[string]func(*x509.Certificate){
 		"serial is not of 16 octets and positive": func(c *x509.Certificate) { c.SerialNumber = big.NewInt(77) },
 		"subject":                                  func(c *x509.Certificate) { c.Subject.Organization = []string{"x"} },
 		"notBefore lies in the future":             func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) },
 		"notBefore lies over a day before":         func(c *x509.Certificate) { c.NotBefore = now.Add(-25 * time.Hour) },
 		"notAfter lies in the past":                func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) },
-		"lives longer than":                        func(c *x509.Certificate) { c.NotAfter = now.Add(MaxLife + time.Hour) },
+		"lives longer than":                        func(c *x509.Certificate) { c.NotAfter = now.Add(certprofile.MaxLife + time.Hour) },
 		"outlives the CA":                          func(c *x509.Certificate) { c.NotAfter = a.Certificate.NotAfter.Add(time.Hour) },
 		"keyUsage is not exactly digitalSignature": func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment },
 		"extKeyUsage is not exactly OCSPSigning":   func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) },
@@ -334,9 +336,11 @@ func TestLintFindsEachBreach(t *testing.T) {
 		"has basicConstraints":                     func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = true, true },
 		"subjectKeyIdentifier is not":              func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3} },
 		"has nocheck":                              func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{noCheck} },
-		"nocheck is 0400, not NULL":                func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: []byte{4, 0}}} },
+		"nocheck is 0400, not NULL": func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: certprofile.OIDNoCheck, Value: []byte{4, 0}}}
+		},
 		"extension 1.3.6.1.5.5.7.48.1.5: critical is": func(c *x509.Certificate) {
-			c.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Critical: true, Value: noCheckValue}}
+			c.ExtraExtensions = []pkix.Extension{{Id: certprofile.OIDNoCheck, Critical: true, Value: certprofile.NoCheckValue}}
 		},
 		"extension 2.5.29.15: critical is false": func(c *x509.Certificate) {
 			c.KeyUsage, c.ExtraExtensions = 0, []pkix.Extension{{
@@ -344,10 +348,10 @@ func TestLintFindsEachBreach(t *testing.T) {
 			}}
 		},
 	} {
-		template := must(a.Template(r, DefaultLife, now, rand.Reader))
+		template := must(a.Template(r, certprofile.DefaultLife, now, rand.Reader))
 		edit(template)
 		der := must(x509.CreateCertificate(rand.Reader, template, a.Certificate, key.Public(), caKey))
-		expectFault(t, want, Lint(der, a.Certificate, a.Issuer.Policy, now))
+		expectFault(t, want, certprofile.Lint(der, a.Certificate, a.Issuer.Policy, now))
 		if _, err := a.Sign(template, r, now, rand.Reader); err == nil {
 			t.Errorf("%s: left all the same", want)
 		}
@@ -355,29 +359,29 @@ func TestLintFindsEachBreach(t *testing.T) {
 	good := issue(t, a, r)
 	br, far := a.Issuer.Policy, a.Issuer.Policy
 	br.Profile, far.CRLURL = db.ProfileBR, "http://x.example/crl"
-	expectFault(t, "lacks nocheck", Lint(good.Raw, a.Certificate, br, now))
-	expectFault(t, "CRL distribution point is not exactly", Lint(good.Raw, a.Certificate, far, now))
+	expectFault(t, "lacks nocheck", certprofile.Lint(good.Raw, a.Certificate, br, now))
+	expectFault(t, "CRL distribution point is not exactly", certprofile.Lint(good.Raw, a.Certificate, far, now))
 	brCA := newCA(t, caKey, db.ProfileBR, nil)
-	long := must(brCA.Template(r, DefaultLife, now, rand.Reader))
-	long.NotAfter, long.CRLDistributionPoints = now.Add(DefaultLife+time.Hour), []string{"http://x.example/crl"}
-	faults := Lint(must(x509.CreateCertificate(rand.Reader, long, brCA.Certificate, key.Public(), caKey)), brCA.Certificate, br, now)
+	long := must(brCA.Template(r, certprofile.DefaultLife, now, rand.Reader))
+	long.NotAfter, long.CRLDistributionPoints = now.Add(certprofile.DefaultLife+time.Hour), []string{"http://x.example/crl"}
+	faults := certprofile.Lint(must(x509.CreateCertificate(rand.Reader, long, brCA.Certificate, key.Public(), caKey)), brCA.Certificate, br, now)
 	expectFault(t, "lives longer than 168h0m0s", faults)
 	expectFault(t, "has a CRL distribution point beside nocheck", faults)
-	if _, err := brCA.Template(r, DefaultLife+time.Second, now, rand.Reader); err == nil || !strings.Contains(err.Error(), "want 1h0m0s to 168h0m0s") {
+	if _, err := brCA.Template(r, certprofile.DefaultLife+time.Second, now, rand.Reader); err == nil || !strings.Contains(err.Error(), "want 1h0m0s to 168h0m0s") {
 		t.Errorf("a long life with nocheck: %v", err)
 	}
-	expectFault(t, "issuer is not, octet for octet", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
-	expectFault(t, "signature is not the CA's", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
-	expectFault(t, "authorityKeyIdentifier is not", Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
-	expectFault(t, "is no certificate", Lint(good.Raw[:100], a.Certificate, a.Issuer.Policy, now))
-	own := must(a.Template(r, DefaultLife, now, rand.Reader))
+	expectFault(t, "issuer is not, octet for octet", certprofile.Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "signature is not the CA's", certprofile.Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "authorityKeyIdentifier is not", certprofile.Lint(good.Raw, other.Certificate, a.Issuer.Policy, now))
+	expectFault(t, "is no certificate", certprofile.Lint(good.Raw[:100], a.Certificate, a.Issuer.Policy, now))
+	own := must(a.Template(r, certprofile.DefaultLife, now, rand.Reader))
 	own.SubjectKeyId = a.Certificate.SubjectKeyId
-	expectFault(t, "public key is the CA's own", Lint(must(x509.CreateCertificate(rand.Reader, own, a.Certificate, caKey.Public(), caKey)),
+	expectFault(t, "public key is the CA's own", certprofile.Lint(must(x509.CreateCertificate(rand.Reader, own, a.Certificate, caKey.Public(), caKey)),
 		a.Certificate, a.Issuer.Policy, now))
 	rsaCA := newCA(t, rsa2048(), db.ProfileRevocable, nil)
-	sha384 := must(rsaCA.Template(r, DefaultLife, now, rand.Reader))
+	sha384 := must(rsaCA.Template(r, certprofile.DefaultLife, now, rand.Reader))
 	sha384.SignatureAlgorithm = x509.SHA256WithRSAPSS // few clients verify it
-	expectFault(t, "is signed with SHA256-RSAPSS", Lint(must(x509.CreateCertificate(rand.Reader, sha384, rsaCA.Certificate, key.Public(), rsaCA.key)),
+	expectFault(t, "is signed with SHA256-RSAPSS", certprofile.Lint(must(x509.CreateCertificate(rand.Reader, sha384, rsaCA.Certificate, key.Public(), rsaCA.key)),
 		rsaCA.Certificate, a.Issuer.Policy, now))
 }
 
@@ -392,7 +396,7 @@ func expectFault(t *testing.T, want string, faults []string) {
 func TestAuthorityKeyIdentifierOfACAWithoutOne(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
 	a.Certificate.SubjectKeyId = nil
-	template := must(a.Template(request(t, p256()), DefaultLife, now, rand.Reader))
+	template := must(a.Template(request(t, p256()), certprofile.DefaultLife, now, rand.Reader))
 	if want := must(keyID(a.key.Public())); !bytes.Equal(template.AuthorityKeyId, want) {
 		t.Errorf("authorityKeyIdentifier %x, want %x", template.AuthorityKeyId, want)
 	}

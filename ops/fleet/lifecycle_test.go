@@ -19,6 +19,7 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
+	"ocspfleet/ops/certprofile"
 )
 
 // sitesMade numbers the sites with a login: logins are the cluster's, which the tests share.
@@ -73,7 +74,7 @@ func newWithdrawn(t *testing.T) *withdrawn {
 	enrol(t, w.store, w.a, "site-other", "http://other.example/")
 	key, _ := enrol(t, w.store, w.a, w.site, "http://w.example/")
 	again := must(ParseRequest(csr(key, w.site), w.site)) // the first one is superseded
-	if _, err := Enrol(t.Context(), w.store, w.a, again, DefaultLife, now, rand.Reader, act); err != nil {
+	if _, err := Enrol(t.Context(), w.store, w.a, again, certprofile.DefaultLife, now, rand.Reader, act); err != nil {
 		t.Fatal(err)
 	}
 	w.stream, w.login = openAs(t, w.super, replica)

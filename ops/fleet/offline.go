@@ -16,6 +16,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 )
 
 // BundleForm and SerialsForm are how a bundle and a pool of serials say what they are.
@@ -241,7 +242,7 @@ func (a *Authority) releaseOne(ctx context.Context, store *masterdb.DB, c Bundle
 		!parsed.NotAfter.Equal(plan.NotAfter) || !bytes.Equal(db.SerialFromMagnitude(parsed.SerialNumber.Bytes(), false), serial) {
 		return "", errors.New("it is not what was planned under this serial")
 	}
-	if faults := Lint(block.Bytes, a.Certificate, a.Issuer.Policy, plan.NotBefore.Add(backdate)); len(faults) > 0 {
+	if faults := certprofile.Lint(block.Bytes, a.Certificate, a.Issuer.Policy, plan.NotBefore.Add(backdate)); len(faults) > 0 {
 		return "", errors.New(strings.Join(faults, "; "))
 	}
 	if plan.NotBefore.After(now) {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"ocspfleet/ops/certprofile"
 )
 
 // Rehearsal is what would be issued, and what the lint says of it.
@@ -49,7 +51,7 @@ func (a *Authority) Rehearse(r *Request, life time.Duration, now time.Time, rand
 	case len(t.ExtraExtensions) == 0:
 		checked = "by the client's own rules (the issuer has no crl_url)"
 	}
-	return Rehearsal{t.NotBefore, t.NotAfter, t.SignatureAlgorithm, checked, Lint(der, &stage, a.Issuer.Policy, now)}, nil
+	return Rehearsal{t.NotBefore, t.NotAfter, t.SignatureAlgorithm, checked, certprofile.Lint(der, &stage, a.Issuer.Policy, now)}, nil
 }
 
 // throwAway makes a key of the CA's kind.

@@ -15,6 +15,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 )
 
 // Alarm is the part of a certificate's life that is left when somebody must look:
@@ -163,7 +164,7 @@ func (a *Authority) verify(der []byte) (site string, c *x509.Certificate, err er
 	if !ours || db.CheckSite(site) != nil {
 		return "", nil, fmt.Errorf("its certificate names %q, which is no site", c.Subject.CommonName)
 	}
-	if err := checkKey(c.PublicKey); err != nil {
+	if err := certprofile.CheckKey(c.PublicKey); err != nil {
 		return "", nil, fmt.Errorf("checking its key: %w", err)
 	}
 	return site, c, nil

@@ -12,6 +12,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 )
 
 // rowAt is the row of a certificate that was issued so long ago.
@@ -38,14 +39,14 @@ func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
 	old, key, rsaKey := p256(), p256(), rsa2048()
 	list := Renewals([]masterdb.Responder{
 		site("site-a", db.ResponderActive,
-			rowAt(a, "site-a", old, 150*time.Hour, DefaultLife), // the key before: renewed no more
-			rowAt(a, "site-a", key, 80*time.Hour, DefaultLife),
-			rowAt(a, "site-a", rsaKey, 90*time.Hour, DefaultLife)),
-		site("site-b", db.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
-		site("site-c", db.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, DefaultLife)),
-		site("site-d", db.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, DefaultLife)),
-		site("site-e", db.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, DefaultLife)),
-		site("site-f", db.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, DefaultLife)),
+			rowAt(a, "site-a", old, 150*time.Hour, certprofile.DefaultLife), // the key before: renewed no more
+			rowAt(a, "site-a", key, 80*time.Hour, certprofile.DefaultLife),
+			rowAt(a, "site-a", rsaKey, 90*time.Hour, certprofile.DefaultLife)),
+		site("site-b", db.ResponderActive, rowAt(a, "site-b", p256(), 200*time.Hour, certprofile.DefaultLife), rowAt(a, "site-b", p256(), 140*time.Hour, 30*24*time.Hour)),
+		site("site-c", db.ResponderSuspended, rowAt(a, "site-c", p256(), 150*time.Hour, certprofile.DefaultLife)),
+		site("site-d", db.ResponderRevoked, rowAt(a, "site-d", p256(), 150*time.Hour, certprofile.DefaultLife)),
+		site("site-e", db.ResponderActive, rowAt(a, "site-e", p256(), 120*time.Hour, certprofile.DefaultLife)),
+		site("site-f", db.ResponderActive, rowAt(a, "site-f", p256(), 350*time.Hour, certprofile.DefaultLife)),
 	}, []*Authority{a}, now)
 	var got []string
 	for _, r := range list {
@@ -73,11 +74,11 @@ func TestRenewalAtHalfOfTheLifeOfTheNewest(t *testing.T) {
 // A series is drawn up for each kind of key that a site has, by its newest certificate.
 func TestLastProofsAreOneOfEachKindOfKey(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, func(c *x509.Certificate) { c.NotBefore = now.Add(-1000 * time.Hour) })
-	before := rowAt(a, "site-a", p256(), 150*time.Hour, DefaultLife)
-	ec, rsa := rowAt(a, "site-a", p256(), 80*time.Hour, DefaultLife), rowAt(a, "site-a", rsa2048(), 90*time.Hour, DefaultLife)
+	before := rowAt(a, "site-a", p256(), 150*time.Hour, certprofile.DefaultLife)
+	ec, rsa := rowAt(a, "site-a", p256(), 80*time.Hour, certprofile.DefaultLife), rowAt(a, "site-a", rsa2048(), 90*time.Hour, certprofile.DefaultLife)
 	roster := []masterdb.Responder{
 		site("site-a", db.ResponderActive, before, rsa, ec),
-		site("site-b", db.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, DefaultLife)),
+		site("site-b", db.ResponderSuspended, rowAt(a, "site-b", p256(), time.Hour, certprofile.DefaultLife)),
 	}
 	if got := a.LastProofs(roster, "site-a", now); len(got) != 2 || !bytes.Equal(got[0], ec.DER) || !bytes.Equal(got[1], rsa.DER) {
 		t.Errorf("%d proofs: %x", len(got), got)
@@ -91,9 +92,9 @@ func TestLastProofsAreOneOfEachKindOfKey(t *testing.T) {
 // certificate's, and a row that contradicts it is named.
 func TestRenewalGoesByTheCertificateAloneNotByColumns(t *testing.T) {
 	a := newCA(t, p256(), db.ProfileRevocable, nil)
-	good := rowAt(a, "site-a", p256(), 100*time.Hour, DefaultLife)
+	good := rowAt(a, "site-a", p256(), 100*time.Hour, certprofile.DefaultLife)
 	thief := newCA(t, p256(), db.ProfileRevocable, nil) // the same name, another key
-	swapped, rekeyed, renumbered, forged, none := good, good, good, rowAt(thief, "site-a", p256(), time.Hour, DefaultLife), good
+	swapped, rekeyed, renumbered, forged, none := good, good, good, rowAt(thief, "site-a", p256(), time.Hour, certprofile.DefaultLife), good
 	swapped.Site = "site-b"
 	rekeyed.KeyHash[0] ^= 1
 	renumbered.Serial = db.Serial{1}

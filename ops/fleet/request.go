@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -12,6 +11,7 @@ import (
 	"fmt"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/certprofile"
 )
 
 // Request is a site's certificate request whose proof of possession was checked.
@@ -46,8 +46,8 @@ func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := db.CheckSite(site); err != nil {
 		return nil, err
 	}
-	if len(subjectCN(site)) > maxName {
-		return nil, fmt.Errorf("site %q: its name must be at most %d characters to fit into a certificate", site, maxName-len(subjectCN("")))
+	if len(subjectCN(site)) > certprofile.MaxName {
+		return nil, fmt.Errorf("site %q: its name must be at most %d characters to fit into a certificate", site, certprofile.MaxName-len(subjectCN("")))
 	}
 	if block, _ := pem.Decode(raw); block != nil {
 		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
@@ -68,7 +68,7 @@ func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := checkWish(csr); err != nil {
 		return nil, fmt.Errorf("the certificate request of %q %w", site, err)
 	}
-	if err := checkKey(csr.PublicKey); err != nil {
+	if err := certprofile.CheckKey(csr.PublicKey); err != nil {
 		return nil, fmt.Errorf("checking the key of %q: %w", site, err)
 	}
 	return &Request{Site: site, PublicKey: csr.PublicKey, KeyHash: sha256.Sum256(csr.RawSubjectPublicKeyInfo), proof: sha256.Sum256(csr.Raw)}, nil
@@ -102,25 +102,4 @@ func checkWish(csr *x509.CertificateRequest) error {
 		}
 	}
 	return nil
-}
-
-// checkKey allows the kinds of key that every OCSP client understands and that
-// a token makes.
-func checkKey(public any) error {
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
-			return nil
-		}
-		return fmt.Errorf("curve %s: want P-256 or P-384", key.Curve.Params().Name)
-	case *rsa.PublicKey:
-		switch bits := key.N.BitLen(); {
-		case bits != 2048 && bits != 3072:
-			return fmt.Errorf("RSA of %d bits: want 2048 or 3072", bits)
-		case key.E < 65537: // BR section 6.1.6
-			return fmt.Errorf("RSA exponent %d: want 65537 or more", key.E)
-		}
-		return checkModulus(key.N)
-	}
-	return errors.New("want an ECDSA key on P-256 or P-384, or an RSA key of 2048 or 3072 bits")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ocspfleet/db"
+	"ocspfleet/ops/certprofile"
 )
 
 // BR 7.1.2.8 wants the naming of 7.1.2.10.2: every responder certificate of profile br
@@ -36,8 +37,8 @@ func TestBR_7_1_2_8_SubjectHasCountryOrganizationAndCommonName(t *testing.T) {
 			r := request(t, p256())
 			if c.refused != "" {
 				for _, err := range []error{
-					func() error { _, err := a.Template(r, DefaultLife, now, rand.Reader); return err }(),
-					func() error { _, err := a.Rehearse(r, DefaultLife, now, rand.Reader); return err }(),
+					func() error { _, err := a.Template(r, certprofile.DefaultLife, now, rand.Reader); return err }(),
+					func() error { _, err := a.Rehearse(r, certprofile.DefaultLife, now, rand.Reader); return err }(),
 				} {
 					if err == nil || !strings.Contains(err.Error(), c.refused) {
 						t.Errorf("want it refused with %q, got %v", c.refused, err)
@@ -69,13 +70,13 @@ func TestLintOfABRSubject(t *testing.T) {
 		"two organizations":    {Country: []string{"AT"}, Organization: []string{"Test", "Test"}, CommonName: "OCSP responder site-a"},
 		"no commonName":        {Country: []string{"AT"}, Organization: []string{"Test"}},
 	} {
-		template, err := a.Template(r, DefaultLife, now, rand.Reader)
+		template, err := a.Template(r, certprofile.DefaultLife, now, rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
 		template.Subject = subject
 		der := must(x509.CreateCertificate(rand.Reader, template, a.Certificate, r.PublicKey, a.key))
-		if faults := Lint(der, a.Certificate, a.Issuer.Policy, now); !slices.ContainsFunc(faults, func(f string) bool {
+		if faults := certprofile.Lint(der, a.Certificate, a.Issuer.Policy, now); !slices.ContainsFunc(faults, func(f string) bool {
 			return strings.HasPrefix(f, "subject") || strings.HasPrefix(f, "countryName") || strings.HasPrefix(f, "organizationName")
 		}) {
 			t.Errorf("%s: faults %q", name, faults)
@@ -95,7 +96,7 @@ func TestRulesForNames(t *testing.T) {
 		"too long":           {Rules{Organization: strings.Repeat("ä", 65)}, "organization"},
 		"control characters": {Rules{Organization: "a\x1b[2J"}, "organization"},
 	} {
-		c.rules.Profile, c.rules.MaxLife = db.ProfileBR, DefaultLife
+		c.rules.Profile, c.rules.MaxLife = db.ProfileBR, certprofile.DefaultLife
 		var keys []string
 		c.rules.Check(func(key, _ string) { keys = append(keys, key) })
 		if strings.Join(keys, " ") != c.key {

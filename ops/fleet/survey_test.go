@@ -20,6 +20,8 @@ import (
 	"ocspfleet/migrations"
 
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/ops/certprofile"
 )
 
 var act = db.Act{User: "tester", Why: "test"}
@@ -58,7 +60,7 @@ func enrol(t *testing.T, store *masterdb.DB, a *Authority, site, url string) (cr
 	if _, err := store.AddResponder(t.Context(), site, url, []string{"192.0.2.1"}, act); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Enrol(t.Context(), store, a, r, DefaultLife, now, rand.Reader, act)
+	c, err := Enrol(t.Context(), store, a, r, certprofile.DefaultLife, now, rand.Reader, act)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	}
 	got := roster[0].Certificates
 	if len(got) != 1 || got[0].Fingerprint != c.Fingerprint || !bytes.Equal(got[0].DER, c.DER) || got[0].Status.Revoked ||
-		!got[0].Status.NotAfter.Equal(now.Add(DefaultLife)) {
+		!got[0].Status.NotAfter.Equal(now.Add(certprofile.DefaultLife)) {
 		t.Errorf("certificates %+v", got)
 	}
 	if s, err := store.Certificate(t.Context(), a.Issuer.ID, renewed.Serial); err != nil || s.Revoked {
@@ -97,7 +99,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Enrol(t.Context(), store, a, stolen, DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), `enrolled by site "site-a" already`) {
+	if _, err := Enrol(t.Context(), store, a, stolen, certprofile.DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), `enrolled by site "site-a" already`) {
 		t.Errorf("a key of another site: %v", err)
 	}
 	gone, err := store.RevokeResponder(t.Context(), "site-a", db.ReasonKeyCompromise, act)
@@ -115,7 +117,7 @@ func TestEnrolledSiteIsOnTheRoster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Enrol(t.Context(), store, a, again, DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), "never enrolled again") {
+	if _, err := Enrol(t.Context(), store, a, again, certprofile.DefaultLife, now, rand.Reader, act); err == nil || !strings.Contains(err.Error(), "never enrolled again") {
 		t.Errorf("a banned key: %v", err)
 	}
 	if _, err := store.AddResponder(t.Context(), "site-a", "http://a.example/", nil, act); err == nil {
@@ -281,7 +283,7 @@ func TestJudgeRefusesOtherSigners(t *testing.T) {
 		}
 		return must(ocsp.CreateResponse(a.Certificate, responder, r, signerKey))
 	}
-	web := must(a.Template(request(t, key), DefaultLife, now, rand.Reader))
+	web := must(a.Template(request(t, key), certprofile.DefaultLife, now, rand.Reader))
 	web.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	webCertificate := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, web, a.Certificate, key.Public(), a.key))))
 	for name, raw := range map[string][]byte{

@@ -11,6 +11,8 @@ import (
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3"
 	zcheck "github.com/zmap/zlint/v3/lint"
+
+	"ocspfleet/ops/certprofile"
 )
 
 // brOnly are zlint's rules for what profile br wants and profile revocable is there
@@ -54,16 +56,16 @@ func TestRehearsalIsLintedWithoutTheCAsKey(t *testing.T) {
 	for _, profile := range []db.Profile{db.ProfileRevocable, db.ProfileBR} {
 		a := newCA(t, rsa2048(), profile, nil)
 		a.key = nil
-		planned, err := a.Rehearse(request(t, p256()), DefaultLife, now, rand.Reader)
+		planned, err := a.Rehearse(request(t, p256()), certprofile.DefaultLife, now, rand.Reader)
 		if err != nil || len(planned.Faults) > 0 || planned.Algorithm != x509.SHA256WithRSA || planned.Checked == "" {
 			t.Errorf("%s: %+v, %v", profile, planned, err)
 		}
 		a.Certificate.NotBefore = now // the certificate would begin with it, as it must
-		if planned, err = a.Rehearse(request(t, p256()), DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) > 0 {
+		if planned, err = a.Rehearse(request(t, p256()), certprofile.DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) > 0 {
 			t.Errorf("%s: %+v, %v", profile, planned, err)
 		}
 		own := newCA(t, p256(), profile, nil)
-		if planned, err = own.Rehearse(request(t, own.key), DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) != 1 {
+		if planned, err = own.Rehearse(request(t, own.key), certprofile.DefaultLife, now, rand.Reader); err != nil || len(planned.Faults) != 1 {
 			t.Errorf("%s: the CA's own key: %+v, %v", profile, planned, err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/ops/certprofile"
 	"ocspfleet/ops/fleet"
 )
 
@@ -72,8 +73,8 @@ func (v *add) check() error {
 }
 
 func checkLife(life time.Duration) error {
-	if life < time.Hour || life > fleet.MaxLife {
-		return cli.Usagef("--life %s: want 1h to %s", life, fleet.MaxLife)
+	if life < time.Hour || life > certprofile.MaxLife {
+		return cli.Usagef("--life %s: want 1h to %s", life, certprofile.MaxLife)
 	}
 	return nil
 }
@@ -120,8 +121,8 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 	if err := m.Store.CheckResponderKey(ctx, request.KeyHash, v.Site); err != nil {
 		return err
 	}
-	if v.Life > fleet.DefaultLife {
-		fmt.Fprintf(m.Stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", v.Life, fleet.DefaultLife)
+	if v.Life > certprofile.DefaultLife {
+		fmt.Fprintf(m.Stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", v.Life, certprofile.DefaultLife)
 	}
 	return ca.With(ctx, m, v.Issuers, func(authorities []*fleet.Authority) error {
 		var refused error

@@ -16,14 +16,16 @@ import (
 	"ocspfleet/sync/feedhttp"
 
 	"github.com/spf13/cobra"
+
+	"ocspfleet/ops/certprofile"
 )
 
 // Noun is the command with its verbs.
 func Noun(p *cli.Program) *cobra.Command {
 	return p.Verbs("responder", "the sites and their OCSP certificates",
-		ctl.AtMaster(&add{Life: fleet.DefaultLife}), ctl.AtMaster(&list{}), ctl.AtMaster(&show{}), ctl.AtMaster(&renew{}),
+		ctl.AtMaster(&add{Life: certprofile.DefaultLife}), ctl.AtMaster(&list{}), ctl.AtMaster(&show{}), ctl.AtMaster(&renew{}),
 		ctl.AtMaster(&revoke{}), ctl.AtMaster(&suspend{}), ctl.AtMaster(&restore{}), ctl.AtMaster(&leave{}),
-		ctl.AtMaster(&bundle{Count: 8, Every: fleet.DefaultLife / 2, Life: fleet.DefaultLife}), ctl.AtMaster(&release{}), ctl.AtMaster(&serials{}), ctl.AtMaster(&set{}))
+		ctl.AtMaster(&bundle{Count: 8, Every: certprofile.DefaultLife / 2, Life: certprofile.DefaultLife}), ctl.AtMaster(&release{}), ctl.AtMaster(&serials{}), ctl.AtMaster(&set{}))
 }
 
 // feedPin lets a site fetch the signed feed.

@@ -1,4 +1,4 @@
-package fleet
+package certprofile
 
 import (
 	"crypto/rand"
@@ -15,8 +15,17 @@ func nextPrime(n *big.Int) *big.Int {
 	return p
 }
 
+func prime(t *testing.T) *big.Int {
+	t.Helper()
+	p, err := rand.Prime(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestModuliThatAnybodyCanFactorAreRefused(t *testing.T) {
-	p, q := must(rand.Prime(rand.Reader, 1024)), must(rand.Prime(rand.Reader, 1024))
+	p, q := prime(t), prime(t)
 	if err := checkModulus(new(big.Int).Mul(p, q)); err != nil {
 		t.Errorf("a sound one: %v", err)
 	}
@@ -29,7 +38,10 @@ func TestModuliThatAnybodyCanFactorAreRefused(t *testing.T) {
 	}
 	broken := func(a int64) *big.Int {
 		residue := new(big.Int).Exp(big.NewInt(65537), big.NewInt(a), m)
-		k := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100)))
+		k, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
+		if err != nil {
+			t.Fatal(err)
+		}
 		for {
 			n := new(big.Int).Mul(k, m)
 			if n.Add(n, residue).ProbablyPrime(20) {

@@ -1,8 +1,9 @@
-package fleet
+package certprofile
 
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"slices"
@@ -23,12 +24,12 @@ var allowedExtensions = map[string]bool{
 	"2.5.29.31":         false, // cRLDistributionPoints
 	"2.5.29.35":         false, // authorityKeyIdentifier
 	"2.5.29.37":         false, // extKeyUsage (BR section 7.1.2.8.4)
-	oidNoCheck.String(): false,
+	OIDNoCheck.String(): false,
 }
 
-// signatureAlgorithms are those that a responder certificate may be signed
+// SignatureAlgorithms are those that a responder certificate may be signed
 // with: no SHA-1.
-var signatureAlgorithms = []x509.SignatureAlgorithm{
+var SignatureAlgorithms = []x509.SignatureAlgorithm{
 	x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
 	x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
 }
@@ -44,13 +45,13 @@ func Lint(der []byte, ca *x509.Certificate, policy db.Policy, now time.Time) []s
 	l := &lint{}
 	l.want(bytes.Equal(c.Raw, der), "is followed by other octets")
 	l.want(c.Version == 3, "version is %d, not 3", c.Version)
-	l.want(c.SerialNumber.Sign() > 0 && len(db.SerialFromMagnitude(c.SerialNumber.Bytes(), false)) == serialLen,
-		"serial is not of %d octets and positive", serialLen)
+	l.want(c.SerialNumber.Sign() > 0 && len(db.SerialFromMagnitude(c.SerialNumber.Bytes(), false)) == SerialLen,
+		"serial is not of %d octets and positive", SerialLen)
 	l.want(bytes.Equal(c.RawIssuer, ca.RawSubject), "issuer is not, octet for octet, the CA's subject (RFC 6960 section 4.2.2.2)")
 	l.want(ca.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil, "signature is not the CA's")
-	l.want(slices.Contains(signatureAlgorithms, c.SignatureAlgorithm), "is signed with %s", c.SignatureAlgorithm)
+	l.want(slices.Contains(SignatureAlgorithms, c.SignatureAlgorithm), "is signed with %s", c.SignatureAlgorithm)
 	l.subject(c, ca, policy.Profile)
-	if err := checkKey(c.PublicKey); err != nil {
+	if err := CheckKey(c.PublicKey); err != nil {
 		l.want(false, "public key: %v", err)
 	}
 	l.want(!bytes.Equal(c.RawSubjectPublicKeyInfo, ca.RawSubjectPublicKeyInfo), "public key is the CA's own")
@@ -71,7 +72,7 @@ func (l *lint) validity(c, ca *x509.Certificate, profile db.Profile, now time.Ti
 	l.want(!c.NotBefore.After(now), "notBefore lies in the future")
 	l.want(now.Sub(c.NotBefore) <= 24*time.Hour, "notBefore lies over a day before the signing (BR section 7.1.2.8)")
 	l.want(c.NotAfter.After(now), "notAfter lies in the past")
-	l.want(c.NotAfter.Sub(now) <= maxLifeOf(profile), "lives longer than %s", maxLifeOf(profile))
+	l.want(c.NotAfter.Sub(now) <= MaxLifeOf(profile), "lives longer than %s", MaxLifeOf(profile))
 	l.want(!c.NotAfter.After(ca.NotAfter), "outlives the CA")
 	l.want(!c.NotBefore.Before(ca.NotBefore), "begins before the CA")
 }
@@ -83,18 +84,18 @@ func (l *lint) extensions(c, ca *x509.Certificate, policy db.Policy) {
 		critical, allowed := allowedExtensions[oid]
 		l.want(allowed, "has extension %s", oid) // SAN, AIA, basicConstraints, ...
 		l.want(!allowed || e.Critical == critical, "extension %s: critical is %t", oid, e.Critical)
-		if e.Id.Equal(oidNoCheck) {
+		if e.Id.Equal(OIDNoCheck) {
 			noCheck = true
-			l.want(bytes.Equal(e.Value, noCheckValue), "nocheck is %x, not NULL", e.Value)
+			l.want(bytes.Equal(e.Value, NoCheckValue), "nocheck is %x, not NULL", e.Value)
 		}
 	}
 	l.want(c.KeyUsage == x509.KeyUsageDigitalSignature, "keyUsage is not exactly digitalSignature")
 	l.want(slices.Equal(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}) && len(c.UnknownExtKeyUsage) == 0,
 		"extKeyUsage is not exactly OCSPSigning")
 	l.want(!c.IsCA && !c.BasicConstraintsValid, "has basicConstraints")
-	ski, err := keyIDOf(c.RawSubjectPublicKeyInfo)
-	l.want(err == nil && bytes.Equal(c.SubjectKeyId, ski), "subjectKeyIdentifier is not the SHA-1 of the key")
-	aki, err := authorityKeyID(ca)
+	ski, err := db.KeyID(c.RawSubjectPublicKeyInfo)
+	l.want(err == nil && bytes.Equal(c.SubjectKeyId, ski[:]), "subjectKeyIdentifier is not the SHA-1 of the key")
+	aki, err := AuthorityKeyID(ca)
 	l.want(err == nil && bytes.Equal(c.AuthorityKeyId, aki), "authorityKeyIdentifier is not the CA's key identifier")
 	if policy.Profile == db.ProfileBR {
 		l.want(noCheck, "lacks nocheck, which profile br wants")
@@ -120,9 +121,9 @@ func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) []byte {
 
 func has(c *x509.Certificate, oid asn1.ObjectIdentifier) bool { return extension(c, oid) != nil }
 
-// distributionPoint is DistributionPointName of one URI (RFC 5280 sections
+// DistributionPoint is DistributionPointName of one URI (RFC 5280 sections
 // 4.2.1.13 and 5.2.5): the CRL's must be the certificate's, octet for octet.
-func distributionPoint(b *cryptobyte.Builder, urls ...string) {
+func DistributionPoint(b *cryptobyte.Builder, urls ...string) {
 	tag := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
 	b.AddASN1(tag(0), func(b *cryptobyte.Builder) { // distributionPoint
 		b.AddASN1(tag(0), func(b *cryptobyte.Builder) { // fullName
@@ -140,7 +141,34 @@ func crlDP(url string) ([]byte, error) {
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { distributionPoint(b, url) })
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { DistributionPoint(b, url) })
 	})
 	return b.Bytes()
+}
+
+// subject judges the subject of c: one commonName, with profile br behind the CA's country
+// and organization.
+func (l *lint) subject(c, ca *x509.Certificate, profile db.Profile) {
+	var names []string
+	var rdns pkix.RDNSequence
+	rest, err := asn1.Unmarshal(c.RawSubject, &rdns)
+	l.want(err == nil && len(rest) == 0, "subject is no Name")
+	for _, rdn := range rdns {
+		l.want(len(rdn) == 1, "subject %q has a relative name of %d parts (BR section 7.1.4.1)", c.Subject, len(rdn))
+		for _, n := range rdn {
+			names = append(names, n.Type.String())
+		}
+	}
+	l.want(IsName(c.Subject.CommonName), "subject %q has no commonName of 1 to %d characters", c.Subject, MaxName)
+	if profile != db.ProfileBR {
+		l.want(slices.Equal(names, []string{oidCommonName.String()}), "subject %q is not one commonName", c.Subject)
+		return
+	}
+	if !slices.Equal(names, []string{oidCountry.String(), oidOrganization.String(), oidCommonName.String()}) {
+		l.want(false, "subject %q is not one countryName, organizationName and commonName (BR sections 7.1.2.8, 7.1.2.10.2)", c.Subject)
+		return
+	}
+	country, organization := OrganizationOf(ca)
+	l.want(IsCountry(c.Subject.Country[0]) && (country == "" || c.Subject.Country[0] == country), "countryName %q is not the CA's", c.Subject.Country[0])
+	l.want(IsName(c.Subject.Organization[0]) && (organization == "" || c.Subject.Organization[0] == organization), "organizationName %q is not the CA's", c.Subject.Organization[0])
 }

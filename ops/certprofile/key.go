@@ -1,9 +1,34 @@
-package fleet
+package certprofile
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"errors"
+	"fmt"
 	"math/big"
 )
+
+// CheckKey allows the kinds of key that every OCSP client understands and that
+// a token makes.
+func CheckKey(public any) error {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
+			return nil
+		}
+		return fmt.Errorf("curve %s: want P-256 or P-384", key.Curve.Params().Name)
+	case *rsa.PublicKey:
+		switch bits := key.N.BitLen(); {
+		case bits != 2048 && bits != 3072:
+			return fmt.Errorf("RSA of %d bits: want 2048 or 3072", bits)
+		case key.E < 65537: // BR section 6.1.6
+			return fmt.Errorf("RSA exponent %d: want 65537 or more", key.E)
+		}
+		return checkModulus(key.N)
+	}
+	return errors.New("want an ECDSA key on P-256 or P-384, or an RSA key of 2048 or 3072 bits")
+}
 
 // smallPrimes are those below 752 (BR section 6.1.6: no factor smaller than that).
 var smallPrimes = primesBelow(752)
