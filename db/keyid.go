@@ -1,7 +1,10 @@
 package db
 
 import (
+	"bytes"
 	"crypto/sha1" //nolint:gosec // names a key, protects nothing
+	"crypto/sha256"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -25,4 +28,9 @@ func KeyID(spki []byte) ([20]byte, error) {
 		return [20]byte{}, fmt.Errorf("reading the public key: %w", err)
 	}
 	return sha1.Sum(info.Key.RightAlign()), nil //nolint:gosec // see the import
+}
+
+// IssuerKey is what makes an issuer one: its name and its key (db.Issuer.Key).
+func IssuerKey(certificate *x509.Certificate) [32]byte {
+	return sha256.Sum256(append(bytes.Clone(certificate.RawSubject), certificate.RawSubjectPublicKeyInfo...))
 }

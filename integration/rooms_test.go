@@ -171,7 +171,7 @@ func TestRoomsRoofsAreEmpty(t *testing.T) {
 func TestRoomsJudgeFindsBreaches(t *testing.T) {
 	got := breaches([]pkg{
 		{ImportPath: module + "signer", Imports: []string{module + "db", module + "db/index", "github.com/jackc/pgx/v5"}},
-		{ImportPath: module + "cmd/ocspd", Imports: []string{module + "signer/wire", module + "ops/fleet", "testing"}},
+		{ImportPath: module + "cmd/ocspd", Imports: []string{module + "signer/wire", module + "ops/issuance", "testing"}},
 		{ImportPath: module + "sync/logical", Imports: []string{"sync", module + "sync", "github.com/golang-migrate/migrate/v4"}},
 		{ImportPath: module + "util"},
 	})
@@ -185,7 +185,7 @@ func TestRoomsJudgeFindsBreaches(t *testing.T) {
 	want := []string{
 		"signer must not import db/index",
 		"signer must not import github.com/jackc/pgx/v5",
-		"cmd/ocspd must not import ops/fleet",
+		"cmd/ocspd must not import ops/issuance",
 		"cmd/ocspd must not import testing",
 		"sync/logical must not import sync",
 		"sync/logical must not import github.com/golang-migrate/migrate/v4",

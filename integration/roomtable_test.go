@@ -36,8 +36,10 @@ var rooms = []room{
 	{"ops/ingest", []string{"db", "db/masterdb", "ops/ingest/syntax"}, "an import writes rows through db/masterdb alone, so that each has its audit entry"},
 	{"ops/doctor", []string{"db", "db/masterdb", "db/sitedb", "db/tables", "migrations"}, "it is told what is in a token and in a configuration, and judges"},
 	{"ops/certprofile", []string{"db"}, "it judges a responder's certificate without the code that makes one"},
-	{"ops/fleet", []string{"db", "db/masterdb", "ops/certprofile", "ops/zone"}, reasonOps},
-	{"ops/monitor", []string{"db", "db/masterdb", "ops/fleet", "signer/wire"}, reasonOps},
+	{"ops/issuance", []string{"db", "db/masterdb", "ops/certprofile"}, "who holds the CA's key asks no site and changes no DNS: it reaches nothing but the master"},
+	{"ops/sites", []string{"db", "db/masterdb", "ops/zone"}, "it asks sites and takes them out without a CA's key: who watches a fleet cannot issue"},
+	{"ops/monitor", []string{"db", "db/masterdb", "ops/sites", "signer/wire"}, reasonOps},
+	{"integration/testkit/catest", []string{"db", "db/masterdb", "integration/testkit/dbtest", "migrations"}, "it is a CA's certificate and a master that knows it, for tests of both who issues and who asks"},
 	{"ops/config", []string{"db", "hsm/tokenconf", "sync/feed"}, "the types of all configuration files: ocspd and ocspsyncd link it, so that it knows no database, no key and no zone"},
 	{"cmd/internal/printable", nil, reasonFloor},
 	{"cmd/internal/boot", []string{"cmd/internal/printable"}, "it starts and stops any daemon and knows no domain word"},
@@ -58,7 +60,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/settings",
-		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/certprofile", "ops/config", "ops/fleet", "ops/zone"},
+		[]string{"cmd/internal/boot", "db", "db/tables", "hsm/tokenconf", "migrations", "ops/certprofile", "ops/config", "ops/issuance", "ops/zone"},
 		"it says what the keys of ocspctl.yaml mean, in the types of the rooms that they are for",
 	},
 	{
@@ -68,7 +70,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/ca",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/ctl", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "hsm/...", "ops/config", "ops/fleet"},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/ctl", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "hsm/...", "ops/config", "ops/issuance"},
 		"it takes up the CA's key for the nouns that sign, and reads and writes what travels to a CA without a network",
 	},
 	{
@@ -93,8 +95,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/cert",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/tables", "ops/fleet", "ops/ingest"},
-		"a noun changes rows through the master's functions; ops/ingest reads files, ops/fleet asks the sites",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/tables", "ops/ingest", "ops/sites"},
+		"a noun changes rows through the master's functions; ops/ingest reads files, ops/sites asks the sites",
 	},
 	{
 		"cmd/ocspctl/database",
@@ -103,28 +105,28 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/dns",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/fleet", "ops/zone"},
-		"a noun shows what ops/fleet finds of the zone",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/sites", "ops/zone"},
+		"a noun shows what ops/sites finds of the zone",
 	},
 	{
 		"cmd/ocspctl/casign",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/config", "ops/fleet"},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "ops/config", "ops/issuance"},
 		"it runs beside the CA's key, and opens no database",
 	},
 	{
 		"cmd/ocspctl/crl",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "ops/fleet"},
-		"a noun prints; ops/fleet signs, and says what a CRL lacks",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "ops/issuance"},
+		"a noun prints; ops/issuance signs, and says what a CRL lacks",
 	},
 	{
 		"cmd/ocspctl/issuer",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "ops/fleet"},
-		"a noun changes rows through the master's functions; ops/fleet knows what a CA's certificate must be",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "ops/issuance"},
+		"a noun changes rows through the master's functions; ops/issuance knows what a CA's certificate must be",
 	},
 	{
 		"cmd/ocspctl/responder",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/certprofile", "ops/fleet", "sync/feedhttp"},
-		"a noun changes the roster through the master's functions; ops/fleet does the steps, and sync/feedhttp reads a pin",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/certprofile", "ops/issuance", "ops/sites", "sync/feedhttp"},
+		"a noun changes the roster through the master's functions; ops/issuance and ops/sites do the steps, and sync/feedhttp reads a pin",
 	},
 	{
 		"cmd/ocspctl/feed",

@@ -1,7 +1,6 @@
 package signer
 
 import (
-	"bytes"
 	"crypto"
 	_ "crypto/sha1" // RFC 9919 section 3.1.1: the CertIDs of old clients
 	"crypto/sha256"
@@ -54,7 +53,7 @@ func newAuthority(der []byte) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{cert: cert, key: sha256.Sum256(append(bytes.Clone(cert.RawSubject), cert.RawSubjectPublicKeyInfo...))}
+	a := &authority{cert: cert, key: db.IssuerKey(cert)}
 	for _, hash := range certIDHashes {
 		id := wire.CertID{Hash: hash, NameHash: sum(hash, cert.RawSubject), KeyHash: sum(hash, bits)}
 		a.ids = append(a.ids, string(appendIssuerID(nil, &id)))

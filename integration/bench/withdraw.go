@@ -12,7 +12,7 @@ import (
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/devfleet"
-	opsfleet "ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 
 	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sync/errgroup"
@@ -184,20 +184,20 @@ func refused(_ *ocsp.Response, err error) bool {
 }
 
 // round takes one of the sites out, times it, and unless it is revoked takes it in again.
-func (w *withdrawing) round(ctx context.Context, sites []devfleet.Site, victim int, how way) error {
-	for _, site := range sites {
+func (w *withdrawing) round(ctx context.Context, all []devfleet.Site, victim int, how way) error {
+	for _, site := range all {
 		if err := w.well(ctx, site); err != nil {
 			return err
 		}
 	}
-	own, others, err := w.questions(ctx, sites, victim)
+	own, others, err := w.questions(ctx, all, victim)
 	if err != nil {
 		return err
 	}
 	if _, err := awaitEach(ctx, others, says(ocsp.Good)); err != nil {
 		return err
 	}
-	out := opsfleet.Lifecycle{Store: w.master, Site: sites[victim].Name, Act: act}
+	out := sites.Lifecycle{Store: w.master, Site: all[victim].Name, Act: act}
 	steps := out.Suspend()
 	switch how {
 	case revoked:
@@ -216,13 +216,13 @@ func (w *withdrawing) round(ctx context.Context, sites []devfleet.Site, victim i
 	if how == revoked {
 		return nil
 	}
-	return out.Run(ctx, out.Restore(), func(opsfleet.Step) {})
+	return out.Run(ctx, out.Restore(), func(sites.Step) {})
 }
 
 // time does the steps and, from the commit of the first, asks all sites meanwhile.
-func (w *withdrawing) time(ctx context.Context, out opsfleet.Lifecycle, steps []opsfleet.Step, own, others []question) (stopped, told time.Duration, err error) {
+func (w *withdrawing) time(ctx context.Context, out sites.Lifecycle, steps []sites.Step, own, others []question) (stopped, told time.Duration, err error) {
 	group, ctx := errgroup.WithContext(ctx)
-	err = out.Run(ctx, steps, func(s opsfleet.Step) {
+	err = out.Run(ctx, steps, func(s sites.Step) {
 		if s.Name != "certificates" {
 			return
 		}

@@ -14,7 +14,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/ops/config"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 
 	"github.com/spf13/cobra"
 )
@@ -87,7 +87,7 @@ func (v *sign) Run(ctx context.Context, p *cli.Program) error {
 	if err != nil {
 		return err
 	}
-	a, err := fleet.Offline(b.Issuer, certificate, key, settings.Rules(at), settings.Ledger(at), p.Now())
+	a, err := issuance.Offline(b.Issuer, certificate, key, settings.Rules(at), settings.Ledger(at), p.Now())
 	if err != nil {
 		return err
 	}
@@ -132,18 +132,18 @@ once, and no others. One for each certificate: eight a month for a site's key an
 }
 
 // Words has the bound from its owner.
-func (serials) Words() []string { return []string{"MOST", strconv.Itoa(fleet.MaxSerials)} }
+func (serials) Words() []string { return []string{"MOST", strconv.Itoa(issuance.MaxSerials)} }
 
 func (v *serials) Run(_ context.Context, p *cli.Program) error {
-	if v.Count < 1 || v.Count > fleet.MaxSerials {
-		return cli.Usagef("--count %d: want 1 to %d", v.Count, fleet.MaxSerials)
+	if v.Count < 1 || v.Count > issuance.MaxSerials {
+		return cli.Usagef("--count %d: want 1 to %d", v.Count, issuance.MaxSerials)
 	}
 	_, at, certificate, err := named(p, v.Issuer)
 	if err != nil {
 		return err
 	}
 	if v.Apply {
-		pool, err := fleet.MakeSerials(v.Issuer, certificate, settings.Ledger(at), v.Count, rand.Reader)
+		pool, err := issuance.MakeSerials(v.Issuer, certificate, settings.Ledger(at), v.Count, rand.Reader)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 
 	"golang.org/x/crypto/ocsp"
 )
@@ -58,7 +58,7 @@ type seen struct {
 	revoked bool // what was waited for; false: good
 	all     bool // every active site says so
 	took    time.Duration
-	sites   []fleet.Reply
+	sites   []sites.Reply
 	// goodUntil is the latest nextUpdate that a good answer can bear; cachedUntil is
 	// until when HTTP caches may hand one out. Both count the sites that do not
 	// answer revoked: they may go on saying good. Zero of a release.
@@ -70,7 +70,7 @@ func (w *waiting) await(ctx context.Context, m *ctl.Master, c certificate, statu
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, w.Timeout)
 	defer cancel()
-	replies, err := fleet.Surveyor{Now: m.Now}.Await(limited, m.Store, c.issuer, c.serial, status)
+	replies, err := sites.Surveyor{Now: m.Now}.Await(limited, m.Store, c.issuer, c.serial, status)
 	if ctx.Err() != nil {
 		return seen{}, errors.New("the wait was broken off; what was done stays")
 	}
@@ -107,7 +107,7 @@ func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached ti
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // reply is what one site said.
-func (s seen) reply(r fleet.Reply) cli.Record {
+func (s seen) reply(r sites.Reply) cli.Record {
 	after := "-"
 	if r.Detail == "" {
 		after = fmt.Sprintf("%gs", seconds(r.Took))

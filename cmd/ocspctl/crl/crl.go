@@ -8,7 +8,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 
 	"github.com/spf13/cobra"
 )
@@ -16,13 +16,13 @@ import (
 // Noun is the command with its verbs.
 func Noun(p *cli.Program) *cobra.Command {
 	return p.Verbs("crl", "the CRLs of responder certificates, served by every site at /crl/NAME",
-		ctl.AtMaster(&issue{Life: fleet.CRLLife}), ctl.AtMaster(&show{}),
-		ctl.AtMaster(&bundle{Count: 8, Every: fleet.CRLEvery, Life: fleet.CRLLife}), ctl.AtMaster(&release{}))
+		ctl.AtMaster(&issue{Life: issuance.CRLLife}), ctl.AtMaster(&show{}),
+		ctl.AtMaster(&bundle{Count: 8, Every: issuance.CRLEvery, Life: issuance.CRLLife}), ctl.AtMaster(&release{}))
 }
 
 // list is a CRL as ocspctl shows it.
 type list struct {
-	fleet.CRLContent
+	issuance.CRLContent
 	issuer  string
 	number  any // a text; nil: it is not signed yet
 	entries int
@@ -40,7 +40,7 @@ func (l list) record() cli.Record {
 
 // gap says in words what a CRL lacks; empty: nothing.
 func gap(ctx context.Context, m *ctl.Master, issuer db.Issuer, der []byte) (string, error) {
-	missing, back, err := fleet.CRLGaps(ctx, m.Store, issuer, der, m.Now())
+	missing, back, err := issuance.CRLGaps(ctx, m.Store, issuer, der, m.Now())
 	if err != nil {
 		return "", err
 	}

@@ -14,7 +14,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ca"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // issue is crl issue.
@@ -67,7 +67,7 @@ func (v *issue) Run(ctx context.Context, m *ctl.Master) error {
 			return ca.Elsewhere("CRL", elsewhere)
 		}
 	}
-	return ca.AtHand(ctx, m, names, func(authorities []*fleet.Authority, unnamed []db.Issuer, fault error) error {
+	return ca.AtHand(ctx, m, names, func(authorities []*issuance.Authority, unnamed []db.Issuer, fault error) error {
 		faults := []error{fault}
 		var lists []list
 		for _, a := range authorities {
@@ -87,12 +87,12 @@ func (v *issue) Run(ctx context.Context, m *ctl.Master) error {
 }
 
 // one drafts or issues the CRL of one issuer.
-func (v *issue) one(ctx context.Context, m *ctl.Master, a *fleet.Authority, act db.Act) (list, error) {
+func (v *issue) one(ctx context.Context, m *ctl.Master, a *issuance.Authority, act db.Act) (list, error) {
 	if !v.Apply {
 		content, _, err := a.NextCRL(ctx, m.Store, v.Life)
 		return newList(a, content), err
 	}
-	content, der, err := fleet.IssueCRL(ctx, m.Store, a, v.Life, rand.Reader, act)
+	content, der, err := issuance.IssueCRL(ctx, m.Store, a, v.Life, rand.Reader, act)
 	if err != nil {
 		return list{}, err
 	}
@@ -102,7 +102,7 @@ func (v *issue) one(ctx context.Context, m *ctl.Master, a *fleet.Authority, act 
 	}
 	if err = os.MkdirAll(v.Out, 0o755); err == nil {
 		l.file = filepath.Join(v.Out, a.Issuer.Name+".crl")
-		err = fleet.WritePrivate(l.file, der)
+		err = issuance.WritePrivate(l.file, der)
 	}
 	if err != nil {
 		return list{}, fmt.Errorf("writing the CRL: %w", err)
@@ -110,6 +110,6 @@ func (v *issue) one(ctx context.Context, m *ctl.Master, a *fleet.Authority, act 
 	return l, nil
 }
 
-func newList(a *fleet.Authority, c fleet.CRLContent) list {
+func newList(a *issuance.Authority, c issuance.CRLContent) list {
 	return list{CRLContent: c, issuer: a.Issuer.Name, number: ca.Number(c.Number), entries: len(c.Entries)}
 }

@@ -10,7 +10,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ca"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // bundle is crl bundle.
@@ -45,11 +45,11 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	a, err := fleet.PublicAuthority(issuer, m.Now())
+	a, err := issuance.PublicAuthority(issuer, m.Now())
 	if err != nil {
 		return err
 	}
-	list, position, err := fleet.DraftCRLs(ctx, m.Store, issuer, fleet.Series{Count: v.Count, Every: v.Every, Life: v.Life})
+	list, position, err := issuance.DraftCRLs(ctx, m.Store, issuer, issuance.Series{Count: v.Count, Every: v.Every, Life: v.Life})
 	if err != nil {
 		return err
 	}
@@ -80,8 +80,8 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 }
 
 // shown is a bundle as far as it is about CRLs.
-func shown(b fleet.Bundle, issuer, file string) ca.Shown {
-	return ca.Shown{Bundle: fleet.Bundle{Issuer: issuer, CRLURL: b.CRLURL, CRLs: b.CRLs, Revoked: b.Revoked}, File: file}
+func shown(b issuance.Bundle, issuer, file string) ca.Shown {
+	return ca.Shown{Bundle: issuance.Bundle{Issuer: issuer, CRLURL: b.CRLURL, CRLs: b.CRLs, Revoked: b.Revoked}, File: file}
 }
 
 // release is crl release.

@@ -9,7 +9,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // show is crl show.
@@ -32,7 +32,7 @@ func (show) Run(ctx context.Context, m *ctl.Master) error {
 	var lists []list
 	var wrong []string
 	for _, issuer := range issuers {
-		l := list{issuer: issuer.Name, CRLContent: fleet.CRLContent{URL: issuer.Policy.CRLURL}}
+		l := list{issuer: issuer.Name, CRLContent: issuance.CRLContent{URL: issuer.Policy.CRLURL}}
 		if len(issuer.CRL) == 0 {
 			if l.URL != "" && issuer.Policy.Profile == db.ProfileRevocable {
 				wrong = append(wrong, issuer.Name+" has none yet")
@@ -63,7 +63,7 @@ func (show) Run(ctx context.Context, m *ctl.Master) error {
 
 // judge says what is wrong with a published CRL; empty: nothing.
 func judge(ctx context.Context, m *ctl.Master, issuer db.Issuer, crl *x509.RevocationList) (string, error) {
-	if fleet.ElsewhereCRL(crl, issuer) {
+	if issuance.ElsewhereCRL(crl, issuer) {
 		if issuer.Policy.CRLURL == "" { // it was given up: nothing is missed
 			return "", nil
 		}

@@ -12,7 +12,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/cmd/ocspctl/internal/settings"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 	"ocspfleet/ops/zone"
 )
 
@@ -67,7 +67,7 @@ func examine(ctx context.Context, m *ctl.Master, check bool) error {
 	if err != nil {
 		return err
 	}
-	seen, err := fleet.ViewZone(ctx, m.Store, z, check)
+	seen, err := sites.ViewZone(ctx, m.Store, z, check)
 	if err != nil {
 		return err
 	}
@@ -88,11 +88,11 @@ func examine(ctx context.Context, m *ctl.Master, check bool) error {
 // place is one address of a name, or what is wrong with the name.
 type place struct {
 	name, fault string
-	at          fleet.ZoneRecord
+	at          sites.ZoneRecord
 	there       bool
 }
 
-func places(names []fleet.ZoneName) []place {
+func places(names []sites.ZoneName) []place {
 	var all []place
 	for _, n := range names {
 		if n.Fault != "" {
@@ -116,17 +116,17 @@ func row(p place) cli.Record {
 	return append(cli.Record{cli.F("", "NAME", p.name)}, address(p.at, p.there)...)
 }
 
-func name(n fleet.ZoneName) cli.Record {
+func name(n sites.ZoneName) cli.Record {
 	return cli.Record{
 		cli.F("name", "", n.Name), cli.F("fault", "", cli.OrNil(n.Fault)),
-		cli.F("addresses", "", cli.Records(n.Records, func(r fleet.ZoneRecord) cli.Record { return address(r, true) })),
-		cli.F("missing", "", cli.Records(n.Missing, func(r fleet.ZoneRecord) cli.Record { return address(r, false) })),
+		cli.F("addresses", "", cli.Records(n.Records, func(r sites.ZoneRecord) cli.Record { return address(r, true) })),
+		cli.F("missing", "", cli.Records(n.Missing, func(r sites.ZoneRecord) cli.Record { return address(r, false) })),
 	}
 }
 
 // address is one that a name has, or lacks: then it has no TTL. The sites are those of
 // the roster; none: it is of none.
-func address(r fleet.ZoneRecord, there bool) cli.Record {
+func address(r sites.ZoneRecord, there bool) cli.Record {
 	ttl, shown, well := any(nil), "-", "missing"
 	if there {
 		ttl, shown, well = int(r.TTL/time.Second), fmt.Sprintf("%ds", r.TTL/time.Second), "there"

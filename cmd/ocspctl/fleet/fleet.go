@@ -5,7 +5,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 
 	"github.com/spf13/cobra"
 )
@@ -13,7 +13,7 @@ import (
 // Noun is the command with its verbs, and more that other packages have.
 func Noun(p *cli.Program, more ...*cobra.Command) *cobra.Command {
 	noun := p.Verbs("fleet", "all sites at once",
-		&status{Timeout: 10 * time.Second, MaxAge: fleet.DefaultMaxAge}, ctl.AtMaster(&lost{}))
+		&status{Timeout: 10 * time.Second, MaxAge: sites.DefaultMaxAge}, ctl.AtMaster(&lost{}))
 	noun.AddCommand(more...)
 	return noun
 }

@@ -20,7 +20,8 @@ import (
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/ops/doctor"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
+	"ocspfleet/ops/sites"
 )
 
 // masterAway says that the master's database could not be asked.
@@ -40,7 +41,7 @@ func (m *masterAway) detail() string {
 
 // survey asks the sites that the master names; if it is away, those that it named last,
 // and a masterAway comes with them.
-func survey(ctx context.Context, p *cli.Program, v fleet.Surveyor) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func survey(ctx context.Context, p *cli.Program, v sites.Surveyor) ([]sites.Status, []doctor.Fork, error) {
 	cfg, err := ctl.Load(p)
 	if err != nil {
 		return nil, nil, err
@@ -48,10 +49,10 @@ func survey(ctx context.Context, p *cli.Program, v fleet.Surveyor) ([]fleet.Site
 	store, err := ctl.OpenMaster(ctx, cfg)
 	if err == nil {
 		defer store.Close()
-		var sites []fleet.SiteStatus
+		var list []sites.Status
 		var forks []doctor.Fork
-		if sites, forks, err = surveyMaster(ctx, p, v, store, cfg); err == nil {
-			return sites, forks, nil
+		if list, forks, err = surveyMaster(ctx, p, v, store, cfg); err == nil {
+			return list, forks, nil
 		}
 	}
 	if !tables.Away(err) {
@@ -61,11 +62,11 @@ func survey(ctx context.Context, p *cli.Program, v fleet.Surveyor) ([]fleet.Site
 	if keptErr != nil {
 		return nil, nil, errors.Join(err, keptErr)
 	}
-	sites, askErr := v.Ask(ctx, known)
-	return sites, nil, errors.Join(askErr, &masterAway{err, at})
+	list, askErr := v.Ask(ctx, known)
+	return list, nil, errors.Join(askErr, &masterAway{err, at})
 }
 
-func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *masterdb.DB, cfg *settings.Settings) ([]fleet.SiteStatus, []doctor.Fork, error) {
+func surveyMaster(ctx context.Context, p *cli.Program, v sites.Surveyor, store *masterdb.DB, cfg *settings.Settings) ([]sites.Status, []doctor.Fork, error) {
 	known, err := v.Learn(ctx, store)
 	if err != nil {
 		return nil, nil, err
@@ -82,11 +83,11 @@ func surveyMaster(ctx context.Context, p *cli.Program, v fleet.Surveyor, store *
 			return slices.ContainsFunc(forks, func(f doctor.Fork) bool { return f.From == site })
 		})
 	}
-	sites, err := v.Ask(ctx, known)
+	list, err := v.Ask(ctx, known)
 	if err != nil {
 		return nil, nil, err
 	}
-	return sites, forks, fleet.Locate(ctx, store, known.Issuers, sites)
+	return list, forks, sites.Locate(ctx, store, known.Issuers, list)
 }
 
 // knownFile is where the roster is kept, of this database: a state folder serves several
@@ -102,7 +103,7 @@ func knownFile(c *settings.Settings) (string, error) {
 
 // keepKnown writes the roster where it is not what was kept; else the file's time alone
 // says that the master was asked, for --follow asks every 2 s.
-func keepKnown(c *settings.Settings, k fleet.Known) error {
+func keepKnown(c *settings.Settings, k sites.Known) error {
 	file, err := knownFile(c)
 	if err != nil {
 		return err
@@ -117,7 +118,7 @@ func keepKnown(c *settings.Settings, k fleet.Known) error {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
-		if err := fleet.WritePrivate(file, text); err != nil {
+		if err := issuance.WritePrivate(file, text); err != nil {
 			return err
 		}
 	}
@@ -126,7 +127,7 @@ func keepKnown(c *settings.Settings, k fleet.Known) error {
 
 // lastKnown is what was kept, and when the master was asked last. At is zero in it, so
 // that nobody takes it for the master's word of now.
-func lastKnown(c *settings.Settings) (k fleet.Known, at time.Time, err error) {
+func lastKnown(c *settings.Settings) (k sites.Known, at time.Time, err error) {
 	file, err := knownFile(c)
 	if err != nil {
 		return k, at, err

@@ -12,7 +12,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/keyset"
 	"ocspfleet/db"
 	"ocspfleet/ops/doctor"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 )
 
 // followPause is how often fleet status --follow asks again.
@@ -61,7 +61,7 @@ func (v *status) Run(ctx context.Context, p *cli.Program) error {
 	if v.MaxAge <= 0 {
 		return cli.Usagef("--max-age %s: want more than 0", v.MaxAge)
 	}
-	s := fleet.Surveyor{Timeout: v.Timeout, MaxAge: v.MaxAge, Now: p.Now}
+	s := sites.Surveyor{Timeout: v.Timeout, MaxAge: v.MaxAge, Now: p.Now}
 	if v.Follow {
 		return follow(ctx, p, s)
 	}
@@ -74,7 +74,7 @@ func (v *status) Run(ctx context.Context, p *cli.Program) error {
 
 // follow asks until it is interrupted, which is no error. On a terminal each round is
 // drawn over the last one.
-func follow(ctx context.Context, p *cli.Program, s fleet.Surveyor) error {
+func follow(ctx context.Context, p *cli.Program, s sites.Surveyor) error {
 	p.OneLine = true
 	var last error
 	for {
@@ -105,7 +105,7 @@ func follow(ctx context.Context, p *cli.Program, s fleet.Surveyor) error {
 type round struct {
 	at     time.Time
 	maxAge time.Duration
-	sites  []fleet.SiteStatus
+	sites  []sites.Status
 	forks  []doctor.Fork
 	away   *masterAway // why the master could not be asked; nil: it was
 }
@@ -113,7 +113,7 @@ type round struct {
 func (r *round) parts() []cli.Part {
 	return []cli.Part{
 		cli.Record{cli.F("asked_at", "", r.at)},
-		cli.List("sites", r.sites, func(s fleet.SiteStatus) cli.Record { return site(s, r.at) }),
+		cli.List("sites", r.sites, func(s sites.Status) cli.Record { return site(s, r.at) }),
 		cli.Quiet(cli.List("forks", r.forks, keyset.ForkRecord)),
 		cli.Said(func(t *cli.Table) {
 			for _, f := range r.forks {
@@ -140,7 +140,7 @@ func (r *round) picture(p *cli.Program, wrong error) string {
 
 // ask asks every site once. Where a site is not well, the error says so beside the
 // round; without a round it could not ask.
-func ask(ctx context.Context, p *cli.Program, s fleet.Surveyor) (*round, error) {
+func ask(ctx context.Context, p *cli.Program, s sites.Surveyor) (*round, error) {
 	sites, forks, err := survey(ctx, p, s)
 	away := (*masterAway)(nil)
 	if err != nil && !errors.As(err, &away) {
@@ -174,12 +174,12 @@ func ask(ctx context.Context, p *cli.Program, s fleet.Surveyor) (*round, error) 
 // site is a site; of several issuers the worst counts. Without an answer it has no
 // position, horizon and budget. A site that is not active has no answers: its state is
 // all there is to say.
-func site(s fleet.SiteStatus, now time.Time) cli.Record {
+func site(s sites.Status, now time.Time) cli.Record {
 	result, detail := "not_asked", ""
 	var position int64
 	var horizon, budget, left *time.Duration
 	for n, f := range s.Results {
-		if n == 0 || result == string(fleet.ResultOK) && f.Result != fleet.ResultOK {
+		if n == 0 || result == string(sites.ResultOK) && f.Result != sites.ResultOK {
 			result, detail = string(f.Result), f.Detail
 			if f.Detail != "" && f.Issuer != "" {
 				detail = f.Issuer + ": " + f.Detail
@@ -191,8 +191,8 @@ func site(s fleet.SiteStatus, now time.Time) cli.Record {
 		t := timesOf(f, now)
 		horizon, budget, left = worse(horizon, t.horizon, false), worse(budget, t.budget, true), worse(left, t.left, true)
 	}
-	if s.Fork != "" && result == string(fleet.ResultOK) {
-		result, detail = string(fleet.ResultForked), s.Fork
+	if s.Fork != "" && result == string(sites.ResultOK) {
+		result, detail = string(sites.ResultForked), s.Fork
 	}
 	if s.Outdated() && detail == "" {
 		detail = "it cannot read keys for corrections yet: upgrade it before the root names the first"
@@ -232,14 +232,14 @@ func site(s fleet.SiteStatus, now time.Time) cli.Record {
 		cli.Shown("outage_budget_seconds", "BUDGET", seconds(budget), life(budget)),
 		cli.Shown("certificate_seconds_left", "CERTIFICATE", seconds(left), life(left)),
 		cli.F("detail", "DETAIL", cli.OrNil(detail)),
-		cli.F("answers", "", cli.Records(s.Results, func(f fleet.ProbeResult) cli.Record { return answer(f, now) })),
+		cli.F("answers", "", cli.Records(s.Results, func(f sites.ProbeResult) cli.Record { return answer(f, now) })),
 	}
 }
 
 // times are what an answer tells; nil: it does not.
 type times struct{ age, horizon, budget, left *time.Duration }
 
-func timesOf(f fleet.ProbeResult, now time.Time) times {
+func timesOf(f sites.ProbeResult, now time.Time) times {
 	var t times
 	if len(f.Serial) > 0 {
 		t.left = new(f.NotAfter.Sub(now))
@@ -274,7 +274,7 @@ func life(d *time.Duration) string {
 }
 
 // answer is one of an issuer that the site is certified for.
-func answer(f fleet.ProbeResult, now time.Time) cli.Record {
+func answer(f sites.ProbeResult, now time.Time) cli.Record {
 	t := timesOf(f, now)
 	return cli.Record{
 		cli.F("issuer", "", f.Issuer), cli.F("serial", "", f.Serial), cli.F("not_after", "", f.NotAfter), cli.F("certificate_seconds_left", "", seconds(t.left)),

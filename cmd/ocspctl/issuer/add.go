@@ -9,7 +9,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // add is issuer add.
@@ -44,10 +44,10 @@ func (v *add) Check() error {
 }
 
 func (v *add) Run(ctx context.Context, m *ctl.Master) error {
-	if err := fleet.CheckCA(v.certificate, m.Now()); err != nil {
+	if err := issuance.CheckCA(v.certificate, m.Now()); err != nil {
 		return fmt.Errorf("adding issuer %q: %s: %w", v.Name, v.Cert, err)
 	}
-	issuer := db.Issuer{Key: fleet.IssuerKey(v.certificate), Name: v.Name, Certificate: v.certificate.Raw, Policy: v.settle()}
+	issuer := db.Issuer{Key: db.IssuerKey(v.certificate), Name: v.Name, Certificate: v.certificate.Raw, Policy: v.settle()}
 	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (bool, error) {
 		found, err := find(ctx, store, &issuer)
 		if found || err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // change is one thing that issuer set changes, and what clients, sites or staff will
@@ -38,7 +38,7 @@ func compare(was, is db.Issuer) []change {
 	if a.CRLURL == "" {
 		list[8].notice = "the CA signs for it only once its own configuration says so (issuers.NAME.crl_url): then ocspctl crl issue, then responder renew"
 	}
-	if len(was.CRL) > 0 && b.MaxStaleness > fleet.CRLLife {
+	if len(was.CRL) > 0 && b.MaxStaleness > issuance.CRLLife {
 		list[2].notice += "; a CRL must live longer than that: crl issue --life"
 	}
 	return slices.DeleteFunc(list, func(d change) bool { return d.old == d.new })

@@ -11,7 +11,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // set is issuer set.
@@ -107,9 +107,9 @@ func (v *set) wanted(old db.Issuer, now time.Time) (db.Issuer, error) {
 	if v.Cert != "" {
 		certificate, err := ctl.ReadCertificate(v.Cert)
 		if err == nil {
-			err = fleet.CheckCA(certificate, now)
+			err = issuance.CheckCA(certificate, now)
 		}
-		if err == nil && fleet.IssuerKey(certificate) != old.Key {
+		if err == nil && db.IssuerKey(certificate) != old.Key {
 			err = errors.New("it has another key or subject: that is another issuer (ocspctl issuer add)")
 		}
 		if err != nil {

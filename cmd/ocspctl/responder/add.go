@@ -19,7 +19,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/certprofile"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // add is responder add.
@@ -81,8 +81,8 @@ func checkLife(life time.Duration) error {
 
 // enrolled is what responder add prints of one issuer.
 type enrolled struct {
-	fleet.Rehearsal
-	authority   *fleet.Authority
+	issuance.Rehearsal
+	authority   *issuance.Authority
 	certificate db.ResponderCertificate // none: it is only planned
 	file        string
 }
@@ -114,7 +114,7 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return fmt.Errorf("reading the certificate request: %w", err)
 	}
-	request, err := fleet.ParseRequest(raw, v.Site)
+	request, err := issuance.ParseRequest(raw, v.Site)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 	if v.Life > certprofile.DefaultLife {
 		fmt.Fprintf(m.Stderr, "ocspctl: a life of %s: if the site is broken into, it can lie to clients for as long (the default is %s)\n", v.Life, certprofile.DefaultLife)
 	}
-	return ca.With(ctx, m, v.Issuers, func(authorities []*fleet.Authority) error {
+	return ca.With(ctx, m, v.Issuers, func(authorities []*issuance.Authority) error {
 		var refused error
 		var all []enrolled
 		for _, authority := range authorities {
@@ -180,9 +180,9 @@ func (v *add) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error 
 
 // enrol has the certificates made that were rehearsed. A CA's signature cannot be taken
 // back: it is no part of what is tried.
-func (v *add) enrol(ctx context.Context, m *ctl.Master, request *fleet.Request, act db.Act, all []enrolled) error {
+func (v *add) enrol(ctx context.Context, m *ctl.Master, request *issuance.Request, act db.Act, all []enrolled) error {
 	for i := range all {
-		c, err := fleet.Enrol(ctx, m.Store, all[i].authority, request, v.Life, m.Now(), rand.Reader, act)
+		c, err := issuance.Enrol(ctx, m.Store, all[i].authority, request, v.Life, m.Now(), rand.Reader, act)
 		if err != nil {
 			return fmt.Errorf("%w (%d of %d certificates were made: run it again)", err, i, len(all))
 		}
@@ -215,7 +215,7 @@ func (e *enrolled) describe(c db.ResponderCertificate, dir string) error {
 
 // tell prints the site with its certificates. The key's fingerprint is to be compared by
 // another way.
-func (v *add) tell(m *ctl.Master, request *fleet.Request, all []enrolled) error {
+func (v *add) tell(m *ctl.Master, request *issuance.Request, all []enrolled) error {
 	parts := []cli.Part{cli.Record{
 		cli.F("site", "site", v.Site), cli.F("url", "url", v.URL), cli.F("key_fingerprint", "key fingerprint", request.KeyHash), cli.F("key_kind", "key kind", request.Kind()),
 		cli.Maybe("feed_pin", "feed pin", v.Pin), cli.F("life", "life", v.Life),

@@ -14,7 +14,8 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
+	"ocspfleet/ops/sites"
 )
 
 // lifecycle is what revoke, suspend, restore and leave want to know.
@@ -31,7 +32,7 @@ type turn struct {
 	reason  db.Reason                                         // of a revocation
 	byHand  bool                                              // its addresses left the DNS by hand
 	publish bool                                              // its addresses are to be in the DNS afterwards
-	steps   func(fleet.Lifecycle) []fleet.Step                // what is done, in turn
+	steps   func(sites.Lifecycle) []sites.Step                // what is done, in turn
 	rows    func(context.Context, *masterdb.DB, db.Act) error // what the steps do to the master's rows: the one that can be tried
 }
 
@@ -69,7 +70,7 @@ func (v *revoke) Run(ctx context.Context, m *ctl.Master) error {
 	}
 	return turn{
 		lifecycle: v.lifecycle, m: m, reason: reason,
-		steps: func(l fleet.Lifecycle) []fleet.Step { return l.Revoke(reason) },
+		steps: func(l sites.Lifecycle) []sites.Step { return l.Revoke(reason) },
 		rows: func(ctx context.Context, store *masterdb.DB, act db.Act) error {
 			_, err := store.RevokeResponder(ctx, v.Site, reason, act)
 			return err
@@ -96,7 +97,7 @@ leave the DNS, but never the last one of a name without --force.`,
 
 func (v *suspend) Run(ctx context.Context, m *ctl.Master) error {
 	return turn{
-		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, steps: fleet.Lifecycle.Suspend,
+		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, steps: sites.Lifecycle.Suspend,
 		rows: func(ctx context.Context, store *masterdb.DB, act db.Act) error {
 			_, err := store.SuspendResponder(ctx, v.Site, act)
 			return err
@@ -128,7 +129,7 @@ func (restore) Words() []string {
 
 func (v *restore) Run(ctx context.Context, m *ctl.Master) error {
 	return turn{
-		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, publish: true, steps: fleet.Lifecycle.Restore,
+		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, publish: true, steps: sites.Lifecycle.Restore,
 		rows: func(ctx context.Context, store *masterdb.DB, act db.Act) error {
 			_, err := store.RestoreResponder(ctx, v.Site, act)
 			return err
@@ -163,7 +164,7 @@ responder restore takes it back; what the partner does then: docs/identities.md.
 
 func (v *leave) Run(ctx context.Context, m *ctl.Master) error {
 	return turn{
-		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, byHand: v.ByHand, steps: fleet.Lifecycle.Leave,
+		lifecycle: v.lifecycle, m: m, reason: db.ReasonNone, byHand: v.ByHand, steps: sites.Lifecycle.Leave,
 		rows: func(ctx context.Context, store *masterdb.DB, act db.Act) error {
 			_, err := store.LeaveResponder(ctx, v.Site, act)
 			return err
@@ -181,7 +182,7 @@ func (t turn) run(ctx context.Context) error {
 		return err
 	}
 	if !t.publish && !t.Force {
-		if err := (fleet.Surveyor{Timeout: 3 * time.Second, Now: t.m.Now}).CheckNotLast(ctx, t.m.Store, t.Site); err != nil {
+		if err := (sites.Surveyor{Timeout: 3 * time.Second, Now: t.m.Now}).CheckNotLast(ctx, t.m.Store, t.Site); err != nil {
 			return err
 		}
 	}
@@ -189,7 +190,7 @@ func (t turn) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	run := fleet.Lifecycle{Store: t.m.Store, Site: t.Site, Act: act, CRL: crl, DNS: withdrawalDNS(t.m, t.Force), ByHand: t.byHand}
+	run := sites.Lifecycle{Store: t.m.Store, Site: t.Site, Act: act, CRL: crl, DNS: withdrawalDNS(t.m, t.Force), ByHand: t.byHand}
 	if !t.Apply {
 		if err := t.m.Store.Try(ctx, false, func(store *masterdb.DB) error { return t.rows(ctx, store, act) }); err != nil {
 			return err
@@ -202,7 +203,7 @@ func (t turn) run(ctx context.Context) error {
 	steps := t.steps(run)
 	var failed error
 	if t.Apply { // a step that fails leaves the earlier ones done, and shown
-		failed = run.Run(ctx, steps, func(fleet.Step) {})
+		failed = run.Run(ctx, steps, func(sites.Step) {})
 	}
 	if err := t.tell(ctx, steps, failed); err != nil {
 		return err
@@ -248,10 +249,10 @@ func crlStep(ctx context.Context, m *ctl.Master, s site, act db.Act) (func(conte
 			return "no issuer of it has a crl_url", nil
 		}
 		var issued []string
-		err := ca.With(ctx, m, names, func(authorities []*fleet.Authority) error {
+		err := ca.With(ctx, m, names, func(authorities []*issuance.Authority) error {
 			var faults []error
 			for _, a := range authorities {
-				content, _, err := fleet.IssueCRL(ctx, m.Store, a, fleet.CRLLife, rand.Reader, act)
+				content, _, err := issuance.IssueCRL(ctx, m.Store, a, issuance.CRLLife, rand.Reader, act)
 				if err != nil {
 					faults = append(faults, err)
 					continue

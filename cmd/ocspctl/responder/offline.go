@@ -12,7 +12,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // bundle is responder bundle.
@@ -68,7 +68,7 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	a, err := fleet.PublicAuthority(issuer, m.Now())
+	a, err := issuance.PublicAuthority(issuer, m.Now())
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 			return err
 		}
 	}
-	shown := ca.Shown{Bundle: fleet.Bundle{Issuer: v.Issuer, Certificates: list}, File: v.Out}
+	shown := ca.Shown{Bundle: issuance.Bundle{Issuer: v.Issuer, Certificates: list}, File: v.Out}
 	for _, row := range rows {
 		shown.Keys = append(shown.Keys, hex.EncodeToString(row.KeyHash[:]))
 	}
@@ -106,13 +106,13 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 }
 
 // plan draws up the series of each site.
-func (v *bundle) plan(ctx context.Context, m *ctl.Master, a *fleet.Authority) ([]fleet.BundledCert, []masterdb.Planned, error) {
+func (v *bundle) plan(ctx context.Context, m *ctl.Master, a *issuance.Authority) ([]issuance.BundledCert, []masterdb.Planned, error) {
 	roster, err := m.Store.Responders(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	series := fleet.Series{Count: v.Count, Every: v.Every, Life: v.Life}
-	var list []fleet.BundledCert
+	series := issuance.Series{Count: v.Count, Every: v.Every, Life: v.Life}
+	var list []issuance.BundledCert
 	var rows []masterdb.Planned
 	for _, site := range v.wanted(roster, a.Issuer.ID) {
 		proofs := a.LastProofs(roster, site, m.Now())
@@ -191,9 +191,9 @@ func (v *release) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	shown, changed := ca.Shown{Bundle: fleet.Bundle{Issuer: b.Issuer}, File: v.Path}, false
+	shown, changed := ca.Shown{Bundle: issuance.Bundle{Issuer: b.Issuer}, File: v.Path}, false
 	for _, done := range list {
-		at := slices.IndexFunc(b.Certificates, func(c fleet.BundledCert) bool { return c.Serial == done.Serial })
+		at := slices.IndexFunc(b.Certificates, func(c issuance.BundledCert) bool { return c.Serial == done.Serial })
 		shown.Certificates, shown.Actions = append(shown.Certificates, b.Certificates[at]), append(shown.Actions, done.Action)
 		changed = changed || done.Action == "released"
 	}
@@ -223,7 +223,7 @@ func (v *serials) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	var pool fleet.Serials
+	var pool issuance.Serials
 	if err := ca.ReadFile(m.Program, v.Path, "serials", &pool); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // RenewAll is fleet renew.
@@ -78,7 +78,7 @@ func (v *renew) Run(ctx context.Context, m *ctl.Master) error { return v.renew(c
 
 // renewed is one certificate, and what became of it: keep, renew, renewed or refused.
 type renewed struct {
-	fleet.Renewal
+	issuance.Renewal
 	action, detail string
 	next           db.Serial // of the new one
 }
@@ -109,11 +109,11 @@ func (v *renewal) renew(ctx context.Context, m *ctl.Master, site string) error {
 	if site != "" && !slices.ContainsFunc(roster, func(known masterdb.Responder) bool { return known.Name == site }) {
 		return fmt.Errorf("site %q: %w (ocspctl responder list shows the sites)", site, masterdb.ErrNoResponder)
 	}
-	return ca.AtHand(ctx, m, v.Issuers, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
+	return ca.AtHand(ctx, m, v.Issuers, func(authorities []*issuance.Authority, elsewhere []db.Issuer, fault error) error {
 		var lines []renewed
 		faults := []error{fault} // the others are renewed all the same
 		changed := false
-		for _, one := range fleet.Renewals(roster, authorities, m.Now()) {
+		for _, one := range issuance.Renewals(roster, authorities, m.Now()) {
 			if site != "" && one.Site != site {
 				continue
 			}

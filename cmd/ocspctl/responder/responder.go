@@ -12,12 +12,11 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/certprofile"
+	"ocspfleet/ops/sites"
 	"ocspfleet/sync/feedhttp"
 
 	"github.com/spf13/cobra"
-
-	"ocspfleet/ops/certprofile"
 )
 
 // Noun is the command with its verbs.
@@ -60,9 +59,9 @@ func isSiteURL(text string) bool {
 
 // withdrawalDNS is the DNS as these verbs use it. What is wrong with it is a fault of its own
 // step alone: a revocation does not wait for it.
-func withdrawalDNS(m *ctl.Master, force bool) fleet.DNS {
+func withdrawalDNS(m *ctl.Master, force bool) sites.DNS {
 	d := m.Config.DNS
-	dns := fleet.DNS{Dry: d.Dry, Force: force, Now: m.Now, Told: func(text string) { fmt.Fprintf(m.Stderr, "ocspctl: dns: %s\n", text) }}
+	dns := sites.DNS{Dry: d.Dry, Force: force, Now: m.Now, Told: func(text string) { fmt.Fprintf(m.Stderr, "ocspctl: dns: %s\n", text) }}
 	if d.Set() {
 		dns.Zone, dns.Broken = settings.OpenZone(d, m.Now)
 	}
@@ -70,17 +69,17 @@ func withdrawalDNS(m *ctl.Master, force bool) fleet.DNS {
 }
 
 // did are the steps of a change of a site's life, as they are shown.
-type did []fleet.Step
+type did []sites.Step
 
 func (d did) done() bool {
-	return !slices.ContainsFunc(d, func(s fleet.Step) bool { return s.Fault != "" })
+	return !slices.ContainsFunc(d, func(s sites.Step) bool { return s.Fault != "" })
 }
 
 // part is the table of the steps; a result is null where nothing was done, a fault says
 // why the step, or a part of it, could not be done.
 func (d did) part() cli.Part { return cli.List("steps", d, step) }
 
-func step(s fleet.Step) cli.Record {
+func step(s sites.Step) cli.Record {
 	result := s.Result
 	if s.Fault != "" {
 		result = strings.TrimPrefix(result+"; ", "; ") + "NOT DONE: " + s.Fault

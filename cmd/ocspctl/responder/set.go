@@ -7,7 +7,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/sites"
 )
 
 // set is responder set.
@@ -64,9 +64,9 @@ func (v *set) Run(ctx context.Context, m *ctl.Master) error {
 		v.URL = s.URL
 	}
 	if addresses == nil {
-		addresses = fleet.Addresses(s.Responder)
+		addresses = sites.Addresses(s.Responder)
 	}
-	run := fleet.Lifecycle{Store: m.Store, Act: act, DNS: withdrawalDNS(m, v.Force)}
+	run := sites.Lifecycle{Store: m.Store, Act: act, DNS: withdrawalDNS(m, v.Force)}
 	var steps did
 	if v.URL != s.URL || len(v.Addresses) > 0 || v.Pin == "" {
 		steps = run.Move(s.Responder, v.URL, addresses)
@@ -85,7 +85,7 @@ func (v *set) Run(ctx context.Context, m *ctl.Master) error {
 		if err := v.feedPin.set(ctx, m.Store, v.Site, act); err != nil {
 			return err
 		}
-		failed = run.Run(ctx, steps, func(fleet.Step) {})
+		failed = run.Run(ctx, steps, func(sites.Step) {})
 	}
 	texts := make([]string, len(addresses))
 	for i, a := range addresses {

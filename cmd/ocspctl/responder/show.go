@@ -11,7 +11,7 @@ import (
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // show is responder show.
@@ -84,7 +84,7 @@ func (v *show) Run(ctx context.Context, m *ctl.Master) error {
 		return nil
 	case len(best) == 0:
 		return cli.Wrongf("site %s has no certificate that is good: ocspctl responder add", s.Name)
-	case slices.Min(slices.Collect(maps.Values(best))) < fleet.Alarm:
+	case slices.Min(slices.Collect(maps.Values(best))) < issuance.Alarm:
 		return cli.Wrongf("site %s: a certificate has less than a third of its life left: ocspctl fleet renew --apply, and look at its timer", s.Name)
 	}
 	return nil

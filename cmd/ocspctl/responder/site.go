@@ -24,8 +24,8 @@ type certificate struct {
 	left time.Duration // 0 or less: it has ended
 }
 
-// sites reads the roster.
-func sites(ctx context.Context, m *ctl.Master) ([]site, error) {
+// readSites reads the roster.
+func readSites(ctx context.Context, m *ctl.Master) ([]site, error) {
 	roster, err := m.Store.Responders(ctx)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func sites(ctx context.Context, m *ctl.Master) ([]site, error) {
 
 // find finds one site.
 func find(ctx context.Context, m *ctl.Master, name string) (site, error) {
-	all, err := sites(ctx, m)
+	all, err := readSites(ctx, m)
 	if err != nil {
 		return site{}, err
 	}
@@ -107,7 +107,7 @@ func (list) Doc() cli.Doc {
 }
 
 func (v *list) Run(ctx context.Context, m *ctl.Master) error {
-	all, err := sites(ctx, m)
+	all, err := readSites(ctx, m)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,9 @@ import (
 	"net/http"
 	"time"
 
-	opsfleet "ocspfleet/ops/fleet"
-
 	"golang.org/x/crypto/ocsp"
+
+	"ocspfleet/ops/sites"
 )
 
 // askClient asks as a stranger would: each time by a connection of its own.
@@ -36,7 +36,7 @@ func (f *Fleet) IssuerCertificate(i Issuer) (*x509.Certificate, error) {
 }
 
 // Ask asks a site for one serial by POST and verifies the answer as a
-// client must (ops/fleet). An OCSP error is an ocsp.ResponseError.
+// client must (ops/sites). An OCSP error is an ocsp.ResponseError.
 func (f *Fleet) Ask(ctx context.Context, site Site, issuer Issuer, serial string) (*ocsp.Response, error) {
 	ca, err := f.IssuerCertificate(issuer)
 	if err != nil {
@@ -55,7 +55,7 @@ func (f *Fleet) Ask(ctx context.Context, site Site, issuer Issuer, serial string
 	if err != nil {
 		return nil, fmt.Errorf("asking %s for %s: %w", site.Name, serial, err)
 	}
-	answer, err := opsfleet.Verify(body, ca, time.Now())
+	answer, err := sites.Verify(body, ca, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("judging the answer of %s for %s: %w", site.Name, serial, err)
 	}

@@ -7,13 +7,13 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // Shown is what the verbs about bundles print: of a bundle its issuer, certificates, CRLs
 // with their place, and what is revoked; and what a verb knows of it besides.
 type Shown struct {
-	fleet.Bundle
+	issuance.Bundle
 	File    string
 	Keys    []string // key fingerprints of the certificates; none: they are not told
 	Actions []string // what became of each certificate, or CRL; none: nothing yet
@@ -76,7 +76,7 @@ func (s Shown) crl(i int) cli.Record {
 }
 
 // revoked is a certificate that the CRLs of a bundle name.
-func revoked(e fleet.BundledEntry) cli.Record {
+func revoked(e issuance.BundledEntry) cli.Record {
 	return cli.Record{cli.F("serial", "SERIAL", e.Serial), cli.F("revoked_at", "REVOKED AT", e.RevokedAt), cli.F("reason", "REASON", cli.OrNil(e.Reason))}
 }
 
@@ -121,8 +121,8 @@ type Signed struct {
 
 // Opened is such a bundle, and whose it is.
 type Opened struct {
-	fleet.Bundle
-	CA  *fleet.Authority // without its key
+	issuance.Bundle
+	CA  *issuance.Authority // without its key
 	Act db.Act
 }
 
@@ -140,7 +140,7 @@ func (s *Signed) Open(ctx context.Context, m *ctl.Master) (o Opened, err error) 
 		return o, err
 	}
 	o.Bundle = *b
-	o.CA, err = fleet.PublicAuthority(issuer, m.Now())
+	o.CA, err = issuance.PublicAuthority(issuer, m.Now())
 	return o, err
 }
 

@@ -9,13 +9,13 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // With takes up the CA keys of the issuers named, or of all that the master has, and lets
 // do sign with them. It fails before anything is signed if one is not at hand.
-func With(ctx context.Context, m *ctl.Master, names []string, do func([]*fleet.Authority) error) error {
-	return AtHand(ctx, m, names, func(authorities []*fleet.Authority, elsewhere []db.Issuer, fault error) error {
+func With(ctx context.Context, m *ctl.Master, names []string, do func([]*issuance.Authority) error) error {
+	return AtHand(ctx, m, names, func(authorities []*issuance.Authority, elsewhere []db.Issuer, fault error) error {
 		if fault == nil && len(elsewhere) > 0 {
 			fault = fmt.Errorf("the configuration names no CA key for issuer %q: set issuers.%s, or choose others with --issuer", elsewhere[0].Name, elsewhere[0].Name)
 		}
@@ -28,13 +28,13 @@ func With(ctx context.Context, m *ctl.Master, names []string, do func([]*fleet.A
 
 // AtHand is With for a verb that goes on without some: do is told, too, which issuers
 // have their key elsewhere, and why keys that belong here were not taken up.
-func AtHand(ctx context.Context, m *ctl.Master, names []string, do func(at []*fleet.Authority, elsewhere []db.Issuer, fault error) error) error {
+func AtHand(ctx context.Context, m *ctl.Master, names []string, do func(at []*issuance.Authority, elsewhere []db.Issuer, fault error) error) error {
 	issuers, err := ctl.IssuersNamed(ctx, m.Store, names)
 	if err != nil {
 		return err
 	}
 	keys := NewKeys(m.Program, m.Config)
-	var authorities []*fleet.Authority
+	var authorities []*issuance.Authority
 	var elsewhere []db.Issuer
 	var faults []error
 	for _, issuer := range issuers {

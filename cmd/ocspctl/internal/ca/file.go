@@ -8,7 +8,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // WriteFile writes what travels between CA and master. A signed series is worth stealing
@@ -16,7 +16,7 @@ import (
 func WriteFile(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		err = fleet.WritePrivate(path, append(text, '\n'))
+		err = issuance.WritePrivate(path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the bundle: %w", err)
@@ -45,7 +45,7 @@ func ReadFile(p *cli.Program, path, what string, v any) error {
 }
 
 // ReadBundle reads a bundle, signed or not.
-func ReadBundle(p *cli.Program, path string) (*fleet.Bundle, error) {
-	var b fleet.Bundle
+func ReadBundle(p *cli.Program, path string) (*issuance.Bundle, error) {
+	var b issuance.Bundle
 	return &b, ReadFile(p, path, "bundle", &b)
 }

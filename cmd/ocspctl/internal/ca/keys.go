@@ -15,7 +15,7 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/hsm"
 	"ocspfleet/ops/config"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/issuance"
 )
 
 // Keys opens each token once, however many issuers' keys lie in it.
@@ -40,8 +40,8 @@ func (k *Keys) Close() error {
 }
 
 // authority takes up one CA.
-func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*fleet.Authority, error) {
-	fail := func(err error) (*fleet.Authority, error) {
+func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*issuance.Authority, error) {
+	fail := func(err error) (*issuance.Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)
 	}
 	var certificate *x509.Certificate
@@ -58,7 +58,7 @@ func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*
 	if err != nil {
 		return fail(err)
 	}
-	return fleet.NewAuthority(issuer, certificate, key, settings.Rules(at), settings.Ledger(at), k.program.Now())
+	return issuance.NewAuthority(issuer, certificate, key, settings.Rules(at), settings.Ledger(at), k.program.Now())
 }
 
 // Key finds the CA's private key: in a file, or in a token by the public key of the

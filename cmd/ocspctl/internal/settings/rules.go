@@ -4,14 +4,14 @@ import (
 	"cmp"
 
 	"ocspfleet/db"
-	"ocspfleet/ops/config"
 	"ocspfleet/ops/certprofile"
-	"ocspfleet/ops/fleet"
+	"ocspfleet/ops/config"
+	"ocspfleet/ops/issuance"
 )
 
 // Rules are what the CA agrees to sign.
-func Rules(c config.CA) fleet.Rules {
-	return fleet.Rules{
+func Rules(c config.CA) issuance.Rules {
+	return issuance.Rules{
 		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, certprofile.DefaultLife),
 		CRLURL: c.CRLURL, AllCertificates: c.CRLScope == config.ScopeAll, Forbidden: c.ForbiddenURLs,
 		Country: c.Country, Organization: c.Organization,
@@ -19,4 +19,4 @@ func Rules(c config.CA) fleet.Rules {
 }
 
 // Ledger is the folder in which the CA remembers what it signed.
-func Ledger(c config.CA) *fleet.State { return fleet.OpenState(cmp.Or(c.State, c.Key+".state")) }
+func Ledger(c config.CA) *issuance.State { return issuance.OpenState(cmp.Or(c.State, c.Key+".state")) }
