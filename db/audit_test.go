@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/internal/pg"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/dbtest"
@@ -32,7 +33,7 @@ func newAudited(t *testing.T) (dsn string, store *masterdb.DB) {
 	return dsn, store
 }
 
-func verifyAudit(t *testing.T, store *masterdb.DB, marks ...masterdb.AuditMark) masterdb.AuditReport {
+func verifyAudit(t *testing.T, store *masterdb.DB, marks ...auditchain.Mark) auditchain.Report {
 	t.Helper()
 	report, err := store.VerifyAudit(t.Context(), marks, nil)
 	if err != nil {
@@ -134,7 +135,7 @@ func TestAuditWrittenAnewIsFoundByAMark(t *testing.T) {
 	if len(r.Faults) != 1 || r.Faults[0].N != 10 || !strings.Contains(r.Faults[0].Text, "the mark says") {
 		t.Errorf("got %+v", r.Faults)
 	}
-	r = verifyAudit(t, store, masterdb.AuditMark{N: 77, Hash: before.Hash})
+	r = verifyAudit(t, store, auditchain.Mark{N: 77, Hash: before.Hash})
 	if len(r.Faults) != 1 || r.Faults[0].N != 77 {
 		t.Errorf("a mark beyond the end: %+v", r.Faults)
 	}
@@ -167,8 +168,8 @@ func TestAuditCanonicalBytesAreTheSameInSQLAndGo(t *testing.T) {
 	}
 	start := sha256.Sum256(nil)
 	last := start[:]
-	err := store.AuditEntries(t.Context(), masterdb.AuditFilter{}, func(e masterdb.AuditEntry) error {
-		canonical := masterdb.AppendAudit(nil, e)
+	err := store.AuditEntries(t.Context(), masterdb.AuditFilter{}, func(e auditchain.Entry) error {
+		canonical := auditchain.Append(nil, e)
 		var sql []byte
 		if err := conn.QueryRow(t.Context(), "select audit_canonical(a) from audit a where n = $1", e.N).Scan(&sql); err != nil {
 			return err
@@ -210,7 +211,7 @@ func TestAuditEntriesAreChosen(t *testing.T) {
 		{masterdb.AuditFilter{Until: now.Add(-time.Hour)}, ""},
 	} {
 		var got []string
-		if err := store.AuditEntries(t.Context(), c.filter, func(e masterdb.AuditEntry) error {
+		if err := store.AuditEntries(t.Context(), c.filter, func(e auditchain.Entry) error {
 			got = append(got, fmt.Sprint(e.N))
 			return nil
 		}); err != nil {
@@ -229,7 +230,7 @@ func TestMakingALoginStandsInTheAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := false
-	if err := store.AuditEntries(t.Context(), masterdb.AuditFilter{Act: "db user add"}, func(e masterdb.AuditEntry) error {
+	if err := store.AuditEntries(t.Context(), masterdb.AuditFilter{Act: "db user add"}, func(e auditchain.Entry) error {
 		found = e.What == `{"kind": "service", "group": "ocsp_ca", "login": "audited_login", "connections": 32}` && e.OSUser == "root" && e.Why == "new CA"
 		return nil
 	}); err != nil || !found {

@@ -63,3 +63,18 @@ type SignedCorrection struct {
 	Serial Serial
 	Note   []byte
 }
+
+// Taken is a certificate that a correction names, as it was when the request was
+// filed: if it is otherwise when it is approved, nothing is done.
+type Taken struct {
+	Serial    Serial
+	Revoked   bool
+	RevokedAt time.Time
+	Reason    Reason
+	NotAfter  time.Time
+}
+
+// Status is what it was.
+func (t Taken) Status() Status {
+	return Status{Revoked: t.Revoked, RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
+}

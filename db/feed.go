@@ -165,3 +165,11 @@ func (t FeedTable) KeyOf(content []byte) (string, error) {
 
 // CertificateCanonical is the canonical bytes of row t of certificate, in SQL.
 const CertificateCanonical = "certificate_canonical(t.issuer_id, t.serial, t.not_after, t.revoked_at, t.reason)"
+
+// FeedClient is a site that fetched the feed from the master.
+type FeedClient struct {
+	Site     string
+	Position int64 // that it said it has
+	SeenAt   time.Time
+	Form     int // the newest form of the feed's notes that it reads (feed.Form); 0: it told none
+}

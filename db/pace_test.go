@@ -56,7 +56,7 @@ func TestPaceFollowsWhatSitesHave(t *testing.T) {
 	}
 	saw := func(position int64) {
 		t.Helper()
-		if err := dbtest.Open(t, dsn).Publisher.SawFeedClients(t.Context(), []masterdb.FeedClient{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
+		if err := dbtest.Open(t, dsn).Publisher.SawFeedClients(t.Context(), []db.FeedClient{{Site: "site-a", Position: position, SeenAt: time.Now()}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,7 +9,9 @@ var rooms = []room{
 	{"db", nil, "words and rules that everybody shares, without SQL: any room may use them"},
 	{"db/internal/pg", []string{"db"}, "the pool and what PostgreSQL says, in words; Go lets nobody outside of db import it"},
 	{"db/tables", []string{"db", "db/internal/pg"}, "what both databases hold; it knows neither the master's functions nor a site's"},
-	{"db/masterdb", []string{"db", "db/internal/pg", "db/tables"}, "the master's functions: no program of a site can call them"},
+	{"db/auditchain", []string{"db"}, "it verifies the audit's chain without the database that keeps it"},
+	{"db/masterdb", []string{"db", "db/auditchain", "db/internal/pg", "db/tables"}, "the staff's functions at the master: no daemon links them"},
+	{"db/publisherdb", []string{"db", "db/internal/pg", "db/tables"}, "what ocspsyncd does at the master: it knows none of the staff's functions, which revoke and approve"},
 	{"db/sitedb", []string{"db", "db/internal/pg", "db/tables"}, "a site's functions: no program of the master can call them"},
 	{"integration/testkit/pgserver", nil, reasonFloor},
 	{"integration/testkit/dbtest", []string{"db/...", "integration/testkit/pgserver", "migrations"}, "it makes databases for tests, no more"},
@@ -22,14 +24,14 @@ var rooms = []room{
 	{"sync/health", nil, reasonFloor},
 	{"sync/lookup", []string{"db", "sync/feed"}, "ocspd links it: it knows no database and no server"},
 	{"sync/feedhttp", []string{"db", "db/tables", "sync/feed"}, "it moves octets that package feed judges, for the master and for sites alike"},
-	{"sync/publish", []string{"db", "db/masterdb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup"}, "the master's side of the feed knows nothing of a site's rows"},
-	{"integration/testkit/feedtest", []string{"db", "db/masterdb", "sync/feed", "sync/publish"}, "it is the feed root and a person with a key, for tests"},
+	{"sync/publish", []string{"db", "db/publisherdb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup"}, "the master's side of the feed knows nothing of a site's rows"},
+	{"integration/testkit/feedtest", []string{"db", "db/masterdb", "db/publisherdb", "sync/feed", "sync/publish"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/recount", nil, reasonFloor},
 	{"sync/pull", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup", "sync/recount"}, reasonCopy},
-	{"sync/heartbeat", []string{"db/masterdb"}, reasonCopy},
+	{"sync/heartbeat", []string{"db/publisherdb"}, reasonCopy},
 	{"sync/logical", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/recount"}, reasonCopy},
 	{"sync/recovery", []string{"db", "db/masterdb", "db/tables", "sync/feed", "sync/feedhttp"}, reasonCopy},
-	{"sync/watchdog", []string{"db", "db/masterdb"}, reasonCopy},
+	{"sync/watchdog", []string{"db", "db/publisherdb"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
 	{"integration/testkit/nameserver", nil, reasonFloor},
 	{"ops/ingest/syntax", nil, "it cuts files up and knows nothing of what they say"},
@@ -55,8 +57,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations", "ops/config", "sync/..."},
-		"who writes the site's rows must not reach the OCSP key",
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/publisherdb", "db/sitedb", "db/tables", "migrations", "ops/config", "sync/feed", "sync/feedhttp", "sync/heartbeat", "sync/logical", "sync/publish", "sync/pull", "sync/watchdog"},
+		"who writes the site's rows must not reach the OCSP key, and who publishes must not call the staff's functions",
 	},
 	{
 		"cmd/ocspctl/internal/settings",
@@ -65,7 +67,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/ctl",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "db/sitedb", "db/tables", "migrations"},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/auditchain", "db/masterdb", "db/sitedb", "db/tables", "migrations"},
 		"it is what nouns share: who acts on which database, and how a status is shown; what one noun needs alone stays there",
 	},
 	{
@@ -75,22 +77,22 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/internal/keyset",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/settings", "db", "db/masterdb", "ops/doctor", "sync/feed"},
 		"it asks the key set in force by the rules of sync/feed, for the nouns that depend on it",
 	},
 	{
 		"cmd/ocspctl/internal/reentry",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/ctl", "db", "db/masterdb", "sync/recovery"},
 		"two nouns enter what a master lost, and neither may do it in another way than the other",
 	},
 	{
 		"cmd/ocspctl/approval",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/doctor", "sync/feed"},
 		"a noun changes rows through the master's functions; the second person signs by the rules of sync",
 	},
 	{
 		"cmd/ocspctl/audit",
-		[]string{"cmd/internal/cli", "cmd/internal/printable", "cmd/ocspctl/internal/...", "db", "db/masterdb"},
+		[]string{"cmd/internal/cli", "cmd/internal/printable", "cmd/ocspctl/internal/...", "db", "db/auditchain", "db/masterdb"},
 		"a noun reads the master and prints; it opens nothing by itself",
 	},
 	{
@@ -100,7 +102,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/database",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/tables", "migrations"},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/auditchain", "db/masterdb", "db/tables", "migrations"},
 		"the noun db sets up a database before it has a schema, so that it needs the migrations and the pool's settings",
 	},
 	{
@@ -130,22 +132,22 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl/feed",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "ops/config", "sync/feed", "sync/feedhttp", "sync/recovery"},
 		"a noun reads and signs the feed by the rules of sync, and changes rows through the master's functions",
 	},
 	{
 		"cmd/ocspctl/fleet",
-		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "ops/...", "sync/..."},
+		[]string{"cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "ops/...", "sync/feed", "sync/recovery"},
 		"a noun asks the sites by ops and reads what they keep by sync",
 	},
 	{
 		"cmd/ocspctl/key",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/sitedb", "hsm/...", "migrations", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/sitedb", "hsm/...", "migrations", "sync/feed", "sync/feedhttp"},
 		"a noun opens the site's token, and reads which certificates its keys have in the site's copy",
 	},
 	{
 		"cmd/ocspctl/doctor",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/config", "ops/doctor", "sync/..."},
+		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/ocspctl/internal/...", "db", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/config", "ops/doctor", "sync/feed", "sync/feedhttp"},
 		"it gathers the facts of every kind that ops/doctor judges",
 	},
 	{
@@ -160,8 +162,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspctl",
-		[]string{"cmd/internal/boot", "cmd/internal/cli", "cmd/internal/manual", "cmd/internal/printable", "cmd/ocspctl/...", "db", "db/index", "db/masterdb", "db/sitedb", "db/tables", "hsm/...", "migrations", "ops/...", "signer/...", "sync/..."},
-		"the staff's tool wires anything but what starts servers and tokens for tests",
+		[]string{"cmd/internal/cli", "cmd/ocspctl/...", "hsm/tokenconf"},
+		"it lists the nouns; each says in its own row what it needs, and none needs what the publisher does",
 	},
 	{
 		"cmd/ocspfleet",

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"ocspfleet/cmd/internal/schema"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 	"ocspfleet/migrations"
@@ -24,7 +24,7 @@ import (
 // what /readyz asks.
 func (w wiring) wire(ctx context.Context) (func() []string, error) {
 	if w.cfg.Role == config.RoleMaster {
-		store, err := masterdb.OpenPublisher(ctx, databaseOf(w.cfg.Database))
+		store, err := publisherdb.Open(ctx, databaseOf(w.cfg.Database))
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func (w wiring) withSchema(ctx context.Context, store *tables.DB, wire func(cont
 // master is the wiring at the master, by a login in ocsp_publisher.
 type master struct {
 	wiring
-	store *masterdb.Publisher
+	store *publisherdb.DB
 }
 
 // site is the wiring at a site, by a login in ocsp_sync.

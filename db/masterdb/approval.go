@@ -32,21 +32,6 @@ const (
 	ApprovalLost    ApprovalAct = "fleet lost"   // permanent revocations are entered that a site alone knows
 )
 
-// Taken is a certificate that a correction names, as it was when the request was
-// filed: if it is otherwise when it is approved, nothing is done.
-type Taken struct {
-	Serial    db.Serial
-	Revoked   bool
-	RevokedAt time.Time
-	Reason    db.Reason
-	NotAfter  time.Time
-}
-
-// Status is what it was.
-func (t Taken) Status() db.Status {
-	return db.Status{Revoked: t.Revoked, RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
-}
-
 // Approval is a request for a second person's agreement, and what became of it.
 type Approval struct {
 	ID       int64
@@ -54,7 +39,7 @@ type Approval struct {
 	Issuer   db.IssuerID // of a purge, of a crl_url, or of a correction, as are the next three
 	Wrong    db.Wrong
 	NotAfter time.Time // the right end, of WrongNotAfter
-	Taken    []Taken
+	Taken    []db.Taken
 	// CorrectedAt is when the correction was requested, by the master's clock: its
 	// signed notes bear it.
 	CorrectedAt time.Time
@@ -130,26 +115,20 @@ func (s *DB) request(ctx context.Context, what ApprovalAct, details map[string]a
 
 // Approve agrees to another login's request. A correction is made in the same
 // transaction, with a note for each certificate that is revoked for ever
-// (publish.CorrectionsOf); a bulk is an allowance from now on, for 24 hours, and a purge
+// (feed.CorrectionNote); a bulk is an allowance from now on, for 24 hours, and a purge
 // may begin.
 func (s *DB) Approve(ctx context.Context, id int64, act db.Act, notes ...db.SignedCorrection) error {
 	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
 	for i, n := range notes {
 		serials[i], signed[i] = n.Serial, n.Note
 	}
-	if _, err := s.pool.Exec(ctx, "select approval_give($1, $2, $3, $4, $5)", id, act.Why, act.User, serials, signed); err != nil {
-		return fmt.Errorf("approving request %d: %w", id, pg.Plain(err))
-	}
-	return nil
+	return s.pool.Do(ctx, fmt.Sprintf("approving request %d", id), "select approval_give($1, $2, $3, $4, $5)", id, act.Why, act.User, serials, signed)
 }
 
 // Refuse says that this login does not agree to a request, or takes its own back.
 // act.Why must say why.
 func (s *DB) Refuse(ctx context.Context, id int64, act db.Act) error {
-	if _, err := s.pool.Exec(ctx, "select approval_refuse($1, $2, $3)", id, act.Why, act.User); err != nil {
-		return fmt.Errorf("refusing request %d: %w", id, pg.Plain(err))
-	}
-	return nil
+	return s.pool.Do(ctx, fmt.Sprintf("refusing request %d", id), "select approval_refuse($1, $2, $3)", id, act.Why, act.User)
 }
 
 const selectApproval = `select id, act, what, coalesce(remaining, 0), why, db_role, os_user, at, expires_at,
@@ -178,15 +157,7 @@ func (s *DB) Approvals(ctx context.Context, open bool, limit int) ([]Approval, e
 	if open {
 		where = "where approved_at is null and refused_at is null and expires_at > clock_timestamp() "
 	}
-	rows, err := s.pool.Query(ctx, selectApproval+where+"order by id desc limit $1", limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading requests: %w", pg.Plain(err))
-	}
-	list, err := pgx.CollectRows(rows, scanApproval)
-	if err != nil {
-		return nil, fmt.Errorf("reading requests: %w", pg.Plain(err))
-	}
-	return list, nil
+	return pg.List(ctx, s.pool, "reading requests", scanApproval, selectApproval+where+"order by id desc limit $1", limit)
 }
 
 func scanApproval(row pgx.CollectableRow) (Approval, error) {
@@ -229,7 +200,7 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 		if err != nil {
 			return a, fmt.Errorf("reading request %d: %w", a.ID, err)
 		}
-		taken := Taken{Serial: serial, Revoked: c.RevokedAt != nil, RevokedAt: db.TimeOrZero(c.RevokedAt), Reason: db.ReasonNone, NotAfter: c.NotAfter.UTC()}
+		taken := db.Taken{Serial: serial, Revoked: c.RevokedAt != nil, RevokedAt: db.TimeOrZero(c.RevokedAt), Reason: db.ReasonNone, NotAfter: c.NotAfter.UTC()}
 		if c.Reason != nil {
 			taken.Reason = *c.Reason
 		}

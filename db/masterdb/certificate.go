@@ -29,25 +29,15 @@ func (s *DB) AddIssuer(ctx context.Context, i db.Issuer, act db.Act) (db.IssuerI
 func (s *DB) SetIssuer(ctx context.Context, i db.Issuer, act db.Act) (bool, error) {
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
-	var changed bool
-	err := s.pool.QueryRow(ctx, "select issuer_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("setting issuer %q", i.Name), "select issuer_set($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
 		i.ID, p.Version, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness), seconds(p.FreshForUnknown),
-		seconds(p.HTTPMaxAge), seconds(p.Refresh), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.ArchiveCutoff, act.Why, act.User).Scan(&changed)
-	if err != nil {
-		return false, fmt.Errorf("setting issuer %q: %w", i.Name, pg.Plain(err))
-	}
-	return changed, nil
+		seconds(p.HTTPMaxAge), seconds(p.Refresh), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.ArchiveCutoff, act.Why, act.User)
 }
 
 // Issue registers a certificate, before it is signed. It returns false when the
 // same one was registered already.
 func (s *DB) Issue(ctx context.Context, issuer db.IssuerID, serial db.Serial, notAfter time.Time, act db.Act) (bool, error) {
-	var fresh bool
-	err := s.pool.QueryRow(ctx, "select certificate_issue($1, $2, $3, $4, $5)", issuer, []byte(serial), notAfter.UTC().Truncate(time.Second), act.Why, act.User).Scan(&fresh)
-	if err != nil {
-		return false, fmt.Errorf("registering serial %s: %w", serial, pg.Plain(err))
-	}
-	return fresh, nil
+	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("registering serial %s", serial), "select certificate_issue($1, $2, $3, $4, $5)", issuer, []byte(serial), notAfter.UTC().Truncate(time.Second), act.Why, act.User)
 }
 
 // Revoke revokes a certificate and returns its status then, and whether that

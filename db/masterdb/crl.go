@@ -29,11 +29,7 @@ type CRLRows struct {
 // right: none is below the clock's milliseconds since 1970. RFC 5280 section 5.2.3
 // allows gaps (and 20 octets; these have 7).
 func (s *Sites) NextCRL(ctx context.Context, issuer db.IssuerID, count int) (int64, error) {
-	var first int64
-	if err := s.pool.QueryRow(ctx, "select crl_next($1, $2)", issuer, count).Scan(&first); err != nil {
-		return 0, fmt.Errorf("taking the number of a CRL: %w", pg.Plain(err))
-	}
-	return first, nil
+	return pg.Value[int64](ctx, s.pool, "taking the number of a CRL", "select crl_next($1, $2)", issuer, count)
 }
 
 // PlannedCRL is a CRL that an offline CA was asked to sign, as the master remembers it.
@@ -66,22 +62,15 @@ func (s *Sites) PlanCRLs(ctx context.Context, issuer db.IssuerID, list []Planned
 
 // PlannedCRLs lists what was planned for an issuer and can still be published, by number.
 func (s *Sites) PlannedCRLs(ctx context.Context, issuer db.IssuerID) ([]PlannedCRL, error) {
-	rows, err := s.pool.Query(ctx, "select number, position, this_update, next_update, content from crl_planned where issuer_id = $1 order by number", issuer)
-	if err != nil {
-		return nil, fmt.Errorf("reading planned CRLs: %w", pg.Plain(err))
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (PlannedCRL, error) {
+	scan := func(row pgx.CollectableRow) (PlannedCRL, error) {
 		var p PlannedCRL
 		var content []byte
 		err := row.Scan(&p.Number, &p.Position, &p.ThisUpdate, &p.NextUpdate, &content)
 		copy(p.Content[:], content)
 		p.ThisUpdate, p.NextUpdate = p.ThisUpdate.UTC(), p.NextUpdate.UTC()
 		return p, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading planned CRLs: %w", pg.Plain(err))
 	}
-	return list, nil
+	return pg.List(ctx, s.pool, "reading planned CRLs", scan, "select number, position, this_update, next_update, content from crl_planned where issuer_id = $1 order by number", issuer)
 }
 
 // CRLRows reads the revoked certificates of an issuer that had not ended at since:
@@ -120,9 +109,5 @@ func (s *Sites) CRLRows(ctx context.Context, issuer db.IssuerID, full bool, sinc
 // PutCRL publishes a CRL: it travels to every site with the issuer's row. One that
 // might take an entry of the published one back is refused.
 func (s *Sites) PutCRL(ctx context.Context, issuer db.IssuerID, number, position int64, der []byte, entries int, act db.Act) error {
-	_, err := s.pool.Exec(ctx, "select crl_put($1, $2, $3, $4, $5, $6, $7)", issuer, number, position, der, entries, act.Why, act.User)
-	if err != nil {
-		return fmt.Errorf("publishing CRL %d: %w", number, pg.Plain(err))
-	}
-	return nil
+	return s.pool.Do(ctx, fmt.Sprintf("publishing CRL %d", number), "select crl_put($1, $2, $3, $4, $5, $6, $7)", issuer, number, position, der, entries, act.Why, act.User)
 }

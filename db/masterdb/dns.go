@@ -42,12 +42,8 @@ func (s *Sites) NoteDNS(ctx context.Context, n DNSNote, act db.Act) error {
 	if n.Publish {
 		action = "publish"
 	}
-	_, err := s.pool.Exec(ctx, "select responder_dns_record($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	return s.pool.Do(ctx, fmt.Sprintf("noting a change of the DNS for site %q", n.Site), "select responder_dns_record($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 		n.Site, action, n.Name, n.Addresses, n.TTL, n.Stage, n.Detail, act.Why, act.User)
-	if err != nil {
-		return fmt.Errorf("noting a change of the DNS for site %q: %w", n.Site, pg.Plain(err))
-	}
-	return nil
 }
 
 // DNSAddress is an address that a name in the DNS had.
@@ -59,13 +55,5 @@ type DNSAddress struct {
 
 // Withdrawn lists what was taken out of the DNS with a site and not put back.
 func (s *Sites) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
-	rows, err := s.pool.Query(ctx, "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
-	var list []DNSAddress
-	if err == nil {
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DNSAddress])
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading what left the DNS with site %q: %w", site, pg.Plain(err))
-	}
-	return list, nil
+	return pg.List(ctx, s.pool, fmt.Sprintf("reading what left the DNS with site %q", site), pgx.RowToStructByPos[DNSAddress], "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
 }

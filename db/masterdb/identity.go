@@ -16,24 +16,26 @@ import (
 // to suspended, in one transaction. Changed is false for what was so already. Profile
 // br knows no hold: those certificates are taken out of the replicated rows.
 func (s *Sites) SuspendResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
-	return s.siteCertificates(ctx, "suspending", "responder_suspend", site, act)
+	return s.siteCertificates(ctx, "suspending", site, "responder_suspend($1, $2, $3)", act.Why, act.User)
 }
 
 // RestoreResponder makes a suspended site active again, releases its certificates
 // from hold or brings them back among the rows, and returns them.
 func (s *Sites) RestoreResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
-	return s.siteCertificates(ctx, "restoring", "responder_restore", site, act)
+	return s.siteCertificates(ctx, "restoring", site, "responder_restore($1, $2, $3)", act.Why, act.User)
 }
 
 // LeaveResponder takes an active site off the fleet for ever, and bans its keys; its
 // certificates, which it returns, stay good until they end. Changed are those that were
 // planned and never released: they are revoked with cessationOfOperation.
 func (s *Sites) LeaveResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
-	return s.siteCertificates(ctx, "taking leave of", "responder_leave", site, act)
+	return s.siteCertificates(ctx, "taking leave of", site, "responder_leave($1, $2, $3)", act.Why, act.User)
 }
 
-func (s *Sites) siteCertificates(ctx context.Context, doing, function, site string, act db.Act) ([]RevokedCertificate, error) {
-	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+function+"($1, $2, $3)", site, act.Why, act.User)
+// siteCertificates calls a function that does something to a site and returns those of its
+// certificates that go with it; $1 is the site.
+func (s *Sites) siteCertificates(ctx context.Context, doing, site, call string, args ...any) ([]RevokedCertificate, error) {
+	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+call, append([]any{site}, args...)...)
 	var list []RevokedCertificate
 	if err == nil {
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (RevokedCertificate, error) {
@@ -94,30 +96,18 @@ func (s *Sites) OpenSiteLogin(ctx context.Context, site string, open bool, act d
 
 // CutSite ends all sessions of a closed login, running streams too, and returns how many.
 func (s *Sites) CutSite(ctx context.Context, site string) (int64, error) {
-	var ended int64
-	if err := s.pool.QueryRow(ctx, "select responder_disconnect($1)", site).Scan(&ended); err != nil {
-		return 0, fmt.Errorf("ending the sessions of site %q: %w", site, pg.Plain(err))
-	}
-	return ended, nil
+	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("ending the sessions of site %q", site), "select responder_disconnect($1)", site)
 }
 
 // DropSiteSlots drops the slots of a revoked site that nobody reads, and returns how many.
 func (s *Sites) DropSiteSlots(ctx context.Context, site string) (int64, error) {
-	var dropped int64
-	if err := s.pool.QueryRow(ctx, "select responder_slots_drop($1)", site).Scan(&dropped); err != nil {
-		return 0, fmt.Errorf("dropping the slots of site %q: %w", site, pg.Plain(err))
-	}
-	return dropped, nil
+	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("dropping the slots of site %q", site), "select responder_slots_drop($1)", site)
 }
 
 // SetSiteLogin says which login of group ocsp_replica is the site's; without it,
 // it is the one of the site's name with _ for -.
 func (s *Sites) SetSiteLogin(ctx context.Context, site, login string, act db.Act) (bool, error) {
-	var changed bool
-	if err := s.pool.QueryRow(ctx, "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User).Scan(&changed); err != nil {
-		return false, fmt.Errorf("setting the login of site %q: %w", site, pg.Plain(err))
-	}
-	return changed, nil
+	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("setting the login of site %q", site), "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User)
 }
 
 // Planned is a responder certificate whose serial is registered and which was not
@@ -157,22 +147,15 @@ func (s *Sites) PlanResponderCertificates(ctx context.Context, list []Planned, k
 
 // PlannedCertificates lists what was planned and not released, by beginning.
 func (s *Sites) PlannedCertificates(ctx context.Context) ([]Planned, error) {
-	rows, err := s.pool.Query(ctx, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
-	if err != nil {
-		return nil, fmt.Errorf("reading planned certificates: %w", pg.Plain(err))
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Planned, error) {
+	scan := func(row pgx.CollectableRow) (Planned, error) {
 		var p Planned
 		var keyHash []byte
 		err := row.Scan(&p.IssuerID, (*[]byte)(&p.Serial), &p.Site, &keyHash, &p.NotBefore, &p.NotAfter)
 		copy(p.KeyHash[:], keyHash)
 		p.NotBefore, p.NotAfter = p.NotBefore.UTC(), p.NotAfter.UTC()
 		return p, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading planned certificates: %w", pg.Plain(err))
 	}
-	return list, nil
+	return pg.List(ctx, s.pool, "reading planned certificates", scan, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
 }
 
 // AddSerials takes serials that a CA made into the master's pool, from which
@@ -183,36 +166,22 @@ func (s *Sites) AddSerials(ctx context.Context, issuer db.IssuerID, serials []db
 	for i, serial := range serials {
 		list[i] = serial
 	}
-	var added int64
-	if err := s.pool.QueryRow(ctx, "select serial_pool_add($1, $2, $3, $4)", issuer, list, act.Why, act.User).Scan(&added); err != nil {
-		return 0, fmt.Errorf("adding serials to the pool: %w", pg.Plain(err))
-	}
-	return added, nil
+	return pg.Value[int64](ctx, s.pool, "adding serials to the pool", "select serial_pool_add($1, $2, $3, $4)", issuer, list, act.Why, act.User)
 }
 
 // SpareSerials is how many certificates of an issuer can still be planned.
 func (s *Sites) SpareSerials(ctx context.Context, issuer db.IssuerID) (n int64, err error) {
-	if err := s.pool.QueryRow(ctx, "select count(*) from serial_pool where issuer_id = $1", issuer).Scan(&n); err != nil {
-		return 0, fmt.Errorf("counting the serials of the pool: %w", pg.Plain(err))
-	}
-	return n, nil
+	return pg.Value[int64](ctx, s.pool, "counting the serials of the pool", "select count(*) from serial_pool where issuer_id = $1", issuer)
 }
 
 // BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo):
 // nobody certifies them again.
 func (s *Sites) BannedKeys(ctx context.Context) ([][32]byte, error) {
-	rows, err := s.pool.Query(ctx, "select key_hash from responder_key where banned order by key_hash")
-	if err != nil {
-		return nil, fmt.Errorf("reading the banned keys: %w", pg.Plain(err))
-	}
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key [32]byte, err error) {
+	scan := func(row pgx.CollectableRow) (key [32]byte, err error) {
 		var raw []byte
 		err = row.Scan(&raw)
 		copy(key[:], raw)
 		return key, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the banned keys: %w", pg.Plain(err))
 	}
-	return keys, nil
+	return pg.List(ctx, s.pool, "reading the banned keys", scan, "select key_hash from responder_key where banned order by key_hash")
 }

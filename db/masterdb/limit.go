@@ -67,10 +67,7 @@ func (s *DB) TryLimit(ctx context.Context, n int64) error {
 // SetLimit sets the limit of one login and returns the one before. The store's login
 // must be a superuser.
 func (s *DB) SetLimit(ctx context.Context, perHour int64, act db.Act) (before int64, err error) {
-	if err := s.pool.QueryRow(ctx, "select limit_set($1, $2, $3)", perHour, act.Why, act.User).Scan(&before); err != nil {
-		return 0, fmt.Errorf("setting the limit: %w", pg.Plain(err))
-	}
-	return before, nil
+	return pg.Value[int64](ctx, s.pool, "setting the limit", "select limit_set($1, $2, $3)", perHour, act.Why, act.User)
 }
 
 // RequestBulk asks for an allowance of count revocations beyond the hourly limit for

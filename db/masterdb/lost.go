@@ -14,7 +14,7 @@ import (
 // Lost returns those of the batch, permanent revocations that a site knows, that
 // this master does not have, or with another time, and did not correct: it was brought
 // up from a backup.
-func (s *Reader) Lost(ctx context.Context, issuer db.IssuerID, batch []Row) ([]Row, error) {
+func (s *DB) Lost(ctx context.Context, issuer db.IssuerID, batch []Row) ([]Row, error) {
 	serials, times := make([][]byte, len(batch)), make([]time.Time, len(batch))
 	for i, row := range batch {
 		serials[i], times[i] = row.Serial, row.Status.RevokedAt.UTC()

@@ -1,11 +1,11 @@
-// Package masterdb is the master's database, a type for each right: DB as the staff and the
-// CA's software use it, with Sites, the roster; Publisher as ocspsyncd does; Reader is what
-// both read. It is not called master, as half the project's variables are.
+// Package masterdb is the master's database as the staff and the CA's software use it: DB,
+// with Sites, the roster. It is not called master, as half the project's variables are.
 //
 // Rows are written by functions in the database alone (migrations/master), which judge; here
-// they are called, and their refusals become sentences. DB.Try makes a plan of any act.
+// they are called, and their refusals become sentences. DB.Try makes a plan of any act. What
+// ocspsyncd does at the master is in package publisherdb.
 //
-// Read masterdb.go first, then certificate.go, approval.go, and seal.go for the publisher.
+// Read masterdb.go first, then certificate.go, approval.go and roster.go.
 package masterdb
 
 import (
@@ -30,17 +30,6 @@ func (s *DB) Try(ctx context.Context, apply bool, f func(*DB) error) error {
 	return s.pool.Try(ctx, apply, func(pool *pg.Pool) error { return f(newMaster(pool)) })
 }
 
-// Reader reads at the master what its staff and its publisher need.
-type Reader struct {
-	*tables.DB
-	pool *pg.Pool
-}
-
-// Publisher is the master's database as ocspsyncd uses it.
-type Publisher struct {
-	Reader
-}
-
 // Sites is the roster at the master.
 type Sites struct {
 	pool *pg.Pool
@@ -48,7 +37,7 @@ type Sites struct {
 
 // DB is the master's database as its staff use it.
 type DB struct {
-	Reader
+	*tables.DB
 	Sites
 	pool *pg.Pool
 }
@@ -63,16 +52,5 @@ func Open(ctx context.Context, cfg pg.Config) (*DB, error) {
 }
 
 func newMaster(pool *pg.Pool) *DB {
-	return &DB{newReader(pool), Sites{pool}, pool}
-}
-
-func newReader(pool *pg.Pool) Reader { return Reader{tables.New(pool), pool} }
-
-// OpenPublisher is Open for ocspsyncd, by a login in ocsp_publisher.
-func OpenPublisher(ctx context.Context, cfg pg.Config) (*Publisher, error) {
-	pool, err := pg.OpenPool(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &Publisher{newReader(pool)}, nil
+	return &DB{tables.New(pool), Sites{pool}, pool}
 }

@@ -32,11 +32,7 @@ func (s *DB) PurgedBefore(ctx context.Context, issuer db.IssuerID) (time.Time, e
 // Purgeable counts the certificates of an issuer that ended before a time, those of
 // responders excepted: they stay.
 func (s *DB) Purgeable(ctx context.Context, issuer db.IssuerID, before time.Time) (int64, error) {
-	var n int64
-	if err := s.pool.QueryRow(ctx, "select count(*) from purgeable($1, $2)", issuer, before).Scan(&n); err != nil {
-		return 0, fmt.Errorf("counting what issuer %d may lose: %w", issuer, pg.Plain(err))
-	}
-	return n, nil
+	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("counting what issuer %d may lose", issuer), "select count(*) from purgeable($1, $2)", issuer, before)
 }
 
 // RequestPurge asks for the agreement of a second person that certificates of an issuer

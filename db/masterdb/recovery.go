@@ -21,28 +21,21 @@ const RecoveryBatch = 10_000
 // from 1. No serial may stand in it twice.
 func (s *DB) Effects(ctx context.Context, issuer db.IssuerID, batch []Row) ([]EffectHere, error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(batch)
-	rows, err := s.pool.Query(ctx, "select place, effect, corrected, here_not_after, here_revoked_at, here_reason from certificate_effects($1, $2, $3, $4, $5)",
+	scan := func(row pgx.CollectableRow) (EffectHere, error) {
+		var e EffectHere
+		var hereNotAfter, hereRevokedAt *time.Time
+		var hereReason *int16
+		err := row.Scan(&e.Number, &e.Effect, &e.Corrected, &hereNotAfter, &hereRevokedAt, &hereReason)
+		if err == nil && hereNotAfter != nil {
+			e.Here = db.RowStatus(*hereNotAfter, hereRevokedAt, hereReason)
+		}
+		if err == nil {
+			e.Row = batch[e.Number-1]
+		}
+		return e, err
+	}
+	return pg.List(ctx, s.pool, fmt.Sprintf("comparing %d certificates with the master", len(batch)), scan, "select place, effect, corrected, here_not_after, here_revoked_at, here_reason from certificate_effects($1, $2, $3, $4, $5)",
 		issuer, serials, notAfter, revokedAt, reasons)
-	var effects []EffectHere
-	if err == nil {
-		effects, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (EffectHere, error) {
-			var e EffectHere
-			var hereNotAfter, hereRevokedAt *time.Time
-			var hereReason *int16
-			err := row.Scan(&e.Number, &e.Effect, &e.Corrected, &hereNotAfter, &hereRevokedAt, &hereReason)
-			if err == nil && hereNotAfter != nil {
-				e.Here = db.RowStatus(*hereNotAfter, hereRevokedAt, hereReason)
-			}
-			if err == nil {
-				e.Row = batch[e.Number-1]
-			}
-			return e, err
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("comparing %d certificates with the master: %w", len(batch), pg.Plain(err))
-	}
-	return effects, nil
 }
 
 // EffectHere is what one row would do at the master.
@@ -138,13 +131,8 @@ func (s *DB) RequestRecovery(ctx context.Context, r Recovery, act db.Act) (id in
 
 // RecoveryAgreed says whether two persons have agreed to all of these rows.
 func (s *DB) RecoveryAgreed(ctx context.Context, r Recovery) (bool, error) {
-	var agreed bool
-	err := s.pool.QueryRow(ctx, `select exists (select from approval where act = $1 and approved_at is not null and expires_at > clock_timestamp()
-		and what->'batches' @> to_jsonb($2::text[]))`, r.act(), r.Sums()).Scan(&agreed)
-	if err != nil {
-		return false, fmt.Errorf("looking for an approval: %w", pg.Plain(err))
-	}
-	return agreed, nil
+	return pg.Value[bool](ctx, s.pool, "looking for an approval", `select exists (select from approval where act = $1 and approved_at is not null and expires_at > clock_timestamp()
+		and what->'batches' @> to_jsonb($2::text[]))`, r.act(), r.Sums())
 }
 
 // Recover enters one batch to which two persons have agreed, in a transaction with its

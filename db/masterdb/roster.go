@@ -46,23 +46,15 @@ type RevokedCertificate struct {
 // returns false when all was so already. A revoked site is refused. Addresses of nil
 // are those that it has.
 func (s *Sites) AddResponder(ctx context.Context, name, url string, addresses []string, act db.Act) (bool, error) {
-	var changed bool
-	if err := s.pool.QueryRow(ctx, "select responder_add($1, $2, $3, $4, $5)", name, url, addresses, act.Why, act.User).Scan(&changed); err != nil {
-		return false, fmt.Errorf("adding site %q: %w", name, pg.Plain(err))
-	}
-	return changed, nil
+	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("adding site %q", name), "select responder_add($1, $2, $3, $4, $5)", name, url, addresses, act.Why, act.User)
 }
 
 // AddResponderCertificate puts a signed responder certificate among the
 // replicated rows. Its serial must be registered (Issue), its key must belong
 // to no other site and to no revoked one. Fingerprint is computed there.
 func (s *Sites) AddResponderCertificate(ctx context.Context, c db.ResponderCertificate, act db.Act) error {
-	_, err := s.pool.Exec(ctx, "select responder_certificate_add($1, $2, $3, $4, $5, $6, $7)",
+	return s.pool.Do(ctx, fmt.Sprintf("adding responder certificate %s of site %q", c.Serial, c.Site), "select responder_certificate_add($1, $2, $3, $4, $5, $6, $7)",
 		c.IssuerID, []byte(c.Serial), c.Site, c.KeyHash[:], c.DER, act.Why, act.User)
-	if err != nil {
-		return fmt.Errorf("adding responder certificate %s of site %q: %w", c.Serial, c.Site, pg.Plain(err))
-	}
-	return nil
 }
 
 // CheckResponderKey says why a key (SHA-256 of its SubjectPublicKeyInfo) must
@@ -88,22 +80,7 @@ func (s *Sites) CheckResponderKey(ctx context.Context, keyHash [32]byte, site st
 // RevokeResponder revokes all unexpired certificates of a site and bans its
 // keys for ever, in one transaction.
 func (s *Sites) RevokeResponder(ctx context.Context, site string, reason db.Reason, act db.Act) ([]RevokedCertificate, error) {
-	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from responder_revoke($1, $2, $3, $4)", site, db.ReasonArg(reason), act.Why, act.User)
-	if err != nil {
-		return nil, fmt.Errorf("revoking site %q: %w", site, pg.Plain(err))
-	}
-	gone, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (RevokedCertificate, error) {
-		var c RevokedCertificate
-		err := row.Scan(&c.IssuerID, (*[]byte)(&c.Serial), &c.Changed)
-		return c, err
-	})
-	if pg.IsCode(err, "P0002") {
-		return nil, fmt.Errorf("revoking site %q: %w", site, ErrNoResponder)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("revoking site %q: %w", site, pg.Plain(err))
-	}
-	return gone, nil
+	return s.siteCertificates(ctx, "revoking", site, "responder_revoke($1, $2, $3, $4)", db.ReasonArg(reason), act.Why, act.User)
 }
 
 // Responders reads the roster by name, revoked sites and expired certificates

@@ -10,6 +10,13 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
+// ReportedForks reads those that sites have handed to the master and nobody has settled, the
+// oldest first.
+func ReportedForks(ctx context.Context, q pg.Querier) ([]db.Fork, error) {
+	return ReadForks(ctx, q, "select id, at, site, why, ours, theirs from feed_fork where settled is null order by id")
+}
+
+// ReadForks reads forks by the columns of db.Fork.
 func ReadForks(ctx context.Context, q pg.Querier, sql string) ([]db.Fork, error) {
 	rows, err := q.Query(ctx, sql)
 	var forks []db.Fork

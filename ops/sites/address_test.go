@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/integration/testkit/catest"
 	"ocspfleet/integration/testkit/nameserver"
@@ -118,7 +119,7 @@ func revoke(w Lifecycle) []Step { return w.Revoke(db.ReasonKeyCompromise) }
 func (n *named) audited() []string {
 	n.Helper()
 	var lines []string
-	if err := n.store.AuditEntries(n.Context(), masterdb.AuditFilter{Act: "responder dns"}, func(e masterdb.AuditEntry) error {
+	if err := n.store.AuditEntries(n.Context(), masterdb.AuditFilter{Act: "responder dns"}, func(e auditchain.Entry) error {
 		lines = append(lines, e.What)
 		return nil
 	}); err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db"
 	"ocspfleet/integration/testkit/dbtest"
 )
 
@@ -25,7 +25,7 @@ func TestDeliveryWaitsForTheFeed(t *testing.T) {
 		return said
 	}
 	saw := func(position int64, ago time.Duration) {
-		if err := super.SawFeedClients(context.WithoutCancel(t.Context()), []masterdb.FeedClient{{Site: w.site, Position: position, SeenAt: time.Now().Add(-ago)}}); err != nil {
+		if err := super.SawFeedClients(context.WithoutCancel(t.Context()), []db.FeedClient{{Site: w.site, Position: position, SeenAt: time.Now().Add(-ago)}}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -24,7 +24,7 @@ type Known struct {
 	Revoked map[db.IssuerID]db.Serial // the last permanent revocation that is older than the Surveyor's MaxAge
 
 	slots   []db.Slot
-	clients map[string]masterdb.FeedClient
+	clients map[string]db.FeedClient
 	forks   map[string]string
 }
 

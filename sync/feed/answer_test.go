@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/publish"
@@ -22,7 +22,7 @@ func TestAnswerComesBack(t *testing.T) {
 	keys := feedtest.AnswerKeys(t)
 	rapid.Check(t, func(r *rapid.T) {
 		serial := append([]byte{0x01}, rapid.SliceOfN(rapid.Byte(), 0, 19).Draw(r, "serial")...)
-		asked := masterdb.Asked{
+		asked := publisherdb.Asked{
 			Epoch: epoch, Position: rapid.Int64Range(0, 1<<40).Draw(r, "position"), AsOf: feedtest.Noon, Issued: rapid.Bool().Draw(r, "issued"),
 			Status: db.Status{Reason: db.ReasonNone},
 		}
@@ -120,7 +120,7 @@ func TestAnswersTheQuestion(t *testing.T) {
 	if err := a.Answers(issuer, serial, at, now); err != nil {
 		t.Error(err)
 	}
-	absent := publish.NewAnswer(origin, 2, issuer, serial, masterdb.Asked{Epoch: epoch, Position: 7, AsOf: feedtest.Noon})
+	absent := publish.NewAnswer(origin, 2, issuer, serial, publisherdb.Asked{Epoch: epoch, Position: 7, AsOf: feedtest.Noon})
 	if err := absent.Answers(issuer, serial, at, feedtest.Noon.Add(time.Second)); err != nil {
 		t.Errorf("that it is absent is no news to a copy that says so, too: %v", err)
 	}

@@ -29,6 +29,19 @@ type CorrectionNote struct {
 	CorrectedAt time.Time
 }
 
+// Notes is what the second person signs of a request for a correction: this note for each
+// certificate that is revoked for ever. The others need none.
+func (n CorrectionNote) Notes(taken []db.Taken) []CorrectionNote {
+	var notes []CorrectionNote
+	for _, c := range taken {
+		if was := c.Status(); was.Permanent() {
+			n.Serial, n.Was = c.Serial, was
+			notes = append(notes, n)
+		}
+	}
+	return notes
+}
+
 const (
 	// MaxCorrectionNote bounds a correction's note in the table and on the wire: about
 	// 700 octets are the most that the form needs.

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"ocspfleet/db"
@@ -75,30 +74,6 @@ func Contradict(a, b *Checkpoint) string {
 		return "an audit that goes back"
 	}
 	return ""
-}
-
-// checkFork is what the master makes of what a site hands in; foreign says that a
-// statement is surely not one of this master's history.
-func (k *KeySet) CheckFork(root note.Verifier, f db.Fork, foreign func(*Checkpoint) (bool, error)) (ForkResult, error) {
-	if k.twoSets(root, f.Ours, f.Theirs) {
-		return ForkProven, nil
-	}
-	ours, err := k.statement(f.Ours)
-	theirs, err2 := k.statement(f.Theirs)
-	switch {
-	case k.Bans(f.Ours), k.Bans(f.Theirs), errors.Is(err, ErrEpoch), errors.Is(err2, ErrEpoch):
-		return ForkOver, nil
-	case err != nil, err2 != nil:
-		return ForkClaimed, nil
-	case Contradict(ours, theirs) != "":
-		return ForkProven, nil
-	}
-	for _, c := range []*Checkpoint{ours, theirs} {
-		if is, err := foreign(c); is || err != nil {
-			return ForkProven, err
-		}
-	}
-	return ForkClaimed, nil
 }
 
 // ForkStore is a site's database.

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -24,7 +24,7 @@ import (
 // Config says what to confirm and how often.
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *masterdb.Publisher
+	Store *publisherdb.DB
 	// Interval between two heartbeats. Default 5 s: it is the least age that a
 	// site's copy has, and each costs 180 octets of WAL.
 	Interval time.Duration

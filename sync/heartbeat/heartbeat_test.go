@@ -11,6 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
@@ -59,7 +60,7 @@ func start(t *testing.T, log *logBuffer) (dsn string, h *heartbeat.Heartbeat, ad
 	if err := admin.InitHead(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := masterdb.OpenPublisher(t.Context(), tables.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
+	store, err := publisherdb.Open(t.Context(), tables.Config{DSN: dbtest.As(dsn, "ocsp_publisher"), Application: "heartbeat-test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
@@ -19,8 +19,8 @@ import (
 // ClientTracker keeps the access list as the roster says, and notes at the master
 // which sites came. Run is called once; Watch is safe for concurrent use.
 type ClientTracker struct {
-	store  *masterdb.Publisher // nil at a relay, which notes nothing
-	roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error)
+	store  *publisherdb.DB // nil at a relay, which notes nothing
+	roster func(context.Context) (map[[32]byte]publisherdb.FeedPin, error)
 	access *feedhttp.AccessList
 	log    *slog.Logger
 	every  time.Duration // between two readings of the roster
@@ -31,7 +31,7 @@ type ClientTracker struct {
 	moved chan struct{} // a site went on by many changes: an import may wait for it
 
 	mu    sync.Mutex // guards what follows
-	seen  map[string]masterdb.FeedClient
+	seen  map[string]db.FeedClient
 	noted map[string]int64 // position that was written down last
 }
 
@@ -52,7 +52,7 @@ const (
 )
 
 // NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
-func NewClientTracker(store *masterdb.Publisher, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
+func NewClientTracker(store *publisherdb.DB, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(store, store.FeedPins, access, log)
 }
 
@@ -60,25 +60,25 @@ func NewClientTracker(store *masterdb.Publisher, access *feedhttp.AccessList, lo
 // those whose keys the master has closed, as the rows here say. Until they can be read
 // first, nobody is let in.
 func NewRelayClientTracker(store *tables.DB, peers map[feedhttp.Pin]string, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
-	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]masterdb.FeedPin, error) {
+	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]publisherdb.FeedPin, error) {
 		closed, err := store.ClosedPins(ctx)
 		if err != nil {
 			return nil, err
 		}
-		roster := map[[32]byte]masterdb.FeedPin{}
+		roster := map[[32]byte]publisherdb.FeedPin{}
 		for pin, site := range peers {
 			state := db.ResponderActive
 			if closed[pin] { // or revoked: all the same to a relay
 				state = db.ResponderSuspended
 			}
-			roster[pin] = masterdb.FeedPin{Site: site, State: state}
+			roster[pin] = publisherdb.FeedPin{Site: site, State: state}
 		}
 		return roster, nil
 	}, access, log)
 }
 
-func newClientTracker(store *masterdb.Publisher, roster func(context.Context) (map[[32]byte]masterdb.FeedPin, error), access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
-	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]masterdb.FeedClient{}, noted: map[string]int64{}}
+func newClientTracker(store *publisherdb.DB, roster func(context.Context) (map[[32]byte]publisherdb.FeedPin, error), access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
+	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedClient{}, noted: map[string]int64{}}
 }
 
 // Run reads the roster until ctx ends; it returns nil then. While the database is
@@ -130,7 +130,7 @@ func (t *ClientTracker) readRoster(ctx context.Context) error {
 }
 
 // admit lets in the active sites, and for a moment those that were active just now.
-func (t *ClientTracker) admit(roster map[[32]byte]masterdb.FeedPin, now time.Time) {
+func (t *ClientTracker) admit(roster map[[32]byte]publisherdb.FeedPin, now time.Time) {
 	sites, denied, graceEnds := map[feedhttp.Pin]string{}, map[feedhttp.Pin]db.ResponderState{}, map[feedhttp.Pin]time.Time{}
 	for pin, r := range roster {
 		if r.State == db.ResponderActive {
@@ -175,7 +175,7 @@ func (t *ClientTracker) writeSoon(ctx context.Context) error {
 
 func (t *ClientTracker) write(ctx context.Context) error {
 	t.mu.Lock()
-	seen := make([]masterdb.FeedClient, 0, len(t.seen))
+	seen := make([]db.FeedClient, 0, len(t.seen))
 	for site, client := range t.seen {
 		seen = append(seen, client)
 		t.noted[site] = client.Position
@@ -206,7 +206,7 @@ func (t *ClientTracker) Watch(h http.Handler) http.Handler {
 func (t *ClientTracker) came(site string, position int64, form int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seen[site] = masterdb.FeedClient{Site: site, Position: position, SeenAt: time.Now(), Form: form}
+	t.seen[site] = db.FeedClient{Site: site, Position: position, SeenAt: time.Now(), Form: form}
 	if noted, known := t.noted[site]; !known || position-noted >= manyChanges {
 		select {
 		case t.moved <- struct{}{}:

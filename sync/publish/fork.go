@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -16,54 +16,10 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// CheckedFork is a contradiction, and what it is by the newest key set.
-type CheckedFork struct {
-	db.Fork
-	Result feed.ForkResult
-}
-
-// MasterForks judges what sites have handed to the master and nobody has settled.
-func MasterForks(ctx context.Context, store masterdb.Reader, root note.Verifier) ([]CheckedFork, error) {
-	forks, err := store.ReportedForks(ctx)
-	if err != nil || len(forks) == 0 {
-		return nil, err
-	}
-	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
-	if err != nil {
-		return nil, err
-	}
-	var judged []CheckedFork
-	for _, f := range forks {
-		result, err := set.CheckFork(root, f, func(c *feed.Checkpoint) (bool, error) { return foreign(ctx, store, c) })
-		if err != nil {
-			return nil, err
-		}
-		judged = append(judged, CheckedFork{f, result})
-	}
-	return judged, nil
-}
-
-// foreign says whether a statement is surely not of the history that is kept here. What
-// was trimmed, nobody can tell.
-func foreign(ctx context.Context, store masterdb.Reader, c *feed.Checkpoint) (bool, error) {
-	if c.Number == 0 {
-		return false, nil
-	}
-	g, err := store.FeedSeal(ctx, c.Epoch, c.Number)
-	if errors.Is(err, db.ErrNotFound) {
-		newest, err := store.FeedNote(ctx)
-		if errors.Is(err, db.ErrNotFound) {
-			return false, nil
-		}
-		return err == nil && newest.Epoch == c.Epoch && c.Number > newest.Number, err
-	}
-	return err == nil && (feed.Hash(g.Hash) != c.Segment || feed.Hash(g.NoteHash) != c.Hash() && feed.Hash(g.NoteHash) != c.Previous), err
-}
-
 // ForkReports takes the evidence of sites at the master, and says while a proof stands.
 // Run is called once; the rest is safe for concurrent use.
 type ForkReports struct {
-	store   *masterdb.Publisher
+	store   *publisherdb.DB
 	root    note.Verifier
 	log     *slog.Logger
 	trouble health.Trouble
@@ -74,7 +30,7 @@ type ForkReports struct {
 const forksEvery = 2 * time.Second
 
 // NewForkReports takes it in by a login in ocsp_publisher.
-func NewForkReports(store *masterdb.Publisher, root note.Verifier, log *slog.Logger) *ForkReports {
+func NewForkReports(store *publisherdb.DB, root note.Verifier, log *slog.Logger) *ForkReports {
 	return &ForkReports{store: store, root: root, log: log}
 }
 
@@ -94,7 +50,7 @@ func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport
 		if err != nil {
 			return false, err
 		}
-		result, err := set.CheckFork(d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs}, func(c *feed.Checkpoint) (bool, error) { return foreign(ctx, d.store.Reader, c) })
+		result, err := set.CheckFork(ctx, d.store, d.root, db.Fork{Ours: r.Ours, Theirs: r.Theirs})
 		if err != nil || result != feed.ForkProven {
 			return true, err
 		}
@@ -121,7 +77,7 @@ func (d *ForkReports) Run(ctx context.Context) error {
 }
 
 func (d *ForkReports) check(ctx context.Context) (text, lost string, err error) {
-	forks, err := MasterForks(ctx, d.store.Reader, d.root)
+	forks, err := feed.MasterForks(ctx, d.store, d.root)
 	if err != nil {
 		return "", "", err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -24,7 +24,7 @@ import (
 // LookupServerConfig says what answers questions for single serials, at the master.
 type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *masterdb.Publisher
+	Store *publisherdb.DB
 	// Key signs answers; the key set names it for that.
 	Key *feed.Key
 	// Keys is the set in force; with a Root a newer one is taken up.
@@ -145,7 +145,7 @@ func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(signed) // a client that leaves early asks again
 		return
-	case errors.Is(err, masterdb.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, publisherdb.ErrNoIssuer), errors.Is(err, db.ErrNotFound):
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the client left
 	default:
@@ -183,7 +183,7 @@ func (m *LookupServerMetrics) count(outcome string) {
 }
 
 // NewAnswer is what the master says of a serial.
-func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a masterdb.Asked) feed.Answer {
+func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a publisherdb.Asked) feed.Answer {
 	answer := feed.Answer{
 		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,
 		Status: a.Status, AsOf: a.AsOf.UTC().Truncate(time.Microsecond),

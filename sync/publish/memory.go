@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 )
 
@@ -116,7 +116,7 @@ func (m *memory) leadsTo(last db.Segment, set *feed.KeySet) bool {
 }
 
 // tries notes what is about to be stored.
-func (m *memory) tries(d masterdb.Sealed) {
+func (m *memory) tries(d publisherdb.Sealed) {
 	m.trying = nil
 	if d.Segment != nil {
 		m.trying = new(feed.Hash(d.Segment.NoteHash))

@@ -3,7 +3,7 @@ package publish
 import (
 	"time"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -45,7 +45,7 @@ func NewSealerMetrics(registry prometheus.Registerer) *SealerMetrics {
 	}
 }
 
-func (m *SealerMetrics) signed(s masterdb.Sealed, took time.Duration) {
+func (m *SealerMetrics) signed(s publisherdb.Sealed, took time.Duration) {
 	if g := s.Segment; g != nil {
 		m.segments.Inc()
 		m.changes.Add(float64(g.Last - g.First + 1))

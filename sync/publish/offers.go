@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -18,7 +18,7 @@ import (
 // TakeOffers judges the key sets that staff has brought to the master: what the root
 // signed, and what follows the set in force, is moved into force, and anything else is
 // thrown away with the reason. The store's login is in ocsp_publisher.
-func TakeOffers(ctx context.Context, store *masterdb.Publisher, origin string, root note.Verifier, log *slog.Logger) error {
+func TakeOffers(ctx context.Context, store *publisherdb.DB, origin string, root note.Verifier, log *slog.Logger) error {
 	offers, err := store.KeySetOffers(ctx)
 	if err != nil || len(offers) == 0 {
 		return err
@@ -52,7 +52,7 @@ const offersEvery = 250 * time.Millisecond
 
 // RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
 // feed takes a new set up by itself.
-func RunOffers(ctx context.Context, store *masterdb.Publisher, root note.Verifier, log *slog.Logger) error {
+func RunOffers(ctx context.Context, store *publisherdb.DB, root note.Verifier, log *slog.Logger) error {
 	failed := func(text string) {
 		log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
 	}

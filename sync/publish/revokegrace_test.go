@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feedhttp"
 )
 
@@ -19,7 +19,7 @@ func TestRevokeGraceIsShortAndOnce(t *testing.T) {
 	now := time.Now()
 	is := func(step string, state db.ResponderState, at time.Duration, in bool) {
 		t.Helper()
-		b.admit(map[[32]byte]masterdb.FeedPin{pin: {Site: "site-a", State: state}}, now.Add(at))
+		b.admit(map[[32]byte]publisherdb.FeedPin{pin: {Site: "site-a", State: state}}, now.Add(at))
 		site, is := access.Site(pin)
 		told, denied := access.Denied(pin)
 		if is != in || denied == in || in && site != "site-a" || !in && told != state {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -27,7 +27,7 @@ import (
 // for its default.
 type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
-	Store *masterdb.Publisher
+	Store *publisherdb.DB
 	// Key signs; the newest key set must name it, or Next.
 	Key *feed.Key
 	// Next signs instead of Key, once the key set in force names it and its time has
@@ -211,8 +211,8 @@ func (s *Sealer) seal(ctx context.Context) error {
 		}
 	}
 	began := s.cfg.Now()
-	var stored masterdb.Sealed
-	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed, error) {
+	var stored publisherdb.Sealed
+	err := s.cfg.Store.Seal(ctx, s.sealed, func(ctx context.Context, w *publisherdb.Sealing) (publisherdb.Sealed, error) {
 		var err error
 		if stored, err = s.sign(ctx, w); err == nil {
 			s.memory.tries(stored)
@@ -230,17 +230,17 @@ func (s *Sealer) seal(ctx context.Context) error {
 	return s.memory.keep(n.Note) // a restart finds by itself what is missing there
 }
 
-func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed, error) {
+func (s *Sealer) sign(ctx context.Context, w *publisherdb.Sealing) (publisherdb.Sealed, error) {
 	if err := s.memory.check(w.Head, w.Last, s.ring.set); err != nil {
-		return masterdb.Sealed{}, err
+		return publisherdb.Sealed{}, err
 	}
 	if w.Head.Position < w.Last.Last {
-		return masterdb.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
+		return publisherdb.Sealed{}, fmt.Errorf("the head is at position %d, signed is up to %d: this master lost changes that sites have; "+
 			"begin a new epoch by a key set of the feed root", w.Head.Position, w.Last.Last)
 	}
 	key, err := s.ring.signer(w.Head.Epoch, w.Head.AsOf)
 	if err != nil {
-		return masterdb.Sealed{}, err
+		return publisherdb.Sealed{}, err
 	}
 	c := feed.NewCheckpoint(s.ring.set.Origin, w.Head, w.PurgeBefore)
 	c.KeySet = s.ring.set.Number
@@ -248,15 +248,15 @@ func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed
 	signed := db.FeedNote{Epoch: c.Epoch, Number: c.Number, Position: c.Position, AsOf: c.AsOf}
 	if w.Head.Position == w.Last.Last {
 		signed.Note, err = c.Sign(key)
-		return masterdb.Sealed{Note: signed}, err
+		return publisherdb.Sealed{Note: signed}, err
 	}
 	segment := &feed.Segment{Epoch: c.Epoch, Number: w.Last.Number + 1, First: w.Last.Last + 1, Last: c.Position, Previous: feed.Hash(w.Last.Hash)}
 	sealed, err := s.fill(ctx, w, segment, &c, key)
 	if err != nil {
-		return masterdb.Sealed{}, err
+		return publisherdb.Sealed{}, err
 	}
 	signed.Number, signed.Note = segment.Number, sealed.Note
-	return masterdb.Sealed{Note: signed, Segment: &db.Segment{
+	return publisherdb.Sealed{Note: signed, Segment: &db.Segment{
 		Epoch: segment.Epoch, Number: segment.Number, First: segment.First, Last: segment.Last,
 		Hash: c.Segment, Note: sealed.Note, NoteHash: c.Hash(), SnapshotRequired: segment.SnapshotRequired, Body: sealed.Body,
 	}}, nil
@@ -264,7 +264,7 @@ func (s *Sealer) sign(ctx context.Context, w *masterdb.Sealing) (masterdb.Sealed
 
 // fill seals a segment with its changes, or as "snapshot required" where they do not fit or the log
 // lacks one: who wrote it by hand must not stop the feed.
-func (s *Sealer) fill(ctx context.Context, w *masterdb.Sealing, segment *feed.Segment, c *feed.Checkpoint, key *feed.Key) (feed.Sealed, error) {
+func (s *Sealer) fill(ctx context.Context, w *publisherdb.Sealing, segment *feed.Segment, c *feed.Checkpoint, key *feed.Key) (feed.Sealed, error) {
 	count := segment.Last - segment.First + 1
 	if count <= feed.MaxEntries {
 		var err error

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -18,7 +18,7 @@ import (
 // zero duration stands for its default.
 type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
-	Store     *masterdb.Publisher
+	Store     *publisherdb.DB
 	Key, Next *feed.Key
 	Keys      *feed.KeySet
 	Root      note.Verifier
@@ -121,7 +121,7 @@ func (a *Snapshotter) trim(ctx context.Context) error {
 	return err
 }
 
-func (a *Snapshotter) due(need masterdb.SnapshotNeed) bool {
+func (a *Snapshotter) due(need publisherdb.SnapshotNeed) bool {
 	switch newest := need.Newest; {
 	case newest.Note != nil && !a.opens(newest):
 		return true // by a key that is banned or not in the set any more: no site would take it
@@ -153,7 +153,7 @@ func (a *Snapshotter) make(ctx context.Context) error {
 	defer cancel()
 	began := a.cfg.Now()
 	var s feed.Snapshot
-	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *masterdb.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
+	err := a.cfg.Store.MakeSnapshot(ctx, func(ctx context.Context, w *publisherdb.Sealing, put func(int, []byte) error) (db.Snapshot, error) {
 		cut := feed.Chunker{Write: put}
 		if err := w.Rows(ctx, cut.Add); err != nil {
 			return db.Snapshot{}, err

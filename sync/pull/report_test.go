@@ -96,7 +96,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	}
 	verdicts := func() map[feed.ForkResult]int {
 		t.Helper()
-		forks, err := publish.MasterForks(t.Context(), m.store.Master.Reader, root)
+		forks, err := feed.MasterForks(t.Context(), m.store.Master, root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,9 +175,9 @@ func TestBanSettlesAForkOfItsKey(t *testing.T) {
 	if err := s.sync.Site.KeepFork(t.Context(), "thief", "two segments of one number", m.latest.Newest().Note, his); err != nil {
 		t.Fatal(err)
 	}
-	at := func() (master []publish.CheckedFork, site []db.Fork) {
+	at := func() (master []feed.CheckedFork, site []db.Fork) {
 		t.Helper()
-		master, err := publish.MasterForks(t.Context(), m.store.Master.Reader, root)
+		master, err := feed.MasterForks(t.Context(), m.store.Master, root)
 		if err == nil {
 			site, err = feed.SiteForks(t.Context(), s.store.Site, root)
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/sync/feed"
@@ -39,7 +39,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 	var bodies [][]byte
 	cut := feed.Chunker{Write: func(_ int, b []byte) error { bodies = append(bodies, append([]byte(nil), b...)); return nil }}
 	stop := errors.New("read only")
-	err = m.store.Publisher.MakeSnapshot(t.Context(), func(ctx context.Context, w *masterdb.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
+	err = m.store.Publisher.MakeSnapshot(t.Context(), func(ctx context.Context, w *publisherdb.Sealing, _ func(int, []byte) error) (db.Snapshot, error) {
 		return db.Snapshot{}, errors.Join(w.Rows(ctx, cut.Add), cut.Close(), stop)
 	})
 	if !errors.Is(err, stop) {

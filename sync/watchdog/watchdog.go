@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -28,7 +28,7 @@ import (
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher. Two of its
 	// connections are taken for good.
-	Store *masterdb.Publisher
+	Store *publisherdb.DB
 	// Limits are how long a session may make others wait; zero values: the defaults.
 	Limits Limits
 	// Poll is the pause between two readings. Default 250 ms.
@@ -106,7 +106,7 @@ func (w *Watchdog) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		run, stop := context.WithCancel(ctx)
 		var watching sync.WaitGroup
-		err := w.cfg.Store.AwaitHead(run, w.cfg.Poll, func(waiter masterdb.HeadWaiter) {
+		err := w.cfg.Store.AwaitHead(run, w.cfg.Poll, func(waiter publisherdb.HeadWaiter) {
 			watching.Go(func() { w.watch(run, waiter) })
 		})
 		stop()
@@ -119,7 +119,7 @@ func (w *Watchdog) Run(ctx context.Context) error {
 	return nil
 }
 
-func (w *Watchdog) watch(ctx context.Context, waiter masterdb.HeadWaiter) {
+func (w *Watchdog) watch(ctx context.Context, waiter publisherdb.HeadWaiter) {
 	m := &memory{limits: w.cfg.Limits, turns: map[string][]turn{}, ended: map[key]time.Time{}}
 	for ; ctx.Err() == nil; pause(ctx, w.cfg.Poll) {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -149,7 +149,7 @@ func (w *Watchdog) watch(ctx context.Context, waiter masterdb.HeadWaiter) {
 	}
 }
 
-func (w *Watchdog) end(ctx context.Context, waiter masterdb.HeadWaiter, s sentence) {
+func (w *Watchdog) end(ctx context.Context, waiter publisherdb.HeadWaiter, s sentence) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	ended, err := waiter.End(call, w.cfg.Limits.Wait, s.Blocker)

@@ -11,7 +11,6 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/publish"
 )
 
 // decision is about one request.
@@ -117,7 +116,8 @@ func (v *approve) sign(ctx context.Context, m *ctl.Master) ([]db.SignedCorrectio
 	}
 	for _, issuer := range issuers {
 		if issuer.ID == a.Issuer {
-			return set.SignCorrections(key, publish.CorrectionsOf(set.Origin, issuer.Key, a))
+			note := feed.CorrectionNote{Origin: set.Origin, Issuer: issuer.Key, Wrong: a.Wrong, NotAfter: a.NotAfter, CorrectedAt: a.CorrectedAt}
+			return set.SignCorrections(key, note.Notes(a.Taken))
 		}
 	}
 	return nil, fmt.Errorf("request %d is of issuer %d, which is not here", v.id, a.Issuer)

@@ -100,7 +100,7 @@ func (r request) record() cli.Record {
 	}
 }
 
-func taken(c masterdb.Taken) cli.Record {
+func taken(c db.Taken) cli.Record {
 	at := time.Time{}
 	if c.Revoked {
 		at = c.RevokedAt

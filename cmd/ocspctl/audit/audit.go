@@ -7,6 +7,7 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/masterdb"
 
 	"github.com/spf13/cobra"
@@ -72,7 +73,7 @@ system's user. The act "direct" is a change by SQL, outside the functions.`,
 const entryTime = "2006-01-02T15:04:05.000000Z"
 
 // record is an entry; what was done comes last.
-func record(e masterdb.AuditEntry) cli.Record {
+func record(e auditchain.Entry) cli.Record {
 	return cli.Record{
 		cli.F("n", "N", e.N), cli.Shown("at", "AT", e.At.UTC().Format(entryTime), cli.Stamp(e.At)),
 		cli.F("db_role", "LOGIN", e.DBRole), cli.F("os_user", "USER", e.OSUser), cli.F("act", "ACT", e.Act), cli.F("why", "WHY", e.Why),
@@ -85,8 +86,8 @@ func (v *list) Run(ctx context.Context, m *ctl.Master) error {
 	if err != nil {
 		return err
 	}
-	var entries []masterdb.AuditEntry
-	if err := m.Store.AuditEntries(ctx, filter, func(e masterdb.AuditEntry) error {
+	var entries []auditchain.Entry
+	if err := m.Store.AuditEntries(ctx, filter, func(e auditchain.Entry) error {
 		entries = append(entries, e)
 		return nil
 	}); err != nil {

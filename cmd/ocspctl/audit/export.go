@@ -15,6 +15,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/internal/printable"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/masterdb"
 )
 
@@ -72,13 +73,13 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 func (v *export) write(ctx context.Context, store *masterdb.DB, filter masterdb.AuditFilter, to io.Writer) (n int64, err error) {
 	w := bufio.NewWriterSize(to, 1<<16)
 	c := csv.NewWriter(w)
-	write := func(e masterdb.AuditEntry) error { return writeLine(w, e) }
+	write := func(e auditchain.Entry) error { return writeLine(w, e) }
 	if v.Form == "csv" {
-		write = func(e masterdb.AuditEntry) error { return c.Write(cells(e)) }
+		write = func(e auditchain.Entry) error { return c.Write(cells(e)) }
 		err = c.Write([]string{"n", "at", "db_role", "os_user", "act", "what", "why", "position", "hash"})
 	}
 	if err == nil {
-		err = store.AuditEntries(ctx, filter, func(e masterdb.AuditEntry) error {
+		err = store.AuditEntries(ctx, filter, func(e auditchain.Entry) error {
 			n++
 			return write(e)
 		})
@@ -96,7 +97,7 @@ func (v *export) write(ctx context.Context, store *masterdb.DB, filter masterdb.
 }
 
 // cells are an entry as a row of CSV, of which a spreadsheet runs none.
-func cells(e masterdb.AuditEntry) []string {
+func cells(e auditchain.Entry) []string {
 	all := []string{
 		strconv.FormatInt(e.N, 10), e.At.UTC().Format(entryTime), e.DBRole, e.OSUser, e.Act, string(e.What), e.Why,
 		strconv.FormatInt(e.Position, 10), hex.EncodeToString(e.Hash),
@@ -109,7 +110,7 @@ func cells(e masterdb.AuditEntry) []string {
 
 // writeLine writes one object in one line. What was done stands in it octet for octet as
 // it was hashed, which the encoder would not leave it.
-func writeLine(w io.Writer, e masterdb.AuditEntry) error {
+func writeLine(w io.Writer, e auditchain.Entry) error {
 	all := record(e)
 	line, err := json.Marshal(all[:len(all)-1])
 	if err != nil {

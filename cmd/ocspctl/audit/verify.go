@@ -10,14 +10,14 @@ import (
 
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/auditchain"
 )
 
 // verify is audit verify.
 type verify struct {
 	Marks []string `flag:"mark,split" help:"<N:HASH> as an earlier run printed it, or db status at a site; may be given several times"`
 
-	known []masterdb.AuditMark
+	known []auditchain.Mark
 }
 
 func (verify) Doc() cli.Doc {
@@ -46,18 +46,18 @@ func (v *verify) Check() error {
 		if err != nil || hexErr != nil || n < 0 || len(hash) != sha256.Size {
 			return cli.Usagef("--mark %q: want N:HASH as audit verify prints it, with %d hexadecimal digits", text, 2*sha256.Size)
 		}
-		v.known = append(v.known, masterdb.AuditMark{N: n, Hash: hash})
+		v.known = append(v.known, auditchain.Mark{N: n, Hash: hash})
 	}
 	return nil
 }
 
 // fault is a fault of the chain: the entry is null where the row has no place in it, the
 // row where there is none any more.
-func fault(f masterdb.AuditFault) cli.Record {
+func fault(f auditchain.Fault) cli.Record {
 	return cli.Record{cli.F("entry", "", cli.OrNil(f.N)), cli.F("row", "", cli.OrNil(f.ID)), cli.F("fault", "", f.Text)}
 }
 
-func sentence(f masterdb.AuditFault) string {
+func sentence(f auditchain.Fault) string {
 	switch {
 	case f.N != 0 && f.ID != 0:
 		return fmt.Sprintf("entry %d (row %d) %s", f.N, f.ID, f.Text)

@@ -10,6 +10,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/ctl"
 	"ocspfleet/db"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/migrations"
 )
@@ -118,7 +119,7 @@ func (s state) parts() []cli.Part {
 			cli.F("epoch", "epoch", h.Epoch), cli.F("position", "position", h.Position), cli.F("as_of", "as of", h.AsOf),
 			cli.F("issuers", "issuers", h.Issuers.Count), cli.F("certificates", "certificates", h.Certificates.Count),
 			cli.F("responder_certificates", "responder certificates", h.ResponderCertificates.Count), cli.F("audit_entries", "audit entries", h.AuditCount),
-			cli.F("audit_mark", "audit mark", ctl.Mark(masterdb.AuditMark{N: h.AuditCount, Hash: h.AuditHash})),
+			cli.F("audit_mark", "audit mark", ctl.Mark(auditchain.Mark{N: h.AuditCount, Hash: h.AuditHash})),
 		}))
 	}
 	return []cli.Part{

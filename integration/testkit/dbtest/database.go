@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
 )
@@ -13,7 +14,7 @@ import (
 type Database struct {
 	*tables.DB
 	Master    *masterdb.DB
-	Publisher *masterdb.Publisher
+	Publisher *publisherdb.DB
 	Site      *sitedb.DB
 }
 
@@ -37,7 +38,7 @@ func OpenWith(tb testing.TB, cfg tables.Config) *Database {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(master.Close)
-	publisher, err := masterdb.OpenPublisher(ctx, cfg)
+	publisher, err := publisherdb.Open(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

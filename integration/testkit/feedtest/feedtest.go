@@ -11,7 +11,6 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/publish"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -97,7 +96,8 @@ func (c *Corrector) Sign(tb testing.TB, store *masterdb.DB, id int64) []db.Signe
 		if issuer.ID != a.Issuer {
 			continue
 		}
-		signed, err := c.Set.SignCorrections(c.Key, publish.CorrectionsOf(c.Set.Origin, issuer.Key, a))
+		note := feed.CorrectionNote{Origin: c.Set.Origin, Issuer: issuer.Key, Wrong: a.Wrong, NotAfter: a.NotAfter, CorrectedAt: a.CorrectedAt}
+		signed, err := c.Set.SignCorrections(c.Key, note.Notes(a.Taken))
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/masterdb"
+	"ocspfleet/db/publisherdb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/publish"
 
@@ -145,7 +145,7 @@ func AnswerKeys(tb testing.TB) *feed.KeySet {
 
 // Answer is of a revoked certificate.
 func Answer() feed.Answer {
-	return publish.NewAnswer(Origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, masterdb.Asked{
+	return publish.NewAnswer(Origin, 2, [32]byte{1}, db.Serial{0x00, 0xff}, publisherdb.Asked{
 		Epoch: Epoch, Position: 9, AsOf: Noon, Issued: true,
 		Status: db.Status{NotAfter: Noon.AddDate(1, 0, 0).Truncate(time.Second), Revoked: true, RevokedAt: Noon.Truncate(time.Second), Reason: db.ReasonKeyCompromise},
 	})

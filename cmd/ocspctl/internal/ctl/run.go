@@ -11,6 +11,7 @@ import (
 	"ocspfleet/cmd/internal/cli"
 	"ocspfleet/cmd/ocspctl/internal/settings"
 	"ocspfleet/db"
+	"ocspfleet/db/auditchain"
 	"ocspfleet/db/masterdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
@@ -136,4 +137,4 @@ func IssuersNamed(ctx context.Context, store *masterdb.DB, names []string) ([]db
 }
 
 // Mark is N:HASH of an entry of the audit, for audit verify --mark.
-func Mark(m masterdb.AuditMark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }
+func Mark(m auditchain.Mark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }

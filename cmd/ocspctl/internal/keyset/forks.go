@@ -9,7 +9,6 @@ import (
 	"ocspfleet/db/masterdb"
 	"ocspfleet/ops/doctor"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/publish"
 )
 
 // Forks are the contradictions that sites have handed in, as the pinned root's newest key
@@ -19,7 +18,7 @@ func Forks(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) ([]d
 	if err != nil {
 		return nil, err
 	}
-	judged, err := publish.MasterForks(ctx, store.Reader, root)
+	judged, err := feed.MasterForks(ctx, store, root)
 	if err != nil {
 		return nil, err
 	}

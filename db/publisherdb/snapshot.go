@@ -1,4 +1,4 @@
-package masterdb
+package publisherdb
 
 import (
 	"context"
@@ -34,7 +34,7 @@ func (w *Sealing) Rows(ctx context.Context, each func(db.Change) error) error {
 // MakeSnapshot gives f one snapshot of the master and a place to put chunks, and
 // stores what f returns. All or nothing; of the older ones, one is kept. One of the same
 // position, signed anew since its key is not believed any more, is the newer one.
-func (s *Publisher) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (db.Snapshot, error)) error {
+func (s *DB) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (db.Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
 		w := &Sealing{conn: read.Conn()}
 		var open pg.Batch
@@ -70,12 +70,8 @@ func (s *Publisher) MakeSnapshot(ctx context.Context, f func(ctx context.Context
 // TrimSegments drops segments that were sealed, or came here, longer ago than keep,
 // and that every kept snapshot of their epoch covers; those of earlier epochs go by
 // age alone. The newest one stays, since the next continues it.
-func (s *Publisher) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
-	var n int64
-	if err := s.pool.QueryRow(ctx, "select segment_trim(make_interval(secs => $1))", keep.Seconds()).Scan(&n); err != nil {
-		return 0, fmt.Errorf("trimming segments: %w", pg.Plain(err))
-	}
-	return n, nil
+func (s *DB) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
+	return pg.Value[int64](ctx, s.pool, "trimming segments", "select segment_trim(make_interval(secs => $1))", keep.Seconds())
 }
 
 // SnapshotNeed is what decides whether a new snapshot is due.
@@ -87,7 +83,7 @@ type SnapshotNeed struct {
 }
 
 // SnapshotNeed compares the newest snapshot with what was sealed since.
-func (s *Publisher) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
+func (s *DB) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 	var need SnapshotNeed
 	var err error
 	if need.Head, err = s.Head(ctx); err != nil {

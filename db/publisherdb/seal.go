@@ -1,4 +1,4 @@
-package masterdb
+package publisherdb
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type Pending struct {
 
 // Pending looks at the head of the master: one cheap statement, made to be asked many
 // times a second. Whether a change is urgent, the triggers say (change_tx.urgent).
-func (s *Publisher) Pending(ctx context.Context, after int64) (Pending, error) {
+func (s *DB) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
 	err := s.pool.ReadBatch(ctx, func(read *pg.Batch) error {
 		read.Row(func(row pgx.Row) error { return row.Scan(&p.Epoch, &p.Position, &p.AsOf, &p.Urgent) },
@@ -104,7 +104,7 @@ type Sealed struct {
 // stores what f signs. after is where the last segment is believed to end: the
 // changes after it are read at once. Two sealers at once: one is refused. It returns
 // ErrNoHead before the master was initialised.
-func (s *Publisher) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
+func (s *DB) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
 	w := &Sealing{}
 	err := s.pool.InTwoRoundTrips(ctx, "begin isolation level repeatable read", func(read *pg.Batch) error {
 		*w = Sealing{guess: after}

@@ -1,4 +1,4 @@
-package masterdb
+package publisherdb
 
 import (
 	"context"
@@ -20,7 +20,7 @@ type HeadWaiter struct {
 
 // AwaitHead lets the waiter wait, each pause, until ctx ends or the connection is lost;
 // use calls it once it has its connection.
-func (s *Publisher) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
+func (s *DB) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("waiting for the head: %w", pg.Plain(err))
@@ -43,31 +43,15 @@ func (s *Publisher) AwaitHead(ctx context.Context, pause time.Duration, use func
 // Watch returns who makes others wait for longer than wait (at least a second), who has
 // the head that the waiter waits for, and whose transaction is old.
 func (w HeadWaiter) Watch(ctx context.Context, wait time.Duration) ([]db.Blocker, error) {
-	rows, err := w.pool.Query(ctx, "select * from watch($1, $2, $3)", w.pool.Own(), w.pid, wait)
-	if err != nil {
-		return nil, fmt.Errorf("looking who waits for whom: %w", pg.Plain(err))
-	}
-	blockers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[db.Blocker])
-	if err != nil {
-		return nil, fmt.Errorf("looking who waits for whom: %w", pg.Plain(err))
-	}
-	return blockers, nil
+	return pg.List(ctx, w.pool, "looking who waits for whom", pgx.RowToStructByPos[db.Blocker], "select * from watch($1, $2, $3)", w.pool.Own(), w.pid, wait)
 }
 
 // End ends a session that Watch has named. False: it is gone, or does something else by now.
 func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b db.Blocker) (bool, error) {
-	var ended bool
-	err := w.pool.QueryRow(ctx, "select watch_end($1, $2, $3, $4, $5, $6)", w.pool.Own(), w.pid, wait, b.PID, b.Started, b.Transaction).Scan(&ended)
-	if err != nil {
-		return false, fmt.Errorf("ending %s: %w", b, pg.Plain(err))
-	}
-	return ended, nil
+	return pg.Value[bool](ctx, w.pool, fmt.Sprintf("ending %s", b), "select watch_end($1, $2, $3, $4, $5, $6)", w.pool.Own(), w.pid, wait, b.PID, b.Started, b.Transaction)
 }
 
 // Ended notes in the audit that a session was ended; that waits for the head.
-func (s *Publisher) Ended(ctx context.Context, b db.Blocker, why string) error {
-	if _, err := s.pool.Exec(ctx, "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why); err != nil {
-		return fmt.Errorf("noting the end of %s: %w", b, pg.Plain(err))
-	}
-	return nil
+func (s *DB) Ended(ctx context.Context, b db.Blocker, why string) error {
+	return s.pool.Do(ctx, fmt.Sprintf("noting the end of %s", b), "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why)
 }

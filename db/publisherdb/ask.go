@@ -1,4 +1,4 @@
-package masterdb
+package publisherdb
 
 import (
 	"context"
@@ -26,7 +26,7 @@ type Asked struct {
 // Asked reads one serial of the issuer with that key (Issuer.Key) and the head, in
 // one snapshot: it is one statement. ErrNoIssuer where the issuer, or the head, is not
 // there.
-func (s *Publisher) Asked(ctx context.Context, key [32]byte, serial db.Serial) (Asked, error) {
+func (s *DB) Asked(ctx context.Context, key [32]byte, serial db.Serial) (Asked, error) {
 	var a Asked
 	var notAfter, revokedAt *time.Time
 	var reason *int16
