@@ -16,24 +16,13 @@ const MostKeySets = 64
 
 // KeepFeedKeys stores a key set that was verified, at a site.
 func (s *DB) KeepFeedKeys(ctx context.Context, number int64, note []byte) error {
-	if _, err := s.pool.Exec(ctx, "insert into feed_keys (number, note) values ($1, $2) on conflict do nothing", number, note); err != nil {
-		return fmt.Errorf("storing key set %d: %w", number, pg.Plain(err))
-	}
-	return nil
+	return s.pool.Do(ctx, fmt.Sprintf("storing key set %d", number), "insert into feed_keys (number, note) values ($1, $2) on conflict do nothing", number, note)
 }
 
 // FeedKeySets reads the key sets that are kept here, the highest number first. Which of
 // them counts, the feed's root says (feed.StoredKeySet).
 func (s *DB) FeedKeySets(ctx context.Context) ([][]byte, error) {
-	rows, err := s.pool.Query(ctx, "select note from "+s.files+"feed_keys order by number desc, note limit $1", MostKeySets)
-	var notes [][]byte
-	if err == nil {
-		notes, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the key sets: %w", pg.Plain(err))
-	}
-	return notes, nil
+	return pg.List(ctx, s.pool, "reading the key sets", pgx.RowTo[[]byte], "select note from "+s.files+"feed_keys order by number desc, note limit $1", MostKeySets)
 }
 
 // FeedKeys reads the key set of the highest number; ErrNotFound when there is none.

@@ -96,10 +96,6 @@ func (s *DB) RemoveLogin(ctx context.Context, name string, act db.Act) (is Accou
 // EndSessions ends what a login that was removed still has open, and says how many
 // sessions that were: they would go on with the rights that they had.
 func (s *DB) EndSessions(ctx context.Context) (ended int, err error) {
-	err = s.pool.QueryRow(ctx, `select count(*) filter (where pg_terminate_backend(a.pid))::int from pg_stat_activity a
-		where a.usesysid is not null and not exists (select from pg_roles r where r.oid = a.usesysid)`).Scan(&ended)
-	if err != nil {
-		return 0, fmt.Errorf("ending the sessions of a login that is gone: %w", pg.Plain(err))
-	}
-	return ended, nil
+	return pg.Value[int](ctx, s.pool, "ending the sessions of a login that is gone", `select count(*) filter (where pg_terminate_backend(a.pid))::int from pg_stat_activity a
+		where a.usesysid is not null and not exists (select from pg_roles r where r.oid = a.usesysid)`)
 }

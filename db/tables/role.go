@@ -176,13 +176,5 @@ func scramVerifier(password string) (string, error) {
 // Rights returns all that anybody but an owner may do in this database, one right a
 // line, for migrations.Drift.
 func (s *DB) Rights(ctx context.Context) ([]string, error) {
-	rows, err := s.pool.Query(ctx, "select * from ocsp_internal.rights()")
-	if err != nil {
-		return nil, fmt.Errorf("reading the rights: %w", pg.Plain(err))
-	}
-	rights, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("reading the rights: %w", pg.Plain(err))
-	}
-	return rights, nil
+	return pg.List(ctx, s.pool, "reading the rights", pgx.RowTo[string], "select * from ocsp_internal.rights()")
 }
