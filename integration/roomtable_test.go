@@ -25,6 +25,7 @@ var rooms = []room{
 	{"sync/lookup", []string{"db", "sync/feed"}, "ocspd links it: it knows no database and no server"},
 	{"sync/feedhttp", []string{"db", "db/tables", "sync/feed"}, "it moves octets that package feed judges, for the master and for sites alike"},
 	{"sync/publish", []string{"db", "db/publisherdb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup"}, "the master's side of the feed knows nothing of a site's rows"},
+	{"integration/testkit/replicatest", []string{"db", "db/masterdb", "integration/testkit/dbtest"}, "it plays the master's staff and compares rows; how a way of sync works is each way's own business"},
 	{"integration/testkit/feedtest", []string{"db", "db/masterdb", "db/publisherdb", "sync/feed", "sync/publish"}, "it is the feed root and a person with a key, for tests"},
 	{"sync/recount", nil, reasonFloor},
 	{"sync/pull", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup", "sync/recount"}, reasonCopy},

@@ -70,7 +70,7 @@ func (p *pair) files(change func(*logical.FilesConfig)) (f *logical.Files, lates
 	cfg := logical.FilesConfig{
 		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t), Latest: &feedhttp.Latest{},
 		Interval: 50 * time.Millisecond, ProbeInterval: 200 * time.Millisecond, StallAfter: 2 * time.Second,
-		Log: slog.New(slog.NewTextHandler(p.log, nil)),
+		Log: p.log.Logger(),
 	}
 	if change != nil {
 		change(&cfg)

@@ -59,61 +59,6 @@ func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
 	}
 }
 
-// PostgreSQL skips an UPDATE of a missing row without a word, and keeps a local
-// change for ever.
-func TestLocalWritesAreFoundAndHealed(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name, sql string
-		recount   time.Duration // how it is found: a regular recount, or at once (0) because the numbers do not add up
-	}{
-		{"deleted row that the master revokes", `delete from certificate where serial = '\x0a'`, time.Second},
-		{"deleted row", `delete from certificate where serial = '\x0e'`, 0},
-		{"revocation taken back", `update certificate set revoked_at = null, reason = null where serial = '\x0b'`, 0},
-		{"row of nobody", `insert into certificate (issuer_id, serial, not_after) values (1, '\x0c', '2030-01-01 00:00Z')`, 0},
-		{"revocation of nobody", `update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where serial = '\x0d'`, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			p := newPair(t)
-			p.issue("0a", "0b", "0d", "0e")
-			p.revoke("0b", db.ReasonKeyCompromise)
-			p.start(func(config *logical.Config) {
-				if c.recount > 0 {
-					config.RecountInterval = c.recount
-				}
-			})
-			dbtest.Exec(t, p.siteDSN, c.sql)
-			p.revoke("0a", db.ReasonKeyCompromise)
-			p.names(logical.Diverged)
-			p.seenAtSite("0a", "revoked keyCompromise")
-			p.heals()
-		})
-	}
-}
-
-func TestRecountFindsWhatTheCountersDoNot(t *testing.T) {
-	t.Parallel()
-	p := newPair(t)
-	p.issue("0a", "0b")
-	p.start(nil)
-	p.until("the first recount", func() bool { return p.verified() })
-	// Past the trigger that numbers local changes.
-	dbtest.Exec(t, p.siteDSN, `alter table certificate disable trigger site_touch;
-		update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where serial = '\x0a';
-		alter table certificate enable always trigger site_touch`)
-	time.Sleep(5 * p.config.Interval)
-	if got := p.state(); got.Name != logical.Streaming {
-		t.Fatalf("without a recount: %+v", got)
-	}
-	p.sub.Check()
-	p.names(logical.Diverged)
-	p.heals()
-	if got := p.siteSays("0a"); got != "good" {
-		t.Errorf("after healing: %s", got)
-	}
-}
-
 // A page of the copy is damaged, as by a bad disk: the copy is seeded anew, by a recount or
 // because the worker fails at it.
 func TestADamagedPageIsSeededAnew(t *testing.T) {

@@ -1,9 +1,6 @@
 package logical_test
 
 import (
-	"context"
-	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"strings"
 	"syscall"
@@ -18,76 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-func TestSeedUnderLoadIsWholeInEverySnapshot(t *testing.T) {
-	p := newPair(t)
-	dbtest.Exec(t, p.masterDSN, `insert into certificate (issuer_id, serial, not_after)
-		select 1, decode('50' || lpad(to_hex(n), 8, '0'), 'hex'), '2030-01-01 00:00Z' from generate_series(1, 20000) n`)
-	ctx, cancel := context.WithCancel(t.Context())
-	written := make(chan error, 1)
-	go func() { written <- p.load(ctx) }()
-	wrong := make(chan string, 1)
-	snapshots := 0
-	go func() { // every snapshot that has a head must be the head's
-		defer close(wrong)
-		for ctx.Err() == nil {
-			counts, err := p.site.Verify(ctx)
-			for _, c := range counts {
-				if !c.Identical {
-					wrong <- fmt.Sprintf("snapshot %d: %+v", snapshots, c)
-					return
-				}
-			}
-			if err == nil {
-				snapshots++
-			}
-		}
-	}()
-	p.start(nil)
-	for n := range 3 { // and twice again, over rows that are there
-		p.until("some rows stream", func() bool { return p.state().Position > int64(20000+200*n) && p.state().Name == logical.Streaming })
-		if n < 2 {
-			p.dropSlots()
-			p.until("the re-seed", func() bool { return p.state().Reseeds == n+2 })
-		}
-	}
-	cancel()
-	if err := <-written; err != nil {
-		t.Errorf("the writer's load: %v", err)
-	}
-	for w := range wrong {
-		t.Error(w)
-	}
-	if snapshots == 0 {
-		t.Error("no snapshot was looked at")
-	}
-	p.heals()
-	p.assertNobodyIsSuperuser()
-	for _, password := range []string{replicaPassword, syncPassword, strings.ReplaceAll(replicaPassword, "'", `\'`)} {
-		if strings.Contains(readLog(t, p.siteServer)+p.log.String(), password) {
-			t.Error("a password stands in a log")
-		}
-	}
-}
-
-// load issues, revokes, holds, releases and deletes until ctx ends.
-func (p *pair) load(ctx context.Context) error {
-	conn := dbtest.Connect(p.t, p.masterDSN)
-	for n := 0; ctx.Err() == nil; n++ {
-		s := fmt.Sprintf("decode('60%06x', 'hex')", rand.IntN(400))
-		sql := []string{
-			"insert into certificate (issuer_id, serial, not_after) values (1, " + s + ", '2030-01-01 00:00Z') on conflict do nothing",
-			"update certificate set revoked_at = '2026-01-01 00:00Z', reason = 6 where revoked_at is null and serial = " + s,
-			"update certificate set revoked_at = null, reason = null where reason = 6 and serial = " + s,
-			"update certificate set revoked_at = '2026-01-01 00:00Z', reason = 1 where revoked_at is null and serial = " + s,
-			"delete from certificate where revoked_at is null and serial = " + s,
-		}[rand.IntN(5)]
-		if _, err := conn.Exec(ctx, sql); err != nil && ctx.Err() == nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (p *pair) assertNobodyIsSuperuser() {
 	p.t.Helper()
 	var names string
@@ -98,35 +25,6 @@ func (p *pair) assertNobodyIsSuperuser() {
 	}
 	if names != "" {
 		p.t.Errorf("superusers: %s", names)
-	}
-}
-
-func TestChangesReachTheSite(t *testing.T) {
-	t.Parallel()
-	p := newPair(t)
-	p.issue("0a")
-	p.start(nil)
-	if got := p.siteSays("0a"); got != "good" {
-		t.Errorf("after the seed: %s", got)
-	}
-	p.issue("0b", "0c", "0d")
-	p.seenAtSite("0d", "good")
-	p.revoke("0a", db.ReasonKeyCompromise)
-	p.seenAtSite("0a", "revoked keyCompromise")
-	p.revoke("0b", db.ReasonCertificateHold)
-	p.seenAtSite("0b", "revoked certificateHold")
-	dbtest.Exec(t, p.masterDSN, `update certificate set revoked_at = null, reason = null where serial = '\x0b'`)
-	p.seenAtSite("0b", "good")
-	dbtest.Exec(t, p.masterDSN, `delete from certificate where serial = '\x0c'`)
-	p.seenAtSite("0c", "never issued")
-	p.heals()
-	if n := p.state().Reseeds; n != 1 {
-		t.Errorf("%d seeds, want the first alone", n)
-	}
-	_, err := dbtest.Connect(t, login(t, p.siteDSN, "test_sync", syncPassword)).Exec(t.Context(),
-		"create subscription other connection 'dbname=x' publication x")
-	if err == nil {
-		t.Error("ocsp_sync may make subscriptions of its own")
 	}
 }
 

@@ -1,11 +1,9 @@
 package logical_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"strings"
@@ -20,6 +18,7 @@ import (
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/integration/testkit/pgserver"
+	"ocspfleet/integration/testkit/replicatest"
 	"ocspfleet/migrations"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/logical"
@@ -62,31 +61,14 @@ type pair struct {
 	siteServer      *pgserver.Server
 	up              *sitedb.Upstream
 	local           *dbtest.Database
-	log             *logBuffer
+	log             *replicatest.Log
+	line            *replicatest.Line // where the site goes to its master, if not directly
 	sub             *logical.Subscription
 	stopRun         func()
 	config          logical.Config
 	replicaPassword string
 	second          *feedtest.Corrector // the second person, with a key for corrections
 	sealing         *feed.Key           // signs the feed, once it is published
-}
-
-// logBuffer is a log that a test reads while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // pairs numbers the sites of this binary.
@@ -97,7 +79,7 @@ var pairs atomic.Int64
 // test alone gets them.
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	if testing.Short() && t.Name() != "TestChangesReachTheSite" {
+	if testing.Short() && t.Name() != "TestNativeReplicationConforms" {
 		t.Skip("starts a master and a site")
 	}
 	server, err := sites()
@@ -111,7 +93,7 @@ func newPair(t *testing.T) *pair {
 
 func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *pair {
 	t.Helper()
-	p := &pair{t: t, name: name, masterDSN: masterDSN, siteServer: server, log: new(logBuffer), replicaPassword: replicaPassword}
+	p := &pair{t: t, name: name, masterDSN: masterDSN, siteServer: server, log: new(replicatest.Log), replicaPassword: replicaPassword}
 	p.siteDSN = dbtest.Migrated(t, server, strings.ReplaceAll(name, "-", "_"), migrations.Site)
 	p.master, p.site = openStore(t, masterDSN), openStore(t, p.siteDSN)
 	if err := p.master.Master.InitHead(t.Context(), time.Now()); err != nil {
@@ -182,7 +164,7 @@ func (p *pair) beat() {
 func (p *pair) run(change func(*logical.Config)) {
 	p.t.Helper()
 	var err error
-	p.up, err = sitedb.OpenUpstream(p.t.Context(), tables.Config{DSN: login(p.t, p.masterDSN, "test_replica", p.replicaPassword)})
+	p.up, err = sitedb.OpenUpstream(p.t.Context(), tables.Config{DSN: p.replicaDSN()})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -191,7 +173,7 @@ func (p *pair) run(change func(*logical.Config)) {
 		Site: p.name, Local: p.local.Site, Master: p.up, Root: p.second.Verifier(p.t),
 		Interval: 50 * time.Millisecond, ProbeInterval: 300 * time.Millisecond,
 		StallAfter: 3 * time.Second, LagAfter: 2 * time.Second, RecountInterval: time.Hour,
-		Log: slog.New(slog.NewTextHandler(p.log, nil)), Metrics: logical.NewMetrics(prometheus.NewRegistry()),
+		Log: p.log.Logger(), Metrics: logical.NewMetrics(prometheus.NewRegistry()),
 	}
 	if change != nil {
 		change(&p.config)
@@ -211,6 +193,20 @@ func (p *pair) run(change func(*logical.Config)) {
 		up.Close()
 	})
 	p.t.Cleanup(p.stopRun)
+}
+
+// replicaDSN is the way to the master.
+func (p *pair) replicaDSN() string {
+	dsn := login(p.t, p.masterDSN, "test_replica", p.replicaPassword)
+	if p.line == nil {
+		return dsn
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	u.Host = p.line.Address()
+	return u.String()
 }
 
 // start runs the subscription and waits until it streams.
@@ -273,15 +269,7 @@ func (p *pair) heals() {
 
 func (p *pair) verified() bool {
 	counts, err := p.site.Verify(p.t.Context())
-	if err != nil {
-		return false
-	}
-	for _, c := range counts {
-		if !c.Identical {
-			return false
-		}
-	}
-	return true
+	return err == nil && db.Differences(counts) == ""
 }
 
 func (p *pair) issue(serials ...string) {

@@ -15,36 +15,6 @@ import (
 	"ocspfleet/sync/pull"
 )
 
-func TestSiteFollowsTheFeedThroughEveryKindOfChange(t *testing.T) {
-	m, s := newMaster(t), newSite(t)
-	for n := range 20 {
-		m.issue(t, n)
-	}
-	client := serve(t, m.store, m.latest, s.id, nil)
-	_, stop := s.pulls(t, m, nil, client)
-	s.equals(t, m)
-	m.revoke(t, 1, db.ReasonKeyCompromise)
-	m.revoke(t, 2, db.ReasonCertificateHold)
-	dbtest.Exec(t, m.dsn, "update certificate set revoked_at = null, reason = null where reason = 6")
-	m.revoke(t, 2, db.ReasonCertificateHold)
-	dbtest.Exec(t, m.dsn, "delete from certificate where serial = '\\x400000000000000003'")
-	dbtest.Exec(t, m.dsn, `select responder_add('site-a', 'http://a', '{}', '', '');
-		insert into responder_planned values (1, '\x400000000000000004', 'site-a', sha256('k'), '2020-01-01Z', '2099-01-01Z');
-		select responder_certificate_add(1, '\x400000000000000004', 'site-a', sha256('k'), '\x3000', '', '');
-		update issuer set max_staleness = 7200`)
-	s.equals(t, m)
-	stop() // an outage, and a backlog
-	for n := 100; n < 130; n++ {
-		m.issue(t, n)
-		m.revoke(t, n, db.ReasonSuperseded)
-	}
-	p, _ := s.pulls(t, m, nil, client)
-	s.equals(t, m)
-	if state := p.State(); state.Trouble != "" {
-		t.Error(state.Trouble)
-	}
-}
-
 // Confirmations move the site's horizon while nothing happens.
 func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
 	m, s := newMaster(t), newSite(t)
@@ -76,49 +46,6 @@ func TestRelaySeedsAndFeedsAPeer(t *testing.T) {
 	b.equals(t, m)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
 	b.equals(t, m)
-}
-
-// A row that was lost or un-revoked here is found and healed.
-func TestDivergedCopyHealsItself(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for several rounds")
-	}
-	m, s := newMaster(t), newSite(t)
-	for n := range 10 {
-		m.issue(t, n)
-	}
-	m.revoke(t, 1, db.ReasonKeyCompromise)
-	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
-	s.equals(t, m)
-	for _, sql := range []string{
-		"delete from certificate where serial = '\\x400000000000000002'",
-		"update certificate set revoked_at = null, reason = null where serial = '\\x400000000000000001'",
-		"delete from certificate where serial = '\\x400000000000000004'; update feed_head set certificate_count = certificate_count - 1, certificate_digest = mod64(certificate_digest + 18446744073709551616 - (select 7))",
-	} {
-		dbtest.Exec(t, s.dsn, sql)
-		s.equals(t, m)
-	}
-	m.issue(t, 11)
-	s.equals(t, m)
-}
-
-// Somebody writes into a large copy, whose regular recount is an hour away, while the
-// puller waits for news: it is counted at once all the same.
-func TestAForeignWriteIsCountedAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for several rounds")
-	}
-	m, s := newMaster(t), newSite(t)
-	m.issue(t, 1)
-	m.issue(t, 2)
-	s.pulls(t, m, func(c *pull.Config) { c.Recount, c.Wait, c.WatchEvery = time.Hour, 75*time.Second, 20*time.Millisecond }, serve(t, m.store, m.latest, s.id, nil))
-	s.equals(t, m)
-	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000001'")
-	s.equals(t, m)
-	m.issue(t, 3) // its own writing is none, and hides none
-	dbtest.Exec(t, s.dsn, "delete from certificate where serial = '\\x400000000000000002'")
-	m.issue(t, 4)
-	s.equals(t, m)
 }
 
 // tamper flips an octet in the middle of what some paths answer, while on.
