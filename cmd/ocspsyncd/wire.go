@@ -14,7 +14,7 @@ import (
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/heartbeat"
 	"ocspfleet/sync/logical"
-	"ocspfleet/sync/pull"
+	"ocspfleet/sync/replica"
 	"ocspfleet/sync/watchdog"
 
 	"golang.org/x/mod/sumdb/note"
@@ -107,45 +107,39 @@ func (w site) byFeed(ctx context.Context) (func() []string, error) {
 // byReplication has its rows by native replication, and by another subscription the signed
 // files, where a root is pinned that vouches for them.
 func (w site) byReplication(ctx context.Context) (func() []string, error) {
-	upstream, err := sitedb.OpenUpstream(ctx, databaseOf(w.cfg.Master))
+	master, err := sitedb.OpenUpstream(ctx, databaseOf(w.cfg.Master))
 	if err != nil {
 		return nil, err
 	}
-	w.plan.AddCloser("master", func() error { upstream.Close(); return nil })
+	w.plan.AddCloser("master", func() error { master.Close(); return nil })
 	var root note.Verifier
 	files := func() string { return "" }
 	if w.cfg.Feed.Given() {
 		if root, err = w.cfg.Feed.Verifier(); err != nil {
 			return nil, fmt.Errorf("feed.root %w", err)
 		}
-		kept, err := w.files(ctx, upstream, root)
+		kept, err := w.files(ctx, master, root)
 		if err != nil {
 			return nil, err
 		}
 		files = kept.Trouble
 	}
 	subscription, err := logical.New(logical.Config{
-		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, RecountInterval: w.cfg.Recount, Log: w.env.Log, Metrics: logical.NewMetrics(w.registry),
+		Site: w.cfg.Site, Local: w.store, Master: master, Root: root, RecountInterval: w.cfg.Recount, Log: w.env.Log, Metrics: logical.NewMetrics(w.registry),
 	})
 	if err != nil {
 		return nil, err
 	}
 	w.plan.AddWorker("subscription", subscription.Run)
 	w.plan.AddWorker("hangup", func(ctx context.Context) error { return onHangup(ctx, subscription.Check) })
-	return func() []string {
-		var reasons []string
-		if state := subscription.State(); !state.Ready() {
-			reasons = append(reasons, fmt.Sprintf("%s since %s: %s", state.Name, state.Since.UTC().Format("2006-01-02T15:04:05Z"), state.Detail))
-		}
-		return append(reasons, present(files())...)
-	}, nil
+	return func() []string { return present(subscription.State().Trouble(), files()) }, nil
 }
 
 // files adds to the plan what keeps the signed files of a native site in step, and relays
 // them where that is wished.
-func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Verifier) (*logical.Files, error) {
+func (w site) files(ctx context.Context, master *sitedb.Upstream, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
-		Site: w.cfg.Site, Local: w.store, Master: upstream, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
+		Site: w.cfg.Site, Local: w.store, Master: master, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}
 	if w.cfg.Feed.RootAlone() {
 		files := logical.NewFiles(cfg)
@@ -156,7 +150,7 @@ func (w site) files(ctx context.Context, upstream *sitedb.Upstream, root note.Ve
 	if err != nil {
 		return nil, err
 	}
-	reporter := pull.NewReporter(w.store, root, sources, w.env.Log)
+	reporter := replica.NewReporter(w.store, root, sources, w.env.Log)
 	cfg.Behind, cfg.Forked = reporter.Behind, reporter.Wake
 	files := logical.NewFiles(cfg)
 	w.plan.AddWorker("files", files.Run)

@@ -30,9 +30,23 @@ func (t *Trouble) Set(text string) bool {
 	return changed
 }
 
-// Every does a step at once and again after each pause, until ctx ends; it returns nil then.
-// An error is the trouble until a step succeeds; failed is told of each one that is new.
-func Every(ctx context.Context, pause func() time.Duration, trouble *Trouble, failed func(text string), step func(context.Context) error) error {
+// Every does a step again and again.
+type Every struct {
+	Pause   func() time.Duration // between two steps
+	Wake    <-chan struct{}      // ends a pause; nil: nothing does
+	Trouble *Trouble             // the error of the last step; nil: nobody asks
+	Failed  func(text string)    // is told of each error that is new; nil: nobody is
+}
+
+// Always is a pause that does not change.
+func Always(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
+// Run does the step at once and again after each pause, until ctx ends; it returns nil then.
+func (e Every) Run(ctx context.Context, step func(context.Context) error) error {
+	trouble := e.Trouble
+	if trouble == nil {
+		trouble = new(Trouble)
+	}
 	for {
 		err := step(ctx)
 		if ctx.Err() != nil {
@@ -42,13 +56,18 @@ func Every(ctx context.Context, pause func() time.Duration, trouble *Trouble, fa
 		if err != nil {
 			text = err.Error()
 		}
-		if trouble.Set(text) && err != nil {
-			failed(text)
+		if trouble.Set(text) && err != nil && e.Failed != nil {
+			e.Failed(text)
 		}
+		pause := time.NewTimer(e.Pause())
 		select {
 		case <-ctx.Done():
+		case <-pause.C:
+		case <-e.Wake:
+		}
+		pause.Stop()
+		if ctx.Err() != nil {
 			return nil
-		case <-time.After(pause()):
 		}
 	}
 }

@@ -18,7 +18,8 @@ func TestEveryTellsOfEachChangeOnce(t *testing.T) {
 		var told, seen []string
 		outcomes := []error{errors.New("a"), errors.New("a"), nil, errors.New("a"), errors.New("b")}
 		start := time.Now()
-		err := Every(ctx, func() time.Duration { return time.Minute }, &trouble, func(text string) { told = append(told, text) }, func(context.Context) error {
+		every := Every{Pause: Always(time.Minute), Trouble: &trouble, Failed: func(text string) { told = append(told, text) }}
+		err := every.Run(ctx, func(context.Context) error {
 			seen = append(seen, trouble.Get())
 			if len(seen) > len(outcomes) {
 				cancel()
@@ -31,6 +32,35 @@ func TestEveryTellsOfEachChangeOnce(t *testing.T) {
 		}
 		if took := time.Since(start); took != 5*time.Minute {
 			t.Errorf("six steps took %s", took)
+		}
+	})
+}
+
+// A pause may change from step to step, and who is woken waits no longer; the end of ctx
+// ends a pause.
+func TestEveryPausesAsItIsToldAndWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		wake := make(chan struct{}, 1)
+		start, pause := time.Now(), time.Duration(0)
+		var steps []time.Duration
+		every := Every{Pause: func() time.Duration { return pause }, Wake: wake}
+		go func() {
+			time.Sleep(5 * time.Second) // amid the third pause
+			wake <- struct{}{}
+			time.Sleep(time.Second)
+			cancel()
+		}()
+		err := every.Run(ctx, func(context.Context) error {
+			steps = append(steps, time.Since(start))
+			pause = time.Duration(len(steps)) * time.Second
+			return errors.New("nobody asks, and nobody is told")
+		})
+		if want := []time.Duration{0, time.Second, 3 * time.Second, 5 * time.Second}; err != nil || !slices.Equal(steps, want) {
+			t.Errorf("steps at %v, %v, want %v", steps, err, want)
+		}
+		if took := time.Since(start); took != 6*time.Second {
+			t.Errorf("stopped after %v", took)
 		}
 	})
 }

@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -65,18 +63,17 @@ type Files struct {
 	spoiled string       // a segment that was to be served is wrong
 
 	// What follows belongs to Run's goroutine.
-	notes     [][]byte  // the key sets looked at last
-	stood     verified  // the newest checkpoint that was verified
-	seen      []byte    // the checkpoint looked at last
-	wrong     string    // what is wrong with it; empty: nothing
-	forked    string    // how the master contradicts what it signed; empty: it does not
-	wanted    time.Time // as_of of what the master has signed and is not here; zero: nothing
-	since     time.Time // when that was seen
-	probe     filesProbe
-	probeDue  time.Time
-	connected bool
-	backoff   backoff
-	failed    string // why the last copy was broken off; empty: it was not
+	notes      [][]byte  // the key sets looked at last
+	stood      verified  // the newest checkpoint that was verified
+	seen       []byte    // the checkpoint looked at last
+	wrong      string    // what is wrong with it; empty: nothing
+	forked     string    // how the master contradicts what it signed; empty: it does not
+	wanted     time.Time // as_of of what the master has signed and is not here; zero: nothing
+	since      time.Time // when that was seen
+	subscriber subscriber
+	probe      filesProbe
+	probeDue   time.Time
+	failed     string // why the last copy was broken off; empty: it was not
 }
 
 // verified is a checkpoint with its note; its Checkpoint is nil: none.
@@ -108,7 +105,10 @@ func NewFiles(cfg FilesConfig) *Files {
 	if cfg.Forked == nil {
 		cfg.Forked = func() {}
 	}
-	return &Files{cfg: cfg}
+	return &Files{cfg: cfg, subscriber: subscriber{
+		name: db.FilesSubscriptionName, files: true, site: cfg.Site, local: cfg.Local, master: cfg.Master,
+		patience: cfg.MasterTimeout, retry: cfg.ProbeInterval, log: cfg.Log, now: cfg.Now,
+	}}
 }
 
 // Trouble says why the signed files stand still, or are not believed; empty: all is well.
@@ -120,52 +120,45 @@ func (f *Files) Trouble() string {
 
 // Run watches and repairs until ctx ends; it returns nil then.
 func (f *Files) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		f.step(ctx)
-		timer.Reset(f.cfg.Interval)
-	}
+	return health.Every{Pause: health.Always(f.cfg.Interval)}.Run(ctx, f.step)
 }
 
-// step is one look, and one deed at most.
-func (f *Files) step(ctx context.Context) {
+// step is one look, and one deed at most. What is wrong diagnose says.
+func (f *Files) step(ctx context.Context) error {
 	local, err := f.inspect(ctx)
 	if ctx.Err() != nil {
-		return // what was seen is the stop itself
+		return nil // what was seen is the stop itself
 	}
 	if err != nil {
 		f.enter(ctx, filesResult{trouble: "the signed files cannot be read: " + err.Error()})
-		return
+		return nil
 	}
 	if now := f.cfg.Now(); !now.Before(f.probeDue) || !local.Exists && now.Sub(f.probe.at) > f.cfg.ProbeInterval/5 {
 		f.talk(ctx, local)
 	}
-	if local.Exists && !f.connected && f.probe.err == nil {
-		f.connected = f.act(ctx, "telling the files' subscription the way to the master", func(ctx context.Context) error {
-			return f.cfg.Local.ConnectSubscription(ctx, db.FilesSubscriptionName, f.cfg.Master)
-		})
+	if local.Exists {
+		f.subscriber.connect(ctx)
 	}
-	v := f.diagnose(local)
+	f.mu.Lock()
+	spoiled := f.spoiled
+	f.mu.Unlock()
+	v := diagnoseFiles(filesSight{
+		now: f.cfg.Now(), site: f.cfg.Site, stall: f.cfg.StallAfter, local: local, probe: f.probe,
+		forked: f.forked, wrong: cmp.Or(f.wrong, spoiled), failed: f.failed, wanted: f.wanted, since: f.since,
+	})
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	f.enter(ctx, v)
 	switch now := f.cfg.Now(); {
 	case v.enable:
-		f.act(ctx, "enabling the files' subscription again", func(ctx context.Context) error {
-			return f.cfg.Local.EnableSubscription(ctx, db.FilesSubscriptionName, true)
-		})
-	case v.seed != "" && f.backoff.ready(now):
+		f.subscriber.enable(ctx)
+	case v.seed != "" && f.subscriber.backoff.ready(now):
 		f.seed(ctx, v.seed, local)
 	case v.seed == "" && v.trouble == "":
-		f.backoff.healthy(now)
+		f.subscriber.backoff.healthy(now)
 	}
+	return nil
 }
 
 // inspect reads the subscription, and takes up what it brought.
@@ -203,77 +196,13 @@ func (f *Files) talk(ctx context.Context, local sitedb.Subscription) {
 	if newest.Note != nil {
 		f.compare(outer, newest)
 	}
-	for _, slot := range slots {
-		if db.IsFilesSlot(slot.Name) && slot.Name != local.Slot && !slot.Active && f.age(slot.Name) > orphanAge {
-			f.drop(outer, slot.Name)
-		}
-	}
-}
-
-// filesResult is what is wrong, and what to do about it.
-type filesResult struct {
-	trouble string
-	enable  bool
-	seed    string // why the files are copied anew
-}
-
-// diagnose says what is wrong with the subscription of the files, or with what it brought.
-func (f *Files) diagnose(local sitedb.Subscription) filesResult {
-	const ages = "where feed.root is pinned, ocspd's copy ages: "
-	if f.forked != "" { // what is here is the evidence
-		return filesResult{trouble: "the master contradicts what it signed: " + f.forked + ": ocspctl fleet status at the master, docs/feed-keys.md"}
-	}
-	var why string
-	switch {
-	case !local.Exists:
-		why = "they were never copied"
-	case local.Wrong != "":
-		why = "their subscription is set otherwise than we do: " + local.Wrong
-	case !ours(local.Slot, f.cfg.Site) || !db.IsFilesSlot(local.Slot):
-		why = fmt.Sprintf("their subscription follows slot %q, which is not one of site %s for them", local.Slot, f.cfg.Site)
-	case local.Tables != sitedb.FilesTables || local.InStep != sitedb.FilesTables:
-		why = fmt.Sprintf("%d of %d tables are in step", local.InStep, local.Tables)
-	case !local.Enabled:
-		return filesResult{trouble: "signed files: somebody disabled subscription " + db.FilesSubscriptionName + ", it is enabled again", enable: true}
-	case f.probe.err == nil:
-		why = slotLost(sight{local: local, probe: probe{at: f.probe.at, slots: f.probe.slots}})
-	}
-	if why == "" && f.wrong != "" {
-		why = f.wrong
-	}
-	if why == "" {
-		f.mu.Lock()
-		why = f.spoiled
-		f.mu.Unlock()
-	}
-	switch {
-	case why != "" && f.probe.err != nil:
-		return filesResult{trouble: "signed files: " + why + ", and they cannot be copied: " + f.probe.err.Error()}
-	case why != "":
-		return filesResult{trouble: "signed files: " + why + "; ocspsyncd copies them anew" + f.failed, seed: why}
-	}
-	late := f.cfg.Now().Sub(f.since)
-	if f.wanted.IsZero() || late <= f.cfg.StallAfter || f.probe.err != nil {
-		return filesResult{}
-	}
-	cause := "its worker runs: somebody holds a lock on its tables, or deleted rows there"
-	if !local.Worker {
-		cause = fmt.Sprintf("its worker does not run, and failed %d times so far: this site's PostgreSQL log says why", local.Errors)
-	}
-	v := filesResult{trouble: fmt.Sprintf("signed files stand still: what the master signed at %s has not come; %ssubscription %s: %s",
-		f.wanted.UTC().Format(time.RFC3339), ages, db.FilesSubscriptionName, cause)}
-	if late > 4*f.cfg.StallAfter {
-		v.trouble += "; ocspsyncd copies them anew" + f.failed
-		v.seed = "they stand still"
-	}
-	return v
+	f.subscriber.dropOrphans(outer, slots, local.Slot)
 }
 
 // seed copies the files anew.
 func (f *Files) seed(ctx context.Context, why string, local sitedb.Subscription) {
-	slot := db.SlotPrefix(f.cfg.Site) + "0" + strconv.FormatInt(f.cfg.Now().Unix(), 10)
-	err := f.cfg.Local.SeedFiles(ctx, f.cfg.Master, slot)
-	f.backoff.attempted(f.cfg.Now())
+	err := f.cfg.Local.SeedFiles(ctx, f.cfg.Master, f.subscriber.newSlot())
+	f.subscriber.backoff.attempted(f.cfg.Now())
 	f.probeDue = time.Time{}
 	if err != nil {
 		if ctx.Err() == nil { // a stop is no failure
@@ -282,43 +211,14 @@ func (f *Files) seed(ctx context.Context, why string, local sitedb.Subscription)
 		}
 		return
 	}
-	f.connected, f.seen, f.wrong, f.failed, f.wanted = true, nil, "", "", time.Time{}
+	f.subscriber.connected, f.seen, f.wrong, f.failed, f.wanted = true, nil, "", "", time.Time{}
 	f.mu.Lock()
 	f.spoiled = ""
 	f.mu.Unlock()
 	f.cfg.Log.InfoContext(ctx, "signed files copied", slog.String("reason", why))
 	if ours(local.Slot, f.cfg.Site) && db.IsFilesSlot(local.Slot) {
-		f.drop(ctx, local.Slot)
+		f.subscriber.dropSlot(ctx, local.Slot)
 	}
-}
-
-// drop drops a slot that is needed no more; an orphan is found again.
-func (f *Files) drop(ctx context.Context, slot string) {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.MasterTimeout)
-	defer cancel()
-	if err := f.cfg.Master.DropSlot(ctx, slot); err != nil {
-		f.cfg.Log.WarnContext(ctx, "old slot not dropped", slog.String("slot", slot), slog.String("error", err.Error()))
-	}
-}
-
-// age is how long ago a slot of the files was made, by its name.
-func (f *Files) age(slot string) time.Duration {
-	seconds, err := strconv.ParseInt(strings.TrimPrefix(slot, db.SlotPrefix(f.cfg.Site)), 10, 64)
-	if err != nil {
-		return 0 // not made by us
-	}
-	return f.cfg.Now().Sub(time.Unix(seconds, 0))
-}
-
-// act does something on the site's database that may be tried again later.
-func (f *Files) act(ctx context.Context, what string, do func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(ctx, localTimeout)
-	defer cancel()
-	err := do(ctx)
-	if err != nil && ctx.Err() == nil {
-		f.cfg.Log.ErrorContext(ctx, "maintenance failed", slog.String("what", what), slog.String("error", err.Error()))
-	}
-	return err == nil
 }
 
 // enter shows what was found, and logs what is new.

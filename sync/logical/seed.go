@@ -12,40 +12,12 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// backoff spaces seeds, whether they succeed or not: each makes the master read
-// all its rows.
-type backoff struct {
-	delay time.Duration
-	next  time.Time
-}
-
-const (
-	minBackoff = time.Second
-	maxBackoff = 5 * time.Minute
-)
-
-func (b *backoff) ready(now time.Time) bool { return !now.Before(b.next) }
-
-// attempted notes the end of a seed.
-func (b *backoff) attempted(now time.Time) {
-	b.delay = min(max(2*b.delay, minBackoff), maxBackoff)
-	b.next = now.Add(b.delay)
-}
-
-// healthy notes that all is well; when it has been for long enough, the next
-// fault is a new one.
-func (b *backoff) healthy(now time.Time) {
-	if b.delay > 0 && now.Sub(b.next) > b.delay {
-		b.delay = 0
-	}
-}
-
 // progressInterval is how often a long seed says how far it is.
 const progressInterval = 10 * time.Second
 
 // seed copies everything anew. The old copy stays until the new one is whole.
 func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Subscription) {
-	defer func() { s.backoff.attempted(s.cfg.Now()) }()
+	defer func() { s.subscriber.backoff.attempted(s.cfg.Now()) }()
 	s.enter(result{name: Seeding, detail: reason}, local)
 	if local.Exists && local.Enabled {
 		// The old worker must not run ahead of the new slot's snapshot: a row
@@ -59,7 +31,7 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 	var done, total atomic.Int64
 	stop := s.reportProgress(ctx, began, &done, &total)
 	open, why := s.corrections()
-	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.newSlot(), open, why, func(rows, of int64) {
+	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.subscriber.newSlot(), open, why, func(rows, of int64) {
 		done.Store(rows)
 		total.Store(of)
 	})
@@ -71,9 +43,9 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 	}
 	now := s.cfg.Now()
 	s.cfg.Metrics.seeded(reason)
-	s.pace.Copied(now)
+	s.counter.Copied(now)
 	s.diverged = ""
-	s.probe, s.probeDue, s.connected = probe{}, time.Time{}, true
+	s.probe, s.probeDue, s.subscriber.connected = probe{}, time.Time{}, true
 	s.workerSeen, s.heard, s.refused, s.broke = now, now, "", ""
 	s.mu.Lock()
 	s.state.Reseeds++
@@ -86,7 +58,7 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Float64("took_seconds", time.Since(began).Seconds()),
 		slog.Int64("differing", seeded.Differing), slog.Any("examples", seeded.Examples))
 	if ours(local.Slot, s.cfg.Site) {
-		s.dropSlot(ctx, local.Slot)
+		s.subscriber.dropSlot(ctx, local.Slot)
 	}
 }
 

@@ -2,7 +2,6 @@ package logical
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"ocspfleet/db"
@@ -49,8 +48,13 @@ type State struct {
 	Reseeds  int           // seeds that were carried through
 }
 
-// Ready says whether rows come in: the site keeps up with the master.
-func (s State) Ready() bool { return s.Name == Streaming }
+// Trouble is what /readyz says; empty: rows come in, the site keeps up with the master.
+func (s State) Trouble() string {
+	if s.Name == Streaming {
+		return ""
+	}
+	return fmt.Sprintf("%s since %s: %s", s.Name, s.Since.UTC().Format("2006-01-02T15:04:05Z"), s.Detail)
+}
 
 // probe is what the last talk with the master gave.
 type probe struct {
@@ -120,14 +124,16 @@ func cause(s sight, l limits) result {
 	case masterDown && (s.workerGone > 0 || s.silent > l.lag):
 		return result{name: MasterUnreachable, detail: s.probe.err.Error()}
 	}
-	if lost := slotLost(s); lost != "" {
-		return result{name: SlotLost, detail: lost, seed: string(SlotLost)}
+	if !s.probe.at.IsZero() && !masterDown {
+		if lost := slotLost(s.local.Slot, s.probe.slots); lost != "" {
+			return result{name: SlotLost, detail: lost, seed: string(SlotLost)}
+		}
 	}
 	if s.diverged != "" {
 		return result{name: Diverged, detail: s.diverged, seed: string(Diverged)}
 	}
 	if s.unread != "" {
-		return result{name: LocalUnreachable, detail: "the copy cannot be counted: " + s.unread}
+		return result{name: LocalUnreachable, detail: s.unread}
 	}
 	return moving(s, l)
 }
@@ -153,21 +159,6 @@ func unsound(s sight, l limits) result {
 		return result{name: MasterUnreachable, detail: v.detail + ", and a copy cannot be had: " + s.probe.err.Error()}
 	}
 	return v
-}
-
-// slotLost says why the slot cannot be streamed from; empty: it can, or nobody knows.
-func slotLost(s sight) string {
-	if s.probe.at.IsZero() || s.probe.err != nil {
-		return ""
-	}
-	at := slices.IndexFunc(s.probe.slots, func(slot db.Slot) bool { return slot.Name == s.local.Slot })
-	switch {
-	case at < 0:
-		return "the master has no slot " + s.local.Slot
-	case s.probe.slots[at].Status == "lost":
-		return fmt.Sprintf("the master gave up slot %s: this site was away for more than its max_slot_wal_keep_size", s.local.Slot)
-	}
-	return ""
 }
 
 // moving judges how rows come in through a sound subscription.
@@ -196,18 +187,4 @@ func moving(s sight, l limits) result {
 		return result{name: Lagging, detail: fmt.Sprintf("the copy is %v old", age.Round(time.Second))}
 	}
 	return result{name: Streaming}
-}
-
-// ours says whether a slot bears the site's name.
-func ours(slot, site string) bool {
-	prefix := db.SlotPrefix(site)
-	if len(slot) <= len(prefix) || slot[:len(prefix)] != prefix {
-		return false
-	}
-	for _, c := range []byte(slot[len(prefix):]) {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
 }

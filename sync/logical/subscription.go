@@ -17,7 +17,6 @@ package logical
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,7 +26,8 @@ import (
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
-	"ocspfleet/sync/recount"
+	"ocspfleet/sync/health"
+	"ocspfleet/sync/replica"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -73,37 +73,33 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Bounds of one step at the site's database, which is near.
-const (
-	localTimeout = 10 * time.Second
-	recountLimit = 10 * time.Minute // 1 M rows take a second
-	trimInterval = time.Minute
-)
+// trimInterval is how often the site forgets what it needs no more.
+const trimInterval = time.Minute
 
 // Subscription keeps one site in step. State and Check are safe for concurrent
 // use; Run is called once.
 type Subscription struct {
-	cfg   Config
-	check chan struct{}
+	cfg     Config
+	check   chan struct{} // wakes Run
+	counter replica.Counter
+	access  replica.Access
 
 	mu    sync.Mutex // guards state
 	state State
 
 	// What follows belongs to Run's goroutine.
+	subscriber subscriber
+	clock      replica.Clock
 	probe      probe
 	probeDue   time.Time
-	connected  bool // the subscription was told the way to the master
-	connectDue time.Time
 	refused    string       // why the last seed was refused
 	broke      string       // why the last seed came to nothing
 	keys       *feed.KeySet // the newest under the root; nil: there is none
 	workerSeen time.Time
 	heard      time.Time // last message of the worker, or its appearance
 	progress   progress
-	pace       recount.Pace
 	diverged   string // what two recounts in a row found, or that the copy's pages are damaged
 	unread     string // why the copy could not be counted the last time
-	backoff    backoff
 	trimDue    time.Time
 }
 
@@ -152,9 +148,16 @@ func New(cfg Config) (*Subscription, error) {
 	}
 	now := cfg.Now()
 	return &Subscription{
-		cfg: cfg, check: make(chan struct{}, 1),
-		state: State{Name: Starting, Since: now}, workerSeen: now, heard: now,
-		pace: recount.Pace{Regular: cfg.RecountInterval, Readings: 2, Gap: 5 * cfg.Interval, Counts: 2},
+		cfg: cfg, check: make(chan struct{}, 1), state: State{Name: Starting, Since: now}, workerSeen: now, heard: now,
+		counter: replica.Counter{
+			Store: cfg.Local, Log: cfg.Log, Pace: replica.Pace{Regular: cfg.RecountInterval, Readings: 2, Gap: 5 * cfg.Interval, Counts: 2},
+		},
+		access: replica.Access{Store: cfg.Local, Log: cfg.Log},
+		clock:  replica.Clock{Store: cfg.Local, Log: cfg.Log, Now: cfg.Now},
+		subscriber: subscriber{
+			name: db.SubscriptionName, site: cfg.Site, local: cfg.Local, master: cfg.Master,
+			patience: cfg.MasterTimeout, retry: cfg.ProbeInterval, log: cfg.Log, now: cfg.Now,
+		},
 	}, nil
 }
 
@@ -167,6 +170,7 @@ func (s *Subscription) State() State {
 
 // Check asks for a full recount now.
 func (s *Subscription) Check() {
+	s.counter.Now()
 	select {
 	case s.check <- struct{}{}:
 	default: // one is asked for already
@@ -176,23 +180,11 @@ func (s *Subscription) Check() {
 // Run seeds, watches and repairs until ctx ends; it returns nil then. Databases
 // that are away are waited for.
 func (s *Subscription) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.check:
-			s.pace.Now()
-		case <-timer.C:
-		}
-		s.step(ctx)
-		timer.Reset(s.cfg.Interval)
-	}
+	return health.Every{Pause: health.Always(s.cfg.Interval), Wake: s.check}.Run(ctx, s.step)
 }
 
-// step is one look at everything, and one deed at most.
-func (s *Subscription) step(ctx context.Context) {
+// step is one look at everything, and one deed at most. What is wrong diagnose says.
+func (s *Subscription) step(ctx context.Context) error {
 	now := s.cfg.Now()
 	seen := s.inspect(ctx, now)
 	if seen.localErr == nil {
@@ -207,18 +199,38 @@ func (s *Subscription) step(ctx context.Context) {
 	seen.unread, seen.probe, seen.diverged, seen.refused, seen.broke, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.broke, s.State().Skew
 	found := diagnose(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
-		return // what was seen is the stop itself
+		return nil // what was seen is the stop itself
 	}
 	s.enter(found, seen.local)
 	switch {
 	case found.enable:
-		s.act(ctx, "enabling the subscription again", func(ctx context.Context) error { return s.cfg.Local.EnableSubscription(ctx, db.SubscriptionName, true) })
-	case found.seed != "" && !s.backoff.ready(now):
+		s.subscriber.enable(ctx)
+	case found.seed != "" && !s.subscriber.backoff.ready(now):
 	case found.seed != "":
 		s.seed(ctx, found.seed, seen.local)
 	case found.name == Streaming:
-		s.backoff.healthy(now)
+		s.subscriber.backoff.healthy(now)
 	}
+	return nil
+}
+
+// maintain does the small regular work on the site's database. A clock that is known to be
+// wrong ends no certificate.
+func (s *Subscription) maintain(ctx context.Context, local sitedb.Subscription, now time.Time) {
+	if local.Exists {
+		s.subscriber.connect(ctx)
+	}
+	if now.Before(s.trimDue) {
+		return
+	}
+	s.trimDue = now.Add(trimInterval)
+	asOf := local.AsOf
+	if s.State().Skew.Abs() > db.MaxClockSkew {
+		asOf = time.Time{}
+	}
+	s.subscriber.act(ctx, "forgetting what is old", func(ctx context.Context) error {
+		return replica.Tidy(ctx, s.cfg.Local, s.cfg.TombstoneAge, now, asOf)
+	})
 }
 
 // inspect reads the local subscription and works out what only time tells.
@@ -248,40 +260,6 @@ func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 	}
 	seen.failures = local.Errors - s.progress.errors
 	return seen
-}
-
-// maintain does the small regular work on the site's database.
-func (s *Subscription) maintain(ctx context.Context, local sitedb.Subscription, now time.Time) {
-	if local.Exists && !s.connected && !now.Before(s.connectDue) {
-		s.connectDue = now.Add(s.cfg.ProbeInterval)
-		s.act(ctx, "telling the subscription the way to the master", func(ctx context.Context) error {
-			err := s.cfg.Local.ConnectSubscription(ctx, db.SubscriptionName, s.cfg.Master)
-			s.connected = err == nil
-			return err
-		})
-	}
-	if !now.Before(s.trimDue) {
-		s.trimDue = now.Add(trimInterval)
-		s.act(ctx, "trimming tombstones", func(ctx context.Context) error {
-			_, err := s.cfg.Local.TrimTombstones(ctx, s.cfg.TombstoneAge)
-			return err
-		})
-		if s.State().Skew.Abs() <= db.MaxClockSkew {
-			s.act(ctx, "forgetting revocations that have ended", func(ctx context.Context) error {
-				_, err := s.cfg.Local.ForgetEnded(ctx, db.Ended(now, local.AsOf))
-				return err
-			})
-		}
-	}
-}
-
-// act does something on the site's database that may be tried again later.
-func (s *Subscription) act(ctx context.Context, what string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, localTimeout)
-	defer cancel()
-	if err := do(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		s.cfg.Log.ErrorContext(ctx, "maintenance failed", slog.String("what", what), slog.String("error", err.Error()))
-	}
 }
 
 // quiet are the states that need nobody.

@@ -61,7 +61,7 @@ func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport
 // Run judges until ctx ends; it returns nil then.
 func (d *ForkReports) Run(ctx context.Context) error {
 	failed := func(text string) { d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text)) }
-	return health.Every(ctx, func() time.Duration { return forksEvery }, &d.trouble, failed, func(ctx context.Context) error {
+	return health.Every{Pause: health.Always(forksEvery), Trouble: &d.trouble, Failed: failed}.Run(ctx, func(ctx context.Context) error {
 		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 		defer cancel()
 		text, lost, err := d.check(call)

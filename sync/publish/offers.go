@@ -56,7 +56,7 @@ func RunOffers(ctx context.Context, store *publisherdb.DB, root note.Verifier, l
 	failed := func(text string) {
 		log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))
 	}
-	return health.Every(ctx, func() time.Duration { return offersEvery }, new(health.Trouble), failed, func(ctx context.Context) error {
+	return health.Every{Pause: health.Always(offersEvery), Failed: failed}.Run(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 		defer cancel()
 		return TakeOffers(ctx, store, root.Name(), root, log)

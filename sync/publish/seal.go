@@ -86,6 +86,7 @@ type Sealer struct {
 	signedAt time.Time // when it was signed
 	seen     int64     // position up to which urgency was judged
 	since    time.Time // since when unsealed changes wait; zero: none do
+	pause    time.Duration
 }
 
 // NewSealer fills in the defaults, and refuses a key that the key set does not name.
@@ -127,41 +128,31 @@ func (s *Sealer) Trouble() string { return s.trouble.Get() }
 // Run seals until ctx ends; it returns nil then. A database that is away is
 // waited for.
 func (s *Sealer) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-			timer.Reset(s.step(ctx))
-		}
-	}
+	failed := func(text string) { s.cfg.Log.ErrorContext(ctx, "feed cannot be sealed", slog.String("error", text)) }
+	return health.Every{Pause: func() time.Duration { return s.pause }, Trouble: &s.trouble, Failed: failed}.Run(ctx, s.step)
 }
 
 // retryPause is the pause after a failed step.
 const retryPause = time.Second
 
-// step looks once, and signs if it is time. It returns how long to pause then.
-func (s *Sealer) step(ctx context.Context) time.Duration {
+// step looks once, and signs if it is time.
+func (s *Sealer) step(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	err := s.poll(call)
-	if ctx.Err() != nil {
-		return s.cfg.Poll // a stop is no trouble
-	}
-	if err == nil {
-		if s.trouble.Set("") {
+	switch {
+	case ctx.Err() != nil: // a stop is no trouble
+	case err != nil:
+		s.signedAt, s.epoch = time.Time{}, 0 // what is stored may be something else: begin anew
+		s.cfg.Metrics.failed()
+		s.pause = retryPause
+	default:
+		if s.trouble.Get() != "" {
 			s.cfg.Log.InfoContext(ctx, "feed is sealed", slog.Int64("position", s.sealed))
 		}
-		return s.cfg.Poll
+		s.pause = s.cfg.Poll
 	}
-	s.signedAt, s.epoch = time.Time{}, 0 // what is stored may be something else: begin anew
-	s.cfg.Metrics.failed()
-	if s.trouble.Set(err.Error()) {
-		s.cfg.Log.ErrorContext(ctx, "feed cannot be sealed", slog.String("error", err.Error()))
-	}
-	return retryPause
+	return err
 }
 
 func (s *Sealer) poll(ctx context.Context) error {

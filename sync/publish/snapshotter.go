@@ -80,7 +80,7 @@ func (a *Snapshotter) Run(ctx context.Context) error {
 	failed := func(text string) {
 		a.cfg.Log.ErrorContext(ctx, "no snapshot can be made", slog.String("error", text))
 	}
-	return health.Every(ctx, func() time.Duration { return a.cfg.Poll }, &a.trouble, failed, a.step)
+	return health.Every{Pause: health.Always(a.cfg.Poll), Trouble: &a.trouble, Failed: failed}.Run(ctx, a.step)
 }
 
 func (a *Snapshotter) step(ctx context.Context) error {

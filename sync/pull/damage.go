@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"ocspfleet/db"
@@ -27,12 +26,7 @@ func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 	if err != nil || ours.Epoch != theirs.Epoch || ours.Position != theirs.Position {
 		return false
 	}
-	for _, t := range db.FeedTables {
-		if *t.Tally(&ours) != *t.Tally(&theirs) {
-			return false
-		}
-	}
-	return true
+	return sameTallies(&ours, &theirs)
 }
 
 // checkHead compares the head with the checkpoint that was stored with it: a position that
@@ -49,18 +43,16 @@ func (p *Puller) checkHead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	at, head := p.copy.Anchor, p.copy.Head
-	if kept.Epoch != at.Epoch || kept.Number != at.Number || head.Epoch == kept.Epoch && head.Position == kept.Position {
+	if wrongHead(p.copy, kept, db.Snapshot{}) == "" {
 		return nil
 	}
 	s, err := p.cfg.Store.NewestSnapshot(ctx, kept.Epoch)
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
-	if head.Epoch == kept.Epoch && kept.Position < head.Position && head.Position <= s.Position {
+	if p.diverged = wrongHead(p.copy, kept, s); p.diverged == "" {
 		return nil
 	}
-	p.diverged = fmt.Sprintf("the head here is position %d of epoch %d, its checkpoint %d of %d", head.Position, head.Epoch, kept.Position, kept.Epoch)
 	p.cfg.Log.ErrorContext(ctx, "copy differs from its checkpoint", slog.String("how", p.diverged))
 	p.forgetAll()
 	return nil

@@ -11,7 +11,7 @@ import (
 	"ocspfleet/db/tables"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
-	"ocspfleet/sync/recount"
+	"ocspfleet/sync/replica"
 )
 
 // follow brings the copy to a verified checkpoint.
@@ -25,14 +25,7 @@ func (p *Puller) follow(ctx context.Context, from *feedhttp.Client, c *feed.Chec
 			return err
 		}
 	}
-	have := p.copy.Anchor
-	p.reseed, p.lost = p.diverged, nil
-	switch {
-	case !p.copy.Seeded || !p.copy.Anchored || have.Epoch != c.Epoch || p.copy.Head.Epoch != c.Epoch:
-		p.reseed = "there is no copy of this epoch"
-	case c.Number-have.Number > maxBehind:
-		p.reseed = "the copy is too far behind"
-	}
+	p.reseed, p.lost = wantsSeed(p.copy, p.diverged, c), nil
 	if p.reseed == "" {
 		if err := p.catchUp(ctx, from, c); err != nil {
 			return err
@@ -52,10 +45,7 @@ func (p *Puller) follow(ctx context.Context, from *feedhttp.Client, c *feed.Chec
 	if err := p.confirm(ctx, from, c, signed); err != nil {
 		return err
 	}
-	if age := now.Sub(c.AsOf); age > p.cfg.StaleAfter {
-		return fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
-	}
-	return nil
+	return stale(now, c.AsOf, p.cfg.StaleAfter)
 }
 
 // judge compares a checkpoint with what the copy stands on.
@@ -63,15 +53,23 @@ func (p *Puller) judge(ctx context.Context, from *feedhttp.Client, c *feed.Check
 	if err := feed.GoesBack(p.stood, c); err != nil {
 		return err
 	}
-	have := p.copy.Anchor
-	if !p.copy.Anchored || have.Epoch != c.Epoch {
-		if p.copy.Seeded && c.Epoch < p.copy.Head.Epoch {
-			return fmt.Errorf("%w: epoch %d, the copy is of %d", ErrRollback, c.Epoch, p.copy.Head.Epoch)
-		}
-		return nil
+	head, err := c.Head()
+	if err != nil {
+		return err
 	}
-	switch {
-	case c.Number < have.Number:
+	have := p.copy.Anchor
+	switch relationOf(p.copy, c, head) {
+	case olderEpoch:
+		return fmt.Errorf("%w: epoch %d, the copy is of %d", ErrRollback, c.Epoch, p.copy.Head.Epoch)
+	case otherSegment:
+		return p.fork(ctx, from, "two segments of one number", signed)
+	case otherContent:
+		if p.damaged(ctx, head) {
+			p.diverged = "the head here is not the one that was signed"
+			return nil
+		}
+		return p.fork(ctx, from, "two contents of one position", signed)
+	case behind:
 		stored, err := p.cfg.Store.FeedSegment(ctx, c.Epoch, c.Number)
 		if err == nil && c.Segment != feed.Hash(stored.Hash) && p.admits(stored.Note) {
 			return p.forkAt(ctx, from, "two segments of one number", stored.Note, signed)
@@ -82,26 +80,6 @@ func (p *Puller) judge(ctx context.Context, from *feedhttp.Client, c *feed.Check
 			}
 		}
 		return fmt.Errorf("%w: segment %d, this site has %d", ErrRollback, c.Number, have.Number)
-	case c.Number > have.Number:
-		return nil
-	}
-	if c.Segment != feed.Hash(have.Hash) {
-		return p.fork(ctx, from, "two segments of one number", signed)
-	}
-	head, err := c.Head()
-	if err != nil {
-		return err
-	}
-	if mine := p.copy.Head; head.Position == mine.Position {
-		for _, t := range db.FeedTables {
-			if *t.Tally(&head) != *t.Tally(&mine) {
-				if p.damaged(ctx, head) {
-					p.diverged = "the head here is not the one that was signed"
-					return nil
-				}
-				return p.fork(ctx, from, "two contents of one position", signed)
-			}
-		}
 	}
 	return nil
 }
@@ -228,9 +206,9 @@ func (p *Puller) take(ctx context.Context, step sitedb.FeedStep, c *feed.Checkpo
 	p.current = false // it may fail and yet be persisted
 	var stored sitedb.FeedCopy
 	var err error
-	p.watched.writing(func() func(*recount.Pace) {
+	p.watched.writing(func() func(*replica.Pace) {
 		stored, err = p.cfg.Store.Apply(call, step)
-		return func(pace *recount.Pace) { pace.Wrote(stored.Took) }
+		return func(pace *replica.Pace) { pace.Wrote(stored.Took) }
 	})
 	if errors.Is(err, sitedb.ErrDiverged) || errors.Is(err, sitedb.ErrGap) || tables.Damaged(err) {
 		p.reseed, p.diverged = err.Error(), err.Error()

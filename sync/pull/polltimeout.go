@@ -7,7 +7,7 @@ import "time"
 // else wait for each other's news with the master long back.
 func (p *Puller) pollTimeout(s *source) time.Duration {
 	wait := p.cfg.Wait
-	if p.cfg.PreferPeers && !p.access.denied() {
+	if p.cfg.PreferPeers && !p.access.Denied() {
 		return wait // a pair has its own ways back
 	}
 	now := p.cfg.Now()

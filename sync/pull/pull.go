@@ -23,7 +23,8 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
-	"ocspfleet/sync/recount"
+	"ocspfleet/sync/health"
+	"ocspfleet/sync/replica"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -95,13 +96,16 @@ type Puller struct {
 	state     State
 	fetchKeys atomic.Int32 // and to fetch the key set
 	near      atomic.Bool  // the master is being asked for news
-	access    access
+	access    replica.Access
 	watched   watched
-	reporter  *Reporter
+	reporter  *replica.Reporter
+
+	clock replica.Clock // belongs to the goroutine that checks in
 
 	// What follows belongs to Run's goroutine.
-	keys *feed.KeySet
-	copy sitedb.FeedCopy
+	pause time.Duration // after the last step
+	keys  *feed.KeySet
+	copy  sitedb.FeedCopy
 	// current says that copy is what the last step left in the database: it need not be
 	// read before the next one. What others do there is found by a poll without news.
 	current bool
@@ -153,7 +157,15 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Latest == nil {
 		cfg.Latest = &feedhttp.Latest{}
 	}
-	p := &Puller{cfg: cfg, watched: watched{pace: recount.Pace{Regular: cfg.Recount, Readings: 1, Gap: 5 * cfg.WatchEvery, Counts: 1}}, reporter: NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log), state: State{Trouble: "nothing was fetched yet"}}
+	p := &Puller{
+		cfg: cfg, state: State{Trouble: "nothing was fetched yet"},
+		watched: watched{Counter: replica.Counter{
+			Store: cfg.Store, Log: cfg.Log, Pace: replica.Pace{Regular: cfg.Recount, Readings: 1, Gap: 5 * cfg.WatchEvery, Counts: 1},
+		}},
+		access:   replica.Access{Store: cfg.Store, Log: cfg.Log},
+		clock:    replica.Clock{Store: cfg.Store, Log: cfg.Log, Now: cfg.Now},
+		reporter: replica.NewReporter(cfg.Store, cfg.Root, cfg.Sources, cfg.Log),
+	}
 	for _, client := range cfg.Sources {
 		p.sources = append(p.sources, source{client: client})
 	}
@@ -173,18 +185,12 @@ func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.checkIns(ctx) })
 	visiting.Go(func() { _ = p.reporter.Run(ctx) }) // it only stops
-	visiting.Go(func() { p.watch(ctx) })
+	visiting.Go(func() { _ = p.watch(ctx) })
 	defer visiting.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		timer.Reset(p.step(ctx))
-	}
+	return health.Every{Pause: func() time.Duration { return p.pause }}.Run(ctx, func(ctx context.Context) error {
+		p.pause = p.step(ctx)
+		return nil
+	})
 }
 
 // step asks once, and returns how long to pause.
@@ -192,7 +198,7 @@ func (p *Puller) step(ctx context.Context) time.Duration {
 	if err := p.load(ctx); err != nil {
 		if ctx.Err() == nil {
 			p.cfg.Metrics.faulty(Local)
-			p.enter("", err.Error())
+			p.enter("", err)
 		}
 		return p.cfg.Backoff
 	}
@@ -235,7 +241,7 @@ func (p *Puller) load(ctx context.Context) error {
 		}
 	}
 	p.current = false
-	if err := p.loadAccess(ctx); err != nil {
+	if err := p.access.Load(ctx); err != nil {
 		return err
 	}
 	if p.keys == nil {
@@ -256,14 +262,11 @@ func (p *Puller) load(ctx context.Context) error {
 	return err
 }
 
-func (p *Puller) enter(source, trouble string) {
+// enter shows how it went with a source; err is what was wrong with it, or with this site's
+// database.
+func (p *Puller) enter(source string, err error) {
+	trouble := diagnose(sight{denied: p.access.Denied(), err: err, unread: p.unread})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if trouble == "" {
-		trouble = p.unread
-	}
-	if p.access.denied() { // the rest is no matter then
-		trouble = accessDenied
-	}
 	p.state = State{Source: source, Position: p.copy.Head.Position, AsOf: p.copy.Head.AsOf, Trouble: trouble}
 }

@@ -10,7 +10,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
-	"ocspfleet/sync/recount"
+	"ocspfleet/sync/replica"
 )
 
 // seed replaces the copy by the source's newest snapshot and all segments from there to
@@ -65,9 +65,9 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 		},
 	}
 	var seeded sitedb.Seeded
-	p.watched.writing(func() func(*recount.Pace) {
+	p.watched.writing(func() func(*replica.Pace) {
 		seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows)
-		return func(pace *recount.Pace) {
+		return func(pace *replica.Pace) {
 			if err == nil {
 				pace.Starts(seeded.SiteSeq)
 			}

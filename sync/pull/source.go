@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -68,7 +67,7 @@ func (p *Puller) left(ctx context.Context, s *source, err error) {
 		s.fault = fault
 		p.cfg.Log.WarnContext(ctx, "source left", slog.String("source", s.client.String()), slog.String("fault", string(fault)), slog.String("error", err.Error()))
 	}
-	p.enter(s.client.String(), err.Error())
+	p.enter(s.client.String(), err)
 }
 
 func (p *Puller) good(ctx context.Context, s *source) {
@@ -77,7 +76,7 @@ func (p *Puller) good(ctx context.Context, s *source) {
 	}
 	s.fault, s.pause, s.known = "", 0, true
 	p.cfg.Metrics.uses(p.sources, s)
-	p.enter(s.client.String(), "")
+	p.enter(s.client.String(), nil)
 }
 
 // forgetAll has all sources asked at once, not when news come.
@@ -141,16 +140,13 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	if failed.from != nil && ctx.Err() == nil {
 		p.left(ctx, failed.from, failed.err)
 	}
-	if age := p.cfg.Now().Sub(p.copy.Head.AsOf); age > p.cfg.StaleAfter {
-		return quiet, fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
-	}
-	return quiet, nil
+	return quiet, stale(p.cfg.Now(), p.copy.Head.AsOf, p.cfg.StaleAfter)
 }
 
 // question is what one source is asked. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feedhttp.News, error) {
 	wait, after, seen := p.pollTimeout(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
-	if seen == nil || !s.known && !paired || p.access.denied() && s.client.Master() {
+	if seen == nil || !s.known && !paired || p.access.Denied() && s.client.Master() {
 		wait, after, seen = 0, 0, nil // how far is it at all?
 	}
 	client, keys := s.client, p.keys.Number

@@ -85,7 +85,7 @@ func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	// A copy that missed a confirmation may have lost the way to the master, and the
 	// peers, too: the first to find that asks it, and the others hear of it from that one.
 	// A site that is denied access has to hear from the master itself that it is over.
-	late := (p.access.denied() || p.active.late > 0 && now.Sub(p.copy.Head.AsOf) > p.active.late) && due[0] == master
+	late := (p.access.Denied() || p.active.late > 0 && now.Sub(p.copy.Head.AsOf) > p.active.late) && due[0] == master
 	if intact && (!late || p.active.of[0] == master) {
 		return p.active.of
 	}

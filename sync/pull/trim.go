@@ -14,6 +14,7 @@ import (
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
+	"ocspfleet/sync/replica"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -43,8 +44,6 @@ type TrimmerConfig struct {
 }
 
 const (
-	// tombstoneAge is how long deletions are remembered for who follows the copy.
-	tombstoneAge = time.Hour
 	// outgrown is how many times longer than the snapshot the segments since it may be
 	// before a newer one is taken: so that adds a quarter to what the segments cost.
 	outgrown = 4
@@ -75,7 +74,7 @@ func (t *Trimmer) Run(ctx context.Context) error {
 	}
 	// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
 	pause := func() time.Duration { return t.cfg.Every + rand.N(t.cfg.Every/4+1) }
-	return health.Every(ctx, pause, new(health.Trouble), failed, func(ctx context.Context) error {
+	return health.Every{Pause: pause, Failed: failed}.Run(ctx, func(ctx context.Context) error {
 		return errors.Join(t.deletions(ctx), t.segments(ctx))
 	})
 }
@@ -84,17 +83,11 @@ func (t *Trimmer) Run(ctx context.Context) error {
 func (t *Trimmer) deletions(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	if _, err := t.cfg.Store.TrimTombstones(call, tombstoneAge); err != nil {
+	n, err := t.cfg.Store.FeedNote(call)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
-	n, err := t.cfg.Store.FeedNote(call)
-	if errors.Is(err, db.ErrNotFound) {
-		return nil // no time is vouched for
-	}
-	if err == nil {
-		_, err = t.cfg.Store.ForgetEnded(call, db.Ended(time.Now(), n.AsOf))
-	}
-	return err
+	return replica.Tidy(call, t.cfg.Store, replica.TombstoneAge, time.Now(), n.AsOf)
 }
 
 func (t *Trimmer) segments(ctx context.Context) error {

@@ -1,4 +1,4 @@
-package pull
+package replica
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"ocspfleet/db/sitedb"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
+	"ocspfleet/sync/health"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -45,19 +46,10 @@ func (r *Reporter) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		if err := r.report(ctx); err != nil && ctx.Err() == nil {
-			r.log.WarnContext(ctx, "forks cannot be reported to the master", slog.String("error", err.Error()))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-r.forked:
-		}
+	failed := func(text string) {
+		r.log.WarnContext(ctx, "forks cannot be reported to the master", slog.String("error", text))
 	}
+	return health.Every{Pause: health.Always(reportEvery), Wake: r.forked, Failed: failed}.Run(ctx, r.report)
 }
 
 // report hands in all that count now.

@@ -1,0 +1,166 @@
+package logical
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"ocspfleet/db"
+	"ocspfleet/db/sitedb"
+)
+
+// localTimeout bounds one step at the site's database, which is near.
+const localTimeout = 10 * time.Second
+
+// orphanAge is when an unused slot of this site is dropped: a seed that is still
+// being made by another process of ours has a younger one.
+const orphanAge = time.Hour
+
+// subscriber is one subscription of this site with its slots at the master: that of the rows, or
+// that of the signed files. It belongs to one goroutine.
+type subscriber struct {
+	name   string // of the subscription
+	files  bool   // it is that of the files
+	site   string
+	local  *sitedb.DB
+	master *sitedb.Upstream
+	// patience bounds a talk with the master, retry is the pause after one that failed.
+	patience, retry time.Duration
+	log             *slog.Logger
+	now             func() time.Time
+
+	connected  bool // it was told the way to the master
+	connectDue time.Time
+	backoff    backoff // between two seeds
+}
+
+// act does something on the site's database that may be tried again later.
+func (s *subscriber) act(ctx context.Context, what string, do func(context.Context) error) bool {
+	call, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	err := do(call)
+	if err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "maintenance failed", slog.String("what", what), slog.String("subscription", s.name), slog.String("error", err.Error()))
+	}
+	return err == nil
+}
+
+// connect tells the subscription the way to the master, once: it may have changed since the
+// subscription was made.
+func (s *subscriber) connect(ctx context.Context) {
+	now := s.now()
+	if s.connected || now.Before(s.connectDue) {
+		return
+	}
+	s.connectDue = now.Add(s.retry)
+	s.connected = s.act(ctx, "telling it the way to the master", func(ctx context.Context) error {
+		return s.local.ConnectSubscription(ctx, s.name, s.master)
+	})
+}
+
+// enable switches the subscription on again.
+func (s *subscriber) enable(ctx context.Context) {
+	s.act(ctx, "enabling it again", func(ctx context.Context) error { return s.local.EnableSubscription(ctx, s.name, true) })
+}
+
+// newSlot names a slot by the time of its making: in milliseconds, that of the files in
+// seconds behind a 0.
+func (s *subscriber) newSlot() string {
+	made := strconv.FormatInt(s.now().UnixMilli(), 10)
+	if s.files {
+		made = "0" + strconv.FormatInt(s.now().Unix(), 10)
+	}
+	return db.SlotPrefix(s.site) + made
+}
+
+// age is how long ago a slot of ours was made, by its name.
+func (s *subscriber) age(slot string) time.Duration {
+	n, err := strconv.ParseInt(strings.TrimPrefix(slot, db.SlotPrefix(s.site)), 10, 64)
+	switch {
+	case err != nil:
+		return 0 // not made by us
+	case db.IsFilesSlot(slot):
+		return s.now().Sub(time.Unix(n, 0))
+	}
+	return s.now().Sub(time.UnixMilli(n))
+}
+
+// dropOrphans drops slots of this subscription that nobody follows, but for the one in use.
+func (s *subscriber) dropOrphans(ctx context.Context, slots []db.Slot, used string) {
+	for _, slot := range slots {
+		if slot.Name != used && db.IsFilesSlot(slot.Name) == s.files && !slot.Active && s.age(slot.Name) > orphanAge {
+			s.dropSlot(ctx, slot.Name)
+		}
+	}
+}
+
+// dropSlot drops a slot that this site needs no more. A failure is no matter: an
+// orphan is found again.
+func (s *subscriber) dropSlot(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	if err := s.master.DropSlot(ctx, name); err != nil {
+		s.log.WarnContext(ctx, "old slot not dropped", slog.String("slot", name), slog.String("error", err.Error()))
+		return
+	}
+	s.log.InfoContext(ctx, "old slot dropped", slog.String("slot", name))
+}
+
+// ours says whether a slot bears the site's name.
+func ours(slot, site string) bool {
+	prefix := db.SlotPrefix(site)
+	if len(slot) <= len(prefix) || slot[:len(prefix)] != prefix {
+		return false
+	}
+	for _, c := range []byte(slot[len(prefix):]) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// slotLost says why a slot cannot be streamed from, by what the last talk with the master
+// gave; empty: it can.
+func slotLost(slot string, slots []db.Slot) string {
+	for _, s := range slots {
+		switch {
+		case s.Name != slot:
+		case s.Status == "lost":
+			return "the master gave up slot " + slot + ": this site was away for more than its max_slot_wal_keep_size"
+		default:
+			return ""
+		}
+	}
+	return "the master has no slot " + slot
+}
+
+// backoff spaces seeds, whether they succeed or not: each makes the master read
+// all its rows.
+type backoff struct {
+	delay time.Duration
+	next  time.Time
+}
+
+const (
+	minBackoff = time.Second
+	maxBackoff = 5 * time.Minute
+)
+
+func (b *backoff) ready(now time.Time) bool { return !now.Before(b.next) }
+
+// attempted notes the end of a seed.
+func (b *backoff) attempted(now time.Time) {
+	b.delay = min(max(2*b.delay, minBackoff), maxBackoff)
+	b.next = now.Add(b.delay)
+}
+
+// healthy notes that all is well; when it has been for long enough, the next
+// fault is a new one.
+func (b *backoff) healthy(now time.Time) {
+	if b.delay > 0 && now.Sub(b.next) > b.delay {
+		b.delay = 0
+	}
+}
