@@ -18,7 +18,7 @@ func TestApplyTellsTheNumbersThatItTook(t *testing.T) {
 	store := newSiteStore(t)
 	from, _ := snapshotOf(1, 10)
 	from.Anchor.Number = 0
-	seeded, err := store.SeedFromFeed(t.Context(), from)
+	seeded, err := store.Replace(t.Context(), from)
 	if err != nil {
 		t.Fatal(err)
 	}

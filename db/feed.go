@@ -74,6 +74,21 @@ var FeedTables = []FeedTable{
 	},
 }
 
+// HeadTable is the one that counts the others.
+const HeadTable = "feed_head"
+
+// ReplicatedTables are the tables that a site's copy consists of, the head first: who locks
+// them does so in this order.
+var ReplicatedTables = replicatedTables()
+
+func replicatedTables() []string {
+	names := []string{HeadTable}
+	for _, t := range FeedTables {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
 // FeedTableOf finds a replicated table by its code.
 func FeedTableOf(code byte) (FeedTable, error) {
 	at := slices.IndexFunc(FeedTables, func(t FeedTable) bool { return t.Code == code })

@@ -90,7 +90,7 @@ func TestSeedFromFeedFillsAndReplaces(t *testing.T) {
 		}
 		return fmt.Append(nil, "chunk ", i), chunks[i], nil
 	}
-	if _, err := store.SeedFromFeed(t.Context(), from); err != nil {
+	if _, err := store.Replace(t.Context(), from); err != nil {
 		t.Fatal(err)
 	}
 	checkCopy(t, store, from.Head)
@@ -98,12 +98,12 @@ func TestSeedFromFeedFillsAndReplaces(t *testing.T) {
 		t.Errorf("chunk 14 is kept as %q, %v", body, err)
 	}
 	smaller, _ := snapshotOf(2, 50)
-	if _, err := store.SeedFromFeed(t.Context(), smaller); !errors.Is(err, db.ErrRevocationsLost) {
+	if _, err := store.Replace(t.Context(), smaller); !errors.Is(err, db.ErrRevocationsLost) {
 		t.Errorf("a snapshot without permanent revocations that are known here: %v", err)
 	}
 	checkCopy(t, store, from.Head)
 	larger, _ := snapshotOf(3, 200)
-	if seeded, err := store.SeedFromFeed(t.Context(), larger); err != nil || seeded.Differing != 100 {
+	if seeded, err := store.Replace(t.Context(), larger); err != nil || seeded.Differing != 100 {
 		t.Errorf("%d certificates are new, %v", seeded.Differing, err)
 	}
 	checkCopy(t, store, larger.Head)
@@ -116,7 +116,7 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 	good, chunks := snapshotOf(2, 30)
 	for _, filled := range []bool{false, true} {
 		if filled {
-			if _, err := store.SeedFromFeed(t.Context(), good); err != nil {
+			if _, err := store.Replace(t.Context(), good); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -140,7 +140,7 @@ func TestSeedFromFeedRefuses(t *testing.T) {
 			from := good
 			from.Snapshot.Position, from.Head.Position = 3, 3
 			want := change(&from)
-			if _, err := store.SeedFromFeed(t.Context(), from); !errors.Is(err, want) {
+			if _, err := store.Replace(t.Context(), from); !errors.Is(err, want) {
 				t.Errorf("%s, filled %t: %v, want %v", name, filled, err, want)
 			}
 			after, err := store.FeedCopy(t.Context())
@@ -164,7 +164,7 @@ func TestReadsOutliveTheirConnection(t *testing.T) {
 	}
 	defer store.Close()
 	from, _ := snapshotOf(1, 30)
-	if _, err := store.SeedFromFeed(t.Context(), from); err != nil {
+	if _, err := store.Replace(t.Context(), from); err != nil {
 		t.Fatal(err)
 	}
 	conn := dbtest.Connect(t, dsn)

@@ -107,10 +107,10 @@ func TestASeedTakesNoRevocationBack(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := newSiteStore(t)
-			if _, err := store.SeedFromFeed(t.Context(), test.have); err != nil {
+			if _, err := store.Replace(t.Context(), test.have); err != nil {
 				t.Fatal(err)
 			}
-			_, err := store.SeedFromFeed(t.Context(), test.are)
+			_, err := store.Replace(t.Context(), test.are)
 			want := test.are.Head
 			if !test.adopted {
 				want = test.have.Head
@@ -157,12 +157,12 @@ func TestASeedIsJudgedByWhatIsRemembered(t *testing.T) {
 			store := dbtest.Open(t, dbtest.As(dsn, "ocsp_sync")).Site
 			last := len(test.seeds) - 1
 			for _, seed := range test.seeds[:last] {
-				if _, err := store.SeedFromFeed(t.Context(), seed); err != nil {
+				if _, err := store.Replace(t.Context(), seed); err != nil {
 					t.Fatal(err)
 				}
 			}
 			dbtest.Exec(t, dsn, test.damage)
-			if _, err := store.SeedFromFeed(t.Context(), test.seeds[last]); test.adopted != (err == nil) || !test.adopted && !errors.Is(err, db.ErrRevocationsLost) {
+			if _, err := store.Replace(t.Context(), test.seeds[last]); test.adopted != (err == nil) || !test.adopted && !errors.Is(err, db.ErrRevocationsLost) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -178,7 +178,7 @@ func TestASeedGoesOnFromASnapshotThatIsAheadOfItsSegment(t *testing.T) {
 		good := db.Status{NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), Reason: db.ReasonNone}
 		from := seedOf(6, ca, nil, map[string]db.Status{"\x05": good, "\x06": good})
 		if again {
-			if _, err := store.SeedFromFeed(t.Context(), seedOf(2, ca, nil, nil)); err != nil {
+			if _, err := store.Replace(t.Context(), seedOf(2, ca, nil, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -191,7 +191,7 @@ func TestASeedGoesOnFromASnapshotThatIsAheadOfItsSegment(t *testing.T) {
 				Segment: &db.Segment{Epoch: 1000, Number: 2, First: 5, Last: 5, Note: []byte("note"), Body: []byte("body")},
 			}, nil
 		}
-		if _, err := store.SeedFromFeed(t.Context(), from); err != nil {
+		if _, err := store.Replace(t.Context(), from); err != nil {
 			t.Fatalf("over a copy %v: %v", again, err)
 		}
 		copied, err := store.FeedCopy(t.Context())

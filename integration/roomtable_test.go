@@ -12,7 +12,8 @@ var rooms = []room{
 	{"db/auditchain", []string{"db"}, "it verifies the audit's chain without the database that keeps it"},
 	{"db/masterdb", []string{"db", "db/auditchain", "db/internal/pg", "db/tables"}, "the staff's functions at the master: no daemon links them"},
 	{"db/publisherdb", []string{"db", "db/internal/pg", "db/tables"}, "what ocspsyncd does at the master: it knows none of the staff's functions, which revoke and approve"},
-	{"db/sitedb", []string{"db", "db/internal/pg", "db/tables"}, "a site's functions: no program of the master can call them"},
+	{"db/upstream", []string{"db", "db/internal/pg", "db/tables"}, "it is the master's database as a site of native replication sees it: no staff's function, no site's"},
+	{"db/sitedb", []string{"db", "db/internal/pg", "db/tables", "db/upstream"}, "a site's functions: no program of the master can call them"},
 	{"integration/testkit/pgserver", nil, reasonFloor},
 	{"integration/testkit/dbtest", []string{"db/...", "integration/testkit/pgserver", "migrations"}, "it makes databases for tests, no more"},
 	{"db/index", []string{"db", "db/sitedb"}, "the copy in memory follows the local database and knows nothing of answers or of sync"},
@@ -30,7 +31,7 @@ var rooms = []room{
 	{"sync/replica", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health"}, "it is what both ways of sync do for a copy, and knows neither"},
 	{"sync/pull", []string{"db", "db/sitedb", "db/tables", "sync/feed", "sync/feedhttp", "sync/health", "sync/lookup", "sync/replica"}, reasonCopy},
 	{"sync/heartbeat", []string{"db/publisherdb"}, reasonCopy},
-	{"sync/logical", []string{"db", "db/sitedb", "sync/feed", "sync/feedhttp", "sync/health", "sync/replica"}, reasonCopy},
+	{"sync/logical", []string{"db", "db/sitedb", "db/upstream", "sync/feed", "sync/feedhttp", "sync/health", "sync/replica"}, reasonCopy},
 	{"sync/recovery", []string{"db", "db/masterdb", "db/tables", "sync/feed", "sync/feedhttp"}, reasonCopy},
 	{"sync/watchdog", []string{"db", "db/publisherdb"}, reasonCopy},
 	{"ops/zone", nil, reasonFloor},
@@ -58,7 +59,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/publisherdb", "db/sitedb", "db/tables", "migrations", "ops/config", "sync/feed", "sync/feedhttp", "sync/heartbeat", "sync/logical", "sync/publish", "sync/pull", "sync/watchdog"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/publisherdb", "db/sitedb", "db/tables", "db/upstream", "migrations", "ops/config", "sync/feed", "sync/feedhttp", "sync/heartbeat", "sync/logical", "sync/publish", "sync/pull", "sync/watchdog"},
 		"who writes the site's rows must not reach the OCSP key, and who publishes must not call the staff's functions",
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"ocspfleet/db/publisherdb"
 	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
+	"ocspfleet/db/upstream"
 	"ocspfleet/migrations"
 	"ocspfleet/ops/config"
 	"ocspfleet/sync/feedhttp"
@@ -107,7 +108,7 @@ func (w site) byFeed(ctx context.Context) (func() []string, error) {
 // byReplication has its rows by native replication, and by another subscription the signed
 // files, where a root is pinned that vouches for them.
 func (w site) byReplication(ctx context.Context) (func() []string, error) {
-	master, err := sitedb.OpenUpstream(ctx, databaseOf(w.cfg.Master))
+	master, err := upstream.Open(ctx, databaseOf(w.cfg.Master))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (w site) byReplication(ctx context.Context) (func() []string, error) {
 
 // files adds to the plan what keeps the signed files of a native site in step, and relays
 // them where that is wished.
-func (w site) files(ctx context.Context, master *sitedb.Upstream, root note.Verifier) (*logical.Files, error) {
+func (w site) files(ctx context.Context, master *upstream.DB, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
 		Site: w.cfg.Site, Local: w.store, Master: master, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),
 	}

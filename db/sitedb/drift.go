@@ -8,21 +8,16 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/upstream"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// column is one column of a replicated table.
-type column struct {
-	Table, Name, Type string
-	Needed            bool // not null without a default: a row cannot come without it
-}
-
 // Drift says how the master's published columns and the site's tables differ;
 // empty: not in a way that stops rows. A site that has more columns, with
 // defaults, is right: sites are migrated first.
-func (s *DB) Drift(ctx context.Context, master *Upstream) (string, error) {
-	published, err := master.published(ctx)
+func (s *DB) Drift(ctx context.Context, master *upstream.DB) (string, error) {
+	published, err := master.Published(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -33,17 +28,17 @@ func (s *DB) Drift(ctx context.Context, master *Upstream) (string, error) {
 	return drift(published, local), nil
 }
 
-func drift(published, local []column) string {
-	find := func(in []column, c column) (column, bool) {
-		at := slices.IndexFunc(in, func(o column) bool { return o.Table == c.Table && o.Name == c.Name })
+func drift(published, local []upstream.Column) string {
+	find := func(in []upstream.Column, c upstream.Column) (upstream.Column, bool) {
+		at := slices.IndexFunc(in, func(o upstream.Column) bool { return o.Table == c.Table && o.Name == c.Name })
 		if at < 0 {
-			return column{}, false
+			return upstream.Column{}, false
 		}
 		return in[at], true
 	}
 	var found []string
-	for _, table := range replicated {
-		if !slices.ContainsFunc(published, func(c column) bool { return c.Table == table }) {
+	for _, table := range db.ReplicatedTables {
+		if !slices.ContainsFunc(published, func(c upstream.Column) bool { return c.Table == table }) {
 			found = append(found, "the master does not publish table "+table)
 		}
 	}
@@ -63,32 +58,16 @@ func drift(published, local []column) string {
 	return strings.Join(found, "; ")
 }
 
-// published lists the columns that the master's publication carries.
-func (u *Upstream) published(ctx context.Context) ([]column, error) {
-	rows, err := u.pool.Query(ctx, `select p.tablename, a.attname, format_type(a.atttypid, a.atttypmod), false
-		from pg_publication_tables p
-		join pg_attribute a on a.attrelid = format('%I.%I', p.schemaname, p.tablename)::regclass and a.attname = any (p.attnames)
-		where p.pubname = $1 and a.attnum > 0 and not a.attisdropped order by p.tablename, a.attnum`, db.SubscriptionName)
-	if err != nil {
-		return nil, fmt.Errorf("reading what the master publishes: %w", pg.Plain(err))
-	}
-	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
-	if err != nil {
-		return nil, fmt.Errorf("reading what the master publishes: %w", pg.Plain(err))
-	}
-	return columns, nil
-}
-
 // columns lists the columns of the replicated tables here.
-func (s *DB) columns(ctx context.Context) ([]column, error) {
+func (s *DB) columns(ctx context.Context) ([]upstream.Column, error) {
 	rows, err := s.pool.Query(ctx, `select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull and not a.atthasdef
 		from pg_class c join pg_attribute a on a.attrelid = c.oid
 		where c.relnamespace = 'public'::regnamespace and c.relname = any ($1) and c.relkind = 'r'
-		and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum`, replicated)
+		and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum`, db.ReplicatedTables)
 	if err != nil {
 		return nil, fmt.Errorf("reading the columns of the site's tables: %w", pg.Plain(err))
 	}
-	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[upstream.Column])
 	if err != nil {
 		return nil, fmt.Errorf("reading the columns of the site's tables: %w", pg.Plain(err))
 	}

@@ -22,10 +22,10 @@ type chunk struct {
 	err          error
 }
 
-// load writes a snapshot's rows into the tables whose names begin with prefix, and
-// refuses those that have not the signed counts and digests. While one chunk is
+// loadChunks writes the snapshot's rows, and refuses those that have not the signed counts
+// and digests. While one chunk is
 // written, the next one is fetched, verified and counted.
-func (s *seed) load(ctx context.Context, from FeedSeed, prefix string) error {
+func (from FeedSeed) loadChunks(ctx context.Context, s *seed) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ready := make(chan chunk, 1)
 	manifest, err := keepManifest(ctx, s.tx, from.Snapshot)
@@ -56,7 +56,7 @@ func (s *seed) load(ctx context.Context, from FeedSeed, prefix string) error {
 		if c.err != nil {
 			return c.err
 		}
-		if err := s.write(ctx, c, prefix); err != nil {
+		if err := s.write(ctx, c); err != nil {
 			return err
 		}
 		if err := keepChunk(ctx, s.tx, manifest, n, c.body); err != nil {
@@ -128,10 +128,10 @@ func appendCopyRow(dst, content []byte) ([]byte, error) {
 }
 
 // write copies the rows of one chunk into their tables.
-func (s *seed) write(ctx context.Context, c chunk, prefix string) error {
+func (s *seed) write(ctx context.Context, c chunk) error {
 	if c.certificates != nil {
 		_, err := s.tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(c.certificates),
-			"copy "+prefix+"certificate (issuer_id, serial, not_after, revoked_at, reason) from stdin (format binary)")
+			"copy "+s.prefix+"certificate (issuer_id, serial, not_after, revoked_at, reason) from stdin (format binary)")
 		if err != nil {
 			return fmt.Errorf("writing certificates: %w", err)
 		}
@@ -140,7 +140,7 @@ func (s *seed) write(ctx context.Context, c chunk, prefix string) error {
 		if t.Code == db.CertificateTable {
 			continue
 		}
-		if err := copyRows(ctx, t, s.tx, prefix, c.rows); err != nil {
+		if err := copyRows(ctx, t, s.tx, s.prefix, c.rows); err != nil {
 			return err
 		}
 	}

@@ -9,12 +9,11 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/internal/pg"
-	"ocspfleet/db/tables"
-
-	"github.com/jackc/pgx/v5"
 )
 
-// FeedSeed is a verified snapshot, and where its rows come from.
+// FeedSeed is a verified snapshot, and where its rows come from. Rows that have not the
+// signed counts and digests are ErrDiverged. Until the copy is where the steps lead to,
+// nobody sees it: no copy goes back to an older one.
 type FeedSeed struct {
 	Head        db.Head // of the snapshot
 	PurgeBefore time.Time
@@ -30,112 +29,55 @@ type FeedSeed struct {
 	Steps int
 }
 
-// SeedFromFeed replaces the site's copy by a snapshot's rows, as the segments since have
-// changed them, in one transaction: until it commits, readers see the old rows. So no copy
-// goes back to an older one. What does not have the signed counts
-// and digests is ErrDiverged, what would take back a permanent revocation that an
-// intact copy knows ErrRevocationsLost; both change nothing.
-//
-// The rows are counted here, on their way: what the database then holds ocspd counts
-// before it answers from it.
-func (s *DB) SeedFromFeed(ctx context.Context, from FeedSeed) (Seeded, error) {
-	var seeded Seeded
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		seed := &seed{tx: tx, head: from.Head, purgeBefore: from.PurgeBefore, open: from.Open}
-		empty, err := seed.empty(ctx)
-		if err != nil {
-			return err
-		}
-		if empty {
-			err = seed.fill(ctx, from)
-		} else {
-			err = seed.replace(ctx, from)
-		}
-		seeded = seed.Seeded
-		seeded.Head = seed.head
-		return err
-	})
-	if err != nil {
-		return Seeded{}, fmt.Errorf("seeding from the feed: %w", pg.Plain(err))
-	}
-	return seeded, nil
-}
-
-// empty says whether this site has no copy at all and remembers nothing, and keeps other writers out if so.
-func (s *seed) empty(ctx context.Context) (bool, error) {
-	look := "select not exists (select from feed_head)"
+// columns are those of the canonical bytes; the head is the signed one.
+func (from FeedSeed) columns(table string) string {
 	for _, t := range db.FeedTables {
-		look += " and not exists (select from " + t.Name + ")"
-	}
-	look += " and not exists (select from site_revoked)"
-	var empty bool
-	err := s.tx.QueryRow(ctx, look).Scan(&empty)
-	if err == nil && empty {
-		if _, err = s.tx.Exec(ctx, "lock table "+feedTableNames+" in exclusive mode"); err == nil {
-			err = s.tx.QueryRow(ctx, look).Scan(&empty)
+		if t.Name == table {
+			return strings.Join(t.Columns, ", ")
 		}
 	}
-	if err != nil {
-		return false, fmt.Errorf("looking for an earlier copy: %w", err)
-	}
-	return empty, nil
+	return ""
 }
 
-// feedTableNames are always locked in this order, feed_head first: readers lock alike.
-var feedTableNames = strings.TrimSuffix(strings.TrimPrefix(tables.LockReaders, "lock table "), " in access share mode")
+func (from FeedSeed) String() string { return "the feed" }
 
-// fill writes the rows into the empty tables: nobody sees them before the commit, and
-// nobody waits.
-func (s *seed) fill(ctx context.Context, from FeedSeed) error {
-	if err := s.load(ctx, from, ""); err != nil {
-		return err
-	}
-	if err := s.advance(ctx, from, db.FeedTables); err != nil {
-		return err
-	}
-	return s.finish(ctx)
-}
+func (from FeedSeed) begin(context.Context) error { return nil }
 
-// replace copies the rows into temporary tables, for which nobody waits, and then puts
-// them in the place of the old ones.
-func (s *seed) replace(ctx context.Context, from FeedSeed) error {
-	for _, t := range db.FeedTables {
-		sql := "create temp table seed_" + t.Name + " (like public." + t.Name + " including defaults) on commit drop"
-		if t.Code == db.CertificateTable {
-			sql += "; alter table seed_certificate drop column site_seq" // given when the row becomes visible
-		}
-		if _, err := s.tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-			return fmt.Errorf("preparing the copy: %w", err)
-		}
-	}
-	if err := s.load(ctx, from, "seed_"); err != nil {
+func (from FeedSeed) end(_ context.Context, err error) error { return err }
+
+func (from FeedSeed) corrections() (db.OpenCorrections, string) { return from.Open, "" }
+
+// load writes the snapshot's rows, and brings them to where the steps lead. They are counted
+// here, on their way: what the database then holds ocspd counts before it answers from it.
+func (from FeedSeed) load(ctx context.Context, s *seed) error {
+	s.Head, s.purgeBefore = from.Head, from.PurgeBefore
+	if err := from.loadChunks(ctx, s); err != nil {
 		return err
 	}
 	staged := slices.Clone(db.FeedTables)
 	for i, t := range staged {
-		staged[i].Name = "seed_" + t.Name
-		if from.Steps == 0 {
+		staged[i].Name = s.prefix + t.Name
+		if s.prefix == "" || from.Steps == 0 {
 			continue
 		}
-		if _, err := s.tx.Exec(ctx, "alter table seed_"+t.Name+" add primary key ("+strings.Join(t.Columns[:t.Keys], ", ")+")"); err != nil {
+		sql := "alter table " + staged[i].Name + " add primary key (" + strings.Join(t.Columns[:t.Keys], ", ") + "); analyze " + staged[i].Name
+		if _, err := s.tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 			return fmt.Errorf("preparing the copy: %w", err)
 		}
 	}
-	if _, err := s.tx.Exec(ctx, "analyze seed_certificate"); err != nil {
-		return fmt.Errorf("preparing the copy: %w", err)
-	}
-	if err := s.advance(ctx, from, staged); err != nil {
-		return err
-	}
-	swap, cancel := context.WithTimeout(ctx, swapBase+time.Duration(s.head.Certificates.Count)*swapPerRow)
-	defer cancel()
-	return s.swapFeed(swap)
+	return from.advance(ctx, s, staged)
 }
 
-// advance applies the steps since the snapshot to its rows, wherever they lie, and counts
-// them at each, as signed.
-func (s *seed) advance(ctx context.Context, from FeedSeed, tables []db.FeedTable) error {
-	if err := s.begin(ctx, from); err != nil {
+// advance keeps the snapshot's place in the feed, and applies the steps since to its rows,
+// wherever they lie. At each they are counted, as signed.
+func (from FeedSeed) advance(ctx context.Context, s *seed, tables []db.FeedTable) error {
+	var place pg.Batch
+	from.Anchor.queue(&place)
+	from.dropBeyond(&place)
+	if err := place.Send(ctx, s.tx); err != nil {
+		return fmt.Errorf("keeping the snapshot's place: %w", err)
+	}
+	if err := dropSnapshots(ctx, s.tx); err != nil {
 		return err
 	}
 	for i := range from.Steps {
@@ -148,14 +90,14 @@ func (s *seed) advance(ctx context.Context, from FeedSeed, tables []db.FeedTable
 		if err == nil {
 			err = read.Send(ctx, s.tx)
 		}
-		if err == nil && step.news(s.head) {
-			err = step.rows(&write, s.head, tables, old)
+		if err == nil && step.news(s.Head) {
+			err = step.rows(&write, s.Head, tables, old)
 		}
 		if err != nil {
 			return err
 		}
-		if step.news(s.head) && !step.Head.AsOf.Before(s.head.AsOf) {
-			s.head, s.purgeBefore = step.Head, step.PurgeBefore
+		if step.news(s.Head) && !step.Head.AsOf.Before(s.Head.AsOf) {
+			s.Head, s.purgeBefore = step.Head, step.PurgeBefore
 		}
 		step.queue(&write)
 		if err := write.Send(ctx, s.tx); err != nil {
@@ -165,41 +107,12 @@ func (s *seed) advance(ctx context.Context, from FeedSeed, tables []db.FeedTable
 	return nil
 }
 
-// swapFeed puts the staged rows in the place of the old ones. Readers wait from
-// the lock to the commit.
-func (s *seed) swapFeed(ctx context.Context) error {
-	if err := s.clear(ctx); err != nil {
-		return err
-	}
-	for _, t := range db.FeedTables {
-		columns := strings.Join(t.Columns, ", ")
-		if _, err := s.tx.Exec(ctx, fmt.Sprintf("insert into %s (%s) select %s from seed_%s", t.Name, columns, columns, t.Name)); err != nil {
-			return fmt.Errorf("filling %s: %w", t.Name, err)
-		}
-	}
-	return s.finish(ctx)
-}
-
-// begin keeps the snapshot's place in the feed, from which steps lead on.
-func (s *seed) begin(ctx context.Context, from FeedSeed) error {
+// settle makes the rows the copy of the signed head.
+func (from FeedSeed) settle(ctx context.Context, s *seed) error {
 	var write pg.Batch
-	from.Anchor.queue(&write)
-	from.dropBeyond(&write)
-	if err := write.Send(ctx, s.tx); err != nil {
-		return fmt.Errorf("keeping the snapshot's place: %w", err)
-	}
-	return dropSnapshots(ctx, s.tx)
-}
-
-// finish makes the rows the copy of the signed head.
-func (s *seed) finish(ctx context.Context) error {
-	var write pg.Batch
-	queueHead(s.head, &write, s.purgeBefore)
+	queueHead(s.Head, &write, s.purgeBefore)
 	if err := write.Send(ctx, s.tx); err != nil {
 		return fmt.Errorf("writing the head: %w", err)
-	}
-	if err := s.tx.QueryRow(ctx, "select last_value from site_seq").Scan(&s.SiteSeq); err != nil {
-		return fmt.Errorf("reading the last number of a change here: %w", err)
 	}
 	return nil
 }

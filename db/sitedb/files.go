@@ -6,6 +6,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/internal/pg"
+	"ocspfleet/db/upstream"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -21,12 +22,12 @@ var publishedFiles = []struct{ table, columns string }{
 // new slot is made, and subscribes to that slot, all in one local transaction; readers see
 // the old ones until it commits, and wait for nothing. Segments and snapshots that an
 // earlier sync by the feed left here go: they led to other rows.
-func (s *DB) SeedFiles(ctx context.Context, from *Upstream, slot string) error {
-	source, err := from.export(ctx, slot)
+func (s *DB) SeedFiles(ctx context.Context, from *upstream.DB, slot string) error {
+	source, err := from.Export(ctx, slot)
 	if err != nil {
 		return fmt.Errorf("copying the signed files: %w", pg.Plain(err))
 	}
-	defer source.close()
+	defer source.Close()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for _, t := range publishedFiles {
 			sql := fmt.Sprintf("create temp table files_%[1]s on commit drop as select %[2]s from ocsp_internal.%[1]s with no data", t.table, t.columns)
@@ -34,20 +35,20 @@ func (s *DB) SeedFiles(ctx context.Context, from *Upstream, slot string) error {
 				return fmt.Errorf("preparing the copy of %s: %w", t.table, err)
 			}
 			columns := " (" + t.columns + ")"
-			if err := source.pipe(ctx, "ocsp_internal."+t.table+columns, tx, "files_"+t.table+columns, nil); err != nil {
+			if err := source.Copy(ctx, "ocsp_internal."+t.table+columns, tx, "files_"+t.table+columns, nil); err != nil {
 				return fmt.Errorf("copying %s: %w", t.table, err)
 			}
 		}
 		return swapFiles(ctx, tx, from, slot)
 	})
 	if err != nil {
-		return from.giveUp(ctx, slot, fmt.Errorf("copying the signed files: %w", pg.Plain(err)))
+		return from.GiveUp(ctx, slot, fmt.Errorf("copying the signed files: %w", pg.Plain(err)))
 	}
 	return nil
 }
 
 // swapFiles puts the staged files in the place of the old ones. The old worker goes first.
-func swapFiles(ctx context.Context, tx pgx.Tx, from *Upstream, slot string) error {
+func swapFiles(ctx context.Context, tx pgx.Tx, from *upstream.DB, slot string) error {
 	ctx, cancel := context.WithTimeout(ctx, swapBase)
 	defer cancel()
 	var write pg.Batch
@@ -60,7 +61,7 @@ func swapFiles(ctx context.Context, tx pgx.Tx, from *Upstream, slot string) erro
 	for _, kept := range []string{"ocsp_feed.segment", "snapshot_chunk", "snapshot"} {
 		write.Exec("delete from " + kept)
 	}
-	write.Exec("select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.address(db.FilesSubscriptionName), slot)...)
+	write.Exec("select subscription_create($1, $2, $3, $4, $5, $6, $7, $8)", append(from.Address(db.FilesSubscriptionName), slot)...)
 	return write.Send(ctx, tx)
 }
 

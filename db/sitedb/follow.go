@@ -31,7 +31,7 @@ const (
 // tables while it writes them: the copy in memory goes on answering meanwhile.
 // Neither statement takes a snapshot. All go in one round trip; that a refusal ends
 // the connection, too, is no loss then.
-const beginRead = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + tables.LockReaders
+var beginRead = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + tables.LockReaders
 
 // ReadTx is one snapshot of a site's database. It is valid inside the function
 // that Store.ReadTx calls, and for one goroutine.

@@ -2,107 +2,15 @@ package sitedb
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/url"
-	"regexp"
-	"strings"
 	"time"
 
 	"ocspfleet/db"
 	"ocspfleet/db/internal/pg"
-	"ocspfleet/db/tables"
+	"ocspfleet/db/upstream"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// replicated are the published tables, in the order in which they are copied.
-var replicated = []string{"feed_head", "issuer", "responder_certificate", "correction", "closed_pin", "certificate"}
-
-// Upstream is the master's database as a site sees it: a login in ocsp_replica
-// with the REPLICATION attribute. It is trusted with everything but its clock.
-type Upstream struct {
-	*tables.DB
-	pool    *pg.Pool
-	conn    *pgx.ConnConfig // with the password
-	sslmode string          // as libpq calls it, for the subscription's worker
-}
-
-// OpenUpstream prepares the way to the master; it connects on first use.
-func OpenUpstream(ctx context.Context, cfg pg.Config) (*Upstream, error) {
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = 2
-	}
-	pool, err := pg.OpenPool(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("preparing the way to the master: %w", err)
-	}
-	u := &Upstream{DB: tables.New(pool), pool: pool, conn: pool.Config().ConnConfig, sslmode: sslModeOf(cfg.DSN)}
-	for _, f := range u.conn.Fallbacks {
-		if f.Host != u.conn.Host || f.Port != u.conn.Port {
-			pool.Close()
-			return nil, fmt.Errorf("preparing the way to the master: the address names several hosts (%s, %s): a subscription follows one", u.conn.Host, f.Host)
-		}
-	}
-	return u, nil
-}
-
-var keywordSSLMode = regexp.MustCompile(`(?:^|\s)sslmode\s*=\s*'?([a-z-]+)`)
-
-// sslModeOf reads sslmode from a DSN: pgx turns it into a TLS configuration, but
-// PostgreSQL's own client wants the word.
-func sslModeOf(dsn string) string {
-	if u, err := url.Parse(dsn); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
-		if mode := u.Query().Get("sslmode"); mode != "" {
-			return mode
-		}
-		return "prefer"
-	}
-	if m := keywordSSLMode.FindStringSubmatch(dsn); m != nil {
-		return m[1]
-	}
-	return "prefer"
-}
-
-// Slots lists the site's own slots, never another site's.
-func (u *Upstream) Slots(ctx context.Context, site string) ([]db.Slot, error) {
-	rows, err := u.pool.Query(ctx, `select slot_name, active, coalesce(wal_status, ''),
-		coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end, restart_lsn), 0)::bigint, 0
-		from pg_replication_slots where slot_type = 'logical' and slot_name ~ ('^' || $1 || '[0-9]+$') order by 1`, db.SlotPrefix(site))
-	if err != nil {
-		return nil, fmt.Errorf("listing the master's slots: %w", pg.Plain(err))
-	}
-	slots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[db.Slot])
-	if err != nil {
-		return nil, fmt.Errorf("listing the master's slots: %w", pg.Plain(err))
-	}
-	return slots, nil
-}
-
-// DropSlot drops a slot that nobody streams from.
-func (u *Upstream) DropSlot(ctx context.Context, name string) error {
-	if _, err := u.pool.Exec(ctx, "select pg_drop_replication_slot($1)", name); err != nil {
-		return fmt.Errorf("dropping slot %s: %w", name, pg.Plain(err))
-	}
-	return nil
-}
-
-// Clock asks for the master's clock.
-func (u *Upstream) Clock(ctx context.Context) (time.Time, error) {
-	var now time.Time
-	if err := u.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&now); err != nil {
-		return time.Time{}, fmt.Errorf("asking for the master's clock: %w", pg.Plain(err))
-	}
-	return now.UTC(), nil
-}
-
-// replicationConn opens a walsender connection, for commands of the replication protocol.
-func (u *Upstream) replicationConn(ctx context.Context) (*pgconn.PgConn, error) {
-	cfg := u.conn.Copy()
-	cfg.RuntimeParams["replication"] = "database"
-	return pgconn.ConnectConfig(ctx, &cfg.Config)
-}
 
 // Subscription is what the site's database says of its subscription and its copy.
 type Subscription struct {
@@ -110,8 +18,8 @@ type Subscription struct {
 	Enabled  bool
 	Slot     string
 	Wrong    string // why it is not as we make it; empty: as it should be
-	Tables   int64  // how many tables it feeds, and how many of them are in step
-	InStep   int64
+	Tables   int    // how many tables it feeds, and how many of them are in step
+	InStep   int
 	Worker   bool      // an apply worker is running
 	LastMsg  time.Time // receipt of the master's last message by this worker; zero: none yet
 	Errors   int64     // failures of the worker so far, lost connections included
@@ -125,9 +33,9 @@ type Subscription struct {
 
 // Tables is how many tables the subscription of the rows must feed, FilesTables that of
 // the files.
-const (
-	Tables      = 6
-	FilesTables = 3
+var (
+	Tables      = len(db.ReplicatedTables)
+	FilesTables = len(publishedFiles)
 )
 
 // Subscription reads the state of a subscription, as far as any role may.
@@ -178,26 +86,12 @@ func (s *DB) EnableSubscription(ctx context.Context, name string, enabled bool) 
 
 // ConnectSubscription tells a subscription the way to the master, which may
 // have changed since it was made.
-func (s *DB) ConnectSubscription(ctx context.Context, name string, to *Upstream) error {
-	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6, $7)", to.address(name)...)
+func (s *DB) ConnectSubscription(ctx context.Context, name string, to *upstream.DB) error {
+	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6, $7)", to.Address(name)...)
 	if err != nil {
 		return fmt.Errorf("giving subscription %s its way to the master: %w", name, pg.Plain(err))
 	}
 	return nil
-}
-
-// address is what subscription_connect and subscription_create want to know.
-func (u *Upstream) address(subscription string) []any {
-	return []any{subscription, u.conn.Host, int32(u.conn.Port), u.conn.Database, u.conn.User, u.conn.Password, u.sslmode}
-}
-
-// IsAccessDenied says whether the master knows this login, and does not let it in: its
-// site was suspended or revoked. A wrong password, or an address that pg_hba.conf
-// does not admit, is something else. The routine is what tells the two apart:
-// both have one SQLSTATE, and the text is translated.
-func IsAccessDenied(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "28000" && pg.Routine == "InitializeSessionUserId"
 }
 
 // SetAccessDenied records why the master no longer lets this site in, for ocspd; an

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"ocspfleet/db"
 	"ocspfleet/db/internal/pg"
@@ -12,8 +13,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const SelectHead = `select epoch, position, as_of, certificate_count, certificate_digest::text, issuer_count, issuer_digest::text,
-  responder_certificate_count, responder_certificate_digest::text, correction_count, correction_digest::text, closed_pin_count, closed_pin_digest::text, audit_count, audit_hash from `
+// SelectHead begins a query of what ScanHead reads.
+var SelectHead = selectHead()
+
+func selectHead() string {
+	columns := "epoch, position, as_of, audit_count, audit_hash"
+	for _, t := range db.FeedTables {
+		columns += fmt.Sprintf(", %[1]s_count, %[1]s_digest::text", t.Name)
+	}
+	return "select " + columns + " from "
+}
 
 // Head reads the head row, or ErrNoHead.
 func (s *DB) Head(ctx context.Context) (db.Head, error) { return ReadHead(ctx, s.pool) }
@@ -29,22 +38,24 @@ func ReadHeadOf(ctx context.Context, q pg.Querier, table string) (db.Head, error
 
 func ScanHead(row pgx.Row) (db.Head, error) {
 	var h db.Head
-	var digests [5]string
-	err := row.Scan(&h.Epoch, &h.Position, &h.AsOf, &h.Certificates.Count, &digests[0],
-		&h.Issuers.Count, &digests[1], &h.ResponderCertificates.Count, &digests[2],
-		&h.Corrections.Count, &digests[3], &h.ClosedPins.Count, &digests[4], &h.AuditCount, &h.AuditHash)
+	digests := make([]string, len(db.FeedTables))
+	into := []any{&h.Epoch, &h.Position, &h.AsOf, &h.AuditCount, &h.AuditHash}
+	for i, t := range db.FeedTables {
+		into = append(into, &t.Tally(&h).Count, &digests[i])
+	}
+	err := row.Scan(into...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return db.Head{}, db.ErrNoHead
 	}
 	if err != nil {
 		return db.Head{}, fmt.Errorf("reading the head: %w", pg.Plain(err))
 	}
-	for i, t := range []*db.Tally{&h.Certificates, &h.Issuers, &h.ResponderCertificates, &h.Corrections, &h.ClosedPins} {
+	for i, t := range db.FeedTables {
 		n, err := strconv.ParseUint(digests[i], 10, 64)
 		if err != nil {
 			return db.Head{}, fmt.Errorf("reading the head: %w", err)
 		}
-		t.Digest = db.Digest(n)
+		t.Tally(&h).Digest = db.Digest(n)
 	}
 	h.AsOf = h.AsOf.UTC()
 	return h, nil
@@ -52,7 +63,7 @@ func ScanHead(row pgx.Row) (db.Head, error) {
 
 // LockReaders keeps TRUNCATE and table swaps away while a snapshot is read: they
 // are not MVCC-safe. Always this order, feed_head first; LOCK takes no snapshot.
-const LockReaders = "lock table feed_head, issuer, certificate, responder_certificate, correction, closed_pin in access share mode"
+var LockReaders = "lock table " + strings.Join(db.ReplicatedTables, ", ") + " in access share mode"
 
 // Verify recounts the replicated tables in one snapshot and compares them with
 // the head (1 M rows: about a second).

@@ -182,7 +182,7 @@ func seeding(ctx context.Context, f *devfleet.Fleet, o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	const empty = "set search_path = public, ocsp_internal; truncate feed_head, issuer, certificate, responder_certificate, correction, closed_pin, segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk, feed_anchor, site_revoked, site_issuer"
+	empty := "set search_path = public, ocsp_internal; truncate " + strings.Join(db.ReplicatedTables, ", ") + ", segment, feed_checkpoint, feed_keys, snapshot, snapshot_chunk, feed_anchor, site_revoked, site_issuer"
 	if out, err := exec.CommandContext(ctx, programs+"/psql", "-qd", site.SuperuserDSN, "-c", empty).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("emptying a site: %w: %s", err, out)
 	}

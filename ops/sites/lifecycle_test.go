@@ -15,8 +15,8 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/masterdb"
-	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
+	"ocspfleet/db/upstream"
 	"ocspfleet/integration/testkit/catest"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/migrations"
@@ -111,7 +111,7 @@ func (w *withdrawn) refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if err := again.Ping(t.Context()); !sitedb.IsAccessDenied(err) {
+	if err := again.Ping(t.Context()); !upstream.IsAccessDenied(err) {
 		t.Errorf("the site's login: %v, want that it may not log in", err)
 	}
 	if _, err := w.stream.Head(t.Context()); err == nil {

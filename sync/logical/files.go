@@ -11,6 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
+	"ocspfleet/db/upstream"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/feedhttp"
 	"ocspfleet/sync/health"
@@ -24,7 +25,7 @@ type FilesConfig struct {
 	// Site, Local and Master are as in Config.
 	Site   string
 	Local  *sitedb.DB
-	Master *sitedb.Upstream
+	Master *upstream.DB
 	// Root verifies the key sets, and so all that is believed.
 	Root note.Verifier
 	// Latest is told of each checkpoint that was verified, for the relay. May be nil.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"ocspfleet/db"
-	"ocspfleet/db/sitedb"
 	"ocspfleet/db/tables"
+	"ocspfleet/db/upstream"
 	"ocspfleet/integration/testkit/dbtest"
 	"ocspfleet/integration/testkit/feedtest"
 	"ocspfleet/integration/testkit/pgserver"
@@ -59,7 +59,7 @@ type pair struct {
 	masterDSN       string
 	siteDSN         string
 	siteServer      *pgserver.Server
-	up              *sitedb.Upstream
+	up              *upstream.DB
 	local           *dbtest.Database
 	log             *replicatest.Log
 	line            *replicatest.Line // where the site goes to its master, if not directly
@@ -131,7 +131,7 @@ func (p *pair) cut() {
 		p.t.Logf("end of the site's PostgreSQL log:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
 	dbtest.Exec(p.t, p.siteDSN, "select subscription_drop('ocspfleet'), subscription_drop('ocspfleet_files')")
-	up, err := sitedb.OpenUpstream(ctx, tables.Config{DSN: p.masterDSN})
+	up, err := upstream.Open(ctx, tables.Config{DSN: p.masterDSN})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func (p *pair) beat() {
 func (p *pair) run(change func(*logical.Config)) {
 	p.t.Helper()
 	var err error
-	p.up, err = sitedb.OpenUpstream(p.t.Context(), tables.Config{DSN: p.replicaDSN()})
+	p.up, err = upstream.Open(p.t.Context(), tables.Config{DSN: p.replicaDSN()})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
+	"ocspfleet/db/upstream"
 )
 
 // talk asks the master for slots, head, schema and clock. The master away: no
@@ -21,7 +22,7 @@ func (s *Subscription) talk(ctx context.Context, local sitedb.Subscription) {
 	}
 	s.probe.at, s.probe.err = s.cfg.Now(), err
 	s.probeDue = s.probe.at.Add(s.cfg.ProbeInterval)
-	s.access.Record(outer, err, sitedb.IsAccessDenied(err))
+	s.access.Record(outer, err, upstream.IsAccessDenied(err))
 	if err != nil {
 		return
 	}

@@ -31,9 +31,9 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 	var done, total atomic.Int64
 	stop := s.reportProgress(ctx, began, &done, &total)
 	open, why := s.corrections()
-	seeded, err := s.cfg.Local.Seed(ctx, s.cfg.Master, s.subscriber.newSlot(), open, why, func(rows, of int64) {
-		done.Store(rows)
-		total.Store(of)
+	seeded, err := s.cfg.Local.Replace(ctx, &sitedb.MasterSeed{
+		Master: s.cfg.Master, Slot: s.subscriber.newSlot(), Open: open, Why: why,
+		Progress: func(rows, of int64) { done.Store(rows); total.Store(of) },
 	})
 	stop()
 	s.cfg.Metrics.copied(done.Load())

@@ -9,6 +9,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
+	"ocspfleet/db/upstream"
 )
 
 // localTimeout bounds one step at the site's database, which is near.
@@ -25,7 +26,7 @@ type subscriber struct {
 	files  bool   // it is that of the files
 	site   string
 	local  *sitedb.DB
-	master *sitedb.Upstream
+	master *upstream.DB
 	// patience bounds a talk with the master, retry is the pause after one that failed.
 	patience, retry time.Duration
 	log             *slog.Logger

@@ -1,21 +1,7 @@
-// Package logical keeps a site's copy of the certificate status in step with the
-// master by PostgreSQL's own logical replication. It sets the subscription up,
-// watches it, names what is wrong from a closed set, and repairs by copying
-// anew; rows travel through PostgreSQL alone.
-//
-// It trusts the master and the network to it as far as sslmode says; no row
-// is signed. Only that a permanent revocation was wrong it does not believe the master,
-// but a key that the pinned root names. It trusts nobody at the site: a row that was changed or lost
-// here is found, because the head that came with the rows counts them, and
-// healed. The digest finds accidents and clumsy hands; whoever can write to
-// both rows and head is not found.
-//
-// It promises that the old copy stays until a new one is whole and agrees with
-// the master's head, and that no copy takes back a permanent revocation that
-// this site knew from the master.
 package logical
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -25,6 +11,7 @@ import (
 
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
+	"ocspfleet/db/upstream"
 	"ocspfleet/sync/feed"
 	"ocspfleet/sync/health"
 	"ocspfleet/sync/replica"
@@ -41,7 +28,7 @@ type Config struct {
 	// Local is the site's database, by a login in ocsp_sync.
 	Local *sitedb.DB
 	// Master is the master's database, by a login in ocsp_replica.
-	Master *sitedb.Upstream
+	Master *upstream.DB
 	// Root verifies the key sets that name who signs corrections; they are read from the
 	// master. Nil: none is pinned, and no permanent revocation is taken back here.
 	Root note.Verifier
@@ -127,22 +114,10 @@ func New(cfg Config) (*Subscription, error) {
 	if err := CheckSite(cfg.Site); err != nil {
 		return nil, err
 	}
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
-		{&cfg.Interval, time.Second},
-		{&cfg.ProbeInterval, 10 * time.Second},
-		{&cfg.MasterTimeout, 15 * time.Second},
-		{&cfg.StallAfter, 75 * time.Second},
-		{&cfg.LagAfter, 30 * time.Second},
-		{&cfg.RecountInterval, time.Minute},
-		{&cfg.TombstoneAge, time.Hour},
-	} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	cfg.Interval, cfg.ProbeInterval = cmp.Or(cfg.Interval, time.Second), cmp.Or(cfg.ProbeInterval, 10*time.Second)
+	cfg.MasterTimeout, cfg.StallAfter = cmp.Or(cfg.MasterTimeout, 15*time.Second), cmp.Or(cfg.StallAfter, 75*time.Second)
+	cfg.LagAfter, cfg.RecountInterval = cmp.Or(cfg.LagAfter, 30*time.Second), cmp.Or(cfg.RecountInterval, time.Minute)
+	cfg.TombstoneAge = cmp.Or(cfg.TombstoneAge, replica.TombstoneAge)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -8,6 +8,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,19 +92,10 @@ type Sealer struct {
 
 // NewSealer fills in the defaults, and refuses a key that the key set does not name.
 func NewSealer(cfg SealerConfig) (*Sealer, error) {
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{{&cfg.Poll, 20 * time.Millisecond}, {&cfg.Wait, time.Second}, {&cfg.Confirm, time.Minute}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	cfg.Poll, cfg.Wait = cmp.Or(cfg.Poll, 20*time.Millisecond), cmp.Or(cfg.Wait, time.Second)
+	cfg.Confirm, cfg.Gather = cmp.Or(cfg.Confirm, time.Minute), cmp.Or(cfg.Gather, 5_000)
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewSealerMetrics(nil)
-	}
-	if cfg.Gather == 0 {
-		cfg.Gather = 5_000
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

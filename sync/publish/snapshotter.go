@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -57,15 +58,7 @@ type Snapshotter struct {
 
 // NewSnapshotter fills in the defaults.
 func NewSnapshotter(cfg SnapshotterConfig) *Snapshotter {
-	if cfg.Poll == 0 {
-		cfg.Poll = 10 * time.Second
-	}
-	if cfg.Every == 0 {
-		cfg.Every = 24 * time.Hour
-	}
-	if cfg.Keep == 0 {
-		cfg.Keep = 30 * 24 * time.Hour
-	}
+	cfg.Poll, cfg.Every, cfg.Keep = cmp.Or(cfg.Poll, 10*time.Second), cmp.Or(cfg.Every, 24*time.Hour), cmp.Or(cfg.Keep, 30*24*time.Hour)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

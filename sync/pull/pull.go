@@ -1,18 +1,7 @@
-// Package pull keeps a site's copy in step by the signed feed: it asks sources,
-// verifies, applies, and goes on from what it stored. It also is what a relay
-// shows: whatever it verified stands in the site's database, to be served.
-//
-// It trusts the pinned feed root and nobody else. A source can withhold, never
-// alter: rollback, gap, fork, freeze and mix-and-match are refused, and another
-// source is asked. Two signed statements that contradict each other are kept as
-// evidence, and never stop the site: its copy ages.
-//
-// It promises that rows, horizon and digests change together or not at all, that
-// the old copy stays until a new one is whole and agrees with what was signed,
-// and that no copy takes back a permanent revocation that this site knew.
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -143,14 +132,9 @@ func New(cfg Config) (*Puller, error) {
 	if len(cfg.Sources) == 0 {
 		return nil, errors.New("the feed has no source")
 	}
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{{&cfg.Wait, 75 * time.Second}, {&cfg.StaleAfter, 3 * time.Minute}, {&cfg.Backoff, time.Second}, {&cfg.Recount, time.Minute}, {&cfg.WatchEvery, time.Second}, {&cfg.KeysEvery, time.Hour}, {&cfg.CheckIn, 4 * time.Minute}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	cfg.Wait, cfg.StaleAfter, cfg.Backoff = cmp.Or(cfg.Wait, 75*time.Second), cmp.Or(cfg.StaleAfter, 3*time.Minute), cmp.Or(cfg.Backoff, time.Second)
+	cfg.Recount, cfg.WatchEvery = cmp.Or(cfg.Recount, time.Minute), cmp.Or(cfg.WatchEvery, time.Second)
+	cfg.KeysEvery, cfg.CheckIn = cmp.Or(cfg.KeysEvery, time.Hour), cmp.Or(cfg.CheckIn, 4*time.Minute)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

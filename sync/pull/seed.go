@@ -66,7 +66,7 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 	}
 	var seeded sitedb.Seeded
 	p.watched.writing(func() func(*replica.Pace) {
-		seeded, err = p.cfg.Store.SeedFromFeed(ctx, rows)
+		seeded, err = p.cfg.Store.Replace(ctx, rows)
 		return func(pace *replica.Pace) {
 			if err == nil {
 				pace.Starts(seeded.SiteSeq)

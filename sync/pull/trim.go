@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,15 +56,7 @@ type Trimmer struct{ cfg TrimmerConfig }
 
 // NewTrimmer fills in the defaults.
 func NewTrimmer(cfg TrimmerConfig) *Trimmer {
-	if cfg.Keep == 0 {
-		cfg.Keep = 30 * 24 * time.Hour
-	}
-	if cfg.Least == 0 {
-		cfg.Least = 16 << 20
-	}
-	if cfg.Every == 0 {
-		cfg.Every = 10 * time.Minute
-	}
+	cfg.Keep, cfg.Least, cfg.Every = cmp.Or(cfg.Keep, 30*24*time.Hour), cmp.Or(cfg.Least, 16<<20), cmp.Or(cfg.Every, 10*time.Minute)
 	return &Trimmer{cfg}
 }
 

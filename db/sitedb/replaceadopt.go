@@ -20,8 +20,9 @@ func (s *seed) guard(ctx context.Context) error {
 	if err != nil && !errors.Is(err, db.ErrNoHead) {
 		return err
 	}
-	a := &db.Adoption{Ended: db.Ended(time.Now(), s.head.AsOf), Open: s.open, Why: s.why}
-	if err == nil && old.Epoch == s.head.Epoch && old.Position > s.head.Position {
+	a := &db.Adoption{Ended: db.Ended(time.Now(), s.Head.AsOf)}
+	a.Open, a.Why = s.from.corrections()
+	if err == nil && old.Epoch == s.Head.Epoch && old.Position > s.Head.Position {
 		// A master restored from a backup, or the old worker was still at work.
 		s.Examples = append(s.Examples, fmt.Sprintf("head went back from position %d", old.Position))
 	}
@@ -41,7 +42,7 @@ func (s *seed) guard(ctx context.Context) error {
 	}
 	if lost != nil {
 		return fmt.Errorf("%w; so it is with %d that this site remembers, in the rows at position %d: restore them at the master (ocspctl fleet lost)",
-			lost, count, s.head.Position)
+			lost, count, s.Head.Position)
 	}
 	return a.Lists(func(issuer db.IssuerID, each func(db.Serial, db.Status) error) error {
 		return eachRevocation(ctx, s.tx, issuer, each)
