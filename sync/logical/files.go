@@ -94,6 +94,9 @@ type filesProbe struct {
 func NewFiles(cfg FilesConfig) *Files {
 	cfg.Interval, cfg.ProbeInterval = cmp.Or(cfg.Interval, time.Second), cmp.Or(cfg.ProbeInterval, 10*time.Second)
 	cfg.MasterTimeout, cfg.StallAfter = cmp.Or(cfg.MasterTimeout, 15*time.Second), cmp.Or(cfg.StallAfter, 30*time.Second)
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewFilesMetrics(nil)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

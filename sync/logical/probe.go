@@ -29,7 +29,7 @@ func (s *Subscription) talk(ctx context.Context, local sitedb.Subscription) {
 	s.takeKeys(ctx)
 	for _, slot := range s.probe.slots {
 		if slot.Name == local.Slot {
-			s.cfg.Metrics.slotBytes(slot.LagBytes)
+			s.cfg.Metrics.slotLag.Set(float64(slot.LagBytes))
 		}
 	}
 	s.subscriber.dropOrphans(outer, s.probe.slots, local.Slot)

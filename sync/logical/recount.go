@@ -16,5 +16,5 @@ func (s *Subscription) maybeRecount(ctx context.Context, local sitedb.Subscripti
 	}
 	found := s.counter.Count(ctx, now)
 	s.diverged, s.unread = found.Differs, found.Unread
-	s.cfg.Metrics.recounted(string(found.Result))
+	s.cfg.Metrics.recounts.WithLabelValues(string(found.Result)).Inc()
 }

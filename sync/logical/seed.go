@@ -36,13 +36,13 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 		Progress: func(rows, of int64) { done.Store(rows); total.Store(of) },
 	})
 	stop()
-	s.cfg.Metrics.copied(done.Load())
+	s.cfg.Metrics.rows.Add(float64(done.Load()))
 	if err != nil {
 		s.seedBroke(ctx, reason, local, err)
 		return
 	}
 	now := s.cfg.Now()
-	s.cfg.Metrics.seeded(reason)
+	s.cfg.Metrics.reseeds.WithLabelValues(reason).Inc()
 	s.counter.Copied(now)
 	s.diverged = ""
 	s.probe, s.probeDue, s.subscriber.connected = probe{}, time.Time{}, true
@@ -68,7 +68,7 @@ func (s *Subscription) seedBroke(ctx context.Context, reason string, local sited
 	if ctx.Err() != nil {
 		return // a stop is no failure
 	}
-	s.cfg.Metrics.seedFailed()
+	s.cfg.Metrics.failed.Inc()
 	s.probeDue, s.broke = time.Time{}, err.Error()
 	if errors.Is(err, db.ErrRevocationsLost) {
 		s.refused = err.Error()

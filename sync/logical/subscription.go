@@ -118,6 +118,9 @@ func New(cfg Config) (*Subscription, error) {
 	cfg.MasterTimeout, cfg.StallAfter = cmp.Or(cfg.MasterTimeout, 15*time.Second), cmp.Or(cfg.StallAfter, 75*time.Second)
 	cfg.LagAfter, cfg.RecountInterval = cmp.Or(cfg.LagAfter, 30*time.Second), cmp.Or(cfg.RecountInterval, time.Minute)
 	cfg.TombstoneAge = cmp.Or(cfg.TombstoneAge, replica.TombstoneAge)
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -72,7 +72,7 @@ func (p *Puller) checkIn(ctx context.Context, master *feedhttp.Client) time.Dura
 	}
 	p.recordAccess(ctx, master, err)
 	if judged {
-		p.cfg.Metrics.skewed(skew)
+		p.cfg.Metrics.skew.Set(skew.Seconds())
 	}
 	return skew
 }

@@ -61,7 +61,7 @@ func (p *Puller) loadKeys(ctx context.Context) error {
 		return err
 	}
 	p.keys = k
-	p.cfg.Metrics.keys(k.Number)
+	p.cfg.Metrics.keySet.Set(float64(k.Number))
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (p *Puller) renewKeys(ctx context.Context, from *feedhttp.Client) error {
 	}
 	p.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", k.Number), slog.Int64("epoch", k.Epoch), slog.Int("banned", len(k.Banned)), slog.String("source", from.String()))
 	p.keys = k
-	p.cfg.Metrics.keys(k.Number)
+	p.cfg.Metrics.keySet.Set(float64(k.Number))
 	p.cleansed = false
 	return local(p.rejudge(ctx))
 }

@@ -17,6 +17,7 @@ import (
 	"ocspfleet/sync/lookup"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -91,6 +92,9 @@ type memory struct {
 
 // NewLookupProxy fills in defaults.
 func NewLookupProxy(cfg LookupProxyConfig) *LookupProxy {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewLookupProxyMetrics(nil)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -112,7 +116,7 @@ func (a *LookupProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
 	defer cancel()
 	reply, outcome := a.ask(ctx, [32]byte(issuer), serial, position)
-	a.cfg.Metrics.count(outcome)
+	a.cfg.Metrics.asked.WithLabelValues(outcome).Inc()
 	switch outcome {
 	case lookupFetched, lookupRemembered:
 		w.Header().Set("Content-Type", "application/octet-stream")
@@ -194,7 +198,7 @@ func (a *LookupProxy) note(ctx context.Context, key string, answer *feed.Answer,
 	a.remembered[key] = memory{reply, answer.Issued, answer.Position, until}
 }
 
-// LookupProxyMetrics counts questions. A nil *LookupProxyMetrics counts nothing.
+// LookupProxyMetrics counts questions.
 type LookupProxyMetrics struct{ asked *prometheus.CounterVec }
 
 // What became of a question.
@@ -206,20 +210,13 @@ const (
 )
 
 // NewLookupProxyMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions
-// for serials that the copy does not have, by what became of them.
+// for serials that the copy does not have, by what became of them; nil registers none.
 func NewLookupProxyMetrics(registry prometheus.Registerer) *LookupProxyMetrics {
-	m := &LookupProxyMetrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &LookupProxyMetrics{promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspsyncd_ask_questions_total", Help: "Questions of ocspd for serials that the copy does not have, by what became of them.",
 	}, []string{"outcome"})}
 	for _, outcome := range []string{lookupFetched, lookupRemembered, lookupShed, lookupUnanswered} {
 		m.asked.WithLabelValues(outcome)
 	}
-	registry.MustRegister(m.asked)
 	return m
-}
-
-func (m *LookupProxyMetrics) count(outcome string) {
-	if m != nil {
-		m.asked.WithLabelValues(outcome).Inc()
-	}
 }

@@ -1,15 +1,14 @@
 package pull
 
 import (
-	"time"
-
 	"ocspfleet/db"
 	"ocspfleet/db/sitedb"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics counts what a Puller does. A nil *Metrics counts nothing.
+// Metrics counts what a Puller does.
 type Metrics struct {
 	faults   *prometheus.CounterVec
 	source   *prometheus.GaugeVec
@@ -23,30 +22,20 @@ type Metrics struct {
 	skew     prometheus.Gauge
 }
 
-// NewMetrics registers the metrics of a site's feed:
-//
-//	ocspsyncd_pull_faults_total{reason}   what was wrong with sources, by Fault
-//	ocspsyncd_pull_source{source}         1 for the source that news came from last
-//	ocspsyncd_pull_segments_total         segments applied
-//	ocspsyncd_pull_changes_total          changes in them
-//	ocspsyncd_pull_confirmations_total    checkpoints taken with nothing new
-//	ocspsyncd_pull_seeds_total            copies replaced by a snapshot
-//	ocspsyncd_pull_position               of the copy
-//	ocspsyncd_pull_as_of_seconds          of the copy, as Unix time
-//	ocspsyncd_pull_key_set                number of the key set in force here
-//	ocspsyncd_pull_clock_skew_seconds     this site's clock minus the master's, last measured
+// NewMetrics registers the metrics of a site's feed; nil registers none.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
+	auto := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		return auto.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		return auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
-		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+		faults: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "ocspsyncd_pull_faults_total", Help: "What was wrong with sources of the feed, by reason.",
 		}, []string{"reason"}),
-		source: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		source: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ocspsyncd_pull_source", Help: "1 for the source of the feed that news came from last.",
 		}, []string{"source"}),
 		segments: counter("ocspsyncd_pull_segments_total", "Segments of the feed applied."),
@@ -58,24 +47,16 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		keySet:   gauge("ocspsyncd_pull_key_set", "Number of the feed's key set in force here."),
 		skew:     gauge("ocspsyncd_pull_clock_skew_seconds", "This site's clock minus the master's, as last measured."),
 	}
-	registry.MustRegister(m.faults, m.source, m.segments, m.changes, m.confirms, m.seeds, m.position, m.asOf, m.keySet, m.skew)
 	for _, fault := range Faults {
 		m.faults.WithLabelValues(string(fault))
 	}
 	return m
 }
 
-func (m *Metrics) faulty(f Fault) {
-	if m != nil {
-		m.faults.WithLabelValues(string(f)).Inc()
-	}
-}
+func (m *Metrics) faulty(f Fault) { m.faults.WithLabelValues(string(f)).Inc() }
 
 // uses shows the one of the configured sources that news came from.
 func (m *Metrics) uses(sources []source, used *source) {
-	if m == nil {
-		return
-	}
 	for i := range sources {
 		value := 0.0
 		if &sources[i] == used {
@@ -86,37 +67,17 @@ func (m *Metrics) uses(sources []source, used *source) {
 }
 
 func (m *Metrics) took(step sitedb.FeedStep) {
-	switch {
-	case m == nil:
-	case step.Segment == nil:
+	if step.Segment == nil {
 		m.confirms.Inc()
-	default:
-		m.segments.Inc()
-		m.changes.Add(float64(len(step.Changes)))
+		return
 	}
-}
-
-func (m *Metrics) seeded() {
-	if m != nil {
-		m.seeds.Inc()
-	}
+	m.segments.Inc()
+	m.changes.Add(float64(len(step.Changes)))
 }
 
 func (m *Metrics) stands(h db.Head) {
-	if m != nil && !h.AsOf.IsZero() {
+	if !h.AsOf.IsZero() {
 		m.position.Set(float64(h.Position))
 		m.asOf.Set(float64(h.AsOf.UnixMilli()) / 1000)
-	}
-}
-
-func (m *Metrics) keys(number int64) {
-	if m != nil {
-		m.keySet.Set(float64(number))
-	}
-}
-
-func (m *Metrics) skewed(d time.Duration) {
-	if m != nil {
-		m.skew.Set(d.Seconds())
 	}
 }

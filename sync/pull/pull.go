@@ -135,6 +135,9 @@ func New(cfg Config) (*Puller, error) {
 	cfg.Wait, cfg.StaleAfter, cfg.Backoff = cmp.Or(cfg.Wait, 75*time.Second), cmp.Or(cfg.StaleAfter, 3*time.Minute), cmp.Or(cfg.Backoff, time.Second)
 	cfg.Recount, cfg.WatchEvery = cmp.Or(cfg.Recount, time.Minute), cmp.Or(cfg.WatchEvery, time.Second)
 	cfg.KeysEvery, cfg.CheckIn = cmp.Or(cfg.KeysEvery, time.Hour), cmp.Or(cfg.CheckIn, 4*time.Minute)
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -87,7 +87,7 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 		last = &s.Checkpoint
 	}
 	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, last
-	p.cfg.Metrics.seeded()
+	p.cfg.Metrics.seeds.Inc()
 	p.cfg.Log.InfoContext(ctx, "copy seeded from the feed", slog.String("source", from.String()), slog.String("since", why), slog.Int64("position", seeded.Head.Position),
 		slog.Int64("certificates", seeded.Head.Certificates.Count), slog.Int64("differing", seeded.Differing), slog.Duration("took", p.cfg.Now().Sub(began)))
 	p.copy, err = p.cfg.Store.FeedCopy(ctx)
