@@ -6,11 +6,11 @@ import (
 	"ocspfleet/db"
 )
 
-// What section 4.9.10 of the CA/Browser Forum's Baseline Requirements (BR) wants of
-// each answer, judged when it is sent, whatever the configuration says.
+// What section 4.9.10 of the CA/Browser Forum's Baseline Requirements (BR) requires of each
+// answer. It is checked when the answer is sent, whatever the configuration says.
 const (
-	// The validity interval is nextUpdate - thisUpdate "inclusive": both seconds
-	// count. The bounds hold however one counts.
+	// The validity interval is nextUpdate - thisUpdate "inclusive": both seconds count. The
+	// bounds hold with either way of counting.
 	minValidityBR = db.SignerMargin
 	maxValidityBR = 10*24*time.Hour - time.Second
 )
@@ -21,10 +21,10 @@ func sendableBR(thisUpdate, nextUpdate, now time.Time) bool {
 	return validity >= minValidityBR && validity <= maxValidityBR && now.Sub(thisUpdate) <= db.RenewalBR(validity)
 }
 
-// signerMargin is for how long a certificate must still be good to be preferred to
-// one in its first hour.
+// signerMargin is how long a certificate must still be valid to be preferred to one in its
+// first hour.
 func (p policy) signerMargin() time.Duration {
-	if p.Profile == db.ProfileBR { // its answers end 8 h before it does
+	if p.Profile == db.ProfileBR { // answers must end 8 h before the certificate does
 		return minValidityBR + settleTime
 	}
 	return settleTime

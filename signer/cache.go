@@ -17,13 +17,13 @@ const (
 	// takes 171.
 	maxCachedCertID = 256
 
-	// entryOverhead is what an entry takes beside its key and body, in octets:
+	// entryOverhead is what an entry takes besides its key and body, in octets:
 	// the struct (176), header values (280), map slot and ring slot (40), and
 	// the allocator's rounding.
 	entryOverhead = 512
 )
 
-// entry is one signed answer. All but memo, used and slot never changes.
+// entry is one signed answer. Only memo, used and slot change.
 type entry struct {
 	hash                   uint64
 	key, body              []byte
@@ -32,22 +32,22 @@ type entry struct {
 	thisUpdate, nextUpdate time.Time
 
 	memo atomic.Value // Answer.Memo
-	used atomic.Bool  // asked for since the hand last came by
+	used atomic.Bool  // asked for since the clock hand last passed
 	slot int          // place in the shard's ring; the shard's lock owns it
 }
 
-// fits says whether a cached signature may stand for the decision d, which has
-// the same content: its thisUpdate is at most slack behind, it was not made in
-// what is now the future (the clock was set back), and it is not past.
+// fits says whether a cached signature may be used for the decision d, which has the same
+// content: its thisUpdate is at most slack behind, its producedAt is not in the future (the
+// clock was set back), and its nextUpdate is not past.
 func (e *entry) fits(d decision, now time.Time) bool {
 	return !e.thisUpdate.Before(d.thisUpdate.Add(-d.slack)) &&
 		!e.producedAt.After(now.Add(time.Second)) && // 1 s: two requests may read the clock in either order
 		e.sendable(d, now)
 }
 
-// stillFits is fits for the time when the token cannot sign: the content is the
-// same and was looked up now, so an older signature of it is still true; it must
-// have half of the time left that a fresh one would have.
+// stillFits is fits for the time when the token cannot sign. The content is the same and was
+// looked up now, so an older signature of it is still true. At least half of the lifetime of a
+// fresh answer must be left.
 func (e *entry) stillFits(d decision, now time.Time) bool {
 	return !e.producedAt.After(now.Add(time.Second)) && e.sendable(d, now) &&
 		e.nextUpdate.Sub(now) >= d.nextUpdate.Sub(now)/2
@@ -58,7 +58,7 @@ func (e *entry) sendable(d decision, now time.Time) bool {
 	return e.nextUpdate.After(now) && (!d.br || sendableBR(e.thisUpdate, e.nextUpdate, now))
 }
 
-// call is one signature under way; the fields are set before done is closed.
+// call is one signature in progress; the fields are set before done is closed.
 type call struct {
 	hash  uint64
 	key   []byte
@@ -67,16 +67,15 @@ type call struct {
 	err   error
 }
 
-// cache holds signed answers by their content. It is bounded in octets; each of
-// its shards evicts by the clock algorithm: an entry asked for since the hand
-// last came by is spared once, so a flood of serials asked once drives out
-// itself, not the answers that everybody wants.
+// cache holds signed answers by their content. Its size is bounded in octets. Each of its
+// shards evicts by the clock algorithm: an entry asked for since the hand last passed is spared
+// once, so a flood of serials asked once evicts itself, not the answers that many clients ask
+// for.
 type cache struct {
 	seed   maphash.Seed // keys come from the internet: the hash must not be guessable
 	limit  int64        // octets per shard
 	shards [cacheShards]shard
-	// epoch grows when the cache is emptied: a signature that was under way then
-	// is not kept.
+	// epoch grows when the cache is emptied: a signature that was in progress then is not kept.
 	epoch     atomic.Uint64
 	evictions atomic.Uint64
 }
@@ -107,7 +106,7 @@ func (e *entry) cost() int64              { return int64(len(e.key) + len(e.body
 func (e *entry) is(key []byte) bool       { return e != nil && bytes.Equal(e.key, key) }
 func (f *call) is(key []byte) bool        { return f != nil && bytes.Equal(f.key, key) }
 
-// get returns the entry of the content key, or nil. The caller judges its age.
+// get returns the entry of the content key, or nil. The caller checks its age.
 func (c *cache) get(hash uint64, key []byte) *entry {
 	s := c.shard(hash)
 	s.mu.RLock()
@@ -116,15 +115,15 @@ func (c *cache) get(hash uint64, key []byte) *entry {
 	if !e.is(key) {
 		return nil
 	}
-	if !e.used.Load() { // a store by every reader would make the cache line travel
+	if !e.used.Load() { // a store by every reader would move the cache line between processors
 		e.used.Store(true)
 	}
 	return e
 }
 
-// begin returns the call that signs the content key, and whether the caller is
-// the one to start it, so that one content is never signed twice at once. It
-// returns an entry instead when one that fits was made meanwhile.
+// begin returns the call that signs the content key, and whether the caller must start it, so
+// that one content is never signed twice at once. If an entry that fits was made meanwhile,
+// begin returns that entry instead.
 func (c *cache) begin(hash uint64, key []byte, d decision, now time.Time) (f *call, leader bool, e *entry) {
 	s := c.shard(hash)
 	s.mu.Lock()
@@ -137,14 +136,14 @@ func (c *cache) begin(hash uint64, key []byte, d decision, now time.Time) (f *ca
 		return old, false, nil
 	}
 	f = &call{hash: hash, key: bytes.Clone(key), done: make(chan struct{})}
-	if old == nil { // else: two contents with one hash, and this call is joined by none
+	if old == nil { // else: two contents with one hash; no other caller may join this call
 		s.calls[hash] = f
 	}
 	return f, true, nil
 }
 
-// finish ends a call: its entry, if it has one, is kept unless the cache was
-// emptied since epoch, and everyone who waits for it goes on.
+// finish ends a call and wakes all who wait for it. Its entry, if any, is kept unless the cache
+// was emptied since epoch.
 func (c *cache) finish(f *call, epoch uint64) {
 	s := c.shard(f.hash)
 	s.mu.Lock()
@@ -183,7 +182,7 @@ func (s *shard) put(e *entry, limit int64, evictions *atomic.Uint64) {
 	s.size += e.cost()
 }
 
-// remove takes an entry out; the last of the ring takes its slot.
+// remove deletes an entry; the last entry of the ring moves into its slot.
 func (s *shard) remove(e *entry) {
 	last := len(s.ring) - 1
 	s.ring[e.slot] = s.ring[last]
@@ -194,7 +193,7 @@ func (s *shard) remove(e *entry) {
 	s.size -= e.cost()
 }
 
-// empty forgets all signatures. Calls go on, but are not kept.
+// empty deletes all signatures. Calls in progress continue, but their results are not kept.
 func (c *cache) empty() {
 	c.epoch.Add(1)
 	for i := range c.shards {
@@ -206,7 +205,7 @@ func (c *cache) empty() {
 	}
 }
 
-// stats returns how many entries there are and what they take, in octets.
+// stats returns the number of entries and their size in octets.
 func (c *cache) stats() (entries int, size int64) {
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -218,8 +217,8 @@ func (c *cache) stats() (entries int, size int64) {
 	return entries, size
 }
 
-// appendContent appends the content key of an answer to buf: all that it says
-// but its times. What changes one octet of it makes another signature.
+// appendContent appends the content key of an answer to buf: all that the answer says except
+// its times. A different octet in it needs a different signature.
 func appendContent(buf []byte, certID []byte, d decision, f copyStatus, p policy, id *Identity) []byte {
 	buf = append(buf, byte(d.class), byte(d.reason))
 	extended := byte(0)

@@ -51,7 +51,7 @@ func (c Class) status() wire.CertStatus {
 	return wire.StatusUnknown
 }
 
-// The constants that cap what a policy, which is data from the master, may ask for.
+// Caps on what a policy may ask for: a policy is data from the master.
 const (
 	maxValidity     = 10 * 24 * time.Hour
 	defaultValidity = 72 * time.Hour
@@ -62,24 +62,24 @@ const (
 	absentLife   = 15 * time.Minute
 	absentMaxAge = 60 * time.Second
 
-	// settleTime is how long a certificate is left unused while an older one
-	// serves: clients with slow clocks see it as not yet valid.
+	// settleTime is how long a new certificate is not used while an older one serves: for
+	// clients with slow clocks it is not yet valid.
 	settleTime = time.Hour
 )
 
-// policy is an issuer's policy, capped.
+// policy is an issuer's policy within our caps.
 type policy struct {
 	db.Policy
-	cutoff time.Time // what answers say as archiveCutoff; zero: nothing
+	cutoff time.Time // archiveCutoff of the answers; zero: none
 }
 
-// capped returns the policy within our constants.
+// capped returns the policy within our caps.
 func capped(p db.Policy) policy {
 	if p.Validity <= 0 {
 		p.Validity = defaultValidity
 	}
 	p.Validity = min(p.Validity, maxValidity)
-	// Half of the validity as well, so that nextUpdate always lies ahead.
+	// At most half of the validity, so that nextUpdate is always in the future.
 	p.Backdate = max(0, min(p.Backdate, maxBackdate, p.Validity/2))
 	if p.MaxStaleness <= 0 {
 		p.MaxStaleness = p.Validity / 2
@@ -95,7 +95,7 @@ func capped(p db.Policy) policy {
 	return policy{Policy: p}
 }
 
-// decision is what is to be said about one CertID.
+// decision is the answer for one CertID.
 type decision struct {
 	class      Class
 	revokedAt  time.Time // with class Revoked
@@ -107,57 +107,57 @@ type decision struct {
 	cutoff     time.Time     // archiveCutoff, zero: none
 	maxAge     time.Duration // how long HTTP caches may keep the answer, whole seconds
 	slack      time.Duration // how far behind thisUpdate a cached signature may lie
-	lookedUp   bool          // at the master, for this very question: no signature of it is kept
+	lookedUp   bool          // at the master, for this request: its signature is not cached
 	br         bool          // the rules of BR 4.9.10 bind the answer when it is sent
 }
 
-// copyStatus is what the copy said about one CertID.
+// copyStatus is what the copy returned for one CertID.
 type copyStatus struct {
 	issued  bool
 	status  db.Status
 	horizon db.Horizon
 }
 
-// decide is the decision table. The policy is capped; signerEnd is the notAfter
-// of the identity that would sign, zero when there is none; now is in whole
-// seconds. It is pure: no clock, no input, no output.
+// decide is the decision table. The policy is capped; signerEnd is the notAfter of the identity
+// that would sign, zero when there is none; now is in whole seconds. decide is pure: no clock,
+// no I/O.
 func decide(p policy, f copyStatus, signerEnd, now time.Time) decision {
 	if !now.Before(signerEnd) {
 		return decision{class: Unauthorized}
 	}
 	h, age := f.horizon, f.horizon.Age(now)
-	// thisUpdate is the most recent time at which the status is known to have been
-	// correct (RFC 6960 section 2.4): the horizon, not now, and never the future.
+	// thisUpdate is the most recent time at which the status is known to have been correct (RFC
+	// 6960 section 2.4): the horizon, not now, and never in the future.
 	known := earlier(h.AsOf, now).Truncate(time.Second).Add(-p.Backdate)
 	switch {
 	case f.issued && f.status.Permanent():
-		// It is irreversible, so it never ends, however old and doubtful the copy is.
-		// While the copy may say good, it is dated as good is: our clock may be wrong.
-		// Beyond that, or where an answer so dated would be over, it is known now.
+		// A permanent revocation never ends, however old and doubtful the copy is. While the
+		// copy may say good, this answer has the same times as good would: our clock may be
+		// wrong. After that, or if such an answer would be past its end, its thisUpdate is now.
 		if d := p.signed(revoked(f.status, now), known, p.Validity, signerEnd, now); age <= p.MaxStaleness && d.class == Revoked {
 			return d
 		}
 		return p.signed(revoked(f.status, now), now.Add(-p.Backdate), p.Validity, signerEnd, now)
 
 	case f.issued && f.status.Revoked:
-		// On hold. The release may be what an old or doubtful copy has missed, but
-		// saying revoked is the safe side; it lasts as long as it was promised.
+		// On hold. An old or doubtful copy may have missed the release, but revoked is the safe
+		// answer; it lasts as long as the policy promises.
 		if !p.KnowsHold() {
 			return decision{class: Unauthorized, badHold: true}
 		}
 		return p.signed(revoked(f.status, now), known, p.Validity, signerEnd, now)
 
 	case h.Doubt != "" || h.AsOf.After(now.Add(db.MaxClockSkew)):
-		return decision{class: TryLater} // a fault of this site, which may pass
+		return decision{class: TryLater} // a fault of this site, which may be temporary
 
 	case age > p.MaxStaleness:
-		return decision{class: Unauthorized} // RFC 9919 section 3.2.3: no authoritative records within reach
+		return decision{class: Unauthorized} // RFC 9919 section 3.2.3: no authoritative records available
 
 	case f.issued:
 		return p.signed(decision{class: Good}, known, p.Validity, signerEnd, now)
 
 	case age > p.FreshForUnknown:
-		return decision{class: Unauthorized} // it may have been issued since
+		return decision{class: Unauthorized} // the serial may have been issued since
 
 	default:
 		return p.absent(known, signerEnd, now)
@@ -188,8 +188,8 @@ func (p policy) absent(known, signerEnd, now time.Time) decision {
 	return d
 }
 
-// signed gives a decision its times. No answer outlives its signer (caches
-// kept answers of an expired one), and none is sent when its nextUpdate is past.
+// signed sets the times of a decision. No answer is valid longer than its signer's certificate
+// (caches kept answers of an expired one), and none is sent when its nextUpdate is past.
 func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, signerEnd, now time.Time) decision {
 	d.thisUpdate = thisUpdate
 	d.nextUpdate = earlier(thisUpdate.Add(life), signerEnd).Truncate(time.Second)
@@ -204,8 +204,8 @@ func (p policy) signed(d decision, thisUpdate time.Time, life time.Duration, sig
 	return d
 }
 
-// maxAge is how long HTTP caches may keep an answer: at most limit, and RFC 9919
-// section 7.2 wants the end of it before nextUpdate.
+// maxAge is how long HTTP caches may keep an answer: at most limit, and it ends before
+// nextUpdate (RFC 9919 section 7.2).
 func maxAge(limit time.Duration, nextUpdate, now time.Time) time.Duration {
 	return max(0, min(limit, nextUpdate.Sub(now)-time.Second))
 }

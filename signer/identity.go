@@ -18,8 +18,7 @@ import (
 	"ocspfleet/signer/wire"
 )
 
-// Identity is one delegated responder certificate with its key. Everything but
-// the atomic fields never changes.
+// Identity is one delegated responder certificate with its key. Only the atomic fields change.
 type Identity struct {
 	cert        *x509.Certificate
 	fingerprint [32]byte  // SHA-256 of the certificate
@@ -34,11 +33,11 @@ type Identity struct {
 	keyAlg      []byte // AlgorithmIdentifier of its key
 
 	watch   atomic.Pointer[[]watched]               // rows of all certificates with this key, its own first
-	judged  atomic.Pointer[position]                // where in the copy those rows were last looked at
-	listed  atomic.Pointer[db.ResponderCertificate] // the first of the rows that it was last found among
-	stopped atomic.Bool                             // for good: what comes back is another Identity
+	judged  atomic.Pointer[position]                // the copy's position when those rows were last checked
+	listed  atomic.Pointer[db.ResponderCertificate] // the first of the rows among which it was last found
+	stopped atomic.Bool                             // for good: a later use makes a new Identity
 	test    atomic.Pointer[selfTest]                // last self-test, nil before the first
-	testing atomic.Bool                             // one is under way; a hung token holds one goroutine, not one per try
+	testing atomic.Bool                             // a test is running; a hung token holds one goroutine, not one per try
 }
 
 // watched names a row whose revocation may stop an identity.
@@ -50,7 +49,7 @@ type watched struct {
 // position is a place in the history of the copy.
 type position struct{ epoch, position int64 }
 
-// selfTest is the outcome of signing and verifying once.
+// selfTest is the result of one signature and its verification.
 type selfTest struct {
 	at  time.Time
 	err error
@@ -76,20 +75,19 @@ func newIdentity(c *candidate, issuer string) (*Identity, error) {
 	}, nil
 }
 
-// name is how logs and metrics call the certificate. No serial: a fingerprint
-// finds it as well.
+// name is the certificate's name in logs and metrics. It is the fingerprint, not the serial.
 func (id *Identity) name() string { return hex.EncodeToString(id.fingerprint[:]) }
 
-// inTime says whether the certificate is valid at now. Expired ones still verify
-// with some clients: it is we who stop.
+// inTime says whether the certificate is valid at now. Some clients accept an expired one, so
+// this site must stop by itself.
 func (id *Identity) inTime(now time.Time) bool {
 	return !now.Before(id.cert.NotBefore) && now.Before(id.end)
 }
 
-// mayServe says whether id signs as far as it knows itself.
+// mayServe says whether id may sign, from its own fields alone.
 func (id *Identity) mayServe(now time.Time) bool { return !id.stopped.Load() && id.inTime(now) }
 
-// serves says whether id is the candidate's identity and signs still.
+// serves says whether id is the candidate's identity and still signs.
 func (id *Identity) serves(c *candidate) bool {
 	return id != nil && id.fingerprint == c.fingerprint && id.row.issuer == c.row.issuer && !id.stopped.Load()
 }
@@ -101,12 +99,12 @@ func (id *Identity) sign(tbs []byte) ([]byte, error) {
 	return id.key.Sign(rand.Reader, h.Sum(nil), id.hash)
 }
 
-// selfTestPrefix begins what self-tests sign. It is no DER SEQUENCE, so the
-// signature of a self-test can never pass as that of an answer.
+// selfTestPrefix begins what self-tests sign. It is not a DER SEQUENCE, so the signature of a
+// self-test can never be used as that of an answer.
 const selfTestPrefix = "ocspfleet self-test "
 
-// tryKey signs and verifies once with the public key of the certificate: that
-// finds a key that was replaced in the token, and one that signs wrongly.
+// tryKey signs once and verifies with the public key of the certificate. This finds a key that
+// was replaced in the token, and one that signs wrongly.
 func (id *Identity) tryKey(now time.Time) error {
 	text := []byte(selfTestPrefix + now.UTC().Format(time.RFC3339Nano))
 	signature, err := id.sign(text)
@@ -129,25 +127,25 @@ func (id *Identity) tryKey(now time.Time) error {
 	return errors.New("verifying the self-test: the signature is not that of the certificate's key")
 }
 
-// candidate is a row of responder_certificate that may become an identity. What
-// was found out about it is remembered between refreshes; refreshMu owns it.
+// candidate is a row of responder_certificate that may become an identity. The results of its
+// checks are kept between refreshes; guarded by refreshMu.
 type candidate struct {
 	row         watched
 	cert        *x509.Certificate
 	fingerprint [32]byte
 	spki        [32]byte
 
-	linted *authority // the authority that lint was made against
+	linted *authority // the authority that lint belongs to
 	lint   error
 
-	key    crypto.Signer // nil: not in the token, as far as we know
+	key    crypto.Signer // nil: not in the token at the last search
 	asked  time.Time     // when the token was last asked for the key
 	failed time.Time     // when the self-test last failed before adoption
 }
 
-// retryAfter is how long a key that the token did not have, or that failed its
-// self-test, is left alone: the rows of all other sites are candidates too, and a
-// search in a token takes about 100 us.
+// retryAfter is the wait before the token is asked again for a key that was missing or that
+// failed its self-test: the rows of all other sites are candidates too, and a search in a token
+// takes about 100 us.
 const retryAfter = 5 * time.Second
 
 // newCandidate reads a row.
@@ -166,7 +164,7 @@ func newCandidate(row db.ResponderCertificate) (*candidate, error) {
 	}, nil
 }
 
-// possess asks the token for the key, unless it was asked just now.
+// possess asks the token for the key, unless that happened within retryAfter.
 func (c *candidate) possess(keys Keyring, now time.Time, force bool) bool {
 	if c.key != nil {
 		return true
@@ -177,9 +175,9 @@ func (c *candidate) possess(keys Keyring, now time.Time, force bool) bool {
 	c.asked = now
 	key, err := keys.Signer(c.cert.PublicKey)
 	if err != nil || key == nil {
-		return false // the rule for the certificates of other sites
+		return false // normal for the certificates of other sites
 	}
-	// A key that is not the certificate's would sign what nobody can verify.
+	// A key that does not match the certificate makes signatures that no client can verify.
 	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(c.cert.PublicKey) {
 		return false
 	}
@@ -187,8 +185,8 @@ func (c *candidate) possess(keys Keyring, now time.Time, force bool) bool {
 	return true
 }
 
-// check is the profile of a responder certificate, as far as a client or an
-// attacker could notice: what it is wrong about is never used.
+// check checks the profile of a responder certificate, as far as a client or an attacker could
+// notice. A certificate that fails is never used.
 func (c *candidate) check(a *authority) error {
 	if c.linted != a {
 		c.linted, c.lint = a, lintCertificate(c.cert, a.cert)
@@ -196,8 +194,8 @@ func (c *candidate) check(a *authority) error {
 	return c.lint
 }
 
-// lintCertificate judges a responder certificate of the authority ca. The full
-// profile is linted where the certificate is issued.
+// lintCertificate checks a responder certificate of the authority ca. The full profile is
+// linted where the certificate is issued.
 func lintCertificate(cert, ca *x509.Certificate) error {
 	// RFC 6960 section 4.2.2.2: issued directly by the CA named in the CertID.
 	if string(cert.RawIssuer) != string(ca.RawSubject) {
@@ -209,8 +207,8 @@ func lintCertificate(cert, ca *x509.Certificate) error {
 	if cert.Version != 3 {
 		return errors.New("it is not version 3")
 	}
-	// With any other use, or as a CA, it would be an intermediate that may
-	// answer for its siblings.
+	// With any other use, or as a CA, it would be an intermediate that may answer for its
+	// siblings.
 	if len(cert.ExtKeyUsage) != 1 || cert.ExtKeyUsage[0] != x509.ExtKeyUsageOCSPSigning || len(cert.UnknownExtKeyUsage) > 0 {
 		return errors.New("its extended key usage is not exactly OCSPSigning")
 	}
@@ -237,8 +235,8 @@ const (
 	refusalWithheld    refusal = "its certificate is no longer among the rows: it was withheld from this site"
 )
 
-// checkKey looks at the rows of a key: own is that of the certificate in question.
-// An error means that the copy could not be asked.
+// checkKey checks the rows of a key; own is the row of the certificate in question. An error
+// means that the copy could not be read.
 func checkKey(ctx context.Context, source Source, own watched, all []watched, doubt bool) (refusal, error) {
 	result := refusal("")
 	for _, w := range all {
@@ -250,7 +248,7 @@ func checkKey(ctx context.Context, source Source, own watched, all []watched, do
 		mine := w.issuer == own.issuer && string(w.serial) == string(own.serial)
 		switch {
 		case absent:
-			// In a copy that is in doubt a missing row is no evidence.
+			// In a copy in doubt a missing row proves nothing.
 			if mine && !doubt {
 				result = refusalAbsent
 			}

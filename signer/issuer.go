@@ -25,7 +25,7 @@ type Pin struct {
 	Fingerprint [32]byte // SHA-256 of the DER of the certificate in the issuer's row
 }
 
-// String is how messages call the pin until its issuer is known.
+// String names the pin in messages until its issuer is known.
 func (p Pin) String() string {
 	if p.Certificate != nil {
 		p.Fingerprint = sha256.Sum256(p.Certificate)
@@ -37,7 +37,7 @@ func (p Pin) String() string {
 type authority struct {
 	cert *x509.Certificate
 	key  [32]byte // db.Issuer.Key
-	ids  []string // how CertIDs name it, once per hash algorithm
+	ids  []string // its names in CertIDs, one per hash algorithm
 }
 
 // certIDHashes are the hashes of CertIDs that are answered (RFC 9919 section 3.1.1).
@@ -61,11 +61,11 @@ func newAuthority(der []byte) (*authority, error) {
 	return a, nil
 }
 
-// appendIssuerID appends how a CertID names its issuer. Name hash and key hash
-// count both: two CAs with one name, or with one key, never mix.
+// appendIssuerID appends the key under which a CertID finds its issuer. It has both the name
+// hash and the key hash: two CAs with one name, or with one key, are never mixed up.
 func appendIssuerID(buf []byte, id *wire.CertID) []byte {
-	// The length keeps hashes of a wrong length, which move the border between
-	// the two, from matching.
+	// The length keeps hashes of a wrong length, which would move the border between the two,
+	// from matching.
 	buf = append(buf, byte(id.Hash), byte(len(id.NameHash)))
 	buf = append(buf, id.NameHash...)
 	return append(buf, id.KeyHash...)
@@ -77,9 +77,9 @@ func sum(hash crypto.Hash, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// notBefore is where an issuer's archive begins (RFC 6960 section 4.4.4, ETSI EN 319
-// 411-2): the begin of the certificate in its row, which every site has, not of the one
-// that this site pins. Zero where it cannot be read.
+// notBefore is where an issuer's archive begins (RFC 6960 section 4.4.4, ETSI EN 319 411-2):
+// the notBefore of the certificate in its row, which every site has, not of the pinned one.
+// Zero where it cannot be read.
 func notBefore(der []byte) time.Time {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -100,31 +100,31 @@ func publicKeyParts(cert *x509.Certificate) (algorithm, bits []byte, err error) 
 	return alg, bits, nil
 }
 
-// site is whom this site answers for and with what, swapped whole; a loaded
-// pointer stays valid for the request.
+// site is the issuers that this site answers for, with their signers. It is replaced whole; a
+// loaded pointer stays valid for the request.
 type site struct {
 	byID   map[string]*served // by authority.ids
 	served []*served          // one per pin, in their order
 }
 
-// served is one pinned issuer as the copy and the token have it now. It is not
-// changed once it stands in a site.
+// served is one pinned issuer with its state in the copy and in the token. It is not changed
+// once it is part of a site.
 type served struct {
 	name      string // the staff's name, or the pin while the copy has no row
 	present   bool   // the copy has its row
 	id        db.IssuerID
 	policy    policy
 	authority *authority
-	// identities are the valid signers, one per signature algorithm, the default
-	// first; none: nothing can be said.
+	// identities are the valid signers, one per signature algorithm, the default first; empty:
+	// no answer can be signed.
 	identities []*Identity
-	reasons    []string // why certificates whose key we hold are not used
+	reasons    []string // why certificates whose key is in the token are not used
 }
 
-// signer returns the identity that signs the answer to a request, or nil. RFC 6960
-// section 4.4.7.2: the first algorithm that the client prefers and that we have a
-// key for (1); without one our default, which prefer puts first. There is no weak
-// algorithm to be talked into (section 5.1.2): wire.SignatureAlgorithm knows none.
+// signer returns the identity that signs the answer to a request, or nil. RFC 6960 section
+// 4.4.7.2: the first algorithm that the client prefers and that we have a key for (1); without
+// one our default, which prefer puts first. A client cannot get a weak algorithm (section
+// 5.1.2): wire.SignatureAlgorithm has none.
 func (s *served) signer(preferred []wire.PreferredSigAlg, now time.Time) *Identity {
 	for _, wish := range preferred {
 		for _, id := range s.identities {
@@ -141,9 +141,9 @@ func (s *served) signer(preferred []wire.PreferredSigAlg, now time.Time) *Identi
 	return nil
 }
 
-// resolve returns the one issuer of all CertIDs asked, or nil when one of them
-// belongs to an issuer that is not served, or they belong to several: one answer
-// has one signer, and a delegated certificate speaks for one CA key alone.
+// resolve returns the one issuer of all CertIDs asked. It returns nil when one of them belongs
+// to an issuer that is not served, or when they belong to several: one answer has one signer,
+// and a delegated certificate is valid for one CA key only.
 func (s *site) resolve(certIDs []wire.CertID, buf []byte) (*served, []byte) {
 	var issuer *served
 	for i := range certIDs {
@@ -157,8 +157,7 @@ func (s *site) resolve(certIDs []wire.CertID, buf []byte) (*served, []byte) {
 	return issuer, buf
 }
 
-// Issuer returns the row that the copy has of a pinned issuer, by its name, and the
-// certificate that is pinned.
+// Issuer returns the copy's row of a pinned issuer, by its name, and the pinned certificate.
 func (r *Responder) Issuer(name string) (row db.Issuer, pinned *x509.Certificate, ok bool) {
 	for _, s := range r.site.Load().served {
 		if !s.present || s.name != name {
@@ -173,14 +172,14 @@ func (r *Responder) Issuer(name string) (row db.Issuer, pinned *x509.Certificate
 	return db.Issuer{}, nil, false
 }
 
-// pinned is a pin and, once it is known, what it stands for.
+// pinned is a pin and, once it is known, its issuer.
 type pinned struct {
 	Pin
 	authority *authority
 }
 
-// match finds the row of a pin. A row is believed to be the pin's issuer for its
-// key and name alone, recomputed here, never for its own word.
+// match finds the row of a pin. It compares the row's key and name, computed here from its
+// certificate, and trusts nothing else in the row.
 func (p *pinned) match(rows []db.Issuer) (db.Issuer, error) {
 	for _, row := range rows {
 		if p.authority == nil && sha256.Sum256(row.Certificate) == p.Fingerprint {

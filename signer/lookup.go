@@ -8,36 +8,36 @@ import (
 	"ocspfleet/db"
 )
 
-// Lookup is asked for a serial that the copy says was never issued: it may have been
-// issued a moment ago. An error says that nobody who can be believed answered; it
-// does not name the serial. It must end within a second or so, also when ctx does not.
-// Safe for concurrent use.
+// Lookup asks for a serial that the copy says was never issued: it may have been issued a
+// moment ago. An error means that there was no answer that can be trusted; it does not name the
+// serial. It must end within a second or so, also when ctx does not. Safe for concurrent use.
 type Lookup interface {
 	Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (LookupAnswer, error)
 }
 
-// LookupAnswer is what the issuer's master says of one serial, verified, and newer than the copy.
+// LookupAnswer is the issuer's master's answer on one serial, verified, and newer than the
+// copy.
 type LookupAnswer struct {
 	Issued bool
 	Status db.Status // where Issued
 	AsOf   time.Time // the master's clock
-	Until  time.Time // not to be said from then on
+	Until  time.Time // the answer may be used until then
 }
 
-// lookupTimeout bounds what all questions for one request may take: the client waits.
+// lookupTimeout bounds the time for all lookups of one request: the client waits.
 const lookupTimeout = time.Second
 
-// mayAsk says whether the master is asked: where the copy says "never issued" and there
-// is somebody to ask; never about a row of the copy.
+// mayAsk says whether to ask the master: only where the copy says "never issued" and a Lookup
+// is configured; never about a row of the copy.
 //
-// Issuers of profile br are left out: what the master says is good for minutes, and each of their
-// answers must be good for 8 h (BR 4.9.10).
+// Issuers of profile br are left out: the master's answer is valid for minutes, and each of
+// their answers must be valid for 8 h (BR 4.9.10).
 func (r *Responder) mayAsk(issuer *served, f copyStatus, d decision, signerEnd, now time.Time) bool {
 	return r.lookup != nil && !f.issued && d.class != TryLater && now.Before(signerEnd) && issuer.policy.Profile != db.ProfileBR
 }
 
-// askMaster decides by what the master says of a serial that d was decided for. Nobody who
-// answers: unauthorized, since it may have been issued.
+// askMaster decides by the master's answer on the serial that d was decided for. Without an
+// answer: unauthorized, since the serial may have been issued.
 func (r *Responder) askMaster(ctx context.Context, w *work, issuer *served, serial db.Serial, h db.Horizon, d decision, signerEnd, now time.Time) decision {
 	if serial.Check() != nil {
 		return d
@@ -56,7 +56,7 @@ func (r *Responder) askMaster(ctx context.Context, w *work, issuer *served, seri
 		r.metrics.lookups[lookupUnanswered].Inc()
 		r.trouble(ctx, troubleLookup, "question for a serial unanswered", err)
 		return decision{class: Unauthorized}
-	case !answer.Issued: // the copy is right: what the table says stands
+	case !answer.Issued: // the copy is right: d stands
 		r.metrics.lookups[lookupAbsent].Inc()
 		return d
 	}
@@ -66,8 +66,8 @@ func (r *Responder) askMaster(ctx context.Context, w *work, issuer *served, seri
 
 var errFuture = errors.New("the answer is of the future: check both clocks")
 
-// fromMaster decides for a certificate that the copy does not have yet. The answer ends with
-// what the master said at the latest, and is asked for again soon: the copy will have the row.
+// fromMaster decides for a certificate that the copy does not have yet. The answer ends no
+// later than the master's, and is refreshed soon: the copy will have the row by then.
 func (p policy) fromMaster(answer LookupAnswer, signerEnd, now time.Time) decision {
 	d := decision{class: Good}
 	if answer.Status.Revoked {
@@ -80,7 +80,7 @@ func (p policy) fromMaster(answer LookupAnswer, signerEnd, now time.Time) decisi
 	return d
 }
 
-// What became of a question: the labels of ocspd_lookup_questions_total.
+// The results of a lookup: the labels of ocspd_lookup_questions_total.
 const (
 	lookupIssued     = "issued"
 	lookupAbsent     = "absent"

@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics counts what a Responder does. What is looked up when it is asked for comes by
-// prometheus.Collector. Label values come from the configuration and the copy's issuer
-// names, never from a client.
+// Metrics counts what a Responder does. Values that are read at scrape time come by
+// prometheus.Collector. Label values come from the configuration and the copy's issuer names,
+// never from a client.
 type Metrics struct {
 	responder atomic.Pointer[Responder]
 
@@ -114,8 +114,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descEmptied, prometheus.CounterValue, float64(r.cache.epoch.Load()))
 }
 
-// vitals returns the latest end among the signers, as Unix time, 0 when there is
-// none, and whether the self-test of each was passed.
+// vitals returns the latest end among the signers, as Unix time, 0 when there is none, and
+// whether each passed its self-test.
 func (s *served) vitals() (end float64, tested bool) {
 	for _, id := range s.identities {
 		if id.stopped.Load() {
@@ -129,9 +129,9 @@ func (s *served) vitals() (end float64, tested bool) {
 	return end, tested
 }
 
-// lifeLeft returns how much of the life of a signer is left, 1 when it is new and 0
-// when it has ended, of several the least, 0 when there is none. An alarm on it
-// holds for certificates of days and of months alike.
+// lifeLeft returns the share of a signer's life that is left: 1 when new, 0 when ended or when
+// there is no signer, and the smallest of several. An alarm on it works for certificates of
+// days and of months alike.
 func (s *served) lifeLeft(now time.Time) float64 {
 	least, some := 1.0, false
 	for _, id := range s.identities {

@@ -14,22 +14,22 @@ import (
 	"ocspfleet/db"
 )
 
-// responderCerts is what the rows of responder_certificate say; rebuilt when the
-// snapshot is another one.
+// responderCerts is the parsed rows of responder_certificate; rebuilt when the snapshot
+// changes.
 type responderCerts struct {
 	rows       []db.ResponderCertificate
 	candidates []*candidate           // those that were not expired
 	byKey      map[[32]byte][]watched // all rows, expired ones too, by SHA-256 of SubjectPublicKeyInfo
 }
 
-// same says whether the list was made of this very snapshot. Snapshots are
-// never modified, and ours cannot have been collected, so the place tells.
+// same says whether the list was made from this very snapshot. Snapshots are never modified,
+// and ours cannot have been collected, so comparing the address is enough.
 func (r *responderCerts) same(rows []db.ResponderCertificate) bool {
 	return r != nil && len(rows) == len(r.rows) && (len(rows) == 0 || &rows[0] == &r.rows[0])
 }
 
-// newResponderCerts reads the rows; what was found out about a candidate lives on.
-// A row that cannot be read is of no use and no harm; its error is kept.
+// newResponderCerts reads the rows; known results about a candidate are kept. A row that cannot
+// be read is skipped; its error is kept.
 func newResponderCerts(rows []db.ResponderCertificate, old *responderCerts, now time.Time) (*responderCerts, error) {
 	next := &responderCerts{rows: rows, byKey: make(map[[32]byte][]watched)}
 	known := make(map[[32]byte]*candidate)
@@ -56,10 +56,9 @@ func newResponderCerts(rows []db.ResponderCertificate, old *responderCerts, now 
 	return next, errors.Join(faults...)
 }
 
-// Refresh looks at the rows and at the token anew and swaps the identities. Its
-// error says which pinned issuers have none; the others are served nevertheless.
-// Run calls its sibling each second; call Refresh before the first request, and
-// after a key was made.
+// Refresh reads the rows and the token again and replaces the identities. Its error says which
+// pinned issuers have none; the others are still served. Run does the same each second; call
+// Refresh before the first request, and after a key was made.
 func (r *Responder) Refresh(ctx context.Context) error { return r.refresh(ctx, true) }
 
 func (r *Responder) refresh(ctx context.Context, force bool) error {
@@ -101,7 +100,7 @@ func (r *Responder) refresh(ctx context.Context, force bool) error {
 	return errors.Join(missing...)
 }
 
-// serve makes one pinned issuer ready.
+// serve prepares one pinned issuer.
 func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, old *served, h db.Horizon, now time.Time, force bool) *served {
 	row, err := pin.match(rows)
 	if err != nil {
@@ -115,8 +114,8 @@ func (r *Responder) serve(ctx context.Context, pin *pinned, rows []db.Issuer, ol
 	return s
 }
 
-// choose finds the identities by possession: per signature algorithm the newest
-// certificate whose key is in the token, and which passes everything.
+// choose finds the identities by their keys: for each signature algorithm the newest
+// certificate whose key is in the token and which passes all checks.
 func (r *Responder) choose(ctx context.Context, s, old *served, h db.Horizon, now time.Time, force bool) []*Identity {
 	var usable []*candidate
 	for _, c := range r.certs.candidates {
@@ -159,7 +158,7 @@ func (r *Responder) choose(ctx context.Context, s, old *served, h db.Horizon, no
 	return chosen
 }
 
-// serving returns the identity of the candidate that signs now, or nil.
+// serving returns the identity of the candidate that is in use now, or nil.
 func (s *served) serving(c *candidate) *Identity {
 	for _, id := range s.identities {
 		if id.serves(c) {
@@ -169,13 +168,13 @@ func (s *served) serving(c *candidate) *Identity {
 	return nil
 }
 
-// prefer puts usable certificates into the order in which they are tried: the
-// newest first, but one of less than an hour only after those that are older and
-// still good for an hour, since clients with slow clocks do not accept it yet.
+// prefer sorts usable certificates into the order in which they are tried: the newest first,
+// but one younger than an hour only after those that are older and still valid for an hour,
+// since clients with slow clocks do not accept it yet.
 //
-// Of several keys the default is the one of the CA's own kind. That is mechanism 2
-// of RFC 6960 section 4.4.7.2, the algorithm of the issuer's CRLs, which the CA
-// signs itself; and who built the path to the CA can verify it.
+// Of several keys the default is the one of the CA's own kind. That is mechanism 2 of RFC 6960
+// section 4.4.7.2, the algorithm of the issuer's CRLs, which the CA signs itself: a client that
+// verified the path to the CA supports it.
 func prefer(usable []*candidate, s *served, now time.Time) []*candidate {
 	margin := s.policy.signerMargin()
 	order := func(c *candidate) int {
@@ -204,7 +203,7 @@ func prefer(usable []*candidate, s *served, now time.Time) []*candidate {
 	return usable
 }
 
-// refuse says why a certificate whose key we hold may not be used, or "".
+// refuse says why a certificate whose key is in the token may not be used, or "".
 func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current *Identity, h db.Horizon, now time.Time) string {
 	if err := c.check(s.authority); err != nil {
 		return err.Error()
@@ -221,7 +220,7 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 	serving := current.serves(c)
 	v, err := checkKey(ctx, r.source, c.row, r.certs.byKey[c.spki], serving && h.Doubt != "")
 	if err != nil {
-		if serving { // nothing new is known, and its answers are tryLater until it is
+		if serving { // nothing new is known, and its answers are tryLater until then
 			return ""
 		}
 		return "the copy could not be asked for its status"
@@ -235,8 +234,8 @@ func (r *Responder) refuse(ctx context.Context, s *served, c *candidate, current
 	return string(v)
 }
 
-// confirm says whether id may sign what the copy said at the horizon h. Its own
-// rows are looked at again whenever the copy has moved since they were.
+// confirm says whether id may sign the copy's status at the horizon h. The rows of id are
+// checked again whenever the copy has moved since the last check.
 func (r *Responder) confirm(ctx context.Context, id *Identity, h db.Horizon, now time.Time) (bool, error) {
 	if id == nil || id.stopped.Load() || !id.inTime(now) {
 		return false, nil
@@ -260,8 +259,8 @@ func (r *Responder) confirm(ctx context.Context, id *Identity, h db.Horizon, now
 	return true, nil
 }
 
-// among says whether the certificate is among the rows still: one that is not was
-// withheld from this site by its master. Rows that were looked through are not again.
+// among says whether the certificate is still among the rows: the master withholds a removed
+// one from this site. Rows that were searched once are not searched again.
 func (id *Identity) among(rows []db.ResponderCertificate) bool {
 	if len(rows) > 0 && id.listed.Load() == &rows[0] {
 		return true
@@ -275,8 +274,8 @@ func (id *Identity) among(rows []db.ResponderCertificate) bool {
 	return false
 }
 
-// stop ends an identity by itself: hygiene, no defence, since a broken-into site
-// would ignore it. keyCompromise stops every identity with that key, for ever.
+// stop ends an identity by itself. This is hygiene, not a defence: an attacker who controls the
+// site would ignore it. keyCompromise stops every identity with that key for ever.
 func (r *Responder) stop(ctx context.Context, id *Identity, why refusal) {
 	if why == refusalCompromised {
 		r.banned.Store(id.spki, struct{}{})
@@ -288,13 +287,13 @@ func (r *Responder) stop(ctx context.Context, id *Identity, why refusal) {
 	r.log.ErrorContext(ctx, "signing identity stopped itself", slog.String("issuer", id.issuer),
 		slog.String("certificate", id.name()), slog.String("reason", string(why)))
 	select {
-	case r.wake <- struct{}{}: // an older certificate may serve on
+	case r.wake <- struct{}{}: // an older certificate may take over
 	default:
 	}
 }
 
-// noteChange logs each change of an identity once, and empties the cache when
-// one is gone.
+// noteChange logs each change of an identity once, and empties the cache when an identity is
+// gone.
 func (r *Responder) noteChange(ctx context.Context, old, s *served) {
 	reasons := strings.Join(s.reasons, "; ")
 	for _, is := range s.identities {
@@ -319,7 +318,7 @@ func (r *Responder) noteChange(ctx context.Context, old, s *served) {
 	}
 }
 
-// fault is why a pinned issuer has no identity.
+// fault says why a pinned issuer has no identity.
 func (s *served) fault() error {
 	why := strings.Join(s.reasons, "; ")
 	if why == "" {

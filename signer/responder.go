@@ -17,28 +17,27 @@ import (
 
 // Source is the copy of certificate status at this site.
 type Source interface {
-	// Issuers and ResponderCertificates return the current snapshot, which nobody
-	// modifies: a change makes another slice.
+	// Issuers and ResponderCertificates return the current snapshot, which is never modified: a
+	// change makes another slice.
 	Issuers() []db.Issuer
 	ResponderCertificates() []db.ResponderCertificate
-	// Horizon is how far the copy goes; zero before it was first filled.
+	// Horizon is up to when the copy is complete; zero before it was first filled.
 	Horizon() db.Horizon
-	// Lookup returns db.ErrNotIssued when the issuer never issued the serial; any
-	// other error means that the copy could not be asked, and does not name the
-	// serial, since it is logged. The Horizon is valid in both first cases: the
-	// status is at least as new. The serial is not kept after the call. Safe for
-	// concurrent use.
+	// Lookup returns db.ErrNotIssued when the issuer never issued the serial. Any other error
+	// means that the copy could not be read; it is logged, so it does not name the serial.
+	// Without such an error the Horizon is valid: the status is at least as new. The serial is
+	// not kept after the call. Safe for concurrent use.
 	Lookup(ctx context.Context, issuer db.IssuerID, serial db.Serial) (db.Status, db.Horizon, error)
 }
 
-// Keyring finds the key of a certificate by possession. Signing with what it
-// returns must end by itself, in a time like Config.SignTimeout, also when the
-// token hangs. Safe for concurrent use, the signers too.
+// Keyring finds the key of a certificate in the token. A signature by the returned signer must
+// end by itself, within about Config.SignTimeout, also when the token hangs. Safe for
+// concurrent use, the signers too.
 type Keyring interface {
 	Signer(pub crypto.PublicKey) (crypto.Signer, error)
 }
 
-// Config says how a Responder works. Only Pins is needed.
+// Config configures a Responder. Only Pins is needed.
 type Config struct {
 	// Pins are the issuers that this site answers for; at least one.
 	Pins []Pin
@@ -50,39 +49,38 @@ type Config struct {
 	// SignTimeout is how long an answer waits for its signature before it is
 	// tryLater. Default 2 s; must be shorter than the HTTP server's WriteTimeout.
 	SignTimeout time.Duration
-	// MaxSigning is how many signatures may be under way, those waiting inside the
-	// token's own queue included; beyond it answers are tryLater at once. It
-	// bounds what a hung token can hold. Default 1024: at 50 us a signature (P-256,
-	// SoftHSM) the last of them waits 50 ms.
+	// MaxSigning is how many signatures may be in progress, including those waiting in the
+	// token's own queue; beyond it answers are tryLater at once. It bounds what a hung token
+	// can hold. Default 1024: at 50 us a signature (P-256, SoftHSM) the last of them waits 50
+	// ms.
 	MaxSigning int
-	// Lookup is asked for serials that the copy says were never issued. Default nil:
-	// nobody is.
+	// Lookup is asked for serials that the copy says were never issued. Default nil: no lookup.
 	Lookup Lookup
-	// Logger gets changes of state, never a client's address or a serial. Default
+	// Logger receives changes of state, never a client's address or a serial. Default
 	// discards.
 	Logger *slog.Logger
-	// Metrics counts answers. Nil: nothing is told.
+	// Metrics counts answers. Nil: none.
 	Metrics *Metrics
 }
 
-// Responder answers OCSP requests for the pinned issuers. It starts no goroutine
-// but in Run and, for the time of a signature, in Answer.
+// Responder answers OCSP requests for the pinned issuers. It starts goroutines only in Run and,
+// for the time of a signature, in Answer.
 type Responder struct {
 	source      Source
 	keys        Keyring
-	lookup      Lookup // nil: nobody is asked
+	lookup      Lookup // nil: no lookups
 	now         func() time.Time
 	log         *slog.Logger
 	metrics     *Metrics
 	signTimeout time.Duration
 
-	site   atomic.Pointer[site] // swapped whole by refresh
+	site   atomic.Pointer[site] // replaced whole by refresh
 	cache  *cache
-	slots  chan struct{} // one token per signature under way
+	slots  chan struct{} // one token per signature in progress
 	work   sync.Pool     // *work
 	wake   chan struct{} // asks Run for a refresh
 	doubt  atomic.Bool   // the copy was in doubt when last seen
-	banned sync.Map      // SHA-256 of SubjectPublicKeyInfo of keys seen compromised; only grows
+	banned sync.Map      // SHA-256 of SubjectPublicKeyInfo of compromised keys; only grows
 
 	troubles [troubleKinds]throttle
 
@@ -91,27 +89,27 @@ type Responder struct {
 	certs     *responderCerts
 }
 
-// work is the memory of one Answer, used again by later ones.
+// work is the memory of one Answer, reused by later ones.
 type work struct {
 	req       wire.Request
 	key       []byte
 	responses []wire.SingleResponse
 	extended  bool      // some serial is revoked because it was never issued
-	askBy     time.Time // when the questions for this request end; zero: there was none
+	askBy     time.Time // when the lookups for this request end; zero: there was none
 }
 
-// Answer is what goes back to the client. Body and what the answer refers to are
-// shared: they must not be changed.
+// Answer is the answer to the client. Body and all it refers to are shared: they must not be
+// changed.
 type Answer struct {
 	Body  []byte // a whole OCSPResponse
-	Class Class  // for several CertIDs the gravest: revoked, unknown, good
-	// The rest is set when the class is signed. For several CertIDs the times are
-	// the earliest ones.
+	Class Class  // for several CertIDs the most serious: revoked, unknown, good
+	// The rest is set when the class is signed. For several CertIDs the times are the earliest
+	// ones.
 	ThisUpdate, NextUpdate time.Time
 	MaxAge                 time.Duration // for HTTP caches, whole seconds
 	Shared                 bool          // shared caches may keep it: no nonce
-	// Memo is where whoever serves a cached answer keeps what it made of it, and finds it
-	// the next time; nil when the answer is not in the cache.
+	// Memo is where an HTTP handler keeps what it computed from a cached answer; nil when the
+	// answer is not in the cache.
 	Memo *atomic.Value
 }
 
@@ -168,9 +166,9 @@ func New(cfg Config, source Source, keys Keyring) (*Responder, error) {
 	return r, nil
 }
 
-// Answer makes the answer to one request, in DER. It always returns one. The
-// request is not kept. It waits for the token for at most SignTimeout; when ctx
-// ends first the answer is tryLater, and the signature goes on for the others.
+// Answer makes the answer to one request, in DER. It always returns one. The request is not
+// kept. Answer waits for the token for at most SignTimeout; when ctx ends first the answer is
+// tryLater, and the signature continues for other requests that wait for it.
 func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -182,23 +180,23 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	defer r.work.Put(w)
 	w.askBy = time.Time{}
 
-	// What is asked?
+	// Parse the request.
 	if err := wire.ParseRequestInto(request, &w.req); err != nil {
 		return failed(Malformed)
 	}
 
-	// Of whom? Everything asked must belong to one issuer that we serve.
+	// Find the issuer. All CertIDs must belong to one issuer that is served.
 	var issuer *served
 	if issuer, w.key = r.site.Load().resolve(w.req.CertIDs, w.key); issuer == nil {
 		return failed(Unauthorized)
 	}
-	now := r.now().UTC().Truncate(time.Second) // what GeneralizedTime can say
+	now := r.now().UTC().Truncate(time.Second) // the precision of GeneralizedTime
 	id := issuer.signer(w.req.PreferredSigAlgs, now)
 	if id == nil {
 		return failed(Unauthorized)
 	}
 
-	// What does the copy say, and what may we say? One error is the whole answer.
+	// Look up the status and decide. One error is the whole answer.
 	var f copyStatus
 	var d decision
 	for i := range w.req.CertIDs {
@@ -229,7 +227,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		answer.add(w, &w.req.CertIDs[i], d, i == 0)
 	}
 
-	// Was that signed before? A nonce or several CertIDs make an answer unique.
+	// Look for a cached signature. A nonce or several CertIDs make an answer unique.
 	nonce := echoed(issuer.policy.Profile, w.req.Nonce)
 	w.key = w.key[:0]
 	var hash uint64
@@ -244,7 +242,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 		r.metrics.cacheMisses.Inc()
 	}
 
-	// Sign it, or wait for the call that signs it.
+	// Sign, or wait for the call that signs.
 	tbs := wire.ResponseData{
 		ResponderKeyHash: id.keyHash, ProducedAt: now, Responses: w.responses,
 		Nonce: nonce, ExtendedRevoke: w.extended,
@@ -279,7 +277,7 @@ func (r *Responder) Answer(ctx context.Context, request []byte) (answer Answer) 
 	return answer
 }
 
-// add puts the decision about one CertID into the answer.
+// add adds the decision about one CertID to the answer.
 func (a *Answer) add(w *work, id *wire.CertID, d decision, first bool) {
 	if first {
 		w.responses, w.extended = w.responses[:0], false
@@ -298,7 +296,7 @@ func (a *Answer) add(w *work, id *wire.CertID, d decision, first bool) {
 	}
 }
 
-// answer is the entry as answer to a request that was decided as d.
+// answer returns the entry as the answer for the decision d.
 func (e *entry) answer(d decision, now time.Time) Answer {
 	return Answer{
 		Body: e.body, Class: e.class, ThisUpdate: e.thisUpdate, NextUpdate: e.nextUpdate,
@@ -306,7 +304,7 @@ func (e *entry) answer(d decision, now time.Time) Answer {
 	}
 }
 
-// failed is an answer without a signature.
+// failed returns an answer without a signature.
 func failed(class Class) Answer {
 	status := wire.InternalError
 	switch class {
@@ -320,11 +318,11 @@ func failed(class Class) Answer {
 	return Answer{Body: wire.ErrorResponse(status), Class: class}
 }
 
-// maxNonceBR is the longest nonce that the BR, which still name RFC 8954, allow
-// to answer with: longer ones are answered without (RFC 9654 allows that).
+// maxNonceBR is the longest nonce that the BR, which still name RFC 8954, allow in an answer. A
+// request with a longer one is answered without nonce (RFC 9654 allows that).
 const maxNonceBR = 32
 
-// echoed returns the nonce to answer with, or nil.
+// echoed returns the nonce for the answer, or nil.
 func echoed(profile db.Profile, nonce []byte) []byte {
 	if profile == db.ProfileBR && len(nonce) > maxNonceBR {
 		return nil
@@ -332,8 +330,8 @@ func echoed(profile db.Profile, nonce []byte) []byte {
 	return nonce
 }
 
-// panicked is the answer when our own code broke: the process lives on, and the
-// next request is another one.
+// panicked returns the answer after a panic in our code. The process goes on with the next
+// request.
 func (r *Responder) panicked(ctx context.Context, p any) Answer {
 	r.metrics.panics.Inc()
 	r.trouble(ctx, troublePanic, "answering panicked", fmt.Errorf("%v at %s", p, debug.Stack()))

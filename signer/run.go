@@ -14,8 +14,8 @@ const (
 	maxTestAge      = 2 * time.Minute // one self-test may be missed
 )
 
-// Run keeps the identities current until ctx ends: it looks at the rows and at
-// the token each second, and tests each key each minute. It returns nil.
+// Run keeps the identities current until ctx ends: it reads the rows and the token each second,
+// and tests each key each minute. It returns nil.
 func (r *Responder) Run(ctx context.Context) error {
 	ticker := time.NewTicker(refreshInterval)
 	defer ticker.Stop()
@@ -30,14 +30,14 @@ func (r *Responder) Run(ctx context.Context) error {
 	return nil
 }
 
-// turn is one look.
+// turn is one round of Run.
 func (r *Responder) turn(ctx context.Context) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.panicked(ctx, p)
 		}
 	}()
-	// What is missing was logged when it changed, and Ready says it.
+	// A missing identity was logged when it changed, and Ready reports it.
 	_ = r.refresh(ctx, false)
 	for _, s := range r.site.Load().served {
 		for _, id := range s.identities {
@@ -46,7 +46,7 @@ func (r *Responder) turn(ctx context.Context) {
 	}
 }
 
-// retest tests a key when it is time to.
+// retest tests a key when a test is due.
 func (r *Responder) retest(ctx context.Context, id *Identity) {
 	if id.stopped.Load() {
 		return
@@ -56,13 +56,13 @@ func (r *Responder) retest(ctx context.Context, id *Identity) {
 		age = r.now().Sub(test.at)
 	}
 	if test == nil || age >= testInterval || age < 0 || (test.err != nil && age >= retryAfter) {
-		_ = r.selfTest(ctx, id) // noted there
+		_ = r.selfTest(ctx, id) // the result is stored there
 	}
 }
 
-// Ready returns why this site should get no traffic; nothing when it should. It
-// judges the real thing: the age of the copy, and whether each pinned issuer's
-// key has signed and verified within the last 2 minutes.
+// Ready returns the reasons why this site should get no traffic; empty when it should. It
+// checks the age of the copy, and that each pinned issuer's key has signed and verified within
+// the last 2 minutes.
 func (r *Responder) Ready(context.Context) []string {
 	now := r.now()
 	h := r.source.Horizon()
@@ -116,9 +116,8 @@ func (id *Identity) unready(now time.Time) string {
 	return ""
 }
 
-// OutageBudget is for how long this site would go on answering good if nothing
-// new arrived from now on: the least over the pinned issuers, zero when one has
-// no identity.
+// OutageBudget is how long this site would still answer good if no update arrived from now on:
+// the least over the pinned issuers, zero when one has no identity.
 func (r *Responder) OutageBudget() time.Duration {
 	now := r.now()
 	age := r.source.Horizon().Age(now)

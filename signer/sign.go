@@ -17,10 +17,9 @@ var (
 	errPanicked = errors.New("signing panicked")
 )
 
-// start signs in a goroutine of its own: a crypto.Signer cannot be told to stop,
-// and neither a client that hangs up nor one that waited long enough may spoil
-// the signature for those who wait with it. e gets the body and is then kept if
-// the call has a content key.
+// start signs in its own goroutine: a crypto.Signer cannot be stopped, and a client that
+// disconnects or times out must not spoil the signature for other requests that wait for it. e
+// gets the body, and is kept if the call has a content key.
 func (r *Responder) start(ctx context.Context, f *call, id *Identity, tbs []byte, e *entry) {
 	epoch := r.cache.epoch.Load()
 	finish := func() {
@@ -74,10 +73,10 @@ func (r *Responder) wait(ctx context.Context, f *call) error {
 	}
 }
 
-// selfTest signs and verifies once, within SignTimeout, and notes the outcome.
+// selfTest signs and verifies once, within SignTimeout, and stores the result.
 func (r *Responder) selfTest(ctx context.Context, id *Identity) error {
 	if id.testing.Swap(true) {
-		return errTimeout // the one before hangs still
+		return errTimeout // the previous one still hangs
 	}
 	now := r.now()
 	outcome := make(chan error, 1)
@@ -118,7 +117,7 @@ func (r *Responder) noteDoubt(ctx context.Context, h db.Horizon) {
 		return
 	}
 	switch {
-	case doubt && h.AsOf.IsZero(): // nothing was ever answered from it: a healthy start
+	case doubt && h.AsOf.IsZero(): // the copy was never filled before: a normal start
 		r.cache.empty()
 		r.log.InfoContext(ctx, "waiting for the copy", slog.String("reason", h.Doubt))
 	case doubt:
@@ -129,8 +128,8 @@ func (r *Responder) noteDoubt(ctx context.Context, h db.Horizon) {
 	}
 }
 
-// Troubles that requests can cause by the thousand: each kind is logged once in
-// troubleInterval, with the number of those left out.
+// Errors that requests can cause by the thousand: each kind is logged once in troubleInterval,
+// with the number of those not logged.
 const (
 	troubleSource = iota
 	troubleSign
@@ -142,7 +141,7 @@ const (
 
 const troubleInterval = time.Minute
 
-// throttle lets one through per interval.
+// throttle allows one log entry per interval.
 type throttle struct {
 	next    atomic.Int64 // UnixNano
 	dropped atomic.Int64
@@ -151,7 +150,7 @@ type throttle struct {
 // pass says whether to log now, and how many were dropped before.
 func (t *throttle) pass(now time.Time) (int64, bool) {
 	next := t.next.Load()
-	// After the clock was set back next may be far: then log as well.
+	// After the clock was set back next may be far in the future: then log as well.
 	if n := now.UnixNano(); (n < next && next-n <= int64(troubleInterval)) || !t.next.CompareAndSwap(next, n+int64(troubleInterval)) {
 		t.dropped.Add(1)
 		return 0, false

@@ -15,13 +15,13 @@ import (
 	"ocspfleet/signer"
 )
 
-// crlPrefix is the path below which the CRLs of responder certificates lie.
+// crlPrefix is the path of the CRLs of responder certificates.
 const crlPrefix = "/crl/"
 
-// crls serves the CRLs that the copy holds, to those who check the responder's own
-// certificate (profile revocable, RFC 5280 section 5). Only pinned issuers' are
-// served, and only what their key has signed: whoever writes the site's database
-// cannot make it hand out anything else.
+// crls serves the CRLs that the copy holds, to clients that check the responder's own
+// certificate (profile revocable, RFC 5280 section 5). It serves only CRLs of pinned issuers
+// that their key has signed: write access to the site's database is not enough to serve
+// anything else.
 type crls struct {
 	responder *signer.Responder
 	now       func() time.Time
@@ -31,17 +31,17 @@ type crls struct {
 	last map[string]*crl // by issuer; what was checked last
 }
 
-// crl is one CRL that was checked, or found wanting (list is nil).
+// crl is one CRL that was checked; list is nil when the check failed.
 type crl struct {
 	der  []byte
 	list *x509.RevocationList
 	etag string
-	// older is a CRL of a lower number that the copy holds instead of this one.
+	// older is a CRL with a lower number that the copy holds instead of this one.
 	older []byte
 }
 
 // WithCRLs serves GET and HEAD of /crl/NAME with the CRL of that issuer's responder
-// certificates, and has next do all else: also a request below /crl/ that is OCSP.
+// certificates. next serves all else, also OCSP requests below /crl/.
 func WithCRLs(r *signer.Responder, now func() time.Time, next http.Handler) http.Handler {
 	return &crls{responder: r, now: now, next: next, last: make(map[string]*crl)}
 }
@@ -61,7 +61,7 @@ func (h *crls) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "application/pkix-crl") // RFC 2585 section 4.2
 	header.Set("ETag", found.etag)
-	// A cache that holds on to it for longer delays the news of a broken-into site.
+	// A cache that keeps the CRL longer delays the revocation of a compromised site.
 	left := found.list.NextUpdate.Sub(h.now())
 	maxAge := max(0, min(left/2, 10*time.Minute))
 	header.Set("Cache-Control", "max-age="+strconv.FormatInt(int64(maxAge/time.Second), 10)+", public, no-transform, must-revalidate")
@@ -77,10 +77,10 @@ func (h *crls) find(name string) *crl {
 	return h.check(row, pinned)
 }
 
-// check looks at a CRL once; nil when there is none, or none to be handed out. Numbers
-// never go back (RFC 5280 section 5.2.3): while the one that was served is current, one
-// of a lower number does not take its place, which a master restored from a backup, or
-// whoever writes the site's database, may put there.
+// check checks a CRL once. It returns nil when there is none, or none that may be served.
+// Numbers never decrease (RFC 5280 section 5.2.3): while the served CRL is current, one with a
+// lower number does not replace it. A master restored from a backup, or an attacker in the
+// site's database, could put one there.
 func (h *crls) check(row db.Issuer, ca *x509.Certificate) *crl {
 	if len(row.CRL) == 0 {
 		return nil

@@ -7,11 +7,11 @@ import (
 	"ocspfleet/signer/wire"
 )
 
-// maxCuts bounds how many places of a path are fully tried as the start of a
-// request; the ordinary number is 1.
+// maxCuts bounds how many places of a path are fully tried as the start of a request; normally
+// 1 is enough.
 const maxCuts = 8
 
-// pathWork is the memory of one decodeGET, used again by later ones.
+// pathWork is the memory of one decodeGET, reused by later ones.
 type pathWork struct {
 	text []byte // the path in the standard alphabet, without line breaks
 	der  []byte
@@ -22,14 +22,13 @@ type pathWork struct {
 // base64 of the DER, URL-encoded, after the responder's URL). The path is
 // unescaped, as url.URL.Path is.
 //
-// Where the responder's URL ends is not in the request, and slashes belong to
-// base64 too: every place after a slash where a DER SEQUENCE of exactly the
-// remaining length begins is tried from the left, and the first that parses
-// wins; if none parses, the first one is returned, so that it is answered
-// malformedRequest like its POST. The result lives until w is used again; ok is
-// false when no part of the path is base64 of a SEQUENCE.
+// A request does not show where the responder's URL ends, and base64 has slashes too. So
+// decodeGET tries, from the left, each place after a slash where a DER SEQUENCE of exactly the
+// remaining length begins. The first that parses wins; if none parses, the first one is
+// returned, so that the answer is malformedRequest as for a POST. The result is valid until w
+// is used again; ok is false when no part of the path is base64 of a SEQUENCE.
 func decodeGET(path string, w *pathWork) (der []byte, ok bool) {
-	// Some proxies escape twice: base64 has no percent sign of its own.
+	// Some proxies escape twice: base64 has no percent sign.
 	if strings.Contains(path, "%") {
 		path = strings.NewReplacer("%2B", "+", "%2b", "+", "%2F", "/", "%2f", "/", "%3D", "=", "%3d", "=",
 			"%0A", "", "%0a", "", "%0D", "", "%0d", "").Replace(path)
@@ -37,8 +36,8 @@ func decodeGET(path string, w *pathWork) (der []byte, ok bool) {
 	text := w.text[:0]
 	for i := range len(path) {
 		switch c := path[i]; c {
-		case '\r', '\n': // clients that break lines, or end with one
-		case ' ': // a plus sign that somebody took for a blank
+		case '\r', '\n': // clients that break lines, or end with a line break
+		case ' ': // a plus sign that a program decoded as a blank
 			text = append(text, '+')
 		case '-': // base64url
 			text = append(text, '+')
@@ -49,7 +48,7 @@ func decodeGET(path string, w *pathWork) (der []byte, ok bool) {
 		}
 	}
 	w.text = text
-	for len(text) > 0 && text[len(text)-1] == '=' { // missing padding is as good
+	for len(text) > 0 && text[len(text)-1] == '=' { // missing padding is accepted
 		text = text[:len(text)-1]
 	}
 	first := 0 // where the first SEQUENCE began, 0 for none

@@ -31,21 +31,20 @@ const (
 	responseType = "application/ocsp-response"
 )
 
-// rootPage is what a GET of "/" shows to a person.
+// rootPage is the answer to a GET of "/" by a person.
 const rootPage = "This is an OCSP responder (RFC 6960). Ask it with POST, or with GET as in RFC 9919.\n"
 
 // handler serves one Responder.
 type handler struct {
 	responder *signer.Responder
-	rejected  map[int]prometheus.Counter // by status; not changed any more
+	rejected  map[int]prometheus.Counter // by status; never changed
 	bodies    sync.Pool                  // *[]byte of wire.MaxRequestLen+1
 	paths     sync.Pool                  // *pathWork
 }
 
-// Handler serves OCSP over HTTP (RFC 9919 sections 5 and 7): GET, HEAD and POST
-// at / and below any prefix. What is OCSP gets HTTP 200, errors too; 4xx is for
-// what is not, and is counted in registry. No middleware may clean the path: its
-// slashes belong to base64.
+// Handler serves OCSP over HTTP (RFC 9919 sections 5 and 7): GET, HEAD and POST at / and below
+// any prefix. Every OCSP request gets HTTP 200, errors too; other requests get 4xx and are
+// counted in registry. No middleware may clean the path: its slashes belong to base64.
 func Handler(r *signer.Responder, registry prometheus.Registerer) http.Handler {
 	h := &handler{responder: r, rejected: make(map[int]prometheus.Counter)}
 	rejected := promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
@@ -61,7 +60,7 @@ func Handler(r *signer.Responder, registry prometheus.Registerer) http.Handler {
 	mux.Head("/*", h.get)
 	mux.Post("/*", h.post)
 	mux.MethodNotAllowed(h.wrongMethod)
-	mux.NotFound(h.wrongMethod) // "/*" is every path: what is left is "OPTIONS *"
+	mux.NotFound(h.wrongMethod) // "/*" is every path: this is only "OPTIONS *"
 	return mux
 }
 
@@ -82,11 +81,11 @@ func (h *handler) get(w http.ResponseWriter, req *http.Request) {
 	}
 	work := h.paths.Get().(*pathWork)
 	defer h.paths.Put(work)
-	// Path, not EscapedPath: %2F, %2f and / are the same here, and a plus sign
-	// in a path is a plus sign.
+	// Path, not EscapedPath: %2F, %2f and / are equal here, and a plus sign in a path is a plus
+	// sign.
 	der, ok := decodeGET(req.URL.Path, work)
 	if !ok {
-		der = nil // which is malformed, and counted so
+		der = nil // malformed, and counted as such
 	}
 	h.send(w, req, h.responder.Answer(detached(req), der))
 }
@@ -117,9 +116,9 @@ func (h *handler) post(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// detached is the request's context without its end: a client that has shut its
-// sending half, or has gone, must not spoil what others wait for. What bounds
-// the answer is Config.SignTimeout.
+// detached is the request's context without its end: a client that disconnects, or closes its
+// sending half, must not spoil the answer that other requests wait for. Config.SignTimeout
+// bounds the answer.
 func detached(req *http.Request) context.Context { return context.WithoutCancel(req.Context()) }
 
 // readBody reads until the end or until buf is full.
@@ -138,11 +137,11 @@ func readBody(body io.Reader, buf []byte) (int, error) {
 	return n, nil
 }
 
-// isOtherType says whether a Content-Type names something else than a request on
-// purpose. RFC 6960 appendix A.1 wants application/ocsp-request, but many clients set
-// nothing (MongoDB's driver, okhttp) or what their library does by itself (curl, wget,
-// urllib, java.net.http), and take a 415 for a responder that is away. What is no media
-// type names none; parameters are let pass.
+// isOtherType says whether a Content-Type deliberately names something other than a request.
+// RFC 6960 appendix A.1 wants application/ocsp-request, but many clients set nothing (MongoDB's
+// driver, okhttp) or their library's default (curl, wget, urllib, java.net.http), and take a
+// 415 for a responder that is down. A value that is not a media type names none; parameters are
+// ignored.
 func isOtherType(value string) bool {
 	if value == requestType {
 		return false
@@ -155,16 +154,16 @@ func isOtherType(value string) bool {
 	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && strings.Contains(kind, "/")
 }
 
-// tooLarge rejects a body; what is left of it is not worth reading.
+// tooLarge rejects a body; the rest of it is not read.
 func (h *handler) tooLarge(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	h.reject(w, http.StatusRequestEntityTooLarge, "want at most "+strconv.Itoa(wire.MaxRequestLen)+" octets")
 }
 
-// rejections are the HTTP statuses for what is not OCSP.
+// rejections are the HTTP statuses for requests that are not OCSP.
 var rejections = []int{400, 405, 408, 413, 414, 415}
 
-// reject answers what is not OCSP.
+// reject answers a request that is not OCSP.
 func (h *handler) reject(w http.ResponseWriter, code int, why string) {
 	h.rejected[code].Inc()
 	w.Header().Set("Cache-Control", "no-store")
@@ -195,7 +194,7 @@ func headOf(a signer.Answer) *head {
 		h = newHead(a)
 		a.Memo.Store(h)
 	}
-	if h.maxAge != a.MaxAge { // near its nextUpdate, or a policy of today
+	if h.maxAge != a.MaxAge { // close to its nextUpdate, or the policy has changed
 		now := *h
 		now.maxAge, now.cacheControl = a.MaxAge, cacheControl(a.MaxAge)
 		h = &now
@@ -221,9 +220,9 @@ func cacheControl(maxAge time.Duration) []string {
 	return []string{"max-age=" + strconv.FormatInt(int64(maxAge/time.Second), 10) + ", public, no-transform, must-revalidate"}
 }
 
-// send writes an answer. Date comes from net/http. Unsigned errors are not to be
-// stored. An answer with a nonce serves one client and once, but it is
-// authoritative, and RFC 9919 section 7.2 forbids no-store on those.
+// send writes an answer. net/http sets Date. Unsigned errors must not be stored. An answer with
+// a nonce is for one client and one use, but it is authoritative, and RFC 9919 section 7.2
+// forbids no-store on those.
 func (h *handler) send(w http.ResponseWriter, req *http.Request, a signer.Answer) {
 	header := w.Header()
 	if !a.Shared {
@@ -250,13 +249,12 @@ func (h *handler) send(w http.ResponseWriter, req *http.Request, a signer.Answer
 	_, _ = w.Write(a.Body)
 }
 
-// unchanged evaluates the preconditions of RFC 9110 section 13.2.2: where
-// If-None-Match stands, If-Modified-Since does not count.
+// unchanged evaluates the preconditions of RFC 9110 section 13.2.2: with If-None-Match,
+// If-Modified-Since is ignored.
 //
-// By the date alone only good is unchanged: Last-Modified has whole seconds, and
-// of two answers with one thisUpdate the client may hold the one before a
-// revocation. Sending revoked once too often costs 1,500 octets (section 13.1.3
-// says SHOULD).
+// By date alone only good counts as unchanged: Last-Modified has whole seconds, and of two
+// answers with the same thisUpdate the client may have the one before a revocation. One
+// needless revoked answer costs 1,500 octets (section 13.1.3 says SHOULD).
 func unchanged(h http.Header, a signer.Answer, etag string) bool {
 	if match := h["If-None-Match"]; len(match) > 0 {
 		return matches(match, etag)
@@ -266,11 +264,11 @@ func unchanged(h http.Header, a signer.Answer, etag string) bool {
 		return false
 	}
 	date, err := http.ParseTime(since[0])
-	return err == nil && !a.ThisUpdate.After(date) // what is no HTTP-date does not count
+	return err == nil && !a.ThisUpdate.After(date) // ignore what is not an HTTP-date
 }
 
-// matches compares If-None-Match with a strong ETag, weakly, as RFC 9110 section
-// 13.1.2 wants it. Our tags hold no comma.
+// matches compares If-None-Match with a strong ETag, by weak comparison (RFC 9110 section
+// 13.1.2). Our tags have no comma.
 func matches(values []string, etag string) bool {
 	for _, value := range values {
 		for tag := range strings.SplitSeq(value, ",") {

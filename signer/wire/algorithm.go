@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// Content octets of the object identifiers that we know.
+// Content octets of the object identifiers in use.
 const (
 	oidSHA1   = "\x2b\x0e\x03\x02\x1a"                 // 1.3.14.3.2.26
 	oidSHA256 = "\x60\x86\x48\x01\x65\x03\x04\x02\x01" // 2.16.840.1.101.3.4.2.1
@@ -64,7 +64,7 @@ func SignatureAlgorithm(pub crypto.PublicKey) (alg []byte, hash crypto.Hash, err
 	return nil, 0, fmt.Errorf("choosing the signature algorithm for a key (%s): want P-256, P-384, RSA-2048 or RSA-3072", kind)
 }
 
-// SameAlgorithm says whether two AlgorithmIdentifiers, in DER, mean the same
+// SameAlgorithm says whether two AlgorithmIdentifiers, in DER, are the same
 // algorithm: equal octets, or equal identifiers where NULL and absent
 // parameters count as one, since clients write either.
 func SameAlgorithm(a, b []byte) bool {
@@ -77,9 +77,9 @@ func SameAlgorithm(a, b []byte) bool {
 	return okA && okB && inA.Empty() && inB.Empty() && plainA && plainB && bytes.Equal(oidA, oidB)
 }
 
-// FitsKey says whether a key, whose AlgorithmIdentifier stands in the
-// SubjectPublicKeyInfo as keyAlg, is what the client prefers: any key of that
-// kind when it named no parameters, such as a curve, else one with the same.
+// FitsKey says whether a key fits the client's preference; keyAlg is the AlgorithmIdentifier in
+// its SubjectPublicKeyInfo. When the client gave no parameters, such as a curve, any key of
+// that kind fits, else only one with the same parameters.
 func (p PreferredSigAlg) FitsKey(keyAlg []byte) bool {
 	if p.PublicKey == nil || SameAlgorithm(p.PublicKey, keyAlg) {
 		return true

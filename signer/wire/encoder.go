@@ -10,15 +10,15 @@ const (
 	tagExplicit        = 0xa0 // plus the number: context-specific, constructed
 )
 
-// encoder writes DER from its end to its start: when a header is due, the length
-// of what it heads is already known, so nothing is counted or moved twice.
+// encoder writes DER from its end to its start: when a header is written, the length of its
+// content is already known, so nothing is counted or moved twice.
 type encoder struct {
 	buf   []byte
-	start int // what is written stands in buf[start:]
+	start int // the content is buf[start:]
 }
 
-// newEncoder returns an encoder with room for size octets. It grows when the
-// room was too small, at the price of another allocation.
+// newEncoder returns an encoder with room for size octets. It grows when that is too small, at
+// the price of another allocation.
 func newEncoder(size int) encoder {
 	return encoder{buf: make([]byte, size), start: size}
 }
@@ -26,11 +26,11 @@ func newEncoder(size int) encoder {
 // bytes returns what was written.
 func (e *encoder) bytes() []byte { return e.buf[e.start:] }
 
-// mark returns the place where an element that is about to be written ends,
-// counted from the end of the buffer.
+// mark returns the place where the next element to be written ends, counted from the end of the
+// buffer.
 func (e *encoder) mark() int { return len(e.buf) - e.start }
 
-// reserve makes room for n octets in front of what is written and returns them.
+// reserve makes room for n octets before the content and returns them.
 func (e *encoder) reserve(n int) []byte {
 	if n > e.start {
 		grown := make([]byte, 2*len(e.buf)+n)
@@ -46,8 +46,8 @@ func (e *encoder) put(b []byte)       { copy(e.reserve(len(b)), b) }
 func (e *encoder) putString(s string) { copy(e.reserve(len(s)), s) }
 func (e *encoder) putByte(b byte)     { e.reserve(1)[0] = b }
 
-// wrap writes the header that makes one element of all that was written since
-// mark returned end. The length is minimal (X.690 section 10.1).
+// wrap writes the header that makes one element of everything written since mark returned end.
+// The length is minimal (X.690 section 10.1).
 func (e *encoder) wrap(tag byte, end int) {
 	length := e.mark() - end
 	if length < 0x80 {

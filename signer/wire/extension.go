@@ -12,10 +12,10 @@ import (
 // requestExtensions, whose known members go into req, or singleRequestExtensions
 // of one Request, where req is nil.
 //
-// RFC 6960 section 4.1.2: what is unknown is ignored, unless critical; then the
-// request is malformed, since RFC 6960 names no error of its own for it. An
-// extension may stand once in a list (RFC 5280 section 4.2). An empty list, which RFC
-// 5280 forbids and Bouncy Castle writes, says what none says.
+// RFC 6960 section 4.1.2: an unknown extension is ignored, unless critical; then the request is
+// malformed, since RFC 6960 has no error of its own for it. An extension may be in a list once
+// only (RFC 5280 section 4.2). An empty list, which RFC 5280 forbids and Bouncy Castle writes,
+// counts as none.
 func readExtensions(in *cryptobyte.String, tag asn1.Tag, req *Request) error {
 	var explicit, list cryptobyte.String
 	var present bool
@@ -81,8 +81,8 @@ func takeExtension(oid []byte, critical bool, value []byte, req *Request) error 
 			return takePreferredSigAlgs(value, req)
 		}
 	case oidResponse:
-		// RFC 6960 section 4.4.3: every client can take the basic response, so
-		// the acceptable types need no look even when critical.
+		// RFC 6960 section 4.4.3: every client accepts the basic response, so the acceptable
+		// types are not read, even when critical.
 		if req != nil {
 			return nil
 		}
@@ -93,9 +93,9 @@ func takeExtension(oid []byte, critical bool, value []byte, req *Request) error 
 	return nil
 }
 
-// takeNonce obeys RFC 9654 section 2.1: 1 to 128 octets in an OCTET STRING inside
-// extnValue; 0 octets or more than 128 are malformed. Bytes that are not exactly
-// one OCTET STRING are an old client's bare nonce: ignored, so answered without.
+// takeNonce obeys RFC 9654 section 2.1: 1 to 128 octets in an OCTET STRING inside extnValue; 0
+// octets or more than 128 are malformed. Bytes that are not exactly one OCTET STRING are an old
+// client's bare nonce: it is ignored, and the answer has no nonce.
 func takeNonce(value []byte, req *Request) error {
 	in := cryptobyte.String(value)
 	var nonce cryptobyte.String

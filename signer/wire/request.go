@@ -23,9 +23,8 @@ func ParseRequest(der []byte) (Request, error) {
 	return req, err
 }
 
-// ParseRequestInto is ParseRequest into a Request that was used before, whose
-// slices it takes over: with room for the CertIDs nothing is allocated. After
-// an error req is empty.
+// ParseRequestInto is ParseRequest into a used Request. It reuses the slices of that Request:
+// if they have room for the CertIDs nothing is allocated. After an error req is empty.
 func ParseRequestInto(der []byte, req *Request) error {
 	certIDs, algs := req.CertIDs[:0], req.PreferredSigAlgs[:0]
 	*req = Request{CertIDs: certIDs, PreferredSigAlgs: algs}
@@ -73,8 +72,8 @@ func parseRequest(der []byte, req *Request) error {
 	return nil
 }
 
-// readSignature reads the form of Signature, if there is one. RFC 9919 section
-// 3.1.2 allows ignoring it: anyone may ask, so nobody needs to sign.
+// readSignature reads the form of Signature, if there is one. RFC 9919 section 3.1.2 allows
+// ignoring it: requests need no signature.
 func readSignature(in *cryptobyte.String) bool {
 	var explicit, sig, bits, certs cryptobyte.String
 	var present bool
@@ -99,8 +98,8 @@ func readSignature(in *cryptobyte.String) bool {
 	return !present || (certs.SkipASN1(asn1.SEQUENCE) && certs.Empty())
 }
 
-// readVersion reads version, which is v1(0) by default. An explicit v1 is not
-// DER but harmless, so it is let through.
+// readVersion reads version, which is v1(0) by default. An explicit v1 is not DER but harmless,
+// so it is accepted.
 func readVersion(in *cryptobyte.String) bool {
 	var explicit, version cryptobyte.String
 	var present bool
@@ -113,8 +112,8 @@ func readVersion(in *cryptobyte.String) bool {
 	return explicit.ReadASN1(&version, asn1.INTEGER) && explicit.Empty() && len(version) == 1 && version[0] == 0
 }
 
-// readRequestorName reads the form of requestorName, a GeneralName, if there is
-// one. RFC 9919 section 3.1.2: handle the request as if it were absent.
+// readRequestorName reads the form of requestorName, a GeneralName, if there is one. RFC 9919
+// section 3.1.2: handle the request as if it were absent.
 func readRequestorName(in *cryptobyte.String) bool {
 	var explicit, name cryptobyte.String
 	var present bool
@@ -129,9 +128,8 @@ func readRequestorName(in *cryptobyte.String) bool {
 	return explicit.ReadAnyASN1(&name, &tag) && explicit.Empty() && uint8(tag)&classMask == contextSpecific
 }
 
-// readRequestList reads the SEQUENCE OF Request. RFC 6960 does not say that it
-// must hold one; an answer without a SingleResponse would tell nothing, so an
-// empty list is malformed.
+// readRequestList reads the SEQUENCE OF Request. RFC 6960 does not say that it must hold one;
+// an answer without a SingleResponse would have no content, so an empty list is malformed.
 func readRequestList(list cryptobyte.String, req *Request) error {
 	if list.Empty() {
 		return malformed("reading requestList: no CertID")
@@ -172,8 +170,8 @@ func readCertID(in *cryptobyte.String, id *CertID) bool {
 		!body.ReadASN1(&serial, asn1.INTEGER) || !body.Empty() || !minimalInteger(serial) {
 		return false
 	}
-	// Parameters other than NULL or absent are echoed, and so signed, if an
-	// issuer matches. Hash 0 sees to it that none does.
+	// Parameters other than NULL or absent would be echoed, and so signed, if an issuer
+	// matched. Hash 0 makes sure that none matches.
 	if plain {
 		id.Hash = hashByOID(oid)
 	}
@@ -198,7 +196,7 @@ func readAlgorithm(in *cryptobyte.String) (oid []byte, plain, ok bool) {
 	return id, tag == asn1.NULL, true
 }
 
-// hashByOID knows the hashes of RFC 9919 section 3.1.1: SHA-256 for new clients,
+// hashByOID returns the hash, one of those of RFC 9919 section 3.1.1: SHA-256 for new clients,
 // SHA-1 for old ones, and SHA-384 and SHA-512 beside them.
 func hashByOID(oid []byte) crypto.Hash {
 	switch string(oid) {

@@ -2,19 +2,19 @@ package wire
 
 import "time"
 
-// The parts of an answer that never change.
+// The constant parts of an answer.
 const (
 	statusGood    = "\x80\x00"                                          // [0] IMPLICIT NULL
 	statusUnknown = "\x82\x00"                                          // [2] IMPLICIT NULL
 	successful    = "\x0a\x01\x00"                                      // ENUMERATED successful(0)
 	responseType  = "\x06\x09" + oidBasic                               // id-pkix-ocsp-basic
-	nonceOID      = "\x06\x09" + oidNonce                               // its Extension continues with the nonce
-	cutoffOID     = "\x06\x09" + oidArchiveCutoff                       // its Extension continues with the time
+	nonceOID      = "\x06\x09" + oidNonce                               // followed by the nonce
+	cutoffOID     = "\x06\x09" + oidArchiveCutoff                       // followed by the time
 	extRevoke     = "\x06\x09" + oidExtendedRevoke + "\x04\x02\x05\x00" // extnValue NULL, not critical
 )
 
-// Upper bounds of what an encoding needs beside the octets that are copied, with
-// every header counted as 6 octets.
+// Upper bounds for the size of an encoding without the octets that are copied; every header
+// counts as 6 octets.
 const (
 	headerLen  = 6
 	timeLen    = 2 + 15                      // GeneralizedTime with its header
@@ -54,7 +54,7 @@ func (d ResponseData) Marshal() []byte {
 }
 
 // putExtensions writes responseExtensions, [1] EXPLICIT, when there are any.
-// RFC 9919 section 3.2.1: none but those that the request calls for.
+// RFC 9919 section 3.2.1: only those that the request asks for.
 func (d *ResponseData) putExtensions(e *encoder) {
 	if len(d.Nonce) == 0 && !d.ExtendedRevoke {
 		return
@@ -113,8 +113,8 @@ func (r *SingleResponse) put(e *encoder) {
 	e.wrap(tagSequence, single)
 }
 
-// encodedReason says whether a reason is written: the CRLReasons of RFC 5280
-// section 5.3.1 but unspecified(0), which it wants absent; 7 is not used.
+// encodedReason says whether a reason is written: the CRLReasons of RFC 5280 section 5.3.1
+// except unspecified(0), which must be absent; 7 is not used.
 func encodedReason(reason int) bool {
 	return reason >= 1 && reason <= 10 && reason != 7
 }

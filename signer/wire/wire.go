@@ -1,25 +1,22 @@
-// Package wire is OCSP in DER and nothing else: from the octets of a request to
-// Request, from ResponseData and a signature to the octets of an answer
-// (RFC 6960, profiled by RFC 9919; nonces by RFC 9654). It reads no clock, does
-// no input or output, hashes nothing and signs nothing.
+// Package wire reads and writes OCSP in DER, nothing else: from the octets of a request to
+// Request, from ResponseData and a signature to the octets of an answer (RFC 6960, profiled by
+// RFC 9919; nonces by RFC 9654). It reads no clock, does no I/O, computes no hashes and no
+// signatures.
 //
-// It trusts nobody: every octet of a request comes from the internet. What it
-// promises about any input of any length: no panic, time and memory bounded by
-// MaxRequestLen, and either a Request that obeys the rules below or an error
-// that is ErrMalformed. It trusts its caller about answers: what stands in a
-// ResponseData is what will be signed.
+// It does not trust requests: every octet comes from the internet. For any input of any length
+// it promises: no panic, time and memory bounded by MaxRequestLen, and either a Request that
+// obeys the rules below or an error that is ErrMalformed. It trusts its caller for answers: a
+// ResponseData is signed as it is.
 //
-// Requests are read as strict DER: indefinite and non-minimal lengths, trailing
-// data, constructed strings and non-minimal INTEGERs are malformed. Five things
-// that DER or RFC 5280 would forbid or a responder could refuse are let through,
-// because clients in the field send them: an explicit version v1, an explicit
-// critical FALSE, an empty list of extensions, a requestorName without a signature,
-// and a signature, both of which are read for their form and then ignored (RFC 9919
-// section 3.1.2).
+// Requests are read as strict DER: indefinite and non-minimal lengths, trailing data,
+// constructed strings and non-minimal INTEGERs are malformed. Five things that DER or RFC 5280
+// forbids, or that a responder could refuse, are accepted, because clients in the field send
+// them: an explicit version v1, an explicit critical FALSE, an empty list of extensions, a
+// requestorName without a signature, and a signature. The last two are checked for their form
+// and then ignored (RFC 9919 section 3.1.2).
 //
-// Nothing is judged that needs knowledge of issuers: a CertID with an unknown
-// hash algorithm, or with a hash of the wrong length, is parsed; it will match
-// no issuer.
+// Checks that need knowledge of issuers are not made here: a CertID with an unknown hash
+// algorithm, or with a hash of the wrong length, is parsed; it will match no issuer.
 package wire
 
 import (
@@ -28,7 +25,7 @@ import (
 	"time"
 )
 
-// The bounds of a request. What lies beyond them is malformed.
+// The bounds of a request. A request beyond them is malformed.
 const (
 	MaxRequestLen = 16 << 10 // octets of a whole OCSPRequest: 64 SHA-512 CertIDs with 20-octet serials take 10.9 KiB
 	MaxCertIDs    = 64       // CertIDs in one request
@@ -40,8 +37,7 @@ const (
 	MaxPreferredSigAlgs = 16
 )
 
-// ErrMalformed is the class of every parse error: the request is to be answered
-// with MalformedRequest.
+// ErrMalformed is the class of every parse error: the answer is MalformedRequest.
 var ErrMalformed = errors.New("malformed OCSP request")
 
 // Request is a parsed OCSPRequest (RFC 6960 section 4.1.1). Its slices point
@@ -91,9 +87,9 @@ type SingleResponse struct {
 	RevokedAt  time.Time  // revocationTime
 	Reason     int        // CRLReason (RFC 5280 section 5.3.1); -1, 0 and numbers that are no CRLReason are left out
 	ThisUpdate time.Time  // the latest time at which the status is known to have been correct
-	NextUpdate time.Time  // always encoded (RFC 9919): the zero time reads as long expired, never as valid for ever
-	// ArchiveCutoff is since when status is kept beyond the ends of certificates (RFC 6960
-	// section 4.4.4); the zero time leaves the extension out.
+	NextUpdate time.Time  // always encoded (RFC 9919); the zero time is encoded as long expired, never as valid for ever
+	// ArchiveCutoff is since when status is kept beyond the end of certificates (RFC 6960
+	// section 4.4.4); the zero time omits the extension.
 	ArchiveCutoff time.Time
 }
 
@@ -103,7 +99,7 @@ type ResponseData struct {
 	ResponderKeyHash [20]byte         // SHA-1 of the signer's subjectPublicKey BIT STRING content
 	ProducedAt       time.Time        // time of signing
 	Responses        []SingleResponse // one for each CertID asked, in the order asked
-	Nonce            []byte           // Request.Nonce; empty leaves the extension out
+	Nonce            []byte           // Request.Nonce; empty omits the extension
 	ExtendedRevoke   bool             // add the extended-revoke extension: some serial is revoked because it was never issued
 }
 
