@@ -19,19 +19,19 @@ import (
 	"github.com/ThalesIgnite/crypto11"
 )
 
-// connection is one life of the connection: a crypto11 Context and the keys found
-// through it. It is replaced whole when the sessions are lost.
+// connection is one open connection to the token: a crypto11 Context and the keys found through
+// it. It is replaced whole when the sessions are lost.
 type connection struct {
 	ctx *crypto11.Context
-	uri tokenconf.URI // its object and id say which keys there are for us; empty: all
+	uri tokenconf.URI // its object and id limit which keys are ours; empty: all
 
-	// inside is read-locked by every call into the library, so that close, which
-	// finalises the library, finds nobody in it: SoftHSM crashes otherwise.
+	// inside is read-locked by every call into the library, so that no call is inside when
+	// close finalises the library: SoftHSM crashes otherwise.
 	inside sync.RWMutex
 	closed bool // guarded by inside
 
 	mu   sync.Mutex
-	keys map[keyName]crypto.Signer // guarded by mu; a key that was looked for and not found is absent
+	keys map[keyName]crypto.Signer // guarded by mu; a key that was not found is absent
 }
 
 // keyName is the SHA-256 of a SubjectPublicKeyInfo.
@@ -53,13 +53,13 @@ func nameOf(pub crypto.PublicKey) (keyName, []byte, error) {
 	return sha256.Sum256(der), id[:], nil
 }
 
-// dial loads the library and logs in to the token at that place, once.
+// dial loads the library and logs in to the token at that place, with one attempt.
 func dial(module string, s tokenconf.Settings, at place, pin string) (*connection, error) {
 	config := &crypto11.Config{
 		Path:            module,
 		Pin:             pin,
 		MaxSessions:     s.MaxSessions,
-		PoolWaitTimeout: s.SignTimeout, // 0 would wait for ever
+		PoolWaitTimeout: s.SignTimeout, // 0 would wait without limit
 	}
 	if at.only {
 		config.TokenSerial = at.info.SerialNumber
@@ -77,7 +77,7 @@ func dial(module string, s tokenconf.Settings, at place, pin string) (*connectio
 	return &connection{ctx: ctx, uri: s.Parsed, keys: make(map[keyName]crypto.Signer)}, nil
 }
 
-// enter says whether the connection is still open; whoever entered must leave.
+// enter says whether the connection is still open; after true the caller must call leave.
 func (c *connection) enter() bool {
 	c.inside.RLock()
 	if c.closed {
@@ -89,10 +89,10 @@ func (c *connection) enter() bool {
 
 func (c *connection) leave() { c.inside.RUnlock() }
 
-// close ends the sessions and, since nothing else in the process uses the
-// library, finalises it: the next dial sees the token as it is then. It waits
-// for calls inside the library, so it can hang like them. A second call does
-// nothing; to crypto11 it would count against other users of the library.
+// close ends the sessions. It then finalises the library, which has no other user in the
+// process, so the next dial sees the token in its current state. It waits for calls inside the
+// library, so it can hang like them. A second call does nothing: crypto11 would count it
+// against other users of the library.
 func (c *connection) close() {
 	c.inside.Lock()
 	defer c.inside.Unlock()
@@ -102,14 +102,14 @@ func (c *connection) close() {
 	}
 }
 
-// signer returns the key of pub as found earlier, or nil.
+// signer returns the key of pub found earlier, or nil.
 func (c *connection) signer(name keyName) crypto.Signer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.keys[name]
 }
 
-// set keeps a key that was found, or with nil forgets it.
+// set keeps a key that was found; nil removes it.
 func (c *connection) set(name keyName, key crypto.Signer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,9 +120,8 @@ func (c *connection) set(name keyName, key crypto.Signer) {
 	c.keys[name] = key
 }
 
-// find looks for the private key of pub and proves it by a signature: two
-// pairs may share label and id, and then a public half says nothing of the
-// private half beside it.
+// find looks for the private key of pub and proves it by a signature: two pairs may share label
+// and id, and then a public half proves nothing about the private half beside it.
 func (c *connection) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	_, id, err := nameOf(pub)
 	if err != nil {
@@ -136,8 +135,9 @@ func (c *connection) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	if key != nil {
 		return key, nil
 	}
-	// Made by another tool, under another id: look at all keys of its kind. By
-	// kind and curve, for crypto11 fails whole on a key that it cannot use.
+	// The key was made by another tool, under another id: search all keys of the same kind and
+	// curve. A wider search would fail, since crypto11 returns an error on a key that it cannot
+	// use.
 	alike, err := c.alike(pub)
 	if err != nil {
 		return nil, fmt.Errorf("finding the key among all: %w", err)
@@ -157,7 +157,7 @@ func (c *connection) find(pub crypto.PublicKey) (crypto.Signer, error) {
 	return nil, err
 }
 
-// proven returns the first of keys that belongs to pub and signs rightly.
+// proven returns the first of keys that belongs to pub and signs correctly.
 func (c *connection) proven(keys []crypto11.Signer, pub crypto.PublicKey) (key crypto.Signer, err error) {
 	for _, k := range keys {
 		if !samePublicKey(k.Public(), pub) {
@@ -179,8 +179,8 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 	return ok && comparable.Equal(b)
 }
 
-// pairs returns the key pairs whose private half has this attribute, and the
-// label and id that the URI wants (RFC 7512 section 2.3: what is named must match).
+// pairs returns the key pairs whose private half has this attribute, and the label and id of
+// the URI (RFC 7512 section 2.3: all attributes must match).
 func (c *connection) pairs(attribute crypto11.AttributeType, value any) ([]crypto11.Signer, error) {
 	set := crypto11.NewAttributeSet()
 	if err := set.Set(attribute, value); err != nil {
@@ -191,7 +191,7 @@ func (c *connection) pairs(attribute crypto11.AttributeType, value any) ([]crypt
 			return nil, err
 		}
 	}
-	if len(c.uri.ID) > 0 { // instead of an id asked for: whose key it is, is judged by its public half
+	if len(c.uri.ID) > 0 { // instead of an id asked for: the public half shows whose key it is
 		if err := set.Set(crypto11.CkaId, c.uri.ID); err != nil {
 			return nil, err
 		}
@@ -225,7 +225,7 @@ func curveParams(curve elliptic.Curve) ([]byte, error) {
 	return nil, fmt.Errorf("curve %s: %w", curve.Params().Name, errUnsupported)
 }
 
-// selfTest makes one signature over a constant and verifies it.
+// selfTest signs a constant once and verifies the signature.
 func selfTest(key crypto.Signer) error {
 	digest := sha256.Sum256([]byte("ocspfleet self-test: this signature says nothing"))
 	signature, err := key.Sign(nil, digest[:], crypto.SHA256)
@@ -235,7 +235,7 @@ func selfTest(key crypto.Signer) error {
 	return verify(key.Public(), digest[:], crypto.SHA256, signature)
 }
 
-// verify returns ErrBadSignature unless the signature is right.
+// verify returns ErrBadSignature unless the signature is correct.
 func verify(pub crypto.PublicKey, digest []byte, hash crypto.Hash, signature []byte) error {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:

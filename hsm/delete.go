@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// DeleteKey removes both halves of a key that Keys listed, for ever. Objects are found by
-// their CKA_ID: a key that shares it with another one, or has none, is refused.
+// DeleteKey removes both halves of a key that Keys listed, for ever. It finds the objects by
+// their CKA_ID, and refuses a key that has none or shares it with another key.
 func (t *Token) DeleteKey(key KeyInfo) error {
 	keys, err := t.Keys()
 	if err != nil {

@@ -9,23 +9,23 @@ import (
 	"ocspfleet/hsm/tokenconf"
 )
 
-// What a caller can branch on. Every error of this package wraps at most one of them.
+// Errors that a caller can branch on. Every error of this package wraps at most one of them.
 var (
 	// ErrNoKey says that the token does not hold the private key of the public key asked for.
 	ErrNoKey = errors.New("the token does not hold this key")
-	// ErrBusy says that as many signatures wait as can be made within the deadline.
+	// ErrBusy says that the queue holds as many signatures as fit into the deadline.
 	ErrBusy = errors.New("too many signatures are waiting for the token")
 	// ErrTimeout says that the signature was not made within Config.SignTimeout.
 	ErrTimeout = errors.New("the token did not answer in time")
-	// ErrUnavailable says that the token is lost and being looked for in the background.
+	// ErrUnavailable says that the token is lost; Run looks for it in the background.
 	ErrUnavailable = errors.New("the token is unavailable")
-	// ErrBadSignature says that the token made a signature that does not verify. It never left.
+	// ErrBadSignature says that the token made a wrong signature. It was not returned.
 	ErrBadSignature = errors.New("the token made a wrong signature")
 	// ErrClosed says that the Token was closed.
 	ErrClosed = errors.New("the token is closed")
 	// ErrDuplicate says that the token already holds a key of this label.
 	ErrDuplicate = errors.New("the token already holds a key of this label")
-	// ErrKind says that the token makes no keys of the kind asked for.
+	// ErrKind says that the token does not make keys of the kind asked for.
 	ErrKind = errors.New("the token makes no keys of this kind")
 
 	errReplaced    = errors.New("the session was closed under the call")
@@ -34,20 +34,20 @@ var (
 	errUnsupported = errors.New("not supported: want P-256, P-384 or RSA with PKCS#1 v1.5, over a hash")
 )
 
-// class is what to do about an error of the library.
+// class is how to handle an error of the library.
 type class int
 
 const (
-	classRetry   class = iota // once more on the same sessions, then as classRebuild
-	classRebuild              // the sessions or the whole library state are lost: close all, open again
-	classFatal                // trying again cannot help: configuration or programming
+	classRetry   class = iota // try again on the same sessions, then as classRebuild
+	classRebuild              // the sessions or the library state are lost: close all, open again
+	classFatal                // a retry cannot help: configuration or programming
 )
 
-// classes names the return values of PKCS#11 v2.40 section 5.1 whose class is
-// known from experience with SoftHSM, CloudHSM, nCipher and Thales modules.
-// What is not named (vendor codes, texts of crypto11) is classRetry.
+// classes has the return values of PKCS#11 v2.40 section 5.1 whose class is known from SoftHSM,
+// CloudHSM, nCipher and Thales modules. All others (vendor codes, texts of crypto11) are
+// classRetry.
 var classes = map[pkcs11.Error]class{
-	pkcs11.CKR_SESSION_HANDLE_INVALID:   classRebuild, // every session after an HSM restart, for ever
+	pkcs11.CKR_SESSION_HANDLE_INVALID:   classRebuild, // every session after an HSM restart
 	pkcs11.CKR_SESSION_CLOSED:           classRebuild,
 	pkcs11.CKR_TOKEN_NOT_PRESENT:        classRebuild,
 	pkcs11.CKR_TOKEN_NOT_RECOGNIZED:     classRebuild,
@@ -58,7 +58,7 @@ var classes = map[pkcs11.Error]class{
 	pkcs11.CKR_KEY_HANDLE_INVALID:       classRebuild,
 	pkcs11.CKR_OBJECT_HANDLE_INVALID:    classRebuild, // SoftHSM: key deleted, or its directory moved away
 
-	// Seen both for a passing fault and for a lost device: retried first.
+	// Seen for temporary faults and for a lost device: retried first.
 	pkcs11.CKR_DEVICE_ERROR:    classRetry,
 	pkcs11.CKR_GENERAL_ERROR:   classRetry,
 	pkcs11.CKR_FUNCTION_FAILED: classRetry,
@@ -83,10 +83,10 @@ var classes = map[pkcs11.Error]class{
 	pkcs11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN: classFatal,
 }
 
-// classify returns what to do about an error of the library.
+// classify returns the class of an error of the library.
 func classify(err error) class {
 	if errors.Is(err, ErrBadSignature) || errors.Is(err, errVanished) {
-		return classRebuild // a device that computes wrongly starts afresh and passes a self-test first
+		return classRebuild // a device that computes wrongly is opened again and must pass a self-test
 	}
 	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrDuplicate) || errors.Is(err, errUnsupported) || errors.Is(err, tokenconf.ErrFull) || errors.Is(err, errEachTime) {
 		return classFatal
@@ -98,7 +98,7 @@ func classify(err error) class {
 	return classRetry
 }
 
-// pinRefused says whether a login failed because of the PIN.
+// pinRefused says whether a login failed because of the PIN, with the fix.
 func pinRefused(err error) (fix string, refused bool) {
 	var code pkcs11.Error
 	if !errors.As(err, &code) {
@@ -117,7 +117,7 @@ func pinRefused(err error) (fix string, refused bool) {
 	return "", false
 }
 
-// kindRefused says whether making a key failed because of its kind.
+// kindRefused says whether a key was not made because of its kind.
 func kindRefused(err error) bool {
 	var code pkcs11.Error
 	if !errors.As(err, &code) {
@@ -130,7 +130,7 @@ func kindRefused(err error) bool {
 	return false
 }
 
-// errorClass is the label of ocspd_sign_errors_total, a closed set.
+// errorClass is the label of ocspd_sign_errors_total, one of a fixed set.
 func errorClass(err error) string {
 	for _, known := range signErrorClasses {
 		if known.err != nil && errors.Is(err, known.err) {
@@ -154,8 +154,8 @@ var signErrorClasses = []struct {
 	{nil, "token"}, // any other answer of the library
 }
 
-// unavailable is ErrUnavailable with the reason; the reason's own sentinel
-// (a wrong PIN, say) stays visible.
+// unavailable returns ErrUnavailable with the reason; errors.Is still finds the reason's own
+// error (a wrong PIN, for example).
 func unavailable(reason error) error {
 	if reason == nil {
 		return ErrUnavailable

@@ -8,19 +8,18 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// instance counts who uses the module's own list of functions. Of most libraries there
-// is one list in a process, and it is initialised while a connection is up. p11-kit (its proxy,
-// its client of a remote token) makes a new one for whoever loads it: then nothing that
-// crypto11 did, initialising or login, holds for ours.
+// instance counts the users of the module's own list of functions. Most libraries have one list
+// per process, and it is initialised while a connection is up. p11-kit (its proxy, and its
+// client of a remote token) makes a new list each time it is loaded: then crypto11's
+// initialisation and login do not apply to ours.
 type instance struct {
 	mu    sync.Mutex
 	users int
-	apart bool // initialised by us, so finalised by us
+	apart bool // initialised here, so it must be finalised here
 }
 
-// initialise makes the module's list of functions usable until release is called.
-// apart says that no connection shares it: slots may have other numbers, and nobody is
-// logged in.
+// initialise makes the module's list of functions usable until release is called. apart says
+// that no connection shares it: slots may have other numbers, and no user is logged in.
 func (m *module) initialise() (release func(), apart bool, err error) {
 	i := &m.instance
 	i.mu.Lock()
@@ -41,8 +40,8 @@ func (m *module) initialise() (release func(), apart bool, err error) {
 	}, i.apart, nil
 }
 
-// inSession calls do with a session that is logged in, for what crypto11 does not offer.
-// It may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a
+// inSession calls do with a session that is logged in, for operations that crypto11 lacks. The
+// session may write, as crypto11's may: CloudHSM has no other sessions. It is called inside a
 // connection, which keeps the library initialised.
 func (t *Token) inSession(do func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error) (err error) {
 	release, apart, err := t.module.initialise()

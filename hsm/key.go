@@ -21,18 +21,18 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// KeyKind is a kind of key that we make.
+// KeyKind is a kind of key that GenerateKey makes.
 type KeyKind string
 
 // The kinds. Ed25519 is not among them: crypto11 cannot use it, and few OCSP clients can.
 const (
-	P256    KeyKind = "p256" // some seven times the rate of RSA-2048, and shorter answers
+	P256    KeyKind = "p256" // about seven times the rate of RSA-2048, and shorter answers
 	P384    KeyKind = "p384"
 	RSA2048 KeyKind = "rsa2048"
 	RSA3072 KeyKind = "rsa3072"
 )
 
-// ParseKeyKind reads a kind as people write it: p256, P-256, rsa-2048.
+// ParseKeyKind reads a kind in any common spelling: p256, P-256, rsa-2048.
 func ParseKeyKind(text string) (KeyKind, error) {
 	plain := KeyKind(strings.ReplaceAll(strings.ToLower(text), "-", ""))
 	if kinds := []KeyKind{P256, P384, RSA2048, RSA3072}; slices.Contains(kinds, plain) {
@@ -47,19 +47,18 @@ type KeyInfo struct {
 	ID          []byte // CKA_ID
 	Kind        KeyKind
 	Public      crypto.PublicKey
-	Fingerprint [32]byte // SHA-256 of the SubjectPublicKeyInfo DER, for comparing out of band
+	Fingerprint [32]byte // SHA-256 of the SubjectPublicKeyInfo DER, for comparison out of band
 }
 
-const maxLabelLen = 64 // octets; the shortest limit among the modules we know of is 80
+const maxLabelLen = 64 // octets; the shortest known limit of a module is 80
 
-// GenerateKey makes a key pair in the token, private half sensitive and never
-// extractable, for signing only, and returns its signer. A label that is taken
-// is ErrDuplicate: PKCS#11 itself would make a second pair of the same label. A kind
-// that the token refuses is ErrKind.
+// GenerateKey makes a key pair in the token, private half sensitive and never extractable, for
+// signing only, and returns its signer. A label in use is ErrDuplicate: PKCS#11 itself would
+// make a second pair with the same label. A kind that the token refuses is ErrKind.
 //
-// The pair is made under a random CKA_ID, since its public key is not known
-// before, and then renamed to the SHA-1 of that (see nameOf). A token that does
-// not allow the renaming keeps the random one; keys are found either way.
+// The pair is made under a random CKA_ID, since its public key is not known before, and then
+// renamed to the SHA-1 of that key (see nameOf). A token that does not allow renaming keeps the
+// random one; keys are found either way.
 func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	if label == "" || len(label) > maxLabelLen {
 		return nil, fmt.Errorf("making a key in token %s: label %q: want 1 to %d octets", t.conf.Name(), label, maxLabelLen)
@@ -77,8 +76,7 @@ func (t *Token) GenerateKey(kind KeyKind, label string) (crypto.Signer, error) {
 	return t.Signer(key.Public())
 }
 
-// generateTries bounds how often a pair is tried that the module refused for
-// no reason of ours.
+// generateTries bounds the attempts when the module refuses a pair for no reason of ours.
 const generateTries = 5
 
 func (t *Token) generate(c *connection, kind KeyKind, label string) (key crypto.Signer, err error) {
@@ -89,7 +87,7 @@ func (t *Token) generate(c *connection, kind KeyKind, label string) (key crypto.
 	return key, err
 }
 
-// generateBeside makes the pair through the connection; the session is for what crypto11 cannot do.
+// generateBeside makes the pair through the connection; the session is for what crypto11 lacks.
 func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *connection, kind KeyKind, label string) (crypto.Signer, error) {
 	taken, err := objects(p, session, pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 	if err != nil {
@@ -119,7 +117,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *c
 			return nil, fmt.Errorf("removing half a key after %w", err)
 		}
 	}
-	if err := t.conf.DiskSpace(); err != nil { // filled up meanwhile: the pair may be in memory only
+	if err := t.conf.DiskSpace(); err != nil { // the disk has filled up: the pair may be in memory only
 		return nil, errors.Join(err, destroy(p, session, id))
 	}
 	if err := rename(p, session, id, key.Public()); err != nil {
@@ -128,7 +126,7 @@ func (t *Token) generateBeside(p *pkcs11.Ctx, session pkcs11.SessionHandle, c *c
 	return key, nil
 }
 
-// generate makes the pair; what a key may not do is said, not left to the module.
+// generate makes the pair. It forbids each unwanted use explicitly; a default may allow it.
 func (c *connection) generate(kind KeyKind, id []byte, label string) (crypto.Signer, error) {
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(id, []byte(label))
 	if err != nil {
@@ -198,7 +196,7 @@ func search(p *pkcs11.Ctx, session pkcs11.SessionHandle, template ...*pkcs11.Att
 	}
 }
 
-// destroy removes what a failed generation left of the pair.
+// destroy removes the remains of a failed generation.
 func destroy(p *pkcs11.Ctx, session pkcs11.SessionHandle, id []byte) error {
 	halves, err := objects(p, session, pkcs11.NewAttribute(pkcs11.CKA_ID, id))
 	if err != nil {
@@ -230,7 +228,7 @@ func rename(p *pkcs11.Ctx, session pkcs11.SessionHandle, id []byte, pub crypto.P
 	return nil
 }
 
-// once is within without a second try, for what must not be done twice.
+// once is within without a second try, for calls that must not be repeated.
 func once[T any](t *Token, limit time.Duration, call func(*connection) (T, error)) (T, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -241,8 +239,8 @@ func once[T any](t *Token, limit time.Duration, call func(*connection) (T, error
 	return value, err
 }
 
-// Keys lists the key pairs that can be used here: RSA, P-256 and P-384, with
-// both halves in the token. Oddities names the others.
+// Keys lists the key pairs that can be used here: RSA, P-256 and P-384, with both halves in the
+// token. Oddities lists the others.
 func (t *Token) Keys() ([]KeyInfo, error) {
 	keys, err := within(t, t.times.generate, func(c *connection) ([]KeyInfo, error) { return c.list() })
 	if err != nil {
@@ -314,9 +312,9 @@ func kindOf(pub crypto.PublicKey) KeyKind {
 // siteName fits a DNS label list, a file name and a commonName (ub-common-name, RFC 5280 appendix A.1).
 var siteName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// CSR returns a PKCS#10 request (RFC 2986) in PEM: commonName = site, signed by
-// the key, which proves that the asker has it. What the certificate says beyond
-// the key and the site is the CA's decision, so nothing else is asked for.
+// CSR returns a PKCS#10 request (RFC 2986) in PEM: commonName = site, signed by the key, which
+// proves possession. The CA decides on all other content of the certificate, so the request has
+// nothing else.
 func CSR(key crypto.Signer, site string) ([]byte, error) {
 	if !siteName.MatchString(site) {
 		return nil, fmt.Errorf("making a certificate request: site %q: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first", site)

@@ -9,24 +9,24 @@ import (
 )
 
 const (
-	// firstGuess is the signing time assumed before the first signature: a
-	// networked HSM. A quick token corrects it within a few signatures.
+	// firstGuess is the signing time assumed before the first signature: a networked HSM. A
+	// fast token corrects it within a few signatures.
 	firstGuess = 5 * time.Millisecond
-	// maxWaiting bounds the queue whatever the signing time: a waiting request
-	// keeps some 16 KiB, so this is 64 MiB.
+	// maxWaiting bounds the queue for any signing time: a waiting request keeps some 16 KiB, so
+	// this is 64 MiB.
 	maxWaiting = 4096
 )
 
-// limiter admits calls to the token: as many at a time as there are signing
-// sessions, a bounded number of others wait, the rest is refused at once.
+// limiter admits calls to the token: as many at a time as there are signing sessions, a bounded
+// number waits, and the rest is refused at once.
 //
 // Derivation of the bound when Config.MaxQueue is 0:
 //
 //	waiting = sessions x (SignTimeout / 2) / mean signing time
 //
-// so that whoever is let in gets its signature well within its deadline, and a
-// flood is refused in microseconds. SoftHSM with P-256 on 2 cores: 2 x 1 s /
-// 0.1 ms = 20,000, cut to maxWaiting; an HSM with 10 ms and 8 sessions: 800.
+// so that an admitted call gets its signature well within its deadline, and a flood is refused
+// in microseconds. SoftHSM with P-256 on 2 cores: 2 x 1 s / 0.1 ms = 20,000, cut to maxWaiting;
+// an HSM with 10 ms and 8 sessions: 800.
 //
 // A call that hangs inside the library keeps its slot until it returns.
 type limiter struct {
@@ -52,8 +52,8 @@ func newLimiter(sessions, limit int, timeout time.Duration, queue prometheus.Gau
 	}
 }
 
-// enter waits for a slot until expired or closed is closed. The caller that
-// got one must leave.
+// enter waits for a slot until expired or closed is closed. After a nil error the caller must
+// call leave.
 func (g *limiter) enter(expired <-chan time.Time, closed <-chan struct{}) error {
 	if g.allHung() {
 		return unavailable(errHung)
@@ -81,10 +81,10 @@ func (g *limiter) enter(expired <-chan time.Time, closed <-chan struct{}) error 
 
 func (g *limiter) leave() { <-g.slots }
 
-// allHung says whether every slot is held by a call that is past its deadline.
+// allHung says whether every slot has a call past its deadline.
 func (g *limiter) allHung() bool { return g.hung.Load() >= int64(cap(g.slots)) }
 
-// abandon notes that a call inside the library is past its deadline.
+// abandon records that a call inside the library is past its deadline.
 func (g *limiter) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -93,7 +93,7 @@ func (g *limiter) abandon() {
 	}
 }
 
-// allHungSince returns when the last slot was taken by a hanging call; zero if one is free.
+// allHungSince returns when hanging calls took the last slot; zero if one is free.
 func (g *limiter) allHungSince() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,7 +103,7 @@ func (g *limiter) allHungSince() time.Time {
 	return g.allHungAt
 }
 
-// bound is how many may wait now.
+// bound returns how many calls may wait now.
 func (g *limiter) bound() int {
 	if g.limit > 0 {
 		return g.limit
@@ -115,9 +115,9 @@ func (g *limiter) bound() int {
 	return int(min(max(n, int64(cap(g.slots))), maxWaiting))
 }
 
-// took notes how long one signature was inside the library.
+// took records how long one signature took inside the library.
 func (g *limiter) took(d time.Duration) {
 	g.mu.Lock()
-	g.mean = max(g.mean+(d-g.mean)/16, time.Microsecond) // the last 16 or so weigh most
+	g.mean = max(g.mean+(d-g.mean)/16, time.Microsecond) // the last 16 or so count most
 	g.mu.Unlock()
 }

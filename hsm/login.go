@@ -9,7 +9,7 @@ import (
 	"ocspfleet/hsm/tokenconf"
 )
 
-// login offers the PIN to the token found at that place, unless it has refused it before.
+// login offers the PIN to the token at that place, unless the token has refused it before.
 func (t *Token) login(at place, o tokenconf.PIN) (*connection, error) {
 	t.mu.Lock()
 	refused, refusal, taken := t.refused, t.refusal, t.taken
@@ -28,7 +28,7 @@ func (t *Token) login(at place, o tokenconf.PIN) (*connection, error) {
 		return nil, err
 	case err != nil && o.Mark != taken:
 		return nil, fmt.Errorf("opening token %s: %w", t.conf.Name(), err)
-	case err != nil: // a PIN that was right: a full disk is no reason not to heal
+	case err != nil: // the PIN was accepted before: a full disk must not stop recovery
 		t.logger.Warn("a refusal of the PIN would be forgotten at the next start", "reason", err)
 	}
 	l, err := t.dial(t.module.path, t.conf, at, o.Text)
@@ -45,8 +45,8 @@ func (t *Token) login(at place, o tokenconf.PIN) (*connection, error) {
 	return l, err
 }
 
-// loginAgain offers the PIN that the connection's login was taken with, and no other: a file
-// that has changed since is the next connection's matter.
+// loginAgain offers only the PIN that the connection's login used. If the file has changed
+// since, the next connection uses the new PIN.
 func (t *Token) loginAgain(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 	o, err := t.conf.ReadPIN()
 	if err != nil {

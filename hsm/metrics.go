@@ -5,14 +5,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics counts what the tokens of a process do.
+// Metrics counts the work of the tokens of a process.
 type Metrics struct {
 	signSeconds prometheus.Histogram
 	signErrors  *prometheus.CounterVec
 	retries     prometheus.Counter
 	up          *prometheus.GaugeVec // by the token's name in its URI
 	rebuilds    prometheus.Counter
-	queue       prometheus.Gauge // add, never set: two callers may set in the wrong order, and the last would stay
+	queue       prometheus.Gauge // add, never set: two callers could set in the wrong order, and the wrong value would stay
 }
 
 // NewMetrics registers the tokens' metrics; nil registers none.
@@ -47,7 +47,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 	}
 	for _, known := range signErrorClasses {
-		m.signErrors.WithLabelValues(known.label) // so that a rate exists before the first error
+		m.signErrors.WithLabelValues(known.label) // so that the rate exists before the first error
 	}
 	return m
 }

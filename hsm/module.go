@@ -12,41 +12,40 @@ import (
 	"ocspfleet/hsm/tokenconf"
 )
 
-// TokenInfo is what the token says of itself.
+// TokenInfo is the token's description of itself.
 type TokenInfo struct {
 	Label, Serial, Manufacturer, Model string
 	Module                             string   // path of the library
-	Sessions                           int      // that sign at a time
-	Open                               int      // sessions that are open; 0: not told, as by SoftHSM
-	MostOpen                           int      // sessions that the token allows; 0: no limit told
-	Mechanisms                         []string // of those that we need, which the token has
+	Sessions                           int      // that can sign at a time
+	Open                               int      // open sessions; 0: not reported, as by SoftHSM
+	MostOpen                           int      // sessions that the token allows; 0: no limit reported
+	Mechanisms                         []string // needed mechanisms that the token has
 }
 
-// module is a second handle on the library, for what crypto11 does not offer:
-// token information, labels, and setting CKA_ID. It stays loaded for the life
-// of the process, since unloading a PKCS#11 library is where many crash
-// (SoftHSMv2 #635), and never initialises while a connection is up.
+// module is a second handle on the library, for what crypto11 lacks: token information, labels,
+// and setting CKA_ID. It stays loaded for the life of the process, since many PKCS#11 libraries
+// crash when unloaded (SoftHSMv2 #635), and it never initialises while a connection is up.
 type module struct {
 	path     string
 	ctx      *pkcs11.Ctx
 	instance instance
 
-	// building is held while connections are closed and opened: by Open, one attempt
-	// of Run at a time, and Close, of whichever Token of this library.
+	// building is held while connections are closed and opened: by Open, by one attempt of Run
+	// at a time, and by Close, for all Tokens of this library.
 	building sync.Mutex
-	reloaded time.Time // when a Token last had the others let go, too; guarded by building
+	reloaded time.Time // when a Token last closed the others' connections, too; guarded by building
 
 	users []*Token // guarded by modulesMu
 }
 
-// PKCS#11 state belongs to the process (C_Initialize, C_Login and C_Finalize
-// act on all users of the library in it), so the record of it does too.
+// PKCS#11 state is per process (C_Initialize, C_Login and C_Finalize act on all users of the
+// library in it), so its record is, too.
 var (
 	modulesMu sync.Mutex
 	modules   = map[string]*module{}
 )
 
-// own loads the library and enters a Token among its users.
+// own loads the library and adds a Token to its users.
 func own(path string, t *Token) (*module, error) {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
@@ -69,19 +68,18 @@ func (m *module) release(t *Token) {
 	m.users = slices.DeleteFunc(m.users, func(user *Token) bool { return user == t })
 }
 
-// others returns the Tokens that use the library beside t.
+// others returns the Tokens that use the library besides t.
 func (m *module) others(t *Token) []*Token {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
 	return slices.DeleteFunc(slices.Clone(m.users), func(user *Token) bool { return user == t })
 }
 
-// reload closes the connections of all other Tokens, so that the library is finalised
-// and sees the tokens as they are when t dials next. Each of the others makes
-// its own connection anew as soon as building is free; who signs with it waits for
-// that, within its deadline. Not more often than once in pause, since a token
-// that is away must not disturb its neighbour for as long as it is away.
-// building is held.
+// reload closes the connections of all other Tokens, so that the library is finalised and sees
+// the tokens' current state when t dials next. Each of the others opens its own connection
+// again as soon as building is free; signatures wait for that, within their deadline. reload
+// runs at most once in pause, since a token that is away must not disturb its neighbour all the
+// time. building is held.
 func (m *module) reload(t *Token, pause time.Duration) bool {
 	others := m.others(t)
 	if len(others) == 0 || (!m.reloaded.IsZero() && time.Since(m.reloaded) < pause) {
@@ -106,12 +104,12 @@ func (m *module) reload(t *Token, pause time.Duration) bool {
 	return true
 }
 
-// locate finds the token before anybody logs in, so that the PIN is offered to no
-// token but the one that is meant. And a token of SoftHSM whose folder cannot be
-// written tells nothing of itself after a login (CKR_GENERAL_ERROR), though it
-// signs: C_Login notes in the token's file that the PIN was right. building is held.
+// locate finds the token before any login, so that the PIN is offered only to the token that
+// the URI means. Another reason: a SoftHSM token whose folder cannot be written gives no
+// information after a login (CKR_GENERAL_ERROR), though it signs, because C_Login records in
+// the token's file that the PIN was right. building is held.
 func (m *module) locate(uri tokenconf.URI, had string) (at place, mechanisms []string, err error) {
-	release, _, err := m.initialise() // a connection of another Token may have done so
+	release, _, err := m.initialise() // a connection of another Token may have initialised it
 	if err != nil {
 		return at, nil, err
 	}
@@ -127,13 +125,13 @@ func (m *module) locate(uri tokenconf.URI, had string) (at place, mechanisms []s
 type place struct {
 	slot uint
 	info pkcs11.TokenInfo
-	only bool // no other token has its serial number: it is found by that, if slots are renumbered
+	only bool // no other token has its serial number: it can be found by that if slots are renumbered
 }
 
-// find returns where the one token is that the URI means, while the library is
-// initialised. Of two that it may mean none is opened: the PIN of one, offered to the
-// other, is a wrong one there. had is the serial number of the one that this process
-// had open, "" at the start: a twin that came since does not keep it from healing.
+// find returns the place of the one token that the URI means; the library must be initialised.
+// If two match, neither is opened: offered to the other, the PIN of one would be a wrong PIN.
+// had is the serial number of the token that this process had open, "" at the start: a second
+// match that appeared later does not stop recovery.
 func (m *module) find(uri tokenconf.URI, had string) (place, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
@@ -176,7 +174,7 @@ func (m *module) find(uri tokenconf.URI, had string) (place, error) {
 	return found[0], nil
 }
 
-// needed are the mechanisms that we use, in the order of their list.
+// needed are the mechanisms in use, in the order of the list.
 var needed = []struct {
 	name string
 	code uint
@@ -202,7 +200,7 @@ func (m *module) mechanisms(slot uint) ([]string, error) {
 	return names, nil
 }
 
-// labels lists the tokens that there are, for the text of an error.
+// labels lists the present tokens, for an error text.
 func (m *module) labels() string {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {

@@ -12,23 +12,23 @@ import (
 
 var errEachTime = errors.New("the key asks for the PIN anew at each signature (CKA_ALWAYS_AUTHENTICATE), so it is left alone: make one that does not")
 
-// eachTime says whether a key wants a login of its own for each signature (PKCS#11 v2.40
-// section 4.9). To try one would look like a lost login. A token that does not know the
-// attribute has no such key; a lost session is told by what follows.
+// eachTime says whether a key needs its own login for each signature (PKCS#11 v2.40 section
+// 4.9). Trying such a key would look like a lost login. A token that does not know the
+// attribute has no such key; a lost session shows in the calls that follow.
 func (c *connection) eachTime(key crypto11.Signer) bool {
 	is, err := c.ctx.GetAttribute(key, crypto11.CkaAlwaysAuthenticate)
 	return err == nil && is != nil && len(is.Value) > 0 && is.Value[0] != 0
 }
 
-// object is half a key pair, or a certificate, as it lies in the token.
+// object is half a key pair, or a certificate, in the token.
 type object struct {
 	label, id []byte
-	kind      []byte // CKA_KEY_TYPE; of a certificate nothing
+	kind      []byte // CKA_KEY_TYPE; nil for a certificate
 	eachTime  bool
 }
 
-// Oddities returns a sentence for each key of the token that is not used or not told
-// from another one, with the way out. Keys lists those that are used.
+// Oddities returns a sentence, with the fix, for each key of the token that is not used or
+// cannot be told from another one. Keys lists the keys in use.
 func (t *Token) Oddities() ([]string, error) {
 	odd, err := within(t, t.times.generate, func(*connection) (odd []string, err error) {
 		err = t.inSession(func(p *pkcs11.Ctx, session pkcs11.SessionHandle) error {
@@ -44,7 +44,7 @@ func (t *Token) Oddities() ([]string, error) {
 			if err != nil {
 				return err
 			}
-			private = slices.DeleteFunc(private, func(o object) bool { // the URI says which are ours
+			private = slices.DeleteFunc(private, func(o object) bool { // the URI says which keys are ours
 				return t.conf.Parsed.Object != "" && t.conf.Parsed.Object != string(o.label) || len(t.conf.Parsed.ID) > 0 && !bytes.Equal(t.conf.Parsed.ID, o.id)
 			})
 			odd = oddities(private, public, certificates)
@@ -56,18 +56,18 @@ func (t *Token) Oddities() ([]string, error) {
 		return nil, fmt.Errorf("looking at the objects of token %s: %w", t.conf.Name(), err)
 	}
 	if err := t.conf.Denied(true); err != nil {
-		odd = append(odd, err.Error()) // perhaps a key
+		odd = append(odd, err.Error()) // it may be a key
 	}
 	return odd, nil
 }
 
-// read returns the objects of a class; of keys those of RSA and elliptic curves.
+// read returns the objects of a class; keys only if RSA or elliptic curve.
 func read(p *pkcs11.Ctx, session pkcs11.SessionHandle, class uint) (all []object, err error) {
 	handles, err := search(p, session, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
 	if err != nil {
 		return nil, err
 	}
-	value := func(handle pkcs11.ObjectHandle, attribute uint) []byte { // nil: not there
+	value := func(handle pkcs11.ObjectHandle, attribute uint) []byte { // nil: the attribute is missing
 		got, err := p.GetAttributeValue(session, handle, []*pkcs11.Attribute{pkcs11.NewAttribute(attribute, nil)})
 		if err != nil || len(got) == 0 {
 			return nil

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// signer is one key of a Token. It finds the key's handle in whatever connection is
-// in use, so it outlives every rebuild.
+// signer is one key of a Token. It looks up the key's handle in the current connection, so it
+// stays valid across every rebuild.
 type signer struct {
 	token  *Token
 	public crypto.PublicKey
@@ -22,12 +22,12 @@ type signer struct {
 // Public returns the public key.
 func (s *signer) Public() crypto.PublicKey { return s.public }
 
-// Sign signs the digest within Config.SignTimeout. When the session was lost it
-// waits for a new one within that time and tries once more.
+// Sign signs the digest within Config.SignTimeout. When the session was lost it waits for a new
+// one within that time and tries once more.
 //
-// Every signature is verified before it leaves. A faulty RSA signature reveals
-// the key (CRT), a wrong one of any kind is an answer that clients refuse for as
-// long as caches keep it. BenchmarkSign measures the cost; docs/token.md tells it.
+// Every signature is verified before it leaves. A faulty RSA signature reveals the key (CRT);
+// clients refuse a wrong one of any kind for as long as caches keep it. BenchmarkSign measures
+// the cost, see docs/token.md.
 func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	start := time.Now()
 	signature, err := s.sign(digest, opts)
@@ -47,10 +47,10 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 		return nil, errUnsupported
 	}
 	hash := opts.HashFunc()
-	// The call may outlive its deadline and with it the caller's buffer.
+	// The call may last longer than its deadline and the caller's buffer.
 	digest = slices.Clone(digest)
 	if s.token.isGone(s.name) {
-		return nil, ErrNoKey // Run looks whether it comes back
+		return nil, ErrNoKey // Run checks whether it comes back
 	}
 	return within(s.token, s.token.conf.SignTimeout, func(c *connection) ([]byte, error) {
 		key := c.signer(s.name)
@@ -73,16 +73,16 @@ func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	})
 }
 
-// outcome is what a call inside the library came back with.
+// outcome is the result of a call inside the library.
 type outcome[T any] struct {
 	value T
 	err   error
 }
 
-// within runs one call of the library under the limiter and a deadline. When the
-// connection was lost over it, it waits for a new one and calls once more, if that
-// comes within the deadline; while the library is loaded anew for another token
-// it waits likewise. Not for Run, which would wait for itself.
+// within runs one call of the library under the limiter and a deadline. When the connection is
+// lost during the call, within waits for a new one and calls once more, if the new one comes
+// within the deadline. It waits in the same way while the library is loaded again for another
+// token. Run must not use it: it would wait for itself.
 func within[T any](t *Token, limit time.Duration, call func(*connection) (T, error)) (T, error) {
 	var zero T
 	timer := time.NewTimer(limit)
@@ -108,11 +108,11 @@ func within[T any](t *Token, limit time.Duration, call func(*connection) (T, err
 	}
 }
 
-// settled makes one call and does about its error what the class says: once
-// more on the same sessions, or the connection is given up.
+// settled makes one call and handles its error by class: it tries once more on the same
+// sessions, or gives up the connection.
 func settled[T any](t *Token, expired <-chan time.Time, call func(*connection) (T, error)) (value T, lost bool, err error) {
 	if _, _, reason := t.state(); reason != nil {
-		return value, false, reason // the breaker is open: at once, without waiting at the limiter
+		return value, false, reason // the breaker is open: fail at once, without waiting at the limiter
 	}
 	for try := 0; ; try++ {
 		c, value, err := attempt(t, expired, call)
@@ -131,15 +131,15 @@ func settled[T any](t *Token, expired <-chan time.Time, call func(*connection) (
 	}
 }
 
-// attempt makes one call. The connection is nil when the call was not made. A call
-// that does not return keeps its slot, so that hanging calls and their
-// goroutines are never more than there are sessions.
+// attempt makes one call. The connection is nil when the call was not made. A call that does
+// not return keeps its slot, so there are never more hanging calls and goroutines than
+// sessions.
 func attempt[T any](t *Token, expired <-chan time.Time, call func(*connection) (T, error)) (*connection, T, error) {
 	var zero T
 	if err := t.limiter.enter(expired, t.done); err != nil {
 		return nil, zero, err
 	}
-	c, _, reason := t.state() // after the wait: the breaker may have opened meanwhile
+	c, _, reason := t.state() // after the wait: the breaker may have opened since
 	if c == nil {
 		t.limiter.leave()
 		return nil, zero, reason
@@ -154,7 +154,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*connection) (
 			c.leave()
 		}
 		if !phase.CompareAndSwap(running, returned) {
-			t.limiter.hung.Add(-1) // back after all
+			t.limiter.hung.Add(-1) // it returned after all
 			t.show()
 		}
 		t.limiter.leave()
@@ -167,7 +167,7 @@ func attempt[T any](t *Token, expired <-chan time.Time, call func(*connection) (
 		t.limiter.abandon() // before the swap, so that the count never goes below zero
 		if !phase.CompareAndSwap(running, abandoned) {
 			t.limiter.hung.Add(-1)
-			r := <-result // it returned at this very moment
+			r := <-result // it returned at this moment
 			return c, r.value, r.err
 		}
 		t.show()

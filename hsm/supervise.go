@@ -11,10 +11,9 @@ import (
 	"ocspfleet/hsm/tokenconf"
 )
 
-// Run keeps the connection alive until ctx ends or the Token is closed: it
-// makes a lost one anew with back-off, tests every key three times a minute, and
-// looks for keys that went missing. It returns nil; a loss is never an end, since
-// answers already signed can be served on.
+// Run keeps the connection alive until ctx ends or the Token is closed: it opens a lost one
+// again with back-off, tests every key three times a minute, and looks for missing keys. It
+// returns nil; a lost token does not end it, since answers already signed can still be served.
 func (t *Token) Run(ctx context.Context) error {
 	ticker := time.NewTicker(t.times.selfTest)
 	defer ticker.Stop()
@@ -28,7 +27,7 @@ func (t *Token) Run(ctx context.Context) error {
 			return nil
 		case <-t.broken:
 			if time.Since(lastHealed) > t.times.calm {
-				delay = 0 // the first loss in a while: at once
+				delay = 0 // the first loss in a while: retry at once
 			}
 			delay = t.heal(ctx, delay)
 			lastHealed = time.Now()
@@ -38,9 +37,9 @@ func (t *Token) Run(ctx context.Context) error {
 	}
 }
 
-// heal tries until there is a connection again, ctx ends or the Token is closed. It
-// returns the delay to begin with should the new connection be lost at once: a token
-// that comes and goes is not hammered.
+// heal tries until there is a connection again, ctx ends or the Token is closed. It returns the
+// first delay to use if the new connection is lost at once, so that an unstable token is not
+// retried too fast.
 func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 	_, _, reason := t.state()
 	if reason == nil || errors.Is(reason, ErrClosed) {
@@ -49,7 +48,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 	lostAt, said := time.Now(), ""
 	loud := slog.LevelWarn
 	if errors.Is(reason, ErrNoKey) {
-		loud = slog.LevelDebug // looked for again and again while every key is gone; that was said once
+		loud = slog.LevelDebug // repeated while every key is missing; that was logged once
 	}
 	t.logger.Log(ctx, loud, "token lost", slog.String("token", t.conf.Parsed.Token), slog.Any("reason", reason))
 	for tries := 1; ; tries++ {
@@ -57,7 +56,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 			return delay
 		}
 		delay = min(max(2*delay, t.times.firstDelay), t.times.maxDelay)
-		result := make(chan error, 1) // in its own goroutine: a hanging library must not hold up our end
+		result := make(chan error, 1) // in its own goroutine: a hanging library must not delay our end
 		go func() { result <- t.attempted(t.rebuild) }()
 		select {
 		case <-ctx.Done():
@@ -71,7 +70,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 					slog.Int("tries", tries), slog.Duration("after", time.Since(lostAt)))
 				return delay
 			}
-			if text := err.Error(); text != said { // once per reason, not per try
+			if text := err.Error(); text != said { // once per reason, not per attempt
 				said = text
 				t.logger.WarnContext(ctx, "token not recovered yet", slog.String("token", t.conf.Parsed.Token), slog.Any("reason", err))
 			}
@@ -79,7 +78,7 @@ func (t *Token) heal(ctx context.Context, delay time.Duration) time.Duration {
 	}
 }
 
-// attempted makes an attempt to heal, with its beginning noted.
+// attempted makes an attempt to heal and records when it began.
 func (t *Token) attempted(heal func() error) error {
 	note := func(began time.Time) {
 		t.mu.Lock()
@@ -91,7 +90,7 @@ func (t *Token) attempted(heal func() error) error {
 	return heal()
 }
 
-// pause waits, and returns false when there is nothing more to wait for.
+// pause waits, and returns false when Run is to end.
 func (t *Token) pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -105,14 +104,13 @@ func (t *Token) pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// rebuild closes what is lost, opens anew, finds and tests every key that was
+// rebuild closes the lost connection, opens a new one, finds and tests every key that was
 // handed out, and puts the new connection into use.
 //
-// Closing comes first: only when the last user of a library is gone does
-// C_Finalize run, and only that heals a token whose directory went away and
-// came back (SoftHSM) or whose session handles start from one again (an HSM
-// after its restart: closing old handles late would close new sessions). It
-// also makes the login a real one; beside an old one any PIN is accepted.
+// Closing comes first: C_Finalize runs only when the last user of a library is gone, and only
+// that recovers a token whose directory was away (SoftHSM) or whose session handles start from
+// one again (an HSM after its restart: closing old handles late would close new sessions). It
+// also makes the login a real one; while an old login exists any PIN is accepted.
 func (t *Token) rebuild() (err error) {
 	t.module.building.Lock()
 	defer t.module.building.Unlock()
@@ -134,8 +132,8 @@ func (t *Token) rebuild() (err error) {
 		t.retire(lost)
 	}
 	c, slot, gone, err := t.connect()
-	// Beside other tokens the library was not finalised: what it says now may be
-	// what it knew before. On a full disk they must not log in anew, either.
+	// With other tokens open the library was not finalised: its information may be out of date.
+	// On a full disk the others must not log in again, either.
 	if stale := err != nil && !errors.Is(err, tokenconf.ErrPIN) && !errors.Is(err, tokenconf.ErrFull) || err == nil && len(gone) > 0 && len(gone) == len(t.publicKeys()); stale && t.module.reload(t, t.times.reload) {
 		if c != nil {
 			c.close()
@@ -148,7 +146,7 @@ func (t *Token) rebuild() (err error) {
 	return t.use(c, slot, gone)
 }
 
-// connect makes a connection and finds and tests every key that was handed out.
+// connect opens a connection and finds and tests every key that was handed out.
 func (t *Token) connect() (c *connection, slot uint, gone map[keyName]bool, err error) {
 	pin, err := t.conf.ReadPIN()
 	if err != nil {
@@ -171,10 +169,10 @@ func (t *Token) connect() (c *connection, slot uint, gone map[keyName]bool, err 
 	return c, at.slot, gone, nil
 }
 
-// retire closes a lost connection. A call that hangs inside it is waited for no
-// longer than a signature may take; the new connection then stands beside the old.
-// The goroutines left behind are fewer than the sessions, for each waits for a
-// call that keeps its slot at the limiter.
+// retire closes a lost connection. It waits for a call that hangs inside for no longer than a
+// signature may take; then the new connection exists beside the old one. There are fewer
+// goroutines left behind than sessions, since each waits for a call that keeps its slot at the
+// limiter.
 func (t *Token) retire(c *connection) {
 	finished := make(chan struct{})
 	go func() {
@@ -189,8 +187,8 @@ func (t *Token) retire(c *connection) {
 	}
 }
 
-// findAll finds every wanted key through a new connection, and returns which are not
-// in the token. Any other trouble with a key is trouble with the connection.
+// findAll finds every wanted key through a new connection, and returns those that are not in
+// the token. Any other error with a key counts as an error of the connection.
 func (t *Token) findAll(c *connection) (gone map[keyName]bool, err error) {
 	gone = make(map[keyName]bool)
 	for name, pub := range t.publicKeys() {
@@ -238,14 +236,14 @@ func (t *Token) use(c *connection, slot uint, gone map[keyName]bool) error {
 	return nil
 }
 
-// testKeys signs once with every key, so that a connection that died while
-// idle is found before a client finds it, and looks for keys that were gone.
-// While no key at all can be found the connection is made anew each time, since only
-// a new one can tell (see findIn); with one key working the others are gone.
+// testKeys signs once with every key, so that a connection that died while idle is found before
+// a client uses it. It also looks for keys that were missing. While no key at all can be found,
+// it opens a new connection each time, since only a new one can show them (see findIn); if one
+// key works, the others are really missing.
 func (t *Token) testKeys(ctx context.Context) {
 	c, _, _ := t.state()
 	if c == nil {
-		return // being healed
+		return // heal is running
 	}
 	works := 0
 	keys := t.publicKeys()
@@ -256,7 +254,7 @@ func (t *Token) testKeys(ctx context.Context) {
 		switch {
 		case err == nil:
 			works++
-		case errors.Is(err, ErrNoKey): // known to be gone
+		case errors.Is(err, ErrNoKey): // known to be missing
 		case lost, errors.Is(err, ErrClosed), ctx.Err() != nil:
 			return
 		default:

@@ -16,19 +16,19 @@ import (
 
 var errHung = errors.New("every session is inside a call of the library that does not return; if it stays so, restart this process")
 
-// Config says which token to use and how hard, and who is told of it.
+// Config configures a Token: its settings, its logger and its metrics.
 type Config struct {
 	tokenconf.Config
 	// Logger gets the losses and recoveries of the token. Nil: none.
 	Logger *slog.Logger
-	// Metrics counts what the token does. Nil: nothing is told.
+	// Metrics counts what the token does. Nil: none.
 	Metrics *Metrics
-	// Now is the clock of what is reported. Nil: time.Now.
+	// Now is the clock of reports. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Token is one PKCS#11 token, logged in, and the supervisor of the connection
-// to it. Safe for concurrent use.
+// Token is one PKCS#11 token, logged in, with the supervisor of its connection. Safe for
+// concurrent use.
 type Token struct {
 	conf    tokenconf.Settings
 	logger  *slog.Logger
@@ -37,40 +37,40 @@ type Token struct {
 	module  *module
 	limiter *limiter
 	info    TokenInfo
-	slot    uint // changes never while a connection is up; guarded by mu
+	slot    uint // never changes while a connection is up; guarded by mu
 
 	done   chan struct{} // closed by Close
 	broken chan struct{} // capacity 1: wakes Run
 	times  timings
-	dial   func(module string, s tokenconf.Settings, at place, pin string) (*connection, error) // dial; tests count and break it
+	dial   func(module string, s tokenconf.Settings, at place, pin string) (*connection, error) // dial; tests count calls and inject errors
 
 	mu      sync.Mutex            // guards what follows
 	current *connection           // nil while the breaker is open
 	lost    *connection           // to be closed before the next dial
 	reason  error                 // why current is nil
 	since   time.Time             // when current became nil
-	trying  time.Time             // when the attempt to heal that runs now began; zero: none runs
+	trying  time.Time             // start of the running attempt to heal; zero: none runs
 	healed  chan struct{}         // closed when current is set again; nil while it is set
 	wanted  map[keyName]wantedKey // every key that Signer handed out
-	taken   string                // mark of the PIN file that the token took last
-	refused string                // mark of the one that it refused; not offered again
-	refusal error                 // what the token said to it
+	taken   string                // mark of the PIN file whose PIN the token last accepted
+	refused string                // mark of the PIN file whose PIN it refused; not offered again
+	refusal error                 // the token's error for it
 	closed  bool
 }
 
-// wantedKey is a key that a signer was handed out for.
+// wantedKey is a key for which a signer was handed out.
 type wantedKey struct {
 	public crypto.PublicKey
-	gone   bool // the token is there and does not hold it
+	gone   bool // the token is present and does not hold it
 }
 
 // timings are the periods of the supervisor; tests shorten them.
 type timings struct {
 	firstDelay time.Duration // before the second attempt to heal
-	maxDelay   time.Duration // between attempts to heal; how late a token that came back is seen
-	calm       time.Duration // a connection that lived so long is replaced at once when lost
+	maxDelay   time.Duration // between attempts to heal; bounds how late a returned token is seen
+	calm       time.Duration // a connection that lived this long is replaced at once when lost
 	selfTest   time.Duration // between two self-tests of every key; finds a dead idle connection
-	reload     time.Duration // between two reloads of a library that other tokens use, too
+	reload     time.Duration // between two reloads of a library that other tokens also use
 	generate   time.Duration // deadline of making a key: RSA-3072 takes an HSM up to a minute
 }
 
@@ -83,13 +83,12 @@ var defaultTimings = timings{
 	generate:   2 * time.Minute,
 }
 
-// openTimeout bounds the first login: some HSMs take half a minute to wake up.
+// openTimeout bounds the first login: some HSMs need half a minute to wake up.
 const openTimeout = time.Minute
 
-// Open loads the library, finds the token and logs in. A token that is not
-// there or a wrong PIN is an error, and the error names the fix. The caller
-// closes the Token, and starts Run where the process is to survive the loss of
-// the token.
+// Open loads the library, finds the token and logs in. A missing token or a wrong PIN is an
+// error that names the fix. The caller must close the Token, and must start Run if the process
+// is to survive the loss of the token.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
 	s, err := cfg.Settle()
 	if err != nil {
@@ -135,9 +134,9 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	return t, nil
 }
 
-// openWithin makes the first connection, unless ctx ends or the library hangs before:
-// a daemon must be able to say so and to end. What hangs keeps the library until
-// it returns, and is closed then.
+// openWithin makes the first connection, unless ctx ends or the library hangs before: a daemon
+// must be able to report that and to end. A hanging call keeps the library until it returns;
+// the connection is closed then.
 func (t *Token) openWithin(ctx context.Context, pin tokenconf.PIN) error {
 	outcome, givenUp := make(chan error), make(chan struct{})
 	go func() {
@@ -149,7 +148,7 @@ func (t *Token) openWithin(ctx context.Context, pin tokenconf.PIN) error {
 		case outcome <- err:
 		case <-givenUp:
 			if err == nil {
-				_ = t.Close() // nobody is there to be told
+				_ = t.Close() // the error has no receiver
 			}
 		}
 	}()
@@ -194,7 +193,7 @@ func (t *Token) open(pin tokenconf.PIN) error {
 		return err
 	}
 	sessions := t.conf.MaxSessions
-	// Both constants of PKCS#11 for "no limit told" are passed over.
+	// PKCS#11 has two constants for "no limit reported"; both are ignored.
 	mostOpen := 0
 	if most := info.MaxRwSessionCount; most != pkcs11.CK_EFFECTIVELY_INFINITE && most != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		sessions, mostOpen = int(min(uint(sessions), most)), int(most)
@@ -202,7 +201,7 @@ func (t *Token) open(pin tokenconf.PIN) error {
 	t.slot, t.current = at.slot, c
 	t.info = TokenInfo{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
-		Module: t.module.path, Sessions: sessions - 1, // one holds the login
+		Module: t.module.path, Sessions: sessions - 1, // one session holds the login
 		MostOpen: mostOpen, Mechanisms: mechanisms,
 	}
 	if info.SessionCount != pkcs11.CK_UNAVAILABLE_INFORMATION {
@@ -213,9 +212,9 @@ func (t *Token) open(pin tokenconf.PIN) error {
 	return nil
 }
 
-// Close ends the sessions. A second call does nothing. It waits at most
-// SignTimeout for calls inside the library; when one hangs longer it returns
-// an error and the library stays unusable in this process.
+// Close ends the sessions. A second call does nothing. It waits at most SignTimeout for calls
+// inside the library; if one hangs longer, Close returns an error and the library stays
+// unusable in this process.
 func (t *Token) Close() error {
 	t.mu.Lock()
 	if t.closed {
@@ -252,7 +251,7 @@ func (t *Token) Close() error {
 	}
 }
 
-// Info returns what the token said of itself when it was opened.
+// Info returns the token's description of itself when it was opened.
 func (t *Token) Info() TokenInfo { return t.info }
 
 // Health returns nil, or the reason why signatures cannot be made.
@@ -263,7 +262,7 @@ func (t *Token) Health() error {
 	case t.closed:
 		return ErrClosed
 	case t.current == nil && errors.Is(t.reason, errReload) && t.now().Sub(t.since) < t.conf.SignTimeout:
-		// Stepped aside for another token: who signs now waits and is served.
+		// The connection is closed for another token's reload: signatures wait and are served.
 	case t.current == nil:
 		return fmt.Errorf("since %s: %w", t.since.UTC().Format(time.RFC3339), unavailable(t.reason))
 	case t.limiter.allHung():
@@ -275,16 +274,16 @@ func (t *Token) Health() error {
 		}
 	}
 	if len(t.wanted) > 0 {
-		// One lost key among others is its identity's matter, and may be one retired on purpose.
+		// One missing key among others is reported by its identity, and may be retired.
 		return fmt.Errorf("token %s no longer holds any key that it signed with: %w", t.conf.Name(), ErrNoKey)
 	}
 	return nil
 }
 
-// Signer returns the key of pub if the token holds it and signs rightly with
-// it, ErrNoKey if it does not. The signer stays valid when the connection is
-// made anew. It signs hashes by ECDSA or RSA PKCS#1 v1.5; the random source
-// and the deadline of the caller are not used (Config.SignTimeout is).
+// Signer returns the key of pub if the token holds it and signs correctly with it, ErrNoKey if
+// it does not hold it. The signer stays valid when the connection is opened again. It signs
+// hashes by ECDSA or RSA PKCS#1 v1.5; it ignores the random source and uses Config.SignTimeout
+// as deadline.
 func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	name, _, err := nameOf(pub)
 	if err != nil {
@@ -299,15 +298,15 @@ func (t *Token) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	return &signer{token: t, public: pub, name: name}, nil
 }
 
-// findKey finds a key through the connection in use, with one signature as a test.
+// findKey finds a key through the current connection, and tests it with one signature.
 func (t *Token) findKey(name keyName, pub crypto.PublicKey) error {
 	_, err := within(t, t.conf.SignTimeout, func(c *connection) (crypto.Signer, error) { return t.findIn(c, name, pub) })
 	return err
 }
 
-// findIn finds a key and keeps it in the connection. A key that this connection had and
-// does not show any more is no proof that it is not there: SoftHSM says so of
-// every key, for ever, once its directory was away. Only a new connection can tell.
+// findIn finds a key and keeps it in the connection. A key that this connection had may still
+// be in the token when it is no longer found: SoftHSM reports every key as missing, for ever,
+// after its directory was away. Only a new connection can tell.
 func (t *Token) findIn(c *connection, name keyName, pub crypto.PublicKey) (crypto.Signer, error) {
 	key, err := c.find(pub)
 	if err == nil {
@@ -324,8 +323,7 @@ func (t *Token) findIn(c *connection, name keyName, pub crypto.PublicKey) (crypt
 	return nil, err
 }
 
-// setGone notes of a key that was handed out whether the token holds it, and
-// logs when that is news.
+// setGone records whether the token holds a key that was handed out, and logs a change.
 func (t *Token) setGone(name keyName, gone bool) {
 	t.mu.Lock()
 	key, ok := t.wanted[name]
@@ -348,8 +346,8 @@ func (t *Token) isGone(name keyName) bool {
 	return t.wanted[name].gone
 }
 
-// state returns the connection in use, or nil with the reason and a channel that is
-// closed when there is one again.
+// state returns the current connection, or nil with the reason and a channel that is closed
+// when there is one again.
 func (t *Token) state() (c *connection, healed <-chan struct{}, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -362,15 +360,15 @@ func (t *Token) state() (c *connection, healed <-chan struct{}, reason error) {
 	return t.current, nil, nil
 }
 
-// show tells the metrics whether signatures can be made. A call that hung may come
-// back while the breaker is open, and the other way round.
+// show sets the metrics to whether signatures can be made. A call that hung may return while
+// the breaker is open, and the other way round.
 func (t *Token) show() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.up(t.current != nil && !t.limiter.allHung())
 }
 
-// up tells the metrics whether signatures can be made.
+// up sets the metrics to whether signatures can be made.
 func (t *Token) up(can bool) {
 	value := 0.0
 	if can {
@@ -379,7 +377,7 @@ func (t *Token) up(can bool) {
 	t.metrics.up.WithLabelValues(t.conf.Label()).Set(value)
 }
 
-// lose opens the breaker, if c is still the connection in use, and wakes Run.
+// lose opens the breaker, if c is still the current connection, and wakes Run.
 func (t *Token) lose(c *connection, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// Tokens is the tokens of one process, each with keys of its own: one per issuer,
-// say, or an old and a new HSM side by side while keys move.
+// Tokens is the tokens of one process, each with its own keys: for example one per issuer, or
+// an old and a new HSM side by side while keys move.
 type Tokens []*Token
 
-// OpenTokens opens all tokens, or none. Tokens of one library must be named in
-// one go or one after another; one token cannot be opened twice.
+// OpenTokens opens all tokens, or none. Tokens of one library must be in one call or in calls
+// one after another; one token cannot be opened twice.
 func OpenTokens(ctx context.Context, configs []Config) (Tokens, error) {
 	tokens := make(Tokens, 0, len(configs))
 	for _, cfg := range configs {
@@ -25,8 +25,8 @@ func OpenTokens(ctx context.Context, configs []Config) (Tokens, error) {
 	return tokens, nil
 }
 
-// Signer returns the key of pub from the first token that holds it. ErrNoKey
-// only when all tokens say so: one that is lost may hold it.
+// Signer returns the key of pub from the first token that holds it. It returns ErrNoKey only
+// when all tokens return it: a lost token may hold the key.
 func (r Tokens) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	var unsure []error
 	for _, token := range r {

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// hungFor returns for how long no call of this token has returned from inside the
-// library, those that end the signing as well as those that would heal it; 0 while
-// any does. Errors are no hang: a token that is away heals by itself.
+// hungFor returns how long no call of this token, signing or healing, has returned from the
+// library; 0 while any does. Errors are not a hang: a token that is away recovers by itself.
 func (t *Token) hungFor() time.Duration {
 	t.mu.Lock()
 	since := t.trying // a login may hang, too
@@ -25,10 +24,10 @@ func (t *Token) hungFor() time.Duration {
 	return time.Since(since)
 }
 
-// Watch returns an error when every token has been inside the library for limit
-// without one call coming back: what a process cannot mend from within, but by
-// being started again. While one token works its answers are worth more than the
-// others' return. With limit 0 it never gives up. It returns nil when ctx ends.
+// Watch returns an error when every token has been inside the library for limit and no call has
+// returned: only a restart of the process helps then. While one token works, its answers are
+// worth more than the return of the others. With limit 0 Watch never gives up. It returns nil
+// when ctx ends.
 func (r Tokens) Watch(ctx context.Context, limit time.Duration) error {
 	if limit <= 0 || len(r) == 0 {
 		<-ctx.Done()

@@ -178,8 +178,8 @@ type pinned struct {
 	authority *authority
 }
 
-// match finds the row of a pin. It compares the row's key and name, computed here from its
-// certificate, and trusts nothing else in the row.
+// match finds the row of a pin by the hash of its key and name. For a pinned fingerprint that
+// hash is computed here from the certificate.
 func (p *pinned) match(rows []db.Issuer) (db.Issuer, error) {
 	for _, row := range rows {
 		if p.authority == nil && sha256.Sum256(row.Certificate) == p.Fingerprint {

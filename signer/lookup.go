@@ -15,8 +15,7 @@ type Lookup interface {
 	Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (LookupAnswer, error)
 }
 
-// LookupAnswer is the issuer's master's answer on one serial, verified, and newer than the
-// copy.
+// LookupAnswer is the master's answer on one serial, verified, and newer than the copy.
 type LookupAnswer struct {
 	Issued bool
 	Status db.Status // where Issued

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Config says which token to use and how hard.
+// Config is the configuration of a token.
 type Config struct {
 	// URI is the PKCS#11 URI of the token (RFC 7512): token=LABEL or serial=NUMBER,
 	// and, unless Module and PINFile are set, module-path and pin-source. Required.
@@ -20,24 +20,24 @@ type Config struct {
 	// PINFile is the file with the user PIN; blanks and newlines at its end are
 	// dropped. Empty: the URI's pin-source. Must be readable by this user only.
 	PINFile string
-	// StateDir is a folder, of this program alone and made if it is not there, in which
-	// a PIN that the token refused is remembered for later processes, by inode, size and
-	// modification time of PINFile. Without it no PIN is offered if it cannot be written.
-	// Empty: a refusal is remembered while the process lives.
+	// StateDir is a folder of this program alone, made if it does not exist. It holds a record
+	// of each PIN that the token refused, for later processes, by inode, size and modification
+	// time of PINFile. If it is set but cannot be written, no PIN is offered. Empty: a refusal
+	// is remembered while the process lives.
 	StateDir string
 	// SoftHSM2Conf is the path of softhsm2.conf. It is put into the process
 	// environment as SOFTHSM2_CONF before the library is loaded, since SoftHSM
 	// takes its configuration from nowhere else. Empty: the environment stays as it
 	// is; right for every other library.
 	SoftHSM2Conf string
-	// MaxSessions is how many sessions are opened; one of them holds the login,
-	// so one fewer sign at a time. 0: GOMAXPROCS + 1, which gives SoftHSM its full
-	// rate at a tenth of the latency of 8 or 32. Raise it for a networked HSM
-	// (its round trip over its signing time). At least 2.
+	// MaxSessions is how many sessions are opened; one of them holds the login, so one fewer
+	// sign at a time. 0: GOMAXPROCS + 1, which gives SoftHSM its full rate at a tenth of the
+	// latency of 8 or 32. Set more for a networked HSM (its round trip divided by its signing
+	// time). At least 2.
 	MaxSessions int
-	// SignTimeout is the deadline of one signature, waiting included. 0: 2 s.
-	// Above the slowest signature of the token under load, below the patience of
-	// OCSP clients (5 s and more).
+	// SignTimeout is the deadline of one signature, waiting included. 0: 2 s. Set it above the
+	// slowest signature of the token under load and below the timeout of OCSP clients (5 s and
+	// more).
 	SignTimeout time.Duration
 	// MaxQueue is how many signatures may wait for a session; more are refused at
 	// once. 0: as many as the token can make in half of SignTimeout, from the
@@ -54,7 +54,7 @@ type Settings struct {
 	Parsed URI
 }
 
-// Settle fills in defaults and says all that is missing or wrong.
+// Settle fills in defaults and reports all that is missing or wrong.
 func (c Config) Settle() (Settings, error) {
 	uri, err := ParseURI(c.URI)
 	if err != nil {
@@ -92,8 +92,8 @@ func (c Config) Settle() (Settings, error) {
 	return s, errors.Join(faults...)
 }
 
-// Library returns the real path of the PKCS#11 library, so that two names of
-// one library are seen as one.
+// Library returns the real path of the PKCS#11 library, so that two names of one library are
+// seen as one.
 func (s Settings) Library() (string, error) {
 	path, err := filepath.EvalSymlinks(s.Module)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,9 +105,9 @@ func (s Settings) Library() (string, error) {
 	return path, nil
 }
 
-// Environment puts SOFTHSM2_CONF into the process environment. Go's os.Setenv
-// reaches the C library's environment in a cgo program, where SoftHSM reads it;
-// it has done so already when the library is in use.
+// Environment sets SOFTHSM2_CONF in the process environment. In a cgo program Go's os.Setenv
+// also changes the C library's environment, where SoftHSM reads it. SoftHSM has already read it
+// when inUse is true.
 func (s Settings) Environment(inUse bool) error {
 	if s.SoftHSM2Conf == "" {
 		return nil
@@ -124,7 +124,7 @@ func (s Settings) Environment(inUse bool) error {
 	return nil
 }
 
-// Name is how the token is called in errors and logs.
+// Name is the token's name in errors and logs.
 func (s Settings) Name() string {
 	if s.Parsed.Token != "" {
 		return fmt.Sprintf("%q", s.Parsed.Token)
@@ -132,7 +132,7 @@ func (s Settings) Name() string {
 	return fmt.Sprintf("with serial number %q", s.Parsed.Serial)
 }
 
-// Label is how metrics call the token: what the configuration chose it by.
+// Label is the token's name in metrics: its label or serial in the configuration.
 func (s Settings) Label() string {
 	if s.Parsed.Token != "" {
 		return s.Parsed.Token

@@ -18,8 +18,8 @@ const (
 	maySearch = 1
 )
 
-// Explain adds to an error of the token what SoftHSM keeps to itself: a file that this
-// user may not read is to it a token, or in an open one a key, that is not there.
+// Explain adds to an error of the token what SoftHSM does not report: if this user may not read
+// a file, SoftHSM says that the token, or the key in an open token, does not exist.
 func (s Settings) Explain(err error, open bool) error {
 	if err == nil || errors.Is(err, ErrPIN) || errors.Is(err, ErrFull) {
 		return err
@@ -30,8 +30,8 @@ func (s Settings) Explain(err error, open bool) error {
 	return err
 }
 
-// Denied returns the first file of SoftHSM that this user may not read, and the fix.
-// When ours is open, a token that cannot be read is another one.
+// Denied returns the first file of SoftHSM that this user may not read, and the fix. open says
+// that our token is open: then an unreadable token is another one.
 func (s Settings) Denied(open bool) error {
 	conf := s.configuration()
 	if conf == "" {
@@ -42,7 +42,7 @@ func (s Settings) Denied(open bool) error {
 	}
 	folder, err := tokenFolder(conf)
 	if err != nil || folder == "" {
-		return nil // another fault, told elsewhere
+		return nil // another fault, reported elsewhere
 	}
 	if err := unreadable(folder, mayRead|maySearch); err != nil {
 		return err
@@ -68,8 +68,8 @@ func (s Settings) Denied(open bool) error {
 	return nil
 }
 
-// unreadable says which of path and the folders above it keeps this user out, whose it
-// is, and what lets him in.
+// unreadable names the first of path and the folders above it that this user may not read, its
+// owner, and the command that gives access.
 func unreadable(path string, mode uint32) error {
 	if above := filepath.Dir(path); above != path {
 		if err := unreadable(above, maySearch); err != nil {
@@ -90,7 +90,7 @@ func unreadable(path string, mode uint32) error {
 	me, group := userName(os.Geteuid()), groupName(int(owner.Gid))
 	where := path
 	if strings.HasSuffix(path, ".object") {
-		where = filepath.Dir(path) // one file is seldom alone
+		where = filepath.Dir(path) // often the other files are unreadable, too
 	}
 	fix := fmt.Sprintf("chown -R %s %s", me, where)
 	switch {

@@ -15,14 +15,14 @@ import (
 // others write to the same disk.
 const SpaceNeeded = 64 << 10 // octets
 
-// ErrFull says that there is no room for what SoftHSM writes at a login.
+// ErrFull says that the disk has no room for SoftHSM's writes at a login.
 var ErrFull = errors.New("the disk of the token is full")
 
-// DiskSpace says whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6
-// loses keys: C_Login empties the file token.object and writes it anew, to note
-// that the PIN was right, and without it no key can be decrypted ever again; and
-// C_GenerateKeyPair may say that a pair was made which is in no file. A folder that
-// we may not write is safe: nothing can be emptied there, and making a key fails.
+// DiskSpace checks whether SoftHSM can write, before it must. On a full disk SoftHSM 2.6 loses
+// keys: C_Login empties the file token.object and writes it again, to record that the PIN was
+// right, and without that file no key can ever be decrypted again; and C_GenerateKeyPair may
+// report success for a pair that is in no file. A folder that this user may not write is safe:
+// it cannot be emptied, and making a key fails.
 func (s Settings) DiskSpace() error {
 	folder, err := s.probe()
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
@@ -30,10 +30,10 @@ func (s Settings) DiskSpace() error {
 			return fmt.Errorf("%w: SoftHSM rewrites a token at each login and would lose its keys: make room in %s: %w", ErrFull, folder, err)
 		}
 	}
-	return nil // read-only or away: SoftHSM will tell
+	return nil // read-only or missing: SoftHSM will report it
 }
 
-// Writable says whether SoftHSM can store a key: there is space, and it is ours to use.
+// Writable says whether SoftHSM can store a key: there is space, and this user may write.
 func (s Settings) Writable() error {
 	folder, err := s.probe()
 	if folder != "" && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
@@ -46,7 +46,7 @@ func (s Settings) Writable() error {
 func (s Settings) probe() (folder string, err error) {
 	folder, err = tokenFolder(s.configuration())
 	if err != nil || folder == "" {
-		return "", err // another library, or a place that we do not know
+		return "", err // another library, or an unknown place
 	}
 	file, err := os.CreateTemp(folder, ".space-*")
 	if err != nil {
@@ -56,7 +56,7 @@ func (s Settings) probe() (folder string, err error) {
 	return folder, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
-// configuration is the file that SoftHSM reads, "" for another library.
+// configuration returns the file that SoftHSM reads, "" for another library.
 func (s Settings) configuration() string {
 	switch {
 	case s.SoftHSM2Conf != "":
@@ -76,7 +76,7 @@ func tokenFolder(conf string) (string, error) {
 	}
 	f, err := os.Open(conf)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil // Environment says so better
+		return "", nil // Environment reports it better
 	}
 	if err != nil {
 		return "", fmt.Errorf("reading the SoftHSM configuration: %w", err)

@@ -13,22 +13,22 @@ import (
 	"time"
 )
 
-// A real token locks after a few wrong PINs, and only its security officer opens it
-// again. So a PIN file whose PIN the token refused is not read out to it a second time,
-// by this process or a later one, until somebody has touched the file.
+// A real token locks after a few wrong PINs, and only its security officer can unlock it. So a
+// PIN that the token refused is not offered to it a second time, by this process or a later
+// one, until its file is changed or touched.
 
 // ErrPIN says that the token refused the PIN; it is not offered again until the PIN file changes.
 var ErrPIN = errors.New("the token refused the PIN")
 
 const maxPINLen = 4096 // octets; a longer file is not a PIN file
 
-// PIN is a PIN and which state of its file it was read from.
+// PIN is a PIN and the state of the file that it was read from.
 type PIN struct {
 	Text string
-	Mark string // inode, size and modification time; nothing of the PIN
+	Mark string // inode, size and modification time; no part of the PIN
 }
 
-// ReadPIN reads the PIN anew: it may have been rotated while we ran.
+// ReadPIN reads the PIN again: it may have been changed while this process ran.
 func (s Settings) ReadPIN() (PIN, error) {
 	fail := func(err error) (PIN, error) {
 		if errors.Is(err, fs.ErrPermission) {
@@ -63,7 +63,7 @@ func (s Settings) ReadPIN() (PIN, error) {
 	return PIN{pin, fmt.Sprintf("%d-%d-%d", inode, info.Size(), info.ModTime().UnixNano())}, nil
 }
 
-// PINFileOpen says whether others than its owner may read the PIN file.
+// PINFileOpen says whether users other than the owner may read the PIN file.
 func (s Settings) PINFileOpen() (mode fs.FileMode, open bool) {
 	info, err := os.Stat(s.PINFile)
 	if err != nil {
@@ -72,13 +72,13 @@ func (s Settings) PINFileOpen() (mode fs.FileMode, open bool) {
 	return info.Mode().Perm(), info.Mode().Perm()&0o077 != 0
 }
 
-// notes is the beginning of the names in StateDir that are about one token. A note says
-// all by its name: whoever may search the folder knows, whoever wrote it.
+// notes is the prefix of the names in StateDir that are about one token. The name of a note is
+// its whole content, so every user who may list the folder can read it.
 func (s Settings) notes(serial string) string {
 	return filepath.Join(s.StateDir, "refused-pin-"+url.PathEscape(serial)+"-")
 }
 
-// RefusedBefore returns ErrPIN if the token has refused the PIN of the file as it is.
+// RefusedBefore returns ErrPIN if the token has refused the PIN in the file's current state.
 func (s Settings) RefusedBefore(serial, mark string) error {
 	if s.StateDir == "" {
 		return nil
@@ -98,8 +98,8 @@ func (s Settings) forgetful(err error) error {
 	return fmt.Errorf("remembering in %s a PIN that the token may refuse: no PIN is offered without, since a token locks after a few wrong ones: let state_dir be a folder that this user may write, with room: %w", s.StateDir, err)
 }
 
-// NoteOffer writes the note of a refusal before it comes: afterwards the disk may be full.
-// The name is this process's own; "" without StateDir.
+// NoteOffer writes the note of a refusal before the login: afterwards the disk may be full. The
+// name is unique to this process; "" without StateDir.
 func (s Settings) NoteOffer(serial string) (string, error) {
 	if s.StateDir == "" {
 		return "", nil
@@ -119,17 +119,18 @@ func (s Settings) NoteOffer(serial string) (string, error) {
 	return name, nil
 }
 
-// NoteOutcome makes the note last if the PIN was refused. Else it goes, and with a PIN that
-// was taken all earlier ones of this token: their files are no more.
+// NoteOutcome makes the note permanent if the PIN was refused. Otherwise it removes the note
+// and, when the PIN was accepted, all earlier notes of this token: the files they name have
+// been replaced.
 func (s Settings) NoteOutcome(pending, serial, mark string, login error) error {
 	if pending == "" {
 		return nil
 	}
 	if !errors.Is(login, ErrPIN) {
 		if login == nil {
-			old, _ := filepath.Glob(globbed(s.notes(serial)) + "*") // the pattern is sound
+			old, _ := filepath.Glob(globbed(s.notes(serial)) + "*") // the pattern is valid
 			for _, note := range old {
-				_ = os.Remove(note) // one that stays bars a file that is no more
+				_ = os.Remove(note) // a remaining note blocks only a file that no longer exists
 			}
 		}
 		return os.Remove(pending)
@@ -144,7 +145,7 @@ func (s Settings) NoteOutcome(pending, serial, mark string, login error) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// globbed takes from a name what filepath.Glob would see as a pattern.
+// globbed escapes the characters that filepath.Glob would read as a pattern.
 func globbed(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// URI is what a PKCS#11 URI (RFC 7512) says of a token and a key in it.
-// An empty field was not given.
+// URI is a parsed PKCS#11 URI (RFC 7512): a token and a key in it. An empty field was not
+// given.
 type URI struct {
 	Token        string // label of the token
 	Serial       string // serial number of the token
@@ -24,8 +24,8 @@ type URI struct {
 //
 //	pkcs11:token=site-a?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/ocspfleet/pin
 //
-// An attribute that is not understood is an error, since it could have named
-// another token (RFC 7512 section 2.3). A PIN inside the URI is refused.
+// An unknown attribute is an error, since it could select another token (RFC 7512 section 2.3).
+// A PIN inside the URI is refused.
 func ParseURI(text string) (URI, error) {
 	rest, ok := cutPrefixFold(text, "pkcs11:")
 	if !ok {
@@ -50,8 +50,8 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// attributes hands each name=value of part to set, percent-decoded
-// (RFC 7512 section 2.3: each attribute at most once; + is no blank).
+// attributes calls set for each name=value of part, percent-decoded (RFC 7512 section 2.3: each
+// attribute at most once; + is not a blank).
 func (u *URI) attributes(part, separator string, set func(name, value string) error) error {
 	seen := make(map[string]bool)
 	for pair := range strings.SplitSeq(part, separator) {
@@ -127,7 +127,7 @@ func (u *URI) setQuery(name, value string) error {
 	return nil
 }
 
-// Check compares what the URI says beyond label and serial number with the token.
+// Check compares manufacturer and model in the URI with the token's.
 func (u URI) Check(manufacturer, model string) error {
 	for _, c := range []struct{ name, want, got string }{
 		{"manufacturer", u.Manufacturer, manufacturer},
@@ -170,8 +170,8 @@ func (u URI) String() string {
 	return text
 }
 
-// Escape percent-encodes all but the unreserved characters and the slash,
-// which RFC 7512 section 2.3 allows in both parts' values where we write it.
+// Escape percent-encodes all but the unreserved characters and the slash, which RFC 7512
+// section 2.3 allows in both parts of the URI where Escape is used.
 func Escape(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
