@@ -6,39 +6,38 @@ import (
 	"time"
 )
 
-// CA is one CA: where its key is, and what it agrees to sign. It is the CA's own
-// word. What the master or a bundle wants otherwise is refused.
+// CA is one CA: where its key is, and what it agrees to sign. These limits are the CA's own: a
+// request of the master or of a bundle beyond them is refused.
 type CA struct {
-	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master;
-	// ca-sign wants it.
+	// Certificate is the CA's certificate, PEM or DER. Empty: the one at the master is used;
+	// ca-sign needs it here.
 	Certificate string `yaml:"certificate,omitempty"`
-	// Token is where the CA's key lies: it is found by the certificate. Instead of Key.
+	// Token is the token with the CA's key, which is found by the certificate. Instead of Key.
 	Token Token `yaml:"token,omitempty"`
-	// Key is the CA's private key, PEM without a passphrase: for tests and small
-	// CAs. Whoever reads it can issue anything.
+	// Key is the CA's private key, PEM without a passphrase: for tests and small CAs. Read
+	// access to it is enough to issue anything.
 	Key string `yaml:"key,omitempty"`
-	// State is the folder in which the CA remembers its serials, its deny list and its
-	// last CRLs, writable by its user alone and kept with the key: without it a serial
-	// could be signed twice. Empty: the key's path with .state behind it; with a token it
-	// must be set.
+	// State is the folder in which the CA keeps its serials, its deny list and its last CRLs.
+	// Only its user may write there. Back it up with the key: without it a serial could be
+	// signed twice. Empty: the key's path with .state appended; with a token it must be set.
 	State string `yaml:"state,omitempty"`
 	// Profile of the responder certificates: revocable (default) or br, which has nocheck.
 	Profile string `yaml:"profile,omitempty"`
-	// MaxLife of a responder certificate, and how old a certificate request may become.
-	// Default and most for br 168h; at most 2160h.
+	// MaxLife is the longest life of a responder certificate, and the greatest age of a
+	// certificate request. Default 168h, which is also the most for br; at most 2160h.
 	MaxLife time.Duration `yaml:"max_life,omitempty"`
-	// CRLURL is the distribution point that the responder certificates name, and for
-	// which the CA signs CRLs. Empty: none.
+	// CRLURL is the distribution point in the responder certificates; the CA signs CRLs for it.
+	// Empty: none.
 	CRLURL string `yaml:"crl_url,omitempty"`
-	// CRLScope says of what certificates the CRLs speak: responders (default), or all,
-	// where the CA has no other CRL.
+	// CRLScope says which certificates the CRLs cover: responders (default), or all, where the
+	// CA has no other CRL.
 	CRLScope string `yaml:"crl_scope,omitempty"`
-	// ForbiddenURLs are the distribution points that the CA's other certificates name:
-	// never a crl_url. cert import proposes what it sees.
+	// ForbiddenURLs are the distribution points in the CA's other certificates: a crl_url must
+	// not be one of them. cert import proposes those that it finds.
 	ForbiddenURLs []string `yaml:"forbidden_urls,omitempty"`
-	// Country (two letters, ISO 3166-1) and Organization stand in the subject of the
-	// responder certificates of profile br, which must name both (BR section 7.1.2.8),
-	// where the CA's own subject names none.
+	// Country (two letters, ISO 3166-1) and Organization are set in the subject of the
+	// responder certificates of profile br, which must have both (BR section 7.1.2.8), if the
+	// CA's own subject lacks them.
 	Country      string `yaml:"country,omitempty"`
 	Organization string `yaml:"organization,omitempty"`
 }
@@ -68,7 +67,7 @@ func (c *CA) check(report func(key, problem string)) {
 	}
 }
 
-// IsCRLURL says whether a distribution point can be written into a certificate.
+// IsCRLURL says whether a URL can be a distribution point in a certificate.
 func IsCRLURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Scheme == "http" && u.Host != "" && len(u.Path) > 1 && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(text) <= 255

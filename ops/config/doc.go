@@ -1,12 +1,12 @@
-// Package config is the configuration files of ocspd, ocspsyncd and ocspctl: their keys,
-// what holds where a file says nothing, and what is wrong with a value by itself.
+// Package config has the configuration files of ocspd, ocspsyncd and ocspctl: their keys, their
+// defaults, and the checks of single values.
 //
-// It trusts nothing and opens nothing but the certificate of a pinned issuer: it links no
-// database, no network and no PKCS#11, so that any program, and the tests' fleets, may know
-// every key. What only a room can judge, a pin or a proxy, say, is added by the program
-// that links that room; package boot reads the files strictly.
+// It trusts nothing and opens no file but the certificate of a pinned issuer. It links no
+// database, no network and no PKCS#11, so that any program, and the tests' fleets, can use
+// every key. Checks that need another package, for example of a pin or a proxy, are added by
+// the program that links it; package boot reads the files strictly.
 //
-// It promises: each key and each default stands once. The manual pages are made from the
+// It promises: each key and each default is defined once. The manual pages are made from the
 // comments of these types.
 //
 // Read common.go, ocspd.go, ocspsyncd.go with feed.go, ocspctl.go with ca.go and dns.go.

@@ -11,79 +11,77 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// OcspsyncdFeed is the signed feed (docs/feed.md): at the master it is sealed and served,
-// at a site it is fetched, and relayed where listen is set. Left out: there is none.
+// OcspsyncdFeed is the signed feed (docs/feed.md): the master seals and serves it; a site
+// fetches it, and relays it if listen is set. Left out: no feed.
 type OcspsyncdFeed struct {
-	// Root is the verifier key of the feed's offline root, as ocspctl feed key
-	// generate printed it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's
-	// origin. All that is believed of the feed, and that a permanent revocation was
-	// wrong, is believed for this key. Where there is no feed it stands alone: a site
-	// reads the key sets in the master's database then, and the master takes those that
-	// staff brings.
+	// Root is the verifier key of the feed's offline root, as ocspctl feed key generate printed
+	// it: ca.example/status+1a2b3c4d+AbC... Its name is the feed's origin. All trust in the
+	// feed and in corrections of permanent revocations comes from this key. In a fleet without
+	// a feed it is set alone: then a site reads the key sets in the master's database, and the
+	// master accepts those that staff publishes.
 	Root string `yaml:"root,omitempty"`
 	// KeyFile holds the key that signs checkpoints and snapshots. Role master only.
 	KeyFile string `yaml:"key_file,omitempty"`
-	// State is a file that holds the checkpoint that was signed last: /var/lib/ocspsyncd/feed-last,
-	// in a folder that only ocspsyncd may write. What stands in the database and does not
-	// continue it is not signed on, so that nobody who writes there makes this master
-	// sign two histories. Required at the master; on a new machine it begins empty.
+	// State is a file with the last signed checkpoint: /var/lib/ocspsyncd/feed-last, in a
+	// folder that only ocspsyncd may write. If the database does not continue that checkpoint,
+	// nothing more is signed: write access to the database is not enough to make this master
+	// sign two histories. Required at the master; on a new machine the file does not exist yet.
 	State string `yaml:"state,omitempty"`
-	// NextKeyFile holds the key that takes over once the key set names it and its
-	// time has come. Role master only; empty: no rotation is prepared.
+	// NextKeyFile holds the key that takes over when the key set names it and its time begins.
+	// Role master only; empty: no rotation is prepared.
 	NextKeyFile string `yaml:"next_key_file,omitempty"`
-	// AnswerKeyFile holds a key that signs answers to sites that ask for a single serial
-	// (their ask_socket). The key set names it for that (ocspctl feed keys sign
-	// --answer). Role master only; empty: nobody is answered.
+	// AnswerKeyFile holds the key that signs answers to sites that ask for a single serial
+	// (their ask_socket). The key set must name it for that (ocspctl feed keys sign --answer).
+	// Role master only; empty: such questions are not answered.
 	AnswerKeyFile string `yaml:"answer_key_file,omitempty"`
-	// TLSKeyFile holds this machine's own key for TLS (ocspctl key pin makes it):
-	// master and peers know this site by its pin, and the other way round.
+	// TLSKeyFile holds this machine's own TLS key (ocspctl key pin makes it): master, peers and
+	// this site identify each other by the pins of such keys.
 	TLSKeyFile string `yaml:"tls_key_file,omitempty"`
-	// Listen is where the feed is served: ":9443". Required at the master; a site
-	// that has it relays what it verified. Only pinned keys come in.
+	// Listen is the address where the feed is served: ":9443". Required at the master; a site
+	// with it relays what it verified. Only pinned keys may connect.
 	Listen string `yaml:"listen,omitempty"`
-	// MaxConnections bounds that listener. Default 2048: at 40 kB each that is 80 MB. A
-	// site has one or two. One more closes the connection that has waited longest, before
-	// its TLS handshake or between requests; one client may have 64 that wait so.
+	// MaxConnections bounds that listener. Default 2048: at 40 kB each that is 80 MB. A site
+	// has one or two. A further one closes the connection that has waited longest, before its
+	// TLS handshake or between requests; one client may have 64 that wait so.
 	MaxConnections int `yaml:"max_connections,omitempty"`
-	// Public lets shared caches in front keep segments and snapshots.
+	// Public allows shared caches in front to keep segments and snapshots.
 	Public bool `yaml:"public,omitempty"`
-	// Confirm is how often an idle master signs that nothing is new: the least age
-	// of a copy by the feed. Default 60s, 15 MB a month per site; 5s are 180 MB a
-	// month. Role master only.
+	// Confirm is how often an idle master signs that nothing is new. A copy by the feed is at
+	// least that old. Default 60s, 15 MB a month per site; 5s are 180 MB a month. Role master
+	// only.
 	Confirm time.Duration `yaml:"confirm,omitempty"`
-	// Sources are whom to ask, in the order of preference: the master, then peers. With
-	// sync logical they are asked for single serials (ask_socket), and the master is handed
-	// the evidence of a fork; without that it needs none. Role site only.
+	// Sources are where to fetch, in the order of preference: the master, then peers. With sync
+	// logical they answer questions for single serials (ask_socket), and the master receives
+	// the evidence of a fork; without ask_socket it needs none. Role site only.
 	Sources []Source `yaml:"sources,omitempty"`
-	// PreferPeers asks two peers, drawn by lot each hour, instead of the first source,
-	// the master, which two sites of all ask: its traffic does not grow with the sites
-	// then. News take a few hops. Default false. Sync feed only.
+	// PreferPeers fetches from two peers, drawn by lot each hour, instead of the first source.
+	// Only two sites of all then fetch from the master, so its traffic does not grow with the
+	// number of sites. News takes a few hops. Default false. Sync feed only.
 	PreferPeers bool `yaml:"prefer_peers,omitempty"`
 	// Peers are the sites that may fetch from here. Role site only.
 	Peers []Peer `yaml:"peers,omitempty"`
-	// AskSocket is a Unix socket on which this site's ocspd asks for serials that the
-	// copy does not have yet, the same path as feed.ask_socket in ocspd.yaml:
-	// /run/ocspfleet/ask.sock. They are asked for at the master, or by two peers at
-	// theirs where it does not answer, at most 10 a second.
-	// It is of this user and group alone (0660). Role site only; empty: off.
+	// AskSocket is a Unix socket on which this site's ocspd asks for serials that the copy does
+	// not have yet, the same path as feed.ask_socket in ocspd.yaml: /run/ocspfleet/ask.sock.
+	// ocspsyncd asks the master, or through two peers if the master does not answer, at most 10
+	// times a second. Only this user and group may use it (0660). Role site only; empty: off.
 	AskSocket string `yaml:"ask_socket,omitempty"`
-	// StaleAfter is how old a source's newest checkpoint may be before the next
-	// source is asked. Default 3m: three times the master's confirm. Sync feed only.
+	// StaleAfter is how old a source's newest checkpoint may be before the next source is used.
+	// Default 3m: three times the master's confirm. Sync feed only.
 	StaleAfter time.Duration `yaml:"stale_after,omitempty"`
 }
 
-// maxSocketPath is what fits into a sockaddr_un, its ending zero left out.
+// maxSocketPath is the longest path in a sockaddr_un, without the final zero.
 const maxSocketPath = 107
 
-// Source is whom a site asks.
+// Source is one source of the feed.
 type Source struct {
-	// URL without a path: https://master.example:9443.
+	// URL of the source, without a path: https://master.example:9443.
 	URL string `yaml:"url,omitempty"`
 	// Pin is the SHA-256 of its TLS key, 64 hex digits (ocspctl key pin).
 	Pin string `yaml:"pin,omitempty"`
-	// Master says that this is the master itself. When it knows this site and refuses
-	// it, since it was suspended or revoked, ocspd stops saying good and unknown until
-	// it is let in again. No peer can do that. Default false.
+	// Master says that this is the master itself. When the master knows this site and refuses
+	// it, since it was suspended or revoked, ocspd stops answering good and unknown until
+	// access is given again. No peer can do that. Default false.
 	Master bool `yaml:"master,omitempty"`
 }
 
@@ -95,18 +93,18 @@ type Peer struct {
 	Pin string `yaml:"pin,omitempty"`
 }
 
-// Given says whether the configuration has a feed at all.
+// Given says whether the configuration has a feed.
 func (f *OcspsyncdFeed) Given() bool { return !reflect.ValueOf(*f).IsZero() }
 
-// RootAlone says whether it pins the root and nothing else: a site verifies corrections
-// under it, and there is no feed.
+// RootAlone says whether only the root is set: a site verifies corrections with it, and there
+// is no feed.
 func (f *OcspsyncdFeed) RootAlone() bool {
 	alone := OcspsyncdFeed{Root: f.Root}
 	return f.Root != "" && reflect.DeepEqual(*f, alone)
 }
 
-// Check judges what strict reading cannot; native says that the rows, and so the files, come
-// by native replication.
+// Check finds what strict reading cannot; native says that the rows, and so the signed files,
+// come by native replication.
 func (f *OcspsyncdFeed) Check(role string, native bool, report func(key, problem string)) {
 	if _, err := f.Verifier(); err != nil {
 		report("feed.root", err.Error())
@@ -192,7 +190,7 @@ func (f *OcspsyncdFeed) checkOthers(report func(key, problem string)) {
 	}
 }
 
-// Verifier is the pinned root; its name is the origin.
+// Verifier returns the pinned root; its name is the origin.
 func (f *OcspsyncdFeed) Verifier() (note.Verifier, error) {
 	if f.Root == "" {
 		return nil, fmt.Errorf("is missing: the verifier key of the feed's root, as ocspctl feed key generate printed it")

@@ -7,35 +7,35 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Ocspctl is /etc/ocspfleet/ocspctl.yaml. A verb needs only its own part: the
-// key verbs at a site need token alone. Relative paths start where ocspctl runs.
+// Ocspctl is /etc/ocspfleet/ocspctl.yaml. A verb needs only its own part: the key verbs at a
+// site need only token. Relative paths are relative to the working directory of ocspctl.
 type Ocspctl struct {
-	// Role says what the database is: master or site. It guards against setting
-	// up the one as the other.
+	// Role says which database this is: master or site. It prevents setting up one as the
+	// other.
 	Role string `yaml:"role,omitempty"`
-	// Database is the master's (or, for the db verbs at a site, the site's). For the db
-	// verbs its user must be a superuser; for all others a member of ocsp_operator (or
-	// ocsp_ca, which may issue, revoke and import, no more).
+	// Database is the master's (or, for the db verbs at a site, the site's). For the db verbs
+	// its user must be a superuser; for all others a member of ocsp_operator (or ocsp_ca, which
+	// may only issue, revoke and import).
 	Database Database `yaml:"database,omitempty"`
-	// Issuers are the CAs whose keys are at hand here, with what each agrees to sign, by
+	// Issuers are the CAs whose keys this machine can use, with what each agrees to sign, by
 	// the issuers' names at the master. Empty: this machine enrols no site.
 	Issuers map[string]CA `yaml:"issuers,omitempty"`
 	// Token is the site's PKCS#11 token, for the key verbs.
 	Token Token `yaml:"token,omitempty"`
-	// StateDir is a folder of yours, made if it is not there, in which it is remembered
-	// that a token refused the PIN of a PIN file: it is not offered again, by any verb,
-	// until the file was touched. At a site name ocspd's own, if you may write there, so
-	// that both count together. Empty: the unit's StateDirectory= ($STATE_DIRECTORY), else
-	// ocspfleet in $XDG_STATE_HOME, by default ~/.local/state.
+	// StateDir is a folder of yours, made if it does not exist. It records that a token refused
+	// the PIN of a PIN file: no verb offers that PIN again until the file is touched. At a site
+	// set ocspd's own folder, if you may write there, so that both share the record. Empty: the
+	// unit's StateDirectory= ($STATE_DIRECTORY), else ocspfleet in $XDG_STATE_HOME, by default
+	// ~/.local/state.
 	StateDir string `yaml:"state_dir,omitempty"`
 	// Feed is for the feed verbs and key pin.
 	Feed OcspctlFeed `yaml:"feed,omitempty"`
-	// DNS is the zone in which the sites' addresses stand. Empty: they are named for
-	// work by hand.
+	// DNS is the zone with the sites' addresses. Empty: ocspctl lists the changes to be made by
+	// hand.
 	DNS DNS `yaml:"dns,omitempty"`
 }
 
-// Check judges what strict reading cannot.
+// Check finds what strict reading cannot.
 func (c *Ocspctl) Check(report func(key, problem string)) {
 	if c.Role != "" && c.Role != RoleMaster && c.Role != RoleSite {
 		report("role", fmt.Sprintf("%q: want master or site", c.Role))
@@ -61,7 +61,7 @@ func (c *Ocspctl) Check(report func(key, problem string)) {
 	}
 }
 
-// Files lists the files that the configuration names, by key.
+// Files lists the files in the configuration, by key.
 func (c *Ocspctl) Files() map[string]string {
 	files := map[string]string{
 		"database.password_file": c.Database.PasswordFile,
@@ -80,15 +80,15 @@ func (c *Ocspctl) Files() map[string]string {
 	return files
 }
 
-// OcspctlFeed is what the feed verbs want to know.
+// OcspctlFeed is the configuration of the feed verbs.
 type OcspctlFeed struct {
 	// Root is the verifier key of the feed's root (ocspctl feed key generate).
 	Root string `yaml:"root,omitempty"`
-	// TLSKeyFile is this machine's TLS key, to ask the master or a peer as.
+	// TLSKeyFile is this machine's TLS key, for connections to the master or a peer.
 	TLSKeyFile string `yaml:"tls_key_file,omitempty"`
 }
 
-// Verifier is the pinned root.
+// Verifier returns the pinned root.
 func (f OcspctlFeed) Verifier() (note.Verifier, error) {
 	if f.Root == "" {
 		return nil, errors.New("the configuration does not pin the feed's root: set feed.root to its verifier key, or give --root")

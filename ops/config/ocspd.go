@@ -20,66 +20,65 @@ import (
 
 // Ocspd is /etc/ocspfleet/ocspd.yaml. Durations are written "30s" or "72h".
 type Ocspd struct {
-	// Listen is the public address that OCSP clients reach, by plain HTTP
+	// Listen is the public address for OCSP clients, plain HTTP
 	// (RFC 9919 section 5): ":80", or a loopback port behind nginx or HAProxy.
 	Listen string `yaml:"listen,omitempty"`
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
 	Admin string `yaml:"admin,omitempty"`
-	// Database is this site's own PostgreSQL; the login is a member of
-	// ocsp_responder and can only read. ocspd connects nowhere else, but to
-	// feed.ask_socket if there is one.
+	// Database is this site's own PostgreSQL; the login is a member of ocsp_responder and can
+	// only read. ocspd connects to nothing else, except to feed.ask_socket if it is set.
 	Database Database `yaml:"database,omitempty"`
 	// Token holds this site's responder key.
 	Token SigningToken `yaml:"token,omitempty"`
-	// MoreTokens are further tokens, each with keys of its own: a partition per
-	// issuer, or an old and a new HSM side by side while the site's key moves.
-	// The certificates in the database say which key signs for which issuer.
-	// SoftHSM tokens must share one softhsm2_conf.
+	// MoreTokens are further tokens, each with its own keys: a partition per issuer, or an old
+	// and a new HSM side by side while the site's key moves. The certificates in the database
+	// say which key signs for which issuer. SoftHSM tokens must share one softhsm2_conf.
 	MoreTokens []SigningToken `yaml:"more_tokens,omitempty"`
-	// ExitWhenStuck is how long every call of the PKCS#11 library may hang, of all
-	// tokens, before ocspd ends with exit 1 to be started again by systemd. Until then
-	// it gives what it signed before, which a new process has not. Default 1h. 0s:
-	// never, somebody looks at /readyz. At least the longest sign_timeout.
+	// ExitWhenStuck is how long all calls of the PKCS#11 library, of all tokens, may hang
+	// before ocspd ends with exit 1, so that systemd starts it again. Until then it serves the
+	// answers that it signed before; a new process has none. Default 1h. 0s: never; then
+	// monitor /readyz. At least the longest sign_timeout.
 	ExitWhenStuck time.Duration `yaml:"exit_when_stuck,omitempty"`
-	// StateDir is a folder of ocspd's own, made if it is not there. When a token refuses
-	// the PIN, ocspd remembers in it the inode, size and modification time of the PIN file,
-	// nothing of the PIN, and does not offer it again, after a restart either, until the
-	// file was touched: real tokens lock after a few wrong PINs. Where it cannot be
-	// written no PIN is offered at the start. Default: the unit's StateDirectory=
-	// ($STATE_DIRECTORY), else /var/lib/ocspd.
+	// StateDir is a folder of ocspd's own, made if it does not exist. When a token refuses the
+	// PIN, ocspd stores in it the inode, size and modification time of the PIN file, nothing of
+	// the PIN. It does not offer that PIN again, also not after a restart, until the file is
+	// touched: real tokens lock after a few wrong PINs. If the folder cannot be written, no PIN
+	// is offered at the start. Default: the unit's StateDirectory= ($STATE_DIRECTORY), else
+	// /var/lib/ocspd.
 	StateDir string `yaml:"state_dir,omitempty"`
-	// Issuers are the CA keys this site answers for, and no others, whatever
-	// its database says. At least one.
+	// Issuers are the CA keys that this site answers for, and no others, whatever its database
+	// says. At least one.
 	Issuers []Issuer `yaml:"issuers,omitempty"`
-	// Feed pins the root of the fleet's signing keys. With it a permanent revocation is
-	// taken back by a correction that a named key signed, and, where the root names keys
-	// for the feed, this site's knowledge is never taken for fresher than a checkpoint
-	// says that the master signed, whoever writes the database. Left out: no permanent
-	// revocation is ever taken back here, and the head's word counts for its age.
+	// Feed pins the root of the fleet's signing keys. With it a permanent revocation is removed
+	// only by a correction that a named key signed. If the root also names keys for the feed,
+	// this site's copy never counts as fresher than a signed checkpoint of the master says,
+	// whatever the database says. Left out: no permanent revocation is ever removed here, and
+	// the head's own time counts.
 	Feed OcspdFeed `yaml:"feed,omitempty"`
-	// DrainDelay is how long ocspd goes on answering after a stop was asked
-	// for, with /readyz already 503, so that load balancers turn away first.
-	// Default 5s; 0s behind nothing.
+	// DrainDelay is how long ocspd still answers after a stop was requested, with /readyz
+	// already 503, so that load balancers turn away first. Default 5s; 0s without a load
+	// balancer.
 	DrainDelay time.Duration `yaml:"drain_delay,omitempty"`
-	// MaxConnections bounds the public listener. Default 4096: at 20 kB each
-	// that is 80 MB. One more closes the connection that has waited longest without a
-	// whole request, never one whose request is worked on; where there is none, it waits
-	// in the kernel's queue.
+	// MaxConnections bounds the public listener. Default 4096: at 20 kB each that is 80 MB. A
+	// further one closes the connection that has waited longest without a whole request, never
+	// one whose request is being answered; if there is none to close, it waits in the kernel's
+	// queue.
 	MaxConnections int `yaml:"max_connections,omitempty"`
-	// MaxHalfOpen bounds the connections of one client, an IPv4 address or an IPv6 /64
-	// network, on which no whole request has come yet. Default 64: a request comes in one
-	// round trip, so that thousands behind one address stay far below. One more closes the
-	// client's oldest. Loopback and trusted proxies themselves have no such bound.
+	// MaxHalfOpen bounds the connections of one client, an IPv4 address or an IPv6 /64 network,
+	// on which no whole request has arrived yet. Default 64: a request arrives in one round
+	// trip, so even thousands of clients behind one address stay far below. A further one
+	// closes the client's oldest. Loopback and the trusted proxies themselves have no such
+	// bound.
 	MaxHalfOpen int `yaml:"max_half_open,omitempty"`
-	// TrustedProxies are those in front that name the client they speak for; nobody else
-	// is believed. Default none: who connects is the client, and a proxy or CDN not
-	// named here is one client, with max_half_open. The first that matches counts.
+	// TrustedProxies are the proxies in front that name their clients; no other peer is trusted
+	// to do so. Default none: the peer is the client, and a proxy or CDN not listed here counts
+	// as one client, with max_half_open. The first entry that matches counts.
 	TrustedProxies []TrustedProxy `yaml:"trusted_proxies,omitempty"`
 	// CacheMB bounds the cache of signatures, in MiB. Default 64, room for
-	// 35,000 answers. -1 turns it off: each answer is then signed anew.
+	// 35,000 answers. -1 turns it off: each answer is then signed again.
 	CacheMB int64 `yaml:"cache_mb,omitempty"`
-	// Poll is how often the database is asked for changes even if it did not
-	// say that there are any. Default 1s.
+	// Poll is how often the database is read for changes even without a notification from it.
+	// Default 1s.
 	Poll time.Duration `yaml:"poll,omitempty"`
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel slog.Level `yaml:"log_level,omitempty"`
@@ -87,42 +86,42 @@ type Ocspd struct {
 
 // TrustedProxy is a proxy in front; exactly one of proxy_protocol and header is set.
 type TrustedProxy struct {
-	// Address is from where it connects: 192.0.2.7, or a network, 192.0.2.0/24.
+	// Address is the proxy's address: 192.0.2.7, or a network, 192.0.2.0/24.
 	Address string `yaml:"address,omitempty"`
-	// ProxyProtocol says that each of its connections begins with a PROXY header, of
-	// version 1 or 2 (HAProxy: send-proxy-v2). One that does not is closed, whoever else
-	// connects from there: a proxy on this machine takes an address of its own
-	// (HAProxy: source 127.0.0.2), so that ocspctl can still ask from 127.0.0.1.
+	// ProxyProtocol says that each of its connections begins with a PROXY header, of version 1
+	// or 2 (HAProxy: send-proxy-v2). A connection from this address without one is closed, also
+	// if another program made it. So a proxy on this machine needs its own address (HAProxy:
+	// source 127.0.0.2), so that ocspctl can still ask from 127.0.0.1.
 	ProxyProtocol bool `yaml:"proxy_protocol,omitempty"`
-	// Header is the one in which it names the client in each request, X-Real-IP or
-	// X-Forwarded-For: the last address counts. The proxy must set it or append to it,
-	// never pass on what the client sent.
+	// Header is the HTTP header with the client's address in each request, X-Real-IP or
+	// X-Forwarded-For: the last address counts. The proxy must set it or append to it, and must
+	// not pass on the client's own.
 	Header string `yaml:"header,omitempty"`
 }
 
-// OcspdFeed says what is believed of the signed feed.
+// OcspdFeed says how ocspd uses the signed feed.
 type OcspdFeed struct {
 	// Root is the verifier key of the feed's offline root, as ocspctl feed key
 	// generate printed it: ca.example/status+1a2b3c4d+AbC...
 	Root string `yaml:"root,omitempty"`
-	// AskSocket is the Unix socket of this site's ocspsyncd, the same path as
-	// feed.ask_socket in ocspsyncd.yaml. A serial that the copy says was never issued is
-	// then asked for at the master, and its signed answer said for at most 5 minutes; if
-	// nobody answers within a second, the client gets unauthorized. Not for issuers of
-	// profile br. Needs root. Empty: off, the copy's word counts.
+	// AskSocket is the Unix socket of this site's ocspsyncd, the same path as feed.ask_socket
+	// in ocspsyncd.yaml. For a serial that the copy says was never issued, ocspd then asks the
+	// master, and uses its signed answer for at most 5 minutes; without an answer within a
+	// second, the client gets unauthorized. Not for issuers of profile br. Needs root. Empty:
+	// off, the copy alone counts.
 	AskSocket string `yaml:"ask_socket,omitempty"`
-	// State is a file in which ocspd keeps the highest number of a key set that it has
-	// seen, so that after a restart, too, nobody who writes the database can show it an
-	// older set, with a key that was stolen and banned since. Its folder must exist, be
-	// ocspd's to write, and closed to ocspsyncd. Default empty: the number is forgotten
-	// with the process, and ocspd writes no file at all.
+	// State is a file with the highest number of a key set that ocspd has seen. With it, also
+	// after a restart, write access to the database is not enough to show ocspd an older set
+	// with a key that was stolen and banned since. Its folder must exist, must be writable for
+	// ocspd, and closed to ocspsyncd. Default empty: the number is forgotten when the process
+	// ends, and ocspd writes no file at all.
 	State string `yaml:"state,omitempty"`
-	// OnFork says what happens while two statements of the feed that contradict each other
-	// are known here, both by keys that the newest key set admits: a key of the master was
-	// stolen, or two masters publish. "age", the default: this site answers on by the
-	// history that it had first, which ages where nothing continues it; /readyz stays 200
-	// and names the fork, so that no balancer drops all sites for one forged note.
-	// "stop_good": good and unknown end, and /readyz says 503. Needs root.
+	// OnFork says what happens while ocspd knows two statements of the feed that contradict
+	// each other, both by keys in the newest key set: a key of the master was stolen, or two
+	// masters publish. "age", the default: this site answers from the history that it had
+	// first, which ages if nothing continues it; /readyz stays 200 and names the fork, so that
+	// one forged note does not make a balancer drop all sites. "stop_good": good and unknown
+	// are not answered, and /readyz is 503. Needs root.
 	OnFork string `yaml:"on_fork,omitempty"`
 }
 
@@ -132,12 +131,12 @@ type SigningToken struct {
 	// MaxSessions is how many PKCS#11 sessions are opened; one holds the
 	// login, the others sign. Default: the number of CPUs + 1.
 	MaxSessions int `yaml:"max_sessions,omitempty"`
-	// SignTimeout is how long one signature may take, waiting included, before
-	// the client is told tryLater. Default 2s.
+	// SignTimeout is how long one signature may take, waiting included, before the client gets
+	// tryLater. Default 2s.
 	SignTimeout time.Duration `yaml:"sign_timeout,omitempty"`
 }
 
-// Issuer pins one CA key under one name; exactly one of the two is set.
+// Issuer pins one CA, a key with a name; exactly one of the two is set.
 type Issuer struct {
 	// Certificate is a file with a certificate of the issuer, PEM or DER.
 	Certificate string `yaml:"certificate,omitempty"`
@@ -145,12 +144,12 @@ type Issuer struct {
 	Fingerprint string `yaml:"fingerprint,omitempty"`
 }
 
-// DefaultOcspd is what holds where the file says nothing.
+// DefaultOcspd returns the defaults.
 func DefaultOcspd() Ocspd {
 	return Ocspd{Admin: "127.0.0.1:9080", StateDir: "/var/lib/ocspd", ExitWhenStuck: time.Hour, DrainDelay: 5 * time.Second, MaxConnections: 4096, CacheMB: 64, Poll: time.Second}
 }
 
-// Check judges what strict reading cannot.
+// Check finds what strict reading cannot.
 func (c *Ocspd) Check(report func(key, problem string)) {
 	required := func(key, value, example string) {
 		if value == "" {
@@ -204,10 +203,10 @@ func (c *Ocspd) Check(report func(key, problem string)) {
 	}
 }
 
-// Tokens are all tokens, the first one first.
+// Tokens returns all tokens, token first.
 func (c *Ocspd) Tokens() []SigningToken { return append([]SigningToken{c.Token}, c.MoreTokens...) }
 
-// SignTimeout is how long an answer waits: as the slowest token may take.
+// SignTimeout is how long an answer waits: the longest sign_timeout of all tokens.
 func (c *Ocspd) SignTimeout() time.Duration {
 	longest := time.Duration(0)
 	for _, token := range c.Tokens() {
@@ -238,10 +237,10 @@ func (i Issuer) Read() (der []byte, fingerprint [sha256.Size]byte, err error) {
 	return raw, fingerprint, nil
 }
 
-// What is done while the feed is forked.
+// The values of on_fork.
 const ForkAge, ForkStopGood = "age", "stop_good"
 
-// Check judges what strict reading cannot.
+// Check finds what strict reading cannot.
 func (f OcspdFeed) Check(report func(key, problem string)) {
 	switch {
 	case f.OnFork != "" && f.OnFork != ForkAge && f.OnFork != ForkStopGood:

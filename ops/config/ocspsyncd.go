@@ -9,11 +9,11 @@ import (
 
 // Ocspsyncd is /etc/ocspfleet/ocspsyncd.yaml. Durations are written "5s".
 type Ocspsyncd struct {
-	// Role is what this daemon works for: master (it confirms the head, so that
-	// the sites know how old their copies are) or site (it seeds, watches and
-	// repairs the site's copy). Required.
+	// Role is the kind of this machine: master (ocspsyncd confirms the head, so that the sites
+	// know how old their copies are) or site (it seeds, watches and repairs the site's copy).
+	// Required.
 	Role string `yaml:"role,omitempty"`
-	// Site is this site's name on the master's roster. Role site only.
+	// Site is this site's name in the master's roster. Role site only.
 	Site string `yaml:"site,omitempty"`
 	// Sync is how this site's rows come: logical, by native replication from the
 	// master (for the CA's own sites: its login can read the whole master), or feed,
@@ -22,20 +22,20 @@ type Ocspsyncd struct {
 	// Database is the local database. The login is a member of ocsp_publisher at
 	// the master, of ocsp_sync at a site.
 	Database Database `yaml:"database,omitempty"`
-	// Master is the master's database as this site reaches it; the login is a
-	// member of ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless the
-	// two are one machine.
+	// Master is the master's database, as this site connects to it; the login is a member of
+	// ocsp_replica. Role site with sync logical only. Use sslmode=verify-full unless both are
+	// on one machine.
 	Master Database `yaml:"master,omitempty"`
-	// Feed is the signed feed. At a site with sync logical its files come from the master's
-	// database, too, where feed.root is set: the rest of feed serves peers, single questions
-	// and the report of a fork there.
+	// Feed is the signed feed. At a site with sync logical and feed.root set, the signed files
+	// also come from the master's database; the rest of feed is then for peers, questions for
+	// single serials and the report of a fork.
 	Feed OcspsyncdFeed `yaml:"feed,omitempty"`
-	// Heartbeat is how often the head is confirmed: the least age of any copy.
-	// Default 5s; at most 5m, or `unknown` could not be answered. Role master only.
+	// Heartbeat is how often the head is confirmed; every copy is at least that old. Default
+	// 5s; at most 5m, else `unknown` could not be answered. Role master only.
 	Heartbeat time.Duration `yaml:"heartbeat,omitempty"`
-	// Recount is how often the whole copy is recounted against its head. Default
-	// 1m, stretched for large copies to a hundredth of the time; SIGHUP recounts
-	// now. Role site only.
+	// Recount is how often the whole copy is recounted against its head. Default 1m. For large
+	// copies it is longer, so that recounts take at most a hundredth of the time; SIGHUP
+	// recounts now. Role site only.
 	Recount time.Duration `yaml:"recount,omitempty"`
 	// Admin is the address of /healthz, /readyz and /metrics. Loopback only.
 	Admin string `yaml:"admin,omitempty"`
@@ -43,18 +43,18 @@ type Ocspsyncd struct {
 	LogLevel slog.Level `yaml:"log_level,omitempty"`
 }
 
-// What a role may say.
+// The values of role.
 const RoleMaster, RoleSite = "master", "site"
 
-// What sync may say.
+// The values of sync.
 const SyncLogical, SyncFeed = "logical", "feed"
 
-// DefaultOcspsyncd is what holds where the file says nothing.
+// DefaultOcspsyncd returns the defaults.
 func DefaultOcspsyncd() Ocspsyncd {
 	return Ocspsyncd{Sync: SyncLogical, Admin: "127.0.0.1:9081", Heartbeat: 5 * time.Second, Recount: time.Minute}
 }
 
-// Check judges what strict reading cannot.
+// Check finds what strict reading cannot.
 func (c *Ocspsyncd) Check(report func(key, problem string)) {
 	if c.Role != RoleMaster && c.Role != RoleSite {
 		report("role", "wants master or site")

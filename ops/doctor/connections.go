@@ -7,7 +7,7 @@ import (
 	"ocspfleet/db/tables"
 )
 
-// connections says whether the logins can keep one another out.
+// connections checks whether one login can use up the connections of others.
 func (f *results) connections(ctx context.Context, store *tables.DB) {
 	c, err := store.ConnectionLimits(ctx)
 	if err != nil {

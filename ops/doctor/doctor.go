@@ -1,11 +1,10 @@
-// Package doctor looks at one machine of the fleet, a site or the master, and
-// says line by line what is well, what will not be for long, and what is not,
-// each with the fix. It changes nothing.
+// Package doctor examines one machine of the fleet, a site or the master, and reports line by
+// line what is good, what will soon fail, and what is wrong, each with the fix. It changes
+// nothing.
 //
-// It owns no facts: it reads the database through db, is told by its caller what
-// is in the token and in the daemon's configuration, and asks the daemon's ports.
-// It trusts the database as the daemons do. A part that cannot be looked at is a
-// line of its own, never a reason to stop.
+// It owns no facts: it reads the database through db, gets the token's content and the daemon's
+// configuration from its caller, and asks the daemon's ports. It trusts the database as the
+// daemons do. A part that cannot be examined is a line of its own, never a reason to stop.
 package doctor
 
 import (
@@ -27,8 +26,7 @@ import (
 // Level says how bad a result is.
 type Level string
 
-// The levels. A fail is something that stops answers or will let wrong ones out;
-// a warn is what will become one.
+// The levels. A fail stops answers or will cause wrong ones; a warn will become one.
 const (
 	OK   Level = "ok"
 	Warn Level = "warn"
@@ -37,13 +35,13 @@ const (
 
 // Result is one line of the examination.
 type Result struct {
-	Check string // what was looked at: "clock", "token", ...
+	Check string // the part that was checked: "clock", "token", ...
 	Level Level
 	Text  string // what was found
 	Fix   string // what to do; empty when all is well
 }
 
-// results collects them in the order of the examination.
+// results collects the results in the order of the examination.
 type results struct{ all []Result }
 
 func (f *results) ok(check, text string, args ...any) {
@@ -68,7 +66,7 @@ func Well(all []Result) bool {
 	return true
 }
 
-// database asks whether a database is there and its schema ours.
+// database checks that the database can be reached and has our schema.
 func (f *results) database(ctx context.Context, store *tables.DB, role string) bool {
 	if err := store.Ping(ctx); err != nil {
 		f.fail("database", "start PostgreSQL, and look at database.dsn and password_file", "%v", err)
@@ -85,7 +83,7 @@ func (f *results) database(ctx context.Context, store *tables.DB, role string) b
 	return true
 }
 
-// shape compares what the schema is made of with what the migrations made.
+// shape compares the objects of the schema with those of the migrations.
 func (f *results) shape(ctx context.Context, store *tables.DB, role migrations.Role) {
 	fix := "ocspctl db migrate --repair --role " + string(role)
 	if role == migrations.Master {
@@ -108,8 +106,8 @@ func (f *results) shape(ctx context.Context, store *tables.DB, role migrations.R
 	}
 }
 
-// grants compares who may do what in the database with the matrix of the migrations. A
-// restored dump lacks the database's own rights; a superuser may have given others.
+// grants compares the rights in the database with the matrix of the migrations. A restored dump
+// lacks the database's own rights; a superuser may have granted others.
 func (f *results) grants(ctx context.Context, store *tables.DB, role migrations.Role) {
 	fix := "ocspctl db migrate --role " + string(role) + " sets them right"
 	live, err := store.Rights(ctx)
@@ -165,7 +163,7 @@ func (f *results) rows(ctx context.Context, store *tables.DB, fix string) {
 // timeError is TIME_ERROR of adjtimex(2): the kernel's clock is not synchronised.
 const timeError = 5
 
-// kernelClock asks the kernel whether anything keeps its clock right.
+// kernelClock asks the kernel whether its clock is synchronised.
 func (f *results) kernelClock() {
 	var tx syscall.Timex
 	switch state, err := syscall.Adjtimex(&tx); {
@@ -178,10 +176,10 @@ func (f *results) kernelClock() {
 	}
 }
 
-// portPatience bounds one question to a port.
+// portPatience bounds one request to a port.
 const portPatience = 5 * time.Second
 
-// get asks a daemon and returns the answer's code and the beginning of its text.
+// get asks a daemon and returns the status code and the beginning of the body.
 func get(ctx context.Context, address, path string) (int, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, portPatience)
 	defer cancel()
@@ -190,7 +188,7 @@ func get(ctx context.Context, address, path string) (int, string, error) {
 		return 0, "", err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy: it is this machine
+		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy: the daemon is on this machine
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	answer, err := client.Do(request)
@@ -205,7 +203,7 @@ func get(ctx context.Context, address, path string) (int, string, error) {
 	return answer.StatusCode, strings.Join(strings.Fields(string(text)), " "), nil
 }
 
-// local is where a listener without a host is reached from here.
+// local returns the address of a listener, with loopback as host if it names none.
 func local(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

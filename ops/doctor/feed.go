@@ -10,53 +10,52 @@ import (
 	"ocspfleet/db"
 )
 
-// Feed is what ocspsyncd's own configuration says of the signed feed, and what is
-// found when its sources are asked as it asks them.
+// Feed is the signed feed in ocspsyncd's configuration, and the result of asking its sources in
+// the same way as ocspsyncd does.
 type Feed struct {
 	Native bool     // rows and signed files come by native replication
 	Admin  string   // of ocspsyncd
-	Faults []string // in what is configured: the root, the TLS key
+	Faults []string // in the configuration: the root, the TLS key
 	Pin    string   // of this site's own TLS key
-	// Keys is the key set that is kept here, as the pinned root vouches for it.
+	// Keys is the key set stored here, verified by the pinned root.
 	Keys FeedKeys
-	// Forks are the contradictions that were found here, that count by that set, and that
-	// nobody has settled.
+	// Forks are the contradictions found here that count by that set and are not settled.
 	Forks       []db.Fork
 	ForksErr    error
 	StaleAfter  time.Duration // how old a checkpoint may be
 	PreferPeers bool
 	Listens     bool // it relays
-	Peers       int  // that may fetch here
+	Peers       int  // number of peers that may fetch here
 	Sources     []FeedSource
 }
 
 // FeedKeys is a key set of the feed.
 type FeedKeys struct {
-	Number int64     // 0: none is kept here
+	Number int64     // 0: none is stored here
 	Until  time.Time // when the last of its keys ends
-	Err    error     // the root does not vouch for it
+	Err    error     // the root did not sign it
 }
 
-// FeedSource is what was found at a source. At most one of the faults holds.
+// FeedSource is the result of asking a source. At most one of the faults is set.
 type FeedSource struct {
 	URL      string
 	Master   bool
 	Position int64 // of its newest checkpoint, verified
 	AsOf     time.Time
-	Skew     time.Duration // of this machine's clock against it, if it is the master and told
+	Skew     time.Duration // of this machine's clock against it, if the source is the master and shows its clock
 	HasSkew  bool
 
 	Unreachable  error // no connection, or no answer of a feed
 	OtherKey     bool  // its TLS key is not the pinned one
-	Unknown      bool  // it does not know this site's TLS key
-	AccessDenied bool  // it knows it, and does not let it in
-	Forged       error // what it shows is not signed by a key of the set
+	Unknown      bool  // the source does not know this site's TLS key
+	AccessDenied bool  // the source knows it and refuses it
+	Forged       error // its data is not signed by a key of the set
 }
 
-// keysWarning is how long before its end a feed's key is spoken of.
+// keysWarning is how long before the end of a feed key doctor warns.
 const keysWarning = 30 * 24 * time.Hour
 
-// feed examines what a site needs that follows the signed feed.
+// feed examines a site that follows the signed feed.
 func (s Site) feed(ctx context.Context, f *results) {
 	for _, fault := range s.Feed.Faults {
 		f.fail("feed config", "ocspctl config check --daemon ocspsyncd", "%s", fault)
@@ -89,7 +88,7 @@ func (s Site) feedKeys(f *results) {
 	}
 }
 
-// feedForks tells of contradictions: a key of the master was stolen, or two masters publish.
+// feedForks reports contradictions: a key of the master was stolen, or two masters publish.
 func feedForks(f *results, forks []db.Fork, err error) {
 	switch {
 	case err != nil:
@@ -100,7 +99,7 @@ func feedForks(f *results, forks []db.Fork, err error) {
 	}
 }
 
-// feedRows compares the rows with the newest checkpoint, and judges that one's age.
+// feedRows compares the rows with the newest checkpoint, and checks the checkpoint's age.
 func (s Site) feedRows(ctx context.Context, f *results) {
 	fix, store := "ocspsyncd's /readyz and log say which source fails", s.Store.DB
 	if s.Feed.Native {
@@ -128,7 +127,7 @@ func (s Site) feedRows(ctx context.Context, f *results) {
 	}
 }
 
-// feedSources judges each source, and whether one is left at all.
+// feedSources checks each source, and whether at least one works.
 func (s Site) feedSources(f *results) {
 	reached, masters := 0, 0
 	for _, source := range s.Feed.Sources {
@@ -167,8 +166,8 @@ func (s Site) feedSources(f *results) {
 	}
 }
 
-// mostBehind is how many octets of segments a relay may keep, as a multiple of its
-// snapshot: four until it takes a newer one, and what comes in thirty days.
+// mostBehind bounds the octets of segments that a relay may keep, as a multiple of its
+// snapshot: four until it takes a newer one, and what arrives in thirty days.
 const mostBehind = 8
 
 func (s Site) feedFiles(ctx context.Context, f *results) {

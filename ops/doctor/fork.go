@@ -7,10 +7,10 @@ import (
 	"ocspfleet/db"
 )
 
-// Fork is a contradiction of the feed, as the master judges it.
+// Fork is a contradiction of the feed, as the master rates it.
 type Fork struct {
 	db.Fork
-	Proven bool // keys of this master signed both; else it is the site's word
+	Proven bool // keys of this master signed both; else only the site claims it
 }
 
 func (m Master) forks(ctx context.Context, f *results) {

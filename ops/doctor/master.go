@@ -17,24 +17,24 @@ import (
 type Master struct {
 	Store *masterdb.DB
 	Now   func() time.Time
-	// Zone tries the zone of the sites' addresses and says how it is. nil: none is
+	// Zone tests the zone of the sites' addresses and describes its state. nil: none is
 	// configured.
 	Zone func(context.Context) (string, error)
-	// Corrections counts those of the master, and those that no site believes. nil: no
-	// root is configured by which they are judged.
+	// Corrections counts the corrections of the master, and those that no site accepts. nil: no
+	// root is configured to verify them by.
 	Corrections func(context.Context) (all, unbelieved int, err error)
-	// Forks are the contradictions of the feed that sites have handed in and nobody has
-	// settled. nil: no root is configured by which they are judged.
+	// Forks are the contradictions of the feed that sites reported and that are not settled.
+	// nil: no root is configured to verify them by.
 	Forks func(context.Context) ([]Fork, error)
-	// Publisher is nil where ocspsyncd's configuration is not there; NoPublisher says so.
+	// Publisher is nil when ocspsyncd's configuration is missing; NoPublisher says so.
 	Publisher   *Publisher
 	NoPublisher string
 }
 
-// silence is how long a master may go without a heartbeat: three of the default.
+// silence is how long a master may be without a heartbeat: three default intervals.
 const silence = 15 * time.Second
 
-// Examine looks at everything.
+// Examine examines everything.
 func (m Master) Examine(ctx context.Context) []Result {
 	f := &results{}
 	if !f.database(ctx, m.Store.DB, "master") {
@@ -119,7 +119,7 @@ func heartbeat(f *results, m masterdb.MasterState) {
 	}
 }
 
-// queueHalf is how full the queue of notifications may be: PostgreSQL warns then, too.
+// queueHalf is how full the queue of notifications may be: PostgreSQL warns at the same level.
 const queueHalf = 0.5
 
 func settings(f *results, m masterdb.MasterState, native bool) {
@@ -186,7 +186,7 @@ func slots(f *results, m masterdb.MasterState) {
 	}
 }
 
-// zone tries what responder revoke will need.
+// zone tests what responder revoke needs.
 func (m Master) zone(ctx context.Context, f *results) {
 	if m.Zone == nil {
 		f.ok("dns", "no zone is configured: addresses are changed by hand (docs/dns.md)")
@@ -201,11 +201,11 @@ func (m Master) zone(ctx context.Context, f *results) {
 	}
 }
 
-// zonePatience bounds the questions to the zone's primary: three tries each.
+// zonePatience bounds the queries to the zone's primary: three tries each.
 const zonePatience = 20 * time.Second
 
-// caWarning is how long before its end a CA's certificate is spoken of: time to
-// make a new CA known everywhere.
+// caWarning is how long before the end of a CA's certificate doctor warns: enough time to
+// distribute a new CA.
 const caWarning = 180 * 24 * time.Hour
 
 func (m Master) issuers(ctx context.Context, f *results) {
@@ -233,7 +233,7 @@ func (m Master) issuers(ctx context.Context, f *results) {
 	}
 }
 
-// sites judges the certificates of the roster's active sites.
+// sites checks the certificates of the roster's active sites.
 func (m Master) sites(ctx context.Context, f *results) {
 	roster, err := m.Store.Responders(ctx)
 	if err != nil {

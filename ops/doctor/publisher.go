@@ -9,10 +9,10 @@ import (
 	"ocspfleet/db"
 )
 
-// Publisher is what ocspsyncd's configuration at the master says, and the key set in force.
+// Publisher is ocspsyncd's configuration at the master, and the key set in force.
 type Publisher struct {
 	Admin string // of ocspsyncd
-	Root  bool   // a root is pinned: there are key sets
+	Root  bool   // a root is pinned, so there are key sets
 	Signs bool   // it signs a feed
 	Keys  FeedKeys
 	Epoch int64 // of that key set
@@ -64,8 +64,8 @@ func (f *results) syncd(ctx context.Context, admin string) {
 	}
 }
 
-// native says whether a site of the roster has its rows by native replication, as far as
-// the master can tell: it has no feed key.
+// native says whether the roster has a site with native replication, as far as the master can
+// tell: one without a feed key.
 func (m Master) native(ctx context.Context) bool {
 	roster, err := m.Store.Responders(ctx)
 	for _, site := range roster {

@@ -7,14 +7,14 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// serials warns while a CA without a network can still make more. Such a CA is known by
-// certificates that were planned ahead: one that is at hand makes each serial when it is
-// needed.
+// serials warns when a CA without a network will run out of serials, while it can still make
+// more. Such a CA has certificates that were planned ahead; a CA with its key at hand makes
+// each serial when it is needed.
 func (m Master) serials(ctx context.Context, f *results, roster []masterdb.Responder) {
 	const rights = "use a login of group ocsp_operator"
 	issuers, err := m.Store.Issuers(ctx)
 	if err != nil {
-		return // told by issuers
+		return // reported by issuers
 	}
 	planned, err := m.Store.PlannedCertificates(ctx)
 	if err != nil {

@@ -21,13 +21,13 @@ type Key struct {
 	Hash  [32]byte // SHA-256 of its SubjectPublicKeyInfo
 }
 
-// Token is what a token of the site says of itself, and its keys.
+// Token is a token of the site, with its keys.
 type Token struct {
-	Name       string   // as people call it
+	Name       string   // its name for people
 	Mechanisms []string // PKCS#11 names without CKM_, of those that are needed
-	Most       int      // sessions that it allows; 0: no limit told
+	Most       int      // sessions that it allows; 0: no limit reported
 	Keys       []Key
-	Odd        []string // a sentence for each key that is not used or not told from another, with the fix
+	Odd        []string // a sentence for each key that is not used or cannot be told from another, with the fix
 }
 
 // Pin is an issuer that ocspd is configured to serve.
@@ -37,7 +37,7 @@ type Pin struct {
 	Err         error    // it could not be read
 }
 
-// Daemon is what ocspd's own configuration says.
+// Daemon is ocspd's own configuration.
 type Daemon struct {
 	Store         *sitedb.DB // by ocspd's own login
 	Listen, Admin string
@@ -47,20 +47,20 @@ type Daemon struct {
 // Site examines a site.
 type Site struct {
 	Store *sitedb.DB
-	// Tokens looks at the tokens; nil: none is configured. It returns what it
-	// could look at, also with an error.
+	// Tokens examines the tokens; nil: none is configured. With an error it also returns what
+	// it could read.
 	Tokens func(context.Context) ([]Token, error)
-	// Daemon is nil when ocspd's configuration is not there; NoDaemon says why.
+	// Daemon is nil when ocspd's configuration is missing; NoDaemon says why.
 	Daemon   *Daemon
 	NoDaemon string
-	// Feed is nil where ocspsyncd's configuration names no feed, or is not there;
-	// NoFeed says so in the latter case.
+	// Feed is nil when ocspsyncd's configuration has no feed, or is missing; in the latter case
+	// NoFeed says so.
 	Feed   *Feed
 	NoFeed string
 	Now    func() time.Time
 }
 
-// Examine looks at everything.
+// Examine examines everything.
 func (s Site) Examine(ctx context.Context) []Result {
 	f := &results{}
 	keys, known := s.token(ctx, f)
@@ -130,7 +130,7 @@ func (s Site) subscription(ctx context.Context, f *results) {
 	}
 }
 
-// files judges the subscription of the signed files, where there is one.
+// files checks the subscription to the signed files, if there is one.
 func (s Site) files(ctx context.Context, f *results) {
 	const restart = "start ocspsyncd, or see why it does not mend it: its /readyz and log"
 	switch sub, err := s.Store.Subscription(ctx, db.FilesSubscriptionName); {
@@ -146,8 +146,8 @@ func (s Site) files(ctx context.Context, f *results) {
 	}
 }
 
-// guessed judges a site without a subscription, and without a word on how its rows
-// come: it was by the signed feed if they are where a checkpoint is that was kept.
+// guessed examines a site without a subscription whose configuration does not say how its rows
+// come: if the copy is anchored in a stored checkpoint, they came by the signed feed.
 func (s Site) guessed(ctx context.Context, f *results, sub sitedb.Subscription) bool {
 	kept, err := s.Store.FeedCopy(ctx)
 	if err != nil || !kept.Anchored {
@@ -168,11 +168,11 @@ func (s Site) guessed(ctx context.Context, f *results, sub sitedb.Subscription) 
 	return true
 }
 
-// clock judges this machine's clock by what ocspsyncd measured, or, better, by the
-// master that was asked just now.
+// clock checks this machine's clock against ocspsyncd's measurement or, if possible, against
+// the master's clock just now.
 func (s Site) clock(f *results, l *sitedb.ReadTx) {
 	const mend = "mend the clock of this machine or of the master: chronyc tracking"
-	asks := s.Feed == nil // by native replication ocspsyncd does
+	asks := s.Feed == nil // with native replication ocspsyncd compares it
 	if s.Feed != nil {
 		for _, source := range s.Feed.Sources {
 			asks = asks || source.Master
@@ -183,7 +183,7 @@ func (s Site) clock(f *results, l *sitedb.ReadTx) {
 	}
 	skew := l.Skew.Abs()
 	switch {
-	case !l.HasSkew && !asks: // the check of the sources says so
+	case !l.HasSkew && !asks: // the check of the sources reports it
 	case !l.HasSkew:
 		f.warn("clock", "start ocspsyncd: it asks the master", "was never compared with the master's")
 	case skew > db.MaxClockSkew:
@@ -197,7 +197,7 @@ func (s Site) clock(f *results, l *sitedb.ReadTx) {
 	}
 }
 
-// age judges how old the copy is. A minute is twelve heartbeats.
+// age checks how old the copy is. A minute is twelve heartbeats.
 func (s Site) age(f *results, asOf time.Time, issuers []db.Issuer) {
 	if len(issuers) == 0 {
 		f.fail("issuers", "ocspctl issuer add, at the master", "there is none in the database")
@@ -220,7 +220,7 @@ func (s Site) age(f *results, asOf time.Time, issuers []db.Issuer) {
 	}
 }
 
-// memory compares the rows with the permanent revocations that ever came here.
+// memory compares the rows with all permanent revocations that this site has received.
 func (f *results) memory(ctx context.Context, store *sitedb.DB) {
 	const fix = "at the master: ocspctl fleet lost --site-config FILE; if it was wrongly revoked, ocspctl cert correct"
 	switch count, example, err := store.TakenBack(ctx); {
@@ -233,8 +233,8 @@ func (f *results) memory(ctx context.Context, store *sitedb.DB) {
 	}
 }
 
-// served compares the issuers of the database with those that ocspd pins, and
-// returns those that both have.
+// served compares the issuers in the database with those that ocspd pins, and returns those in
+// both.
 func (s Site) served(f *results, issuers []db.Issuer) []db.Issuer {
 	if s.Daemon == nil {
 		return issuers
@@ -247,7 +247,7 @@ func (s Site) served(f *results, issuers []db.Issuer) []db.Issuer {
 		}
 		at := slices.IndexFunc(issuers, func(i db.Issuer) bool { return sha256.Sum256(i.Certificate) == pin.Fingerprint })
 		if at < 0 {
-			// Another certificate of the same key does as well, and is found by ocspd alone.
+			// Another certificate of the same key works as well, but only ocspd can see that.
 			f.warn("issuers", "ocspctl issuer add --cert, at the master; or take it out of ocspd's configuration", "%s is pinned, and no issuer of the database has this certificate", pin.Name)
 			continue
 		}
@@ -287,7 +287,7 @@ func (s Site) daemon(ctx context.Context, f *results) {
 	}
 }
 
-// rights judges the login of the process that faces the internet.
+// rights checks the login of the process that faces the internet.
 func rights(ctx context.Context, f *results, store *sitedb.DB) {
 	const fix = "ocspctl db user add NAME --role responder, and name it in ocspd's database.dsn"
 	l, err := store.Login(ctx)
@@ -305,8 +305,8 @@ func rights(ctx context.Context, f *results, store *sitedb.DB) {
 	}
 }
 
-// certificates judges per issuer the certificate that ocspd would choose: the
-// one that ends last among those whose key is in the token.
+// certificates checks, for each issuer, the certificate that ocspd would choose: the one that
+// ends last among those whose key is in the token.
 func (s Site) certificates(ctx context.Context, f *results, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
 	for _, issuer := range issuers {
 		check := "certificate " + issuer.Name

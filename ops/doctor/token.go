@@ -13,7 +13,7 @@ import (
 // holds the login, two sign) and for ocspctl beside it (two).
 const leastSessions = 5
 
-// token looks at the tokens. known is false when a key may have gone unseen.
+// token examines the tokens. known is false when a key may have been missed.
 func (s Site) token(ctx context.Context, f *results) (keys []Key, known bool) {
 	if s.Tokens == nil {
 		f.warn("token", "set token in ocspctl's configuration, or give --ocspd-config", "not looked at: no token is configured")
@@ -81,7 +81,7 @@ func sessions(f *results, check string, t Token) {
 	}
 }
 
-// matches says of each key which served issuers have a certificate for it.
+// matches reports for each key which served issuers have a certificate for it.
 func matches(f *results, issuers []db.Issuer, rows []db.ResponderCertificate, keys []Key) {
 	names := map[db.IssuerID]string{}
 	for _, issuer := range issuers {

@@ -16,9 +16,8 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// cacertForm is CAcert's tables of certificates, as mysql --batch or a CSV
-// export writes one of them, or as mysqldump does. Names and addresses in them
-// are not looked at.
+// cacertForm is one of CAcert's tables of certificates, as written by mysql --batch, by a CSV
+// export or by mysqldump. Names and addresses in it are not read.
 type cacertForm struct {
 	root int // the column rootcert: 1 class 1, 2 class 3; 0: there is no such column
 	zone *time.Location
@@ -29,8 +28,8 @@ var cacertTables = map[string]bool{"emailcerts": true, "domaincerts": true, "org
 
 var cacertColumns = []string{"serial", "expire", "revoked"}
 
-// cacertPending is what CAcert's pages write into the column revoked to ask the
-// signer for a revocation. It is no time, in whatever zone.
+// cacertPending is the value that CAcert's pages write into the column revoked to request a
+// revocation from the signer. It is not a time, in any zone.
 const cacertPending = "1970-01-01 10:00:01"
 
 func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
@@ -72,8 +71,8 @@ func (f cacertForm) read(in io.Reader, emit func(entry) error) error {
 	return err
 }
 
-// entry reads one row. CAcert makes it before it signs the certificate, so that
-// the serial may be missing still.
+// entry reads one row. CAcert makes the row before it signs the certificate, so the serial may
+// still be missing.
 func (f cacertForm) entry(r syntax.Record) entry {
 	if e, done := f.otherRoot(r); done {
 		return e
@@ -103,7 +102,7 @@ func (f cacertForm) entry(r syntax.Record) entry {
 	return e
 }
 
-// otherRoot says whether a row is of the root that was not asked for.
+// otherRoot says whether a row belongs to the root that was not selected.
 func (f cacertForm) otherRoot(r syntax.Record) (entry, bool) {
 	_, there := r.Columns["rootcert"]
 	root := r.Get("rootcert")
@@ -120,7 +119,7 @@ func (f cacertForm) otherRoot(r syntax.Record) (entry, bool) {
 	return entry{}, false
 }
 
-// isNull says whether MySQL means nothing by it.
+// isNull says whether a text is MySQL's NULL.
 func isNull(text string) bool {
 	switch text {
 	case "", "0", "NULL", `\N`, "0000-00-00 00:00:00":

@@ -16,10 +16,9 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// certificateForm is the certificates themselves: a directory, a tar, perhaps
-// compressed by gzip, or one file, each of PEM or DER. It proves that a
-// certificate was issued, by the issuer's signature, and says nothing of its
-// revocation.
+// certificateForm is the certificates themselves: a directory, a tar (gzip allowed), or one
+// file, in PEM or DER. The issuer's signature proves that a certificate was issued; it says
+// nothing about revocation.
 type certificateForm struct {
 	issuer *x509.Certificate
 	file   *File
@@ -30,7 +29,7 @@ func newCertificateForm(o *Options, f *File) (form, error) {
 	return certificateForm{issuer, f}, err
 }
 
-// What the beginnings of files look like.
+// The first octets of files, by format.
 const (
 	gzipMagic = "\x1f\x8b"
 	tarMagic  = "ustar" // at tarAt
@@ -118,7 +117,7 @@ func (f certificateForm) readFile(b *bufio.Reader, name string, emit func(entry)
 	return emit(bad(place, "is neither PEM nor a certificate in DER"))
 }
 
-// judge takes serial and end from a certificate of the issuer.
+// judge reads serial and end of a certificate of the issuer.
 func (f certificateForm) judge(der []byte, place syntax.Place) entry {
 	c, err := x509.ParseCertificate(der)
 	switch {
@@ -130,8 +129,8 @@ func (f certificateForm) judge(der []byte, place syntax.Place) entry {
 		return entry{place: place, skip: skipOtherIssuer}
 	}
 	if err := f.issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
-		// The same name with another key is another issuer; a certificate that
-		// says which key signed it and lies is a bad one.
+		// The same name with another key is another issuer; a certificate with our key
+		// identifier, or none, whose signature does not verify is bad.
 		if len(c.AuthorityKeyId) > 0 && !bytes.Equal(c.AuthorityKeyId, f.issuer.SubjectKeyId) {
 			return entry{place: place, skip: skipOtherIssuer}
 		}

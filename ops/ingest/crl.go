@@ -20,22 +20,22 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// maxCRL bounds the CRLs of one call in octets: they are held whole, since a signature
-// covers all of one. 64 MiB are about 1.7 million revocations.
+// maxCRL bounds the CRLs of one call in octets: they are kept whole, since a signature covers a
+// whole CRL. 64 MiB are about 1.7 million revocations.
 const maxCRL = 64 << 20
 
-// CRL is what a revocation list says of itself.
+// CRL is the header of a revocation list.
 type CRL struct {
-	Name       string   // tells it from the others of one call; empty: it is the only one
+	Name       string   // distinguishes the CRLs of one call; empty: it is the only one
 	Number     *big.Int // nil: none
 	ThisUpdate time.Time
 	NextUpdate time.Time // zero: none
-	Shard      string    // which part of the issuer's list it is; empty: all
+	Shard      string    // the part of the issuer's list that it is; empty: all
 	Newest     bool      // of its shard
 }
 
-// crlForm is revocation lists (RFC 5280 section 5) of the issuer's own: several, and
-// several parts of one list, are taken as one.
+// crlForm is the issuer's own revocation lists (RFC 5280 section 5). Several lists, and several
+// parts of one list, are read as one.
 type crlForm struct {
 	issuer *x509.Certificate
 	now    time.Time
@@ -56,7 +56,7 @@ func newCRLForm(o *Options, f *File) (form, error) {
 	return &crlForm{issuer: issuer, now: o.Now, last: o.LastCRLs, file: f}, err
 }
 
-// issuerCertificate reads the certificate that the master has of the issuer.
+// issuerCertificate reads the issuer's certificate at the master.
 func issuerCertificate(issuer db.Issuer) (*x509.Certificate, error) {
 	certificate, err := x509.ParseCertificate(issuer.Certificate)
 	if err != nil {
@@ -113,7 +113,7 @@ func (f *crlForm) take(in io.Reader) error {
 	return nil
 }
 
-// end orders the CRLs by shard and number, and hands their entries on.
+// end sorts the CRLs by shard and number, and emits their entries.
 func (f *crlForm) end(emit func(entry) error) error {
 	slices.SortStableFunc(f.lists, func(a, b list) int {
 		number := 0
@@ -141,7 +141,7 @@ func (f *crlForm) end(emit func(entry) error) error {
 	return nil
 }
 
-// each hands the entries of one CRL on.
+// each emits the entries of one CRL.
 func (l list) each(emit func(entry) error) error {
 	number := int64(0)
 	for rest := l.entries; !rest.Empty(); {
@@ -159,7 +159,7 @@ func (l list) each(emit func(entry) error) error {
 			e.odd = errors.As(err, &oddity)
 			e.taken = e.odd && oddity.taken
 		} else if !l.Newest && !row.Status.Permanent() {
-			e.skip = skipOldHold // a newer CRL says whether it is on hold still
+			e.skip = skipOldHold // a newer CRL says whether it is still on hold
 		}
 		if err := emit(e); err != nil {
 			return err

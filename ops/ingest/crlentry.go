@@ -23,8 +23,8 @@ var (
 
 const removeFromCRL = 8
 
-// oddEntry says what is wrong with one entry of a CRL, which says nothing against the
-// others. taken: it is a revocation nevertheless, without its reason.
+// oddEntry describes a fault of one entry of a CRL; the other entries are still valid. taken:
+// the entry is still a revocation, without its reason.
 type oddEntry struct {
 	text  string
 	taken bool
@@ -34,8 +34,8 @@ func (e *oddEntry) Error() string { return e.text }
 
 func odd(format string, args ...any) error { return &oddEntry{text: fmt.Sprintf(format, args...)} }
 
-// parseRevoked reads one revoked certificate (RFC 5280 section 5.1.2.6). An error that is
-// no oddEntry is about the whole CRL.
+// parseRevoked reads one revoked certificate (RFC 5280 section 5.1.2.6). An error other than
+// oddEntry is about the whole CRL.
 func parseRevoked(one cryptobyte.String) (masterdb.Row, error) {
 	row := masterdb.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var serial cryptobyte.String
@@ -56,7 +56,7 @@ func parseRevoked(one cryptobyte.String) (masterdb.Row, error) {
 	if !one.ReadASN1(&extensions, asn1.SEQUENCE) || !one.Empty() {
 		return row, odd("is no DER: want extensions and nothing after them")
 	}
-	var oddity error // an extension after it may be worse
+	var oddity error // a later extension may be worse
 	for !extensions.Empty() {
 		err := readEntryExtension(&extensions, &row.Status.Reason)
 		if one := (*oddEntry)(nil); errors.As(err, &one) && one.taken {

@@ -25,9 +25,9 @@ var (
 	tagOnlyAttrCert = asn1.Tag(5).ContextSpecific()
 )
 
-// openCRL checks a CRL as a whole and returns what it says of itself, and the
-// content of revokedCertificates. Those are not parsed here: crypto/x509 would
-// take 300 octets of memory for each.
+// openCRL checks a CRL as a whole and returns its header and the content of
+// revokedCertificates. The entries are not parsed here: crypto/x509 would take 300 octets of
+// memory for each.
 func openCRL(der []byte, issuer *x509.Certificate) (*x509.RevocationList, cryptobyte.String, error) {
 	input := cryptobyte.String(der)
 	var outer, tbs, signed cryptobyte.String
@@ -52,7 +52,7 @@ func openCRL(der []byte, issuer *x509.Certificate) (*x509.RevocationList, crypto
 					b.SetError(errNoCRL)
 					return
 				}
-				// version, signature, issuer, thisUpdate, nextUpdate before it.
+				// After version, signature, issuer, thisUpdate, nextUpdate.
 				if tag == asn1.SEQUENCE && place >= 4 {
 					content := element
 					content.ReadASN1(&entries, asn1.SEQUENCE)
@@ -83,7 +83,7 @@ func openCRL(der []byte, issuer *x509.Certificate) (*x509.RevocationList, crypto
 	return head, entries, scopeOf(head)
 }
 
-// scopeOf refuses CRLs that do not say all about the issuer's certificates.
+// scopeOf refuses CRLs that do not cover all of the issuer's certificates.
 func scopeOf(head *x509.RevocationList) error {
 	for _, extension := range head.Extensions {
 		switch id := extension.Id.String(); {
@@ -125,8 +125,8 @@ func scopeOfIDP(value cryptobyte.String) error {
 	return nil
 }
 
-// shardOf names the part of the issuer's list that a CRL is, by its
-// IssuingDistributionPoint: "" is the list of all, or of all users' certificates.
+// shardOf names the part of the issuer's list that a CRL is, by its IssuingDistributionPoint:
+// "" is the list of all certificates, or of all users' certificates.
 func shardOf(head *x509.RevocationList) (shard string, urls []string) {
 	for _, extension := range head.Extensions {
 		if extension.Id.String() != "2.5.29.28" {
@@ -146,7 +146,7 @@ func shardOf(head *x509.RevocationList) (shard string, urls []string) {
 	return shard, urls
 }
 
-// pointsOfIDP are the URLs of the distribution point's full name.
+// pointsOfIDP returns the URLs of the distribution point's full name.
 func pointsOfIDP(value cryptobyte.String) (urls []string) {
 	var idp, point, names cryptobyte.String
 	if !value.ReadASN1(&idp, asn1.SEQUENCE) || !idp.ReadASN1(&point, tagPoint) || !point.ReadASN1(&names, tagPoint) {

@@ -20,16 +20,15 @@ import (
 const (
 	// firstFew is how many faults or differences are listed; all are counted.
 	firstFew = 20
-	// batchRows is how many rows one transaction takes: 5,000 rows keep the
-	// head's lock for well under 0.1 s, so that an urgent revocation does not
-	// wait behind an import.
+	// batchRows is how many rows one transaction writes: 5,000 rows hold the head's lock for
+	// well under 0.1 s, so that an urgent revocation does not wait for an import.
 	batchRows = 5000
 )
 
-// earliest is the first time that the table takes: zero dates are never real.
+// earliest is the earliest time that the table accepts: zero dates are never real.
 var earliest = time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Faults is the error of a file with bad rows: none of it is imported.
+// Faults is the error of a file with bad rows; nothing of it is imported.
 type Faults struct {
 	File  string
 	Count int64
@@ -64,21 +63,21 @@ func (f *Faults) add(place int64, note Note, odd bool) {
 	f.places, f.First = f.places[:min(len(f.places), firstFew)], f.First[:min(len(f.First), firstFew)]
 }
 
-// File is a source whose every row was judged good. The rows lie at the master, staged:
-// what becomes of the file from then on has no effect.
+// File is a source whose rows were all found good. The rows are staged at the master: later
+// changes of the file have no effect.
 type File struct {
 	Name     string // base name
 	SHA256   [sha256.Size]byte
-	Rows     int64            // different ones
-	Repeated int64            // entries that say once more what an earlier one said
-	Pending  int64            // rows that the source was asked to revoke and has not
-	Skipped  map[string]int64 // entries passed over, by reason
-	Bad      int64            // entries that SkipBad left out, or took in part
+	Rows     int64            // distinct ones
+	Repeated int64            // entries that repeat an earlier one
+	Pending  int64            // rows with a revocation that was requested and not made
+	Skipped  map[string]int64 // entries skipped, by reason
+	Bad      int64            // entries that SkipBad left out, or imported in part
 	Notes    []Note           // the first 20 of the pending, the skipped and the bad
-	CRLs     []CRL            // in the order of their shards and numbers; none: it is no CRL
+	CRLs     []CRL            // by shard and number; none: not a CRL
 	Warnings []string
-	// Points are the URLs of distribution points that the CRL, or certificates that are
-	// no responder's, name: no CRL of responders may lie there. Sorted, the first 20.
+	// Points are the URLs of distribution points in the CRL, or in certificates that are not a
+	// responder's: no CRL of responders may use them. Sorted, the first 20.
 	Points []string
 
 	options Options
@@ -88,8 +87,8 @@ type File struct {
 	rows    *masterdb.Staging
 }
 
-// Open reads the file once, stages its rows at the master and judges all of them. Bad
-// rows are reported as *Faults. Several files are one source; only CRLs may be. The caller
+// Open reads the file once, stages its rows at the master and checks all of them. Bad rows are
+// returned as *Faults. Several files are one source; only CRLs may be several. The caller
 // closes the File.
 func Open(ctx context.Context, store *masterdb.DB, paths []string, options Options) (*File, error) {
 	maker := makers[options.Form]
@@ -167,7 +166,7 @@ func (f *File) open(path string) (io.ReadCloser, error) {
 	return nil, errors.Join(err, file.Close())
 }
 
-// saw notes URLs of distribution points.
+// saw collects URLs of distribution points.
 func (f *File) saw(urls ...string) {
 	for _, url := range urls {
 		if at, there := slices.BinarySearch(f.Points, url); !there && len(f.Points) < firstFew {
@@ -176,13 +175,13 @@ func (f *File) saw(urls ...string) {
 	}
 }
 
-// Close lets the staged rows go.
+// Close deletes the staged rows.
 func (f *File) Close() { f.rows.Close(context.Background()) }
 
 // sum returns the file's SHA-256 as hex.
 func (f *File) sum() string { return hex.EncodeToString(f.SHA256[:]) }
 
-// parts calls do with the rows of the file in order, batchRows of them at most.
+// parts calls do with the rows of the file in order, at most batchRows at a time.
 func (f *File) parts(do func(number int64, part masterdb.Part) error) error {
 	for number := int64(1); (number-1)*batchRows < f.last; number++ {
 		part := masterdb.Part{After: (number - 1) * batchRows, Last: min(number*batchRows, f.last), End: f.options.NotAfter}

@@ -24,9 +24,9 @@ type cfsslForm struct {
 	issuer *x509.Certificate
 	zone   *time.Location
 	file   *File
-	places []syntax.Place  // of rows that do not say whose they are
-	labels map[string]bool // ca_label of those
-	named  bool            // another row names a key
+	places []syntax.Place  // of rows without a key
+	labels map[string]bool // ca_label of those rows
+	named  bool            // another row has a key
 }
 
 func newCFSSLForm(o *Options, f *File) (form, error) {
@@ -55,8 +55,8 @@ func (f *cfsslForm) read(in io.Reader, emit func(entry) error) error {
 	return eachRow(in, taken, []string{"serial_number", "authority_key_identifier", "status", "reason", "expiry", "revoked_at"}, f.entry)
 }
 
-// end judges the rows whose key is empty, since their CA's certificate has no
-// subjectKeyIdentifier: they are this issuer's where the file can be of no other.
+// end checks the rows whose key is empty, since their CA's certificate has no
+// subjectKeyIdentifier: they belong to this issuer if the file can belong to no other.
 func (f *cfsslForm) end(emit func(entry) error) error {
 	if !f.named && len(f.labels) < 2 {
 		return nil
@@ -112,8 +112,8 @@ func (f *cfsslForm) row(r syntax.Record) entry {
 	return f.prove(r.Get("pem"), row, r.Get("authority_key_identifier") == "")
 }
 
-// prove compares a row with the certificate beside it, where there is one.
-// alone: nothing else says whose it is.
+// prove compares a row with the certificate in it, if there is one. alone: no other field shows
+// the issuer.
 func (f *cfsslForm) prove(text string, row masterdb.Row, alone bool) entry {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil && alone && text != "" {
@@ -144,7 +144,7 @@ func (f *cfsslForm) prove(text string, row masterdb.Row, alone bool) entry {
 type ejbcaForm struct {
 	issuer []string // SHA-1 of certificates of the issuer's key, lower-case hex
 	serial func(string) (db.Serial, error)
-	others map[string]bool // fingerprints of other issuers that were seen
+	others map[string]bool // fingerprints of other issuers in the file
 }
 
 func newEJBCAForm(o *Options, _ *File) (form, error) {
@@ -166,7 +166,7 @@ func (f ejbcaForm) read(in io.Reader, emit func(entry) error) error {
 	return eachRow(in, emit, []string{"serialNumber", "status", "expireDate", "revocationDate", "revocationReason"}, f.entry)
 }
 
-// other says whose a skipped row is: it may be an earlier certificate of the same key.
+// other names the issuer of a skipped row: it may be an earlier certificate of the same key.
 func (f ejbcaForm) other(fingerprint string) string {
 	if len(f.others) == firstFew && !f.others[fingerprint] || len(fingerprint) != 2*sha1.Size {
 		return skipOtherIssuer

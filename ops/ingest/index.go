@@ -19,7 +19,7 @@ const indexFields = 6
 // indexForm is the index.txt of openssl ca.
 type indexForm struct{}
 
-// read passes over empty lines and openssl's comments (#).
+// read skips empty lines and openssl's comments (#).
 func (indexForm) read(in io.Reader, emit func(entry) error) error {
 	return syntax.EachLine(in, func(line []byte, place syntax.Place, problem string) error {
 		if problem != "" {
@@ -36,8 +36,8 @@ func (indexForm) read(in io.Reader, emit func(entry) error) error {
 	})
 }
 
-// parseIndexLine reads one line of index.txt, without its line end. File and
-// subject name are not looked at.
+// parseIndexLine reads one line of index.txt, without its line end. File and subject name are
+// not read.
 func parseIndexLine(line []byte) (masterdb.Row, error) {
 	fields := splitFields(line)
 	if len(fields) != indexFields {
@@ -67,8 +67,8 @@ func parseIndexLine(line []byte) (masterdb.Row, error) {
 	return row, nil
 }
 
-// splitFields cuts at tabs, except those after a backslash, as openssl's TXT_DB
-// does; a subject name can hold one.
+// splitFields splits at tabs, except those after a backslash, as openssl's TXT_DB does; a
+// subject name can contain one.
 func splitFields(line []byte) [][]byte {
 	fields := make([][]byte, 0, indexFields)
 	start := 0
@@ -94,7 +94,7 @@ func parseTime(text []byte) (time.Time, error) {
 		full = century + full
 	}
 	t, err := time.Parse(layout, full)
-	if err != nil || len(full) != len(layout) { // Parse takes fractions of a second
+	if err != nil || len(full) != len(layout) { // Parse accepts fractions of a second
 		return time.Time{}, fmt.Errorf("%s: want YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", syntax.Quote(text))
 	}
 	if !t.After(earliest) {
@@ -103,9 +103,9 @@ func parseTime(text []byte) (time.Time, error) {
 	return t, nil
 }
 
-// parseRevocation reads "time[,reason[,more]]". Three of openssl's reasons are
-// no CRLReason: holdInstruction stands for certificateHold, keyTime and
-// CAkeyTime for the compromise of the key, at a time that OCSP does not carry.
+// parseRevocation reads "time[,reason[,more]]". Three of openssl's reasons are not a CRLReason:
+// holdInstruction means certificateHold; keyTime and CAkeyTime mean a compromise of the key, at
+// a time that OCSP does not carry.
 func parseRevocation(text string) (time.Time, db.Reason, error) {
 	parts := strings.SplitN(text, ",", 3)
 	at, err := parseTime([]byte(parts[0]))

@@ -14,8 +14,8 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// judge reads the files, stages their rows, and has the master look for what is wrong with
-// each and for serials that stand twice.
+// judge reads the files, stages their rows, and lets the master check them and find serials
+// that occur twice.
 func (f *File) judge(ctx context.Context, form form, files []source) error {
 	faults := &Faults{File: files[0].path}
 	total := sha256.New()
@@ -68,7 +68,7 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 			err = form.read(text, emit)
 		}
 		if err == nil {
-			_, err = io.Copy(io.Discard, in) // what the form did not need is summed, too
+			_, err = io.Copy(io.Discard, in) // the part that the form did not read is hashed, too
 		}
 		if err != nil {
 			return whole(file.path, err)
@@ -89,8 +89,8 @@ func (f *File) judge(ctx context.Context, form form, files []source) error {
 	return whole(files[0].path, f.weigh(ctx, faults))
 }
 
-// weigh has the master judge the staged rows, and merges those that say the same. It
-// returns Faults where there are any.
+// weigh lets the master check the staged rows, and merges equal ones. It returns Faults if
+// there are any.
 func (f *File) weigh(ctx context.Context, faults *Faults) error {
 	out := []int64{} // numbers of bad rows that are left out
 	err := f.rows.Faults(ctx, f.CRLs != nil, func(bad masterdb.FaultyRow) error {
@@ -128,7 +128,7 @@ func (f *File) weigh(ctx context.Context, faults *Faults) error {
 	return nil
 }
 
-// Others is how many entries were skipped as another issuer's.
+// Others returns the number of entries skipped as another issuer's.
 func (f *File) Others() (n int64) {
 	for reason, count := range f.Skipped {
 		if strings.HasPrefix(reason, skipOtherIssuer) {
@@ -142,7 +142,7 @@ func placeOf(r masterdb.StagedRow) syntax.Place {
 	return syntax.Place{Name: r.Name, Line: r.Line, Row: r.Item}
 }
 
-// textOf says what is wrong with a row that the master would not take.
+// textOf says why the master refuses a row.
 func textOf(bad masterdb.FaultyRow) string {
 	switch bad.Fault {
 	case masterdb.FaultNotAfter:
@@ -177,7 +177,7 @@ func (w writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tell passes a note on.
+// tell reports a note.
 func (f *File) tell(n Note) Note {
 	if f.options.Note != nil {
 		f.options.Note(n)
@@ -185,7 +185,7 @@ func (f *File) tell(n Note) Note {
 	return n
 }
 
-// note passes a note on and keeps the first few.
+// note reports a note and keeps the first few.
 func (f *File) note(n Note) {
 	f.tell(n)
 	if len(f.Notes) < firstFew {

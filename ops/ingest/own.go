@@ -14,8 +14,8 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// Our own forms, as cert export writes them (db.Export). Both have the same
-// fields; a field that says nothing is empty in CSV and null or absent in NDJSON.
+// Our own forms, as cert export writes them (db.Export). Both have the same fields; a field
+// without a value is empty in CSV and null or absent in NDJSON.
 
 // ownFields are the fields of our forms; issuer, revoked_at and reason may be absent.
 var ownFields = []string{"issuer", "serial", "not_after", "status", "revoked_at", "reason"}
@@ -46,9 +46,8 @@ func (f ndjsonForm) read(in io.Reader, emit func(entry) error) error {
 	})
 }
 
-// parseObject reads a flat JSON object of texts and nulls. Unknown and repeated
-// names are refused: what this program does not understand it must not half
-// understand.
+// parseObject reads a flat JSON object of texts and nulls. Unknown and repeated names are
+// refused: an object must be understood whole or not at all.
 func parseObject(line []byte) (map[string]string, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -27,16 +27,16 @@ type Difference struct {
 // Plan says what an import would do now.
 type Plan struct {
 	Counts map[masterdb.Effect]int64
-	// States are all rows by what the file tells of them.
+	// States counts all rows by their state in the file.
 	States map[db.State]int64
-	// First are the first 20 rows that the master knows otherwise, then the first
-	// new ones as far as there is room.
+	// First are the first 20 rows with a different status at the master, then the first new
+	// ones, 20 in all.
 	First []Difference
 
 	file   *File
 	issuer db.Issuer
 	rows   map[int64]int64 // of each batch
-	idle   map[int64]bool  // batches in which nothing is to be written
+	idle   map[int64]bool  // batches without a row to write
 }
 
 // Writes is how many rows of the master would be written.
@@ -44,12 +44,12 @@ func (p *Plan) Writes() int64 {
 	return p.Counts[masterdb.ImportNew] + p.Counts[masterdb.ImportRevoke] + p.Counts[masterdb.ImportPermanent] + p.Counts[masterdb.ImportReason] + p.Counts[masterdb.ImportEnd]
 }
 
-// Limited is how many of them the fleet's hourly limit counts: what is good at the
-// master and becomes revoked.
+// Limited is how many of them count for the fleet's hourly limit: those that are good at the
+// master and become revoked.
 func (p *Plan) Limited() int64 { return p.Counts[masterdb.ImportRevoke] }
 
-// Conflicts is how many rows the master knows otherwise and keeps so, and how
-// many it cannot take, since their end is not known.
+// Conflicts is how many rows differ at the master and stay so, and how many cannot be imported,
+// since their end is not known.
 func (p *Plan) Conflicts() int64 {
 	return p.Counts[masterdb.ImportKept] + p.Counts[masterdb.ImportDetail] + p.Counts[masterdb.ImportOtherEnd] + p.Counts[masterdb.ImportNoEnd]
 }
@@ -62,8 +62,7 @@ func (p *Plan) Refusal() error {
 	return nil
 }
 
-// Plan compares the file with what the master says of the issuer's
-// certificates. It only reads.
+// Plan compares the file with the master's rows of the issuer. It only reads.
 func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error) {
 	issuer := f.options.Issuer
 	p := &Plan{Counts: map[masterdb.Effect]int64{}, States: map[db.State]int64{}, file: f, issuer: issuer, rows: map[int64]int64{}, idle: map[int64]bool{}}
@@ -105,7 +104,7 @@ func (f *File) Plan(ctx context.Context, progress func(Progress)) (*Plan, error)
 	return p, nil
 }
 
-// conflict says why a row is not imported as the file has it, or "".
+// conflict says why a row is not imported as in the file, or "".
 func conflict(e masterdb.Effect) string {
 	switch e {
 	case masterdb.ImportKept:
@@ -127,9 +126,9 @@ type Result struct {
 	Unchanged int64
 }
 
-// Apply does what the plan says, batch by batch, each a transaction with its
-// audit entry. What changed at the master since the plan was made is judged
-// anew: nothing is taken back. After an error, start again with a new plan.
+// Apply executes the plan, batch by batch, each one transaction with its audit entry. Changes
+// at the master since the plan was made are checked again: no revocation is removed. After an
+// error, start again with a new plan.
 func (p *Plan) Apply(ctx context.Context, store *masterdb.DB, act db.Act, progress func(Progress)) (Result, error) {
 	var done Result
 	if err := p.Refusal(); err != nil {
@@ -137,7 +136,7 @@ func (p *Plan) Apply(ctx context.Context, store *masterdb.DB, act db.Act, progre
 	}
 	watch := watch("rows", p.file.Rows, progress)
 	pace := store.NewPace()
-	var only CRL // whose number each batch bears: with several, their ends do
+	var only CRL // its number goes into each batch; with several CRLs their end does
 	if len(p.file.CRLs) == 1 {
 		only = p.file.CRLs[0]
 	}
@@ -160,7 +159,7 @@ func (p *Plan) Apply(ctx context.Context, store *masterdb.DB, act db.Act, progre
 		watch(int(p.rows[number]))
 		return nil
 	})
-	// The numbers of CRLs are remembered even where they changed nothing.
+	// The numbers of CRLs are stored even where they changed nothing.
 	for _, crl := range p.file.CRLs {
 		if err == nil && crl.Newest {
 			_, _, _, err = p.file.rows.Apply(ctx, masterdb.Part{}, p.source(0, crl), act)

@@ -2,7 +2,7 @@ package ingest
 
 import "time"
 
-// Progress is how far a long pass is.
+// Progress is the state of a long operation.
 type Progress struct {
 	Done, Total int64
 	Unit        string // "rows" or "octets"
@@ -17,7 +17,7 @@ func (p Progress) Rate() float64 {
 	return float64(p.Done) / p.Elapsed.Seconds()
 }
 
-// Left is how long the rest takes at this rate; 0 when that cannot be told.
+// Left is how long the rest takes at this rate; 0 when that is not known.
 func (p Progress) Left() time.Duration {
 	if p.Done == 0 || p.Total < p.Done {
 		return 0
@@ -25,7 +25,7 @@ func (p Progress) Left() time.Duration {
 	return time.Duration(float64(p.Elapsed) * float64(p.Total-p.Done) / float64(p.Done))
 }
 
-// watch returns what reports n more units done; progress may be nil.
+// watch returns a function that reports n more units done; progress may be nil.
 func watch(unit string, total int64, progress func(Progress)) func(n int) {
 	p, start := Progress{Total: total, Unit: unit}, time.Now()
 	return func(n int) {

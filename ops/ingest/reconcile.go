@@ -10,13 +10,13 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// Comparison is what differs between a file and the master, both ways.
+// Comparison is the differences between a file and the master, both ways.
 type Comparison struct {
-	*Plan            // what the file says and the master does not say alike
-	masterdb.Missing // what the master has and the file has not
-	// Ended are the newest CRLs that are past their nextUpdate: they prove nothing of today.
+	*Plan            // what the master lacks or has otherwise
+	masterdb.Missing // what the file lacks
+	// Ended are the newest CRLs that are past their nextUpdate: they prove nothing about today.
 	Ended []CRL
-	// FirstHere are the first 20 rows of the master that the file should have and has not.
+	// FirstHere are the first 20 rows of the master that are missing in the file.
 	FirstHere []Here
 }
 
@@ -37,15 +37,15 @@ func (c *Comparison) Different() int64 {
 	return n
 }
 
-// Reconcile compares the file with what the master says of the issuer's
-// certificates, and the master with the file. It writes nothing.
+// Reconcile compares the file with the master's rows of the issuer, both ways. It writes
+// nothing.
 func (f *File) Reconcile(ctx context.Context, progress func(Progress)) (*Comparison, error) {
 	plan, err := f.Plan(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
 	c := &Comparison{Plan: plan}
-	var made time.Time // of the oldest part of the list: what is newer may be lacking in it
+	var made time.Time // of the oldest part of the list: newer certificates may be missing in it
 	for _, crl := range f.CRLs {
 		if !crl.Newest {
 			continue

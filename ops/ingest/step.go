@@ -14,12 +14,11 @@ import (
 	"ocspfleet/ops/ingest/syntax"
 )
 
-// stepForm is step-ca's tables x509_certs and revoked_x509_certs: JSON objects,
-// one a line or in an array. An object is a revocation as step-ca stores it
-// ({"Serial": ..., "RevokedAt": ...}), a certificate ({"Certificate": DER in
-// base64}), or a row of either table as it lies in PostgreSQL or MySQL
-// ({"nkey": ..., "nvalue": ...}, base64). A certificate and its revocation become
-// one row.
+// stepForm is step-ca's tables x509_certs and revoked_x509_certs: JSON objects, one a line or
+// in an array. An object is a revocation as step-ca stores it ({"Serial": ..., "RevokedAt":
+// ...}), a certificate ({"Certificate": DER in base64}), or a row of either table in PostgreSQL
+// or MySQL ({"nkey": ..., "nvalue": ...}, base64). A certificate and its revocation become one
+// row.
 type stepForm struct{ certificates certificateForm }
 
 func newStepForm(o *Options, f *File) (form, error) {
@@ -45,7 +44,7 @@ func (f stepForm) read(in io.Reader, emit func(entry) error) error {
 	})
 }
 
-// rationed gives out so many octets, until it is filled again.
+// rationed reads at most left octets; left is then set again.
 type rationed struct {
 	in   io.Reader
 	left int
@@ -129,8 +128,7 @@ func (f stepForm) entry(text []byte) entry {
 	return bad(syntax.Place{}, "is neither a revocation (Serial, RevokedAt) nor a certificate (Certificate, or nvalue)")
 }
 
-// revoked reads a revocation. The zero time stands for an end that step-ca did
-// not know.
+// revoked reads a revocation. The zero time means that step-ca did not know the end.
 func (o stepObject) revoked() entry {
 	row := masterdb.Row{NoEnd: true, Status: db.Status{Revoked: true, Reason: db.ReasonNone}}
 	var err error

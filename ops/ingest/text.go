@@ -10,11 +10,11 @@ import (
 // hexSerials are the forms whose serials are hexadecimal digits.
 var hexSerials = map[string]bool{"openssl-index": true, "csv": true, "ndjson": true, "cacert": true}
 
-// decimals looks for serials that were written in decimal digits and read as hexadecimal
-// ones: 20 random serials without any digit from a to f are never met.
+// decimals detects decimal serials that were read as hexadecimal ones: 20 random serials never
+// lack all digits from a to f.
 type decimals struct {
 	rows   int64
-	digits bool // one from a to f was there
+	digits bool // a digit from a to f was seen
 }
 
 const manyRows = 20

@@ -50,9 +50,9 @@ func parseDecimal(text string) (db.Serial, error) {
 	return serial, serial.Check()
 }
 
-// parseTyped reads a serial of step-ca's revocations, which is what somebody typed: of
-// digits alone it is decimal, as step-ca has it; with 0x before it, a colon or a digit
-// from a to f in it, hexadecimal.
+// parseTyped reads a serial of step-ca's revocations, as a person typed it: with digits only it
+// is decimal, as in step-ca; with the prefix 0x, a colon or a digit from a to f it is
+// hexadecimal.
 func parseTyped(text string) (db.Serial, error) {
 	digits, marked := strings.CutPrefix(strings.ToLower(strings.TrimSpace(text)), "0x")
 	if bare := strings.ReplaceAll(digits, ":", ""); (marked || strings.ContainsAny(digits, "abcdef:")) && bare != "" && strings.Trim(bare, "0123456789abcdef") == "" {
@@ -65,8 +65,8 @@ func parseTyped(text string) (db.Serial, error) {
 	return serial, err
 }
 
-// parseStamp reads a time as databases write it: with its zone, or in zone.
-// Fractions are cut off: the table has whole seconds.
+// parseStamp reads a time as databases write it: with its zone, or in zone. Fractions are cut
+// off: the table has whole seconds.
 func parseStamp(text string, zone *time.Location) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05 -0700 MST"} {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -104,7 +104,7 @@ func parseCode(text string) (db.Reason, error) {
 	return db.Reason(n), nil
 }
 
-// parseBase64 reads base64 with any white space in it, as databases wrap it.
+// parseBase64 reads base64 with any white space in it, since databases wrap it.
 func parseBase64(text string) ([]byte, error) {
 	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 	if err != nil {

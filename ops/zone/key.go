@@ -13,21 +13,21 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Key is a TSIG key. Whoever has it may do what the primary lets it do.
+// Key is a TSIG key. Its holder may do what the primary allows this key.
 type Key struct {
 	Name      string
 	Algorithm string // one of Algorithms; empty: the first
 	Secret    []byte
 }
 
-// Algorithms are those that RFC 8945 section 6 still wants for signing, the one it
-// makes mandatory first.
+// Algorithms are those that RFC 8945 section 6 still requires for signing, the mandatory one
+// first.
 func Algorithms() []string { return []string{"hmac-sha256", "hmac-sha384", "hmac-sha512"} }
 
 // String hides the secret.
 func (k Key) String() string { return k.Name + " (" + k.algorithm() + ")" }
 
-// GoString does so, too.
+// GoString hides the secret, too.
 func (k Key) GoString() string { return k.String() }
 
 func (k Key) algorithm() string {
@@ -37,7 +37,7 @@ func (k Key) algorithm() string {
 	return k.Algorithm
 }
 
-// leastSecret is half the output of the weakest hash: guessing is hopeless.
+// leastSecret is half the output of the weakest hash: too long to guess.
 const leastSecret = 16
 
 func (k Key) check() error {
@@ -58,14 +58,14 @@ func (k Key) wire() string { return dns.Fqdn(k.algorithm()) }
 
 func (k Key) base64() string { return base64.StdEncoding.EncodeToString(k.Secret) }
 
-// mostSecret bounds a file of a key: what tsig-keygen prints has 120 octets.
+// mostSecret bounds a file of a key: tsig-keygen's output has 120 octets.
 const mostSecret = 4096
 
 // secretLine is the line of the secret as bind9's tsig-keygen and knot's keymgr -t print it.
 var secretLine = regexp.MustCompile(`(?m)^\s*secret:?\s+"?([A-Za-z0-9+/=]+)"?;?\s*$`)
 
-// ReadSecret reads a key's secret: base64 alone, or the file as tsig-keygen (bind9) or
-// keymgr -t (knot) prints it. A file that others than its owner may read is refused.
+// ReadSecret reads a key's secret: base64 alone, or the output file of tsig-keygen (bind9) or
+// keymgr -t (knot). A file that users other than its owner may read is refused.
 func ReadSecret(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -88,7 +88,7 @@ func ReadSecret(file string) ([]byte, error) {
 		text = found[1]
 	}
 	secret, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(secret) == 0 { // err would quote a part of the secret's form
+	if err != nil || len(secret) == 0 { // err would quote a part of the secret
 		return nil, fmt.Errorf("reading the TSIG secret: %s: %w", file, errors.New("want base64, or the file as tsig-keygen or keymgr -t prints it"))
 	}
 	return secret, nil

@@ -12,8 +12,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Read asks the primary for the addresses of a name, none if there is no such name.
-// Nothing proves the answer: Confirm does.
+// Read asks the primary for the addresses of a name; the set is empty if there is no such name.
+// The answer is not proven: Confirm does that.
 func (z *Zone) Read(ctx context.Context, name string) (Set, error) {
 	return z.readAt(ctx, z.c.Server, name)
 }
@@ -49,7 +49,7 @@ func (s *Set) add(octets []byte, ttl uint32) {
 	}
 }
 
-// query asks a server for what it holds itself.
+// query asks a server for its own data, without recursion.
 func (z *Zone) query(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error) {
 	answer, err := z.exchange(ctx, server, false, func() *dns.Msg {
 		m := new(dns.Msg).SetQuestion(name, kind)
@@ -84,8 +84,8 @@ func (z *Zone) serialAt(ctx context.Context, server string) (uint32, error) {
 	return 0, fmt.Errorf("reading the serial of zone %s: %w", z.c.Zone, fmt.Errorf("%s has no such zone, but one above it (see dns.zone)", server))
 }
 
-// Confirm has the primary say, by a signed update that has prerequisites and does
-// nothing, that a name has just these addresses.
+// Confirm makes the primary prove, by a signed update that has prerequisites and changes
+// nothing, that a name has exactly these addresses.
 func (z *Zone) Confirm(ctx context.Context, set Set) error {
 	err := z.update(ctx, set, nil, nil)
 	if errors.Is(err, errChanged) {
@@ -97,8 +97,8 @@ func (z *Zone) Confirm(ctx context.Context, set Set) error {
 	return nil
 }
 
-// CheckKey has the primary say that it takes updates of the zone by our key: one that
-// does nothing if the zone has a serial number, as it must.
+// CheckKey makes the primary prove that it accepts updates of the zone with our key: it sends
+// one that changes nothing if the zone has a serial number, which every zone has.
 func (z *Zone) CheckKey(ctx context.Context) error {
 	answer, err := z.exchange(ctx, z.c.Server, true, func() *dns.Msg {
 		m := new(dns.Msg).SetUpdate(z.c.Zone)
@@ -114,7 +114,7 @@ func (z *Zone) CheckKey(ctx context.Context) error {
 	return nil
 }
 
-// longest is the longest time that a resolver may hold one of the records.
+// longest is the longest time that a resolver may keep one of the records.
 func longest(records []Record) time.Duration {
 	if len(records) == 0 {
 		return 0

@@ -7,17 +7,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Refusal is a server's answer that it did not do it.
+// Refusal is a server's answer that it refused.
 type Refusal struct {
 	Server string
-	Code   string // NOTAUTH, REFUSED, ..., or what TSIG says: BADKEY, BADSIG, BADTIME
-	Text   string // what that means, with the fix
+	Code   string // NOTAUTH, REFUSED, ..., or a code of TSIG: BADKEY, BADSIG, BADTIME
+	Text   string // its meaning, with the fix
 }
 
-// Error tells all of it.
+// Error returns all of it.
 func (r *Refusal) Error() string { return fmt.Sprintf("%s answers %s: %s", r.Server, r.Code, r.Text) }
 
-// refusal makes an error of an answer to a signed update for a name.
+// refusal makes an error from the answer to a signed update of a name.
 func (z *Zone) refusal(answer *dns.Msg, name string) error {
 	r := &Refusal{Server: z.c.Server, Code: rcode(answer.Rcode)}
 	if t := answer.IsTsig(); t != nil && answer.Rcode == dns.RcodeNotAuth && t.Error != dns.RcodeSuccess {
@@ -47,7 +47,7 @@ func rcode(code int) string {
 	switch code {
 	case dns.RcodeNotImplemented:
 		return "NOTIMP"
-	case dns.RcodeBadSig: // 16 is BADVERS, too, which has no place here
+	case dns.RcodeBadSig: // 16 is also BADVERS, which cannot occur here
 		return "BADSIG"
 	}
 	if text, known := dns.RcodeToString[code]; known {
@@ -56,11 +56,11 @@ func rcode(code int) string {
 	return fmt.Sprintf("RCODE %d", code)
 }
 
-// badSignature says what TSIG did not like (RFC 8945 section 5.2).
+// badSignature says why TSIG refused the message (RFC 8945 section 5.2).
 func (z *Zone) badSignature(t *dns.TSIG, name string) string {
 	switch int(t.Error) {
 	case dns.RcodeBadKey:
-		// knot says so, too, when no acl lets the key do it.
+		// knot also answers this when no acl allows the key.
 		return fmt.Sprintf("it knows no key %s, or may not change A and AAAA of %s by it (see dns.key, dns.algorithm; knot: key and acl)", z.c.Key, name)
 	case dns.RcodeBadSig:
 		return fmt.Sprintf("its secret of key %s is another one (see dns.secret_file)", z.c.Key)

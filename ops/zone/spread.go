@@ -14,19 +14,19 @@ import (
 
 // Server is one authoritative server of the zone.
 type Server struct {
-	Name      string   // as the NS record or the configuration has it
+	Name      string   // as in the NS record or the configuration
 	Addresses []string // HOST:PORT
 }
 
-// State is how far a server is.
+// State is whether a server has the change.
 type State struct {
 	Server string
 	Serial uint32
-	Err    error // why it did not say, or why it is not there yet
+	Err    error // why it did not answer, or why it has no change yet
 }
 
-// Servers are the zone's authoritative ones: those of the configuration, or those
-// that the primary's NS records name.
+// Servers returns the zone's authoritative servers: those of the configuration, or those in the
+// primary's NS records.
 func (z *Zone) Servers(ctx context.Context) ([]Server, error) {
 	var all []Server
 	for _, server := range z.c.Servers {
@@ -50,8 +50,8 @@ func (z *Zone) Servers(ctx context.Context) ([]Server, error) {
 	return all, nil
 }
 
-// addressesOf finds those of a server: by the primary where it lies in the zone, else
-// as this machine finds any name. None: nobody knows it.
+// addressesOf looks up the addresses of a server: at the primary if its name is in the zone,
+// else by this machine's resolver. Nil: none was found.
 func (z *Zone) addressesOf(ctx context.Context, host string) []string {
 	var all []string
 	if Within(z.c.Zone, host) {
@@ -72,14 +72,14 @@ func (z *Zone) addressesOf(ctx context.Context, host string) []string {
 	return all
 }
 
-// The pauses between two questions to a server that lags.
+// The pauses between two queries to a server that lags.
 const (
 	firstPause = 50 * time.Millisecond
 	maxPause   = time.Second
 )
 
-// Await asks each server until it has the serial number, or a later one, or ctx
-// ends. told hears of each as soon as that is known, one at a time.
+// Await asks each server until it has the serial number, or a later one, or ctx ends. It calls
+// told with the state of each server as soon as that is known, one at a time.
 func (z *Zone) Await(ctx context.Context, servers []Server, serial uint32, told func(State)) []State {
 	states := make([]State, len(servers))
 	heard := make(chan State)

@@ -18,9 +18,8 @@ import (
 // fudge is how many seconds two clocks may differ (RFC 8945 section 10).
 const fudge = 300
 
-// verify checks an answer's signature (RFC 8945 section 5.3); mac is that of the
-// question, in hex. An answer that says that something went wrong may have none; one
-// that says all is well must.
+// verify checks an answer's signature (RFC 8945 section 5.3); mac is the MAC of the query, in
+// hex. An answer with an error code may be unsigned; an answer of success must be signed.
 func (z *Zone) verify(raw []byte, answer *dns.Msg, mac string) error {
 	t := answer.IsTsig()
 	switch {
@@ -29,7 +28,7 @@ func (z *Zone) verify(raw []byte, answer *dns.Msg, mac string) error {
 	case t == nil:
 		return nil
 	case t.MACSize == 0 && answer.Rcode == dns.RcodeNotAuth && (t.Error == dns.RcodeBadKey || t.Error == dns.RcodeBadSig):
-		return nil // section 5.3.2: it could not sign that
+		return nil // section 5.3.2: such an error cannot be signed
 	case dns.CanonicalName(t.Hdr.Name) != z.c.Key.Name || dns.CanonicalName(t.Algorithm) != z.c.Key.wire():
 		return errors.New("the answer is signed by another key")
 	}
@@ -37,7 +36,7 @@ func (z *Zone) verify(raw []byte, answer *dns.Msg, mac string) error {
 	if err != nil {
 		return fmt.Errorf("verifying the answer's signature: %w", err)
 	}
-	// Section 5.2.2.1 would let a server cut its MAC; none does unless asked to.
+	// Section 5.2.2.1 allows a server to truncate its MAC; none does so unasked.
 	if got, err := hex.DecodeString(t.MAC); err != nil || !hmac.Equal(got, want) {
 		return errors.New("the answer's signature is wrong")
 	}
@@ -48,8 +47,8 @@ func (z *Zone) verify(raw []byte, answer *dns.Msg, mac string) error {
 	return nil
 }
 
-// mac computes an answer's MAC (RFC 8945 section 4.3) over its very octets: the
-// library verifies none that says NOTAUTH, as one about clocks does.
+// mac computes an answer's MAC (RFC 8945 section 4.3) over its exact octets: the library does
+// not verify an answer of NOTAUTH, such as one about clocks.
 func (k Key) mac(raw []byte, t *dns.TSIG, question string) ([]byte, error) {
 	end, err := beforeTSIG(raw)
 	if err != nil {
@@ -120,8 +119,7 @@ func beforeTSIG(raw []byte) (int, error) {
 	return at, nil
 }
 
-// serverTime is what the server's clock says, if it did not like ours (RFC 8945
-// section 5.2.3).
+// serverTime returns the server's clock, if the server refused ours (RFC 8945 section 5.2.3).
 func serverTime(t *dns.TSIG) (time.Time, bool) {
 	seconds, err := strconv.ParseUint(t.OtherData, 16, 48)
 	return time.Unix(int64(seconds), 0).UTC(), err == nil && t.OtherLen == 6

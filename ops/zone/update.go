@@ -13,40 +13,40 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Edit is what to do to a name's addresses.
+// Edit is a change of a name's addresses.
 type Edit struct {
 	Add, Remove []netip.Addr
-	// Judge may refuse what would be left; it is asked anew for whatever was read. It is
-	// not asked when nothing is to be removed.
+	// Judge may refuse the addresses that would be left; it is called again after each reading.
+	// It is not called when nothing is removed.
 	Judge func(left []netip.Addr) error
-	// Force leaves a name without an address, and asks no Judge.
+	// Force may leave a name without an address, and does not call Judge.
 	Force bool
 }
 
-// Change is what an edit does, or did, to one name.
+// Change is the effect of an edit on one name.
 type Change struct {
 	Name           string
-	Added, Removed []netip.Addr // both empty: it is so already
-	Left           []netip.Addr // what the name has then
-	// TTL is how long after the servers have it a resolver may still say what was: that
-	// of the changed RRsets. 0: nothing changed, or there was none to hold.
+	Added, Removed []netip.Addr // both empty: nothing to change
+	Left           []netip.Addr // the addresses of the name afterwards
+	// TTL is how long a resolver may still answer the old addresses after the servers have the
+	// change: the TTL of the changed RRsets. 0: nothing changed, or there was nothing to keep.
 	TTL time.Duration
 }
 
-// None says that there is nothing to do.
+// None says that nothing changes.
 func (c Change) None() bool { return len(c.Added) == 0 && len(c.Removed) == 0 }
 
-// ErrLast says that a name would have no address any more.
+// ErrLast says that a name would have no address left.
 var ErrLast = errors.New("it is the last address of the name")
 
-// errChanged says that a prerequisite did not hold.
+// errChanged says that a prerequisite was not met.
 var errChanged = errors.New("the name was changed meanwhile")
 
-// mostReads bounds how often an edit starts anew: desks that meet are few.
+// mostReads bounds how often an edit starts again: several editors at once are rare.
 const mostReads = 8
 
-// Plan reads a name and says what the edit would do now. A refusal to leave it so
-// comes with the change.
+// Plan reads a name and returns what the edit would do now. If that is refused, it returns both
+// the change and the error.
 func (z *Zone) Plan(ctx context.Context, name string, edit Edit) (Change, error) {
 	set, err := z.Read(ctx, name)
 	if err != nil {
@@ -55,7 +55,7 @@ func (z *Zone) Plan(ctx context.Context, name string, edit Edit) (Change, error)
 	return edit.on(set)
 }
 
-// on is the edit's effect on what a name has.
+// on returns the edit's effect on a name's current addresses.
 func (e Edit) on(set Set) (Change, error) {
 	c := Change{Name: set.Name}
 	var touched []Record
@@ -88,9 +88,9 @@ func (e Edit) on(set Set) (Change, error) {
 	return c, nil
 }
 
-// Apply does an edit. Whether something is to be done or not, it returns without an
-// error only when the primary has said so by its signature. before is told of the
-// change that comes next, and may refuse it.
+// Apply makes an edit. Also when nothing is to change, it returns no error only if the primary
+// has confirmed the result by its signature. before is called with the next change, and may
+// refuse it.
 func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Change) error) (Change, error) {
 	var done Change
 	for range mostReads {
@@ -110,14 +110,14 @@ func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Ch
 		err = z.update(ctx, set, change.Added, change.Removed)
 		switch {
 		case err == nil && change.None() && !done.None():
-			return done, nil // the first try had arrived, although no answer came
+			return done, nil // the first try had arrived, although its answer was lost
 		case err == nil:
 			return change, z.readBack(ctx, change)
 		case !errors.Is(err, errChanged):
 			return change, fmt.Errorf("changing the addresses of %s: %w", set.Name, err)
 		}
 		done = change
-		select { // another desk is at it: not in step with it
+		select { // another editor is at work: wait a random time
 		case <-ctx.Done():
 			return change, ctx.Err()
 		case <-time.After(time.Duration(10+rand.IntN(90)) * time.Millisecond):
@@ -126,8 +126,8 @@ func (z *Zone) Apply(ctx context.Context, name string, edit Edit, before func(Ch
 	return done, fmt.Errorf("changing the addresses of %s: %w, %d times (does a wildcard answer for it, or another view?)", dns.CanonicalName(name), errChanged, mostReads)
 }
 
-// readBack waits until the primary serves what it said that it did: bind9 answers
-// before a zone that it signs by inline-signing shows the change.
+// readBack waits until the primary serves the change: bind9 answers before a zone with
+// inline-signing shows it.
 func (z *Zone) readBack(ctx context.Context, c Change) error {
 	if c.None() {
 		return nil
@@ -151,8 +151,8 @@ func (z *Zone) readBack(ctx context.Context, c Change) error {
 	}
 }
 
-// update sends one update that holds if the name still has what was read: nothing,
-// some records more, or some less. errChanged: it does not.
+// update sends one update, which applies only if the name still has what was read: nothing,
+// some records more, or some less. Otherwise it returns errChanged.
 func (z *Zone) update(ctx context.Context, was Set, add, remove []netip.Addr) error {
 	answer, err := z.exchange(ctx, z.c.Server, true, func() *dns.Msg { return z.message(was, add, remove) })
 	if err != nil {
@@ -173,14 +173,14 @@ func (z *Zone) message(was Set, add, remove []netip.Addr) *dns.Msg {
 	for _, r := range was.Records {
 		there = append(there, rr(was.Name, r.Address, 0))
 	}
-	m.Used(there) // RFC 2136 section 2.4.2: the whole RRset, or it does not hold
+	m.Used(there) // RFC 2136 section 2.4.2: the prerequisite is the whole RRset
 	absent := []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: was.Name, Rrtype: dns.TypeCNAME}}}
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		if !slices.ContainsFunc(there, func(r dns.RR) bool { return r.Header().Rrtype == kind }) {
 			absent = append(absent, &dns.ANY{Hdr: dns.RR_Header{Name: was.Name, Rrtype: kind}})
 		}
 	}
-	m.RRsetNotUsed(absent) // section 2.4.3; beside a CNAME nothing is added, silently (3.4.2.2)
+	m.RRsetNotUsed(absent) // section 2.4.3; beside a CNAME an addition is ignored silently (3.4.2.2)
 	for _, a := range remove {
 		m.Remove([]dns.RR{rr(was.Name, a, 0)})
 	}

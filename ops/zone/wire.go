@@ -12,13 +12,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxUDP is what a server without EDNS takes by UDP (RFC 1035 section 4.2.1).
+// maxUDP is the longest message that a server without EDNS accepts by UDP (RFC 1035 section 4.2.1).
 const maxUDP = 512
 
-// exchange sends a message and returns the answer: by UDP, once more if nothing came,
-// and then, or when it is too long for that, by TCP. make is called for each try,
-// since a signature holds the time. An update may thus arrive twice: its
-// prerequisites keep the second one from doing anything.
+// exchange sends a message and returns the answer: by UDP, by UDP again if none came, and then,
+// or when the message is too long for UDP, by TCP. build is called for each try, since a
+// signature contains the time. An update may thus arrive twice: its prerequisites make the
+// second one fail.
 func (z *Zone) exchange(ctx context.Context, server string, signed bool, build func() *dns.Msg) (*dns.Msg, error) {
 	tries := []string{"udp", "udp", "tcp"}
 	if build().Len() > maxUDP-z.signature(signed) {
@@ -38,22 +38,22 @@ func (z *Zone) exchange(ctx context.Context, server string, signed bool, build f
 		default:
 			last = fmt.Errorf("by %s: %w", strings.ToUpper(tries[i]), err)
 			if unreachable := (*net.OpError)(nil); tries[i] == "udp" && errors.As(err, &unreachable) && !unreachable.Timeout() {
-				tries = append(tries[:i+1], "tcp") // nobody listens there: no use in repeating
+				tries = append(tries[:i+1], "tcp") // no server listens there: a second try is useless
 			}
 		}
 	}
 	return nil, fmt.Errorf("asking %s: %w", server, last)
 }
 
-// signature is how many octets of a TSIG record come on top.
+// signature is the size of the TSIG record in octets.
 func (z *Zone) signature(signed bool) int {
 	if !signed {
 		return 0
 	}
-	return len(z.c.Key.Name) + len(z.c.Key.wire()) + 100 // the MAC has 64 at most
+	return len(z.c.Key.Name) + len(z.c.Key.wire()) + 100 // the MAC has at most 64
 }
 
-// try is one question and its answer.
+// try sends one query and returns its answer.
 func (z *Zone) try(ctx context.Context, network, server string, signed bool, m *dns.Msg) (*dns.Msg, error) {
 	within, cancel := context.WithTimeout(ctx, z.c.Timeout)
 	defer cancel()
@@ -88,8 +88,9 @@ func (z *Zone) try(ctx context.Context, network, server string, signed bool, m *
 	return z.await(conn, network, m, signed, mac)
 }
 
-// await reads until the answer is there. By UDP anybody can send something: what does
-// not fit is passed over (RFC 8945 section 5.3.1), and told if nothing better comes.
+// await reads until the answer is there. Over UDP any host can send packets: those that do not
+// match are skipped (RFC 8945 section 5.3.1), and the last fault is returned if no answer
+// comes.
 func (z *Zone) await(conn net.Conn, network string, question *dns.Msg, signed bool, mac string) (*dns.Msg, error) {
 	var unfit error
 	for {
@@ -125,7 +126,7 @@ func receive(conn net.Conn, network string) ([]byte, error) {
 	return raw, err
 }
 
-// fits reads an answer and says whether it is one to the question.
+// fits reads an answer and checks that it belongs to the query.
 func fits(raw []byte, question *dns.Msg) (*dns.Msg, error) {
 	answer := &dns.Msg{}
 	if err := answer.Unpack(raw); err != nil {
@@ -134,7 +135,7 @@ func fits(raw []byte, question *dns.Msg) (*dns.Msg, error) {
 	if answer.Id != question.Id || !answer.Response || answer.Opcode != question.Opcode {
 		return nil, errors.New("the answer is to another question")
 	}
-	// An error may leave the question out.
+	// An error answer may omit the question.
 	if len(answer.Question) > 0 && (answer.Question[0].Qtype != question.Question[0].Qtype ||
 		dns.CanonicalName(answer.Question[0].Name) != dns.CanonicalName(question.Question[0].Name)) {
 		return nil, errors.New("the answer is to another question")

@@ -1,15 +1,14 @@
 // Package zone takes a site's addresses out of the DNS, and puts them back, by
 // dynamic update of the zone's primary (RFC 2136), signed by TSIG (RFC 8945).
 //
-// It owns the A and AAAA records of a few names and touches nothing else. It trusts
-// the primary for what its key has signed, and nobody for anything else: what a
-// plain query says is a hint only, by which an update is made that holds if that was
-// true. Each update names the whole RRsets that were read as its prerequisites (RFC
-// 2136 section 2.4.2): two desks at once never undo each other, the later one reads
-// again. It promises never to leave a name without an address unless told to.
+// It owns the A and AAAA records of a few names and touches nothing else. It trusts only
+// answers that the primary signed. A plain answer is a hint only: the update that is built on
+// it is applied only if the hint was true, since each update names the whole RRsets that were
+// read as its prerequisites (RFC 2136 section 2.4.2). So two editors at once never undo each
+// other: the later one reads again. It promises never to leave a name without an address unless
+// Force is set.
 //
-// The keys of a configuration that errors name (dns.server, ...) are those of
-// ocspctl.yaml.
+// Errors name the keys of ocspctl.yaml (dns.server, ...).
 package zone
 
 import (
@@ -25,23 +24,23 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Config says which names of which zone are kept, and how its servers are met.
+// Config is the zone, the names to edit in it, and its servers.
 type Config struct {
-	Zone   string   // "example.org"; a last dot may stand or not, here as in all names
+	Zone   string   // "example.org"; the last dot is optional, here as in all names
 	Server string   // the zone's primary, HOST:PORT
 	Names  []string // those whose A and AAAA records are the sites' addresses
 	Key    Key
 	TTL    time.Duration // of records where a name had none of their kind; 0: DefaultTTL
 
-	// Servers are the zone's authoritative servers, HOST:PORT, that are asked whether a
-	// change has reached them. None: those of the zone's NS records, at port 53.
+	// Servers are the zone's authoritative servers, HOST:PORT; they are asked whether a change
+	// has reached them. Empty: those of the zone's NS records, at port 53.
 	Servers []string
 
-	Timeout time.Duration    // of one try, of which there are three at most; 0: 2 s
+	Timeout time.Duration    // of one try, of at most three; 0: 2 s
 	Now     func() time.Time // nil: time.Now
 }
 
-// DefaultTTL is that of new records: a withdrawn site's clients are away in so long.
+// DefaultTTL is the TTL of new records: after that time clients have left a withdrawn site.
 const DefaultTTL = time.Minute
 
 // CheckName says what is wrong with a name in the DNS.
@@ -61,12 +60,12 @@ func Within(zone, name string) bool {
 type Zone struct {
 	c     Config
 	names []string
-	port  string // of the servers that NS records name
+	port  string // of the servers in NS records
 
-	readPatience time.Duration // until a change that was made is served
+	readPatience time.Duration // until a change is served
 }
 
-// New checks a configuration. It asks nobody.
+// New checks a configuration. It sends no query.
 func New(c Config) (*Zone, error) {
 	if err := CheckName(c.Zone); err != nil {
 		return nil, fmt.Errorf("dns.zone: %w", err)
@@ -102,13 +101,13 @@ func New(c Config) (*Zone, error) {
 	return z, nil
 }
 
-// Name is the zone's own, with its last dot.
+// Name returns the zone's name, with its last dot.
 func (z *Zone) Name() string { return z.c.Zone }
 
-// Names are those that it keeps, with their last dots.
+// Names returns the names to edit, with their last dots.
 func (z *Zone) Names() []string { return slices.Clone(z.names) }
 
-// Server is the zone's primary.
+// Server returns the zone's primary.
 func (z *Zone) Server() string { return z.c.Server }
 
 // Record is one address of a name.
@@ -123,7 +122,7 @@ type Set struct {
 	Records []Record
 }
 
-// Addresses are those of all records.
+// Addresses returns the addresses of all records.
 func (s Set) Addresses() []netip.Addr {
 	list := make([]netip.Addr, len(s.Records))
 	for i, r := range s.Records {
@@ -137,7 +136,7 @@ func (s Set) Has(address netip.Addr) bool {
 	return slices.ContainsFunc(s.Records, func(r Record) bool { return r.Address == address })
 }
 
-// ttl is that of the RRset an address belongs to; 0: there is no such RRset.
+// ttl returns the TTL of the RRset that an address belongs to; 0: there is no such RRset.
 func (s Set) ttl(address netip.Addr) time.Duration {
 	for _, r := range s.Records {
 		if r.Address.Is4() == address.Is4() {
@@ -147,7 +146,7 @@ func (s Set) ttl(address netip.Addr) time.Duration {
 	return 0
 }
 
-// rr is the record in the DNS, of class IN.
+// rr returns the DNS record, of class IN.
 func rr(name string, address netip.Addr, ttl time.Duration) dns.RR {
 	header := dns.RR_Header{Name: name, Rrtype: dns.TypeAAAA, Class: dns.ClassINET, Ttl: uint32(ttl / time.Second)}
 	if address.Is4() {

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// A dump is what mysqldump writes: CREATE TABLE tells the columns, INSERT the
-// rows. One line may hold megabytes of rows, so that it is read token by token.
+// A dump is the output of mysqldump: CREATE TABLE has the columns, INSERT the rows. One line
+// may hold megabytes of rows, so it is read token by token.
 
-// maxToken is how much of a token is kept: no column that is read is longer.
+// maxToken is how much of a token is kept: no needed column is longer.
 const maxToken = 1 << 10
 
-// token is a word, a text in quotes or one sign.
+// token is a word, a text in quotes or one character.
 type token struct {
-	kind byte // 'w' word or number, 'q' quoted by ' or ", 'n' name in `, or the sign
+	kind byte // 'w' word or number, 'q' quoted by ' or ", 'n' name in `, or the character
 	text string
 }
 
-// lexer cuts SQL as MySQL means it.
+// lexer splits SQL into tokens by the rules of MySQL.
 type lexer struct {
 	in       *bufio.Reader
 	line     int64
@@ -41,7 +41,7 @@ func wordOctet(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '.' || c == '+' || c == '-' || c == '@' || c >= 0x80
 }
 
-// next returns io.EOF at the end, and ErrCut if that lies in a token.
+// next returns io.EOF at the end, and ErrCut if the file ends inside a token.
 func (l *lexer) next() (token, error) {
 	for {
 		c, err := l.octet()
@@ -86,7 +86,7 @@ func (l *lexer) word(c byte) (token, error) {
 	}
 }
 
-// comment passes over the rest of the line.
+// comment skips the rest of the line.
 func (l *lexer) comment() error {
 	var text []byte
 	for {
@@ -118,8 +118,8 @@ func (l *lexer) longComment() error {
 	}
 }
 
-// quoted reads up to the closing quote, which doubled or after a backslash
-// stands for itself. What is too long to be wanted is cut off.
+// quoted reads up to the closing quote; a doubled quote, or one after a backslash, is a quote
+// in the text. The text is cut after maxToken.
 func (l *lexer) quoted(quote byte) (string, error) {
 	var text []byte
 	for {
@@ -150,7 +150,7 @@ func (l *lexer) quoted(quote byte) (string, error) {
 	}
 }
 
-// IsDump says whether a file begins as SQL does.
+// IsDump says whether a file begins like SQL.
 func IsDump(start []byte) bool {
 	start = bytes.TrimLeft(start, " \t\r\n")
 	for _, begin := range []string{"--", "/*", "insert ", "create ", "drop ", "lock ", "set ", "use "} {
@@ -168,8 +168,8 @@ type dump struct {
 	row     func(table string, r Record, place Place) error
 }
 
-// ReadDump calls row for each row of each INSERT. With an error ErrCut or *sqlError the
-// dump is no good from line on.
+// ReadDump calls row for each row of each INSERT. With an error ErrCut or *sqlError the dump
+// cannot be used from line on.
 func ReadDump(in *bufio.Reader, row func(table string, r Record, place Place) error) (line int64, err error) {
 	d := dump{lexer: lexer{in: in, line: 1}, columns: map[string][]string{}, row: row}
 	err = d.read()
@@ -205,7 +205,7 @@ func (d *dump) read() error {
 	}
 }
 
-// SQLError says where a dump is none.
+// SQLError says where a file is not a dump.
 type SQLError struct{ Text string }
 
 func (e *SQLError) Error() string { return e.Text }
@@ -218,7 +218,7 @@ func (d *dump) want(kind byte) error {
 	return err
 }
 
-// skip passes over the rest of a statement.
+// skip skips the rest of a statement.
 func (d *dump) skip() error {
 	for {
 		t, err := d.next()
@@ -305,7 +305,7 @@ func (d *dump) insert() error {
 	return d.values(table, r, len(columns))
 }
 
-// values reads the rows of one INSERT; width 0: its columns are not known.
+// values reads the rows of one INSERT; width 0: the columns are not known.
 func (d *dump) values(table string, r Record, width int) error {
 	for row := int64(1); ; row++ {
 		if err := d.want('('); err != nil {

@@ -7,11 +7,11 @@ import (
 	"io"
 )
 
-// MaxLine is the longest line read, in octets. A row of 20-octet serial and a
-// subject name of every attribute's upper bound is below 8 KiB.
+// MaxLine is the longest line read, in octets. A row with a serial of 20 octets and a subject
+// name with every attribute at its upper bound is below 8 KiB.
 const MaxLine = 64 << 10
 
-// What is wrong with a line, whatever its form.
+// Faults of a line in any form.
 const (
 	problemLong = "is longer than 64 KiB"
 	problemCut  = "is cut short: the file does not end with a line end"
@@ -30,9 +30,9 @@ type Scanner struct {
 // NewScanner reads lines from r.
 func NewScanner(r io.Reader) *Scanner { return &Scanner{in: bufio.NewReaderSize(r, MaxLine)} }
 
-// next returns a line without its line end, valid until the next call, or what
-// is wrong with it; io.EOF after the last. A last line without its end is
-// returned with the problem, for forms that do not mind.
+// next returns a line without its line end, valid until the next call, or a problem; io.EOF
+// after the last line. A last line without its line end is returned with the problem, for forms
+// that accept it.
 func (s *Scanner) next() (line []byte, problem string, err error) {
 	line, err = s.in.ReadSlice('\n')
 	if len(line) > 0 {
@@ -44,12 +44,12 @@ func (s *Scanner) next() (line []byte, problem string, err error) {
 			_, err = s.in.ReadSlice('\n')
 		}
 		if errors.Is(err, io.EOF) {
-			err = nil // told at the next call
+			err = nil // returned by the next call
 		}
 		return nil, problemLong, err
 	case errors.Is(err, io.EOF) && len(line) > 0:
-		// openssl passes over a last line without its end, and a file that was
-		// cut in its middle looks like this.
+		// openssl ignores a last line without its line end, and a file that was cut in the
+		// middle looks like this.
 		return line, problemCut, nil
 	case err != nil:
 		return nil, "", err

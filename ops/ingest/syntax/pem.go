@@ -8,11 +8,11 @@ import (
 	"io"
 )
 
-// ErrNoPEM says that there is no block of the kind that is looked for.
+// ErrNoPEM says that there is no block of the wanted kind.
 var ErrNoPEM = errors.New("it is neither DER nor PEM")
 
-// PEMBody reads the base64 between the next BEGIN and END line of a kind
-// (RFC 7468), as it comes.
+// PEMBody reads the base64 between the next BEGIN and END line of a kind (RFC 7468), as a
+// stream.
 type PEMBody struct {
 	s    *Scanner
 	kind string
@@ -51,9 +51,8 @@ func (p *PEMBody) Read(out []byte) (int, error) {
 	return n, nil
 }
 
-// EachPEM calls do with each block of a file, however many there are. Text
-// between blocks is passed over, as openssl does. found tells whether there was
-// any block.
+// EachPEM calls do with each block of a file, however many there are. Text between blocks is
+// skipped, as openssl does. found says whether there was any block.
 func EachPEM(in io.Reader, do func(kind string, der []byte, line int64, problem string) error) (found bool, err error) {
 	s := NewScanner(in)
 	for {
@@ -108,7 +107,7 @@ func pemText(s *Scanner, kind string) (text []byte, problem string, err error) {
 	}
 }
 
-// marker returns the kind that a BEGIN or END line names.
+// marker returns the kind in a BEGIN or END line.
 func marker(line []byte, begin string) (kind string, ok bool) {
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(begin))
 	if !ok {

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Place is where an entry stands in its file; what says nothing is zero.
+// Place is where an entry is in its file; unused fields are zero.
 type Place struct {
 	Name string // of a file in a directory or tar
 	Line int64  // from 1
-	Row  int64  // from 1: of an entry that lines do not tell apart
+	Row  int64  // from 1: of an entry that does not have its own line
 }
 
-// String returns what stands between the file's name and the problem, such as
+// String returns the text between the file's name and the problem, such as
 // "12", "12 row 5", "certs/a.pem" or "row 17".
 func (p Place) String() string {
 	var parts []string

@@ -9,12 +9,11 @@ import (
 	"strings"
 )
 
-// Records of a table: lines of fields below a line of their names. Fields are
-// separated by commas, and quoted as RFC 4180 has it (a quoted field may hold
-// line ends), or by tabs, and escaped as mysql --batch does. Which of both it is
-// says the first line.
+// Records of a table: lines of fields below a line with the column names. Fields are separated
+// by commas and quoted by RFC 4180 (a quoted field may contain line ends), or separated by tabs
+// and escaped as by mysql --batch. The first line decides which.
 
-// Record is one row of a table by its column's names.
+// Record is one row of a table, by column name.
 type Record struct {
 	Columns map[string]int
 	fields  []string
@@ -29,7 +28,7 @@ func (r Record) Has(name string) bool {
 	return there
 }
 
-// Get returns a field, "" where the table has no such column.
+// Get returns a field, "" if the table has no such column.
 func (r Record) Get(name string) string {
 	if at, there := r.Columns[name]; there {
 		return r.fields[at]
@@ -37,8 +36,8 @@ func (r Record) Get(name string) string {
 	return ""
 }
 
-// EachRecord calls do for each record of a table that must have the columns wanted, named
-// in any case, or with what is wrong with it.
+// EachRecord calls do for each record of a table, or with a problem. The table must have the
+// columns wanted, in upper or lower case.
 func EachRecord(in io.Reader, wanted []string, do func(r Record, place Place, problem string) error) error {
 	t := tableReader{s: NewScanner(in)}
 	names, place, problem, err := t.head()
@@ -62,7 +61,7 @@ func EachRecord(in io.Reader, wanted []string, do func(r Record, place Place, pr
 		}
 	}
 	if problem != "" {
-		return do(Record{}, place, problem) // without columns nothing below means anything
+		return do(Record{}, place, problem) // without columns the rest cannot be read
 	}
 	for {
 		fields, place, problem, err := t.next()
@@ -100,7 +99,7 @@ func (t *tableReader) head() ([]string, Place, string, error) {
 	return slices.Clone(fields), place, problem, nil
 }
 
-// next reads one record; empty lines are passed over.
+// next reads one record; empty lines are skipped.
 func (t *tableReader) next() ([]string, Place, string, error) {
 	for {
 		line, problem, err := t.s.next()
@@ -121,7 +120,7 @@ func (t *tableReader) next() ([]string, Place, string, error) {
 	}
 }
 
-// goOn reads on until the quote that is open in record closes.
+// goOn reads on until the open quote in record is closed.
 func (t *tableReader) goOn(record []byte) ([]byte, string, error) {
 	for {
 		line, problem, err := t.s.next()
@@ -174,7 +173,7 @@ func (t *tableReader) split(line []byte) (fields []string, problem string) {
 	}
 }
 
-// unquote returns what stands before the closing quote, and what after it.
+// unquote returns the text before the closing quote, and the rest after it.
 func unquote(text string) (field, rest string) {
 	for at := 0; ; {
 		end := strings.IndexByte(text[at:], '"')

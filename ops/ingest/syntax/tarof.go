@@ -13,13 +13,12 @@ import (
 // maxFiles bounds the names of files held in memory: about 100 MB.
 const maxFiles = 500_000
 
-// directory reads a directory and all below it as a tar of the files in the order of
-// their names, without owners and times, so that the same files always read
-// alike and have the same sum. A file is held in memory whole while it is read:
-// one over 16 MiB is no certificate.
+// directory reads a directory and all below it as a tar of the files, sorted by name, without
+// owners and times, so that the same files always give the same octets and the same sum. A file
+// is kept in memory whole while it is read: one over 16 MiB is not a certificate.
 type directory struct {
 	root  *os.Root
-	paths []string // what is still to be read
+	paths []string // paths still to be read
 	rest  bytes.Buffer
 	out   *tar.Writer
 }
