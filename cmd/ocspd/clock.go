@@ -13,9 +13,9 @@ import (
 // clockEvery is how often the two clocks are compared.
 const clockEvery = 10 * time.Second
 
-// clockWatch compares this process's clock, which dates the answers, with its database's:
-// ocspsyncd compares its own with the master's, and ocspd may run on another machine. Safe
-// for concurrent use.
+// clockWatch compares this process's clock, which sets the times of answers, with its
+// database's clock: ocspsyncd compares its own with the master's, and ocspd may run on another
+// machine. Safe for concurrent use.
 type clockWatch struct {
 	store *sitedb.DB
 	now   func() time.Time
@@ -28,7 +28,7 @@ func (w *clockWatch) Run(ctx context.Context) error {
 	return repeat(ctx, clockEvery, w.check)
 }
 
-// repeat looks now and at each tick until ctx ends; it returns nil then.
+// repeat calls check now and at each tick until ctx ends; it returns nil then.
 func repeat(ctx context.Context, every time.Duration, check func(context.Context)) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -48,7 +48,7 @@ func (w *clockWatch) check(ctx context.Context) {
 	began := w.now()
 	database, err := w.store.Clock(ctx)
 	if err != nil {
-		return // the copy's follower tells of a database that is away
+		return // the copy's follower reports that the database is away
 	}
 	doubt := ""
 	if ahead, behind := began.Sub(database), database.Sub(w.now()); max(ahead, behind) > db.MaxClockSkew {
@@ -57,7 +57,7 @@ func (w *clockWatch) check(ctx context.Context) {
 	w.doubt.Store(&doubt)
 }
 
-// Doubt is what speaks against the clock.
+// Doubt says what is wrong with the clock.
 func (w *clockWatch) Doubt() string {
 	if doubt := w.doubt.Load(); doubt != nil {
 		return *doubt

@@ -13,7 +13,7 @@ import (
 	"ocspfleet/signer"
 )
 
-// settings is the file, and what is made of it.
+// settings is the configuration file, and the values made from it.
 type settings struct {
 	config.Ocspd `yaml:",inline"`
 }
@@ -24,7 +24,7 @@ func newSettings() settings {
 	return c
 }
 
-// Check adds what only the rooms know that the keys are for.
+// Check adds the checks that need the packages which use the keys.
 func (c *settings) Check(report func(key, problem string)) {
 	c.Ocspd.Check(report)
 	boot.CheckListeners(report, c.Admin, boot.Listener{Key: "listen", Address: c.Listen})
@@ -46,7 +46,7 @@ func (c *settings) hsm(log *slog.Logger, metrics *hsm.Metrics) []hsm.Config {
 	return all
 }
 
-// front stands before the public listener.
+// front makes the front of the public listener.
 func (c *settings) front(log *slog.Logger, metrics *front.Metrics) (*front.Front, error) {
 	cfg := front.Config{Max: c.MaxConnections, HalfOpen: c.MaxHalfOpen, Metrics: metrics, Log: log}
 	for _, trusted := range c.TrustedProxies {

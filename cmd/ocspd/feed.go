@@ -17,8 +17,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// trusted opens key sets under the pinned root, and none that was replaced. Safe for
-// concurrent use.
+// trusted opens key sets under the pinned root, but none that was replaced. Safe for concurrent
+// use.
 type trusted struct {
 	root note.Verifier
 
@@ -49,7 +49,7 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch { // a set that was replaced names keys that may be stolen by now
+	switch { // a replaced set may name keys that are stolen by now
 	case set.Number < t.mark.kept:
 		return nil, fmt.Errorf("key set %d was replaced by %d: %w", set.Number, t.mark.kept, feed.ErrForged)
 	case set.Epoch < t.mark.epoch:
@@ -64,8 +64,8 @@ func (t *trusted) open(keys []byte) (*feed.KeySet, error) {
 
 var errNoKeys = errors.New("no key set has reached this site: set feed.root in ocspsyncd.yaml, too, and see that the master has one (ocspctl feed keys publish)")
 
-// trust makes what says who is believed by the newest of some key sets under the root: nil
-// where none is pinned.
+// trust returns the function that makes an index.Trust from the newest of some key sets under
+// the root: nil if no root is pinned.
 func (t *trusted) trust() func(keys [][]byte) (index.Trust, error) {
 	if t == nil {
 		return nil
@@ -96,7 +96,7 @@ func (t *trusted) trust() func(keys [][]byte) (index.Trust, error) {
 	}
 }
 
-// lookupOf is the master as the responder asks it: nil where that is not wished.
+// lookupOf returns the responder's lookup at the master: nil if it is not configured.
 func lookupOf(f config.OcspdFeed, t *trusted) signer.Lookup {
 	if t == nil || f.AskSocket == "" {
 		return nil
@@ -114,10 +114,10 @@ func (l lookupOfMaster) Ask(ctx context.Context, issuer [32]byte, serial db.Seri
 	return signer.LookupAnswer{Issued: answer.Issued, Status: answer.Status, AsOf: answer.AsOf, Until: answer.Until}, nil
 }
 
-// checkMark judges the file in which the highest key set is remembered.
+// checkMark checks the file with the number of the highest key set.
 func checkMark(f config.OcspdFeed, report func(key, problem string)) {
 	if _, err := config.ParseRoot(f.Root); err != nil {
-		return // told already, or there is none
+		return // reported already, or none is configured
 	}
 	mark, err := openMark(f.State, f.Root)
 	if err == nil {

@@ -14,23 +14,23 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// forkEvery is how often the evidence is looked at.
+// forkEvery is how often the evidence is read.
 const forkEvery = 2 * time.Second
 
-// forkWatch knows which contradictions of the feed this site's ocspsyncd has found, that
-// count by the newest key set and that nobody has settled. Safe for concurrent use; a
-// nil one knows of none.
+// forkWatch knows the contradictions of the feed that this site's ocspsyncd has found, that
+// count by the newest key set and that are not settled. Safe for concurrent use; a nil one has
+// none.
 type forkWatch struct {
 	store *sitedb.DB
 	root  note.Verifier
-	stops bool // good and unknown end while there is one
+	stops bool // good and unknown are not answered while there is one
 	log   *slog.Logger
 
 	mu    sync.Mutex // guards forks
 	forks []string
 }
 
-// forksOf returns nil where no root is pinned: nobody can tell then what counts.
+// forksOf returns nil where no root is pinned: then none can be verified.
 func forksOf(f config.OcspdFeed, store *sitedb.DB, t *trusted, log *slog.Logger) *forkWatch {
 	if t == nil {
 		return nil
@@ -38,8 +38,8 @@ func forksOf(f config.OcspdFeed, store *sitedb.DB, t *trusted, log *slog.Logger)
 	return &forkWatch{store: store, root: t.root, stops: f.OnFork == config.ForkStopGood, log: log}
 }
 
-// Run looks until ctx ends; it returns nil then. While the database is away the last
-// check counts.
+// Run reads the evidence until ctx ends; it returns nil then. While the database is away the
+// last result counts.
 func (w *forkWatch) Run(ctx context.Context) error {
 	if w == nil {
 		<-ctx.Done()
@@ -53,7 +53,7 @@ func (w *forkWatch) check(ctx context.Context) {
 	defer cancel()
 	found, err := feed.SiteForks(ctx, w.store, w.root)
 	if err != nil {
-		return // the copy's follower tells of a database that is away
+		return // the copy's follower reports that the database is away
 	}
 	var forks []string
 	for _, f := range found {
@@ -67,7 +67,7 @@ func (w *forkWatch) check(ctx context.Context) {
 	w.forks = forks
 }
 
-// Forks are the contradictions, for /readyz.
+// Forks returns the contradictions, for /readyz.
 func (w *forkWatch) Forks() []string {
 	if w == nil {
 		return nil
@@ -77,7 +77,7 @@ func (w *forkWatch) Forks() []string {
 	return w.forks
 }
 
-// Doubt is what speaks against the copy, where the configuration says so.
+// Doubt is a reason not to trust the copy, if on_fork is stop_good.
 func (w *forkWatch) Doubt() string {
 	if forks := w.Forks(); len(forks) > 0 && w.stops {
 		return fmt.Sprintf("feed: %d forks (feed.on_fork is %s): %s", len(forks), config.ForkStopGood, forks[0])

@@ -7,19 +7,19 @@ import (
 	"path/filepath"
 )
 
-// keySetMark is the highest number of a key set that this site has seen, and its epoch,
-// in memory and, with a path, in a file: an old set may name a key that was stolen since, and
-// whoever writes the database could show it again after a restart. The file names the
-// root; another root, newly pinned, begins anew. For one goroutine.
+// keySetMark is the highest number of a key set that this site has seen, and its epoch, in
+// memory and, with a path, in a file: an old set may name a key that was stolen since, and an
+// attacker in the database could show it again after a restart. The file names the root; with a
+// new root the mark starts again. For one goroutine.
 type keySetMark struct {
-	path string // empty: in memory alone
+	path string // empty: only in memory
 	root string // verifier key
 	kept int64
-	// epoch is that of the set: no later one goes back to an epoch that is over.
+	// epoch is the epoch of the set: no later set may go back to an epoch that is over.
 	epoch int64
 }
 
-// openMark reads the file; one that is not there yet stands for no set.
+// openMark reads the file; a missing file means no set.
 func openMark(path, root string) (*keySetMark, error) {
 	m := &keySetMark{path: path, root: root}
 	if path == "" {
@@ -43,8 +43,8 @@ func openMark(path, root string) (*keySetMark, error) {
 	return m, nil
 }
 
-// keep raises the mark. It is on disk before it counts, so that what was believed
-// once is never forgotten.
+// keep raises the mark. It is on disk before the set is used, so that a set once accepted is
+// never forgotten.
 func (m *keySetMark) keep(number, epoch int64) error {
 	if m.path != "" {
 		if err := m.write(number, epoch); err != nil {
@@ -55,8 +55,8 @@ func (m *keySetMark) keep(number, epoch int64) error {
 	return nil
 }
 
-// probe finds a folder that cannot be written now, not with the next key set. It
-// leaves nothing: a check of the configuration may run as another user.
+// probe finds now, not at the next key set, that a folder cannot be written. It leaves no file:
+// a check of the configuration may run as another user.
 func (m *keySetMark) probe() error {
 	if m.path == "" {
 		return nil

@@ -1,6 +1,6 @@
-// Ocspd answers OCSP requests at one site. It reads the site's own database,
-// signs with the key in the site's own token, and connects nowhere else but, if so
-// configured, to its ocspsyncd's socket.
+// Ocspd answers OCSP requests at one site. It reads the site's own database, signs with the key
+// in the site's own token, and connects to nothing else except, if configured, its ocspsyncd's
+// socket.
 package main
 
 import (
@@ -29,7 +29,7 @@ var program = boot.Program{
 	Example: "ocspd --config /etc/ocspfleet/ocspd.yaml\nocspd --config ./ocspd.yaml --check-config",
 	Config:  "/etc/ocspfleet/ocspd.yaml",
 
-	NoRestart: tokenconf.ErrPIN, // each start would offer it, until the token locks
+	NoRestart: tokenconf.ErrPIN, // each start would offer the PIN again, until the token locks
 }
 
 func main() {
@@ -42,7 +42,7 @@ func run(ctx context.Context, env boot.Env) error {
 		return err
 	}
 	env.Level.Set(cfg.LogLevel)
-	// A core would hold the PIN.
+	// A core dump would hold the PIN.
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// demoFolder lies in the folder of the ordinary fleet, which leaves it alone.
+// demoFolder is inside the folder of the ordinary fleet, which does not touch it.
 const demoFolder = "demo"
 
 func demoCommand() *cobra.Command {

@@ -22,7 +22,7 @@ broken-off demo (FOLDER/demo) goes as well.`,
 		Example: "  ocspfleet down --dir .run",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// Not the context of the signals: a stop half done helps nobody.
+			// Not the context of the signals: a stop must not end half done.
 			for _, folder := range []string{dir + "/" + demoFolder, dir} {
 				if err := devfleet.Down(cmd.Context(), folder); err != nil {
 					return err
@@ -36,7 +36,7 @@ broken-off demo (FOLDER/demo) goes as well.`,
 	return cmd
 }
 
-// attach finds the fleet, or says how to get one.
+// attach finds the fleet, or returns an error that says how to start one.
 func attach(dir string) (*devfleet.Fleet, error) {
 	f, err := devfleet.Attach(dir)
 	if errors.Is(err, fs.ErrNotExist) {

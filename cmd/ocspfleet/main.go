@@ -1,6 +1,6 @@
-// Program ocspfleet starts a whole OCSP fleet on this machine: CA, master and
-// sites, all on 127.0.0.1. It is for developers, tests and newcomers, never for
-// production; the work is done by package integration/fleet.
+// Program ocspfleet starts a whole OCSP fleet on this machine: CA, master and sites, all on
+// 127.0.0.1. It is for developers, tests and newcomers, never for production; package devfleet
+// does the work.
 package main
 
 import (
@@ -25,24 +25,23 @@ const (
 	exitDone  = 0
 	exitError = 1
 	exitUsage = 2
-	exitWrong = 3 // looked, and found something wrong
+	exitWrong = 3 // the check found something wrong
 )
 
-// errWrong says that the command looked and found something wrong, and has said
-// what.
+// errWrong says that the command found something wrong and has printed it.
 var errWrong = errors.New("something is wrong")
 
 func main() {
 	keepToOurselves()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// keepToOurselves sees that no daemon inherits a file that our caller left open in
-// us (the pipe of a make -j, say): who waits for its end would wait for the fleet's.
+// keepToOurselves makes sure that no daemon inherits an open file of our caller, such as the
+// pipe of a make -j: its reader would wait for the end of the fleet.
 func keepToOurselves() {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

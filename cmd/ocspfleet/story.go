@@ -15,10 +15,10 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// waitLimit is how long the story waits for anything to be seen.
+// waitLimit is how long the story waits for each result.
 const waitLimit = 30 * time.Second
 
-// story is what the demo shows, on a fleet of two sites.
+// story is the demo, on a fleet of two sites.
 type story struct {
 	*transcript
 	fleet *devfleet.Fleet
@@ -41,7 +41,7 @@ func (s *story) tell(ctx context.Context) error {
 	return nil
 }
 
-// ask has openssl ask a site and checks what it says.
+// ask sends a request with openssl and checks the answer.
 func (s *story) ask(ctx context.Context, site devfleet.Site, issuer devfleet.Issuer, serial, want string) error {
 	said, err := s.run(ctx, "openssl", s.fleet.OpenSSLArgs(site, issuer, serial)...)
 	if err != nil {
@@ -101,8 +101,7 @@ func (s *story) revocation(ctx context.Context) error {
 	return nil
 }
 
-// awaitRevoked waits until both sites say revoked and notes how long after its
-// call that was seen.
+// awaitRevoked waits until both sites answer revoked, and prints how long that took.
 func (s *story) awaitRevoked(ctx context.Context, issuer devfleet.Issuer, serial string) error {
 	began := time.Now()
 	for _, site := range s.fleet.Sites {
@@ -128,7 +127,7 @@ func (s *story) masterKilled(ctx context.Context) error {
 	}
 	for n, site := range f.Sites {
 		for _, issuer := range f.Issuers {
-			// None of these was asked for before: no answer lies in a cache.
+			// None of these was asked for before, so no cache has an answer.
 			if err := s.ask(ctx, site, issuer, issuer.Serials.Good[20+n], "good"); err != nil {
 				return err
 			}
@@ -196,7 +195,7 @@ func (s *story) siteRevoked(ctx context.Context) error {
 	return s.stopped(ctx, b)
 }
 
-// stopped waits until the site answers nobody and says why.
+// stopped waits until the site answers no request and says why.
 func (s *story) stopped(ctx context.Context, site devfleet.Site) error {
 	issuer := s.fleet.Issuers[0]
 	err := s.fleet.AwaitStopped(ctx, site, issuer, issuer.Serials.Good[7], waitLimit)

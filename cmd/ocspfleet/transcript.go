@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// transcript prints a story: titles, commands as a reader could type them, their
-// real output, and what was to be seen.
+// transcript prints a story: titles, commands as a reader could type them, their real output,
+// and what the reader should see.
 type transcript struct {
 	out  io.Writer
-	dir  string // where the commands run
+	dir  string // the commands' working directory
 	seen []string
 }
 
 func (t *transcript) title(text string) { fmt.Fprintf(t.out, "\n== %s\n", text) }
 
-// run runs a command, prints both it and what it says, and returns that.
+// run runs a command, prints it and its output, and returns the output.
 func (t *transcript) run(ctx context.Context, program string, args ...string) (string, error) {
 	fmt.Fprintf(t.out, "$ %s\n", shell(program, args...))
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -37,7 +37,7 @@ func (t *transcript) run(ctx context.Context, program string, args ...string) (s
 	return text, err
 }
 
-// saw notes what the story was to show.
+// saw prints the result that the story shows.
 func (t *transcript) saw(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	t.seen = append(t.seen, line)
@@ -51,7 +51,7 @@ func (t *transcript) summary(took time.Duration) {
 	}
 }
 
-// shell writes a command as a shell wants it.
+// shell writes a command in shell syntax.
 func shell(program string, args ...string) string {
 	words := append([]string{program}, args...)
 	for i, word := range words {

@@ -11,12 +11,12 @@ import (
 	"ocspfleet/sync/logical"
 )
 
-// settings is the file, and what is made of it.
+// settings is the configuration file, and the values made from it.
 type settings struct {
 	config.Ocspsyncd `yaml:",inline"`
 }
 
-// Check adds what only the rooms know that the keys are for.
+// Check adds the checks that need the packages which use the keys.
 func (c *settings) Check(report func(key, problem string)) {
 	c.Ocspsyncd.Check(report)
 	if c.Role == config.RoleSite && c.Sync == config.SyncLogical && db.CheckSite(c.Site) == nil {
@@ -42,7 +42,7 @@ func databaseOf(d config.Database) tables.Config {
 	return tables.Config{DSN: d.DSN, PasswordFile: d.PasswordFile, Application: "ocspsyncd", MaxConns: 8}
 }
 
-// peersOf are those who may fetch from here, by pin.
+// peersOf returns the names of the peers that may fetch from here, by pin.
 func peersOf(f config.OcspsyncdFeed) (map[feedhttp.Pin]string, error) {
 	sites := map[feedhttp.Pin]string{}
 	for _, p := range f.Peers {

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// wiring is what every part of a daemon is put together with.
+// wiring is what every part of the daemon needs to start.
 type wiring struct {
 	cfg      settings
 	env      boot.Env
@@ -33,11 +33,12 @@ type wiring struct {
 // defaultConnections of the feed's listener.
 const defaultConnections = 2048
 
-// retryPause is the pause after a source failed; it doubles up to 16 s, the longest
-// that a site may overlook that the master is back.
+// retryPause is the pause after a source failed; it doubles up to 16 s, so a site sees at the
+// latest then that the master is back.
 const retryPause = 250 * time.Millisecond
 
-// publish adds sealing and serving to the master's plan, and returns their troubles.
+// publish adds sealing and serving to the master's plan, and returns the function that reports
+// their faults.
 func (w master) publish(ctx context.Context) (func() []string, error) {
 	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
@@ -88,9 +89,9 @@ func (w master) publish(ctx context.Context) (func() []string, error) {
 	}, nil
 }
 
-// keySet is the one in force. The first of all is taken here: nobody else would before
-// the feed is published. A check of the configuration takes nothing, and reads it among
-// what was brought.
+// keySet returns the key set in force. The first set of all is accepted here: before the feed
+// is published no other part would do it. A check of the configuration accepts nothing, and
+// reads the sets that staff published.
 func (w master) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, error) {
 	if w.env.CheckOnly {
 		notes, err := w.store.FeedKeySets(ctx)
@@ -114,7 +115,7 @@ func (w master) keySet(ctx context.Context, root note.Verifier) (*feed.KeySet, e
 	return keys, err
 }
 
-// offers has key sets that staff brings judged, in a fleet without a feed, too.
+// offers checks the key sets that staff publishes, also in a fleet without a feed.
 func (w master) offers() error {
 	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
@@ -124,7 +125,7 @@ func (w master) offers() error {
 	return nil
 }
 
-// feedKeys are the key that signs and, perhaps, the one that will.
+// feedKeys returns the key that signs and, if there is one, the next key.
 func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
 	if key, err = feed.LoadKey(w.cfg.Feed.KeyFile, root.Name()); err != nil {
 		return nil, nil, err
@@ -135,7 +136,7 @@ func (w wiring) feedKeys(root note.Verifier) (key, next *feed.Key, err error) {
 	return key, next, err
 }
 
-// follow adds fetching, and relaying where it is wished, to a site's plan.
+// follow adds fetching, and relaying if configured, to a site's plan.
 func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 	root, err := w.cfg.Feed.Verifier()
 	if err != nil {
@@ -161,7 +162,7 @@ func (w site) follow(ctx context.Context) (*pull.Puller, error) {
 	return puller, w.relay(ctx, identity, sources, feedhttp.ServerConfig{Store: w.store.DB, Root: root, Latest: latest})
 }
 
-// sources are this site's own key, and whom it asks.
+// sources returns this site's own key, and a client for each source.
 func (w wiring) sources() (*feedhttp.Identity, []*feedhttp.Client, error) {
 	identity, err := feedhttp.LoadIdentity(w.cfg.Feed.TLSKeyFile)
 	if err != nil {
@@ -183,8 +184,8 @@ func (w wiring) sources() (*feedhttp.Identity, []*feedhttp.Client, error) {
 	return identity, sources, nil
 }
 
-// relay lets ocspd ask the sources for single serials, and peers fetch from here, where
-// either is wished.
+// relay lets ocspd ask the sources for single serials, and lets peers fetch from here, if
+// either is configured.
 func (w site) relay(ctx context.Context, identity *feedhttp.Identity, sources []*feedhttp.Client, cfg feedhttp.ServerConfig) error {
 	proxy := w.lookupProxy(cfg.Root, sources)
 	if err := w.askSocket(ctx, proxy); err != nil || w.cfg.Feed.Listen == "" {
@@ -214,7 +215,7 @@ func (w wiring) serve(ctx context.Context, identity *feedhttp.Identity, access *
 	server := feedhttp.NewServer(cfg).HTTP()
 	server.Handler = watch(server.Handler)
 	server.TLSConfig = identity.ServerTLS(access)
-	// A stop ends long polls at once: who asks has other sources.
+	// A stop ends long polls at once: the clients have other sources.
 	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	clients := front.New(front.Config{
 		Max: cmp.Or(w.cfg.Feed.MaxConnections, defaultConnections), HalfOpen: front.DefaultHalfOpen,
@@ -224,7 +225,7 @@ func (w wiring) serve(ctx context.Context, identity *feedhttp.Identity, access *
 	return nil
 }
 
-// present are the texts that are not empty.
+// present returns the texts that are not empty.
 func present(texts ...string) []string {
 	var some []string
 	for _, text := range texts {

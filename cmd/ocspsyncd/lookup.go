@@ -31,10 +31,10 @@ func (w master) lookupServer(root note.Verifier, keys *feed.KeySet) (*publish.Lo
 	return publish.NewLookupServer(publish.LookupServerConfig{Store: w.store, Key: key, Keys: keys, Root: root, Metrics: publish.NewLookupServerMetrics(w.registry), Log: w.env.Log}), nil
 }
 
-// Questions of one peer that are handed on to the master, a second and at once.
+// Questions of one peer passed to the master: per second, and at once.
 const peerRate, peerBurst = 2, 5
 
-// relayLookup hands peers' questions for single serials on to the master.
+// relayLookup passes peers' questions for single serials to the master.
 func (w wiring) relayLookup(proxy *pull.LookupProxy) *publish.LookupServer {
 	return publish.NewLookupServer(publish.LookupServerConfig{Ask: proxy.Relay, Rate: peerRate, Burst: peerBurst, Metrics: publish.NewLookupServerMetrics(w.registry), Log: w.env.Log})
 }
@@ -46,7 +46,7 @@ func (w site) lookupProxy(root note.Verifier, sources []*feedhttp.Client) *pull.
 	})
 }
 
-// askSocket lets this site's ocspd ask, if that is wished.
+// askSocket lets this site's ocspd ask, if configured.
 func (w wiring) askSocket(ctx context.Context, proxy *pull.LookupProxy) error {
 	path := w.cfg.Feed.AskSocket
 	if path == "" || w.env.CheckOnly {
@@ -63,8 +63,8 @@ func (w wiring) askSocket(ctx context.Context, proxy *pull.LookupProxy) error {
 	return nil
 }
 
-// listenSocket listens at a path, for this user and group. What a killed predecessor
-// left there goes; one that lives keeps it.
+// listenSocket listens at a path, for this user and group. It removes the socket of a killed
+// process, but not that of a live one.
 func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	if other, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("listening on %s: another ocspsyncd listens there", path), other.Close())

@@ -21,8 +21,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// wire adds to the plan what the role and the way of syncing want, and returns
-// what /readyz asks.
+// wire adds to the plan the parts for the role and the way of syncing, and returns the function
+// behind /readyz.
 func (w wiring) wire(ctx context.Context) (func() []string, error) {
 	if w.cfg.Role == config.RoleMaster {
 		store, err := publisherdb.Open(ctx, databaseOf(w.cfg.Database))
@@ -41,8 +41,8 @@ func (w wiring) wire(ctx context.Context) (func() []string, error) {
 	return w.withSchema(ctx, store.DB, site{w, store}.byReplication)
 }
 
-// withSchema waits until the database is there and of our making, and watches that it
-// stays so; wire adds the rest.
+// withSchema waits until the database is there with our schema, and watches that it stays so;
+// wire adds the rest.
 func (w wiring) withSchema(ctx context.Context, store *tables.DB, wire func(context.Context) (func() []string, error)) (func() []string, error) {
 	w.plan.AddCloser("database", func() error { store.Close(); return nil })
 	if err := store.AwaitSchema(ctx, w.cfg.Role, w.env.Log, w.plan.Admin.Starting); err != nil {
@@ -90,9 +90,9 @@ func (w master) wire(ctx context.Context) (func() []string, error) {
 	return func() []string { return slices.Concat(present(beat.Trouble()), present(watch.Trouble()), troubles()) }, nil
 }
 
-// byFeed has its rows by the feed.
+// byFeed wires a site whose rows come by the feed.
 func (w site) byFeed(ctx context.Context) (func() []string, error) {
-	if !w.env.CheckOnly { // of an earlier native replication: it would go on writing the rows
+	if !w.env.CheckOnly { // an earlier native replication would go on writing the rows
 		if err := w.store.DropSubscriptions(ctx); err != nil {
 			return nil, err
 		}
@@ -105,8 +105,8 @@ func (w site) byFeed(ctx context.Context) (func() []string, error) {
 	return func() []string { return present(puller.State().Trouble) }, nil
 }
 
-// byReplication has its rows by native replication, and by another subscription the signed
-// files, where a root is pinned that vouches for them.
+// byReplication wires a site whose rows come by native replication. If a root is pinned, the
+// signed files come by another subscription.
 func (w site) byReplication(ctx context.Context) (func() []string, error) {
 	master, err := upstream.Open(ctx, databaseOf(w.cfg.Master))
 	if err != nil {
@@ -136,8 +136,8 @@ func (w site) byReplication(ctx context.Context) (func() []string, error) {
 	return func() []string { return present(subscription.State().Trouble(), files()) }, nil
 }
 
-// files adds to the plan what keeps the signed files of a native site in step, and relays
-// them where that is wished.
+// files adds to the plan the part that keeps the signed files of a native site in step, and
+// relays them if configured.
 func (w site) files(ctx context.Context, master *upstream.DB, root note.Verifier) (*logical.Files, error) {
 	cfg := logical.FilesConfig{
 		Site: w.cfg.Site, Local: w.store, Master: master, Root: root, Latest: &feedhttp.Latest{}, Log: w.env.Log, Metrics: logical.NewFilesMetrics(w.registry),

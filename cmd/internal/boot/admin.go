@@ -22,28 +22,28 @@ import (
 	"ocspfleet/cmd/internal/printable"
 )
 
-// Admin answers the staff's and the monitors' questions about one process.
+// Admin serves the state of one process to staff and monitoring.
 type Admin struct {
-	// Ready returns why the daemon should get no requests, nothing when it
-	// should. It does the real thing and is asked at each /readyz.
+	// Ready returns the reasons why the daemon should get no requests, empty when it should. It
+	// is called at each /readyz and checks the real state.
 	Ready func(context.Context) []string
-	// Forks are contradictions of the feed that stand; /readyz names them, and says 200 all
-	// the same. May be nil.
+	// Forks are open contradictions of the feed; /readyz names them, and is still 200. May be
+	// nil.
 	Forks func() []string
 	// Metrics is shown at /metrics.
 	Metrics prometheus.Gatherer
 	// Level is shown and set at /debug/loglevel.
 	Level *slog.LevelVar
 
-	starting atomic.Pointer[string] // why it is not ready yet; nil from Plan.Run on
+	starting atomic.Pointer[string] // why it is not ready yet; nil after Plan.Run
 	stopping atomic.Bool            // set by Plan.Run
 }
 
-// Starting has /readyz say what the start waits for, until Plan.Run; before it neither
-// Ready nor Forks is asked.
+// Starting sets what /readyz reports until Plan.Run; until then neither Ready nor Forks is
+// called.
 func (a *Admin) Starting(why string) { a.starting.Store(&why) }
 
-// NewRegistry returns a registry that already tells of Go, process and build.
+// NewRegistry returns a registry with the metrics of Go, process and build.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -58,8 +58,8 @@ func NewRegistry() *prometheus.Registry {
 func (a *Admin) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(forLoopback)
-	// healthz says that the process can answer, no more: who restarts on it
-	// must not restart a daemon whose database is down.
+	// healthz says only that the process can answer: a restart because of it must not hit a
+	// daemon whose database is down.
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	r.Get("/readyz", a.readyz)
 	r.Handle("/metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))
@@ -73,10 +73,10 @@ func (a *Admin) Handler() http.Handler {
 	return r
 }
 
-// forLoopback refuses requests for another host than this machine. A web page whose
-// name an attacker makes point to 127.0.0.1 (DNS rebinding) would else read profiles and
-// metrics with the browser of whoever opens it here; the browser names that host.
-// HTTP/1.0 checks of balancers name none, which no browser does.
+// forLoopback refuses requests for another host than this machine. Otherwise a web page whose
+// name an attacker points to 127.0.0.1 (DNS rebinding) could read profiles and metrics through
+// the browser of a user here; the browser sends that name as host. HTTP/1.0 checks of balancers
+// send no host, which no browser does.
 func forLoopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLoopback(r.Host) {
@@ -87,7 +87,7 @@ func forLoopback(next http.Handler) http.Handler {
 	})
 }
 
-// isLoopback judges a Host header, with its port or without.
+// isLoopback checks a Host header, with or without port.
 func isLoopback(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -125,14 +125,14 @@ func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(printable.Writer(w)).Encode(readiness{len(reasons) == 0, reasons, forks}) // the asker went away
+	_ = json.NewEncoder(printable.Writer(w)).Encode(readiness{len(reasons) == 0, reasons, forks}) // the client has disconnected
 }
 
 func (a *Admin) showLevel(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, a.Level.Level())
 }
 
-// setLevel takes debug, info, warn or error, and offsets such as info+2.
+// setLevel accepts debug, info, warn or error, and offsets such as info+2.
 func (a *Admin) setLevel(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64))
 	var level slog.Level

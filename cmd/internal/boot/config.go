@@ -18,12 +18,12 @@ import (
 
 // Fault is one thing wrong in a configuration file.
 type Fault struct {
-	Line    int    // 1-based; that of the nearest block when the key is missing
+	Line    int    // 1-based; the line of the nearest block when the key is missing
 	Key     string // dotted, with list places: "issuers[0].name"; "" for the file
 	Problem string
 }
 
-// Faults is the error of Load: all that is wrong in one file, in its order.
+// Faults is the error of Load: all faults of one file, in its order.
 type Faults struct {
 	File string
 	All  []Fault
@@ -41,16 +41,15 @@ func (f *Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Checker is a configuration that can judge itself once it is read. key is
-// dotted as in Fault; a missing one gets the line of the block it belongs to.
+// Checker is a configuration that can check itself after it was read. key is dotted as in
+// Fault; a missing one gets the line of the block that it belongs to.
 type Checker interface {
 	Check(report func(key, problem string))
 }
 
-// Load reads the YAML file into the struct that into points to, over the
-// defaults that stand there already. Unknown and doubled keys, wrong types, keys
-// without a value and what into's Check finds are all reported at once, as
-// *Faults. Durations are written "72h".
+// Load reads the YAML file into the struct that into points to, over the defaults in it.
+// Unknown and repeated keys, wrong types, keys without a value and the faults that into's Check
+// finds are all reported at once, as *Faults. Durations are written "72h".
 func Load(file string, into any) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -91,8 +90,8 @@ func (r *reader) read(text []byte, into any) {
 	if len(document.Content) > 0 && !isNull(document.Content[0]) {
 		root := document.Content[0]
 		r.walk(root, reflect.TypeOf(into), "")
-		// What is right is taken over even if some is wrong, so that Check can
-		// judge the rest in the same run.
+		// Valid values are taken over even if others are wrong, so that Check can check them in
+		// the same run.
 		if err := root.Decode(into); err != nil && len(r.faults) == 0 {
 			r.fault(root.Line, "", "%v", err)
 		}
@@ -123,21 +122,21 @@ var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
 func (r *reader) syntax(err error) {
 	if m := syntaxError.FindStringSubmatch(err.Error()); m != nil {
-		line, _ := strconv.Atoi(m[1]) // none given: line 1
+		line, _ := strconv.Atoi(m[1]) // if there is none: line 1
 		r.fault(max(1, line), "", "%s", m[2])
 		return
 	}
 	r.fault(1, "", "%v", err)
 }
 
-// wrong reports a value and takes it out of the tree: a single one that cannot
-// be read may make the decoder drop all the rest.
+// wrong reports a value and removes it from the tree: one unreadable value may make the decoder
+// drop all the rest.
 func (r *reader) wrong(n *yaml.Node, key, problem string, args ...any) {
 	r.fault(n.Line, key, problem, args...)
 	*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
 }
 
-// walk compares a node with the type it is to become.
+// walk compares a node with the type that it must have.
 func (r *reader) walk(n *yaml.Node, t reflect.Type, key string) {
 	for t.Kind() == reflect.Pointer && !isLeaf(t) {
 		t = t.Elem()
@@ -178,7 +177,7 @@ func (r *reader) mapping(n *yaml.Node, key string, typeOf func(string) reflect.T
 		return
 	}
 	seen := map[string]int{}
-	var kept []*yaml.Node // without doubles, which would make the decoder drop the whole block
+	var kept []*yaml.Node // without repeated keys, which would make the decoder drop the whole block
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, line := n.Content[i].Value, n.Content[i].Line
 		full := strings.TrimPrefix(key+"."+name, ".")

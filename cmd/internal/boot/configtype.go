@@ -18,7 +18,7 @@ var (
 	yamlUnmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
 )
 
-// isLeaf says whether a value of type t is read as a whole, by itself.
+// isLeaf says whether a value of type t is read as a whole.
 func isLeaf(t reflect.Type) bool {
 	reads := func(t reflect.Type) bool {
 		return t.Implements(textUnmarshalerType) || t.Implements(yamlUnmarshalerType)
@@ -47,8 +47,8 @@ func collectFields(t reflect.Type, into map[string]reflect.Type) {
 	}
 }
 
-// wanted says in a reader's words what a value of type t looks like; "" when
-// the type itself explains what it refuses.
+// wanted describes for people what a value of type t looks like; "" when the type's own error
+// says so.
 func wanted(t reflect.Type) string {
 	if t == durationType {
 		return `a duration such as "72h" or "90s"`
@@ -72,8 +72,8 @@ func wanted(t reflect.Type) string {
 	}
 }
 
-// describe names a node as its writer sees it. Long values are cut: it may be
-// a secret pasted at the wrong place.
+// describe describes a node for the author of the file. Long values are cut: one may be a
+// secret pasted at the wrong place.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -92,7 +92,7 @@ func describe(n *yaml.Node) string {
 // suggest names the nearest known key, or all of them when none is near.
 func suggest(name string, known map[string]reflect.Type) string {
 	names := slices.Sorted(maps.Keys(known))
-	best, least := "", max(2, len(name)/3)+1 // farther is no slip of the finger
+	best, least := "", max(2, len(name)/3)+1 // more is not a typing error
 	for _, candidate := range names {
 		if d := distance(strings.ToLower(name), candidate); d < least {
 			best, least = candidate, d

@@ -1,10 +1,9 @@
-// Package boot starts and stops a daemon: it reads the configuration strictly,
-// makes the logger, listens for the admin, and ends everything in order when a
-// signal comes. It owns no domain word; what a program does is wired in its main.
+// Package boot starts and stops a daemon: it reads the configuration strictly, makes the
+// logger, opens the admin listener, and stops everything in order when a signal comes. It knows
+// nothing about certificates; each daemon's main connects its own parts.
 //
-// It trusts the configuration file's author and whoever reaches the admin
-// listener, which is why that one stays on loopback. It promises that a wished
-// stop breaks no answer in flight: /readyz turns 503, the drain delay passes,
-// the servers finish their requests, then the workers end, then what was opened
-// first is closed last.
+// It trusts the author of the configuration file and every user who can connect to the admin
+// listener, which is why that is on loopback. It promises that an orderly stop breaks no answer
+// in progress: /readyz turns 503, the drain delay passes, the servers finish their requests,
+// then the workers end, and then the opened parts are closed, the last one first.
 package boot

@@ -8,12 +8,11 @@ import (
 	"syscall"
 )
 
-// Listener is a public listener of a configuration: its key and its address, which may be
-// empty for none.
+// Listener is a public listener in a configuration: its key and its address, empty for none.
 type Listener struct{ Key, Address string }
 
-// CheckListeners judges the addresses that a daemon is to listen on, of which one is the
-// admin's, as far as it can be done without listening.
+// CheckListeners checks the addresses that a daemon is to listen on, the admin's and the public
+// ones, as far as possible without listening.
 func CheckListeners(report func(key, problem string), admin string, public ...Listener) {
 	at, err := adminAddress(admin)
 	if err != nil {
@@ -33,8 +32,8 @@ func CheckListeners(report func(key, problem string), admin string, public ...Li
 	}
 }
 
-// adminAddress resolves an address for the admin. One that is not loopback is refused:
-// profiles and metrics tell much, and nobody logs in.
+// adminAddress resolves an address for the admin. Only loopback is allowed: profiles and
+// metrics reveal much, and there is no login.
 func adminAddress(addr string) (*net.TCPAddr, error) {
 	resolved, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
@@ -54,7 +53,7 @@ func ListenAdmin(ctx context.Context, addr string) (net.Listener, error) {
 	return Listen(ctx, addr)
 }
 
-// Listen listens on a TCP address and says plainly when it is taken.
+// Listen listens on a TCP address with a clear error when it is in use.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {

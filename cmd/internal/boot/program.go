@@ -25,12 +25,12 @@ const (
 	ExitDone  = 0
 	ExitError = 1
 	ExitUsage = 2
-	// ExitNoRestart: starting again does harm, a person must act first (systemd:
+	// ExitNoRestart: a restart would do harm, a person must act first (systemd:
 	// RestartPreventExitStatus=4). 3 is ocspctl's "checked and found wrong".
 	ExitNoRestart = 4
 )
 
-// Program is what --help says about a daemon.
+// Program is the text of --help for a daemon.
 type Program struct {
 	Name    string // "ocspd"
 	Summary string // one sentence
@@ -43,26 +43,26 @@ type Program struct {
 // Env is what a daemon gets to run with.
 type Env struct {
 	Config    string         // path of the configuration file
-	CheckOnly bool           // do all short of listening, then return nil
+	CheckOnly bool           // do everything but listen, then return nil
 	Log       *slog.Logger   // to stderr: text on a terminal, else JSON
 	Level     *slog.LevelVar // of Log; the configuration and the admin set it
 }
 
-// checkPatience ends a --check-config that would wait for a database that is
-// away, as a daemon does: 10 million rows are loaded in 10 s.
+// checkPatience ends a --check-config that would otherwise wait for a missing database, as a
+// daemon does: 10 million rows are loaded in 10 s.
 const checkPatience = 30 * time.Second
 
-// Main reads the flags --config, --check-config, --version and --help, calls run
-// and returns the exit code. run's context ends with SIGINT or SIGTERM; a second
-// signal then ends the process at once. Requests must not live by that context:
-// they are to be finished, not cut, when it ends.
+// Main reads the flags --config, --check-config, --version and --help, calls run and returns
+// the exit code. run's context ends with SIGINT or SIGTERM; a second signal then ends the
+// process at once. Requests must not use that context: they are finished, not cut, when it
+// ends.
 func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(context.Context, Env) error) int {
 	tty := term.IsTerminal(int(stderr.Fd()))
 	out, said := printable.Writer(stdout), printable.Writer(stderr)
 	var env Env
 	var version bool
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // we say ourselves what is wrong
+	flags.SetOutput(io.Discard) // we report errors ourselves
 	flags.StringVar(&env.Config, "config", p.Config, "read the configuration from `FILE`")
 	flags.BoolVar(&env.CheckOnly, "check-config", false, "do everything short of listening, then exit")
 	flags.BoolVar(&version, "version", false, "print version and build, then exit")
@@ -83,7 +83,7 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 		return ExitDone
 	}
 
-	// Who reloads services sends it to all: it ends none of ours. ocspsyncd asks for it.
+	// SIGHUP may be sent to all services as a reload: it must end none. ocspsyncd handles it.
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -97,7 +97,7 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	env.Log = NewLogger(stderr, tty, env.Level)
 	err = run(ctx, env)
 	if !env.CheckOnly && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return ExitDone // a stop was wished while the start waited
+		return ExitDone // a stop was requested during the start
 	}
 	if err != nil {
 		fmt.Fprintf(said, "%s: %v\n", p.Name, err)
@@ -112,7 +112,7 @@ func Main(p Program, args []string, stdout io.Writer, stderr *os.File, run func(
 	return ExitDone
 }
 
-// StateDirectory is what the unit's StateDirectory= made for this program
+// StateDirectory is the folder that systemd made for the unit's StateDirectory=
 // (systemd.exec(5)), "" without.
 func StateDirectory() string {
 	first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
@@ -135,8 +135,8 @@ func help(p Program, flags *flag.FlagSet, out io.Writer) {
 	fmt.Fprintf(out, "\nExample:\n  %s\n", p.Example)
 }
 
-// NewLogger logs to w with times in UTC: text for eyes, else JSON. Neither holds what
-// a terminal obeys, whoever's words are logged.
+// NewLogger logs to w with times in UTC: text for people, else JSON. Control characters of a
+// terminal are escaped in both, whatever text is logged.
 func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
@@ -144,7 +144,7 @@ func NewLogger(w io.Writer, text bool, level slog.Leveler) *slog.Logger {
 		}
 		return a
 	}}
-	w = printable.Writer(w) // JSON leaves C1 and bidirectional controls as they are
+	w = printable.Writer(w) // JSON does not escape C1 and bidirectional controls
 	if text {
 		return slog.New(slog.NewTextHandler(w, options))
 	}

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// Plan is what a daemon runs and in which order it ends. Add all parts, then
+// Plan is the parts that a daemon runs, and the order in which they end. Add all parts, then
 // Run once; the zero delays suit tests.
 type Plan struct {
 	Log *slog.Logger
 	// Admin says "not ready" from the first moment of the stop; may be nil.
 	Admin *Admin
-	// DrainDelay is how long the servers go on accepting after /readyz turned
-	// 503, so that a load balancer sees it: its interval times its failure
-	// count, plus one. 0: stop accepting at once.
+	// DrainDelay is how long the servers still accept after /readyz turned 503, so that a load
+	// balancer sees it: its interval times its failure count, plus one. 0: stop accepting at
+	// once.
 	DrainDelay time.Duration
-	// Grace bounds each step of the stop: the requests in flight, then the
+	// Grace bounds each step of the stop: the requests in progress, then the
 	// workers. Must exceed the longest request. 0: 30 s.
 	Grace time.Duration
 
@@ -49,8 +49,8 @@ type closer struct {
 	close func() error
 }
 
-// AddServer adds a listener with what serves it. Its requests get contexts of
-// their own (BaseContext, else the background), never Run's.
+// AddServer adds a listener and its server. Its requests get their own contexts (BaseContext,
+// else the background), never Run's.
 func (p *Plan) AddServer(name string, s *http.Server, l net.Listener) {
 	p.servers = append(p.servers, server{name, s, l})
 }
@@ -61,14 +61,14 @@ func (p *Plan) AddWorker(name string, run func(context.Context) error) {
 	p.workers = append(p.workers, worker{name, run})
 }
 
-// AddCloser adds what was opened, to be closed when all else has ended, the
-// last one first.
+// AddCloser adds a function that closes an opened part. Closers run after all else has ended,
+// the last one first.
 func (p *Plan) AddCloser(name string, closeIt func() error) {
 	p.closers = append(p.closers, closer{name, closeIt})
 }
 
-// StartAdmin serves Admin on addr from now on until Close, so that /readyz says from the
-// first moment why the daemon is not ready: its database may be long in coming.
+// StartAdmin serves Admin on addr from now on until Close, so that /readyz says from the first
+// moment why the daemon is not ready: its database may take long to appear.
 func (p *Plan) StartAdmin(ctx context.Context, addr string) error {
 	l, err := ListenAdmin(ctx, addr)
 	if err != nil {
@@ -90,8 +90,8 @@ func (p *Plan) ServeAdmin(l net.Listener) {
 	}()
 }
 
-// Close closes the admin listener, for whose answers nobody waits, and runs the
-// closers, once. Run ends with it; a main that fails before Run defers it.
+// Close closes the admin listener at once and runs the closers, once. Run ends with it; a main
+// that fails before Run defers it.
 func (p *Plan) Close() error {
 	var all error
 	if p.admin != nil {
@@ -106,9 +106,9 @@ func (p *Plan) Close() error {
 	return all
 }
 
-// Run starts servers and workers and returns when all has ended in order, nil
-// after a wished stop (the end of ctx). A server or worker that ends by itself
-// stops the daemon, and its error is returned.
+// Run starts servers and workers and returns when all have ended in order, nil after a
+// requested stop (the end of ctx). A server or worker that ends by itself stops the daemon, and
+// its error is returned.
 func (p *Plan) Run(ctx context.Context) error {
 	if p.Grace == 0 {
 		p.Grace = 30 * time.Second
@@ -124,7 +124,7 @@ func (p *Plan) Run(ctx context.Context) error {
 			}
 		}()
 	}
-	// Not ctx itself: the workers keep the servers' last answers true.
+	// Not ctx itself: the servers' last answers still need the workers.
 	working, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
 	ended := make(chan struct{})
@@ -152,7 +152,7 @@ func (p *Plan) Run(ctx context.Context) error {
 	select {
 	case <-ended:
 		for len(failed) > 0 {
-			err = errors.Join(err, <-failed) // what broke on the way down
+			err = errors.Join(err, <-failed) // errors during the stop
 		}
 	case <-time.After(p.Grace):
 		err = errors.Join(err, fmt.Errorf("waiting for the workers to end: still at it after %v", p.Grace))
@@ -189,7 +189,7 @@ func (p *Plan) shutdown() error {
 	for _, s := range p.servers {
 		go func() {
 			if err := s.http.Shutdown(ctx); err != nil {
-				_ = s.http.Close() // cuts what would not finish
+				_ = s.http.Close() // cuts requests that did not finish
 				results <- fmt.Errorf("finishing the requests of %s: %w", s.name, err)
 				return
 			}

@@ -10,20 +10,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// binding ties a command to the fields of a verb.
+// binding connects a command with the fields of a verb.
 type binding struct {
 	cmd       *cobra.Command
 	arguments []argument
-	words     []string // old and new by turns, of help texts
+	words     []string // old and new words of help texts, alternating
 }
 
-// argument is a field that is no flag.
+// argument is a field that is not a flag.
 type argument struct {
 	name string
 	to   any // *string or *[]string
 }
 
-// bind ties the fields of a struct, and of those embedded in it.
+// bind adds the fields of a struct, and of those embedded in it.
 func (b *binding) bind(of reflect.Value) {
 	for i := range of.NumField() {
 		field := of.Type().Field(i)
@@ -50,7 +50,7 @@ func (b *binding) bind(of reflect.Value) {
 	}
 }
 
-// flag makes one flag.
+// flag adds one flag.
 func (b *binding) flag(tag, help string, to any) {
 	name, options, _ := strings.Cut(tag, ",")
 	help = strings.NewReplacer(append([]string{"<", "`", ">", "`"}, b.words...)...).Replace(help)
@@ -75,7 +75,7 @@ func (b *binding) flag(tag, help string, to any) {
 			f.StringArrayVar(to, name, *to, help)
 		}
 	default:
-		panic(fmt.Sprintf("%s: a flag of type %T", name, to)) // a slip in this program
+		panic(fmt.Sprintf("%s: a flag of type %T", name, to)) // a mistake in this program
 	}
 	var err error
 	switch options {
@@ -85,11 +85,11 @@ func (b *binding) flag(tag, help string, to any) {
 		err = f.MarkHidden(name)
 	}
 	if err != nil {
-		panic(err) // no such flag: a slip in this program
+		panic(err) // no such flag: a mistake in this program
 	}
 }
 
-// args says how many arguments there may be.
+// args returns the check of the number of arguments.
 func (b *binding) args() cobra.PositionalArgs {
 	least, more := 0, false
 	for _, a := range b.arguments {
@@ -123,7 +123,7 @@ func (b *binding) take(args []string) {
 				*to, args = args[0], args[1:]
 			}
 		default:
-			panic(fmt.Sprintf("%s: an argument of type %T", a.name, to)) // a slip in this program
+			panic(fmt.Sprintf("%s: an argument of type %T", a.name, to)) // a mistake in this program
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// Print writes v as JSON, or what asTable makes of it. Show is the easier one.
+// Print writes v as JSON, or the table that asTable makes. Show is simpler.
 func (p *Program) Print(v any, asTable func(*Table)) error {
 	if p.Output == "json" {
 		enc := json.NewEncoder(p.Stdout)
@@ -28,15 +28,15 @@ func (p *Program) Print(v any, asTable func(*Table)) error {
 // Draft is a table in memory, as wide as the terminal.
 func (p *Program) Draft(asTable func(*Table)) string { return Layout(p.Columns(), asTable) }
 
-// Part is a part of what a verb prints: fields of its JSON document, and what a person
-// reads of them. Both are optional.
+// Part is a part of a verb's output: fields of its JSON document, and text for people. Both are
+// optional.
 type Part interface {
 	Fields() Record
 	Tell(t *Table)
 }
 
-// Show prints a document of the parts: one JSON object of all their fields in turn, or
-// one part below the other.
+// Show prints a document of the parts: one JSON object with all their fields, or one part below
+// the other.
 func (p *Program) Show(parts ...Part) error {
 	doc := Record{}
 	for _, part := range parts {
@@ -52,7 +52,7 @@ func (p *Program) Show(parts ...Part) error {
 // Fields is a record as a part of a document.
 func (r Record) Fields() Record { return r }
 
-// Tell shows a line for each labelled field.
+// Tell prints a line for each labelled field.
 func (r Record) Tell(t *Table) {
 	for _, f := range r {
 		if f.label != "" && !f.hidden {
@@ -61,7 +61,7 @@ func (r Record) Tell(t *Table) {
 	}
 }
 
-// object is a record that is one field of the document.
+// object is a record as one field of the document.
 type object struct {
 	Record
 	key string
@@ -70,7 +70,7 @@ type object struct {
 // Object is a record under a key of the document; people see its fields as lines.
 func Object(key string, r Record) Part { return object{r, key} }
 
-// Fields is the one field.
+// Fields returns the one field.
 func (o object) Fields() Record { return Record{F(o.key, "", o.Record)} }
 
 // Records are rows as an array in JSON.
@@ -90,14 +90,14 @@ type list struct {
 	quiet   bool
 }
 
-// List is a table of one record a row, and the array key of the document. Without rows
+// List is a table with a row for each record, and the array key of the document. Without rows
 // the header alone is shown.
 func List[T any](key string, rows []T, record func(T) Record) Part {
 	var none T
 	return list{key: key, records: Records(rows, record), header: record(none).labels()}
 }
 
-// Few is a List of which nothing is shown where there are no rows.
+// Few is a List that shows nothing when there are no rows.
 func Few[T any](key string, rows []T, record func(T) Record) Part {
 	l := List(key, rows, record).(list)
 	l.quiet = len(rows) == 0
@@ -116,7 +116,7 @@ func (l list) Tell(t *Table) {
 	}
 }
 
-// said is text for people alone.
+// said is text only for people.
 type said func(*Table)
 
 func (said) Fields() Record  { return nil }
@@ -137,36 +137,36 @@ func (b below) Tell(t *Table) {
 	b.Part.Tell(t)
 }
 
-// Said is what people alone are told.
+// Said is text only for people.
 func Said(tell func(*Table)) Part { return said(tell) }
 
-// quiet is fields for programs alone.
+// quiet is fields only for programs.
 type quiet struct{ Part }
 
 func (quiet) Tell(*Table) {}
 
-// Quiet is a part of which people see nothing.
+// Quiet is a part that people do not see.
 func Quiet(part Part) Part { return quiet{part} }
 
-// Outcome says what became of a change; the JSON of every verb that changes something
-// begins with it, and people read it last.
+// Outcome is the result of a change. The JSON of every verb that changes something begins with
+// it; people read it last.
 type Outcome struct {
 	Action  string `json:"action"`
 	Applied bool   `json:"applied"` // false: only planned
-	Changed bool   `json:"changed"` // something is, or with --apply would be, different
+	Changed bool   `json:"changed"` // something is different, or would be with --apply
 }
 
-// NewOutcome is the outcome of an action, by the names of its verb.
+// NewOutcome is the outcome of an action, named after its verb.
 func NewOutcome(action string, applied, changed bool) Outcome {
 	return Outcome{Action: action, Applied: applied, Changed: changed}
 }
 
-// Fields are all three.
+// Fields returns all three.
 func (o Outcome) Fields() Record {
 	return Record{F("action", "", o.Action), F("applied", "", o.Applied), F("changed", "", o.Changed)}
 }
 
-// Tell is what people read last.
+// Tell prints the last line for people.
 func (o Outcome) Tell(t *Table) {
 	switch {
 	case !o.Applied && o.Changed:
@@ -180,14 +180,14 @@ func (o Outcome) Tell(t *Table) {
 	}
 }
 
-// ShowChange prints what became of a change, with the parts between its fields and its
-// last line.
+// ShowChange prints the outcome of a change, with the parts between its fields and its last
+// line.
 func (p *Program) ShowChange(o Part, parts ...Part) error {
 	return p.Show(append(append([]Part{Quiet(o)}, parts...), Said(o.Tell))...)
 }
 
-// Stream writes records as they come, whatever their number: an array under key in JSON,
-// else a table of fixed widths, since the widest row is not known beforehand.
+// Stream writes any number of records as they come: an array under key in JSON, else a table of
+// fixed widths, since the widest row is not known beforehand.
 type Stream struct {
 	w    io.Writer
 	json bool
@@ -195,8 +195,8 @@ type Stream struct {
 	none bool
 }
 
-// NewStream begins the document; End ends it. The header is that of the record, its
-// columns are as wide as the widths.
+// NewStream begins the document; End ends it. The header comes from the labels of the record;
+// widths are the widths of the columns.
 func (p *Program) NewStream(w io.Writer, key string, header Record, widths []int, least int) (*Stream, error) {
 	s := &Stream{w: w, json: p.Output == "json", rows: FoldOf(widths, least, p.Columns()), none: true}
 	text := s.rows.Text(header.labels())
@@ -226,7 +226,7 @@ func (s *Stream) Row(r Record) error {
 	return err
 }
 
-// End writes what follows the last record.
+// End writes the end of the document.
 func (s *Stream) End() error {
 	if !s.json {
 		return nil

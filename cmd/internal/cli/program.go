@@ -21,12 +21,12 @@ import (
 	"ocspfleet/cmd/internal/printable"
 )
 
-// ExitWrong is the exit code of a check that was made and found something wrong.
+// ExitWrong is the exit code of a check that found something wrong.
 const ExitWrong = 3
 
 // Program is one run of a command-line tool.
 type Program struct {
-	Stdout io.Writer // through printable.Writer, as Stderr: for eyes, or JSON
+	Stdout io.Writer // through printable.Writer, as Stderr: for people, or JSON
 	Stderr io.Writer
 	Data   io.Writer // standard output as it is, for exports; printable on a terminal
 	Meter  io.Writer // standard error as it is, for progress in our own words; a terminal
@@ -34,11 +34,11 @@ type Program struct {
 	Screen *Screen   // Stdout, if it is a terminal
 	Now    func() time.Time
 
-	// NoRetry is an error after which the same command does harm if it is run again:
-	// it ends with boot.ExitNoRestart.
+	// NoRetry is an error after which running the same command again does harm: the exit code
+	// is boot.ExitNoRestart.
 	NoRetry error
-	// Choices are the values of flags that the shell completes, by the flag's name. Where
-	// a flag's help names its values as `a|b|c`, they are taken from there.
+	// Choices are the values of flags for the shell's completion, by the flag's name. If a
+	// flag's help lists its values as `a|b|c`, they are taken from there.
 	Choices map[string][]string
 
 	ConfigPath string
@@ -46,10 +46,10 @@ type Program struct {
 	OneLine    bool   // json: each document in one line (NDJSON)
 
 	name    string
-	started bool // the command line was understood
+	started bool // the command line was valid
 }
 
-// New is the program of this process.
+// New returns the program of this process.
 func New() *Program {
 	p := &Program{
 		Stdout: printable.Writer(os.Stdout),
@@ -65,15 +65,15 @@ func New() *Program {
 	return p
 }
 
-// Main carries out the process's command line and ends the process. A first signal ends
-// the verb, a second one the process at once.
+// Main executes the process's command line and ends the process. A first signal ends the verb,
+// a second one the process at once.
 func (p *Program) Main(root *cobra.Command) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(p.Run(ctx, root, os.Args[1:]))
 }
 
-// Root is the command that the nouns hang on.
+// Root is the command that holds the nouns.
 func (p *Program) Root(name, short, config string, nouns ...*cobra.Command) *cobra.Command {
 	p.name = name
 	root := Noun(name, short, nouns...)
@@ -93,7 +93,7 @@ func (p *Program) Root(name, short, config string, nouns ...*cobra.Command) *cob
 	return root
 }
 
-// Run carries out one command line and returns the exit code.
+// Run executes one command line and returns the exit code.
 func (p *Program) Run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -106,17 +106,17 @@ func (p *Program) Run(ctx context.Context, root *cobra.Command, args []string) i
 		return p.fail(err.Error(), ExitWrong, args)
 	case p.NoRetry != nil && errors.Is(err, p.NoRetry):
 		return p.fail(err.Error(), boot.ExitNoRestart, args)
-	case errors.As(err, &usage) || !p.started: // cobra found it in the command line
+	case errors.As(err, &usage) || !p.started: // cobra rejected the command line
 		return p.fail(err.Error()+" (--help shows how)", boot.ExitUsage, args)
 	default:
 		return p.fail(err.Error(), boot.ExitError, args)
 	}
 }
 
-// fail tells on standard error why the run ends with code, for programs as JSON: standard
-// output has the verb's document, or nothing.
+// fail writes to standard error why the run ends with code, for programs as JSON: standard
+// output has only the verb's document, or nothing.
 func (p *Program) fail(text string, code int, args []string) int {
-	// What is wrong with a flag may stand before --output.
+	// The wrong flag may come before --output.
 	if p.Output != "json" && !slices.Contains(args, "--output=json") && !strings.Contains(strings.Join(args, " "), "--output json") {
 		fmt.Fprintf(p.Stderr, "%s: %s\n", p.name, text)
 		return code
@@ -140,16 +140,16 @@ func (e *usageError) Error() string { return e.text }
 // Usagef is a fault of the command line: exit code 2.
 func Usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
-// wrongError says that a check was made and something found wrong.
+// wrongError says that a check found something wrong.
 type wrongError struct{ text string }
 
 func (e *wrongError) Error() string { return e.text }
 
-// Wrongf says that a check was made and found something wrong: ExitWrong.
+// Wrongf says that a check found something wrong: ExitWrong.
 func Wrongf(format string, args ...any) error { return &wrongError{fmt.Sprintf(format, args...)} }
 
-// User is the operating system's user who runs this; after sudo through whom, as the
-// variable SUDO_USER says, which is a hint and not a proof.
+// User is the operating system's user of this process; after sudo also the user in SUDO_USER,
+// which is a hint and not a proof.
 func User() (string, error) {
 	u, err := user.Current()
 	if err != nil {

@@ -10,40 +10,40 @@ import (
 	"time"
 )
 
-// Field is one value of a document: under its key in JSON, under its label in a table.
+// Field is one value of a document, under its key in JSON and under its label in a table.
 type Field struct {
 	key, label string
-	value      any     // nil: there is none; null in JSON, - in a table
-	shown      *string // what people read instead
-	hidden     bool    // people read nothing of it
+	value      any     // nil: no value; null in JSON, - in a table
+	shown      *string // text for people instead of the value
+	hidden     bool    // not shown to people
 }
 
 // Record is an object in JSON; in a table a row, or a line for each field.
 type Record []Field
 
-// F is a field. Without a key people alone see it, without a label programs alone. Times
-// are RFC 3339 in UTC, whole seconds; octets are hexadecimal digits; a zero time, a nil
-// pointer and an empty Stringer are no value.
+// F is a field. Without a key only people see it, without a label only programs. Times are RFC
+// 3339 in UTC, whole seconds; octets are hexadecimal digits; a zero time, a nil pointer and an
+// empty Stringer count as no value.
 func F(key, label string, value any) Field { return Field{key: key, label: label, value: plain(value)} }
 
-// Maybe is a field of which people read nothing where it has no value. The zero value of
-// its type is none.
+// Maybe is a field that people do not see when it has no value. The zero value of its type is
+// no value.
 func Maybe(key, label string, value any) Field {
 	value = OrNil(value)
 	return Field{key: key, label: label, value: plain(value), hidden: value == nil}
 }
 
-// Some is a number of which people read nothing where it is 0.
+// Some is a number that people do not see when it is 0.
 func Some(key, label string, n int64) Field {
 	return Field{key: key, label: label, value: n, hidden: n == 0}
 }
 
-// Shown is a field that people read otherwise than programs.
+// Shown is a field with different text for people and programs.
 func Shown(key, label string, value any, shown string) Field {
 	return Field{key: key, label: label, value: plain(value), shown: &shown}
 }
 
-// OrNil is no value for the zero value of a type, such as an empty text.
+// OrNil returns nil for the zero value of a type, such as an empty text.
 func OrNil(value any) any {
 	if value == nil || reflect.ValueOf(value).IsZero() {
 		return nil
@@ -51,7 +51,7 @@ func OrNil(value any) any {
 	return value
 }
 
-// plain is a value as JSON has it.
+// plain returns a value in its JSON form.
 func plain(value any) any {
 	of := reflect.ValueOf(value)
 	switch {
@@ -86,7 +86,7 @@ func plain(value any) any {
 	return value
 }
 
-// text is the field as a cell.
+// text returns the field as a cell.
 func (f Field) text() string {
 	if f.shown != nil {
 		return *f.shown
@@ -94,7 +94,7 @@ func (f Field) text() string {
 	return Text(f.value)
 }
 
-// Text is a value as people read it.
+// Text returns a value as text for people.
 func Text(value any) string {
 	switch v := plain(value).(type) {
 	case nil:
@@ -134,7 +134,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// labels are the header of a table of such records.
+// labels returns the header of a table of such records.
 func (r Record) labels() []string {
 	var all []string
 	for _, f := range r {
@@ -145,7 +145,7 @@ func (r Record) labels() []string {
 	return all
 }
 
-// cells are the record as a row.
+// cells returns the record as a row.
 func (r Record) cells() []string {
 	var all []string
 	for _, f := range r {
@@ -156,10 +156,10 @@ func (r Record) cells() []string {
 	return all
 }
 
-// Stamp writes a time as all programs do: RFC 3339, UTC, whole seconds.
+// Stamp writes a time as in all programs: RFC 3339, UTC, whole seconds.
 func Stamp(t time.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
 
-// StampOrNil is nil, null in JSON, for a time that there is none of.
+// StampOrNil is nil, null in JSON, for the zero time.
 func StampOrNil(t time.Time) *string {
 	if t.IsZero() {
 		return nil
@@ -175,7 +175,7 @@ func TextOrNil(text string) *string {
 	return &text
 }
 
-// OrDash is the cell of a text that may be missing.
+// OrDash returns the cell of a text that may be missing.
 func OrDash(text *string) string {
 	if text == nil {
 		return "-"
@@ -183,7 +183,7 @@ func OrDash(text *string) string {
 	return *text
 }
 
-// Yes is the cell of a truth; what is not as it should be stands out.
+// Yes returns the cell of a boolean; false is emphasised.
 func Yes(ok bool) string {
 	if ok {
 		return "yes"
@@ -207,11 +207,11 @@ func Span(d time.Duration) string {
 	}
 }
 
-// ParseTime reads a time as people and openssl write it.
+// ParseTime reads a time in the forms that people and openssl write.
 func ParseTime(text string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02", "Jan _2 15:04:05 2006 GMT"} {
 		if t, err := time.Parse(layout, text); err == nil {
-			if t.IsZero() { // which would mean that none was given
+			if t.IsZero() { // the zero time means "not given"
 				return t, Usagef("time %q: lies before 1971", text)
 			}
 			return t.UTC().Truncate(time.Second), nil

@@ -11,23 +11,23 @@ import (
 	"golang.org/x/term"
 )
 
-// Screen is the terminal that standard output is; nil: it is none.
+// Screen is the terminal of standard output; nil: it is not a terminal.
 type Screen struct {
-	w    io.Writer         // as it is, for escape sequences of our own
+	w    io.Writer         // unfiltered, for our own escape sequences
 	size func() (int, int) // columns and rows
 }
 
-// NewScreen is a terminal that is written to; size gives its columns and rows.
+// NewScreen returns a terminal with a writer; size returns its columns and rows.
 func NewScreen(w io.Writer, size func() (int, int)) *Screen { return &Screen{w: w, size: size} }
 
-// openScreen finds the terminal; one that knows no escape sequences is written to as a
-// file is, but for the width.
+// openScreen finds the terminal. One without escape sequences is treated like a file, except
+// for the width.
 func openScreen(f *os.File) *Screen {
 	if !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	s := &Screen{w: f, size: func() (int, int) {
-		columns, rows, _ := term.GetSize(int(f.Fd())) // 0, 0: it does not tell
+		columns, rows, _ := term.GetSize(int(f.Fd())) // 0, 0: unknown
 		return cmp.Or(columns, 80), cmp.Or(rows, 24)
 	}}
 	if os.Getenv("TERM") == "dumb" {
@@ -36,7 +36,7 @@ func openScreen(f *os.File) *Screen {
 	return s
 }
 
-// Columns is the width of standard output, 0 where it is no terminal.
+// Columns is the width of standard output, 0 if it is not a terminal.
 func (p *Program) Columns() int {
 	if p.Screen == nil {
 		return 0
@@ -45,11 +45,11 @@ func (p *Program) Columns() int {
 	return columns
 }
 
-// Draws says whether a picture can be drawn over the last one.
+// Draws says whether a text can be drawn over the last one.
 func (s *Screen) Draws() bool { return s != nil && s.w != nil }
 
-// Draw shows a text, whose lines a table made, from the top of the screen over what
-// stands there. Of one that is too high the end is left out, and a line says so.
+// Draw shows a text, whose lines come from a table, from the top of the screen over the old
+// content. If it is too high, its end is left out and a line says so.
 func (s *Screen) Draw(text string) error {
 	columns, rows := s.size()
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")

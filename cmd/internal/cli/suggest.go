@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// nearest is how many letters may be wrong in what was meant.
+// nearest is how many letters of a name may be wrong.
 const nearest = 2
 
-// meant is ": did you mean ...?" for a name that is none of those of cmd; or nothing.
+// meant returns ": did you mean ...?" for an unknown name that resembles one of cmd, else "".
 func meant(cmd *cobra.Command, name, dashes string) string {
 	cmd.SuggestionsMinimumDistance = nearest
 	if found := cmd.SuggestionsFor(name); len(found) > 0 {
@@ -34,8 +34,8 @@ func flagMeant(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w%s", err, meant(names, unknown.GetSpecifiedName(), "--"))
 }
 
-// complete gives the shells the values of flags, and keeps file names away where none is
-// wanted.
+// complete gives the shells the values of flags, and turns off the completion of file names
+// where none is wanted.
 func (p *Program) complete(c *cobra.Command) {
 	set := func(f *pflag.Flag) {
 		values, known := p.Choices[f.Name]
@@ -48,7 +48,7 @@ func (p *Program) complete(c *cobra.Command) {
 			return
 		}
 		if err := c.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-			panic(err) // twice, or no such flag: a slip in this program
+			panic(err) // twice, or no such flag: a mistake in this program
 		}
 	}
 	c.LocalFlags().VisitAll(set)

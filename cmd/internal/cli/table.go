@@ -14,17 +14,17 @@ import (
 	"ocspfleet/cmd/internal/printable"
 )
 
-// Table is the one printer of what a program shows to people. Rows that follow each other
-// are aligned. Where width is 0, standard output is no terminal, a row is one line, for
-// grep and awk. On a terminal no line is wider than it, and nothing is cut off: see Fold.
+// Table prints everything that a program shows to people. Rows that follow each other are
+// aligned. With width 0 (standard output is not a terminal) a row is one line, for grep and
+// awk. On a terminal no line is wider than it, and no text is cut off: see Fold.
 type Table struct {
 	w     io.Writer
-	width int        // columns of the terminal; 0: it is none
-	rows  [][]string // that are not written yet
-	err   error      // the first of writing
+	width int        // columns of the terminal; 0: not a terminal
+	rows  [][]string // not written yet
+	err   error      // the first write error
 }
 
-// Layout is a table in memory.
+// Layout makes a table in memory.
 func Layout(width int, asTable func(*Table)) string {
 	var text strings.Builder
 	t := &Table{w: &text, width: width}
@@ -33,8 +33,8 @@ func Layout(width int, asTable func(*Table)) string {
 	return text.String()
 }
 
-// Row adds one row of cells. A tab or line end inside a cell would break the
-// table, so they are escaped as all else is that is not for eyes.
+// Row adds one row of cells. A tab or line end inside a cell would break the table, so it is
+// escaped, like all other unsafe characters.
 func (t *Table) Row(cells ...string) {
 	shown := make([]string, len(cells))
 	for i, cell := range cells {
@@ -100,15 +100,15 @@ func wider(text string, width int) bool {
 
 const (
 	columnGap = 2
-	// minText is the least room in which the last column is wrapped beside the others;
-	// with less it stands below them.
+	// minText is the least width for the last column beside the others; with less it goes below
+	// them.
 	minText = 30
 )
 
-// Fold lays out rows that are too wide for the terminal: as many columns as fit stand in
-// the first line, the next ones, indented, in the line below, and so on; the header, too.
-// Lines at a row's end that would say nothing are left out. Text is wrapped at spaces; a
-// word longer than the terminal, such as a URL, stays whole so that it can be copied.
+// Fold lays out rows that are too wide for the terminal: the first line has as many columns as
+// fit, the line below, indented, the next ones, and so on; the header, too. Empty lines at a
+// row's end are left out. Text is wrapped at spaces; a word longer than the terminal, such as a
+// URL, stays whole so that it can be copied.
 type Fold struct {
 	bands  [][]int // the columns of each line
 	widths []int   // of each column
@@ -117,7 +117,7 @@ type Fold struct {
 
 func newFold(rows [][]string, width int) Fold {
 	var widths []int
-	words := map[int]int{} // the longest of each column
+	words := map[int]int{} // the longest word of each column
 	for _, cells := range rows {
 		for i, cell := range cells {
 			if i == len(widths) {
@@ -132,8 +132,8 @@ func newFold(rows [][]string, width int) Fold {
 	return FoldOf(widths, max(minText, words[len(widths)-1]), width)
 }
 
-// FoldOf is the layout of columns whose widths are known; the last one can do with least.
-// A width of 0 is no limit.
+// FoldOf is the layout of columns of known widths; the last one needs only least. A width of 0
+// is no limit.
 func FoldOf(widths []int, least, width int) Fold {
 	width = cmp.Or(width, math.MaxInt)
 	f := Fold{widths: widths, width: width}
@@ -152,7 +152,7 @@ func FoldOf(widths []int, least, width int) Fold {
 	return f
 }
 
-// indent is where the line of a band begins.
+// indent is the indentation of a band's line.
 func (f Fold) indent(band int) int { return min(band, 1) * columnGap }
 
 // Text is one row, with a line end after each of its lines.
@@ -182,8 +182,8 @@ func (f Fold) Text(cells []string) string {
 	return text.String()
 }
 
-// wrap breaks a text at spaces into lines of at most width; a longer word stays whole.
-// Spaces at its beginning stand before each line.
+// wrap breaks a text at spaces into lines of at most width; a longer word stays whole. Spaces
+// at its beginning are repeated on each line.
 func wrap(text string, width int) []string {
 	if utf8.RuneCountInString(text) <= width {
 		return []string{text}

@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Doc is what a verb says of itself.
+// Doc is the help of a verb.
 type Doc struct {
 	Name    string // one word
 	Short   string // one line, in lower case
-	Long    string // what the line cannot say; it follows the line in --help
-	Example string // one command a line, each from the program's name on
+	Long    string // more than the line; it follows the line in --help
+	Example string // one command a line, each begins with the program's name
 
 	// Flags that depend on each other, by their names with spaces between.
 	OneOf     string // one of them must be given
@@ -22,29 +22,28 @@ type Doc struct {
 	Together  string // all or none
 }
 
-// Verb is a struct whose fields are its flags and arguments, with what it does:
+// Verb is a struct whose fields are its flags and arguments, with a Run method:
 //
 //	Serial string        `flag:"serial,required" help:"the serial in <HEX>"`
 //	Life   time.Duration `flag:"life" help:"how long it lives"`
 //	Site   string        `arg:"SITE"`
 //
-// A field's value at first is the flag's default. <WORD> in a help text names the value.
-// A list is split at commas with flag:"name,split". Structs that are embedded bring their
-// own flags. An argument in brackets may be missing, one that ends with ... (a list) may
-// stand several times.
+// The initial value of a field is the flag's default. <WORD> in a help text names the value. A
+// list is split at commas with flag:"name,split". Embedded structs add their own flags. An
+// argument in brackets is optional, one that ends with ... (a list) may be repeated.
 type Verb interface {
 	Doc() Doc
 	Run(ctx context.Context, p *Program) error
 }
 
-// Worded is a verb in whose help texts a word stands for what is not known when they are
-// written: old and new by turns.
+// Worded is a verb whose help texts contain words to be replaced later: old and new words,
+// alternating.
 type Worded interface{ Words() []string }
 
-// Wrapper is a verb that opens something for another, whose flags it takes.
+// Wrapper is a verb that opens something for another verb, whose flags it has.
 type Wrapper interface{ Unwrap() any }
 
-// Noun is a command that only holds verbs, or nouns.
+// Noun is a command that only groups verbs, or nouns.
 func Noun(name, short string, verbs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: nounOnly} // an unknown verb comes to RunE
 	c.AddCommand(verbs...)
@@ -137,7 +136,7 @@ func (c *Change) bound(cmd *cobra.Command) {
 	}
 }
 
-// WantWhy refuses to do without a reason what a second person must agree to.
+// WantWhy refuses a change that needs a second person's approval if no reason is given.
 func (c *Change) WantWhy(what string) error {
 	if c.Apply && strings.TrimSpace(c.Why) == "" {
 		return Usagef("--why: %s says why", what)
@@ -145,18 +144,18 @@ func (c *Change) WantWhy(what string) error {
 	return nil
 }
 
-// Outcome says what became of the change.
+// Outcome is the result of the change.
 func (c *Change) Outcome(changed bool) Outcome { return NewOutcome(c.action(), c.Apply, changed) }
 
-// AtOnce takes --apply, so that it can be written everywhere, and ignores it.
+// AtOnce accepts --apply, so that it can be used with every verb, and ignores it.
 type AtOnce struct {
 	Ignored bool `flag:"apply,hidden"`
 }
 
-// Given tells which flags stand on the command line.
+// Given knows which flags are on the command line.
 type Given struct{ flags *pflag.FlagSet }
 
 func (g *Given) bound(cmd *cobra.Command) { g.flags = cmd.Flags() }
 
-// Given says whether the flag stands on the command line.
+// Given says whether the flag is on the command line.
 func (g *Given) Given(flag string) bool { return g.flags.Changed(flag) }

@@ -17,21 +17,21 @@ const headerTime = 5 * time.Second
 type conn struct {
 	net.Conn
 	front *Front
-	proxy *Proxy // nil: the peer is no trusted proxy
+	proxy *Proxy // nil: the peer is not a trusted proxy
 	named sync.Once
 
 	// Guarded by front.mu.
 	state       state
-	client      netip.Addr // whose it is; invalid: nobody's
-	lent        bool       // to the client of a half-open request, by its proxy
-	busy        int        // requests that came whole and are not answered
+	client      netip.Addr // the client it counts for; invalid: not counted
+	lent        bool       // counts for the client of a half-open request that its proxy sent
+	busy        int        // requests that arrived whole and are not answered
 	multiplexed bool       // it speaks HTTP/2
-	gone        bool       // it is not counted any more
+	gone        bool       // no longer counted
 	inAll       *list.Element
 	inClient    *list.Element
 
 	deadline sync.Mutex // guards late
-	late     bool       // no more time is given
+	late     bool       // no more time is granted
 }
 
 func (f *Front) newConn(raw net.Conn) *conn {
@@ -41,14 +41,14 @@ func (f *Front) newConn(raw net.Conn) *conn {
 	case c.proxy == nil:
 		c.client = key(peer)
 	case c.proxy.Header == "":
-		// The specification's section 2: no guessing whether there is a header.
+		// Section 2 of the specification: do not guess whether there is a header.
 		c.Conn = proxyproto.NewConn(raw, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(headerTime))
 	}
 	return c
 }
 
-// RemoteAddr is the client's address. It waits for the PROXY header where one is to
-// come; net/http asks for it first, in the connection's own goroutine.
+// RemoteAddr is the client's address. It waits for the PROXY header if one is expected;
+// net/http calls it first, in the connection's own goroutine.
 func (c *conn) RemoteAddr() net.Addr {
 	addr := c.Conn.RemoteAddr()
 	if spoken, ok := c.Conn.(*proxyproto.Conn); ok {
@@ -80,13 +80,13 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// hurry ends the time for what is being read: the handler answers that it came too
-// slowly, as at any deadline.
+// hurry ends the time for the request being read: the handler answers that it came too slowly,
+// as after any deadline.
 func (c *conn) hurry() {
 	c.deadline.Lock()
 	defer c.deadline.Unlock()
 	c.late = true
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // it is closed already
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // if it fails, it is closed already
 }
 
 // SetReadDeadline implements net.Conn.
@@ -99,7 +99,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// addrOf is a peer's address; none where it is no TCP peer.
+// addrOf is a peer's address; the zero Addr if it is not a TCP peer.
 func addrOf(a net.Addr) netip.Addr {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -108,8 +108,8 @@ func addrOf(a net.Addr) netip.Addr {
 	return tcp.AddrPort().Addr().Unmap()
 }
 
-// key is what a client's connections are counted by: an IPv4 address, or the /64
-// network that one IPv6 subscriber has at least. Loopback's are not counted.
+// key is the address under which a client's connections are counted: an IPv4 address, or the
+// /64 network, the least that one IPv6 subscriber has. Loopback is not counted.
 func key(a netip.Addr) netip.Addr {
 	switch {
 	case !a.IsValid() || a.IsLoopback():

@@ -14,25 +14,25 @@ import (
 	"time"
 )
 
-// DefaultHalfOpen is Config.HalfOpen where nothing is said: a request comes whole in
-// one round trip, so that even the thousands behind one NAT address rarely have a
-// dozen on the way at once.
+// DefaultHalfOpen is the default of Config.HalfOpen: a request arrives whole in one round trip,
+// so that even thousands of clients behind one NAT address rarely have a dozen in progress at
+// once.
 const DefaultHalfOpen = 64
 
-// Config says how much is held for whom.
+// Config is the bounds and the trusted proxies of a Front.
 type Config struct {
-	// Max bounds the connections at once. When all of them are worked on, or belong to
-	// loopback and trusted proxies, more wait in the kernel's queue.
+	// Max bounds the connections at once. When all of them are working, or belong to loopback
+	// and trusted proxies, more wait in the kernel's queue.
 	Max int
 	// HalfOpen bounds the half-open connections of one client: of one IPv4 address or
 	// one IPv6 /64 network.
 	HalfOpen int
 	// Proxies are the peers that name their clients; the first that matches counts.
 	Proxies []Proxy
-	// Metrics counts; nil: nothing is told.
+	// Metrics counts; nil: none.
 	Metrics *Metrics
-	// Log hears, at most once a minute, that the front is full, and of proxies that do
-	// not do what is configured.
+	// Log receives, at most once a minute, that the front is full, and that a proxy does not
+	// behave as configured.
 	Log *slog.Logger
 }
 
@@ -40,11 +40,11 @@ type Config struct {
 type Front struct {
 	cfg Config
 
-	mu      sync.Mutex // guards all below, and the fields of every conn that say so
-	room    sync.Cond  // on mu: there may be room again, or nothing to wait for
+	mu      sync.Mutex // guards all below, and the fields of conn marked so
+	room    sync.Cond  // on mu: there may be room again, or the front is closed
 	closed  bool
 	open    int                       // connections held
-	waiting list.List                 // of *conn: half-open and idle ones, the longest waiting first
+	waiting list.List                 // of *conn: half-open and idle ones, longest waiting first
 	clients map[netip.Addr]*list.List // of *conn: half-open ones of a client, the same order
 	said    map[string]time.Time      // when a warning was logged last
 }
@@ -59,8 +59,8 @@ func New(cfg Config) *Front {
 	return f
 }
 
-// Attach puts the front before a server and the TCP listener it will serve, or that
-// lies below its TLS.
+// Attach puts the front between a server and the TCP listener that it will serve, below TLS if
+// any.
 func (f *Front) Attach(s *http.Server, l net.Listener) net.Listener {
 	s.Handler = f.handler(s.Handler)
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -97,7 +97,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	c := l.front.newConn(raw)
 	if !l.front.admit(c) {
-		_ = raw.Close() // nobody was told of it yet
+		_ = raw.Close() // not passed on yet
 		return nil, net.ErrClosed
 	}
 	return c, nil
@@ -112,7 +112,7 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// handler sees when a request has come whole, and when its answer is written.
+// handler records when a request has arrived whole, and when its answer is written.
 func (f *Front) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := r.Context().Value(connKey{}).(*conn)
@@ -129,19 +129,19 @@ func (f *Front) handler(next http.Handler) http.Handler {
 				f.end(c, r.ProtoMajor)
 			}
 		}()
-		if r.ContentLength == 0 { // with HTTP/2 there is a Body even so
+		if r.ContentLength == 0 { // with HTTP/2 there is still a Body
 			begin()
 			next.ServeHTTP(w, r)
 			return
 		}
 		f.lend(c, client)
-		slow := r.WithContext(r.Context()) // a copy: net/http knows its own body by its type
+		slow := r.WithContext(r.Context()) // a copy: net/http recognises its own body by type
 		slow.Body = &body{r.Body, begin}
 		next.ServeHTTP(w, slow)
 	})
 }
 
-// body calls ended when it has come to its end.
+// body calls ended at its end.
 type body struct {
 	io.ReadCloser
 	ended func()
@@ -156,7 +156,7 @@ func (b *body) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// warn logs what an operator should look at, at most once a minute.
+// warn logs a problem for the operator, at most once a minute.
 func (f *Front) warn(text string, attrs ...slog.Attr) {
 	f.mu.Lock()
 	now := time.Now()

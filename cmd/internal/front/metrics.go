@@ -7,8 +7,8 @@ import (
 
 // Why a connection was closed to make room.
 const (
-	reasonClient = "client" // its client had too many that were half-open
-	reasonFull   = "full"   // all were taken
+	reasonClient = "client" // its client had too many half-open ones
+	reasonFull   = "full"   // all connections were in use
 )
 
 // How a trusted proxy failed to name its client.

@@ -13,11 +13,11 @@ import (
 
 // Proxy is a trusted peer, or a network of them.
 type Proxy struct {
-	// Peers are its addresses.
+	// Peers is its addresses.
 	Peers netip.Prefix
-	// Header names the client in each of its requests: its last element counts, which
-	// is the one that the proxy itself wrote. Empty: each of its connections begins
-	// with a PROXY header, version 1 or 2.
+	// Header names the client in each of the proxy's requests: its last element counts, which
+	// the proxy itself wrote. Empty: each of its connections begins with a PROXY header,
+	// version 1 or 2.
 	Header string
 }
 
@@ -58,14 +58,14 @@ func (f *Front) proxyAt(peer netip.Addr) *Proxy {
 	return nil
 }
 
-// namedBy is the client that a trusted proxy names in a request; invalid where nobody
-// is named, or nobody's connections count.
+// namedBy returns the client that a trusted proxy names in a request; invalid if it names none,
+// or one that is not counted.
 func (f *Front) namedBy(c *conn, h http.Header) netip.Addr {
 	if c.proxy == nil || c.proxy.Header == "" {
 		return netip.Addr{}
 	}
 	values := h.Values(c.proxy.Header)
-	if len(values) == 0 { // its own, such as a check
+	if len(values) == 0 { // the proxy's own request, such as a check
 		return netip.Addr{}
 	}
 	client, ok := lastAddr(values[len(values)-1])
@@ -94,7 +94,7 @@ func lastAddr(value string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// unnamed notes that a proxy did not name its client as configured.
+// unnamed records that a proxy did not name its client as configured.
 func (f *Front) unnamed(p *Proxy, reason string) {
 	f.cfg.Metrics.unnamed(reason)
 	if p.Header == "" {

@@ -6,20 +6,20 @@ import (
 	"net/netip"
 )
 
-// state is what a connection does.
+// state is the state of a connection.
 type state int
 
 const (
-	halfOpen state = iota // no whole request has come yet
-	idle                  // it had its answer and may ask again
-	working               // a request is worked on
+	halfOpen state = iota // no whole request has arrived yet
+	idle                  // it was answered and may send another request
+	working               // a request is being answered
 	states
 )
 
 func (s state) String() string { return [states]string{"half_open", "idle", "working"}[s] }
 
-// cut ends a connection, or a request in one, that was counted out already. It is
-// called when mu is free.
+// cut ends a connection, or a request in it, that is no longer counted. It must be called
+// without mu.
 type cut func()
 
 func (c cut) now() {
@@ -28,8 +28,8 @@ func (c cut) now() {
 	}
 }
 
-// admit takes a new connection in and waits for room where there is none: false when
-// the listener has been closed.
+// admit counts a new connection. It closes the longest waiting one, or waits for room, when
+// there is none; it returns false when the listener has been closed.
 func (f *Front) admit(c *conn) bool {
 	f.mu.Lock()
 	var oldest cut
@@ -69,8 +69,8 @@ func (f *Front) moved(c *conn, to state) cut {
 	return f.wait(c)
 }
 
-// wait puts a connection that waits, and is somebody's, behind all others. It returns
-// the client's longest waiting, if this is one too many. mu is held.
+// wait puts a waiting connection of a counted client at the end of the queues. If the client
+// has one too many, it returns the cut of the longest waiting. mu is held.
 func (f *Front) wait(c *conn) cut {
 	if c.state == working || !c.client.IsValid() {
 		return nil
@@ -94,7 +94,7 @@ func (f *Front) wait(c *conn) cut {
 	return f.drop(queue.Front().Value.(*conn), reasonClient)
 }
 
-// leave takes a connection out of the queues. mu is held.
+// leave removes a connection from the queues. mu is held.
 func (f *Front) leave(c *conn) {
 	if c.inAll != nil {
 		f.waiting.Remove(c.inAll)
@@ -110,10 +110,10 @@ func (f *Front) leave(c *conn) {
 	}
 }
 
-// drop counts a connection out; what it returns cuts it. mu is held.
+// drop stops counting a connection and returns the function that cuts it. mu is held.
 func (f *Front) drop(c *conn, reason string) cut {
 	f.cfg.Metrics.cut(reason)
-	if c.lent { // a proxy would take a cut connection for a fault of this server
+	if c.lent { // a proxy would see a cut connection as a fault of this server
 		f.leave(c)
 		return c.hurry
 	}
@@ -121,7 +121,7 @@ func (f *Front) drop(c *conn, reason string) cut {
 	return func() { _ = c.Conn.Close() } // its reader gets the error
 }
 
-// gone counts a connection out. mu is held.
+// gone stops counting a connection. mu is held.
 func (f *Front) gone(c *conn) {
 	if c.gone {
 		return
@@ -133,7 +133,7 @@ func (f *Front) gone(c *conn) {
 	f.room.Signal()
 }
 
-// name says whose a connection is; nobody's are those of loopback and of the proxies.
+// name sets the client of a connection; connections of loopback and of the proxies have none.
 func (f *Front) name(c *conn, client netip.Addr) {
 	f.mu.Lock()
 	var victim cut
@@ -146,8 +146,8 @@ func (f *Front) name(c *conn, client netip.Addr) {
 	victim.now()
 }
 
-// lend counts the half-open request that a trusted proxy passes on as its client's,
-// until it has come whole.
+// lend counts a half-open request from a trusted proxy for its client, until it has arrived
+// whole.
 func (f *Front) lend(c *conn, client netip.Addr) {
 	if !client.IsValid() {
 		return
@@ -160,17 +160,17 @@ func (f *Front) lend(c *conn, client netip.Addr) {
 	victim.now()
 }
 
-// begin says that a request has come whole.
+// begin records that a request has arrived whole.
 func (f *Front) begin(c *conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.own(c)
 	c.busy++
-	f.moved(c, working) // who works is nobody's victim and makes none
+	f.moved(c, working) // a working connection is never cut, and causes no cut
 }
 
-// end says that the answer to a request that came whole is written; over HTTP/1 the
-// connection is worked on until net/http has sent it.
+// end records that the answer to a whole request is written. Over HTTP/1 the connection stays
+// working until net/http has sent the answer.
 func (f *Front) end(c *conn, protocol int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,7 +183,7 @@ func (f *Front) end(c *conn, protocol int) {
 	}
 }
 
-// rest says that a connection has nothing to do.
+// rest records that a connection is idle.
 func (f *Front) rest(c *conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -193,7 +193,7 @@ func (f *Front) rest(c *conn) {
 	}
 }
 
-// own gives a proxy's connection back to it. mu is held.
+// own stops counting a proxy's connection for a client. mu is held.
 func (f *Front) own(c *conn) {
 	if c.lent {
 		f.leave(c)
@@ -201,8 +201,8 @@ func (f *Front) own(c *conn) {
 	}
 }
 
-// heard says that octets came. On an idle connection they begin a request, but not
-// with HTTP/2, which says much between requests.
+// heard records that octets arrived. On an idle connection they begin a request, except with
+// HTTP/2, which sends frames between requests.
 func (f *Front) heard(c *conn) {
 	f.mu.Lock()
 	var victim cut

@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// Daemon makes the page of a daemon from sources: the variable program in dir/main.go, and
-// the type of its configuration in the folder configs, which has the program's name, with
-// its comments.
+// Daemon makes the page of a daemon from sources: from the variable program in dir/main.go, and
+// from the type of its configuration, with its comments, in the folder configs. The type has
+// the program's name.
 func Daemon(dir, configs string) (name string, text []byte, err error) {
 	fail := func(err error) (string, []byte, error) {
 		return "", nil, fmt.Errorf("reading the sources in %s: %w", dir, err)
@@ -55,7 +55,7 @@ func Daemon(dir, configs string) (name string, text []byte, err error) {
 	return name, b.Bytes(), nil
 }
 
-// typeOf is the type of a program's configuration.
+// typeOf is the name of the type of a program's configuration.
 func typeOf(program string) string { return strings.ToUpper(program[:1]) + program[1:] }
 
 // File makes the page of a tool's configuration file, section 5, from the type of its
@@ -77,7 +77,7 @@ func File(configs, file, tool string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// configuration writes what is said of the type and of each of its keys.
+// configuration writes the text of the type and of each of its keys.
 func (d structs) configuration(b *bytes.Buffer, of string) {
 	about := strings.TrimPrefix(paragraph(d[of].doc), of+" is ")
 	fmt.Fprintf(b, "A YAML file. Keys that are not known here are faults. %s\n", roff(about))

@@ -3,7 +3,7 @@
 // field comments are the manual. It is for programs that write pages; no daemon
 // links it.
 //
-// It trusts the sources that it reads. It promises that no text is taken for a request of roff.
+// It trusts the sources that it reads. It promises that no text acts as a roff request.
 //
 // In reading order: manual.go (a tool), daemon.go (a daemon, a file), daemons (the program).
 package manual

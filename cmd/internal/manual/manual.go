@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Commands writes one page per command below root, root included, into dir, which
-// it makes, and returns how many.
+// Commands writes one page for each command below root, and for root, into dir, which it makes.
+// It returns the number of pages.
 func Commands(root *cobra.Command, dir string) (pages int, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, fmt.Errorf("writing the manual: %w", err)
@@ -39,7 +39,7 @@ func Commands(root *cobra.Command, dir string) (pages int, err error) {
 // pageName is the name of a command's page: ocspctl-cert-revoke.
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
-// roff escapes text for a line of running text: no request may begin in it.
+// roff escapes running text, so that no line of it is a request.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")

@@ -10,17 +10,17 @@ import (
 	"unicode/utf8"
 )
 
-// safe says whether a terminal shows r and does no more. It is whatever Unicode calls
-// graphic, so neither C0, C1 (U+009B begins a sequence as ESC [ does), U+2028, U+2029
-// nor the bidirectional controls, which show a line in another order than it has. The
-// joiners are let through: Persian and Hindi are not written without them.
+// safe says whether a terminal only shows r. It is true for all that Unicode calls graphic, so
+// not for C0, C1 (U+009B begins a sequence like ESC [), U+2028, U+2029 or the bidirectional
+// controls, which show a line in another order. The joiners are allowed: Persian and Hindi need
+// them.
 func safe(r rune) bool {
 	const nonJoiner, joiner = '\u200c', '\u200d'
 	return unicode.IsGraphic(r) || r == nonJoiner || r == joiner
 }
 
-// appendSafe adds s, with each character that is neither safe nor in kept as \uXXXX,
-// the form of JSON, so that JSON stays what it was; octets that are no UTF-8 as \xXX.
+// appendSafe adds s to to. A character that is neither safe nor in kept becomes \uXXXX, the
+// form of JSON, so that JSON keeps its meaning; octets that are not UTF-8 become \xXX.
 func appendSafe(to, s []byte, kept string) []byte {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRune(s)
@@ -43,17 +43,17 @@ func appendSafe(to, s []byte, kept string) []byte {
 // Text returns s as one line that a terminal only shows.
 func Text(s string) string { return string(appendSafe(nil, []byte(s), "")) }
 
-// lines end and columns are aligned in what a Writer passes on.
+// A Writer also passes these: they end lines and align columns.
 const layout = "\n\t"
 
-// Writer returns a writer that hands on to w what a terminal only shows: of all
-// control characters, line feed and tab alone. A character may come in two pieces;
-// one that never becomes whole is not written.
+// Writer returns a writer that passes to w only what a terminal shows: of all control
+// characters only line feed and tab. A character may come in two pieces; an incomplete one is
+// not written.
 func Writer(w io.Writer) io.Writer { return &writer{to: w} }
 
 type writer struct {
 	to   io.Writer
-	rest []byte // the beginning of a character whose end has not come yet
+	rest []byte // the beginning of an incomplete character
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -66,7 +66,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// unfinished is how many octets at the end of s begin a character and do not end it.
+// unfinished is how many octets at the end of s are an incomplete character.
 func unfinished(s []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(s); n++ {
 		if tail := s[len(s)-n:]; utf8.RuneStart(tail[0]) {
@@ -79,11 +79,11 @@ func unfinished(s []byte) int {
 	return 0
 }
 
-// formula are the beginnings of a cell that a spreadsheet runs.
+// formula are the first characters of a cell that a spreadsheet runs.
 const formula = "=+-@\t\r\n"
 
-// Cell returns a text for a cell of a CSV file: one that a spreadsheet would run gets
-// an apostrophe in front, which makes it a text there. FromCell takes it away.
+// Cell returns a text for a cell of a CSV file: if a spreadsheet would run it, it gets an
+// apostrophe in front, which makes it a text there. FromCell removes the apostrophe.
 func Cell(text string) string {
 	if runs(text) {
 		return "'" + text
@@ -91,7 +91,7 @@ func Cell(text string) string {
 	return text
 }
 
-// FromCell returns the text that Cell made this of.
+// FromCell returns the text from which Cell made this.
 func FromCell(cell string) string {
 	if rest, quoted := strings.CutPrefix(cell, "'"); quoted && runs(rest) {
 		return rest
@@ -99,8 +99,8 @@ func FromCell(cell string) string {
 	return cell
 }
 
-// runs says whether a spreadsheet runs a cell, or would if the apostrophes before it,
-// which may be its own, were taken away: so each text comes back from its cell.
+// runs says whether a spreadsheet runs a cell, or would without the apostrophes before it,
+// which may belong to the text: so FromCell gives back every text.
 func runs(text string) bool {
 	text = strings.TrimLeft(text, "'")
 	return text != "" && strings.IndexByte(formula, text[0]) >= 0

@@ -1,7 +1,7 @@
-// Package schema watches that the schema of a daemon's database stays what the migrations
-// made it: who drops a trigger or a key makes changes pass unseen. It reads the catalogs
-// alone, and changes nothing.
+// Package schema checks that the schema of a daemon's database stays as the migrations made it:
+// if a trigger or a key is dropped, changes go unnoticed. It reads only the catalogs, and
+// changes nothing.
 //
-// It trusts the migrations with what the schema must be. It promises that a difference is told
-// in the log once, and in /readyz until it is mended.
+// It trusts the migrations for what the schema must be. It promises that a difference is logged
+// once, and is in /readyz until it is repaired.
 package schema

@@ -21,7 +21,7 @@ const (
 	shown = 3
 )
 
-// Watch looks again and again. Run is called once; Fault is safe for concurrent use.
+// Watch checks the schema again and again. Run is called once; Fault is safe for concurrent use.
 type Watch struct {
 	Store *tables.DB
 	Role  migrations.Role
@@ -30,7 +30,7 @@ type Watch struct {
 	fault atomic.Pointer[string]
 }
 
-// Fault says what of the schema is not ours any more, and the fix; empty: nothing.
+// Fault says what is different in the schema, and the fix; empty: nothing.
 func (w *Watch) Fault() string {
 	if fault := w.fault.Load(); fault != nil {
 		return *fault
@@ -38,7 +38,8 @@ func (w *Watch) Fault() string {
 	return ""
 }
 
-// Run looks until ctx ends; it returns nil then. While the database is away the last look counts.
+// Run checks until ctx ends, and returns nil then. While the database is away the last result
+// counts.
 func (w *Watch) Run(ctx context.Context) error {
 	for {
 		w.compare(ctx)
@@ -58,11 +59,11 @@ func (w *Watch) compare(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	if w.Store.CheckSchema(ctx, string(w.Role)) != nil {
-		return // a newer program has migrated it: ours is to be restarted, and knows no fault of it
+		return // a newer program has migrated it: this one must be restarted, the schema is not at fault
 	}
 	live, err := w.Store.Shape(ctx, migrations.ShapeSQL, migrations.FactLine)
 	if err != nil {
-		return // what follows the database tells of one that is away
+		return // the database's follower reports that it is away
 	}
 	drift, _ := migrations.SchemaDrift(w.Role, live)
 	fault := ""
