@@ -59,7 +59,7 @@ var rooms = []room{
 	},
 	{
 		"cmd/ocspsyncd",
-		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/publisherdb", "db/sitedb", "db/tables", "db/upstream", "migrations", "ops/config", "sync/feed", "sync/feedhttp", "sync/heartbeat", "sync/logical", "sync/publish", "sync/pull", "sync/watchdog"},
+		[]string{"cmd/internal/boot", "cmd/internal/front", "cmd/internal/schema", "db", "db/publisherdb", "db/sitedb", "db/tables", "db/upstream", "migrations", "ops/config", "sync/feed", "sync/feedhttp", "sync/heartbeat", "sync/logical", "sync/publish", "sync/pull", "sync/replica", "sync/watchdog"},
 		"who writes the site's rows must not reach the OCSP key, and who publishes must not call the staff's functions",
 	},
 	{

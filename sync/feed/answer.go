@@ -13,8 +13,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Answer is the master's word on one serial that a site's copy does not have, signed
-// by a key that the key set names for answers alone. It is no row: it enters no copy.
+// Answer is the master's answer on one serial that a site's copy does not have, signed by a key
+// that the key set names only for answers. It is not a row: it enters no copy.
 type Answer struct {
 	Origin          string
 	KeySet          int64
@@ -24,22 +24,22 @@ type Answer struct {
 	Issued          bool
 	Status          db.Status // where Issued; whole seconds
 	AsOf            time.Time // the master's clock, in microseconds
-	Until           time.Time // not believed from then on
+	Until           time.Time // not valid from then on
 }
 
 const (
 	// AnswerLife bounds Until - AsOf.
 	AnswerLife = 5 * time.Minute
-	// absentLife is that of the word that a serial is not issued: it may be, any moment.
+	// AbsentLife is the life of "not issued": the serial may be issued at any moment.
 	AbsentLife = 20 * time.Second
 
 	answerSuffix = "/answer"
 )
 
-// ErrAnswer says that an answer is not one to the question that was asked.
+// ErrAnswer says that an answer does not belong to the question.
 var ErrAnswer = errors.New("it does not answer the question")
 
-// Text is what is signed.
+// Text returns the text to sign.
 func (a *Answer) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\nkeys %d\nepoch %d\nposition %d\nissuer %s\nserial %s\n", a.Origin, answerSuffix, a.KeySet, a.Epoch, a.Position, Base64(a.Issuer), a.Serial)
@@ -55,7 +55,7 @@ func (a *Answer) Text() string {
 	return b.String()
 }
 
-// Sign makes the note of an answer.
+// Sign returns the signed note of an answer.
 func (a *Answer) Sign(signer note.Signer) ([]byte, error) {
 	if _, err := ParseAnswer(a.Text()); err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
@@ -63,7 +63,7 @@ func (a *Answer) Sign(signer note.Signer) ([]byte, error) {
 	return sign(a.Text(), signer)
 }
 
-// ParseAnswer reads a text, without judging who signed it.
+// ParseAnswer reads a text, without a check of its signature.
 func ParseAnswer(text string) (*Answer, error) {
 	l := &lines{rest: text}
 	a := &Answer{Status: db.Status{Reason: db.ReasonNone}}
@@ -104,8 +104,8 @@ func (a *Answer) status(l *lines) {
 	a.Issued, a.Status.NotAfter = true, l.time(l.value("not_after"))
 }
 
-// OpenAnswer reads an answer that a key which the set names for answers has signed.
-// Whether it answers the question at hand is the caller's to judge.
+// OpenAnswer reads an answer that a key for answers in the set has signed. The caller checks
+// that it belongs to the question.
 func (k *KeySet) OpenAnswer(signed []byte) (*Answer, error) {
 	text, key, err := openBy(k.Answers, signed, MaxNote)
 	if err != nil {
@@ -121,8 +121,8 @@ func (k *KeySet) OpenAnswer(signed []byte) (*Answer, error) {
 	return a, nil
 }
 
-// SignedAnswer is what a site's ocspsyncd hands to its ocspd: a signed Answer and the key set
-// that it is to be judged by.
+// SignedAnswer is a signed Answer with the key set that verifies it; ocspsyncd passes it to
+// ocspd.
 type SignedAnswer struct {
 	Keys []byte // the key set, signed by the root
 	Note []byte // the answer, signed
@@ -145,7 +145,7 @@ func (s SignedAnswer) Marshal() ([]byte, error) {
 	return der, nil
 }
 
-// ParseSignedAnswer reads it.
+// ParseSignedAnswer reads what Marshal wrote.
 func ParseSignedAnswer(der []byte) (SignedAnswer, error) {
 	in, body, keys, note := cryptobyte.String(der), cryptobyte.String(nil), cryptobyte.String(nil), cryptobyte.String(nil)
 	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() || !body.ReadASN1(&keys, asn1.UTF8String) ||
@@ -155,10 +155,10 @@ func ParseSignedAnswer(der []byte) (SignedAnswer, error) {
 	return SignedAnswer{Keys: keys, Note: note}, nil
 }
 
-// Answers says whether an answer may be used, now, for a serial that a copy at a
-// horizon does not have: it is to that very question, of the copy's epoch, not past its
-// end, and, where it says that there is a certificate, newer than the copy, which
-// would have it otherwise.
+// Answers says whether an answer may be used now for a serial that a copy at a horizon does not
+// have. It must be for that issuer and serial and of the copy's epoch, and not past its end. If
+// it says that there is a certificate, it must be newer than the copy, which would have the row
+// otherwise.
 func (a *Answer) Answers(issuer [32]byte, serial db.Serial, at db.Horizon, now time.Time) error {
 	switch {
 	case a.Issuer != issuer || string(a.Serial) != string(serial):

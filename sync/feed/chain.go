@@ -5,30 +5,30 @@ import (
 	"fmt"
 )
 
-// What a reader of segments finds wrong with a source.
+// Faults of a source that a reader of segments finds.
 var (
 	ErrGap      = errors.New("it lacks what leads to its checkpoint")
 	ErrMixed    = errors.New("its files do not belong together")
 	ErrRollback = errors.New("it shows an older history than this site has")
 )
 
-// Chain verifies segments one after the other, from a place in the feed on: who signed
-// each, and that it continues the one before. Not safe for concurrent use.
+// Chain verifies segments one after the other, from a place in the feed on: their signatures,
+// and that each continues the one before. Not safe for concurrent use.
 type Chain struct {
 	set            *KeySet
-	number         int64       // of the segment that it stands on
-	position       int64       // up to where changes are known
-	hash, noteHash Hash        // of that segment's body, and of its seal's text
+	number         int64       // of the last segment
+	position       int64       // the last known change
+	hash, noteHash Hash        // of that segment's body, and of its checkpoint's text
 	last           *Checkpoint // nil: before the first segment
 }
 
-// After stands on a snapshot that the set admitted.
+// After returns a chain that begins at a snapshot that the set admitted.
 func (k *KeySet) After(s *Snapshot) *Chain {
 	return &Chain{k, s.Number, s.Position, s.Segment, s.Previous, &s.Checkpoint}
 }
 
-// AfterSeal stands on a segment by the checkpoint of its seal, which the set admitted;
-// nil: before the first.
+// AfterSeal returns a chain that begins after the segment of a sealing checkpoint that the set
+// admitted; nil: before the first.
 func (k *KeySet) AfterSeal(c *Checkpoint) *Chain {
 	if c == nil {
 		return &Chain{set: k}
@@ -36,10 +36,10 @@ func (k *KeySet) AfterSeal(c *Checkpoint) *Chain {
 	return &Chain{k, c.Number, c.Position, c.Segment, c.Hash(), c}
 }
 
-// Last is the checkpoint of the segment that was verified last, or where the chain began.
+// Last returns the checkpoint of the last verified segment, or of the chain's beginning.
 func (c *Chain) Last() *Checkpoint { return c.last }
 
-// Number is that segment's.
+// Number returns the number of that segment.
 func (c *Chain) Number() int64 { return c.number }
 
 // Next verifies the segment that follows.
@@ -60,8 +60,8 @@ func (c *Chain) Next(sealed Sealed) (*Checkpoint, *Segment, error) {
 	return next, segment, nil
 }
 
-// GoesBack says why checkpoint c cannot come after s, which was taken last: within an
-// epoch the audit grows, and what lies beyond a position was not there yet at its time.
+// GoesBack says why checkpoint c cannot come after s, the last accepted one: within an epoch
+// the audit only grows, and later positions have later times.
 func GoesBack(s, c *Checkpoint) error {
 	switch {
 	case s == nil || s.Epoch != c.Epoch || c.Position < s.Position:

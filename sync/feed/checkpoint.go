@@ -15,37 +15,37 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Checkpoint says what a copy holds at Position, and that nothing newer existed
+// Checkpoint says what a copy has at Position, and that nothing newer existed
 // at AsOf. Its text, signed by a key of the key set, is a C2SP checkpoint:
 // origin, size (the position), root (the newest segment's hash), extension lines.
 type Checkpoint struct {
-	Origin   string // names the feed; the name of its keys
-	Position int64  // of the last change counted in here
-	Segment  Hash   // of the newest segment's body; zeros before the first
+	Origin   string // name of the feed and of its keys
+	Position int64  // of the last change included
+	Segment  Hash   // hash of the newest segment's body; zeros before the first
 	Epoch    int64
 	KeySet   int64 // number of the key set that was in force
-	// SchemaMin and SchemaMax are the versions of the replicated tables that the
-	// rows can be stored in.
+	// SchemaMin and SchemaMax are the versions of the replicated tables that can store the
+	// rows.
 	SchemaMin, SchemaMax int64
 	Number               int64 // of the newest segment; 0 before the first
 	// Previous is the hash of the text of the sealing checkpoint before this one:
 	// at the seal of segment N that of N-1; in a later checkpoint of N, that of N.
 	Previous    Hash
 	Tallies     []TableTally // count and digest of each table, in the order of db.FeedTables
-	PurgeBefore time.Time    // rows that ended before it may be gone; zero: none is
+	PurgeBefore time.Time    // rows that ended before it may be deleted; zero: none is
 	AuditCount  int64
 	AuditHash   Hash
 	AsOf        time.Time // the master's clock, in microseconds
 }
 
-// TableTally is count and digest of one table.
+// TableTally is the count and digest of one table.
 type TableTally struct {
 	Table string
 	db.Tally
 }
 
-// SchemaVersion is the version of the replicated tables that this program writes
-// into the feed and can store.
+// SchemaVersion is the version of the replicated tables that this program writes into the feed
+// and can store.
 const SchemaVersion = 1
 
 var (
@@ -60,7 +60,7 @@ const (
 	snapshotSuffix = "/snapshot"
 )
 
-// CheckOrigin says whether a feed may bear this name.
+// CheckOrigin checks the name of a feed.
 func CheckOrigin(origin string) error {
 	if !originPattern.MatchString(origin) || strings.HasSuffix(origin, keysSuffix) || strings.HasSuffix(origin, snapshotSuffix) || strings.HasSuffix(origin, answerSuffix) || strings.HasSuffix(origin, correctionSuffix) {
 		return fmt.Errorf("origin %q: %w", origin, errOrigin)
@@ -68,7 +68,7 @@ func CheckOrigin(origin string) error {
 	return nil
 }
 
-// NewCheckpoint fills in what a head says.
+// NewCheckpoint returns a checkpoint with the values of a head.
 func NewCheckpoint(origin string, h db.Head, purgeBefore time.Time) Checkpoint {
 	c := Checkpoint{
 		Origin: origin, Position: h.Position, Epoch: h.Epoch, SchemaMin: SchemaVersion, SchemaMax: SchemaVersion,
@@ -81,8 +81,8 @@ func NewCheckpoint(origin string, h db.Head, purgeBefore time.Time) Checkpoint {
 	return c
 }
 
-// Head is the head that a copy at this checkpoint must have. It fails where the
-// checkpoint counts other tables than this program knows.
+// Head returns the head that a copy at this checkpoint must have. It fails if the checkpoint
+// has other tables than this program knows.
 func (c *Checkpoint) Head() (db.Head, error) {
 	h := db.Head{Epoch: c.Epoch, Position: c.Position, AsOf: c.AsOf, AuditCount: c.AuditCount, AuditHash: c.AuditHash[:]}
 	if len(c.Tallies) != len(db.FeedTables) || c.SchemaMin > SchemaVersion || c.SchemaMax < SchemaVersion {
@@ -98,10 +98,10 @@ func (c *Checkpoint) Head() (db.Head, error) {
 	return h, nil
 }
 
-// Text is what is signed.
+// Text returns the text to sign.
 func (c *Checkpoint) Text() string { return c.text("") }
 
-// Hash is the hash of the text: the signatures are not in it.
+// Hash returns the hash of the text, without the signatures.
 func (c *Checkpoint) Hash() Hash { return HashOf([]byte(c.Text())) }
 
 func (c *Checkpoint) text(suffix string) string {
@@ -118,7 +118,7 @@ func (c *Checkpoint) text(suffix string) string {
 	return b.String()
 }
 
-// ParseCheckpoint reads a text, without judging who signed it.
+// ParseCheckpoint reads a text, without a check of its signature.
 func ParseCheckpoint(text string) (*Checkpoint, error) {
 	c, rest, err := parseCheckpoint(text, "")
 	if err == nil && rest != "" {
@@ -130,8 +130,8 @@ func ParseCheckpoint(text string) (*Checkpoint, error) {
 	return c, nil
 }
 
-// parseCheckpoint reads a checkpoint's lines and returns what follows them. What
-// was read must be what would be written: so there is one form.
+// parseCheckpoint reads a checkpoint's lines and returns the lines after them. Writing the
+// result must give the same text, so there is only one form.
 func parseCheckpoint(text, suffix string) (*Checkpoint, string, error) {
 	l := &lines{rest: text}
 	c := &Checkpoint{}
@@ -169,7 +169,7 @@ func parseCheckpoint(text, suffix string) (*Checkpoint, string, error) {
 // maxTables bounds the tables of a checkpoint.
 const maxTables = 32
 
-// lines reads a note line by line; the first fault stays.
+// lines reads a note line by line; the first fault is kept.
 type lines struct {
 	rest string
 	err  error
@@ -259,7 +259,7 @@ func (l *lines) time(text string) time.Time {
 
 func Base64(h Hash) string { return base64.StdEncoding.EncodeToString(h[:]) }
 
-// sign makes a note of a text.
+// sign returns the signed note of a text.
 func sign(text string, signer note.Signer) ([]byte, error) {
 	signed, err := note.Sign(&note.Note{Text: text}, signer)
 	if err != nil {
@@ -268,7 +268,7 @@ func sign(text string, signer note.Signer) ([]byte, error) {
 	return signed, nil
 }
 
-// asOf is the time of a checkpoint that was verified; zero: it is none.
+// AsOf returns the time of a verified checkpoint; zero: it is not a checkpoint.
 func AsOf(signed []byte) time.Time {
 	c, err := ReadCheckpoint(signed)
 	if err != nil {
@@ -277,7 +277,7 @@ func AsOf(signed []byte) time.Time {
 	return c.AsOf
 }
 
-// parseClock reads a line that holds a time alone.
+// ParseClock reads a line that has only a time.
 func ParseClock(text string) (time.Time, error) {
 	l := &lines{rest: text}
 	clock := l.time(l.line())
@@ -287,7 +287,7 @@ func ParseClock(text string) (time.Time, error) {
 	return clock, l.err
 }
 
-// readCheckpoint reads a note's text, whoever signed it.
+// ReadCheckpoint reads a note's text without a check of its signature.
 func ReadCheckpoint(signed []byte) (*Checkpoint, error) {
 	text, _, _ := strings.Cut(string(signed), "\n\n")
 	return ParseCheckpoint(text + "\n")

@@ -8,8 +8,7 @@ import (
 	"ocspfleet/db"
 )
 
-// SignCorrections signs notes with a key that the set names as `correct`, and verifies
-// each as a site will.
+// SignCorrections signs notes with a `correct` key of the set, and verifies each as a site does.
 func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedCorrection, error) {
 	if err := k.corrects(key); err != nil {
 		return nil, err
@@ -28,7 +27,7 @@ func (k *KeySet) SignCorrections(key *Key, notes []CorrectionNote) ([]db.SignedC
 	return signed, nil
 }
 
-// corrects says why a key signs no corrections, or nil.
+// corrects says why a key cannot sign corrections, or nil.
 func (k *KeySet) corrects(key *Key) error {
 	for _, named := range k.Correct {
 		if named.Verifier != key.Verifier() {
@@ -52,8 +51,8 @@ func (k *KeySet) CanCorrect() bool {
 	return false
 }
 
-// Lost are the corrections that verify under this set and would be lost under next:
-// no note of next's keys says the same. They are signed anew before next is published.
+// Lost returns the corrections that verify under this set and not under next, where no note
+// says the same. They are signed again before next is published.
 func (k *KeySet) Lost(notes [][]byte, next *KeySet) []CorrectionNote {
 	kept := map[Hash]bool{}
 	for _, n := range next.CheckCorrections(notes) {
@@ -71,8 +70,8 @@ func (k *KeySet) Lost(notes [][]byte, next *KeySet) []CorrectionNote {
 	return lost
 }
 
-// Unbelieved counts the corrections that no site believes: neither they nor one that
-// says the same verify under the set.
+// Unbelieved counts the corrections that no site accepts: neither they nor an equal one verify
+// under the set.
 func (k *KeySet) Unbelieved(notes [][]byte) int {
 	believed := map[Hash]bool{}
 	opened := k.CheckCorrections(notes)
@@ -94,22 +93,22 @@ func (k *KeySet) Unbelieved(notes [][]byte) int {
 	return count
 }
 
-// what names all that a correction says but when it was said.
+// what returns a hash of a correction's content without its time.
 func (n *CorrectionNote) what() Hash {
 	at := *n
 	at.CorrectedAt = at.Was.RevokedAt
 	return at.Hash()
 }
 
-// Without is the set without a key for corrections, as it would be after its ban.
+// Without returns the set without a key for corrections, as it would be after its ban.
 func (k *KeySet) Without(verifier string) *KeySet {
 	next := *k
 	next.Correct = slices.DeleteFunc(slices.Clone(k.Correct), func(key FeedKey) bool { return key.Verifier == verifier })
 	return &next
 }
 
-// SealedBy is what the line of a retired feed key says if this is its last segment's
-// note; nil: another key sealed it.
+// SealedBy returns the content of a retired feed key's line if this is the note of its last
+// segment; nil: another key sealed it.
 func SealedBy(verifier string, signed []byte) *Retired {
 	text, _, err := openBy([]FeedKey{{Verifier: verifier}}, signed, MaxNote)
 	if err != nil {
@@ -122,7 +121,7 @@ func SealedBy(verifier string, signed []byte) *Retired {
 	return &Retired{Epoch: c.Epoch, Number: c.Number, Hash: c.Segment}
 }
 
-// MadeBy is what the line of a retired `correct` key says, by all corrections.
+// MadeBy returns the content of a retired `correct` key's line, from all corrections.
 func (k *KeySet) MadeBy(verifier string, notes [][]byte) Retired {
 	var made []*CorrectionNote
 	for _, signed := range notes {

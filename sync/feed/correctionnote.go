@@ -14,17 +14,17 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// CorrectionNote takes one state of a permanently revoked certificate back. It is
-// signed by the second of two persons, with a key that the key set names for
-// corrections alone: neither the master nor a feed key can make one. The note lies in
-// the row of correction (db.Correction) and travels with it.
+// CorrectionNote undoes one state of a permanently revoked certificate. The second of two
+// persons signs it, with a key that the key set names only for corrections: neither the master
+// nor a feed key can make one. The note is stored and sent in the row of correction
+// (db.Correction).
 type CorrectionNote struct {
 	Origin   string
 	Issuer   Hash // db.Issuer.Key: SHA-256 of the subject and SubjectPublicKeyInfo
 	Serial   db.Serial
-	Was      db.Status // the state that it takes back, and no other; whole seconds
+	Was      db.Status // the state that it undoes, and no other; whole seconds
 	Wrong    db.Wrong
-	NotAfter time.Time // the right end, of db.WrongNotAfter; else zero
+	NotAfter time.Time // the correct end, of db.WrongNotAfter; else zero
 	// CorrectedAt is when the correction was requested, by the master's clock.
 	CorrectedAt time.Time
 }
@@ -43,14 +43,14 @@ func (n CorrectionNote) Notes(taken []db.Taken) []CorrectionNote {
 }
 
 const (
-	// MaxCorrectionNote bounds a correction's note in the table and on the wire: about
-	// 700 octets are the most that the form needs.
+	// MaxCorrectionNote bounds a correction's note in the table and on the wire: the form needs
+	// about 700 octets at most.
 	MaxCorrectionNote = 1024
 
 	correctionSuffix = "/correction"
 )
 
-// Text is what is signed.
+// Text returns the text to sign.
 func (n *CorrectionNote) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\nissuer %s\nserial %s\n", n.Origin, correctionSuffix, Base64(n.Issuer), n.Serial)
@@ -64,10 +64,10 @@ func (n *CorrectionNote) Text() string {
 	return b.String()
 }
 
-// Hash is the hash of the text: the signature is not in it.
+// Hash returns the hash of the text, without the signature.
 func (n *CorrectionNote) Hash() Hash { return HashOf([]byte(n.Text())) }
 
-// Sign makes the note; the signer is a key that the key set names as `correct`.
+// Sign returns the signed note; the signer is a key that the key set names as `correct`.
 func (n *CorrectionNote) Sign(signer note.Signer) ([]byte, error) {
 	if _, err := ParseCorrectionNote(n.Text()); err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
@@ -75,7 +75,7 @@ func (n *CorrectionNote) Sign(signer note.Signer) ([]byte, error) {
 	return sign(n.Text(), signer)
 }
 
-// ParseCorrectionNote reads a text, without judging who signed it.
+// ParseCorrectionNote reads a text, without a check of its signature.
 func ParseCorrectionNote(text string) (*CorrectionNote, error) {
 	l := &lines{rest: text}
 	n := &CorrectionNote{}
@@ -105,7 +105,7 @@ func ParseCorrectionNote(text string) (*CorrectionNote, error) {
 	return n, nil
 }
 
-// check judges what a correction says.
+// check checks the content of a correction.
 func (n *CorrectionNote) check() error {
 	for _, t := range []time.Time{n.Was.RevokedAt, n.Was.NotAfter, n.NotAfter, n.CorrectedAt} {
 		if t.Nanosecond() != 0 {
@@ -123,8 +123,8 @@ func (n *CorrectionNote) check() error {
 	return nil
 }
 
-// OpenCorrection reads a correction that a key which the set names as `correct` has
-// signed, within the key's time. What a retired key signed, CheckCorrections judges.
+// OpenCorrection reads a correction that a `correct` key of the set has signed, within the
+// key's time. CheckCorrections checks those of a retired key.
 func (k *KeySet) OpenCorrection(signed []byte) (*CorrectionNote, error) {
 	n, _, err := k.openCorrection(signed)
 	return n, err
@@ -144,7 +144,7 @@ func (k *KeySet) openCorrection(signed []byte) (*CorrectionNote, FeedKey, error)
 		return nil, FeedKey{}, err
 	case n.Origin != k.Origin:
 		return fail(fmt.Errorf("%w: its origin is %q, this feed is %q", ErrForged, n.Origin, k.Origin))
-	case bytes.Count(signed[len(text):], []byte("\n")) != 2: // else anybody could make another row that means the same
+	case bytes.Count(signed[len(text):], []byte("\n")) != 2: // else another row with the same meaning could be made
 		return fail(fmt.Errorf("%w: a correction bears one signature", ErrForged))
 	case n.CorrectedAt.Before(key.From) || !n.CorrectedAt.Before(key.Until):
 		return fail(fmt.Errorf("%w: the key is for %s to %s, this is of %s", ErrForged, Stamp(key.From), Stamp(key.Until), Stamp(n.CorrectedAt)))
@@ -152,16 +152,16 @@ func (k *KeySet) openCorrection(signed []byte) (*CorrectionNote, FeedKey, error)
 	return n, key, nil
 }
 
-// Row says whether this is the note of a row of correction of an issuer with this key
-// hash: the same serial and times.
+// Row says whether this is the note of a row of correction, for an issuer with this key hash:
+// it must have the same serial and times.
 func (n *CorrectionNote) Row(c db.Correction, issuer [32]byte) bool {
 	return n.Issuer == issuer && bytes.Equal(n.Serial, c.Serial) && n.Was.RevokedAt.Equal(c.RevokedAt) && n.CorrectedAt.Equal(c.CorrectedAt)
 }
 
-// CheckCorrections judges all corrections of a copy: the result has one entry for each
-// note, nil where it does not verify. Those of a retired key count only if they are
-// those that its line names; a copy that has fewer is on its way to them, and each
-// counts as if the key were in use.
+// CheckCorrections verifies all corrections of a copy: the result has one entry for each note,
+// nil if it does not verify. Those of a retired key count only if they are exactly those of its
+// line. A copy that has fewer is still receiving them, and each counts as if the key were in
+// use.
 func (k *KeySet) CheckCorrections(notes [][]byte) []*CorrectionNote {
 	opened := make([]*CorrectionNote, len(notes))
 	by := map[string][]int{}
@@ -191,9 +191,8 @@ func (k *KeySet) CheckCorrections(notes [][]byte) []*CorrectionNote {
 	return opened
 }
 
-// SumCorrections is what the line of a retired `correct` key says: how many corrections
-// it made, and SHA-256 over the hashes of their texts, which are sorted; a text that
-// stands twice counts once.
+// SumCorrections returns the content of a retired `correct` key's line: how many corrections it
+// made, and SHA-256 over the sorted hashes of their texts; equal texts count once.
 func SumCorrections(made []*CorrectionNote) Retired {
 	hashes := make([]Hash, len(made))
 	for i, n := range made {
@@ -208,7 +207,7 @@ func SumCorrections(made []*CorrectionNote) Retired {
 	return Retired{Number: int64(len(hashes)), Hash: Hash(sum.Sum(nil))}
 }
 
-// reasonName is RFC 5280's name, or `unspecified`.
+// reasonName returns RFC 5280's name, or `unspecified`.
 func reasonName(r db.Reason) string {
 	if name := r.String(); name != "" {
 		return name

@@ -18,14 +18,14 @@ var (
 	tagRowGone         = asn1.Tag(3).ContextSpecific().Constructed()
 )
 
-// The times that PostgreSQL can hold and our tables admit, in seconds since 1970.
+// The times that PostgreSQL and our tables can store, in seconds since 1970.
 const (
 	minTime = 365*86400 + 1
 	maxTime = 9_224_318_015_999 // the end of the year 294276
 )
 
-// addEntry writes one change. Certificates are written field by field, since
-// they are nearly all there is; rows of other tables are their canonical bytes.
+// addEntry writes one change. Certificates are written field by field, since nearly all changes
+// are certificates; rows of other tables are their canonical bytes.
 func addEntry(b *cryptobyte.Builder, c db.Change) {
 	if c.Table != db.CertificateTable {
 		addRow(b, c)
@@ -83,7 +83,7 @@ func addRow(b *cryptobyte.Builder, c db.Change) {
 
 var errEntry = formError("an entry is not of the form")
 
-// readEntry reads one change; its position is the caller's to give.
+// readEntry reads one change; the caller sets its position.
 func readEntry(s *cryptobyte.String) (db.Change, error) {
 	var in cryptobyte.String
 	var tag asn1.Tag

@@ -9,22 +9,22 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// ForkResult is what the newest key set makes of two statements that a site found to
-// contradict each other.
+// ForkResult is the result of checking, by the newest key set, two statements that a site found
+// to contradict each other.
 type ForkResult string
 
 const (
-	// ForkProven: keys of the set signed both, and they contradict each other, or the
-	// history of this master. A key was stolen, or two masters publish.
+	// ForkProven: keys of the set signed both, and they contradict each other or the history of
+	// this master. A key was stolen, or two masters publish.
 	ForkProven ForkResult = "proven"
-	// ForkClaimed: the statements do not show it; it is the site's word.
+	// ForkClaimed: the statements do not prove it; only the site claims it.
 	ForkClaimed ForkResult = "claimed"
 	// ForkOver: a key that signed one of them is banned, or its epoch is over.
 	ForkOver ForkResult = "over"
 )
 
-// WhyBehind is why a site shows the master what the master signed and has no more: it was
-// restored from an old copy, or a standby that lacked it was promoted.
+// WhyBehind is the reason in a report about a master that signed more than it has now: it was
+// restored from an old copy, or a standby that lagged was promoted.
 const WhyBehind = "the master shows an older history than it signed"
 
 // statement opens a checkpoint or a snapshot's manifest.
@@ -39,16 +39,16 @@ func (k *KeySet) statement(signed []byte) (*Checkpoint, error) {
 	return nil, err
 }
 
-// twoSets says whether these are two key sets of the number in force, which the root
-// alone can have signed: a higher one ends that.
+// twoSets says whether these are two different key sets with the number in force. Only the root
+// can have signed both; a set with a higher number ends that.
 func (k *KeySet) twoSets(root note.Verifier, ours, theirs []byte) bool {
 	a, err := OpenKeySet(ours, k.Origin, root)
 	b, err2 := OpenKeySet(theirs, k.Origin, root)
 	return err == nil && err2 == nil && a.Number == k.Number && b.Number == k.Number && a.Text() != b.Text()
 }
 
-// Forked says whether a contradiction that a site found counts: the set admits both
-// statements now.
+// Forked says whether a contradiction that a site found counts: the set now admits both
+// statements.
 func (k *KeySet) Forked(root note.Verifier, f db.Fork) bool {
 	_, err := k.statement(f.Ours)
 	_, err2 := k.statement(f.Theirs)
@@ -82,7 +82,7 @@ type ForkStore interface {
 	Forks(ctx context.Context) ([]db.Fork, error)
 }
 
-// SiteForks are the contradictions that a site has found and that count now.
+// SiteForks returns the contradictions that a site has found and that count now.
 func SiteForks(ctx context.Context, store ForkStore, root note.Verifier) ([]db.Fork, error) {
 	forks, err := store.Forks(ctx)
 	if err != nil || len(forks) == 0 {

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// ForkReport is what a site hands to the master: two statements that contradict each
-// other, as they were signed.
+// ForkReport is a site's report to the master: two statements that contradict each other, with
+// their signatures.
 type ForkReport struct {
 	Why          string
 	Ours, Theirs []byte
 }
 
-// maxReport bounds a report.
+// MaxReport bounds a report.
 const MaxReport = 2*MaxNote + 512
 
 var errReport = formError("the report of a fork is not of the form")
@@ -34,7 +34,7 @@ func (r ForkReport) Marshal() ([]byte, error) {
 	return der, nil
 }
 
-// ParseForkReport reads it.
+// ParseForkReport reads what Marshal wrote.
 func ParseForkReport(der []byte) (ForkReport, error) {
 	in, body := cryptobyte.String(der), cryptobyte.String(nil)
 	var why, ours, theirs cryptobyte.String

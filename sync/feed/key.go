@@ -34,21 +34,21 @@ func NewKey(name string, private ed25519.PrivateKey) (*Key, error) {
 	return &Key{name: name, private: private, verifier: verifier, hash: v.KeyHash()}, nil
 }
 
-// Name and the two methods after it make a note.Signer.
+// Name, KeyHash and Sign make it a note.Signer.
 func (k *Key) Name() string { return k.name }
 
-// KeyHash is the first 32 bits of SHA-256 over name and public key (C2SP signed-note).
+// KeyHash returns the first 32 bits of SHA-256 over name and public key (C2SP signed-note).
 func (k *Key) KeyHash() uint32 { return k.hash }
 
 // Sign signs a note's text.
 func (k *Key) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(k.private, msg), nil }
 
-// Verifier is the public half as C2SP writes it, NAME+HASH+BASE64: what a key set
-// lists, and what a site pins of the root.
+// Verifier returns the public half in C2SP's form, NAME+HASH+BASE64: key sets list it, and
+// sites pin the root's.
 func (k *Key) Verifier() string { return k.verifier }
 
-// LoadKey reads an Ed25519 key from a PKCS#8 PEM file that nobody but its owner
-// can read, as openssl genpkey -algorithm ed25519 writes it.
+// LoadKey reads an Ed25519 key from a PKCS#8 PEM file that only its owner can read, as openssl
+// genpkey -algorithm ed25519 writes it.
 func LoadKey(path, name string) (*Key, error) {
 	private, err := LoadPrivate(path)
 	if err != nil {
@@ -101,8 +101,8 @@ func parseKey(raw []byte) (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// GenerateKey writes a new key to a file that must not exist yet, for its owner's
-// eyes alone.
+// GenerateKey writes a new key to a file that must not exist yet and that only its owner can
+// read.
 func GenerateKey(path, name string) (*Key, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

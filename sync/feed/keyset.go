@@ -11,29 +11,29 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// KeySet is the feed root's word on who signs: the keys, from when until when,
-// the banned ones, and the epoch. A higher number replaces a lower one.
+// KeySet is signed by the feed root and says which keys may sign: the keys, their times, the
+// banned ones, and the epoch. A higher number replaces a lower one.
 type KeySet struct {
 	Origin string
 	Number int64 // from 1
-	Epoch  int64 // the one history that the keys may speak of
+	Epoch  int64 // the only epoch that the keys may sign for
 	Keys   []FeedKey
-	// Answers are the keys that sign answers to questions for one serial, and nothing
-	// else: what they sign enters no copy. None: nobody is asked.
+	// Answers are the keys that sign answers on one serial, and nothing else: these answers
+	// enter no copy. None: no site asks.
 	Answers []FeedKey
 	// Correct are the keys that sign corrections, and nothing else (CorrectionNote).
 	Correct []FeedKey
-	Banned  []string // verifier keys of stolen keys: nothing they signed is believed
+	Banned  []string // verifier keys of stolen keys: nothing signed by them is valid
 }
 
 // FeedKey is one key of a set.
 type FeedKey struct {
-	From, Until time.Time // of the as_of (of a correction: corrected_at) that it may sign
+	From, Until time.Time // it may sign an as_of (of a correction: corrected_at) in this time
 	Verifier    string    // C2SP verifier key: NAME+HASH+BASE64
-	Retired     *Retired  // all that it ever signed; nil: it is in use
+	Retired     *Retired  // all that it has signed; nil: it is in use
 }
 
-// Retired is the root's word on all that a key signed before it retired.
+// Retired is the root's statement of all that a key signed before it retired.
 type Retired struct {
 	Epoch  int64 // of the last segment that the key sealed; 0 of a `correct` key
 	Number int64 // that segment's; of a `correct` key how many corrections it made
@@ -43,20 +43,20 @@ type Retired struct {
 // maxKeys bounds the keys, and the banned ones, of a set.
 const maxKeys = 16
 
-// Errors that a receiver acts upon.
+// Errors that a receiver handles.
 var (
-	// ErrForged says that no key of the set, or not the root, signed this.
+	// ErrForged says that neither a key of the set, nor the root for a key set, signed this.
 	ErrForged = errors.New("it is not signed by a key that may sign it")
-	// ErrUnknownKey says that no key of the set signed this: it may be of a banned
-	// key, of one that is not named any more, or of anybody. It is an ErrForged, too.
+	// ErrUnknownKey says that no key of the set signed this: the key may be banned, removed
+	// from the set, or foreign. It is an ErrForged, too.
 	ErrUnknownKey = errors.New("no key of the key set signed it")
-	// ErrNewerKeys says that a newer key set is needed to judge this.
+	// ErrNewerKeys says that a newer key set is needed to verify this.
 	ErrNewerKeys = errors.New("it was signed under a newer key set")
-	// ErrEpoch says that this speaks of another epoch than the key set.
+	// ErrEpoch says that this is of another epoch than the key set.
 	ErrEpoch = errors.New("it is of another epoch than the key set")
 )
 
-// Text is what the root signs.
+// Text returns the text that the root signs.
 func (k *KeySet) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\n%d\nepoch %d\n", k.Origin, keysSuffix, k.Number, k.Epoch)
@@ -83,7 +83,7 @@ func (k *KeySet) Text() string {
 	return b.String()
 }
 
-// Sign makes the note of a set; the signer is the feed root.
+// Sign returns the signed note of a set; the signer is the feed root.
 func (k *KeySet) Sign(root note.Signer) ([]byte, error) {
 	if _, err := parseKeySet(k.Text()); err != nil {
 		return nil, fmt.Errorf("signing key set %d: %w", k.Number, err)
@@ -110,7 +110,7 @@ func OpenKeySet(signed []byte, origin string, root note.Verifier) (*KeySet, erro
 	return k, nil
 }
 
-// ParseKeySet reads a set's text, without judging who signed it.
+// ParseKeySet reads a set's text, without a check of its signature.
 func ParseKeySet(text string) (*KeySet, error) {
 	k, err := parseKeySet(text)
 	if err != nil {
@@ -183,8 +183,8 @@ func (k *KeySet) open(signed []byte, limit int) (string, FeedKey, error) {
 	return openBy(k.Keys, signed, limit)
 }
 
-// openNote opens a note whose signatures are written in their one form: base64 leaves
-// two spare bits, by which anybody could make another note of the same words.
+// openNote opens a note whose signatures are in their one form: base64 has two spare bits, with
+// which another note with the same text could be made.
 func openNote(signed []byte, verifiers ...note.Verifier) (*note.Note, error) {
 	n, err := note.Open(signed, note.VerifierList(verifiers...))
 	if err != nil {
@@ -226,7 +226,7 @@ func openBy(keys []FeedKey, signed []byte, limit int) (string, FeedKey, error) {
 	return "", FeedKey{}, ErrForged
 }
 
-// admit judges what key signed by what it says of itself.
+// admit checks that key may sign a note with this content.
 func (k *KeySet) admit(origin string, keySet, epoch int64, asOf time.Time, key FeedKey) error {
 	switch {
 	case origin != k.Origin:
@@ -241,9 +241,9 @@ func (k *KeySet) admit(origin string, keySet, epoch int64, asOf time.Time, key F
 	return nil
 }
 
-// OpenCheckpoint reads a checkpoint that a key of the set signed. A note under a
-// newer key set gives ErrNewerKeys where an old key signed it, else ErrForged:
-// who gets either asks for the newest set and tries once more.
+// OpenCheckpoint reads a checkpoint that a key of the set signed. A note under a newer key set
+// gives ErrNewerKeys if an old key signed it, else ErrForged: with either error the caller
+// fetches the newest set and tries once more.
 func (k *KeySet) OpenCheckpoint(signed []byte) (*Checkpoint, error) {
 	text, key, err := k.open(signed, MaxNote)
 	if err != nil {
@@ -259,8 +259,8 @@ func (k *KeySet) OpenCheckpoint(signed []byte) (*Checkpoint, error) {
 	return c, nil
 }
 
-// admitCheckpoint judges a checkpoint or manifest that key signed. A key that has
-// retired speaks of nothing beyond its last segment.
+// admitCheckpoint checks that key may sign a checkpoint or manifest. A retired key signed
+// nothing after its last segment.
 func (k *KeySet) admitCheckpoint(c *Checkpoint, key FeedKey) error {
 	if err := k.admit(c.Origin, c.KeySet, c.Epoch, c.AsOf, key); err != nil {
 		return err
@@ -271,7 +271,7 @@ func (k *KeySet) admitCheckpoint(c *Checkpoint, key FeedKey) error {
 	return nil
 }
 
-// Bans says whether a key that this set bans has signed a note.
+// Bans says whether a key banned by this set has signed a note.
 func (k *KeySet) Bans(signed []byte) bool {
 	for _, key := range k.Banned {
 		v, err := note.NewVerifier(key)

@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// Bounds of what is sealed, and of what is read from anybody.
+// Bounds for what is sealed, and for what is read from any source.
 const (
-	// MaxEntries is the most changes that one segment carries; a transaction or
-	// a backlog beyond it is sealed as "snapshot required".
+	// MaxEntries bounds the changes in one segment; a transaction or a backlog with more is
+	// sealed as "snapshot required".
 	MaxEntries = 1 << 18
 	// MaxSegment bounds a segment's DER: 2^18 certificates take 8 MB, the rest is
 	// room for rows with certificates in them.
 	MaxSegment = 32 << 20
 	// MaxChunk bounds the DER of a snapshot's chunk.
 	MaxChunk = 4 << 20
-	// chunkTarget ends a chunk that has reached it: 1 M certificates make 30.
+	// chunkTarget is the size at which a chunk ends: 1 M certificates make 30.
 	chunkTarget = 1 << 20
 	// MaxChunks bounds a snapshot: 4,096 chunks hold 140 M certificates.
 	MaxChunks = 4096
@@ -30,18 +30,18 @@ const (
 	MaxNote = 8 << 10
 	// MaxManifest bounds a snapshot's note: 70 octets a chunk.
 	MaxManifest = MaxNote + 80*MaxChunks
-	// MaxSealed bounds a sealed segment on the wire. gzip is used only where it
-	// helps, so that a body is never longer than its DER.
+	// MaxSealed bounds a sealed segment on the wire. gzip is used only if it makes the body
+	// shorter, so a body is never longer than its DER.
 	MaxSealed = MaxSegment + MaxNote + 16
 )
 
-// Form is the newest form of the notes that this program reads: 2 has key sets that name
-// keys for corrections, and retired ones. A site tells it to whom it asks.
+// Form is the newest form of the notes that this program reads: 2 has key sets with keys for
+// corrections and with retired keys. A site sends it in each request.
 const Form = 2
 
 const UserAgent = "ocspfleet/"
 
-// formOf is the form that a site told; 0: none.
+// formOf returns the form in a site's User-Agent; 0: none.
 func FormOf(agent string) int {
 	number, ours := strings.CutPrefix(agent, UserAgent)
 	form, err := strconv.ParseUint(number, 10, 15)
@@ -51,21 +51,21 @@ func FormOf(agent string) int {
 	return int(form)
 }
 
-// ErrForm says that something is not of the form, whoever sent or signed it.
+// ErrForm says that data has the wrong form, with any sender or signature.
 var ErrForm = errors.New("it is not of the form")
 
-// formError is an ErrForm that says of what.
+// formError is an ErrForm that names the kind of data.
 type formError string
 
 func (e formError) Error() string { return string(e) }
 
-// Is makes it an ErrForm.
+// Is makes it match ErrForm.
 func (e formError) Is(target error) bool { return target == ErrForm }
 
 var errTrailing = errors.New("octets follow the end")
 
-// pack compresses der where that makes it shorter. The two forms are told apart
-// by their first octet: a SEQUENCE has 30, gzip 1f.
+// pack compresses der if that makes it shorter. The first octet distinguishes both forms: a
+// SEQUENCE begins with 30, gzip with 1f.
 func pack(der []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w, err := gzip.NewWriterLevel(&out, gzip.DefaultCompression)

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// ErrOlderEpoch says that a key set of a higher number speaks of an epoch that another
-// one has ended.
+// ErrOlderEpoch says that a key set with a higher number is of an epoch that another set has
+// ended.
 var ErrOlderEpoch = errors.New("it goes back to an epoch that is over")
 
-// Follows says why a set cannot replace another one; nil: it can. A number never comes
-// twice, and an epoch that is over never comes back.
+// Follows says why a set cannot replace another one; nil: it can. A number is never used twice,
+// and an ended epoch never comes back.
 func (k *KeySet) Follows(old *KeySet) error {
 	switch {
 	case old == nil:
@@ -29,13 +29,12 @@ func (k *KeySet) Follows(old *KeySet) error {
 	return nil
 }
 
-// ErrReplaced says that a key set of that number or a higher one is in force.
+// ErrReplaced says that a key set with that number or a higher one is in force.
 var ErrReplaced = errors.New("it was replaced")
 
-// NewestKeySet is the key set in force: of those that the root signed for this feed,
-// the highest, taken up in their order as Follows says. Whatever else stands among the
-// notes counts for nothing. It returns nil, and what is wrong with the last note, where
-// there is none.
+// NewestKeySet returns the key set in force: the highest of those that the root signed for this
+// feed, taken in their order by the rule of Follows. All other notes are ignored. If there is
+// no such set, it returns nil and the error of the last note.
 func NewestKeySet(notes [][]byte, origin string, root note.Verifier) (*KeySet, []byte, error) {
 	type opened struct {
 		set    *KeySet
@@ -64,13 +63,13 @@ func NewestKeySet(notes [][]byte, origin string, root note.Verifier) (*KeySet, [
 	return newest.set, newest.signed, nil
 }
 
-// KeySetStore is a database that holds key sets, whatever they are.
+// KeySetStore is a database with key sets, verified or not.
 type KeySetStore interface {
 	FeedKeySets(ctx context.Context) ([][]byte, error)
 }
 
-// StoredKeySet is the key set in force among those that a database holds, and its note;
-// db.ErrNotFound where it holds none at all.
+// StoredKeySet returns the key set in force among those in a database, and its note;
+// db.ErrNotFound if there is none at all.
 func StoredKeySet(ctx context.Context, store KeySetStore, origin string, root note.Verifier) (*KeySet, []byte, error) {
 	notes, err := store.FeedKeySets(ctx)
 	if err != nil {

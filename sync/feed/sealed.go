@@ -8,8 +8,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Sealed is a segment with the checkpoint that was signed at its seal: what is
-// stored and served, and can be judged without any other file.
+// Sealed is a segment with the checkpoint signed at its seal. It is stored and served, and can
+// be verified without any other file.
 type Sealed struct {
 	Note []byte // the sealing checkpoint, signed
 	Body []byte // of the segment
@@ -17,8 +17,8 @@ type Sealed struct {
 
 var errSealed = formError("the sealed segment is not of the form")
 
-// Seal signs a checkpoint over a segment's body. The checkpoint's position,
-// number and hash are set here; the rest is the caller's.
+// Seal signs a checkpoint over a segment's body. Seal sets the checkpoint's position, number
+// and hash; the caller sets the rest.
 func Seal(s *Segment, c *Checkpoint, signer note.Signer) (Sealed, error) {
 	body, err := s.Marshal()
 	if err != nil {
@@ -36,7 +36,7 @@ func Seal(s *Segment, c *Checkpoint, signer note.Signer) (Sealed, error) {
 	return Sealed{Note: signed, Body: body}, nil
 }
 
-// Sign makes the note of a checkpoint.
+// Sign returns the signed note of a checkpoint.
 func (c *Checkpoint) Sign(signer note.Signer) ([]byte, error) {
 	if _, err := ParseCheckpoint(c.Text()); err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
@@ -44,7 +44,7 @@ func (c *Checkpoint) Sign(signer note.Signer) ([]byte, error) {
 	return sign(c.Text(), signer)
 }
 
-// Marshal is the file that is served as /feed/segment/N.
+// Marshal returns the file served as /feed/segment/N.
 func (s Sealed) Marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(s.Note)+len(s.Body)+16))
 	s.Add(b)
@@ -62,7 +62,7 @@ func (s Sealed) Add(b *cryptobyte.Builder) {
 	})
 }
 
-// ParseSealed takes the file apart, without judging it.
+// ParseSealed splits the file, without verifying it.
 func ParseSealed(der []byte) (Sealed, error) {
 	in := cryptobyte.String(der)
 	var outer, text, body cryptobyte.String
@@ -73,8 +73,8 @@ func ParseSealed(der []byte) (Sealed, error) {
 	return Sealed{Note: text, Body: body}, nil
 }
 
-// Open verifies a sealed segment: who signed its checkpoint, and that the body is
-// the signed one. Nothing is decompressed before.
+// Open verifies a sealed segment: the signature of its checkpoint, and that the body is the
+// signed one. Nothing is decompressed before.
 func (k *KeySet) Open(s Sealed) (*Checkpoint, *Segment, error) {
 	c, err := k.OpenCheckpoint(s.Note)
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 // Hash is a SHA-256.
 type Hash [sha256.Size]byte
 
-// Segment is a stretch of changes in commit order, without a gap.
+// Segment is a sequence of changes in commit order, without a gap.
 type Segment struct {
 	Epoch    int64
 	Number   int64 // dense from 1 within an epoch
 	First    int64 // position of the first change
 	Last     int64 // position of the last one
 	Previous Hash  // of the segment before; zeros before the first
-	// SnapshotRequired says that the changes First to Last are not in here, because they are
-	// too many: a copy that has not passed them takes a snapshot.
+	// SnapshotRequired says that the changes First to Last are left out, because they are too
+	// many: a copy before them takes a snapshot.
 	SnapshotRequired bool
-	Changes          []db.Change // Last-First+1 of them, or none where a snapshot is required
+	Changes          []db.Change // Last-First+1 of them, or none if a snapshot is required
 }
 
 var errSegment = formError("the segment is not of the form")
@@ -32,8 +32,8 @@ var errSegment = formError("the segment is not of the form")
 // formVersion is the version of segments and chunks.
 const formVersion = 1
 
-// Marshal returns the segment's body: DER, compressed where that helps. The
-// body's SHA-256 is the segment's hash.
+// Marshal returns the segment's body: DER, compressed if that makes it shorter. The body's
+// SHA-256 is the segment's hash.
 func (s *Segment) Marshal() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("writing segment %d: %w", s.Number, err)
@@ -63,7 +63,7 @@ func (s *Segment) Marshal() ([]byte, error) {
 	return pack(der)
 }
 
-// ErrUnfit says that changes are too many for one segment, or that one of them is no row
+// ErrUnfit says that changes are too many for one segment, or that one of them is not a row
 // that the feed can carry (a superuser wrote it): they are sealed as "snapshot required".
 var ErrUnfit = errors.New("the changes do not fit into a segment")
 
@@ -156,5 +156,5 @@ func readEntries(entries cryptobyte.String, first int64, limit int) ([]db.Change
 	return changes, nil
 }
 
-// HashOf is the hash that names a segment's body, a chunk or a note's text.
+// HashOf returns the hash of a segment's body, a chunk or a note's text.
 func HashOf(b []byte) Hash { return sha256.Sum256(b) }

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Snapshot is the manifest of all rows at one position. Its Segment, Number and
-// Previous name the newest sealed segment then, which ends at or before Position:
-// a copy made from the chunks goes on with the next one.
+// Snapshot is the manifest of all rows at one position. Its Segment, Number and Previous name
+// the newest segment sealed by then, which ends at or before Position: a copy made from the
+// chunks continues with the next segment.
 type Snapshot struct {
 	Checkpoint
 	Chunks []Chunk
@@ -21,13 +21,13 @@ type Snapshot struct {
 
 // Chunk names one file of a snapshot.
 type Chunk struct {
-	Size int64 // octets as carried
+	Size int64 // octets on the wire
 	Hash Hash
 }
 
 var errChunk = formError("the chunk is not of the form")
 
-// Text is what is signed.
+// Text returns the text to sign.
 func (s *Snapshot) Text() string {
 	var b strings.Builder
 	b.WriteString(s.Checkpoint.text(snapshotSuffix))
@@ -37,7 +37,7 @@ func (s *Snapshot) Text() string {
 	return b.String()
 }
 
-// Size is the length of all chunks, in octets.
+// Size returns the length of all chunks, in octets.
 func (s *Snapshot) Size() int64 {
 	var n int64
 	for _, c := range s.Chunks {
@@ -46,7 +46,7 @@ func (s *Snapshot) Size() int64 {
 	return n
 }
 
-// Sign makes the note of a snapshot.
+// Sign returns the signed note of a snapshot.
 func (s *Snapshot) Sign(signer note.Signer) ([]byte, error) {
 	if _, err := ParseSnapshot(s.Text()); err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
@@ -54,7 +54,7 @@ func (s *Snapshot) Sign(signer note.Signer) ([]byte, error) {
 	return sign(s.Text(), signer)
 }
 
-// ParseSnapshot reads a text, without judging who signed it.
+// ParseSnapshot reads a text, without a check of its signature.
 func ParseSnapshot(text string) (*Snapshot, error) {
 	c, rest, err := parseCheckpoint(text, snapshotSuffix)
 	if err != nil {
@@ -95,7 +95,7 @@ func (k *KeySet) OpenSnapshot(signed []byte) (*Snapshot, error) {
 	return s, nil
 }
 
-// OpenChunk returns the rows of chunk i, if b is what the manifest names.
+// OpenChunk returns the rows of chunk i, if b has the hash in the manifest.
 func (s *Snapshot) OpenChunk(i int, b []byte) ([]db.Change, error) {
 	if i < 0 || i >= len(s.Chunks) || int64(len(b)) != s.Chunks[i].Size || HashOf(b) != s.Chunks[i].Hash {
 		return nil, fmt.Errorf("opening chunk %d: %w: it is not what the manifest names", i, ErrForged)
@@ -125,17 +125,17 @@ func parseChunk(b []byte) ([]db.Change, error) {
 		if rows[i].Deleted {
 			return nil, fmt.Errorf("%w: a row that is gone", errChunk)
 		}
-		rows[i].Position = 0 // a row of a snapshot has none
+		rows[i].Position = 0 // a snapshot's row has no position
 	}
 	return rows, nil
 }
 
-// Chunker cuts rows into chunks, to be named in a manifest in their order.
+// Chunker splits rows into chunks; the manifest names them in their order.
 type Chunker struct {
-	// Write takes a chunk, as it is to be carried.
+	// Write stores a chunk in its form on the wire.
 	Write  func(i int, b []byte) error
-	Chunks []Chunk // of those written
-	der    []byte  // entries of the open one
+	Chunks []Chunk // those written
+	der    []byte  // entries of the open chunk
 }
 
 // Add takes one row.

@@ -2,7 +2,7 @@ package feed
 
 import "ocspfleet/db"
 
-// OpenCorrections verifies the corrections of a copy by this set: a db.OpenCorrections.
+// OpenCorrections verifies the corrections of a copy by this set; it is a db.OpenCorrections.
 func (k *KeySet) OpenCorrections(all []db.Correction) []*db.Undoing {
 	notes := make([][]byte, len(all))
 	for i, c := range all {

@@ -7,8 +7,8 @@ import (
 	"ocspfleet/db"
 )
 
-// AccessList names the sites that may fetch the feed, by the pins of their keys, and those
-// that may not any more. Safe for concurrent use; the zero value admits nobody.
+// AccessList has the pins of the sites that may fetch the feed, and of those that no longer
+// may. Safe for concurrent use; the zero value admits no site.
 type AccessList struct {
 	mu     sync.RWMutex // guards all
 	owner  Pin
@@ -17,18 +17,18 @@ type AccessList struct {
 	polls  map[*poll]struct{}
 }
 
-// poll is a request that waits for news.
+// poll is a request that waits for a newer checkpoint.
 type poll struct {
 	pin Pin
 	end context.CancelFunc
 }
 
-// Set replaces the list of who may come: nobody is denied by name.
+// Set replaces the sites that may fetch; no site is denied by name.
 func (a *AccessList) Set(sites map[Pin]string) { a.Replace(sites, nil) }
 
-// Replace replaces the lists: who may come, and who is told that it may not, and
-// why. Requests under way are judged by the new ones before they are answered, and
-// those that wait for news end at once.
+// Replace replaces both lists: the sites that may fetch, and the sites that are denied, with
+// their state. Requests in progress are checked by the new lists before the answer, and long
+// polls of removed sites end at once.
 func (a *AccessList) Replace(sites map[Pin]string, denied map[Pin]db.ResponderState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,15 +40,15 @@ func (a *AccessList) Replace(sites map[Pin]string, denied map[Pin]db.ResponderSt
 	}
 }
 
-// SetOwner lets in whoever holds this machine's own TLS key: its staff look at the feed
-// with it (ocspctl feed show). It is no site.
+// SetOwner admits the holder of this machine's own TLS key: its staff read the feed with it
+// (ocspctl feed show). It is not a site.
 func (a *AccessList) SetOwner(p Pin) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.owner = p
 }
 
-// Site names the site with this pin.
+// Site returns the name of the site with this pin.
 func (a *AccessList) Site(p Pin) (string, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -68,7 +68,7 @@ func (a *AccessList) admits(p Pin) bool {
 	return known || p == a.owner
 }
 
-// Denied says why a site that is known is not let in: its state on the roster.
+// Denied returns the roster's state of a site that is known and not admitted.
 func (a *AccessList) Denied(p Pin) (db.ResponderState, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -76,14 +76,14 @@ func (a *AccessList) Denied(p Pin) (db.ResponderState, bool) {
 	return state, denied
 }
 
-// knows says whether there is anything to say to the holder of a key.
+// Knows says whether the holder of a key is admitted or denied, and so gets an answer.
 func (a *AccessList) Knows(p Pin) bool {
 	_, denied := a.Denied(p)
 	return denied || a.Admits(p)
 }
 
-// poll is a context that ends when the site with this pin may not come any more.
-// leave gives it up.
+// poll returns a context that ends when the site with this pin is no longer admitted. leave
+// releases it.
 func (a *AccessList) poll(ctx context.Context, p Pin) (_ context.Context, leave func()) {
 	ctx, end := context.WithCancel(ctx)
 	s := &poll{p, end}

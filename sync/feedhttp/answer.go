@@ -14,7 +14,7 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// file is what is answered with.
+// file is the body of an answer.
 type file struct {
 	body  []byte
 	text  bool // a note, not DER
@@ -36,10 +36,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, f file, err erro
 	}
 	ExtendWrite(w, 0, len(f.body))
 	h := w.Header()
-	h["Date"] = nil // nobody needs it: every time in the feed is signed
+	h["Date"] = nil // not needed: every time in the feed is signed
 	tag := etag(f.body)
 	h.Set("ETag", tag)
-	f.fixed = f.fixed && r.URL.RawQuery != "" // without the epoch the address may mean another file one day
+	f.fixed = f.fixed && r.URL.RawQuery != "" // without the epoch the address may mean another file later
 	h.Set("Cache-Control", s.caching(f))
 	if r.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
@@ -65,13 +65,13 @@ func (s *Server) caching(f file) string {
 	return fmt.Sprintf("private, max-age=%d, immutable", forever)
 }
 
-// extendWrite ends an answer that nobody reads.
+// ExtendWrite sets the deadline of an answer, so that one that is not read ends.
 func ExtendWrite(w http.ResponseWriter, wait time.Duration, octets int) {
 	until := time.Now().Add(wait + answerTime + time.Duration(octets/slowest)*time.Second)
-	_ = http.NewResponseController(w).SetWriteDeadline(until) // a writer without deadlines is a test's
+	_ = http.NewResponseController(w).SetWriteDeadline(until) // only a test's writer has no deadlines
 }
 
-// etag names an answer's bytes.
+// etag returns the ETag of an answer's bytes.
 func etag(b []byte) string {
 	h := feed.HashOf(b)
 	return `"` + hex.EncodeToString(h[:8]) + `"`

@@ -21,44 +21,44 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// ClientConfig says whom to ask, and as whom.
+// ClientConfig is the source and this site's key.
 type ClientConfig struct {
 	// URL of the source, without path: https://master.example:9443.
 	URL string
 	// Pin of the source's TLS key.
 	Pin Pin
-	// Master says that the source is the master itself: by its word alone this site
-	// is denied access. What a peer says of that counts for nothing.
+	// Master says that the source is the master itself: only the master can deny this site
+	// access. A peer's statement about that is ignored.
 	Master bool
-	// Identity of this site; its pin stands on the source's list.
+	// Identity of this site; its pin is in the source's access list.
 	Identity *Identity
-	// Stall is how long an answer may bring nothing, or be slower than 64 kbit/s
-	// on the whole. Default 30 s.
+	// Stall is how long an answer may send nothing, or be slower than 64 kbit/s on average.
+	// Default 30 s.
 	Stall time.Duration
 }
 
-// Client asks one source, the master or a peer, and bounds what it sends in size
-// and time. It judges nothing: that is the key set's. Safe for concurrent use.
+// Client fetches from one source, the master or a peer, and bounds the answers in size and
+// time. It verifies nothing: the key set does. Safe for concurrent use.
 type Client struct {
 	cfg      ClientConfig
 	base     string
 	http     *http.Client
-	answered atomic.Bool // ever
+	answered atomic.Bool // at least once
 }
 
-// What a source may do instead of answering. ErrSlow and ErrEndless are ErrSource, too.
+// Faults of a source. ErrSlow and ErrEndless are ErrSource, too.
 var (
-	// ErrSource says that a source answered with something that is no answer.
+	// ErrSource says that a source sent something that is not an answer of a feed.
 	ErrSource = errors.New("the source does not answer as a feed does")
-	// ErrSlow says that it was silent, or slower than any line that is of use.
+	// ErrSlow says that the source was silent or too slow.
 	ErrSlow = fmt.Errorf("%w: it is too slow", ErrSource)
-	// ErrEndless says that it sends more than any answer has.
+	// ErrEndless says that the source sends more than any valid answer.
 	ErrEndless = fmt.Errorf("%w: it sends too much", ErrSource)
-	// ErrAccessDenied says that it knows this site, and does not let it in. It is an ErrPin, too.
+	// ErrAccessDenied says that the source knows this site and refuses it. It is an ErrPin, too.
 	ErrAccessDenied = fmt.Errorf("%w: this site is not let in any more", ErrPin)
 )
 
-// NewClient checks the address; it connects on first use.
+// NewClient checks the address; the client connects on first use.
 func NewClient(cfg ClientConfig) (*Client, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
@@ -85,10 +85,10 @@ func (c *Client) String() string { return c.base }
 // Master says whether the source is the master itself.
 func (c *Client) Master() bool { return c.cfg.Master }
 
-// Pin is the one of the source's TLS key.
+// Pin is the pin of the source's TLS key.
 func (c *Client) Pin() Pin { return c.cfg.Pin }
 
-// Self is the pin of the key that this client asks with.
+// Self is the pin of this client's own key.
 func (c *Client) Self() Pin { return c.cfg.Identity.Pin }
 
 // Close drops idle connections.
@@ -100,23 +100,23 @@ func (c *Client) Keys(ctx context.Context) ([]byte, error) {
 	return body, err
 }
 
-// Checkpoint waits for a checkpoint beyond a position, or another one than that
-// which tag names ("": any), whichever comes first. It returns nil when nothing
-// came in time; the tag is for the next call.
+// Checkpoint waits for a checkpoint beyond a position, or for another one than tag names ("":
+// any), whichever comes first. It returns nil when nothing came in time; the returned tag is
+// for the next call.
 func (c *Client) Checkpoint(ctx context.Context, after int64, tag string, wait time.Duration) (note []byte, next string, err error) {
 	wait = min(wait, maxWait)
 	return c.get(ctx, "/feed/checkpoint?after="+strconv.FormatInt(after, 10)+"&wait="+wait.String(), tag, feed.MaxNote, wait)
 }
 
-// News waits for what is newer than seen, the newest checkpoint that this site has
-// taken, at position after, under key set keys. It returns nil when nothing came in time.
-// Without seen it returns the newest checkpoint at once, or as soon as it is beyond after.
+// News waits for a checkpoint newer than seen, the newest one that this site has accepted, at
+// position after, under key set keys. It returns nil when nothing came in time. Without seen it
+// returns the newest checkpoint at once, or as soon as it is beyond after.
 func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64, wait time.Duration) (*News, error) {
 	wait = min(wait, maxWait)
 	path := "/feed/news?after=" + strconv.FormatInt(after, 10) + "&wait=" + wait.String()
 	if seen != nil {
 		path += "&seen=" + Tag(seen) + "&keys=" + strconv.FormatInt(keys, 10)
-		if at := feed.AsOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows what it signed
+		if at := feed.AsOf(seen); !c.cfg.Master && !at.IsZero() { // the master knows its own checkpoints
 			path += "&at=" + strconv.FormatInt(at.UnixMicro(), 10)
 		}
 	}
@@ -131,7 +131,7 @@ func (c *Client) News(ctx context.Context, after int64, seen []byte, keys int64,
 	return news, nil
 }
 
-// Segment fetches a sealed segment; db.ErrNotFound when the source has it not.
+// Segment fetches a sealed segment; db.ErrNotFound when the source does not have it.
 func (c *Client) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
 	body, _, err := c.get(ctx, fmt.Sprintf("/feed/segment/%d?epoch=%d", number, epoch), "", feed.MaxSealed, 0)
 	if err != nil {
@@ -146,21 +146,21 @@ func (c *Client) NewestSnapshot(ctx context.Context, epoch int64) ([]byte, error
 	return body, err
 }
 
-// Chunk fetches chunk i of the snapshot of a position; the tag is its signed manifest's (Tag).
+// Chunk fetches chunk i of the snapshot of a position; tag is its signed manifest's (Tag).
 func (c *Client) Chunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	body, _, err := c.get(ctx, fmt.Sprintf("/feed/snapshot/%d/%s/%d?epoch=%d", position, tag, i, epoch), "", feed.MaxChunk, 0)
 	return body, err
 }
 
-// Ask asks for one serial of the issuer with that key: a signed Answer. It is
-// db.ErrNotFound where the source answers no such questions.
+// Ask asks for one serial of the issuer with that key and returns a signed Answer. It returns
+// db.ErrNotFound if the source answers no such questions.
 func (c *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	body, _, err := c.get(ctx, "/feed/ask?issuer="+hex.EncodeToString(issuer[:])+"&serial="+serial.String(), "", feed.MaxNote, 0)
 	return body, err
 }
 
-// Clock asks for the source's clock, in microseconds. It is db.ErrNotFound where it
-// shows none.
+// Clock fetches the source's clock, in microseconds. It returns db.ErrNotFound if the source
+// does not show its clock.
 func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 	body, _, err := c.get(ctx, "/feed/clock", "", len(feed.StampForm)+1, 0)
 	if err != nil {
@@ -173,19 +173,19 @@ func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 	return clock, nil
 }
 
-// get fetches at most limit octets, at no less than the slowest pace. With a tag
-// it returns nil where nothing is new.
+// get fetches at most limit octets, not slower than the slowest pace. With a tag it returns nil
+// if nothing is new.
 func (c *Client) get(ctx context.Context, path, tag string, limit int, wait time.Duration) (body []byte, next string, err error) {
 	return c.do(ctx, http.MethodGet, path, tag, nil, limit, wait)
 }
 
-// do sends what is not nil, and fetches the answer.
+// do sends a request, with send as body if not nil, and returns the answer.
 func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, limit int, wait time.Duration) (body []byte, next string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(wait+c.cfg.Stall, func() { cancel(ErrSlow) })
 	defer watch.Stop()
-	var met atomic.Bool // TLS was agreed on with the pinned key
+	var met atomic.Bool // TLS was established with the pinned key
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { met.Store(err == nil) },
 	})
@@ -193,7 +193,7 @@ func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, 
 	if err != nil {
 		return nil, "", fmt.Errorf("asking %s for %s: %w", c, path, err)
 	}
-	request.Header.Set("User-Agent", feed.UserAgent+strconv.Itoa(feed.Form)) // its pin says who this is
+	request.Header.Set("User-Agent", feed.UserAgent+strconv.Itoa(feed.Form)) // the pin identifies this site
 	if tag != "" {
 		request.Header.Set("If-None-Match", tag)
 	}
@@ -213,9 +213,9 @@ func (c *Client) do(ctx context.Context, method, path, tag string, send []byte, 
 	return body, response.Header.Get("ETag"), nil
 }
 
-// unlisted says when a source broke off because it does not know this side's key, and
-// what mends that. The alert that says so may be lost in the connection that ends with
-// it: where one was agreed on and nothing was ever answered, it is asked for once more.
+// unlisted says when a source closed the connection because it does not know this side's key,
+// with the fix. The TLS alert may be lost when the connection ends. So if a handshake succeeded
+// and the source has never answered, unlisted connects once more to read it.
 func (c *Client) unlisted(ctx context.Context, err error, met bool) error {
 	alert := err
 	if met && !c.answered.Load() && !isAlert(err) {
@@ -233,7 +233,7 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// listen connects and says nothing, so that nothing is in an alert's way.
+// listen connects and sends nothing, so that the alert is not lost.
 func (c *Client) listen(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -282,9 +282,9 @@ func read(response *http.Response, limit int, watch *time.Timer, stall time.Dura
 	return body, nil
 }
 
-// refusal says how a source turned this site away.
+// refusal returns the error for a refusal by the source.
 func refusal(body io.Reader) error {
-	text, _ := io.ReadAll(io.LimitReader(body, 64)) // what is not to be read says nothing
+	text, _ := io.ReadAll(io.LimitReader(body, 64)) // unreadable text counts as empty
 	switch state := db.ResponderState(strings.TrimSpace(string(text))); state {
 	case db.ResponderSuspended, db.ResponderRevoked, db.ResponderLeft:
 		return fmt.Errorf("%w: it is %s", ErrAccessDenied, state)
@@ -292,7 +292,7 @@ func refusal(body io.Reader) error {
 	return fmt.Errorf("%w: this site's key is not on its list", ErrPin)
 }
 
-// paced tells of each octet that came.
+// paced reports the octets that arrived.
 type paced struct {
 	from io.Reader
 	came func(total int)

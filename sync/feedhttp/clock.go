@@ -8,8 +8,8 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// clock is GET /feed/clock: the master's clock as it answers, one line. Who asks takes
-// the half of the round trip for the way, and believes the master's own key alone.
+// clock is GET /feed/clock: the master's clock at the time of the answer, one line. A client
+// counts half of the round trip as delay, and trusts only the answer of the master's own key.
 func (s *Server) clock(w http.ResponseWriter, r *http.Request) {
 	now, err := s.cfg.Clock(r.Context())
 	if err != nil {

@@ -13,19 +13,19 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// What the master answers to a report.
+// The master's answers to a report.
 const (
 	forkOpen    = "open\n"
 	forkSettled = "settled\n"
 )
 
-// ForkReporter takes the evidence of a contradiction that a site has found, and says whether
+// ForkReporter accepts the evidence of a contradiction that a site has found, and says whether
 // it was settled before.
 type ForkReporter interface {
 	Report(ctx context.Context, site string, r feed.ForkReport) (settled bool, err error)
 }
 
-// fork is POST /feed/fork, at the master alone. The site is known by its TLS key.
+// fork is POST /feed/fork, only at the master. The TLS key identifies the site.
 func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	pin, _ := PeerPin(r.TLS)
@@ -37,7 +37,7 @@ func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(answerTime)) // a reader without deadlines is a test's
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(answerTime)) // only a test's reader has no deadlines
 	der, err := io.ReadAll(http.MaxBytesReader(w, r.Body, feed.MaxReport))
 	var report feed.ForkReport
 	if err == nil {
@@ -63,8 +63,8 @@ func (s *Server) fork(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, answer) // a client that leaves early reports again
 }
 
-// Report hands evidence of a fork to the master, and returns whether that has settled
-// it. It is db.ErrNotFound where the source takes none.
+// Report sends evidence of a fork to the master, and returns whether the master has settled it.
+// It returns db.ErrNotFound if the source accepts no reports.
 func (c *Client) Report(ctx context.Context, r feed.ForkReport) (settled bool, err error) {
 	der, err := r.Marshal()
 	if err != nil {

@@ -16,11 +16,11 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// Pin is the SHA-256 of a TLS key's SubjectPublicKeyInfo: the only thing by which
-// master and sites know each other. There is no third PKI.
+// Pin is the SHA-256 of a TLS key's SubjectPublicKeyInfo. Master and sites identify each other
+// only by it. There is no third PKI.
 type Pin [32]byte
 
-// String is the pin as people compare it, lower-case hex.
+// String returns the pin in lower-case hex.
 func (p Pin) String() string { return hex.EncodeToString(p[:]) }
 
 // ParsePin reads what String wrote.
@@ -32,14 +32,14 @@ func ParsePin(text string) (Pin, error) {
 	return Pin(raw), nil
 }
 
-// Identity is a TLS key with a certificate made for it on the spot: the pin
-// counts, the certificate only carries the key.
+// Identity is a TLS key with a certificate made in memory: only the pin counts, the certificate
+// just carries the key.
 type Identity struct {
 	Pin         Pin
 	certificate tls.Certificate
 }
 
-// LoadIdentity reads a TLS key from a file like a feed key's.
+// LoadIdentity reads a TLS key from a file of the same form as a feed key's.
 func LoadIdentity(path string) (*Identity, error) {
 	private, err := feed.LoadPrivate(path)
 	if err != nil {
@@ -48,7 +48,7 @@ func LoadIdentity(path string) (*Identity, error) {
 	return NewIdentity(private)
 }
 
-// NewIdentity makes the certificate for a key.
+// NewIdentity makes the certificate of a key.
 func NewIdentity(private ed25519.PrivateKey) (*Identity, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
@@ -70,11 +70,11 @@ func pinOf(c *x509.Certificate) Pin { return sha256.Sum256(c.RawSubjectPublicKey
 // ErrPin says that the other side's TLS key is not the pinned one.
 var ErrPin = errors.New("the TLS key is not pinned here")
 
-// ErrOtherKey says that the source has another key than the one pinned for it. It is an
-// ErrPin, too.
+// ErrOtherKey says that the source has another key than the one pinned for it. It is an ErrPin,
+// too.
 var ErrOtherKey = fmt.Errorf("%w: it is the source's", ErrPin)
 
-// peerPin is the pin of the other side's key. TLS 1.3 has proven its possession.
+// PeerPin returns the pin of the other side's key. TLS 1.3 has proven its possession.
 func PeerPin(state *tls.ConnectionState) (Pin, bool) {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return Pin{}, false
@@ -82,8 +82,8 @@ func PeerPin(state *tls.ConnectionState) (Pin, bool) {
 	return pinOf(state.PeerCertificates[0]), true
 }
 
-// ServerTLS admits the sites of the access list, and those that are to be told that
-// access is denied. Nobody comes back by a session ticket: the pin is checked in each handshake, and by the
+// ServerTLS admits the sites of the access list, and the denied ones, which get an answer that
+// says so. There are no session tickets: the pin is checked in each handshake, and by the
 // handler in each request.
 func (id *Identity) ServerTLS(access *AccessList) *tls.Config {
 	return &tls.Config{
@@ -99,11 +99,11 @@ func (id *Identity) ServerTLS(access *AccessList) *tls.Config {
 	}
 }
 
-// ClientTLS speaks to the holder of one key alone, whatever the host's name.
+// ClientTLS connects only to the holder of one key, under any host name.
 func (id *Identity) ClientTLS(server Pin) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.certificate}, NextProtos: []string{"h2", "http/1.1"},
-		InsecureSkipVerify:     true, // no names and no chains: VerifyConnection knows the one key
+		InsecureSkipVerify:     true, // no names and no chains: VerifyConnection checks the one key
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if pin, _ := PeerPin(&state); pin != server {

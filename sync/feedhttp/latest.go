@@ -9,15 +9,15 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// Latest shows the newest checkpoint to the requests that wait for it. Safe for concurrent
+// Latest gives the newest checkpoint to the requests that wait for it. Safe for concurrent
 // use; the zero value is empty.
 type Latest struct {
 	mu      sync.Mutex // guards all
 	note    db.FeedNote
 	shown   []db.FeedNote // the last ones, the newest at the end
-	changed chan struct{} // closed at the next Publish; nil: nobody waits
-	// The segments of the last checkpoints, by number in the epoch of note: who waits
-	// needs no database for them.
+	changed chan struct{} // closed at the next Publish; nil: no request waits
+	// The segments of the last checkpoints, by number in the epoch of note: waiting requests
+	// need no database for them.
 	segments map[int64]feed.Sealed
 }
 
@@ -30,7 +30,7 @@ func (l *Latest) PublishSegment(n db.FeedNote, g *db.Segment) {
 	l.Publish(n)
 }
 
-// keep remembers a segment that news may hold.
+// keep keeps a segment for news.
 func (l *Latest) keep(g *db.Segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,7 +44,7 @@ func (l *Latest) keep(g *db.Segment) {
 	l.segments[g.Number] = feed.Sealed{Note: g.Note, Body: g.Body}
 }
 
-// segment is one that was published lately.
+// segment returns a segment that was published recently.
 func (l *Latest) segment(epoch, number int64) (feed.Sealed, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,7 +52,7 @@ func (l *Latest) segment(epoch, number int64) (feed.Sealed, bool) {
 	return sealed, there && epoch == l.note.Epoch
 }
 
-// Publish shows a checkpoint, if it is newer than the one shown.
+// Publish sets the newest checkpoint, if n is newer than the current one.
 func (l *Latest) Publish(n db.FeedNote) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,18 +69,18 @@ func (l *Latest) Publish(n db.FeedNote) {
 	}
 }
 
-// Clear takes down what is shown: it is not believed any more.
+// Clear removes all checkpoints: they are no longer trusted.
 func (l *Latest) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.note, l.shown, l.segments = db.FeedNote{}, nil, nil
 }
 
-// remembered is how many checkpoints Latest knows again: who asks for news names
-// one of the last.
+// remembered is how many of the last checkpoints Latest recognises: a request for news names
+// one of them.
 const remembered = 8
 
-// recall returns the checkpoint that a tag names, if it was shown here lately.
+// recall returns the checkpoint that a tag names, if it was published here recently.
 func (l *Latest) recall(tag string) (db.FeedNote, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +96,7 @@ func newer(a, b db.FeedNote) bool {
 	return a.Position > b.Position || a.Position == b.Position && a.AsOf.After(b.AsOf)
 }
 
-// Newest returns what is shown; its Note is nil while nothing is.
+// Newest returns the newest checkpoint; its Note is nil if there is none.
 func (l *Latest) Newest() db.FeedNote {
 	note, _ := l.current()
 	return note
@@ -111,8 +111,8 @@ func (l *Latest) current() (db.FeedNote, <-chan struct{}) {
 	return l.note, l.changed
 }
 
-// Wait returns the newest checkpoint as soon as enough says so, or after wait,
-// or when ctx ends.
+// Wait returns the newest checkpoint as soon as enough accepts it, or after wait, or when ctx
+// ends.
 func (l *Latest) Wait(ctx context.Context, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

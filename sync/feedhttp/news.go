@@ -20,20 +20,20 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// News is what a follower of the feed gets by one answer: a checkpoint, and the
-// segments that lead from the one it has to it, where they are few. Each is judged
-// like the files of the same name.
+// News is one answer to a follower of the feed: a checkpoint, and, if they are few, the
+// segments from the follower's checkpoint up to it. Each is verified like the file of the same
+// name.
 type News struct {
 	Note     []byte        // the checkpoint, signed
-	Segments []feed.Sealed // in their order, without a gap; none where they must be fetched
+	Segments []feed.Sealed // in order, without a gap; none if they must be fetched
 }
 
 // Bounds of news.
 const (
-	// MaxNews bounds them, unpacked and as carried.
+	// MaxNews bounds news, both unpacked and on the wire.
 	MaxNews = 1 << 20
-	// newsSegments is how many segments news hold at most; who is further behind
-	// fetches them one by one.
+	// newsSegments is how many segments news may hold; a follower further behind fetches them
+	// one by one.
 	newsSegments = 32
 	// newsOctets is how many octets of segments news hold at most.
 	newsOctets = 512 << 10
@@ -42,26 +42,26 @@ const (
 // The first octet of news says how the rest is compressed.
 const (
 	newsPlain = 0 // with deflate
-	newsSeen  = 1 // with deflate, primed with the checkpoint that the follower named
+	newsSeen  = 1 // with deflate, primed with the follower's checkpoint
 )
 
 // Tag names a checkpoint in a request for news: 16 hex digits of its SHA-256.
 func Tag(signed []byte) string { return strings.Trim(etag(signed), `"`) }
 
-// dictionary is what news are primed with: what the next checkpoint repeats of
-// this one, the likeliest last.
+// dictionary is the deflate dictionary for news: the parts of this checkpoint that the next one
+// repeats, the most likely last.
 func dictionary(signed []byte) []byte {
 	text, _, _ := bytes.Cut(signed, []byte("\n\n"))
 	text = append(bytes.Clone(text), '\n')
 	d := make([]byte, 0, 80+len(signed))
 	if c, err := feed.ParseCheckpoint(string(text)); err == nil {
-		d = append(d, c.Segment[:]...) // the next segment names it, as octets
+		d = append(d, c.Segment[:]...) // the next segment contains it, as octets
 	}
 	d = append(d, "previous "+feed.Base64(feed.HashOf(text))+"\n"...)
 	return append(d, signed...)
 }
 
-// deflaters are kept: one takes 1 MB.
+// deflaters are reused: one takes 1 MB.
 var deflaters = sync.Pool{New: func() any {
 	w, err := flate.NewWriter(io.Discard, flate.BestCompression)
 	if err != nil {
@@ -77,8 +77,8 @@ type deflater struct {
 
 func (d *deflater) Write(b []byte) (int, error) { return d.out.Write(b) }
 
-// deflate compresses b. A dictionary is pressed first, and its output thrown away:
-// what follows refers to it, and needs no new writer for each.
+// deflate compresses b. It compresses the dictionary first and discards that output: what
+// follows refers to it, and no new writer is needed each time.
 func deflate(b, dictionary []byte) ([]byte, error) {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
@@ -99,8 +99,8 @@ func deflate(b, dictionary []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// pack is the answer for a follower that has seen a checkpoint; nil: none that is
-// known here.
+// pack returns the answer for a follower with the checkpoint seen; nil: that one is not known
+// here.
 func (n *News) pack(seen []byte) ([]byte, error) {
 	b := cryptobyte.NewBuilder(nil)
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -124,7 +124,7 @@ func (n *News) pack(seen []byte) ([]byte, error) {
 	return append([]byte{form}, body...), nil
 }
 
-// openNews takes an answer apart, without judging it.
+// openNews splits an answer, without verifying it.
 func openNews(body, seen []byte) (*News, error) {
 	var primer []byte
 	switch {
@@ -161,10 +161,10 @@ func openNews(body, seen []byte) (*News, error) {
 	return n, nil
 }
 
-// news is the long poll of a follower: it waits for a position beyond after=P, or a
-// checkpoint that came here after the one that seen=TAG names; where that is unknown,
-// for one that is newer than at=T. One under a newer key set than keys=N is news in any
-// case: what the client has seen may count for nothing by it.
+// news is the long poll of a follower: it waits for a position beyond after=P, or for a
+// checkpoint that was published here after the one with seen=TAG; if that one is unknown, for
+// one newer than at=T. A checkpoint under a newer key set than keys=N is always news: that set
+// may make the follower's checkpoint invalid.
 func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	after, wait, ok := s.poll(w, r)
 	if !ok {
@@ -188,7 +188,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 			return n.Position > after
 		case known:
 			return n.Epoch > seen.Epoch || n.Epoch == seen.Epoch && newer(n, seen)
-		default: // this server is behind, or ahead by far, or passed over what the client took
+		default: // this server is behind, or far ahead, or skipped the client's checkpoint
 			return n.Position > after || n.Position == after && n.AsOf.UnixMicro() > at
 		}
 	}
@@ -198,9 +198,9 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
-	h["Date"], h["Content-Type"] = nil, nil // they cost more than they say
+	h["Date"], h["Content-Type"] = nil, nil // headers that cost more than they are worth
 	if s.cfg.Access == nil || s.cfg.Public {
-		h.Set("Cache-Control", "no-store") // else there is nobody in between
+		h.Set("Cache-Control", "no-store") // otherwise there is no cache in between
 	}
 	switch {
 	case note.Note == nil:
@@ -221,7 +221,7 @@ func (s *Server) news(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// underKeys is the number of the key set that a checkpoint was signed under.
+// underKeys returns the number of the key set under which a checkpoint was signed.
 func underKeys(n db.FeedNote) int64 {
 	c, err := feed.ReadCheckpoint(n.Note)
 	if err != nil {
@@ -230,15 +230,15 @@ func underKeys(n db.FeedNote) int64 {
 	return c.KeySet
 }
 
-// packed is the answer for those who have seen one checkpoint and are to get another.
-// All followers ask for the same at the same moment: it is put together once.
+// packed returns the answer for followers at one checkpoint that need another. All followers
+// ask for the same at the same moment, so the answer is made once.
 func (s *Server) packed(ctx context.Context, seen, note db.FeedNote) ([]byte, error) {
 	key := etag(seen.Note) + etag(note.Note)
 	if kept := s.kept.Load(); kept != nil && kept.key == key {
 		return kept.body, nil
 	}
 	body, err, _ := s.packing.Do(key, func() (any, error) {
-		// Who asked first may leave; the others still wait.
+		// The first client may leave; the others still wait.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 		defer cancel()
 		n, whole := News{Note: note.Note}, true
@@ -258,14 +258,14 @@ func (s *Server) packed(ctx context.Context, seen, note db.FeedNote) ([]byte, er
 	return body.([]byte), nil
 }
 
-// keptNews are the ones that were put together last.
+// keptNews is the news made last.
 type keptNews struct {
-	key  string // the tags of the checkpoint that was seen and of the newest
+	key  string // the tags of the follower's checkpoint and of the newest
 	body []byte
 }
 
-// between reads the segments after one checkpoint up to another, or none where
-// they are too many or not here: then they are fetched one by one.
+// between reads the segments after one checkpoint up to another, or none if they are too many
+// or missing here: then the follower fetches them one by one.
 func (s *Server) between(ctx context.Context, from, to db.FeedNote) []feed.Sealed {
 	if to.Number-from.Number > newsSegments {
 		return nil

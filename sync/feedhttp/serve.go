@@ -1,7 +1,7 @@
 // Package feedhttp carries the feed over HTTP and TLS: the server at the master and at each
-// relay, the client, the pins by which both know each other, who may ask (AccessList), and
-// the newest checkpoint, which polls wait for (Latest). It moves octets; whether they are
-// true, says package feed.
+// relay, the client, the pins by which both identify each other, the access list, and the
+// newest checkpoint, for which long polls wait (Latest). It only moves octets; package feed
+// verifies them.
 //
 // Read serve.go first, then news.go, client.go and identity.go.
 package feedhttp
@@ -27,54 +27,53 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// ServerConfig says what is served to whom.
+// ServerConfig is the data to serve and the clients that may fetch it.
 type ServerConfig struct {
 	// Store holds the files: the master's signed ones, or those that a site verified.
 	Store *tables.DB
-	// Root vouches for the key set that is shown: the one in force, whatever else is
-	// stored. Nil: the highest that is stored, in tests.
+	// Root verifies the key set that is served: the one in force, whatever else is stored. Nil:
+	// the highest one stored, in tests.
 	Root note.Verifier
-	// Latest shows the newest checkpoint.
+	// Latest has the newest checkpoint.
 	Latest *Latest
-	// Access says which sites may ask, by pin. Nil: anybody may, behind a proxy that is to
-	// spread a public feed.
+	// Access says which sites may fetch, by pin. Nil: any client may, behind a proxy that
+	// distributes a public feed.
 	Access *AccessList
-	// Lookup answers questions for one serial; nil: nobody does here.
+	// Lookup answers questions for one serial; nil: none are answered here.
 	Lookup http.Handler
-	// Forks takes the evidence of contradictions that sites found; nil: this is not the
+	// Forks accepts the evidence of contradictions that sites found; nil: this is not the
 	// master.
 	Forks ForkReporter
-	// Check refuses a segment that is not what its seal says, where nobody has verified
-	// what the store holds; nil: it was verified as it came in. db.ErrNotFound: it is as
-	// if it were not here.
+	// Check refuses a segment that does not match its seal, if the store's content was not
+	// verified on arrival; nil: it was verified. db.ErrNotFound: the segment counts as missing.
 	Check func(epoch, number int64, s feed.Sealed) error
-	// Clock is the master's, by which sites judge their own; nil: this is not the master.
+	// Clock is the master's, with which sites compare their own; nil: this is not the master.
 	Clock func(context.Context) (time.Time, error)
-	// Public lets shared caches (a CDN) keep segments and snapshots.
+	// Public allows shared caches (a CDN) to keep segments and snapshots.
 	Public bool
-	// Log gets what could not be read.
+	// Log receives read errors.
 	Log *slog.Logger
 }
 
 // Bounds of a request.
 const (
-	// maxWait is the longest poll: longer than the minute after which an idle
-	// head is confirmed, so that most polls bring something.
+	// maxWait is the longest poll: longer than the minute after which an idle head is
+	// confirmed, so that most polls return something.
 	maxWait = 90 * time.Second
-	// maxPerClient is how many requests of one client are worked on at a time.
+	// maxPerClient is how many requests of one client are in progress at a time.
 	maxPerClient = 8
-	// maxPerCache is the same of a public feed's client, behind which many sites may
-	// wait for news.
+	// maxPerCache is the same for a client of a public feed, behind which many sites may wait
+	// for news.
 	maxPerCache = 512
-	// slowest is the slowest line that is served, in octets a second (64 kbit/s).
+	// slowest is the slowest client that is served, in octets a second (64 kbit/s).
 	slowest = 8_000
-	// answerTime is what an answer may take beyond its octets.
+	// answerTime is the time for an answer, besides that for its octets.
 	answerTime = 15 * time.Second
-	// forever is the age of what never changes, in seconds: a year.
+	// forever is the max-age of immutable files, in seconds: a year.
 	forever = 365 * 86400
 )
 
-// Server answers for the feed; it is an http.Handler.
+// Server serves the feed; it is an http.Handler.
 type Server struct {
 	cfg    ServerConfig
 	router http.Handler
@@ -110,7 +109,7 @@ func NewServer(cfg ServerConfig) *Server {
 	return s
 }
 
-// HTTP is the server for a listener, with its limits; its TLS is the caller's.
+// HTTP returns the server for a listener, with its limits; the caller sets TLS.
 func (s *Server) HTTP() *http.Server {
 	// No ReadTimeout: it would end long polls. Requests have no body.
 	return &http.Server{
@@ -138,13 +137,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(w, r)
 }
 
-// enter admits a request, or says with which code it is refused.
+// enter admits a request, or returns the status code of the refusal.
 func (s *Server) enter(r *http.Request) (leave func(), code int) {
 	if !s.admits(r) {
 		return nil, http.StatusForbidden
 	}
 	if s.cfg.Access == nil {
-		return func() {}, 0 // the proxy in front bounds its own
+		return func() {}, 0 // the proxy in front bounds its clients
 	}
 	pin, _ := PeerPin(r.TLS)
 	s.mu.Lock()
@@ -166,8 +165,8 @@ func (s *Server) enter(r *http.Request) (leave func(), code int) {
 	}, 0
 }
 
-// admits checks the pin again: a site that was taken off the list while its
-// connection stood gets nothing more.
+// admits checks the pin again: a site that was removed from the list while its connection was
+// open gets nothing more.
 func (s *Server) admits(r *http.Request) bool {
 	if s.cfg.Access == nil {
 		return true
@@ -176,8 +175,8 @@ func (s *Server) admits(r *http.Request) bool {
 	return proven && s.cfg.Access.Admits(pin)
 }
 
-// refuse tells a site that is denied why, and nobody else anything. That its key is
-// the site's, the handshake has proven.
+// refuse answers 403; only a denied site gets the reason. The handshake has proven that the key
+// is the site's.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	text := http.StatusText(http.StatusForbidden)
 	if pin, proven := PeerPin(r.TLS); proven {
@@ -189,7 +188,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, text, http.StatusForbidden)
 }
 
-// await waits for the newest checkpoint, for as long as the client may wait here.
+// await waits for the newest checkpoint, at most as long as the client may wait here.
 func (s *Server) await(r *http.Request, wait time.Duration, enough func(db.FeedNote) bool) db.FeedNote {
 	ctx := r.Context()
 	if s.cfg.Access != nil {
@@ -234,7 +233,7 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, file{body: note.Note, text: true}, err)
 }
 
-// poll reads what a long poll asks for, and gives its answer the time.
+// poll reads the parameters of a long poll, and extends the deadline of its answer.
 func (s *Server) poll(w http.ResponseWriter, r *http.Request) (after int64, wait time.Duration, ok bool) {
 	query := r.URL.Query()
 	after = -1
@@ -268,7 +267,7 @@ func (s *Server) segment(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, file{body: body, fixed: true}, err)
 }
 
-// sealed reads a segment that may be shown.
+// sealed reads a segment that may be served.
 func (s *Server) sealed(ctx context.Context, epoch, number int64) (feed.Sealed, error) {
 	stored, err := s.cfg.Store.FeedSegment(ctx, epoch, number)
 	if err != nil {
@@ -308,9 +307,8 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, file{body: body, fixed: true}, err)
 }
 
-// place reads the epoch and the named numbers of the path. The epoch stands in the
-// query, so that no cache takes a file of one epoch for another's; without it the
-// newest checkpoint's is meant.
+// place reads the epoch and the named numbers of the path. The epoch is in the query, so that
+// no cache mixes up files of two epochs; without it the epoch is that of the newest checkpoint.
 func (s *Server) place(w http.ResponseWriter, r *http.Request, names ...string) (epoch int64, numbers []int64, ok bool) {
 	epoch, ok = s.cfg.Latest.Newest().Epoch, true
 	if r.URL.RawQuery != "" {
@@ -335,5 +333,5 @@ func decimal(text string) (int64, bool) {
 	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == text
 }
 
-// callTimeout bounds one step at the master's database, which is near.
+// CallTimeout bounds one step at the master's database, which is near.
 const CallTimeout = 30 * time.Second

@@ -1,5 +1,5 @@
-// Package health holds a text that says what is wrong, for a daemon's /readyz, and does a
-// step again and again, telling of each change once.
+// Package health holds the text of a fault, for a daemon's /readyz, and repeats a step,
+// reporting each new fault once.
 package health
 
 import (
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Trouble is a text that one goroutine sets and others read. Empty: nothing is wrong.
+// Trouble is the text of a fault that one goroutine sets and others read. Empty: no fault.
 type Trouble struct {
 	mu   sync.Mutex // guards text
 	text string
@@ -33,9 +33,9 @@ func (t *Trouble) Set(text string) bool {
 // Every does a step again and again.
 type Every struct {
 	Pause   func() time.Duration // between two steps
-	Wake    <-chan struct{}      // ends a pause; nil: nothing does
-	Trouble *Trouble             // the error of the last step; nil: nobody asks
-	Failed  func(text string)    // is told of each error that is new; nil: nobody is
+	Wake    <-chan struct{}      // ends a pause; may be nil
+	Trouble *Trouble             // the error of the last step; may be nil
+	Failed  func(text string)    // is called with each new error; may be nil
 }
 
 // Always is a pause that does not change.

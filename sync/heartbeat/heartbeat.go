@@ -1,10 +1,10 @@
 // Package heartbeat confirms the master's clock in the one head, so that every
 // site knows how old its copy is: "nothing newer than this existed at that time".
 //
-// It trusts the master's clock only as far as this process's monotonic one
-// agrees: a clock that is set forward would make old copies look fresh, so it is
-// capped and an alarm is raised. A heartbeat that finds the head locked gives up
-// after some seconds; the sites age meanwhile, and the alarm names the blocker.
+// It trusts the master's clock only as far as this process's monotonic clock agrees: a clock
+// that is set forward would make old copies look fresh, so the time is capped and an alarm is
+// raised. A heartbeat that finds the head locked gives up after some seconds; meanwhile the
+// sites' copies age, and the alarm names the blocking session.
 package heartbeat
 
 import (
@@ -21,27 +21,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Config says what to confirm and how often.
+// Config is the database to confirm and how often.
 type Config struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *publisherdb.DB
-	// Interval between two heartbeats. Default 5 s: it is the least age that a
-	// site's copy has, and each costs 180 octets of WAL.
+	// Interval between two heartbeats. Default 5 s: every site's copy is at least that old, and
+	// each heartbeat costs 180 octets of WAL.
 	Interval time.Duration
-	// Log gets misses and alarms.
+	// Log receives misses and alarms.
 	Log *slog.Logger
-	// Metrics counts heartbeats; nil: nothing is told.
+	// Metrics counts heartbeats; nil: none.
 	Metrics *Metrics
 }
 
-// alarmAfter is how many heartbeats may miss in a row before it is an alarm.
+// alarmAfter is how many heartbeats in a row are missed before an alarm.
 const alarmAfter = 2
 
-// alarmEach is after how many more it is raised again: once a minute by default.
+// alarmEach is after how many more misses the alarm is raised again: once a minute by default.
 const alarmEach = 12
 
-// callTimeout bounds one heartbeat; the database itself gives up the wait for
-// the head after 5 s.
+// callTimeout bounds one heartbeat; the database itself stops waiting for the head after 5 s.
 const callTimeout = 10 * time.Second
 
 // Metrics counts heartbeats.
@@ -75,10 +74,10 @@ type Heartbeat struct {
 
 	mu      sync.Mutex // guards these three
 	missed  int        // in a row
-	written bool       // ever
-	why     string     // the last one was missed
+	written bool       // at least once
+	why     string     // why the last one was missed
 
-	// What follows belongs to Run's goroutine.
+	// The fields below belong to Run's goroutine.
 	last   time.Time // begin of the last one that was written; zero: none yet
 	capped bool
 }
@@ -144,7 +143,7 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	}
 	asOf, capped, err := h.cfg.Store.Heartbeat(call, elapsed)
 	if ctx.Err() != nil {
-		return // a stop is no miss
+		return // a stop is not a miss
 	}
 	before, missed := h.note(err)
 	if err != nil {
@@ -175,8 +174,8 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	}
 }
 
-// miss tells of a heartbeat that could not be written; from the second in a row
-// on, with who holds the head.
+// miss logs a heartbeat that could not be written; from the second in a row on, with the
+// session that holds the head.
 func (h *Heartbeat) miss(ctx context.Context, missed int, err error) {
 	h.cfg.Metrics.misses.Inc()
 	if missed < alarmAfter {

@@ -4,15 +4,15 @@ import (
 	"time"
 )
 
-// Bucket bounds a rate: tokens come at an even pace and are kept up to a number. It
-// is for one goroutine, or under its owner's lock.
+// Bucket limits a rate: tokens come at an even pace, and a number of them is kept. For one
+// goroutine, or under its owner's lock.
 type Bucket struct {
 	rate, burst float64
 	held        float64
 	at          time.Time
 }
 
-// NewBucket is full: burst tokens, rate new ones a second.
+// NewBucket returns a full bucket: burst tokens, rate new ones a second.
 func NewBucket(rate, burst float64) *Bucket { return &Bucket{rate: rate, burst: burst, held: burst} }
 
 // Take takes a token, if there is one.

@@ -1,6 +1,6 @@
-// Package lookup is ocspd's way to ask for one serial that its copy does not have: by a socket
-// to this site's ocspsyncd, which asks the master. It believes only what a key signed that
-// the feed root names for answers, and only where it is newer than the copy (docs/feed.md).
+// Package lookup lets ocspd ask for one serial that its copy does not have: over a socket to
+// this site's ocspsyncd, which asks the master. It accepts only an answer that a key for
+// answers under the feed root has signed, and that is newer than the copy (docs/feed.md).
 package lookup
 
 import (
@@ -20,21 +20,20 @@ import (
 )
 
 const (
-	// AskTimeout bounds a question from ocspd's side: a client waits.
+	// Timeout bounds a question from ocspd's side: a client waits.
 	Timeout = time.Second
-	// maxAsking is how many questions of one ocspd are under way; one more is
-	// unanswered at once. 16 within a second suffice for what is just being issued.
+	// maxAsking is how many questions of one ocspd may be in progress; further ones fail at
+	// once. 16 within a second are enough for certificates that are just being issued.
 	maxAsking = 16
 	// askPath is where ocspsyncd listens on its socket.
 	askPath = "/ask"
 )
 
-// ErrBusy says that too many questions are under way.
+// ErrBusy says that too many questions are in progress.
 var ErrBusy = errors.New("too many questions are under way")
 
-// LookupClient asks this site's ocspsyncd, over a Unix socket, for what the copy does not
-// have, and believes only what a key signed that the root has named for it. Safe for
-// concurrent use.
+// Client asks this site's ocspsyncd, over a Unix socket, for serials that the copy does not
+// have, and verifies the answers. Safe for concurrent use.
 type Client struct {
 	http  *http.Client
 	open  func(keys []byte) (*feed.KeySet, error)
@@ -42,8 +41,8 @@ type Client struct {
 	now   func() time.Time
 }
 
-// NewLookupClient asks at a socket; open judges a key set by the pinned root. It connects
-// on first use.
+// New returns a client for a socket; open verifies a key set by the pinned root. The client
+// connects on first use.
 func New(socket string, open func(keys []byte) (*feed.KeySet, error), now func() time.Time) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -60,8 +59,8 @@ func New(socket string, open func(keys []byte) (*feed.KeySet, error), now func()
 // Close drops idle connections.
 func (q *Client) Close() { q.http.CloseIdleConnections() }
 
-// Ask returns a verified answer that is newer than a copy at a horizon which has no
-// such serial, or an error, within AskTimeout. No error names the serial.
+// Ask returns a verified answer that is newer than a copy at a horizon without that serial, or
+// an error, within Timeout. No error names the serial.
 func (q *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at db.Horizon) (*feed.Answer, error) {
 	select {
 	case q.slots <- struct{}{}:
@@ -74,7 +73,7 @@ func (q *Client) Ask(ctx context.Context, issuer [32]byte, serial db.Serial, at 
 	reply, err := q.fetch(ctx, issuer, serial, at)
 	if err != nil {
 		if fault := (*url.Error)(nil); errors.As(err, &fault) {
-			err = fault.Err // the address names the serial
+			err = fault.Err // the address contains the serial
 		}
 		return nil, fmt.Errorf("asking this site's ocspsyncd: %w", err)
 	}

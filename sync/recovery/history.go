@@ -15,30 +15,30 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// History is what the feed's keys signed, as far as a source has it: all rows of a
-// snapshot, or nothing but the changes since what the master has too, and the segments
-// after that.
+// History is the signed history of the feed, as far as a source has it: all rows of a snapshot,
+// or only the changes since the last segment that the master also has, and the segments after
+// that.
 type History struct {
 	Checkpoint *feed.Checkpoint // of the newest segment
 	KeySet     int64
-	// Issuers and the rest are as they are at the checkpoint.
+	// Issuers and the rest are in their state at the checkpoint.
 	Issuers     map[db.IssuerID]db.Issuer
 	Responders  []db.ResponderCertificate
 	Pins        [][]byte // TLS keys that are closed
 	Corrections []db.Correction
 
-	snapshot *feed.Snapshot // nil: it begins where the master ends
+	snapshot *feed.Snapshot // nil: the history begins where the master's ends
 	chunks   [][]byte
-	state    map[string]db.Change // by table and key: what segments changed, and every row that is no certificate
+	state    map[string]db.Change // by table and key: rows changed by segments, and every row that is not a certificate
 }
 
-// ErrUnpublished says that no key signs this fleet's feed: nothing but the CA's own list
-// says what was issued.
+// ErrUnpublished says that no key signs this fleet's feed: only the CA's own list says what was
+// issued.
 var ErrUnpublished = errors.New("this fleet's feed was never published: issued certificates and holds that the master lost stand in the CA's own list alone: ocspctl cert import (docs/import.md)")
 
-// Read verifies what a source has, by the newest key set of this master and of the
-// source: who signed the snapshot and each segment, and that they lead to the source's
-// newest checkpoint. db.ErrNotFound says that the source has nothing that was signed.
+// Read verifies the files of a source, by the newest key set of this master and of the source:
+// the signatures of the snapshot and of each segment, and that they lead to the source's newest
+// checkpoint. db.ErrNotFound says that the source has no signed files.
 func Read(ctx context.Context, master *masterdb.DB, root note.Verifier, from Source) (*History, error) {
 	set, err := newestSet(ctx, master, root, from)
 	if err != nil {
@@ -80,8 +80,8 @@ func Read(ctx context.Context, master *masterdb.DB, root note.Verifier, from Sou
 	return h, h.lists()
 }
 
-// newestSet is the key set in force among those of the master and of the source: a
-// restored master may know an older one.
+// newestSet returns the key set in force among those of the master and of the source: a
+// restored master may have an older one.
 func newestSet(ctx context.Context, master *masterdb.DB, root note.Verifier, from Source) (*feed.KeySet, error) {
 	here, err := master.FeedKeySets(ctx)
 	if err != nil {
@@ -98,8 +98,8 @@ func newestSet(ctx context.Context, master *masterdb.DB, root note.Verifier, fro
 	return set, fromSource(from, err)
 }
 
-// begin finds where segments lead on from: the source's newest snapshot, else the newest
-// segment that it and the master both have.
+// begin finds the start of the segments to read: the source's newest snapshot, else the newest
+// segment that both the source and the master have.
 func (h *History) begin(ctx context.Context, master *masterdb.DB, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
 	signed, err := from.Snapshot(ctx, newest.Epoch)
 	if lacks(err) {
@@ -128,13 +128,13 @@ func (h *History) begin(ctx context.Context, master *masterdb.DB, set *feed.KeyS
 	return set.After(h.snapshot), nil
 }
 
-// common goes back from the newest segment of both until they say the same.
+// common goes back from the newest segment of both until they agree.
 func (h *History) common(ctx context.Context, master *masterdb.DB, set *feed.KeySet, from Source, newest *feed.Checkpoint) (*feed.Chain, error) {
 	issuers, err := master.Issuers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range issuers { // the same history: the same numbers
+	for _, i := range issuers { // the same history, so the same numbers
 		h.Issuers[i.ID] = i
 	}
 	for number := newest.Number; number > 0; number-- {
@@ -160,7 +160,7 @@ func (h *History) common(ctx context.Context, master *masterdb.DB, set *feed.Key
 	return set.AfterSeal(nil), nil
 }
 
-// rows hands out the snapshot's rows; each is verified anew.
+// rows passes the snapshot's rows to each; every chunk is verified again.
 func (h *History) rows(each func(db.Change) error) error {
 	for i, body := range h.chunks {
 		rows, err := h.snapshot.OpenChunk(i, body)
@@ -176,7 +176,7 @@ func (h *History) rows(each func(db.Change) error) error {
 	return nil
 }
 
-// take brings in the changes of a segment, but those that the snapshot has already.
+// take adds the changes of a segment, except those that the snapshot already has.
 func (h *History) take(changes []db.Change) error {
 	for _, c := range changes {
 		if h.snapshot != nil && c.Position <= h.snapshot.Position {
@@ -206,7 +206,7 @@ func keyOf(c db.Change) (string, error) {
 	return string(c.Table) + key, err
 }
 
-// lists reads the rows that are no certificates, as they are in the end.
+// lists reads the rows that are not certificates, in their final state.
 func (h *History) lists() error {
 	for _, key := range slices.Sorted(maps.Keys(h.state)) {
 		c := h.state[key]
@@ -239,7 +239,7 @@ func (h *History) lists() error {
 	return nil
 }
 
-// Certificates hands out each certificate as it is in the end, in no order: all of a
+// Certificates passes each certificate in its final state to each, in no order: all of a
 // snapshot, or those that changed since. The serial is valid during the call.
 func (h *History) Certificates(each func(db.IssuerID, db.Serial, db.Status) error) error {
 	hand := func(c db.Change) error {

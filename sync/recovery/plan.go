@@ -12,15 +12,15 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Plan is what a master lacks of a history. It is empty where nothing is lost.
+// Plan is the part of a history that a master lacks. It is empty if nothing is lost.
 type Plan struct {
-	Recovery masterdb.Recovery // what can be entered
-	Enter    []Row             // the same with what the master says now, by issuer and serial
-	Stays    []Row             // said otherwise at the master, and left so
-	// Issuers are those that the master does not have, with the number of their certificates.
+	Recovery masterdb.Recovery // the rows that can be entered
+	Enter    []Row             // the same, with the master's present rows, by issuer and serial
+	Stays    []Row             // different at the master, and left so
+	// Issuers are the issuers that the master lacks; Waiting counts their certificates.
 	Issuers     []db.Issuer
 	Waiting     map[db.IssuerID]int64
-	Policies    []string // issuers that have an older policy here
+	Policies    []string // issuers with an older policy here
 	Responders  []db.ResponderCertificate
 	Pins        int             // TLS keys of sites that were closed since
 	Corrections []db.Correction // by the issuers' numbers of the history
@@ -29,16 +29,16 @@ type Plan struct {
 // Row is one certificate of a plan.
 type Row struct {
 	Issuer db.Issuer // at the master
-	Site   string    // whose own it is; empty: nobody's
+	Site   string    // the site whose own certificate it is; empty: none
 	masterdb.EffectHere
 }
 
-// Lost says whether the master lacks anything of it.
+// Lost says whether the master lacks anything.
 func (p *Plan) Lost() bool {
 	return len(p.Enter) > 0 || p.Others()
 }
 
-// Others says whether it lacks what is not entered with the certificates.
+// Others says whether the master lacks rows that are not entered with the certificates.
 func (p *Plan) Others() bool {
 	return len(p.Issuers)+len(p.Policies)+len(p.Responders)+p.Pins+len(p.Corrections) > 0
 }
@@ -52,7 +52,7 @@ func (p *Plan) String() string {
 }
 
 // Compare finds what the master lacks. A site's own certificate that is on hold is never
-// entered: its site is suspended, and with it all that it has.
+// entered: the site is suspended, with all its certificates.
 func Compare(ctx context.Context, master *masterdb.DB, h *History, from string) (*Plan, error) {
 	p := &Plan{Waiting: map[db.IssuerID]int64{}}
 	p.Recovery = masterdb.Recovery{From: from, Epoch: h.Checkpoint.Epoch, Position: h.Checkpoint.Position}
@@ -111,7 +111,7 @@ func Compare(ctx context.Context, master *masterdb.DB, h *History, from string) 
 	return p, nil
 }
 
-// Batches are rows, sorted, as they are entered.
+// Batches returns sorted rows in the batches in which they are entered.
 func Batches(rows []Row) []masterdb.RecoverBatch {
 	var batches []masterdb.RecoverBatch
 	for _, row := range rows {
@@ -125,14 +125,14 @@ func Batches(rows []Row) []masterdb.RecoverBatch {
 	return batches
 }
 
-// issuerHere is an issuer of the history as the master has it.
+// issuerHere is an issuer of the history in its state at the master.
 type issuerHere struct {
 	issuer db.Issuer
-	purged time.Time // certificates that ended before are gone on purpose
+	purged time.Time // certificates that ended before are deleted on purpose
 }
 
-// compareLists finds what the master lacks beside certificates, and the master's issuers
-// by their numbers in the history.
+// compareLists finds what the master lacks besides certificates. It returns the master's
+// issuers by their numbers in the history.
 func (p *Plan) compareLists(ctx context.Context, master *masterdb.DB, h *History) (map[db.IssuerID]issuerHere, error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {

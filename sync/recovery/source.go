@@ -1,8 +1,8 @@
-// Package recovery finds what a master signed and has lost, since it was restored from
-// an old backup or a standby that lagged was promoted.
+// Package recovery finds what a master signed and then lost, because it was restored from an
+// old backup, or because a standby that lagged was promoted.
 //
-// It believes what keys signed that the pinned root's newest key set admits, whoever has
-// kept it, and nothing else. It reads the master and changes nothing.
+// It trusts only what keys signed that the pinned root's newest key set admits, from any
+// source. It reads the master and changes nothing.
 package recovery
 
 import (
@@ -16,7 +16,7 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// Source has files of the feed. What it lacks is db.ErrNotFound.
+// Source has files of the feed. For a missing file it returns db.ErrNotFound.
 type Source interface {
 	String() string
 	Keys(ctx context.Context) ([][]byte, error)
@@ -26,7 +26,7 @@ type Source interface {
 	Segment(ctx context.Context, epoch, number int64) (feed.Sealed, error)
 }
 
-// FromURL asks a site, or anybody who serves the feed.
+// FromURL reads from a site, or from any server of the feed.
 func FromURL(client *feedhttp.Client) Source { return address{client} }
 
 type address struct{ *feedhttp.Client }
@@ -45,7 +45,7 @@ func (a address) Snapshot(ctx context.Context, epoch int64) ([]byte, error) {
 	return a.NewestSnapshot(ctx, epoch)
 }
 
-// FromSite reads what a site has kept in its database, which is called name.
+// FromSite reads from a site's database; name is for messages.
 func FromSite(store *tables.DB, name string) Source { return kept{store, name} }
 
 type kept struct {
@@ -55,8 +55,8 @@ type kept struct {
 
 func (k kept) String() string { return k.name }
 
-// Keys are those that came by the feed, and those that came by native replication: so it
-// is with checkpoint and segments.
+// Keys returns the key sets that came by the feed, and those that came by native replication;
+// Checkpoint and Segment do the same.
 func (k kept) Keys(ctx context.Context) ([][]byte, error) {
 	fetched, err := k.store.FeedKeySets(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (k kept) Segment(ctx context.Context, epoch, number int64) (feed.Sealed, er
 	return feed.Sealed{Note: g.Note, Body: g.Body}, err
 }
 
-// lacks says whether a source does not have what was asked for.
+// lacks says whether a source does not have the file.
 func lacks(err error) bool { return errors.Is(err, db.ErrNotFound) }
 
 func fromSource(s Source, err error) error {

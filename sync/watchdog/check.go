@@ -9,48 +9,48 @@ import (
 
 // Limits are how long a session may make others wait.
 type Limits struct {
-	// Wait is how long somebody must have waited before a session is looked at.
-	// Default 5 s; at least 1 s.
+	// Wait is how long another session must have waited before a session is examined. Default 5
+	// s; at least 1 s.
 	Wait time.Duration
-	// Root is how long the same transaction then stays at the root of the waits before
-	// it is ended. Default 10 s.
+	// Root is how long the same transaction must then stay at the root of the waits before its
+	// session is ended. Default 10 s.
 	Root time.Duration
-	// Share is how long one login may have the head in each Window, by short turns.
-	// Defaults 30 s and a minute.
+	// Share is how long one login may hold the head in each Window, in several short
+	// transactions. Defaults 30 s and a minute.
 	Share, Window time.Duration
 }
 
-// key names a transaction of a session for good.
+// key identifies a transaction of a session.
 type key struct {
 	pid         int32
 	started     time.Time
 	transaction string
 }
 
-// sentence is a session and why it is to be ended.
+// sentence is a session that must be ended, with the reason.
 type sentence struct {
 	db.Blocker
 	why string
 }
 
-// memory is what was seen before. It belongs to one goroutine.
+// memory is the results of earlier checks. It belongs to one goroutine.
 type memory struct {
 	limits Limits
 	root   map[key]time.Time  // since when it makes others wait
-	had    map[key]bool       // had the head at the last look
-	last   time.Time          // of the last look; zero: none yet
+	had    map[key]bool       // had the head at the last check
+	last   time.Time          // of the last check; zero: none yet
 	turns  map[string][]turn  // of each login with the head
-	named  map[key]db.Blocker // spared, and told
+	named  map[key]db.Blocker // spared, and already reported
 	ended  map[key]time.Time
 }
 
-// turn is a time for which a login had the head: from a look to the next.
+// turn is a time in which a login had the head: from one check to the next.
 type turn struct {
 	at   time.Time
 	long time.Duration
 }
 
-// check returns who is to be ended now, and who is spared and was not named yet.
+// check returns the sessions to end now, and the spared ones that were not reported yet.
 func (m *memory) check(now time.Time, seen []db.Blocker) (end []sentence, spared []db.Blocker) {
 	root, had := map[key]time.Time{}, map[key]bool{}
 	named := map[key]db.Blocker{}
@@ -65,14 +65,15 @@ func (m *memory) check(now time.Time, seen []db.Blocker) (end []sentence, spared
 		}
 		if b.Head {
 			had[k] = true
-			// A COMMIT has the head for a moment, is busy, and is gone by the next look; so is
-			// a short turn of a thief's, but behind many of them others wait for long.
+			// A COMMIT has the head for a moment, is busy, and is gone by the next check. So is
+			// a short transaction of an attacker, but many of them together make others wait
+			// for long.
 			if (m.had[k] || b.Idle || b.Waits) && !m.last.IsZero() && b.Spared == "" {
 				m.turns[b.Login] = append(m.turns[b.Login], turn{now, now.Sub(m.last)})
 			}
 		}
 		if _, done := m.ended[k]; done {
-			continue // its process needs a moment
+			continue // its process needs a moment to end
 		}
 		why := ""
 		switch held := m.share(b.Login, now); {
@@ -96,7 +97,7 @@ func (m *memory) check(now time.Time, seen []db.Blocker) (end []sentence, spared
 		}
 	}
 	for k, at := range m.ended {
-		if now.Sub(at) > time.Minute { // it did not end: again
+		if now.Sub(at) > time.Minute { // it has not ended: try again
 			delete(m.ended, k)
 		}
 	}
@@ -104,7 +105,7 @@ func (m *memory) check(now time.Time, seen []db.Blocker) (end []sentence, spared
 	return end, spared
 }
 
-// share is how long a login had the head within the window.
+// share returns how long a login had the head within the window.
 func (m *memory) share(login string, now time.Time) time.Duration {
 	var sum time.Duration
 	kept := m.turns[login][:0]

@@ -1,11 +1,11 @@
-// Package watchdog sees to it that nobody below a superuser stops the master. Every
-// change takes the one head at COMMIT, and every revocation its certificate's row: who
-// keeps one of them keeps everybody from revoking, by mistake or on purpose.
+// Package watchdog makes sure that only a superuser can block the master. Every change takes
+// the one head at COMMIT, and every revocation its certificate's row: a session that keeps one
+// of them blocks all revocations, by mistake or on purpose.
 //
-// One connection waits for the head like any writer and keeps its place. Another looks
-// who makes others wait, follows the waits to their root, and ends that session if the
-// same transaction stays there. It spares superusers, COMMITs, who waits for a standby,
-// and ocspsyncd itself: those it names.
+// One connection waits for the head like any writer and keeps its place in the queue. Another
+// finds the sessions that make others wait, follows the waits to their root, and ends that
+// session if the same transaction stays there. It spares superusers, COMMITs, sessions that
+// wait for a standby, and ocspsyncd itself: those it only reports.
 package watchdog
 
 import (
@@ -24,18 +24,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Config says what to watch.
+// Config is the database to watch, and the limits.
 type Config struct {
-	// Store is the master's database, by a login in ocsp_publisher. Two of its
-	// connections are taken for good.
+	// Store is the master's database, by a login in ocsp_publisher. The watchdog keeps two of
+	// its connections.
 	Store *publisherdb.DB
 	// Limits are how long a session may make others wait; zero values: the defaults.
 	Limits Limits
 	// Poll is the pause between two readings. Default 250 ms.
 	Poll time.Duration
-	// Log gets what was done.
+	// Log receives what was done.
 	Log *slog.Logger
-	// Metrics counts what was done; nil: nothing is told.
+	// Metrics counts what was done; nil: none.
 	Metrics *Metrics
 }
 
@@ -54,10 +54,10 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	}
 }
 
-// callTimeout bounds one look.
+// callTimeout bounds one check.
 const callTimeout = 10 * time.Second
 
-// unnoted is how many ends may wait for their audit entry; more are only logged.
+// unnoted is how many ended sessions may wait for their audit entry; more are only logged.
 const unnoted = 100
 
 // retryPause is the pause after the database could not be reached.
@@ -67,7 +67,7 @@ const retryPause = time.Second
 type Watchdog struct {
 	cfg Config
 
-	ended chan sentence // to be noted in the audit
+	ended chan sentence // to be written to the audit
 
 	mu      sync.Mutex // guards trouble
 	trouble string
@@ -91,7 +91,7 @@ func New(cfg Config) *Watchdog {
 	return &Watchdog{cfg: cfg, ended: make(chan sentence, unnoted)}
 }
 
-// Trouble says who makes others wait and may not be ended; empty: nobody.
+// Trouble names the sessions that make others wait and may not be ended; empty: none.
 func (w *Watchdog) Trouble() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,12 +161,12 @@ func (w *Watchdog) end(ctx context.Context, waiter publisherdb.HeadWaiter, s sen
 		w.cfg.Log.WarnContext(ctx, "session ended", slog.String("session", s.String()), slog.String("why", s.why))
 		select {
 		case w.ended <- s:
-		default: // the log has it
+		default: // only the log has it
 		}
 	}
 }
 
-// note writes what was ended into the audit; each entry waits for the head.
+// note writes the ended sessions into the audit; each entry waits for the head.
 func (w *Watchdog) note(ctx context.Context) {
 	for {
 		select {
@@ -181,7 +181,7 @@ func (w *Watchdog) note(ctx context.Context) {
 	}
 }
 
-// report shows what is wrong, in Trouble and in the metrics.
+// report sets Trouble and the metrics.
 func (w *Watchdog) report(all []string) {
 	slices.Sort(all)
 	w.mu.Lock()
