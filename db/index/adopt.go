@@ -10,8 +10,8 @@ import (
 	"ocspfleet/db"
 )
 
-// adoption judges what the copy would become with the snapshot, by the key set that
-// this process has verified: the word of whoever wrote the rows does not count.
+// adoption returns the rules for adopting the snapshot, by the key set that this process has
+// verified: what the rows themselves claim does not count.
 func (x *Index) adoption(s *snapshot) *db.Adoption {
 	held, next := x.lists.Load(), s.lists
 	a := &db.Adoption{
@@ -28,8 +28,9 @@ func (x *Index) adoption(s *snapshot) *db.Adoption {
 	return a
 }
 
-// ended is before when certificates have ended. A clock that differs from the master's
-// ends none, nor does one alone: where checkpoints are wanted, the newest of them counts.
+// ended is the time before which certificates have ended. While this site's clock differs from
+// the master's, none has. Nor is the clock alone enough: where checkpoints are required, the
+// time of the newest one counts.
 func (x *Index) ended(h db.Head) time.Time {
 	asOf := h.AsOf
 	if x.wantsCheckpoint() {
@@ -46,10 +47,10 @@ func (x *Index) ended(h db.Head) time.Time {
 	return db.Ended(x.cfg.Now(), asOf)
 }
 
-// lost is what a snapshot would take back.
+// lost is the revocations that a snapshot would remove.
 type lost struct {
 	count   int
-	why     error    // the first
+	why     error    // the first error
 	serials []string // the first few
 }
 
@@ -66,7 +67,7 @@ func (l *lost) add(r row, err error) {
 	}
 }
 
-// lostRevocations finds the permanent revocations that the snapshot would take back.
+// lostRevocations finds the permanent revocations that the snapshot would remove.
 func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 	var l lost
 	corrections := int64(len(a.Held.Corrections))
@@ -88,12 +89,12 @@ func lostRevocations(a *db.Adoption, s *snapshot, held *table) lost {
 		return l
 	}
 	for prev := range held.all() {
-		if prev.irrevocable(a.Ended) { // before the look-up: few rows are
+		if prev.irrevocable(a.Ended) { // before the look-up: only a few rows are
 			next, _ := s.table.find(prev.key())
 			check(prev, next)
 		}
 	}
-	for _, c := range a.Held.Corrections { // what one took back may come again
+	for _, c := range a.Held.Corrections { // a revocation that a correction removed may come again
 		key := appendKey(nil, c.IssuerID, c.Serial)
 		prev, _ := held.find(key)
 		if next, there := s.table.find(key); there && (prev == nil || !prev.irrevocable(a.Ended)) {
@@ -132,7 +133,7 @@ func (x *Index) checkAdoption(s *snapshot) result {
 	return result{}
 }
 
-// tellUnbelieved says which revocations stand although there are corrections of them.
+// tellUnbelieved logs the revocations that stay although there are corrections of them.
 func (x *Index) tellUnbelieved(ctx context.Context) {
 	if held := x.lists.Load(); x.judged != held {
 		x.judged, x.doubtful = held, x.adoption(&snapshot{lists: held}).Unbelieved()

@@ -9,20 +9,20 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// kind is why a snapshot is refused: a closed set, the reason in the log.
+// kind is why a snapshot is refused: one of a fixed set, the reason in the log.
 type kind string
 
 const (
 	adoptable      kind = ""
-	noHead         kind = "no_head"         // the head row is gone, or was never there
-	unsafe         kind = "subscription"    // rows seen may be undone by a crash
-	rollback       kind = "rollback"        // older than what was adopted
+	noHead         kind = "no_head"         // the head row is missing, or never existed
+	unsafe         kind = "subscription"    // the rows read may be undone by a crash
+	rollback       kind = "rollback"        // older than the adopted one
 	divergence     kind = "divergence"      // rows and head do not match
-	lostRevocation kind = "lost_revocation" // a permanent revocation would be taken back
+	lostRevocation kind = "lost_revocation" // a permanent revocation would be removed
 	forged         kind = "not_signed"      // the head is not the one that was signed
 )
 
-// result is what is held against a snapshot.
+// result is why a snapshot is refused.
 type result struct {
 	kind kind
 	text string // becomes the horizon's doubt
@@ -30,32 +30,32 @@ type result struct {
 	lost []string // the first few serials whose revocation is lost: evidence
 }
 
-// sign is what a divergence looks like from here. While it stays the same,
-// reading everything again would find the same.
+// sign describes a divergence. While it stays the same, reading everything again would find the
+// same.
 type sign struct {
-	needs string      // why the changes since could not be taken one by one
+	needs string      // why the changes since could not be read one by one
 	off   [5]db.Tally // certificate, issuer, responder_certificate, correction, closed_pin: found minus head
 }
 
-// snapshot is what was read from the database in one read, not yet believed.
+// snapshot is the result of one read of the database, not yet checked.
 type snapshot struct {
 	head     db.Head
-	seq      uint64 // everything up to it is in
+	seq      uint64 // all changes up to it are included
 	started  time.Time
 	received time.Time // this machine's clock before the read
 	lists    *lists
 
 	tally   db.Tally // of the certificates, once this snapshot is adopted
-	all     *builder // all rows anew, still unsorted; nil: changes says what is new
-	table   *table   // the same, sorted once the database is let go
+	all     *builder // all rows, still unsorted; nil: only changes is set
+	table   *table   // the same, sorted after the database read has ended
 	changes []change
-	needs   string // why all rows are to be read anew, which has to wait
+	needs   string // why all rows must be read again, which has to wait
 
-	remembered []sitedb.Remembered // what is new in the site's memory
+	remembered []sitedb.Remembered // new entries in the site's memory
 	memory     memory              // with the snapshot, once it is checked
 }
 
-// checkHead finds what speaks against a snapshot before its rows are read.
+// checkHead says why a snapshot is refused, before its rows are read.
 func (x *Index) checkHead(l *sitedb.ReadTx) result {
 	h := l.Head
 	switch {
@@ -72,7 +72,7 @@ func (x *Index) checkHead(l *sitedb.ReadTx) result {
 	return result{}
 }
 
-// check decides whether the snapshot may be adopted over the one that is held.
+// check decides whether the snapshot may be adopted over the current one.
 func (x *Index) check(s *snapshot) result {
 	if s.needs != "" {
 		return result{kind: divergence, text: "divergence: " + s.needs, sign: sign{needs: s.needs}}
@@ -115,7 +115,7 @@ const (
 	skewLife = 10 * time.Minute
 )
 
-// clockDoubt says what is wrong with this site's clock, as far as it was measured.
+// clockDoubt says what is wrong with this site's clock, by ocspsyncd's measurement.
 func clockDoubt(l *sitedb.ReadTx) string {
 	if !l.HasSkew || l.SkewAge > skewLife || l.Skew.Abs() <= db.MaxClockSkew {
 		return ""

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// lookGap is the least time between two looks: 200 of them a second, each of one
-	// round trip, cost about a tenth of a core.
+	// lookGap is the least time between two checks of the database: 200 of them a second, each
+	// of one round trip, cost about a tenth of a core.
 	lookGap = 5 * time.Millisecond
-	// A diverged copy is read as a whole again, at most for 1/60 of the time.
+	// A diverged copy is read as a whole again, for at most 1/60 of the time.
 	reloadShare   = 60
 	minReloadWait = time.Second
 	maxReloadWait = 10 * time.Minute
@@ -25,26 +25,26 @@ const (
 	maxListenWait = 10 * time.Second
 )
 
-// follower is what the goroutine of Run knows of the database.
+// follower is the state of Run's goroutine.
 type follower struct {
 	held    db.Head   // the adopted head
-	before  db.Head   // the one held last of another epoch
+	before  db.Head   // the last head of another epoch
 	seq     uint64    // site_seq up to which changes were adopted
 	started time.Time // when the postmaster of the adopted snapshot started
 
 	received time.Time // when the adopted head was first seen
 	skewed   bool      // this site's clock differs from the master's
-	memory   memory    // what is remembered and lost
+	memory   memory    // remembered and lost revocations
 	clock    string    // what is wrong with the clock, or that the master denies this site access
 	trouble  result    // why the latest snapshot was refused
-	signed   signed    // what the feed's checkpoints say
-	asOf     time.Time // of the adopted head, whoever vouches for it
-	judged   *lists    // whose corrections doubtful are
+	signed   signed    // the feed's checkpoints and key sets
+	asOf     time.Time // of the adopted head, by its own statement
+	judged   *lists    // the lists that doubtful belongs to
 	doubtful []db.Correction
 
 	loadEnded time.Time // of the latest load of all rows
 	loadTook  time.Duration
-	seen      sign // of the trouble when all rows were last read
+	seen      sign // the trouble's sign when all rows were last read
 }
 
 // Run follows the database until ctx ends.
@@ -82,8 +82,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// listen wakes the follower at notifications; a lost connection is taken up
-// again, and until then the poll does.
+// listen wakes the follower at notifications. It makes a lost connection again; until then the
+// poll wakes the follower.
 func (x *Index) listen(ctx context.Context, wake chan<- struct{}) {
 	wait := minListenWait
 	for ctx.Err() == nil {
@@ -91,7 +91,7 @@ func (x *Index) listen(ctx context.Context, wake chan<- struct{}) {
 			wait = minListenWait
 			select {
 			case wake <- struct{}{}:
-			default: // it is awake
+			default: // it is already awake
 			}
 		})
 		if ctx.Err() != nil {
@@ -103,13 +103,13 @@ func (x *Index) listen(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-// step looks at the database and adopts what can be adopted. An error means that
-// the database could not be asked.
+// step reads the database and adopts what can be adopted. An error means that the database
+// could not be read.
 func (x *Index) step(ctx context.Context) error {
 	if x.trouble.kind != adoptable {
 		return x.recover(ctx)
 	}
-	// Unequal: once more in a new snapshot, then all rows, then the alarm.
+	// If they differ: once more in a new snapshot, then all rows, then the alarm.
 	modes := []mode{asNeeded, asNeeded, everything}
 	if x.table.Load() == nil {
 		modes = []mode{everything, everything}
@@ -128,8 +128,8 @@ func (x *Index) step(ctx context.Context) error {
 	return nil
 }
 
-// recover sees whether the trouble is over. It reads all rows only when that may
-// find something new, or now and then.
+// recover checks whether the trouble is over. It reads all rows only when that may find
+// something new, or from time to time.
 func (x *Index) recover(ctx context.Context) error {
 	v, err := x.refresh(ctx, changesOnly)
 	if err != nil {
@@ -148,7 +148,7 @@ func (x *Index) recover(ctx context.Context) error {
 				return err
 			}
 		case v.sign.needs != "":
-			v = x.trouble // nothing new was learnt
+			v = x.trouble // nothing new was found
 		}
 	}
 	x.refuse(ctx, v)
@@ -158,13 +158,13 @@ func (x *Index) recover(ctx context.Context) error {
 // deltaRows is how many changes are read with the head: two transactions of an import.
 const deltaRows = 10_000
 
-// readDelta reads in one round trip, where few certificates changed and nothing else, as
-// after nearly each segment. It says whether that was enough.
+// readDelta reads in one round trip, for the case after nearly each segment: only a few
+// certificates changed. It returns whether that was enough.
 func (x *Index) readDelta(ctx context.Context) (v result, enough bool, err error) {
 	began := x.cfg.Now()
 	l, err := x.store.Delta(ctx, x.seq, x.memory.seq, deltaRows)
 	if errors.Is(err, db.ErrNoHead) {
-		return v, false, nil // a ReadTx tells of it
+		return v, false, nil // a ReadTx reports it
 	}
 	if err != nil {
 		return v, false, err
@@ -191,7 +191,7 @@ func (x *Index) readDelta(ctx context.Context) (v result, enough bool, err error
 	return v, v.kind == adoptable, nil
 }
 
-// open takes up what a read says besides its rows.
+// open processes a read except its rows.
 func (x *Index) open(ctx context.Context, l *sitedb.ReadTx, began time.Time) (*snapshot, result) {
 	x.clock = clockDoubt(l)
 	x.skewed = x.clock != ""
@@ -205,7 +205,7 @@ func (x *Index) open(ctx context.Context, l *sitedb.ReadTx, began time.Time) (*s
 	return &snapshot{head: l.Head, seq: l.LastSeq, started: l.Started, received: began}, x.checkHead(l)
 }
 
-// refresh takes one snapshot, checks it and adopts it if it can.
+// refresh takes one snapshot, checks it and adopts it if possible.
 func (x *Index) refresh(ctx context.Context, m mode) (result, error) {
 	if m == asNeeded && x.table.Load() != nil {
 		if v, enough, err := x.readDelta(ctx); enough || err != nil {
@@ -242,7 +242,7 @@ func (x *Index) refresh(ctx context.Context, m mode) (result, error) {
 	return v, nil
 }
 
-// adopt publishes a snapshot: what it lost before the rows, the horizon (by refuse) last.
+// adopt publishes a snapshot: lost revocations before the rows, the horizon last (by refuse).
 func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	x.recall(slices.Concat(s.memory.lost, x.memory.lost)...)
 	if s.table != nil {
@@ -264,7 +264,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	if x.wantsCheckpoint() {
 		vouched := x.signed.vouched(h, s.received)
 		if vouched.IsZero() && h.Epoch == x.held.Epoch {
-			vouched = x.held.AsOf // its key was banned: what was said stands, and ages
+			vouched = x.held.AsOf // its key was banned: the horizon stays, and ages
 		}
 		if vouched.Before(h.AsOf) {
 			h.AsOf = vouched
@@ -275,7 +275,7 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	case !same || h.AsOf.After(x.held.AsOf):
 		x.received = s.received
 	default:
-		h.AsOf = x.held.AsOf // the clock of one position never goes back
+		h.AsOf = x.held.AsOf // the time of one position never goes back
 	}
 	if h.Epoch != x.held.Epoch {
 		x.before = x.held
@@ -283,14 +283,14 @@ func (x *Index) adopt(ctx context.Context, s *snapshot) {
 	x.held, x.seq, x.started = h, s.seq, s.started
 }
 
-// refuse publishes the horizon with what speaks against the latest snapshot,
-// nothing if it was adopted, and says so once per kind of trouble.
+// refuse publishes the horizon with the reason against the latest snapshot, none if it was
+// adopted, and logs it once per kind of trouble.
 func (x *Index) refuse(ctx context.Context, v result) {
 	before := x.trouble.kind
 	x.trouble = v
 	switch {
 	case v.kind == noHead && x.table.Load() == nil:
-		if v.kind != before { // a new site, which is healthy
+		if v.kind != before { // a new site: normal
 			x.log.InfoContext(ctx, "waiting for the first seed", slog.String("why", v.text))
 		}
 	case v.kind != adoptable && v.kind != before:
@@ -303,7 +303,7 @@ func (x *Index) refuse(ctx context.Context, v result) {
 	x.tellUnbelieved(ctx)
 }
 
-// publish makes the horizon what the follower knows.
+// publish sets the horizon from the follower's state.
 func (x *Index) publish() {
 	h := db.Horizon{Doubt: x.trouble.text}
 	if h.Doubt == "" {
@@ -329,8 +329,8 @@ func (x *Index) publish() {
 	x.cfg.Metrics.follow(x.Len(), h.Position, x.trouble.kind != adoptable || x.memory.text != "")
 }
 
-// note keeps for State what became of a step, and logs when the database goes
-// away and comes back.
+// note keeps the result of a step for State, and logs when the database becomes unreachable and
+// reachable again.
 func (x *Index) note(ctx context.Context, err error) {
 	x.cfg.Metrics.database(err == nil)
 	x.mu.Lock()

@@ -2,31 +2,30 @@
 // It owns a table of every certificate, the issuers, the responder certificates
 // and the horizon of all three, and follows the site's local database.
 //
-// What it trusts: the database, as far as one can see from here. Whoever can
-// write rows and a matching head makes this site lie, but, with Config.Trust, not
-// beyond the age of the last checkpoint that the master signed, and never about a
-// permanent revocation that it knows. What does not match is found: each snapshot carries in its head the count and the digest that its
-// rows must have, and only a snapshot that has them is adopted.
+// What it trusts: the database, as far as it can be checked here. With write access to rows and
+// head an attacker can make this site lie. With Config.Trust, though, this works no longer than
+// the age of the last checkpoint that the master signed, and never for a permanent revocation
+// that this site knows. Differences are found: each snapshot's head has the count and the
+// digest that its rows must have, and only a snapshot that matches is adopted.
 //
 // What it promises:
 //
-//   - A look-up takes no lock, does no I/O and about a microsecond, and goes on
-//     while the database is away; the horizon ages honestly then.
-//   - Rows are published first and the horizon last, and a look-up loads the
-//     horizon first: an answer never claims more than its row knows.
-//   - A permanent revocation that was adopted stays until the certificate expires:
-//     a snapshot that takes it back is refused, whatever its head says, unless
-//     db.Adoption lets it by a correction that this process has verified. It outlives
-//     the process, which stores nothing: the site's database remembers
-//     (sitedb.Remembered), and what a first load lacks of that puts it in doubt and is
-//     answered as it is remembered.
-//   - A refused snapshot puts the horizon in doubt: permanent revocations are
-//     served, good and unknown are not. The first snapshot that can be adopted ends
-//     the doubt, so a re-seed heals it.
+//   - A look-up takes no lock, does no I/O and takes about a microsecond. It works while the
+//     database is away; the horizon then ages.
+//   - Rows are published first and the horizon last, and a look-up loads the horizon first: an
+//     answer never claims more than its row knows.
+//   - An adopted permanent revocation stays until the certificate expires: a snapshot without
+//     it is refused, whatever its head says, unless db.Adoption allows that by a correction
+//     that this process has verified. This also holds across restarts, though the process
+//     stores nothing: the site's database remembers (sitedb.Remembered). If a first load lacks
+//     a remembered revocation, the copy is in doubt and the revocation is still answered.
+//   - A refused snapshot puts the horizon in doubt: permanent revocations are served, good and
+//     unknown are not. The first snapshot that can be adopted ends the doubt, so a re-seed
+//     repairs it.
 //
-// A position or an epoch below the adopted one is refused too, though digest and
-// rows agree: a master restored from a backup forgets what it told us. It ends
-// when the position catches up, with a new epoch, or with a restart of the process.
+// A position or an epoch below the adopted one is refused too, even if digest and rows match: a
+// master restored from a backup has lost changes that were sent here. This ends when the
+// position catches up, with a new epoch, or with a restart of the process.
 package index
 
 import (
@@ -42,33 +41,34 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// ErrNotReady says that no snapshot of the database was adopted yet.
+// ErrNotReady says that no snapshot was adopted yet.
 var ErrNotReady = errors.New("no copy of the certificate status was loaded yet")
 
 // Config says how the copy follows the database.
 type Config struct {
-	// Poll is how often the database is asked when no notification comes: the
-	// longest time that a lost one costs. Default 1 s.
+	// Poll is how often the database is read when no notification comes: the longest delay by a
+	// lost one. Default 1 s.
 	Poll time.Duration
-	// Logger hears of loads, refused snapshots and the database's absence. Default: nobody.
+	// Logger receives loads, refused snapshots and the database's absence. Default: none.
 	Logger *slog.Logger
-	// Metrics counts; nil: nothing is told.
+	// Metrics counts; nil: none.
 	Metrics *Metrics
-	// Trust verifies a key set as it stands in the database (nil: none does) under the
-	// root that this process pins. Nil: none is pinned. The head's word counts for its
-	// age then, and no correction is believed.
+	// Trust verifies a key set from the database (nil: there is none) under the root that this
+	// process pins. Nil: no root is pinned. Then the head's own time counts as its age, and no
+	// correction is accepted.
 	Trust func(keys [][]byte) (Trust, error)
-	// Doubt says what else speaks against the copy, at each look; empty: nothing. May be nil.
+	// Doubt returns another reason not to trust the copy, at each check; empty: none. May be
+	// nil.
 	Doubt func() string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
 
-// Trust is what may be believed by one key set.
+// Trust verifies by one key set.
 type Trust struct {
-	// Checkpoint verifies one of the feed and returns the head that it vouches for: the
-	// horizon's as_of is never later. Nil: the set names no key that signs checkpoints,
-	// so that the head's word counts.
+	// Checkpoint verifies a checkpoint of the feed and returns its head: the horizon's as_of is
+	// never later. Nil: the set has no key that signs checkpoints, so the head's own time
+	// counts.
 	Checkpoint func(signed []byte) (db.Head, error)
 	// Corrections verifies the notes of corrections.
 	Corrections db.OpenCorrections
@@ -80,13 +80,13 @@ type Index struct {
 	cfg   Config
 	log   *slog.Logger
 
-	// What readers load. The table is changed in place, shard by shard, and
-	// swapped whole by a load; nil until the first adoption.
+	// What readers load. The table is changed in place, shard by shard, and replaced whole by a
+	// load; nil until the first adoption.
 	table   atomic.Pointer[table]
 	lists   atomic.Pointer[lists]
 	horizon atomic.Pointer[db.Horizon] // never nil
-	// recalled are permanent revocations that the rows have lost, by their packed keys;
-	// nil: none. The horizon is in doubt while there are any.
+	// recalled are permanent revocations that the rows have lost, by their packed keys; nil:
+	// none. The horizon is in doubt while there are any.
 	recalled atomic.Pointer[map[string]db.Status]
 
 	follower // owned by the goroutine of Run
@@ -95,7 +95,7 @@ type Index struct {
 	state State
 }
 
-// lists are the small tables, swapped whole.
+// lists are the small tables, replaced whole.
 type lists struct {
 	issuers         []db.Issuer
 	responders      []db.ResponderCertificate
@@ -106,19 +106,19 @@ type lists struct {
 	closedTally     db.Tally
 }
 
-// State is how the copy stands, for people and for /readyz.
+// State is the state of the copy, for people and for /readyz.
 type State struct {
 	Loaded       bool
 	Certificates int
 	Horizon      db.Horizon
 	// Refused says why the database's latest snapshot was not adopted; empty when it was.
 	Refused string
-	// DownSince is since when the database could not be asked, zero when it
-	// answers. The copy serves on.
+	// DownSince is since when the database could not be read, zero when it answers. The copy
+	// still serves.
 	DownSince time.Time
 	DownError string
-	// Unbelieved names corrections that no believed key signed, of revocations that this
-	// copy holds: they take nothing back. Empty: there are none.
+	// Unbelieved names corrections without a valid signature, of revocations that this copy
+	// has: they remove nothing. Empty: none.
 	Unbelieved string
 }
 
@@ -154,10 +154,10 @@ func (x *Index) ResponderCertificates() []db.ResponderCertificate {
 	return x.lists.Load().responders
 }
 
-// Horizon says how far the copy goes. Before the first adoption it is zero, and in doubt.
+// Horizon is up to when the copy is complete. Before the first adoption it is zero, and in doubt.
 func (x *Index) Horizon() db.Horizon { return *x.horizon.Load() }
 
-// Len is the number of certificates.
+// Len returns the number of certificates.
 func (x *Index) Len() int {
 	if t := x.table.Load(); t != nil {
 		return int(t.count.Load())
@@ -165,11 +165,11 @@ func (x *Index) Len() int {
 	return 0
 }
 
-// Lookup returns the status of a certificate and the horizon that it is known
-// at; db.ErrNotIssued, with the horizon, when the issuer never issued the
-// serial, and ErrNotReady when nothing was loaded yet.
+// Lookup returns the status of a certificate and its horizon; db.ErrNotIssued, with the
+// horizon, when the issuer never issued the serial, and ErrNotReady when nothing was loaded
+// yet.
 func (x *Index) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) (db.Status, db.Horizon, error) {
-	h := x.horizon.Load() // before the row: the row may know more than h, never less
+	h := x.horizon.Load() // before the row: the row may be newer than h, never older
 	t := x.table.Load()
 	if t == nil {
 		return db.Status{}, db.Horizon{}, ErrNotReady
@@ -180,7 +180,7 @@ func (x *Index) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) 
 	var buf [maxKeyLen]byte
 	key := appendKey(buf[:0], issuer, serial)
 	r, found := t.find(key)
-	if lost := x.recalled.Load(); lost != nil { // after the row: what it lost is there before it
+	if lost := x.recalled.Load(); lost != nil { // after the row: a lost revocation is in recalled before the row changes
 		if status, is := (*lost)[string(key)]; is {
 			return status, *h, nil
 		}
@@ -191,7 +191,7 @@ func (x *Index) Lookup(_ context.Context, issuer db.IssuerID, serial db.Serial) 
 	return r.status(), *h, nil
 }
 
-// State tells how the copy stands.
+// State returns the state of the copy.
 func (x *Index) State() State {
 	x.mu.Lock()
 	s := x.state
@@ -200,13 +200,13 @@ func (x *Index) State() State {
 	return s
 }
 
-// lasting is how long the database may be away before that is said: a restart of
-// PostgreSQL, a seed that holds the tables, are shorter.
+// lasting is how long the database may be away before that is reported: a restart of
+// PostgreSQL, or a seed that locks the tables, takes less.
 const lasting = 5 * time.Minute
 
-// Away says since when and why the database could not be read, once that has lasted for
-// 5 minutes, or at once while nothing was loaded; empty: it can be. Look-ups go on, from
-// what is known.
+// Away says since when and why the database could not be read, once that has lasted for 5
+// minutes, or at once while nothing was loaded; empty: it can be read. Look-ups still work,
+// from the last known state.
 func (x *Index) Away() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -216,8 +216,8 @@ func (x *Index) Away() string {
 	return ""
 }
 
-// Ready says why this copy must not be asked now. A database that went away is
-// no reason: the copy serves on, and its age has limits of its own.
+// Ready says why this copy must not be used now. A missing database is not a reason: the copy
+// still serves, and its age has limits of its own.
 func (x *Index) Ready() error {
 	s := x.State()
 	switch {

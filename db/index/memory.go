@@ -10,18 +10,18 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// memory is what the site's database remembers of permanent revocations, as far as the
-// copy has lost them. It outlives this process: what a snapshot that was adopted knows is
-// kept from then on by the copy itself, and what it does not know is found here.
+// memory is the permanent revocations that the site's database remembers and the copy has lost.
+// It survives this process: the copy keeps what an adopted snapshot had, and memory finds what
+// the first snapshot lacks.
 type memory struct {
 	seq     uint64              // read up to it
-	issuers []db.Issuer         // whose they are
-	lost    []sitedb.Remembered // what the adopted rows take back, without a correction
-	text    string              // what is said of them; empty: nothing is lost
+	issuers []db.Issuer         // the issuers of lost
+	lost    []sitedb.Remembered // what the adopted rows lack, without a correction
+	text    string              // the text about it; empty: nothing is lost
 }
 
-// readMemory reads what was remembered since the last look, all of it if all rows are
-// read anew.
+// readMemory reads what was remembered since the last check, or everything if all rows are
+// read.
 func (x *Index) readMemory(ctx context.Context, l *sitedb.ReadTx, s *snapshot) (err error) {
 	s.memory = x.memory
 	if s.all != nil {
@@ -41,8 +41,8 @@ func (s *snapshot) readRemembered(ctx context.Context, l *sitedb.ReadTx) error {
 	})
 }
 
-// checkMemory finds which of the remembered revocations would be lost with the snapshot:
-// those that the rows were missing before, and those that are new.
+// checkMemory finds which remembered revocations would be lost with the snapshot: of those lost
+// before, and of the new ones.
 func (x *Index) checkMemory(s *snapshot) {
 	candidates := slices.Concat(s.memory.lost, s.remembered)
 	s.memory.lost, s.memory.text = nil, ""
@@ -83,14 +83,14 @@ func (x *Index) checkMemory(s *snapshot) {
 	}
 }
 
-// recall has look-ups find what is lost; nothing: what the rows say alone.
+// recall makes look-ups find the lost revocations; without any, only the rows count.
 func (x *Index) recall(lost ...sitedb.Remembered) {
 	if len(lost) == 0 {
 		x.recalled.Store(nil)
 		return
 	}
 	all := make(map[string]db.Status, len(lost))
-	for _, r := range lost { // of one certificate the latest
+	for _, r := range lost { // the latest of each certificate
 		status := r.Status
 		status.Changed = r.Seq
 		if key := string(appendKey(nil, r.IssuerID, r.Serial)); all[key].Changed <= r.Seq {
@@ -100,7 +100,7 @@ func (x *Index) recall(lost ...sitedb.Remembered) {
 	x.recalled.Store(&all)
 }
 
-// remember ends what was lost before the snapshot and is not any more.
+// remember publishes the lost revocations, logs new losses and keeps the memory.
 func (x *Index) remember(ctx context.Context, m memory) {
 	x.recall(m.lost...)
 	if m.text != "" && m.text != x.memory.text {

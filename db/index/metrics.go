@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics tells how the copy follows.
+// Metrics is the metrics of following the database.
 type Metrics struct {
 	certificates, divergence, position, up, corrections prometheus.Gauge
 	reloads                                             prometheus.Counter

@@ -9,23 +9,23 @@ import (
 )
 
 const (
-	// maxChanges is how many changes are taken one by one; more are read faster as a whole.
+	// maxChanges is how many changes are read one by one; for more, reading all rows is faster.
 	maxChanges = 250_000
-	// maxDoubtful is the same while snapshots are refused: what is refused is read
-	// again at each look.
+	// maxDoubtful is the same while snapshots are refused: a refused one is read again at each
+	// check.
 	maxDoubtful = 10_000
 )
 
-// mode is how much of the rows a look may read.
+// mode is how many rows a check may read.
 type mode int
 
 const (
-	changesOnly mode = iota // what is new; if that is not enough, say so
-	asNeeded                // what is new, or all rows if that is not enough
+	changesOnly mode = iota // changes only; return if that is not enough
+	asNeeded                // changes, or all rows if that is not enough
 	everything
 )
 
-// read fills the snapshot: lists that changed, and what is new or all of the certificates.
+// read fills the snapshot: the lists that changed, and the changed certificates or all.
 func (x *Index) read(ctx context.Context, l *sitedb.ReadTx, s *snapshot, m mode) error {
 	s.needs = x.needsAll(l)
 	if m != everything && s.needs == "" {
@@ -54,7 +54,7 @@ func (x *Index) read(ctx context.Context, l *sitedb.ReadTx, s *snapshot, m mode)
 	return x.readMemory(ctx, l, s)
 }
 
-// needsAll says why the changes since the last look are not enough.
+// needsAll says why the changes since the last check are not enough.
 func (x *Index) needsAll(l *sitedb.ReadTx) string {
 	switch {
 	case x.table.Load() == nil:
@@ -69,14 +69,14 @@ func (x *Index) needsAll(l *sitedb.ReadTx) string {
 	return ""
 }
 
-// readChanges takes what is new, one by one, and the tally that the table would
-// have with it. The table is not touched.
+// readChanges reads the changes one by one, and computes the tally that the table would have
+// with them. The table is not touched.
 func (x *Index) readChanges(ctx context.Context, l *sitedb.ReadTx, s *snapshot, limit int) error {
 	s.tally = x.held.Certificates
 	if l.LastSeq == x.seq {
 		return nil
 	}
-	pending := map[string]row{} // nil: gone
+	pending := map[string]row{} // nil: deleted
 	more, err := l.Changes(ctx, x.seq, limit, func(c sitedb.CertificateChange) error {
 		key, r, err := packChange(c)
 		if err == nil {
@@ -111,7 +111,7 @@ func (x *Index) readChanges(ctx context.Context, l *sitedb.ReadTx, s *snapshot, 
 	return nil
 }
 
-// packChange returns the packed key and the packed row, nil when it is gone.
+// packChange returns the packed key and the packed row, nil when it was deleted.
 func packChange(c sitedb.CertificateChange) (key []byte, r row, err error) {
 	if c.Deleted {
 		issuer, serial, err := db.ParseCertificateKey(c.Content)
@@ -136,10 +136,10 @@ func pack(dst []byte, seq uint64, canonical []byte) (row, error) {
 	return appendRow(dst, issuer, serial, status)
 }
 
-// readAll collects a table of its own. Its tally is taken over the octets that the
+// readAll collects all rows in a builder. The tally is computed over the octets that the
 // database sent.
 func readAll(ctx context.Context, l *sitedb.ReadTx, s *snapshot) error {
-	b := newBuilder(int(max(0, min(l.Head.Certificates.Count, 1<<27)))) // a wrong head must not eat the memory
+	b := newBuilder(int(max(0, min(l.Head.Certificates.Count, 1<<27)))) // a wrong head must not use up the memory
 	s.tally = db.Tally{}
 	var buf [maxRowLen]byte
 	err := l.Certificates(ctx, func(seq uint64, canonical []byte) error {
@@ -157,8 +157,8 @@ func readAll(ctx context.Context, l *sitedb.ReadTx, s *snapshot) error {
 	return nil
 }
 
-// readLists reads the small tables again, each only if the head says that it
-// changed, or if all is wanted.
+// readLists reads the small tables again, each only if its tally in the head changed, or if all
+// is set.
 func readLists(ctx context.Context, l *sitedb.ReadTx, held *lists, all bool) (*lists, error) {
 	next := *held
 	var buf []byte

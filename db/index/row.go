@@ -12,16 +12,15 @@ import (
 //
 //	issuer 4 · serial length 1 · serial · not_after 6 · changed 6 · flags 1 [· revoked_at 6]
 //
-// Numbers are big endian; times are seconds since 1970, which 6 octets hold for
-// every year that PostgreSQL knows. The first three fields are the key; keys are
-// compared as octets.
+// Numbers are big endian; times are seconds since 1970, for which 6 octets are enough for every
+// year in PostgreSQL. The first three fields are the key; keys are compared as octets.
 type row []byte
 
 const (
 	keyPrefix  = 4 + 1
 	maxKeyLen  = keyPrefix + db.MaxSerialLen
 	maxRowLen  = maxKeyLen + 6 + 6 + 1 + 6
-	flagsAt    = 6 + 6 // behind the key
+	flagsAt    = 6 + 6 // after the key
 	revokedBit = 0x80
 	reasonBits = 0x0f // the reason + 1
 	max48      = 1<<48 - 1
@@ -34,8 +33,8 @@ func appendKey(dst []byte, issuer db.IssuerID, serial db.Serial) []byte {
 	return append(dst, serial...)
 }
 
-// appendRow appends a packed row. It refuses what the table's CHECKs refuse and
-// what would therefore not survive packing.
+// appendRow appends a packed row. It refuses values that the table's CHECKs refuse, since they
+// cannot be packed.
 func appendRow(dst []byte, issuer db.IssuerID, serial db.Serial, s db.Status) ([]byte, error) {
 	notAfter, err := seconds(s.NotAfter)
 	if err != nil {
@@ -74,7 +73,7 @@ func read48(b []byte) uint64 {
 	return uint64(b[0])<<40 | uint64(b[1])<<32 | uint64(b[2])<<24 | uint64(b[3])<<16 | uint64(b[4])<<8 | uint64(b[5])
 }
 
-// keyLen, key, issuer and serial also work on what merely begins with a row.
+// keyLen, key, issuer and serial also work on octets that only begin with a row.
 func (r row) keyLen() int         { return keyPrefix + int(r[4]) }
 func (r row) key() []byte         { return r[:r.keyLen()] }
 func (r row) issuer() db.IssuerID { return db.IssuerID(binary.BigEndian.Uint32(r)) }
@@ -94,7 +93,7 @@ func (r row) status() db.Status {
 	return s
 }
 
-// statusIf is nil where there is no row.
+// statusIf returns nil if there is no row.
 func (r row) statusIf() *db.Status {
 	if r == nil {
 		return nil
@@ -103,13 +102,13 @@ func (r row) statusIf() *db.Status {
 	return &s
 }
 
-// canonical appends what the digest is taken over.
+// canonical appends the octets for the digest.
 func (r row) canonical(dst []byte) []byte {
 	return db.AppendCertificate(dst, r.issuer(), r.serial(), r.status())
 }
 
-// irrevocable says whether the row is a permanent revocation of a certificate
-// that has not expired at now: what no later snapshot may take back.
+// irrevocable says whether the row is a permanent revocation of a certificate that has not
+// expired at now: no later snapshot may remove it.
 func (r row) irrevocable(now time.Time) bool {
 	if r[r.keyLen()+flagsAt]&revokedBit == 0 {
 		return false
@@ -118,7 +117,7 @@ func (r row) irrevocable(now time.Time) bool {
 	return s.Permanent() && s.NotAfter.After(now)
 }
 
-// size is the length of the row, also when other rows follow.
+// size returns the length of the row, also when other rows follow.
 func (r row) size() int {
 	n := r.keyLen() + flagsAt + 1
 	if r[n-1]&revokedBit != 0 {

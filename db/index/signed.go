@@ -15,30 +15,30 @@ import (
 // maxAwaited bounds the checkpoints of positions that the rows have not reached.
 const maxAwaited = 64
 
-// vouch is a checkpoint: the head that it vouches for, and the note, which counts only
-// while the newest key set admits it.
+// vouch is a checkpoint: its head, and the note, which counts only while the newest key set
+// admits it.
 type vouch struct {
 	db.Head
 	note []byte
 }
 
-// signed is what is known of the feed's key sets and checkpoints: up to when the master
-// vouched for the copy. The rows and the head are as true as whoever writes the site's
-// database; how fresh they are, and that a revocation was wrong, only a signature says.
+// signed is the known key sets and checkpoints of the feed: up to when the master signed for
+// the copy. An attacker in the site's database can change the rows and the head; only a
+// signature proves how fresh they are, and that a revocation was wrong.
 type signed struct {
-	notes, keys [][]byte // looked at last
-	valid       bool     // one of keys is a set that is believed
-	trust       Trust    // of the newest set that was
+	notes, keys [][]byte // read last
+	valid       bool     // one of keys is a valid set
+	trust       Trust    // of the newest valid set
 	heads       []vouch
 	fault       string // what is wrong with the newest note or key set; empty: nothing
 
 	// ahead is a position of the rows that no checkpoint had reached at since, by this
-	// machine's clock; 0: the checkpoints are as far as the rows.
+	// machine's clock; 0: the checkpoints have reached the rows.
 	ahead int64
 	since time.Time
 }
 
-// readSigned takes up the newest key set and checkpoint of the snapshot.
+// readSigned reads the newest key set and checkpoint of the snapshot.
 func (x *Index) readSigned(ctx context.Context, l *sitedb.ReadTx) {
 	if x.cfg.Trust == nil {
 		return
@@ -47,7 +47,7 @@ func (x *Index) readSigned(ctx context.Context, l *sitedb.ReadTx) {
 	if !s.valid || !slices.EqualFunc(l.SignedKeys, s.keys, bytes.Equal) {
 		s.keys, s.notes = l.SignedKeys, nil
 		trust, err := x.cfg.Trust(l.SignedKeys)
-		if s.valid = err == nil; !s.valid { // corrections are judged by the set before, if there was one
+		if s.valid = err == nil; !s.valid { // corrections are checked by the previous set, if there was one
 			x.faulty(ctx, err)
 			return
 		}
@@ -87,8 +87,8 @@ func (x *Index) faulty(ctx context.Context, err error) {
 	}
 }
 
-// judgeAgain forgets the checkpoints that the newest key set does not admit. What was
-// answered by them stands, and ages from now on, until there is another.
+// judgeAgain removes the checkpoints that the newest key set does not admit. The horizon from
+// them stays, and ages from now on, until there is another.
 func (x *Index) judgeAgain() {
 	s := &x.signed
 	before := len(s.heads)
@@ -104,14 +104,15 @@ func (x *Index) judgeAgain() {
 		return
 	}
 	s.ahead = 0
-	if now := x.cfg.Now(); x.held.AsOf.After(now) { // what was said of a time to come
+	if now := x.cfg.Now(); x.held.AsOf.After(now) { // a time in the future
 		x.held.AsOf = now
 	}
 }
 
-// fallsBehind says whether a head lies behind what this copy has reached. Back to an
-// earlier epoch it may go where somebody wrote another into the head here: none that a
-// checkpoint knows, or, where none is wanted, the one after what was followed before.
+// fallsBehind says whether a head is behind the position that this copy has reached. Going back
+// to an earlier epoch is allowed only if the present one was a false entry in the head: no
+// checkpoint has it but one has the earlier epoch, or, where no checkpoint is required, the
+// earlier epoch is the one followed before.
 func (x *Index) fallsBehind(h db.Head) bool {
 	switch {
 	case h.Epoch == x.held.Epoch:
@@ -124,8 +125,8 @@ func (x *Index) fallsBehind(h db.Head) bool {
 	return h.Epoch == x.before.Epoch && h.Position < x.reached(x.before)
 }
 
-// reached is the position that no later snapshot may fall behind: the adopted one, as far
-// as a checkpoint that the newest key set admits vouches for it.
+// reached is the position that no later snapshot may be behind: the adopted one, as far as a
+// checkpoint that the newest key set admits confirms it.
 func (x *Index) reached(adopted db.Head) int64 {
 	if !x.wantsCheckpoint() {
 		return adopted.Position
@@ -144,7 +145,7 @@ func (s *signed) knows(epoch int64) bool {
 	return slices.ContainsFunc(s.heads, func(v vouch) bool { return v.Epoch == epoch })
 }
 
-// goesBack refuses a checkpoint with a shorter audit than one of its epoch had before.
+// goesBack refuses a checkpoint whose audit is shorter than in an earlier one of its epoch.
 func (s *signed) goesBack(h db.Head) error {
 	for _, v := range s.heads {
 		if v.Epoch == h.Epoch && v.Position <= h.Position && !h.AsOf.Before(v.AsOf) && h.AuditCount < v.AuditCount {
@@ -154,13 +155,12 @@ func (s *signed) goesBack(h db.Head) error {
 	return nil
 }
 
-// wantsCheckpoint says whether the copy is believed no fresher than a checkpoint says.
+// wantsCheckpoint says whether only a checkpoint can make the copy count as fresh.
 func (x *Index) wantsCheckpoint() bool {
 	return x.cfg.Trust != nil && (x.signed.trust.Corrections == nil || x.signed.trust.Checkpoint != nil)
 }
 
-// differs says whether a checkpoint of the head's very position says something
-// else than the head.
+// differs says whether a checkpoint of exactly the head's position differs from the head.
 func (s *signed) differs(h db.Head) bool {
 	for _, c := range s.heads {
 		if c.Epoch == h.Epoch && c.Position == h.Position &&
@@ -171,12 +171,11 @@ func (s *signed) differs(h db.Head) bool {
 	return false
 }
 
-// vouched is up to when a checkpoint says that a copy at the head's position was
-// all there was; zero: no checkpoint does. Those that cannot matter any more are
-// forgotten.
+// vouched is up to when a checkpoint says that a copy at the head's position was complete;
+// zero: no checkpoint does. Checkpoints that cannot matter any more are removed.
 //
-// Rows may be some seconds ahead of the newest checkpoint, never for long: a
-// position that the master has still not reached minutes later was made up here.
+// Rows may be some seconds ahead of the newest checkpoint, never for long: a position that the
+// master has still not reached minutes later was forged here.
 func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 	s.compare(h, now)
 	var best *vouch
@@ -185,7 +184,7 @@ func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 	for _, c := range s.heads {
 		switch {
 		case c.Epoch < h.Epoch && known:
-		case c.Epoch < h.Epoch: // who says that the head's epoch is one?
+		case c.Epoch < h.Epoch: // the head's epoch may be a false entry
 			kept = append(kept, c)
 		case c.Epoch > h.Epoch || c.Position > h.Position:
 			kept = append(kept, c)
@@ -202,7 +201,7 @@ func (s *signed) vouched(h db.Head, now time.Time) time.Time {
 	return best.AsOf
 }
 
-// compare notes whether the rows are ahead of the checkpoints, and since when.
+// compare records whether the rows are ahead of the checkpoints, and since when.
 func (s *signed) compare(h db.Head, now time.Time) {
 	var newest int64
 	for _, c := range s.heads {

@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// shardRows is how many rows a shard holds on average after a load: a look-up
-	// halves 128 rows 7 times, one change copies 128 x 40 octets = 5 kB (about 2 us).
+	// shardRows is how many rows a shard has on average after a load: a look-up halves 128 rows
+	// 7 times, one change copies 128 x 40 octets = 5 kB (about 2 us).
 	shardRows = 128
-	// crowdedRows is the average above which a table that grew is cut anew: until
-	// then a change copies 20 kB.
+	// crowdedRows is the average above which a grown table is divided again: until then a
+	// change copies 20 kB.
 	crowdedRows = 4 * shardRows
 	minShards   = 64
 )
 
-// table holds packed rows in many small shards, spread by a hash of the key.
-// One goroutine changes it; any number read without a lock. A shard is never
-// changed, only replaced, so a reader sees a row as it was before or after.
+// table holds packed rows in many small shards, distributed by a hash of the key. One goroutine
+// changes it; any number read without a lock. A shard is never changed, only replaced, so a
+// reader sees a row in its state before or after the change.
 type table struct {
 	seed   maphash.Seed
 	shift  int // hash >> shift is the shard's number
@@ -30,7 +30,7 @@ type table struct {
 	count  atomic.Int64
 }
 
-// shard is immutable: rows one behind the other, sorted by key, and where each begins.
+// shard is immutable: rows one after the other, sorted by key, and where each begins.
 type shard struct {
 	offsets []uint32
 	rows    []byte
@@ -44,8 +44,8 @@ func (s *shard) row(i int) row {
 	return s.rows[s.offsets[i]:end:end]
 }
 
-// find returns the place of the first row whose key is not below key, and
-// whether it is the one.
+// find returns the place of the first row whose key is not below key, and whether it has that
+// key.
 func (s *shard) find(key []byte) (int, bool) {
 	low, high := 0, len(s.offsets)
 	for low < high {
@@ -65,7 +65,7 @@ func (s *shard) find(key []byte) (int, bool) {
 // number returns the shard of a key.
 func (t *table) number(key []byte) int { return int(maphash.Bytes(t.seed, key) >> t.shift) }
 
-// find returns the row of a key; it stays valid, whatever happens to the table.
+// find returns the row of a key; the row stays valid after changes of the table.
 func (t *table) find(key []byte) (row, bool) {
 	s := t.shards[t.number(key)].Load()
 	if i, found := s.find(key); found {
@@ -88,15 +88,15 @@ func (t *table) all() iter.Seq[row] {
 	}
 }
 
-// change is what a key's row is to be; next is nil when the row is gone.
+// change is the new row of a key; next is nil when the row is deleted.
 type change struct {
 	key        []byte
 	prev, next row
 	shard      int
 }
 
-// apply replaces each shard that the changes touch, once. The keys are unique,
-// and prev is what the table holds now.
+// apply replaces each shard with changes, once. The keys are unique, and prev is the present
+// row in the table.
 func (t *table) apply(changes []change) {
 	for i := range changes {
 		changes[i].shard = t.number(changes[i].key)
@@ -121,7 +121,7 @@ func (t *table) apply(changes []change) {
 	}
 }
 
-// merge returns a shard with the changes, which are sorted by key.
+// merge returns a shard with the changes applied; they are sorted by key.
 func (s *shard) merge(changes []change) *shard {
 	size, count := len(s.rows), len(s.offsets)
 	for _, c := range changes {
@@ -157,10 +157,10 @@ func (s *shard) merge(changes []change) *shard {
 	return merged
 }
 
-// crowded says whether the table has grown so that a change copies too much.
+// crowded says whether the table has grown so much that a change copies too many octets.
 func (t *table) crowded() bool { return t.count.Load() > int64(len(t.shards))*crowdedRows }
 
-// recut returns a copy with as many shards as its rows deserve.
+// recut returns a copy with a number of shards that fits its rows.
 func (t *table) recut() *table {
 	b := newBuilder(int(t.count.Load()))
 	for r := range t.all() {
@@ -181,7 +181,7 @@ type heap struct {
 	rows    []byte
 }
 
-// newBuilder takes how many rows to expect; more or fewer are no error.
+// newBuilder returns a builder for about expect rows; more or fewer are allowed.
 func newBuilder(expect int) *builder {
 	n := minShards
 	for n*shardRows < expect {
@@ -193,14 +193,14 @@ func newBuilder(expect int) *builder {
 	}
 }
 
-// add takes a copy of the row, whose key must be new.
+// add appends a copy of the row; its key must be new.
 func (b *builder) add(r row) {
 	h := &b.heaps[b.t.number(r.key())]
 	h.offsets = append(h.offsets, uint32(len(h.rows)))
 	h.rows = append(h.rows, r...)
 }
 
-// table sorts the rows and ends the builder.
+// table sorts the rows and returns the table; the builder must not be used again.
 func (b *builder) table() *table {
 	for n := range b.heaps {
 		h := b.heaps[n]
