@@ -57,6 +57,7 @@ func TestTheMastersRefusalBarsTheSite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	for name, prefer := range map[string]bool{"master first": false, "peers first": true} {
 		t.Run(name, func(t *testing.T) {
 			m, a, s := newMaster(t), newSite(t), newSite(t)
@@ -92,6 +93,7 @@ func TestNobodyElseBarsASite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	var lie, stranger atomic.Value
 	lie.Store("revoked")
@@ -112,6 +114,7 @@ func TestSiteOfASwarmIsDeniedAndLetInByTheMastersWord(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a swarm of sites")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	m.issue(t, 1)
 	w := newSwarm(t, 3, m, nil)

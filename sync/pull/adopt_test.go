@@ -21,6 +21,7 @@ func TestAnOldCorrectionEndsNoRevocation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	for name, attack := range map[string]func(h *thief, was db.Status){
 		"the same again": func(h *thief, was db.Status) {
 			h.shows(row{db.CertificateTable, certificate(1, good(was)), certificate(1, was)})
@@ -62,6 +63,7 @@ func TestAnOldCorrectionEndsNoRevocation(t *testing.T) {
 // A correction that no key for corrections signed is stored and counted like any row,
 // and takes nothing back.
 func TestAnUnbelievedCorrectionIsARowLikeAnother(t *testing.T) {
+	t.Parallel()
 	m, victim := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.revoke(t, 1, db.ReasonKeyCompromise)
@@ -158,6 +160,7 @@ func TestABanOfTheKeyForCorrectionsIsNoOutage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for several rounds")
 	}
+	t.Parallel()
 	m, next := rotating(t)
 	s, away, second := newSite(t), newSite(t), feedKey(t)
 	m.issue(t, 1)

@@ -72,6 +72,7 @@ func (m *master) trusts(tb testing.TB) func(keys [][]byte) (index.Trust, error) 
 // corrected stays corrected, at a site that follows and answers meanwhile, at one that was
 // away since before the correction, and at a new one. Nothing is seeded anew.
 func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	m.issue(t, 0)
 	m.revoke(t, 0, db.ReasonKeyCompromise)
@@ -146,6 +147,7 @@ func TestABanOfACorrectKeyLosesNothing(t *testing.T) {
 
 // In the other order it is lost: who still knows the revocation goes on saying so.
 func TestABanWithoutResigningIsRefusedWhereTheRevocationIsKnown(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	m.issue(t, 0)
 	m.revoke(t, 0, db.ReasonKeyCompromise)

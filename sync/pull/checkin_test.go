@@ -29,6 +29,7 @@ func TestClockIsJudgedByTheMasterAlone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, peer := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	peer.pulls(t, m, nil, serve(t, m.store, m.latest, peer.id, nil))

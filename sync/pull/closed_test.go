@@ -18,6 +18,7 @@ func TestARelayLetsInNoKeyThatTheMasterClosed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, relay, peer := newMaster(t), newSite(t), identity(t)
 	relay.pulls(t, m, nil, serve(t, m.store, m.latest, relay.id, nil))
 	act := db.Act{Why: "test", User: "test"}

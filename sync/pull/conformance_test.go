@@ -13,6 +13,7 @@ import (
 
 // The feed is one of the ways of sync, and passes what all of them must.
 func TestTheFeedConforms(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -50,6 +50,7 @@ func (s *site) shows(tb testing.TB, n int, revoked bool) {
 // A correction reaches a site by a segment, by a backlog and by a snapshot over
 // rows that say revoked, and a peer by the relay. It excuses that revocation only.
 func TestCorrectionTravelsByTheFeed(t *testing.T) {
+	t.Parallel()
 	m, a, b := newMaster(t), newSite(t), newSite(t)
 	for n := range 3 {
 		m.issue(t, n)

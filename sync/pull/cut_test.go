@@ -137,6 +137,7 @@ func TestEachStatementFailsPersistedOrNot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fails each statement in turn")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	m.issue(t, 0)
 	for _, after := range []bool{false, true} {

@@ -12,6 +12,7 @@ import (
 // One octet of a page of the copy is flipped, as by a bad disk: it is found by PostgreSQL's
 // checksum, and the copy seeded anew.
 func TestADamagedPageIsSeededAnew(t *testing.T) {
+	t.Parallel()
 	m := newMaster(t)
 	for n := range 50 {
 		m.issue(t, n)

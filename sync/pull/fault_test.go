@@ -118,6 +118,7 @@ func TestEachFaultIsNamedAndAnotherSourceIsAsked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for slow sources")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	var always atomic.Bool
 	always.Store(true)

@@ -87,6 +87,7 @@ func (s *site) beats(tb testing.TB, m *master, at *dbtest.Database, set *feed.Ke
 
 // A rotation with overlap: the site goes on with each key, and is never seeded anew.
 func TestRotationIsNoOutage(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	s, registry := newSite(t), prometheus.NewRegistry()
 	s.pulls(t, m, func(c *pull.Config) { c.Metrics = pull.NewMetrics(registry) }, serve(t, m.store, m.latest, s.id, nil))
@@ -117,6 +118,7 @@ func TestRotationIsNoOutage(t *testing.T) {
 // A source that shows an older key set does not bring it back, and two sets of one
 // number are kept as evidence.
 func TestKeySetsNeverGoBack(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	s := newSite(t)
 	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
@@ -186,6 +188,7 @@ func (s *site) knows(t *testing.T, n int) bool {
 // site astray; the root bans the key, the master signs with the next one, and the
 // site, which asks its other sources for key sets by itself, is true again.
 func TestRunbookStolenFeedKey(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	thief, victim := newSite(t), newSite(t)
 	m.issue(t, 1)
@@ -231,6 +234,7 @@ func TestRunbookMasterRestored(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, s := prepare(t), newSite(t)
 	stop := m.rotates(t, m.store, m.latest, nil)
 	for n := range 5 {

@@ -111,6 +111,7 @@ func TestPullerKilledAHundredTimes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills a process a hundred times")
 	}
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	if _, err := m.store.Master.SetLimit(t.Context(), 1_000_000, act); err != nil { // the slower the kills, the more is revoked
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func rootOf(t *testing.T, m *master) note.Verifier {
 func nth(n uint64) db.Serial { return binary.BigEndian.AppendUint64([]byte{0x40}, n) }
 
 func TestLookupProxyBringsWhatWasJustIssued(t *testing.T) {
+	t.Parallel()
 	r := newAskRig(t)
 	serial := nth(1)
 	if a := r.answered(t, serial, 0); a.Issued {
@@ -140,6 +141,7 @@ func TestLookupProxyBringsWhatWasJustIssued(t *testing.T) {
 
 // A flood of serials that nobody issued does not reach the master.
 func TestLookupProxyStopsAFlood(t *testing.T) {
+	t.Parallel()
 	r := newAskRig(t)
 	shed := 0
 	for n := range uint64(500) {
@@ -155,6 +157,7 @@ func TestLookupProxyStopsAFlood(t *testing.T) {
 // While the master is silent, or says what is not signed, ocspd is told so at once,
 // and asking is left off for a second.
 func TestLookupProxyAndASilentMaster(t *testing.T) {
+	t.Parallel()
 	r := newAskRig(t)
 	r.silent.Store(true)
 	for n := range uint64(5) {

@@ -45,6 +45,7 @@ func peered(t *testing.T) (r *askRig, atPeer *atomic.Int64) {
 // A site that cannot reach the master has a peer ask, whose word counts for nothing:
 // the answer is the master's.
 func TestAPeerAsksTheMaster(t *testing.T) {
+	t.Parallel()
 	r, atPeer := peered(t)
 	if _, err := r.store.Master.Issue(t.Context(), 1, nth(1), time.Now().Add(time.Hour), act); err != nil {
 		t.Fatal(err)
@@ -66,6 +67,7 @@ func TestAPeerAsksTheMaster(t *testing.T) {
 // A flood at a peer, and two peers that have nobody but each other, bring the master
 // little and each other less.
 func TestQuestionsOfPeersAreBounded(t *testing.T) {
+	t.Parallel()
 	r, atPeer := peered(t)
 	for n := range uint64(200) {
 		r.ask(t, nth(n), 0)

@@ -25,6 +25,7 @@ func TestFeedThroughNginx(t *testing.T) {
 	if testing.Short() {
 		t.Skip("asks foreign programs")
 	}
+	t.Parallel()
 	m, proxy := newMaster(t), private(t)
 	for n := range 50 {
 		m.issue(t, n)

@@ -155,6 +155,7 @@ func TestTheMastersTrafficDoesNotGrowWithTheSwarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a swarm of sites")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	m.issue(t, 1)
 	m.sealed(t)
@@ -187,6 +188,7 @@ func TestSwarmSeedsWithoutTheMaster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a swarm of sites")
 	}
+	t.Parallel()
 	m := newMaster(t)
 	m.issue(t, 1)
 	w := newSwarm(t, 2, m, nil)
@@ -199,6 +201,7 @@ func TestSwarmSeedsWithoutTheMaster(t *testing.T) {
 
 // A peer that stands still harms nobody who asks two: the other's news are taken.
 func TestFrozenPeerIsOutvoted(t *testing.T) {
+	t.Parallel()
 	m, s, a := newMaster(t), newSite(t), newSite(t)
 	a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
 	a.equals(t, m)

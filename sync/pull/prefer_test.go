@@ -13,6 +13,7 @@ import (
 // Two sites lose the master and fall back on each other; when it is back they hear
 // of its news long before their polls of each other end.
 func TestSitesComeBackFromEachOtherToTheMaster(t *testing.T) {
+	t.Parallel()
 	m, a, b := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	var dead atomic.Bool

@@ -17,6 +17,7 @@ import (
 
 // Confirmations move the site's horizon while nothing happens.
 func TestIdleMasterKeepsTheSiteYoung(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	s.equals(t, m)
@@ -38,6 +39,7 @@ func TestRelaySeedsAndFeedsAPeer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, a, b := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	a.pulls(t, m, nil, serve(t, m.store, m.latest, a.id, nil))
@@ -73,6 +75,7 @@ func TestTamperingSourceIsLeftForAnother(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	for _, path := range []string{"/feed/news", "/feed/segment", "/feed/snapshot", "/feed/keys"} {
 		m, s := newMaster(t), newSite(t)
 		m.issue(t, 1)
@@ -100,6 +103,7 @@ func TestAnyBitOfAnyAnswerTampered(t *testing.T) {
 	if testing.Short() {
 		t.Skip("tampers with each bit")
 	}
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	var on atomic.Bool
@@ -154,6 +158,7 @@ func (f anyFlipper) Write(b []byte) (int, error) {
 
 // Two histories under one key: the site stays with the one it has, and keeps both.
 func TestForkIsRefusedAndKept(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	_, stop := s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
@@ -192,6 +197,7 @@ func TestPullerStoppedAHundredTimes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("stops a puller a hundred times")
 	}
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	client := serve(t, m.store, m.latest, s.id, nil)
 	for n := range 100 {

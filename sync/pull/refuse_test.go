@@ -71,6 +71,7 @@ func awaitTrouble(t *testing.T, p *pull.Puller, what error) {
 }
 
 func TestOldHistoryIsRefused(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	var on atomic.Bool
 	client := serve(t, m.store, m.latest, s.id, replay(&on))
@@ -96,6 +97,7 @@ func TestOldHistoryIsRefused(t *testing.T) {
 
 // A source that stands still is left for one that does not.
 func TestFrozenSourceIsLeftForAnother(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	var on atomic.Bool
 	on.Store(true)
@@ -110,6 +112,7 @@ func TestFrozenSourceIsLeftForAnother(t *testing.T) {
 }
 
 func TestCheckpointOfTheFutureIsRefused(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	p, _ := s.pulls(t, m, func(c *pull.Config) {
 		c.Now = func() time.Time { return time.Now().Add(-10 * time.Minute) }
@@ -126,6 +129,7 @@ func TestLeapIsPassedByASnapshot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes more changes than a segment holds")
 	}
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
@@ -158,6 +162,7 @@ func TestLeapIsPassedByASnapshot(t *testing.T) {
 
 // New keys come by a set of the root; a banned one signs nothing any more.
 func TestBannedKeySignsNothing(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	stolen := feed.KeySet{Origin: origin, Number: 2, Epoch: m.keys.Epoch, Keys: []feed.FeedKey{m.keys.Keys[0]}, Banned: []string{m.key.Verifier()}}
 	stolen.Keys[0].Verifier = feedKey(t).Verifier()
@@ -177,6 +182,7 @@ func TestBannedKeySignsNothing(t *testing.T) {
 
 // A permanent revocation that the copy knows is not taken back, though it is signed.
 func TestSignedUnrevocationIsRefused(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	m.issue(t, 1)
 	m.revoke(t, 1, db.ReasonKeyCompromise)

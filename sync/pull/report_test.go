@@ -51,6 +51,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, thief, victim := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
@@ -147,6 +148,7 @@ func TestForkIsShownToTheMasterAndSettledByTwo(t *testing.T) {
 
 // A key set that bans the key ends its forks, at the site and at the master.
 func TestBanSettlesAForkOfItsKey(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	root, err := note.NewVerifier(m.root.Verifier())
 	if err != nil {
@@ -205,6 +207,7 @@ func TestARestoredMasterSignsNothingBehindWhatSitesHave(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	m, s := prepare(t), newSite(t)
 	stop := m.rotates(t, m.store, m.latest, nil)
 	m.issue(t, 1)

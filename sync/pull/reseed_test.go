@@ -43,6 +43,7 @@ func TestDamageBesideTheCertificatesHeals(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for several rounds")
 	}
+	t.Parallel()
 	m, s, _ := eager(t)
 	x := s.follows(t, m)
 	eventually(t, "ready", func() bool { return x.Ready() == nil })
@@ -69,6 +70,7 @@ func TestDamageBesideTheCertificatesHeals(t *testing.T) {
 // A damaged copy whose way forward is withheld does not go back to an older snapshot: an
 // ocspd that starts then says what the site knew.
 func TestACopyIsTakenOverOnlyOnceItHasCaughtUp(t *testing.T) {
+	t.Parallel()
 	var withheld atomic.Bool
 	var asked atomic.Int64
 	m, s, stop := eager(t)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestDiagnoseNamesWhatMattersMost(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		sight
@@ -38,6 +39,7 @@ func held() sitedb.FeedCopy {
 }
 
 func TestCheckpointsAreComparedWithTheCopy(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		change func(*sitedb.FeedCopy, *feed.Checkpoint, *db.Head)
@@ -75,6 +77,7 @@ func TestCheckpointsAreComparedWithTheCopy(t *testing.T) {
 }
 
 func TestAHeadThatWasChangedHereIsFound(t *testing.T) {
+	t.Parallel()
 	kept := db.FeedNote{Epoch: 5, Number: 7, Position: 100}
 	for _, c := range []struct {
 		name   string
@@ -99,6 +102,7 @@ func TestAHeadThatWasChangedHereIsFound(t *testing.T) {
 }
 
 func TestStaleIsOlderThanAllowed(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	if err := stale(now, now.Add(-time.Minute), time.Minute); err != nil {
 		t.Error(err)

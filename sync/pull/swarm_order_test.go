@@ -80,6 +80,7 @@ func reach(asks [][]int, master, mute int) []bool {
 // Whatever the lots and however many are down: the master is asked by two at most, and
 // everybody hears of its news, though any one of the others withholds them.
 func TestTheSwarmHearsThoughOneWithholds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(2, 12).Draw(t, "sites")
 		sites, who := swarmOf(t, n)
@@ -126,6 +127,7 @@ func TestTheSwarmHearsThoughOneWithholds(t *testing.T) {
 
 // Another hour, another order: nobody feeds the others for ever.
 func TestTheOrderChangesEachHour(t *testing.T) {
+	t.Parallel()
 	first := map[feedhttp.Pin]bool{}
 	for h := range int64(64) {
 		pins := []feedhttp.Pin{{1}, {2}, {3}, {4}}

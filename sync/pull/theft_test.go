@@ -69,6 +69,7 @@ func claimsFar(t *testing.T, m *master, thief *site) {
 // back, without a new epoch, also where the site hears from peers and asks for what
 // lies beyond the far position.
 func TestBanTakesBackAFarPosition(t *testing.T) {
+	t.Parallel()
 	m, next := rotating(t)
 	thief, relay, victim := newSite(t), newSite(t), newSite(t)
 	m.issue(t, 1)
@@ -170,6 +171,7 @@ func TestWhatGoesBackIsRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	for name, attack := range map[string]struct {
 		segment bool
 		change  func(*db.Head)

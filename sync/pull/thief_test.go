@@ -141,6 +141,7 @@ func TestTheFeedKeyTakesNoRevocationBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts several sites")
 	}
+	t.Parallel()
 	for name, attack := range map[string]func(h *thief){
 		"a forged correction": func(h *thief) {
 			was := h.status(1)

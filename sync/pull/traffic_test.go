@@ -167,6 +167,7 @@ func TestTrafficOfAMonthIsSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("counts the traffic of a month")
 	}
+	t.Parallel()
 	line := newTraffic(t)
 	beat, issue, revoke := line.costs(t, 40)
 	idle, busy := line.monthly(t, beat, issue, revoke)

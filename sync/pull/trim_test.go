@@ -32,6 +32,7 @@ func (s *site) has(t *testing.T, epoch, number int64) bool {
 // long, it takes a newer one and drops what that covers. A new site is seeded from it
 // alone all the same, and so is a peer that was away for longer than segments stay.
 func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
+	t.Parallel()
 	m, relay, away := newMaster(t), newSite(t), newSite(t)
 	m.issue(t, 1)
 	m.sealed(t)
@@ -68,6 +69,7 @@ func TestRelayTakesANewerSnapshotAndDropsWhatItCovers(t *testing.T) {
 
 // Who relays to nobody needs no segment but the newest.
 func TestSiteThatRelaysNothingKeepsTheNewestSegmentAlone(t *testing.T) {
+	t.Parallel()
 	m, s := newMaster(t), newSite(t)
 	s.pulls(t, m, nil, serve(t, m.store, m.latest, s.id, nil))
 	for n := range 5 {
