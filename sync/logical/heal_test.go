@@ -64,7 +64,7 @@ func TestSubscriptionMissingOrSetOtherwiseIsMadeAnew(t *testing.T) {
 func TestADamagedPageIsSeededAnew(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, impatient)
-	p := newPairOn(t, "site-damaged", dbtest.New(t, migrations.Master), server)
+	p := newPairOn(t, dbtest.New(t, migrations.Master), server)
 	for n := range 50 {
 		p.issue(fmt.Sprintf("%04x", 0x4000+n))
 	}

@@ -118,7 +118,7 @@ func TestPasswordChangedAtTheMaster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPairOn(t, "site-password", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p := newPairOn(t, dbtest.Migrated(t, master, "master", migrations.Master), server)
 	p.start(nil)
 	p.stopRun()
 	p.replicaPassword = "another-password"
@@ -139,7 +139,7 @@ func TestMasterGoneAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPairOn(t, "site-gone", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p := newPairOn(t, dbtest.Migrated(t, master, "master", migrations.Master), server)
 	p.issue("0a", "0b")
 	p.start(nil)
 
@@ -185,7 +185,7 @@ func TestFrozenMasterIsNoticedAndCostsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPairOn(t, "site-frozen", dbtest.Migrated(t, master, "master", migrations.Master), server)
+	p := newPairOn(t, dbtest.Migrated(t, master, "master", migrations.Master), server)
 	p.issue("0a")
 	p.start(func(c *logical.Config) { c.MasterTimeout = 300 * time.Millisecond })
 	var backends []int32

@@ -87,12 +87,12 @@ func newPair(t *testing.T) *pair {
 		t.Fatal(err)
 	}
 	masterDSN := dbtest.New(t, migrations.Master)
-	name := fmt.Sprintf("site-%d", pairs.Add(1))
-	return newPairOn(t, name, masterDSN, server)
+	return newPairOn(t, masterDSN, server)
 }
 
-func newPairOn(t *testing.T, name, masterDSN string, server *pgserver.Server) *pair {
+func newPairOn(t *testing.T, masterDSN string, server *pgserver.Server) *pair {
 	t.Helper()
+	name := fmt.Sprintf("site-%d", pairs.Add(1))
 	p := &pair{t: t, name: name, masterDSN: masterDSN, siteServer: server, log: new(replicatest.Log), replicaPassword: replicaPassword}
 	p.siteDSN = dbtest.Migrated(t, server, strings.ReplaceAll(name, "-", "_"), migrations.Site)
 	p.master, p.site = openStore(t, masterDSN), openStore(t, p.siteDSN)
