@@ -42,7 +42,6 @@ var rooms = []room{
 	{"ops/certprofile", []string{"db"}, "it judges a responder's certificate without the code that makes one"},
 	{"ops/issuance", []string{"db", "db/masterdb", "ops/certprofile"}, "who holds the CA's key asks no site and changes no DNS: it reaches nothing but the master"},
 	{"ops/sites", []string{"db", "db/masterdb", "ops/zone"}, "it asks sites and takes them out without a CA's key: who watches a fleet cannot issue"},
-	{"ops/monitor", []string{"db", "db/masterdb", "ops/sites", "signer/wire"}, reasonOps},
 	{"integration/testkit/catest", []string{"db", "db/masterdb", "integration/testkit/dbtest", "migrations"}, "it is a CA's certificate and a master that knows it, for tests of both who issues and who asks"},
 	{"ops/config", []string{"db", "hsm/tokenconf", "sync/feed"}, "the types of all configuration files: ocspd and ocspsyncd link it, so that it knows no database, no key and no zone"},
 	{"cmd/internal/printable", nil, reasonFloor},

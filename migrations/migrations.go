@@ -35,7 +35,7 @@ func (r Role) Folders() []string { return []string{"common", string(r)} }
 // v0.1.0, whose migrations start anew.
 const Baseline = 100
 
-// errOld refuses such a database; db.CheckSchema says the same.
+// errOld refuses such a database; tables.DB.CheckSchema says the same.
 func errOld(folder string, version uint) error {
 	return fmt.Errorf("schema %s has version %d, made before v0.1.0, and is not brought up to date: write the certificates out with the program that made it "+
 		"(ocspctl cert export), make a new database, read them in (ocspctl cert import); docs/operations.md, A database from before v0.1.0", folder, version)

@@ -128,7 +128,7 @@ func (s *DB) Seal(ctx context.Context, after int64, f func(context.Context, *Sea
 	return nil
 }
 
-// queueSegment reads the head and the last segment into w.
+// queue reads the head and the last segment into w.
 func (w *Sealing) queue(t *pg.Batch) {
 	t.Row(func(row pgx.Row) (err error) {
 		w.Head, err = tables.ScanHead(row)
@@ -152,7 +152,7 @@ func (w *Sealing) queue(t *pg.Batch) {
 	}, tables.SelectSegment+"null from segment where epoch = (select epoch from feed_head) order by number desc limit 1")
 }
 
-// queueSegment hands what was signed to the master's doors: nothing is replaced there but the
+// queue hands what was signed to the master's doors: nothing is replaced there but the
 // newest checkpoint.
 func (d *Sealed) queue() *pg.Batch {
 	var t pg.Batch

@@ -62,7 +62,7 @@ func (s *DB) SiteSeq(ctx context.Context) (number int64, err error) {
 	return number, nil
 }
 
-// queueRow reads how far the site is into c.
+// queue reads how far the site is into c.
 func (c *FeedCopy) queue(read *pg.Batch) {
 	read.Row(func(row pgx.Row) (err error) {
 		c.Head, err = tables.ScanHead(row)
@@ -196,7 +196,7 @@ func (step FeedStep) rows(write *pg.Batch, head db.Head, tables []db.FeedTable, 
 	return nil
 }
 
-// readCurrent queues the reading of what is about to change, of each table by key.
+// current queues the reading of what is about to change, of each table by key.
 func (step FeedStep) current(read *pg.Batch, tables []db.FeedTable) ([]map[string][]byte, error) {
 	old := make([]map[string][]byte, len(tables))
 	for i, t := range tables {
@@ -322,7 +322,7 @@ func marks(n int) string {
 	return strings.Join(list, ", ")
 }
 
-// queueRow makes the signed head the copy's.
+// queueHead makes the signed head the copy's.
 func queueHead(h db.Head, write *pg.Batch, purgeBefore time.Time) {
 	columns := []string{"id", "epoch", "position", "as_of", "audit_count", "audit_hash", "purge_before"}
 	values := []any{1, h.Epoch, h.Position, h.AsOf, h.AuditCount, h.AuditHash, nil}
@@ -346,7 +346,7 @@ func queueHead(h db.Head, write *pg.Batch, purgeBefore time.Time) {
 		strings.Join(columns, ", "), strings.Join(places, ", "), strings.Join(sets, ", ")), values...)
 }
 
-// queueRow keeps the step's files, to go on from and to relay.
+// queue keeps the step's files, to go on from and to relay.
 func (step FeedStep) queue(write *pg.Batch) {
 	if g := step.Segment; g != nil {
 		queueSegment(g, write, " on conflict (epoch, number) do nothing")
@@ -355,7 +355,7 @@ func (step FeedStep) queue(write *pg.Batch) {
 	queueNote(step.Note, write)
 }
 
-// queueRow makes a seal the one that the copy stands on.
+// queue makes a seal the one that the copy stands on.
 func (a Anchor) queue(write *pg.Batch) {
 	write.Exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])
@@ -367,7 +367,7 @@ func queueSegment(g *db.Segment, t *pg.Batch, unless string) {
 		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 }
 
-// queueSegment makes a checkpoint the newest.
+// queueNote makes a checkpoint the newest.
 func queueNote(n db.FeedNote, t *pg.Batch) {
 	t.Exec(`insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,

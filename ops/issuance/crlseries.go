@@ -71,7 +71,7 @@ func DraftCRLs(ctx context.Context, store *masterdb.DB, issuer db.Issuer, s Seri
 }
 
 // BundleCRLs wraps numbered CRLs up for the CA, and says what the master has to
-// remember of them (db.Master.PlanCRLs).
+// remember of them (masterdb.DB.PlanCRLs).
 func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []masterdb.PlannedCRL) {
 	b := a.Bundle([]BundledCert{}, denied)
 	var planned []masterdb.PlannedCRL

@@ -20,7 +20,7 @@ import (
 )
 
 // Pool is the connections to one database of the fleet, a site's or the master's, or one
-// transaction at the master (Master.Try). Safe for concurrent use.
+// transaction at the master (Pool.Try). Safe for concurrent use.
 type Pool struct {
 	conns
 
