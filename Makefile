@@ -55,10 +55,10 @@ demo: build ## tell the story with a transcript, in a fleet of its own
 # make check vets. Seconds of the last green run are kept for make house.
 GOTEST = @mkdir -p bin; began=$$(date +%s); go test -vet=off -p 4 $(1) ./integration ./... && echo $$(($$(date +%s) - began)) > bin/$@.seconds
 
-test: deps-test ## run every test, as on a fresh machine (about 10 minutes on 2 cores)
+test: deps-test ## run every test, as on a fresh machine (8 minutes on 2 idle cores)
 	$(call GOTEST,-race -count=1 -timeout 30m)
 
-test-short: deps ## run the quick tests
+test-short: deps ## run the quick tests (75 seconds on 2 idle cores)
 	$(call GOTEST,-short -count=1 -timeout 5m)
 
 check: deps ## format, vet, staticcheck, go.mod, import order, frozen migrations, known vulnerabilities
