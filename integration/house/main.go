@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +70,8 @@ func run(w io.Writer, root string) error {
 			return fs.SkipDir
 		case strings.HasSuffix(path, ".go"):
 			return h.read(path)
+		case strings.HasSuffix(path, ".sql"):
+			return h.readSQL(path)
 		}
 		return nil
 	})
@@ -125,8 +128,33 @@ func (h *house) read(path string) error {
 		return err
 	}
 	h.noteOld(strings.TrimSuffix(filepath.Base(path), ".go"), path)
+	for _, metric := range metricName.FindAllStringSubmatch(string(text), -1) {
+		for _, word := range strings.Split(metric[1], "_") {
+			h.noteOld(word, path)
+		}
+	}
 	for _, decl := range parsed.Decls {
 		h.declared(decl, folder, path)
+	}
+	return nil
+}
+
+var (
+	metricName = regexp.MustCompile(`"(ocsp[a-z]*_[a-z_]+)"`)
+	sqlProse   = regexp.MustCompile(`--[^\n]*|'[^']*'`)
+	sqlName    = regexp.MustCompile(`[a-z_]+`)
+)
+
+// readSQL notes the names of a migration: its comments and texts left out.
+func (h *house) readSQL(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range sqlName.FindAllString(sqlProse.ReplaceAllString(string(text), " "), -1) {
+		if !slices.Contains(h.old[name], path) {
+			h.noteOld(name, path)
+		}
 	}
 	return nil
 }
@@ -184,7 +212,7 @@ func (h *house) print(w io.Writer) {
 	list(w, fmt.Sprintf("packages over %d lines", packageLimit), h.lines, packageLimit)
 	list(w, fmt.Sprintf("types with over %d exported methods", methodLimit), h.methods, methodLimit)
 	list(w, fmt.Sprintf("Go files over %d lines", fileLimit), h.files, fileLimit)
-	fmt.Fprintf(w, "old words left as names of files, types, functions: %d\n", len(h.old))
+	fmt.Fprintf(w, "old words left as names of files, types, functions, metrics, columns: %d\n", len(h.old))
 	for _, word := range slices.Sorted(maps.Keys(h.old)) {
 		fmt.Fprintf(w, "  %-14s %s\n", word, strings.Join(h.old[word], " "))
 	}
