@@ -1,13 +1,3 @@
-// Package db is the words and rules that every room shares: serials, reasons, status,
-// issuers and their policy, the canonical bytes of a row and their digest, heads and
-// tallies, what a site may adopt (Adoption), and the limits. It is pure: no SQL, no file,
-// no clock.
-//
-// The databases themselves are db/masterdb and db/sitedb, what both hold db/tables; every
-// SQL statement of the project stands below this folder, and Go lets no other import
-// db/internal/pg.
-//
-// Read status.go first, then change.go, feed.go and adopt.go.
 package db
 
 import (

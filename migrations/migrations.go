@@ -1,6 +1,3 @@
-// Package migrations holds the schema of the fleet's databases, its roles and
-// their rights, and brings a database up to it. Daemons never migrate; they
-// refuse a schema outside their range and name the fix.
 package migrations
 
 import (

@@ -1,6 +1,3 @@
-// Program ocspfleet starts a whole OCSP fleet on this machine: CA, master and sites, all on
-// 127.0.0.1. It is for developers, tests and newcomers, never for production; package devfleet
-// does the work.
 package main
 
 import (

@@ -1,11 +1,3 @@
-// Package masterdb is the master's database as the staff and the CA's software use it: DB,
-// with Sites, the roster. It is not called master, as half the project's variables are.
-//
-// Rows are written by functions in the database alone (migrations/master), which judge; here
-// they are called, and their refusals become sentences. DB.Try makes a plan of any act. What
-// ocspsyncd does at the master is in package publisherdb.
-//
-// Read masterdb.go first, then certificate.go, approval.go and roster.go.
 package masterdb
 
 import (

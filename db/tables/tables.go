@@ -1,12 +1,3 @@
-// Package tables reads what both databases hold: the head and the replicated rows, the
-// signed files of the feed, forks, the version and the shape of the schema, the logins and
-// their rights.
-//
-// It trusts the database that it is given: whoever writes to a site's database can make that
-// site lie until its responder certificate ends. What a login may do is granted in the
-// migrations, not promised here.
-//
-// Read tables.go first, then head.go, status.go and feed.go.
 package tables
 
 import (

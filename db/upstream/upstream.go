@@ -1,10 +1,3 @@
-// Package upstream is the master's database as a site of native replication sees it: its
-// slots, its clock, what it publishes, and a copy of rows at the moment a slot is made.
-//
-// It trusts the master with everything but its clock. It promises that a slot whose copy came
-// to nothing is dropped, as far as the master can be reached.
-//
-// Read upstream.go first, then export.go.
 package upstream
 
 import (

@@ -1,10 +1,3 @@
-// Package doctor examines one machine of the fleet, a site or the master, and reports line by
-// line what is good, what will soon fail, and what is wrong, each with the fix. It changes
-// nothing.
-//
-// It owns no facts: it reads the database through db, gets the token's content and the daemon's
-// configuration from its caller, and asks the daemon's ports. It trusts the database as the
-// daemons do. A part that cannot be examined is a line of its own, never a reason to stop.
 package doctor
 
 import (

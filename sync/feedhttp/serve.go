@@ -1,9 +1,3 @@
-// Package feedhttp carries the feed over HTTP and TLS: the server at the master and at each
-// relay, the client, the pins by which both identify each other, the access list, and the
-// newest checkpoint, for which long polls wait (Latest). It only moves octets; package feed
-// verifies them.
-//
-// Read serve.go first, then news.go, client.go and identity.go.
 package feedhttp
 
 import (

@@ -1,6 +1,3 @@
-// Package lookup lets ocspd ask for one serial that its copy does not have: over a socket to
-// this site's ocspsyncd, which asks the master. It accepts only an answer that a key for
-// answers under the feed root has signed, and that is newer than the copy (docs/feed.md).
 package lookup
 
 import (

@@ -1,10 +1,3 @@
-// Package publish is the master's side of the feed: it seals changes into segments and signs
-// checkpoints (Sealer), makes snapshots (Snapshotter), takes key sets that staff brings in
-// (TakeOffers), notes which site came (ClientTracker), takes evidence of forks (ForkReports)
-// and signs answers on single serials (LookupServer). What its key signed last it remembers
-// in a file: it never signs two things of one number.
-//
-// Read seal.go first, then memory.go, keyring.go, snapshotter.go.
 package publish
 
 import (

@@ -1,8 +1,3 @@
-// Package recovery finds what a master signed and then lost, because it was restored from an
-// old backup, or because a standby that lagged was promoted.
-//
-// It trusts only what keys signed that the pinned root's newest key set admits, from any
-// source. It reads the master and changes nothing.
 package recovery
 
 import (

@@ -1,11 +1,3 @@
-// Package watchdog makes sure that only a superuser can block the master. Every change takes
-// the one head at COMMIT, and every revocation its certificate's row: a session that keeps one
-// of them blocks all revocations, by mistake or on purpose.
-//
-// One connection waits for the head like any writer and keeps its place in the queue. Another
-// finds the sessions that make others wait, follows the waits to their root, and ends that
-// session if the same transaction stays there. It spares superusers, COMMITs, sessions that
-// wait for a standby, and ocspsyncd itself: those it only reports.
 package watchdog
 
 import (

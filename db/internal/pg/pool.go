@@ -1,9 +1,3 @@
-// Package pg speaks to PostgreSQL for the packages beside it: a pool whose sessions rely on
-// nothing that a DBA has set, several statements in one round trip, one transaction that is
-// rolled back (Try), the format of COPY, and the words for what PostgreSQL refuses. It knows
-// no table of ours, but the names of constraints.
-//
-// Read pool.go first, then batch.go, try.go and errors.go.
 package pg
 
 import (
