@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// checkInTimeout is the longest talk that a clock is judged by; half of it is the
-	// greatest error.
+	// checkInTimeout is the longest round trip that measures a clock; half of it is the greatest
+	// error.
 	checkInTimeout = 5 * time.Second
-	// idleFactor is how many times rarer a site checks in that hears from peers alone: a
-	// check-in opens a connection, which costs it and the master 4.6 kB.
+	// idleFactor is how many times rarer a site checks in that gets its news from peers alone: a
+	// check-in opens a connection, which costs the site and the master 4.6 kB.
 	idleFactor = 60
-	// deniedEvery is how often one that is denied access asks whether it is over.
+	// deniedEvery is how often a site that is denied access asks whether this is over.
 	deniedEvery = 15 * time.Second
 )
 
-// checkIns asks the master itself now and then, until ctx ends, which no
-// peer can stand for: its clock, against which this site's is judged, and whether
-// this site is let in. A master that is away says nothing about either.
+// checkIns asks the master itself from time to time, until ctx ends, for what no peer can answer:
+// its clock, to compare this site's with, and whether this site is let in. A master that is away
+// answers neither.
 func (p *Puller) checkIns(ctx context.Context) {
 	var master *feedhttp.Client
 	if at := slices.IndexFunc(p.cfg.Sources, (*feedhttp.Client).Master); at >= 0 {
@@ -39,7 +39,7 @@ func (p *Puller) checkIns(ctx context.Context) {
 	_ = health.Every{Pause: health.Always(min(p.cfg.CheckIn, checkInTimeout))}.Run(ctx, func(ctx context.Context) error {
 		if since := time.Since(last); last.IsZero() || since >= p.checkInEvery(skew) {
 			if every := p.checkInEvery(skew); !last.IsZero() && every > p.cfg.CheckIn {
-				p.fetchKeys.CompareAndSwap(0, fetchFromNext) // by the connection that is made now
+				p.fetchKeys.CompareAndSwap(0, fetchFromNext) // by the connection that opens now
 			}
 			last = time.Now()
 			skew = p.checkIn(ctx, master)
@@ -50,7 +50,7 @@ func (p *Puller) checkIns(ctx context.Context) {
 
 // checkInEvery is how long after a check-in the next one is due.
 func (p *Puller) checkInEvery(skew time.Duration) time.Duration {
-	age := p.cfg.Now().Sub(p.State().AsOf) // news look old, or of the future, by a clock that is wrong
+	age := p.cfg.Now().Sub(p.State().AsOf) // by a wrong clock news look old, or of the future
 	switch {
 	case p.access.Denied():
 		return min(p.cfg.CheckIn, deniedEvery)
@@ -67,7 +67,7 @@ func (p *Puller) checkIn(ctx context.Context, master *feedhttp.Client) time.Dura
 		defer cancel()
 		return master.Clock(ctx)
 	})
-	if errors.Is(err, db.ErrNotFound) { // it let us in, and has no clock to show
+	if errors.Is(err, db.ErrNotFound) { // the master let this site in, and has no clock to show
 		err = nil
 	}
 	p.recordAccess(ctx, master, err)

@@ -10,9 +10,9 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// damaged says whether the head here is not the one of the checkpoint that was
-// stored with it, which agrees with what a source says: then it was changed here,
-// and nobody signed two histories.
+// damaged says whether the head here differs from the checkpoint that was stored with it, while
+// that checkpoint agrees with the source's. Then the head was changed here, and there are no two
+// signed histories.
 func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 	kept, err := p.cfg.Store.FeedNote(ctx)
 	if err != nil {
@@ -29,16 +29,16 @@ func (p *Puller) damaged(ctx context.Context, theirs db.Head) bool {
 	return sameTallies(&ours, &theirs)
 }
 
-// checkHead compares the head with the checkpoint that was stored with it: a position that
-// was changed here would have changes skipped, and one that is ahead wait for ever. A
-// snapshot may be newer than what was sealed then.
+// checkHead compares the head with the checkpoint that was stored with it: a changed position would
+// skip changes, and one that is ahead would wait for ever. A snapshot may be newer than the last
+// seal of its time.
 func (p *Puller) checkHead(ctx context.Context) error {
 	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
 		return nil
 	}
 	kept, err := p.cfg.Store.FeedNote(ctx)
 	if errors.Is(err, db.ErrNotFound) {
-		return nil // seeded, and no checkpoint came yet
+		return nil // seeded, and no checkpoint has come yet
 	}
 	if err != nil {
 		return err
@@ -58,8 +58,7 @@ func (p *Puller) checkHead(ctx context.Context) error {
 	return nil
 }
 
-// textOf is the signed text of a note: all before the empty line that the
-// signatures follow.
+// textOf returns the signed text of a note: all before the empty line, which the signatures follow.
 func textOf(signed []byte) string {
 	return string(signed[:bytes.LastIndex(signed, []byte("\n\n"))+1])
 }

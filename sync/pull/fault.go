@@ -10,7 +10,7 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// What is wrong with a source. Each is a reason to ask another one.
+// The faults of a source. Each is a reason to ask another one.
 var (
 	ErrStale    = errors.New("its newest checkpoint is too old")
 	ErrFuture   = errors.New("its checkpoint is of the future")
@@ -20,7 +20,7 @@ var (
 	ErrMixed    = feed.ErrMixed
 )
 
-// Fault is why a source was left: a closed set, a metric's label.
+// Fault is the reason why a source was left: a closed set, a metric's label.
 type Fault string
 
 // The faults of a source, and the one of this site itself.
@@ -30,7 +30,7 @@ const (
 	Slow        Fault = "slow"        // slow or silent
 	Endless     Fault = "endless"     // more than any answer has
 	Malformed   Fault = "malformed"   // no answer of a feed, or not of the form
-	Forged      Fault = "forged"      // not signed by whom it must be
+	Forged      Fault = "forged"      // not signed by the required key
 	Rollback    Fault = "rollback"    // an older history
 	Gap         Fault = "gap"         // files are missing
 	Forked      Fault = "fork"        // two signed histories
@@ -41,12 +41,12 @@ const (
 	Local       Fault = "local"       // this site's database: no source's fault
 )
 
-// Faults lists them all.
+// Faults lists all faults.
 var Faults = []Fault{
 	Unreachable, Refused, Slow, Endless, Malformed, Forged, Rollback, Gap, Forked, Frozen, FastForward, Mixed, Unrevoked, Local,
 }
 
-// errLocal marks what failed at this site, whatever the source sent.
+// errLocal marks a failure at this site, whatever the source sent.
 var errLocal = errors.New("this site's database")
 
 func local(err error) error {
@@ -56,7 +56,7 @@ func local(err error) error {
 	return fmt.Errorf("%w: %w", errLocal, err)
 }
 
-// FaultOf classifies an error. What is known of no error of ours came from the net.
+// FaultOf classifies an error. An unknown error comes from the network.
 func FaultOf(err error) Fault {
 	for _, known := range []struct {
 		err   error

@@ -20,7 +20,7 @@ func (p *Puller) follow(ctx context.Context, from *feedhttp.Client, c *feed.Chec
 	if c.AsOf.After(now.Add(db.MaxClockSkew)) {
 		return fmt.Errorf("%w: %v ahead of this site's clock", ErrFuture, c.AsOf.Sub(now).Round(time.Second))
 	}
-	if !p.tainted { // else what is here is no measure
+	if !p.tainted { // a tainted copy is not compared
 		if err := p.judge(ctx, from, c, signed); err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func (p *Puller) follow(ctx context.Context, from *feedhttp.Client, c *feed.Chec
 	return stale(now, c.AsOf, p.cfg.StaleAfter)
 }
 
-// judge compares a checkpoint with what the copy stands on.
+// judge compares a checkpoint with the copy's.
 func (p *Puller) judge(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint, signed []byte) error {
 	if err := feed.GoesBack(p.stood, c); err != nil {
 		return err
@@ -90,8 +90,8 @@ func (p *Puller) admits(signed []byte) bool {
 	return err == nil
 }
 
-// fork keeps both statements and leaves the source; the copy stays. Where the newest key
-// set does not admit what the copy stands on, that is no fork: the copy is seeded anew.
+// fork keeps both statements and leaves the source; the copy stays. If the newest key set does not
+// admit the statement of the copy, it is not a fork: the copy is seeded again.
 func (p *Puller) fork(ctx context.Context, from *feedhttp.Client, why string, theirs []byte) error {
 	ours, err := p.cfg.Store.FeedNote(ctx)
 	if err != nil && !errors.Is(err, db.ErrNotFound) {
@@ -113,7 +113,7 @@ func (p *Puller) forkAt(ctx context.Context, from *feedhttp.Client, why string, 
 	return fmt.Errorf("%w: %s, at position %d; both statements are kept in table feed_fork", ErrFork, why, p.copy.Head.Position)
 }
 
-// catchUp applies segments one by one, up to the checkpoint's.
+// catchUp applies segments one by one, up to the checkpoint's segment.
 func (p *Puller) catchUp(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint) error {
 	for p.copy.Anchor.Number < c.Number {
 		number := p.copy.Anchor.Number + 1
@@ -133,11 +133,10 @@ func (p *Puller) catchUp(ctx context.Context, from *feedhttp.Client, c *feed.Che
 	return nil
 }
 
-// apply verifies one segment and takes it in. It returns false where only a
-// snapshot helps.
+// apply verifies one segment and applies it. It returns false if only a snapshot helps.
 func (p *Puller) apply(ctx context.Context, from *feedhttp.Client, number int64, sealed feed.Sealed) (bool, error) {
 	c, segment, err := p.keys.Open(sealed)
-	if errors.Is(err, feed.ErrUnknownKey) { // it may be of a key that was named once
+	if errors.Is(err, feed.ErrUnknownKey) { // the key may be of an earlier key set
 		p.reseed = fmt.Sprintf("segment %d is signed by no key that is believed", number)
 		return false, nil
 	}
@@ -167,7 +166,7 @@ func (p *Puller) apply(ctx context.Context, from *feedhttp.Client, number int64,
 	return true, nil
 }
 
-// stepOf is what a verified segment makes of a copy.
+// stepOf returns the step that a verified segment makes.
 func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Segment) (sitedb.FeedStep, error) {
 	head, err := c.Head()
 	return sitedb.FeedStep{
@@ -180,7 +179,7 @@ func (p *Puller) stepOf(sealed feed.Sealed, c *feed.Checkpoint, segment *feed.Se
 	}, err
 }
 
-// confirm takes a later checkpoint of the segment that the copy stands on.
+// confirm takes a later checkpoint of the copy's segment.
 func (p *Puller) confirm(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint, signed []byte) error {
 	have := p.copy.Anchor
 	if !p.confirms(c) {
@@ -199,11 +198,11 @@ func (p *Puller) confirm(ctx context.Context, from *feedhttp.Client, c *feed.Che
 	}, c)
 }
 
-// take applies a step. A copy that is not what was signed is seeded anew.
+// take applies a step. A copy that differs from what was signed is seeded again.
 func (p *Puller) take(ctx context.Context, step sitedb.FeedStep, c *feed.Checkpoint) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	p.current = false // it may fail and yet be persisted
+	p.current = false // a failed step may have been stored
 	var stored sitedb.FeedCopy
 	var err error
 	p.watched.writing(func() func(*replica.Pace) {
@@ -214,7 +213,7 @@ func (p *Puller) take(ctx context.Context, step sitedb.FeedStep, c *feed.Checkpo
 		p.reseed, p.diverged = err.Error(), err.Error()
 		return nil
 	}
-	if errors.Is(err, db.ErrRevocationsLost) { // the correction may have been signed anew, later, since its key was banned
+	if errors.Is(err, db.ErrRevocationsLost) { // the correction may have been signed again later, after its key was banned
 		p.reseed, p.lost = err.Error(), err
 		return nil
 	}
@@ -231,7 +230,7 @@ func (p *Puller) take(ctx context.Context, step sitedb.FeedStep, c *feed.Checkpo
 	return nil
 }
 
-// confirms says whether c is news about the segment that the copy stands on.
+// confirms says whether c is newer than what is known about the copy's segment.
 func (p *Puller) confirms(c *feed.Checkpoint) bool {
 	if c.Number != p.copy.Anchor.Number || c.Position != p.copy.Head.Position {
 		return false
@@ -239,8 +238,8 @@ func (p *Puller) confirms(c *feed.Checkpoint) bool {
 	if c.AsOf.After(p.copy.Head.AsOf) {
 		return true
 	}
-	// A snapshot may have confirmed more than any checkpoint that is kept here; ocspd
-	// needs one, and so do those who fetch from here.
+	// A snapshot may have confirmed more than any checkpoint that is kept here; ocspd needs a
+	// checkpoint, and so do the peers that fetch from this site.
 	shown := p.cfg.Latest.Newest()
 	return shown.Note == nil || shown.Epoch != c.Epoch || shown.Position < c.Position || shown.Position == c.Position && shown.AsOf.Before(c.AsOf)
 }

@@ -13,14 +13,13 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// keysTimeout bounds what one source may take to show its key set, where no news
-// wait for it.
+// keysTimeout bounds the fetch of one source's key set if no news wait for it.
 const keysTimeout = 5 * time.Second
 
-// askForKeys asks the sources for a newer key set, now and then, though nothing needs
-// one: who stole a key signs on, and does not tell of the ban. A swarm would open
-// connections between all for it: there it is the pair of the moment, and the master
-// where a check-in has opened one anyway.
+// askForKeys asks the sources for a newer key set from time to time, even if no news need one: a
+// thief with a stolen key signs on, and does not send the ban. In a swarm this would open
+// connections between all sites: there it asks the current pair of peers, and the master only if a
+// check-in has opened a connection.
 func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
 	now, asked := p.cfg.Now(), p.fetchKeys.Swap(0)
 	if now.Before(p.keysDue) && asked == 0 {
@@ -42,7 +41,7 @@ func (p *Puller) askForKeys(ctx context.Context, chosen []*source) {
 	}
 }
 
-// What fetchKeys asks for.
+// The values of fetchKeys.
 const (
 	fetchFromNext = 1 // before the next question
 	fetchFromAll  = 2 // the same, at every source
@@ -53,7 +52,7 @@ func (p *Puller) loadKeys(ctx context.Context) error {
 	k, _, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
 	switch {
 	case errors.Is(err, db.ErrNotFound):
-		return nil // the first source brings one
+		return nil // the first source sends one
 	case errors.Is(err, feed.ErrForged), errors.Is(err, feed.ErrForm):
 		p.cfg.Log.ErrorContext(ctx, "stored key set is not believed", slog.String("error", err.Error()))
 		return nil
@@ -77,8 +76,8 @@ func (p *Puller) open(ctx context.Context, from *feedhttp.Client, signed []byte)
 	return c, err
 }
 
-// renewKeys fetches a key set and keeps it if it is newer. An older one is what a
-// source has that is behind; the number never goes back.
+// renewKeys fetches a key set and keeps it if it is newer. A source that is behind has an older
+// one; the number never goes back.
 func (p *Puller) renewKeys(ctx context.Context, from *feedhttp.Client) error {
 	signed, err := from.Keys(ctx)
 	if err != nil {
@@ -110,9 +109,9 @@ func (p *Puller) renewKeys(ctx context.Context, from *feedhttp.Client) error {
 	return local(p.rejudge(ctx))
 }
 
-// rejudge judges what this site remembers by the newest key set. A position, a time or
-// an audit count is a measure for what comes only while a key that the set admits has
-// signed it.
+// rejudge checks this site's remembered statements by the newest key set. New statements are
+// compared with a position, a time or an audit count only while the set admits the key that signed
+// it.
 func (p *Puller) rejudge(ctx context.Context) error {
 	p.stood = nil
 	n, err := p.cfg.Store.FeedNote(ctx)
@@ -126,8 +125,8 @@ func (p *Puller) rejudge(ctx context.Context) error {
 	switch {
 	case err == nil:
 		p.stood = c
-	case errors.Is(err, feed.ErrEpoch): // a new history begins: all comes anew
-	case errors.Is(err, feed.ErrUnknownKey) && !p.keys.Bans(n.Note): // its key is not named any more
+	case errors.Is(err, feed.ErrEpoch): // a new history begins: everything is fetched again
+	case errors.Is(err, feed.ErrUnknownKey) && !p.keys.Bans(n.Note): // the set does not name its key any more
 		p.cfg.Latest.Clear()
 	default:
 		p.taint(ctx, "what the copy stands on was signed by a key that is banned, or beyond what its key is believed for")
@@ -135,7 +134,7 @@ func (p *Puller) rejudge(ctx context.Context) error {
 	return nil
 }
 
-// forkedKeys keeps two sets of one number, which the root alone can have signed.
+// forkedKeys keeps two sets of one number: only the root can have signed both.
 func (p *Puller) forkedKeys(ctx context.Context, from *feedhttp.Client, theirs []byte) error {
 	why := fmt.Sprintf("two key sets of number %d", p.keys.Number)
 	_, ours, err := feed.StoredKeySet(ctx, p.cfg.Store, p.cfg.Origin, p.cfg.Root)
@@ -149,8 +148,8 @@ func (p *Puller) forkedKeys(ctx context.Context, from *feedhttp.Client, theirs [
 	return fmt.Errorf("%w: %s", ErrFork, why)
 }
 
-// taint says that the copy stands on what the newest key set does not admit, as the
-// word of a key that is banned: it is seeded anew, and answers on until then.
+// taint notes that the newest key set does not admit the copy's statement, such as one of a banned
+// key. The copy is seeded again; until then it still answers.
 func (p *Puller) taint(ctx context.Context, why string) {
 	if p.cleansed {
 		return

@@ -21,15 +21,15 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// LookupProxyConfig says whom to ask for a serial that the copy does not have.
+// LookupProxyConfig says which sources to ask for a serial that the copy does not have.
 type LookupProxyConfig struct {
 	// Store is the site's database: it has the newest key set.
 	Store *sitedb.DB
-	// Origin of the feed, and its root's key, both pinned.
+	// Origin is the name of the feed; Root is its root's key. Both are pinned.
 	Origin string
 	Root   note.Verifier
-	// Sources are whom to ask: those that are the master first, then two peers by lot,
-	// which ask their master.
+	// Sources are asked in this order: those that are the master, then two random peers, which ask
+	// their master.
 	Sources []*feedhttp.Client
 	// Metrics may be nil.
 	Metrics *LookupProxyMetrics
@@ -38,51 +38,51 @@ type LookupProxyConfig struct {
 	Now func() time.Time
 }
 
-// Bounds of asking.
+// Limits for questions.
 const (
 	// askTimeout bounds one question to the sources: ocspd waits feed.AskTimeout.
 	askTimeout = 800 * time.Millisecond
-	// askRate and askBurst bound what goes out: half of what the master's lookup server lets
-	// pass, so that a flood of serials ends here.
+	// askRate and askBurst limit the outgoing questions to half of what the master's lookup server
+	// allows, so that a flood of serials ends here.
 	askRate, askBurst = 10, 20
-	// maxAbroad is how many questions are under way at the sources: half of what one
-	// client may have there, so that news still come.
+	// maxAbroad is how many questions may wait at the sources at once: half of what one client may
+	// have there, so that news still come.
 	maxAbroad = 4
-	// rememberFor is how long an answer is given again: a revocation that follows at
-	// once is not overlooked for longer.
+	// rememberFor is how long an answer is repeated: a revocation right after it is not seen for
+	// this long at most.
 	rememberFor = 10 * time.Second
-	// silentFor is how long nobody is asked after nobody answered.
+	// silentFor is the pause after no source answered.
 	silentFor = time.Second
-	// askNext is how long a source is waited for before the next one is asked, too.
+	// askNext is how long the proxy waits for a source before it also asks the next one.
 	askNext = 250 * time.Millisecond
 	// askPeers is how many peers are asked when the master does not answer.
 	askPeers = 2
-	// What goes out for peers: beside the site's own questions it stays within what the
-	// master lets one site ask, and takes none of the site's own share.
+	// The limits for peers' questions: together with the site's own questions they stay within what
+	// the master allows one site, and take nothing of the site's own share.
 	relayRate, relayBurst, maxRelayed = 5, 10, 2
 	// maxRemembered bounds the memory: 4,096 answers are 4 MB.
 	maxRemembered = 4096
 )
 
-// LookupProxy asks the feed's sources for single serials, for this site's ocspd, which
-// judges what it is told by itself. Nothing is stored. It is an http.Handler for
-// GET /ask?issuer=HEX&serial=HEX&position=P on a socket of this machine.
+// LookupProxy asks the feed's sources for single serials, for this site's ocspd, which verifies the
+// answers itself. It stores nothing. It is an http.Handler for GET
+// /ask?issuer=HEX&serial=HEX&position=P on a socket of this machine.
 type LookupProxy struct {
 	cfg    LookupProxyConfig
 	slots  chan struct{}
 	relays chan struct{} // slots of peers' questions
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	remembered map[string]memory
 	bucket     *lookup.Bucket
-	silent     time.Time // nobody is asked before
-	fault      Fault     // logged last
+	silent     time.Time // no source is asked before this time
+	fault      Fault     // the last one logged
 
 	relayBucket *lookup.Bucket
-	relaySilent time.Time // no master is asked for a peer before
+	relaySilent time.Time // no master is asked for a peer before this time
 }
 
-// memory is one answer, until when it is given again.
+// memory is one answer, and how long it is repeated.
 type memory struct {
 	reply    []byte
 	issued   bool
@@ -90,7 +90,7 @@ type memory struct {
 	until    time.Time
 }
 
-// NewLookupProxy fills in defaults.
+// NewLookupProxy sets the defaults.
 func NewLookupProxy(cfg LookupProxyConfig) *LookupProxy {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewLookupProxyMetrics(nil)
@@ -128,7 +128,7 @@ func (a *LookupProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ask gives an answer from memory, or gets one from a source.
+// ask returns an answer from memory, or fetches one from a source.
 func (a *LookupProxy) ask(ctx context.Context, issuer [32]byte, serial db.Serial, position int64) (reply []byte, outcome string) {
 	key := string(issuer[:]) + string(serial)
 	reply, outcome = a.recall(key, position)
@@ -149,14 +149,14 @@ func (a *LookupProxy) ask(ctx context.Context, issuer [32]byte, serial db.Serial
 	return reply, lookupFetched
 }
 
-// recall says what is remembered; lookupFetched says that a source may be asked now.
+// recall returns the remembered answer; lookupFetched means that a source may be asked now.
 func (a *LookupProxy) recall(key string, position int64) (reply []byte, outcome string) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m, found := a.remembered[key]
 	switch {
-	// That there is a certificate is of use only to a copy that lies behind.
+	// "There is a certificate" helps only a copy that is behind.
 	case found && now.Before(m.until) && (!m.issued || m.position > position):
 		return m.reply, lookupRemembered
 	case now.Before(a.silent):
@@ -167,14 +167,14 @@ func (a *LookupProxy) recall(key string, position int64) (reply []byte, outcome 
 	return nil, lookupFetched
 }
 
-// note remembers what came of a question to the sources.
+// note remembers the result of a question to the sources.
 func (a *LookupProxy) note(ctx context.Context, key string, answer *feed.Answer, reply []byte, err error) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
 		a.silent = now.Add(silentFor)
-		if fault := FaultOf(err); fault != a.fault { // not the error: it names the serial
+		if fault := FaultOf(err); fault != a.fault { // not the error, which names the serial
 			a.fault = fault
 			a.cfg.Log.WarnContext(ctx, "no source answers for single serials", slog.String("fault", string(fault)))
 		}
@@ -201,16 +201,16 @@ func (a *LookupProxy) note(ctx context.Context, key string, answer *feed.Answer,
 // LookupProxyMetrics counts questions.
 type LookupProxyMetrics struct{ asked *prometheus.CounterVec }
 
-// What became of a question.
+// The outcomes of a question.
 const (
 	lookupFetched    = "fetched"
 	lookupRemembered = "remembered"
-	lookupShed       = "shed" // too many
+	lookupShed       = "shed" // too many questions
 	lookupUnanswered = "unanswered"
 )
 
-// NewLookupProxyMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions
-// for serials that the copy does not have, by what became of them; nil registers none.
+// NewLookupProxyMetrics registers ocspsyncd_ask_questions_total{outcome}: ocspd's questions for
+// serials that the copy does not have, by their outcome; nil registers none.
 func NewLookupProxyMetrics(registry prometheus.Registerer) *LookupProxyMetrics {
 	m := &LookupProxyMetrics{promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ocspsyncd_ask_questions_total", Help: "Questions of ocspd for serials that the copy does not have, by what became of them.",

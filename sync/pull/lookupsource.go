@@ -12,8 +12,8 @@ import (
 	"ocspfleet/sync/lookup"
 )
 
-// inOrder is whom to ask for a serial: the master, or whoever stands first where none
-// is told to be it, then peers by lot.
+// inOrder returns the sources to ask for a serial: the master, or the first source if none is
+// marked as the master, then random peers.
 func (a *LookupProxy) inOrder() []*feedhttp.Client {
 	masters, peers := a.split()
 	if len(masters) == 0 && len(peers) > 0 {
@@ -34,9 +34,9 @@ func (a *LookupProxy) split() (masters, peers []*feedhttp.Client) {
 	return masters, peers
 }
 
-// Relay asks the master for a peer, and hands on what it signed, verified. Only the
-// master itself is asked, so that a question has one hop and no ring. It is
-// db.ErrNotFound where no source is the master.
+// Relay asks the master for a peer, and returns the master's signed answer, verified. It asks only
+// the master itself, so that a question has one hop and no loop. It returns db.ErrNotFound if no
+// source is the master.
 func (a *LookupProxy) Relay(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	masters, _ := a.split()
 	if len(masters) == 0 {
@@ -70,15 +70,15 @@ func (a *LookupProxy) Relay(ctx context.Context, issuer [32]byte, serial db.Seri
 	return parsed.Note, err
 }
 
-// fetched is what came of asking one source.
+// fetched is the result of asking one source.
 type fetched struct {
 	answer *feed.Answer
 	signed []byte
 	err    error
 }
 
-// fetch asks the sources in turn, the next one where one failed or is slow, and takes
-// the first answer that is verified.
+// fetch asks the sources in turn, the next one if one failed or is slow, and returns the first
+// verified answer.
 func (a *LookupProxy) fetch(ctx context.Context, sources []*feedhttp.Client, issuer [32]byte, serial db.Serial) (*feed.Answer, []byte, error) {
 	set, keys, err := feed.StoredKeySet(ctx, a.cfg.Store, a.cfg.Origin, a.cfg.Root)
 	if err != nil {
@@ -90,7 +90,7 @@ func (a *LookupProxy) fetch(ctx context.Context, sources []*feedhttp.Client, iss
 	next := time.NewTimer(0)
 	defer next.Stop()
 	asked, left := 0, len(sources)
-	err = ErrGap // no source at all
+	err = ErrGap // if there is no source at all
 	for left > 0 {
 		select {
 		case <-ctx.Done():
@@ -107,7 +107,7 @@ func (a *LookupProxy) fetch(ctx context.Context, sources []*feedhttp.Client, iss
 				reply, err := feed.SignedAnswer{Keys: keys, Note: f.signed}.Marshal()
 				return f.answer, reply, err
 			}
-			if left--; err == ErrGap || errors.Is(err, db.ErrNotFound) { // the first fault tells most
+			if left--; err == ErrGap || errors.Is(err, db.ErrNotFound) { // the first fault says the most
 				err = f.err
 			}
 			next.Reset(0)

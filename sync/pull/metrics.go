@@ -55,7 +55,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 
 func (m *Metrics) faulty(f Fault) { m.faults.WithLabelValues(string(f)).Inc() }
 
-// uses shows the one of the configured sources that news came from.
+// uses sets the configured source that the news came from.
 func (m *Metrics) uses(sources []source, used *source) {
 	for i := range sources {
 		value := 0.0

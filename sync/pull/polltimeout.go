@@ -2,13 +2,13 @@ package pull
 
 import "time"
 
-// pollTimeout is how long a source is listened to: no longer than until one that is
-// preferred to it may be tried again. Two sites that fell back on each other would
-// else wait for each other's news with the master long back.
+// pollTimeout is how long to wait for a source: at most until a preferred source may be tried
+// again. Otherwise two sites that both fell back on each other would wait for each other's news
+// long after the master is back.
 func (p *Puller) pollTimeout(s *source) time.Duration {
 	wait := p.cfg.Wait
 	if p.cfg.PreferPeers && !p.access.Denied() {
-		return wait // a pair has its own ways back
+		return wait // a pair has its own rules for this
 	}
 	now := p.cfg.Now()
 	for i := range p.sources {

@@ -18,28 +18,27 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Config says whom to ask and what to believe. A zero duration stands for its default.
+// Config says which sources to ask and which keys to trust. A zero duration stands for its default.
 type Config struct {
 	// Store is the site's database, by a login in ocsp_sync.
 	Store *sitedb.DB
-	// Origin of the feed, and its root's key, both pinned.
+	// Origin is the name of the feed; Root is its root's key. Both are pinned.
 	Origin string
 	Root   note.Verifier
 	// Sources in the order of preference: the master, then peers.
 	Sources []*feedhttp.Client
-	// PreferPeers asks peers at random, two at a time, and the first source, the
-	// master, only where no others do or they bring nothing: so its traffic does not
-	// grow with the sites. News may then take some hops, and after a loss of the way
-	// two thirds of StaleAfter more.
+	// PreferPeers asks random peers, two at a time, and the first source, the master, only if there
+	// are no others or they bring nothing: so the master's traffic does not grow with the sites.
+	// News may then take some hops, and after a loss of the way two thirds of StaleAfter more.
 	PreferPeers bool
-	// CheckIn is how often the master itself is asked for its clock, and whether this
-	// site is let in, by a site that hears from it anyway or doubts its clock; another
-	// one asks each sixtieth time, and one that is denied access each 15 s. Default 4 min: a
-	// measurement of the clock counts for 10.
+	// CheckIn is how often the master itself is asked for its clock, and whether this site is let
+	// in, by a site that polls the master anyway or doubts its clock. A site with peers asks each
+	// sixtieth time, and one that is denied access each 15 s. Default 4 min: a measurement of the
+	// clock counts for 10.
 	CheckIn time.Duration
-	// Latest is told of each checkpoint that was applied, for the relay. May be nil.
+	// Latest gets each checkpoint that was applied, for the relay. May be nil.
 	Latest *feedhttp.Latest
-	// Wait is the long poll. Default 75 s: an idle master speaks each minute.
+	// Wait is the long poll. Default 75 s: an idle master sends each minute.
 	Wait time.Duration
 	// StaleAfter is how old a source's newest checkpoint may be before the next
 	// source is asked. Default 3 min, three confirmations.
@@ -50,17 +49,17 @@ type Config struct {
 	// Recount is how often the whole copy is recounted, between two polls. Default
 	// 1 min, but never more than a hundredth of the time.
 	Recount time.Duration
-	// WatchEvery is how often it is seen whether somebody else wrote into the copy, which is
-	// then recounted at once. Default 1 s.
+	// WatchEvery is how often the puller checks whether another program wrote into the copy, which
+	// is then recounted at once. Default 1 s.
 	WatchEvery time.Duration
-	// KeysEvery is how often all sources are asked for a newer key set, besides when
-	// news need one: so long a thief's signature may be believed here after the ban,
-	// if no other source is heard. A site that prefers peers asks the two that it hears,
-	// and the master whenever it visits. Default 1 h.
+	// KeysEvery is how often all sources are asked for a newer key set, besides when news need one.
+	// For this long the site may accept a thief's signature after the ban, if it reaches no other
+	// source. A site that prefers peers asks its two peers, and the master at each check-in.
+	// Default 1 h.
 	KeysEvery time.Duration
 	// Metrics may be nil.
 	Metrics *Metrics
-	// Log gets changes of source, seeds and what is wrong with a source.
+	// Log gets changes of source, seeds and the faults of a source.
 	Log *slog.Logger
 	// Now is the site's clock. Default time.Now.
 	Now func() time.Time
@@ -68,8 +67,8 @@ type Config struct {
 
 // Bounds.
 const (
-	// maxBehind is how many segments are fetched one by one; who is further
-	// behind takes a snapshot.
+	// maxBehind is how many segments are fetched one by one; a site further behind takes a
+	// snapshot.
 	maxBehind = 20_000
 	// applyTimeout bounds one step at the site's database.
 	applyTimeout = 5 * time.Minute
@@ -83,7 +82,7 @@ type Puller struct {
 
 	mu        sync.Mutex // guards state
 	state     State
-	fetchKeys atomic.Int32 // and to fetch the key set
+	fetchKeys atomic.Int32 // also fetch the key set
 	near      atomic.Bool  // the master is being asked for news
 	access    replica.Access
 	watched   watched
@@ -91,28 +90,28 @@ type Puller struct {
 
 	clock replica.Clock // belongs to the goroutine that checks in
 
-	// What follows belongs to Run's goroutine.
+	// The fields below belong to Run's goroutine.
 	pause time.Duration // after the last step
 	keys  *feed.KeySet
 	copy  sitedb.FeedCopy
-	// current says that copy is what the last step left in the database: it need not be
-	// read before the next one. What others do there is found by a poll without news.
+	// current says that copy is what the last step left in the database: it need not be read before
+	// the next step. A poll without news finds what other programs changed there.
 	current bool
-	reseed  string // why the copy must be seeded anew; empty: it need not
-	lost    error  // the step that the copy must not take in; nil: there is none
+	reseed  string // why the copy must be seeded again; empty: no need
+	lost    error  // the step that the copy must not apply; nil: there is none
 	refusal refusal
 	// diverged says how the copy differs from what was signed; empty: it does not.
 	diverged string
-	unread   string    // why the copy could not be counted the last time; empty: it was
-	keysDue  time.Time // when the key set is asked for though nothing needs it
-	tainted  bool      // what the copy stands on is not admitted by the key set
-	// stood is the newest checkpoint, or the manifest of a seed, that was taken: what
-	// comes must not go back behind it. Nil: there is none that the newest key set admits.
+	unread   string    // why the last count of the copy failed; empty: it did not
+	keysDue  time.Time // when the key set is fetched even if no news need it
+	tainted  bool      // the key set does not admit the copy's statement
+	// stood is the newest accepted checkpoint, or manifest of a seed: later ones must not go back
+	// behind it. Nil: there is none that the newest key set admits.
 	stood    *feed.Checkpoint
-	cleansed bool // the copy was seeded since it stood on a banned key's word
+	cleansed bool // the copy was seeded since it stood on a statement of a banned key
 	sources  []source
 	active   activePeers
-	seedBy   time.Time             // until when a copy is waited for, before the master is asked; zero: none is
+	seedBy   time.Time             // until when the site waits for a peer's copy before it asks the master; zero: it does not
 	sent     map[int64]feed.Sealed // segments that came with the news, by number
 }
 
@@ -166,8 +165,8 @@ func (p *Puller) State() State {
 	return p.state
 }
 
-// Run follows the feed until ctx ends; it returns nil then. Databases and sources
-// that are away are waited for.
+// Run follows the feed until ctx ends; it returns nil then. It waits for databases and sources that
+// are away.
 func (p *Puller) Run(ctx context.Context) error {
 	var visiting sync.WaitGroup
 	visiting.Go(func() { p.checkIns(ctx) })
@@ -203,7 +202,7 @@ func (p *Puller) step(ctx context.Context) time.Duration {
 	case ctx.Err() != nil:
 		return p.cfg.Backoff
 	case called && err != nil:
-		return 0 // to count the copy: no fault of the source's
+		return 0 // to count the copy: not a fault of the source
 	case err == nil:
 		p.good(ctx, s)
 		return 0
@@ -213,7 +212,7 @@ func (p *Puller) step(ctx context.Context) time.Duration {
 	}
 }
 
-// load reads what is stored: a step may have failed and yet have been persisted.
+// load reads the stored state: a failed step may have been stored.
 func (p *Puller) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -249,8 +248,7 @@ func (p *Puller) load(ctx context.Context) error {
 	return err
 }
 
-// enter shows how it went with a source; err is what was wrong with it, or with this site's
-// database.
+// enter shows the result of a source; err is a fault of the source, or of this site's database.
 func (p *Puller) enter(source string, err error) {
 	trouble := diagnose(sight{denied: p.access.Denied(), err: err, unread: p.unread})
 	p.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// refusal is a snapshot that the copy must not take in, with the segments up to a number,
-// by what a key set lets believe of its corrections: it is not fetched again and again.
+// refusal is a snapshot, with the segments up to a number, that the copy must not apply because of
+// the corrections that a key set admits: it is not fetched again and again.
 type refusal struct {
 	tag    string
 	keys   int64
@@ -25,7 +25,7 @@ func (r refusal) of(signed []byte, keys *feed.KeySet, c *feed.Checkpoint) error 
 	return r.why
 }
 
-// orLost is why a source is left that showed a step which the copy must not take in,
+// orLost returns the reason for leaving a source that showed a step which the copy must not apply,
 // and no snapshot that helps.
 func (p *Puller) orLost(err error) error {
 	if p.lost == nil || errors.Is(err, errLocal) {

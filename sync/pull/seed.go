@@ -13,8 +13,8 @@ import (
 	"ocspfleet/sync/replica"
 )
 
-// seed replaces the copy by the source's newest snapshot and all segments from there to
-// checkpoint c, at once: a copy that has not caught up is never anybody's to answer from.
+// seed replaces the copy by the source's newest snapshot and all segments from there to checkpoint
+// c, in one step: ocspd never answers from a copy that has not caught up.
 func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
@@ -39,7 +39,7 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 	if err != nil {
 		return fmt.Errorf("seeding, since %s: %w", why, err)
 	}
-	var missing error // what the source did not give
+	var missing error // what the source did not send
 	rows := sitedb.FeedSeed{
 		Head: head, PurgeBefore: s.PurgeBefore, Chunks: len(s.Chunks), Open: p.keys.OpenCorrections,
 		Anchor:   sitedb.Anchor{Epoch: s.Epoch, Number: s.Number, Hash: s.Segment, NoteHash: s.Previous},
@@ -50,7 +50,7 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 			if err == nil {
 				rows, err = s.OpenChunk(i, body)
 			}
-			if ctx.Err() == nil { // else something else ended the seed
+			if ctx.Err() == nil { // otherwise the stop ended the seed
 				missing = err
 			}
 			return body, rows, err
@@ -83,7 +83,7 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 	default:
 		return local(err)
 	}
-	if last.AsOf.Before(s.AsOf) { // the snapshot is newer than what was sealed then
+	if last.AsOf.Before(s.AsOf) { // the snapshot is newer than the last seal of its time
 		last = &s.Checkpoint
 	}
 	p.reseed, p.diverged, p.tainted, p.cleansed, p.stood = "", "", false, true, last
@@ -94,8 +94,8 @@ func (p *Puller) seed(ctx context.Context, from *feedhttp.Client, c *feed.Checkp
 	return local(err)
 }
 
-// since are the segments that lead from a snapshot to a checkpoint, verified, as they
-// came, and the last one's checkpoint.
+// since returns the verified segments, as they came, that lead from a snapshot to a checkpoint, and
+// the checkpoint of the last one.
 func (p *Puller) since(ctx context.Context, from *feedhttp.Client, s *feed.Snapshot, c *feed.Checkpoint) (all []feed.Sealed, last *feed.Checkpoint, err error) {
 	if s.Epoch != c.Epoch {
 		return nil, &s.Checkpoint, nil

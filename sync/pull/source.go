@@ -15,14 +15,14 @@ import (
 // source is what Run knows of one source.
 type source struct {
 	client *feedhttp.Client
-	known  bool          // it was heard since it was left: long polls may begin
+	known  bool          // the source answered since it was left: long polls may begin
 	fault  Fault         // why it was left; empty: it was not
 	pause  time.Duration // of the last back-off
 	due    time.Time     // not asked before
 }
 
-// choose says whom to ask now: the first source that is due, or a pair of them. It
-// is nobody where all are to be left alone for a while.
+// choose returns the sources to ask now: the first source that is due, or a pair of peers. It
+// returns none if all must be left alone for a while.
 func (p *Puller) choose(now time.Time) []*source {
 	var due []*source
 	for i := range p.sources {
@@ -42,7 +42,7 @@ func (p *Puller) choose(now time.Time) []*source {
 	return chosen
 }
 
-// nextDue is how long no source is asked: until one that was left may be tried again.
+// nextDue returns the time until a left source may be tried again.
 func (p *Puller) nextDue(now time.Time) time.Duration {
 	next := time.Duration(math.MaxInt64)
 	for _, s := range p.sources {
@@ -56,14 +56,14 @@ func (p *Puller) nextDue(now time.Time) time.Duration {
 	return next
 }
 
-// left notes what is wrong with a source, and asks it later: each time twice as late.
+// left notes the fault of a source, and doubles its pause each time.
 func (p *Puller) left(ctx context.Context, s *source, err error) {
 	fault := FaultOf(err)
 	p.recordAccess(ctx, s.client, err)
 	p.cfg.Metrics.faulty(fault)
 	s.pause = min(max(2*s.pause, p.cfg.Backoff), 64*p.cfg.Backoff)
 	s.due, s.known = p.cfg.Now().Add(s.pause), false
-	if fault != s.fault { // one line for each fault, not for each try
+	if fault != s.fault { // one line for each fault, not for each attempt
 		s.fault = fault
 		p.cfg.Log.WarnContext(ctx, "source left", slog.String("source", s.client.String()), slog.String("fault", string(fault)), slog.String("error", err.Error()))
 	}
@@ -79,22 +79,22 @@ func (p *Puller) good(ctx context.Context, s *source) {
 	p.enter(s.client.String(), nil)
 }
 
-// forgetAll has all sources asked at once, not when news come.
+// forgetAll makes the next step ask all sources at once, without a long poll.
 func (p *Puller) forgetAll() {
 	for i := range p.sources {
 		p.sources[i].known = false
 	}
 }
 
-// heard is what one source said.
+// heard is the answer of one source.
 type heard struct {
 	from *source
 	news *feedhttp.News // nil: nothing new
 	err  error
 }
 
-// ask takes the first news that one of the chosen sources has to give. It returns
-// the source that brought it, or failed.
+// ask takes the first news of the chosen sources. It returns the source that sent the news, or
+// failed.
 func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	first := chosen[0]
 	if p.keys == nil {
@@ -125,7 +125,7 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 			return h.from, p.use(ctx, h)
 		case h.err == nil:
 			quiet = h.from
-		case errors.Is(h.err, feedhttp.ErrAccessDenied): // what comes of it is not to wait for the other
+		case errors.Is(h.err, feedhttp.ErrAccessDenied): // its result must not wait for the other source
 			return h.from, h.err
 		default:
 			if failed.from != nil && ctx.Err() == nil {
@@ -143,17 +143,17 @@ func (p *Puller) ask(ctx context.Context, chosen []*source) (*source, error) {
 	return quiet, stale(p.cfg.Now(), p.copy.Head.AsOf, p.cfg.StaleAfter)
 }
 
-// question is what one source is asked. It runs beside others, and changes nothing.
+// question returns the question to one source. It runs beside others, and changes nothing.
 func (p *Puller) question(s *source, paired bool) func(context.Context) (*feedhttp.News, error) {
 	wait, after, seen := p.pollTimeout(s), p.copy.Head.Position, p.cfg.Latest.Newest().Note
 	if seen == nil || !s.known && !paired || p.access.Denied() && s.client.Master() {
-		wait, after, seen = 0, 0, nil // how far is it at all?
+		wait, after, seen = 0, 0, nil // first learn how far the source is
 	}
 	client, keys := s.client, p.keys.Number
 	return func(ctx context.Context) (*feedhttp.News, error) { return client.News(ctx, after, seen, keys, wait) }
 }
 
-// use verifies news and brings the copy there.
+// use verifies news and applies them to the copy.
 func (p *Puller) use(ctx context.Context, h heard) error {
 	c, err := p.open(ctx, h.from.client, h.news.Note)
 	if err != nil {
@@ -167,7 +167,7 @@ func (p *Puller) use(ctx context.Context, h heard) error {
 	return p.follow(ctx, h.from.client, c, h.news.Note)
 }
 
-// segment is one that came with the news, or is fetched.
+// segment returns a segment that came with the news, or fetches it.
 func (p *Puller) segment(ctx context.Context, from *feedhttp.Client, epoch, number int64) (feed.Sealed, error) {
 	if sealed, came := p.sent[number]; came {
 		return sealed, nil

@@ -10,20 +10,19 @@ import (
 	"ocspfleet/sync/replica"
 )
 
-// What is judged here is judged from facts alone: nothing reads a clock, a source or a
-// database.
+// The functions here decide from their arguments alone: they read no clock, source or database.
 
 // sight is everything that /readyz's text rests on.
 type sight struct {
 	denied bool   // the master does not let this site in
-	err    error  // what is wrong with the source that was asked last, or with this site's database
+	err    error  // the fault of the source that was asked last, or of this site's database
 	unread string // why the copy cannot be counted; empty: it can
 }
 
 // diagnose says what is wrong; empty: the copy is in step.
 func diagnose(s sight) string {
 	switch {
-	case s.denied: // the rest is no matter then
+	case s.denied: // then the rest does not matter
 		return replica.AccessDenied
 	case s.err != nil:
 		return s.err.Error()
@@ -31,7 +30,7 @@ func diagnose(s sight) string {
 	return s.unread
 }
 
-// stale is a time that was vouched for too long ago.
+// stale returns an error if a signed time is too old.
 func stale(now, asOf time.Time, after time.Duration) error {
 	if age := now.Sub(asOf); age > after {
 		return fmt.Errorf("%w: %v", ErrStale, age.Round(time.Second))
@@ -39,8 +38,8 @@ func stale(now, asOf time.Time, after time.Duration) error {
 	return nil
 }
 
-// wantsSeed says why a copy is made anew, where a source shows a checkpoint; empty: its
-// segments lead there. diverged is what is known to be wrong with the copy.
+// wantsSeed says why a copy must be seeded again, given a source's checkpoint; empty: the source's
+// segments lead there. diverged is the known fault of the copy.
 func wantsSeed(have sitedb.FeedCopy, diverged string, c *feed.Checkpoint) string {
 	switch {
 	case !have.Seeded || !have.Anchored || have.Anchor.Epoch != c.Epoch || have.Head.Epoch != c.Epoch:
@@ -51,11 +50,11 @@ func wantsSeed(have sitedb.FeedCopy, diverged string, c *feed.Checkpoint) string
 	return diverged
 }
 
-// relation is how a checkpoint stands to a copy.
+// relation is how a checkpoint relates to a copy.
 type relation string
 
 const (
-	follows      relation = "follows"       // or says the same, or begins another epoch
+	follows      relation = "follows"       // or is equal, or begins another epoch
 	olderEpoch   relation = "older epoch"   //
 	behind       relation = "behind"        // of an earlier segment than the copy's
 	otherSegment relation = "other segment" // of the copy's number, with other changes
@@ -92,13 +91,13 @@ func sameTallies(a, b *db.Head) bool {
 	return true
 }
 
-// wrongHead says how a copy's head is not the one of the checkpoint that was stored with it:
-// a position that was changed here would have changes skipped, and one that is ahead wait
-// for ever. A snapshot, the newest that is here, may be newer than what was sealed then.
+// wrongHead says how a copy's head differs from the checkpoint that was stored with it: a changed
+// position would skip changes, and one that is ahead would wait for ever. The newest snapshot here
+// may be newer than the last seal of its time.
 func wrongHead(have sitedb.FeedCopy, kept db.FeedNote, newest db.Snapshot) string {
 	at, head := have.Anchor, have.Head
 	switch {
-	case kept.Epoch != at.Epoch || kept.Number != at.Number: // it is of another segment
+	case kept.Epoch != at.Epoch || kept.Number != at.Number: // the checkpoint is of another segment
 		return ""
 	case head.Epoch == kept.Epoch && head.Position == kept.Position:
 		return ""

@@ -9,34 +9,33 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// How sites that prefer peers share the master's news. Each hour gives the sites an
-// order, by chance, that everybody reckons alike from their pins. Who finds fewer than
-// two of its peers before it asks the master and a peer; everybody else asks two that
-// stand before it, drawn by lot. So the master feeds two, however many there are; the
-// way from it to anybody is a few hops long (the logarithm of their number), never a
-// ring; and each has two ways that share no site, so that one peer which withholds, or
-// stands still, delays nobody. It needs no word between the sites and no list of all:
-// who knows but some of the others has those for its order.
+// How sites that prefer peers share the master's news. Each hour gives the sites a random order
+// that all compute alike from their pins. A site with fewer than two of its peers before it asks
+// the master and a peer; every other site asks two random ones of those before it. So the master
+// feeds two, however many sites there are; the way from it to any site is a few hops long (the
+// logarithm of their number), never a loop; and each site has two ways that share no site, so that
+// one peer which withholds, or stands still, delays no other. The sites need no messages between
+// them and no list of all: a site that knows only some of the others uses those for its order.
 
-// hour is how long an order holds: nobody feeds the others for long.
+// hour is how long an order holds: no site feeds the others for long.
 const hour = time.Hour
 
-// feeders is how many of a swarm ask the master: the fewest that leave two ways.
+// feeders is how many sites of a swarm ask the master: the fewest that leave two ways.
 const feeders = 2
 
-// A pair is kept for 8 to 16 polls, ten to twenty minutes by default: long enough
-// to learn how far a source is, short enough to leave one that withholds.
+// pairPolls is how long a pair is kept: 8 to 16 polls, ten to twenty minutes by default. That is
+// long enough to learn how far a source is, short enough to leave one that withholds.
 const pairPolls = 8
 
-// activePeers is whom a site that prefers peers asks, two at once, for a while.
+// activePeers are the peers that a site which prefers peers asks, two at once, for a while.
 type activePeers struct {
 	of    []*source
 	hour  int64
 	until time.Time
-	late  time.Duration // the age at which the copy has lost the way to the master
+	late  time.Duration // the age at which the copy counts as cut off from the master
 }
 
-// rendezvousHash is where the holder of a pin stands in the order of an hour.
+// rendezvousHash is the place of a pin in the order of an hour.
 func rendezvousHash(pin feedhttp.Pin, hour int64) uint64 {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(pin[:], uint64(hour)))
 	return binary.BigEndian.Uint64(sum[:8])
@@ -44,8 +43,8 @@ func rendezvousHash(pin feedhttp.Pin, hour int64) uint64 {
 
 // rank is a site's view of its peers in the order of an hour.
 type rank struct {
-	before, after []*source // that are due, each in an order by lot
-	back          time.Time // when the first of those that stand before it may be tried again; zero: none was left
+	before, after []*source // those that are due, each in random order
+	back          time.Time // when the first left peer before it may be tried again; zero: none was left
 }
 
 func (p *Puller) rank(now time.Time, of int64) rank {
@@ -71,7 +70,7 @@ func (p *Puller) rank(now time.Time, of int64) rank {
 	return s
 }
 
-// choosePeers draws whom to ask, or keeps to those that were drawn.
+// choosePeers draws the sources to ask, or keeps those already drawn.
 func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	master, order := &p.sources[0], now.Unix()/int64(hour/time.Second)
 	if !p.copy.Seeded || !p.copy.Anchored || p.diverged != "" {
@@ -82,9 +81,9 @@ func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	for _, s := range p.active.of {
 		intact = intact && !now.Before(s.due)
 	}
-	// A copy that missed a confirmation may have lost the way to the master, and the
-	// peers, too: the first to find that asks it, and the others hear of it from that one.
-	// A site that is denied access has to hear from the master itself that it is over.
+	// A copy that missed a confirmation may be cut off from the master, and the peers, too: the
+	// first to find this asks the master, and the others get the news from it. Only the master
+	// itself can say that a denial of access is over.
 	late := (p.access.Denied() || p.active.late > 0 && now.Sub(p.copy.Head.AsOf) > p.active.late) && due[0] == master
 	if intact && (!late || p.active.of[0] == master) {
 		return p.active.of
@@ -98,7 +97,7 @@ func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 	of = append(of, peers[:min(len(peers), 2-len(of))]...)
 	lease, wait := pairPolls*p.cfg.Wait, p.swarmTimeout()
 	p.active = activePeers{of, order, now.Add(lease + rand.N(lease)), wait + rand.N(wait)}
-	if !late && len(s.before) < feeders && !s.back.IsZero() { // for want of peers
+	if !late && len(s.before) < feeders && !s.back.IsZero() { // for lack of peers
 		p.active.until = s.back
 	}
 	return of
@@ -107,9 +106,8 @@ func (p *Puller) choosePeers(due []*source, now time.Time) []*source {
 // swarmTimeout is a confirmation and a fifth: 72 s by default.
 func (p *Puller) swarmTimeout() time.Duration { return p.cfg.StaleAfter * 2 / 5 }
 
-// chooseSeed draws who is asked for a copy: any peer. Where those that are up have
-// none yet, only who stands first asks the master at once: the others wait a moment
-// for what it gets.
+// chooseSeed draws the source of a copy: any peer. If no reachable peer has one yet, only the first
+// in the order asks the master at once: the others wait a moment for its copy.
 func (p *Puller) chooseSeed(s rank, due []*source, now time.Time) []*source {
 	peers := append(s.before, s.after...)
 	if len(peers) > 0 {

@@ -20,41 +20,42 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// TrimmerConfig says what a site keeps of the feed's files. A zero duration or number
-// stands for its default.
+// TrimmerConfig says which of the feed's files a site keeps. A zero duration or number stands for
+// its default.
 type TrimmerConfig struct {
 	// Store is the site's database, by a login in ocsp_sync.
 	Store *sitedb.DB
-	// Relays says that others fetch from here: then the newest snapshot and all segments
-	// since it stay, and a newer one is taken where those grow long.
+	// Relays says that others fetch from here: then the newest snapshot and all segments since it
+	// stay, and a newer one is taken when those grow long.
 	Relays bool
-	// Origin, Root, Sources and PreferPeers are as in Config; a snapshot to relay is
-	// taken from the sources. Needed by who relays.
+	// Origin, Root, Sources and PreferPeers are as in Config; a snapshot to relay is fetched from
+	// the sources. A relay needs them.
 	Origin      string
 	Root        note.Verifier
 	Sources     []*feedhttp.Client
 	PreferPeers bool
-	// Keep is how long segments stay that the newest snapshot covers: a peer that was
-	// away for less goes on where it was, another takes the snapshot. Default 30 d.
+	// Keep is how long segments stay that the newest snapshot covers: a peer that was away for less
+	// continues with them, another takes the snapshot. Default 30 d.
 	Keep time.Duration
-	// Least is how many octets of segments are worth a new snapshot at all. Default 16 MiB.
+	// Least is the size of the segments, in octets, below which no new snapshot is taken. Default
+	// 16 MiB.
 	Least int64
-	// Every is how often is looked. Default 10 min.
+	// Every is the pause between two runs. Default 10 min.
 	Every time.Duration
 	Log   *slog.Logger
 }
 
 const (
-	// outgrown is how many times longer than the snapshot the segments since it may be
-	// before a newer one is taken: so that adds a quarter to what the segments cost.
+	// outgrown is how many times longer than the snapshot the segments since it may be before a
+	// newer one is taken: this adds a quarter to the cost of the segments.
 	outgrown = 4
 )
 
-// Trimmer forgets what a site needs no more: old deletions and revocations, old segments, and at a
-// relay the snapshot that has been outgrown, for a newer one.
+// Trimmer deletes what a site no longer needs: old deletions and revocations, old segments, and at
+// a relay an outgrown snapshot, which it replaces by a newer one.
 type Trimmer struct{ cfg TrimmerConfig }
 
-// NewTrimmer fills in the defaults.
+// NewTrimmer sets the defaults.
 func NewTrimmer(cfg TrimmerConfig) *Trimmer {
 	cfg.Keep, cfg.Least, cfg.Every = cmp.Or(cfg.Keep, 30*24*time.Hour), cmp.Or(cfg.Least, 16<<20), cmp.Or(cfg.Every, 10*time.Minute)
 	return &Trimmer{cfg}
@@ -65,14 +66,14 @@ func (t *Trimmer) Run(ctx context.Context) error {
 	failed := func(text string) {
 		t.cfg.Log.WarnContext(ctx, "what is old cannot be trimmed", slog.String("error", text))
 	}
-	// Not all relays of a swarm at once: one gets the snapshot, the others get it there.
+	// Relays of a swarm differ in time: one fetches the snapshot, the others fetch it there.
 	pause := func() time.Duration { return t.cfg.Every + rand.N(t.cfg.Every/4+1) }
 	return health.Every{Pause: pause, Failed: failed}.Run(ctx, func(ctx context.Context) error {
 		return errors.Join(t.deletions(ctx), t.segments(ctx))
 	})
 }
 
-// deletions forgets old ones, and what is remembered of certificates that have ended.
+// deletions removes old deletions, and the remembered revocations of certificates that have ended.
 func (t *Trimmer) deletions(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -95,12 +96,12 @@ func (t *Trimmer) segments(ctx context.Context) error {
 	return err
 }
 
-// refresh takes a newer snapshot where the segments since the one here are long, or do
-// not lead on from it.
+// refresh takes a newer snapshot if the segments since the one here are long, or do not continue
+// it.
 func (t *Trimmer) refresh(ctx context.Context) error {
 	need, err := t.cfg.Store.RelayNeed(ctx)
 	if errors.Is(err, db.ErrNotFound) {
-		return nil // nothing came yet
+		return nil // nothing has come yet
 	}
 	if err != nil {
 		return err
@@ -111,14 +112,14 @@ func (t *Trimmer) refresh(ctx context.Context) error {
 	}
 	if need.Newest.Note != nil {
 		if _, err := keys.OpenSnapshot(need.Newest.Note); err != nil && keys.Epoch == need.Epoch {
-			need.Newest, need.Broken = db.Snapshot{}, true // nobody would take it from here
+			need.Newest, need.Broken = db.Snapshot{}, true // no peer would accept it
 		}
 	}
 	if !need.Broken && need.Since <= max(outgrown*need.Newest.Octets, t.cfg.Least) {
 		return nil
 	}
 	sources := slices.Clone(t.cfg.Sources)
-	if t.cfg.PreferPeers { // the master, the first, comes last
+	if t.cfg.PreferPeers { // the master is first, and is asked last
 		rand.Shuffle(len(sources)-1, func(i, j int) { sources[i+1], sources[j+1] = sources[j+1], sources[i+1] })
 		sources = append(sources[1:], sources[0])
 	}
@@ -135,8 +136,8 @@ func (t *Trimmer) refresh(ctx context.Context) error {
 	return fmt.Errorf("looking for a snapshot to relay: %w", err)
 }
 
-// fetch takes the newest snapshot of a source, if it is of use: newer than the one
-// here, of this history, and not beyond what is here.
+// fetch takes the newest snapshot of a source if it is useful: newer than the one here, of this
+// history, and not beyond the copy's position.
 func (t *Trimmer) fetch(ctx context.Context, from *feedhttp.Client, keys *feed.KeySet, need sitedb.RelayNeed) error {
 	signed, err := from.NewestSnapshot(ctx, need.Epoch)
 	if err != nil {

@@ -9,30 +9,31 @@ import (
 	"ocspfleet/sync/replica"
 )
 
-// watched counts the copy, and knows when others write into it.
+// watched counts the copy, and notices when other programs write into it.
 type watched struct {
 	replica.Counter
-	write sync.Mutex // held while we write into the copy
+	write sync.Mutex // held while the puller writes into the copy
 	mu    sync.Mutex // guards call
-	call  func()     // ends the question that is being asked; nil: none is
+	call  func()     // ends the current question; nil: there is none
 }
 
-// writing runs f, which writes into the copy and returns what tells the pace of it: what
-// others write before, meanwhile and after stays suspect.
+// writing runs f, which writes into the copy and returns what to tell the pace: writes by others
+// before, during and after it stay suspect.
 func (w *watched) writing(f func() (tell func(*replica.Pace))) {
 	w.write.Lock()
 	defer w.write.Unlock()
 	f()(&w.Pace)
 }
 
-// observe reads the last number of a change here. A database that is away others tell of.
+// observe reads the last number of a change here. It ignores a database that is away: other checks
+// report that.
 func (w *watched) observe(ctx context.Context) {
 	if number, err := w.Store.SiteSeq(ctx); err == nil {
 		w.Observe(number)
 	}
 }
 
-// interrupt ends the question that is being asked.
+// interrupt ends the current question.
 func (w *watched) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,7 +42,7 @@ func (w *watched) interrupt() {
 	}
 }
 
-// asking is ctx for a question, which a count that is wanted ends.
+// asking returns a ctx for a question, which a wanted count ends.
 func (w *watched) asking(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.mu.Lock()
@@ -55,12 +56,12 @@ func (w *watched) asking(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// watch looks each second whether somebody else wrote into the copy: the puller may wait
-// for news for longer than a minute.
+// watch checks each second whether another program wrote into the copy: the puller may wait for
+// news for longer than a minute.
 func (p *Puller) watch(ctx context.Context) error {
 	return health.Every{Pause: health.Always(p.cfg.WatchEvery)}.Run(ctx, func(ctx context.Context) error {
 		if !p.watched.write.TryLock() {
-			return nil // it is us
+			return nil // the puller itself writes
 		}
 		defer p.watched.write.Unlock()
 		if p.watched.observe(ctx); p.watched.Suspected(p.cfg.Now()) {
@@ -70,12 +71,12 @@ func (p *Puller) watch(ctx context.Context) error {
 	})
 }
 
-// recount compares the whole copy with its head: a row that was changed or lost
-// here is found, and the copy seeded anew.
+// recount compares the whole copy with its head: it finds a row that was changed or lost here, and
+// the copy is seeded again.
 func (p *Puller) recount(ctx context.Context) {
 	now := p.cfg.Now()
 	switch {
-	case !p.copy.Seeded || !p.copy.Anchored: // it is about to be replaced: nobody breaks that off
+	case !p.copy.Seeded || !p.copy.Anchored: // the copy is about to be replaced: no count interrupts that
 		p.watched.observe(ctx)
 		p.watched.Counting()
 		return
@@ -91,8 +92,8 @@ func (p *Puller) recount(ctx context.Context) {
 	}
 }
 
-// Check has the copy recounted, and all sources asked for a newer key set, before
-// the next question.
+// Check makes the puller recount the copy, and ask all sources for a newer key set, before the next
+// question.
 func (p *Puller) Check() {
 	p.fetchKeys.Store(fetchFromAll)
 	p.watched.Now()
