@@ -19,31 +19,31 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// FilesConfig says how to keep the signed files of a native site in step. A zero duration
-// stands for its default.
+// FilesConfig says how to keep the signed files of a native site in step. A zero duration stands
+// for its default.
 type FilesConfig struct {
 	// Site, Local and Master are as in Config.
 	Site   string
 	Local  *sitedb.DB
 	Master *upstream.DB
-	// Root verifies the key sets, and so all that is believed.
+	// Root verifies the key sets, and so all files.
 	Root note.Verifier
-	// Latest is told of each checkpoint that was verified, for the relay. May be nil.
+	// Latest gets each checkpoint that was verified, for the relay. May be nil.
 	Latest *feedhttp.Latest
-	// Behind is told when the master shows less than it signed, Forked when another
+	// Behind is called when the master shows less than it signed, Forked when another
 	// contradiction was kept. May be nil.
 	Behind func(ours, theirs []byte)
 	Forked func()
-	// Interval between two looks at the files here. Default 1 s.
+	// Interval between two readings of the files here. Default 1 s.
 	Interval time.Duration
-	// ProbeInterval between two talks with the master. Default 10 s.
+	// ProbeInterval between two queries to the master. Default 10 s.
 	ProbeInterval time.Duration
-	// MasterTimeout bounds one talk with the master. Default 15 s.
+	// MasterTimeout bounds one query to the master. Default 15 s.
 	MasterTimeout time.Duration
-	// StallAfter is how long the files may lack what the master has signed. Default 30 s;
-	// after four times that they are copied anew.
+	// StallAfter is how long the files may lack what the master has signed. Default 30 s; after
+	// four times that they are copied again.
 	StallAfter time.Duration
-	// Log gets what is wrong, and copies that were made.
+	// Log gets faults, and copies that were made.
 	Log *slog.Logger
 	// Metrics may be nil.
 	Metrics *FilesMetrics
@@ -51,46 +51,46 @@ type FilesConfig struct {
 	Now func() time.Time
 }
 
-// Files keeps the signed files of a site by native replication in step with the master: they
-// come by a subscription of their own, which holds up no row. What comes is verified here for
-// those who fetch it from this site; ocspd verifies for itself. Run is called once, the rest
-// is safe for concurrent use.
+// Files keeps the signed files of a site by native replication in step with the master: they come
+// by a subscription of their own, which delays no row. Files verifies them for the peers that
+// fetch them from this site; ocspd verifies for itself. Run is called once, the rest is safe for
+// concurrent use.
 type Files struct {
 	cfg FilesConfig
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	trouble string
 	keys    *feed.KeySet // the newest under the root; nil: there is none
-	spoiled string       // a segment that was to be served is wrong
+	spoiled string       // a segment that a peer asked for is wrong
 
-	// What follows belongs to Run's goroutine.
-	notes      [][]byte  // the key sets looked at last
-	stood      verified  // the newest checkpoint that was verified
-	seen       []byte    // the checkpoint looked at last
-	wrong      string    // what is wrong with it; empty: nothing
+	// The fields below belong to Run's goroutine.
+	notes      [][]byte  // the key sets that were read last
+	stood      verified  // the newest verified checkpoint
+	seen       []byte    // the checkpoint that was read last
+	wrong      string    // the fault of the files here; empty: none
 	forked     string    // how the master contradicts what it signed; empty: it does not
-	wanted     time.Time // as_of of what the master has signed and is not here; zero: nothing
-	since      time.Time // when that was seen
+	wanted     time.Time // as_of of what the master has signed and this site lacks; zero: nothing
+	since      time.Time // when this was found
 	subscriber subscriber
 	probe      filesProbe
 	probeDue   time.Time
-	failed     string // why the last copy was broken off; empty: it was not
+	failed     string // why the last copy failed; empty: it did not
 }
 
-// verified is a checkpoint with its note; its Checkpoint is nil: none.
+// verified is a checkpoint with its note; a nil Checkpoint means none.
 type verified struct {
 	*feed.Checkpoint
 	note []byte
 }
 
-// filesProbe is what the last talk with the master gave.
+// filesProbe is the result of the last query to the master.
 type filesProbe struct {
 	at    time.Time
 	err   error
 	slots []db.Slot
 }
 
-// NewFiles fills in the defaults.
+// NewFiles sets the defaults.
 func NewFiles(cfg FilesConfig) *Files {
 	cfg.Interval, cfg.ProbeInterval = cmp.Or(cfg.Interval, time.Second), cmp.Or(cfg.ProbeInterval, 10*time.Second)
 	cfg.MasterTimeout, cfg.StallAfter = cmp.Or(cfg.MasterTimeout, 15*time.Second), cmp.Or(cfg.StallAfter, 30*time.Second)
@@ -115,7 +115,7 @@ func NewFiles(cfg FilesConfig) *Files {
 	}}
 }
 
-// Trouble says why the signed files stand still, or are not believed; empty: all is well.
+// Trouble says why the signed files stand still, or fail verification; empty: all is well.
 func (f *Files) Trouble() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,11 +127,11 @@ func (f *Files) Run(ctx context.Context) error {
 	return health.Every{Pause: health.Always(f.cfg.Interval)}.Run(ctx, f.step)
 }
 
-// step is one look, and one deed at most. What is wrong diagnose says.
+// step reads the state once, and acts once at most. diagnose says what is wrong.
 func (f *Files) step(ctx context.Context) error {
 	local, err := f.inspect(ctx)
 	if ctx.Err() != nil {
-		return nil // what was seen is the stop itself
+		return nil // the stop itself caused what was read
 	}
 	if err != nil {
 		f.enter(ctx, filesResult{trouble: "the signed files cannot be read: " + err.Error()})
@@ -165,7 +165,7 @@ func (f *Files) step(ctx context.Context) error {
 	return nil
 }
 
-// inspect reads the subscription, and takes up what it brought.
+// inspect reads the subscription, and the files that it brought.
 func (f *Files) inspect(ctx context.Context) (sitedb.Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
@@ -179,8 +179,8 @@ func (f *Files) inspect(ctx context.Context) (sitedb.Subscription, error) {
 	return local, err
 }
 
-// talk asks the master for this site's slots and its newest checkpoint. One that is away
-// is told of by the subscription of the rows.
+// talk asks the master for this site's slots and its newest checkpoint. The subscription of the
+// rows reports a master that is away.
 func (f *Files) talk(ctx context.Context, local sitedb.Subscription) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.MasterTimeout)
@@ -203,13 +203,13 @@ func (f *Files) talk(ctx context.Context, local sitedb.Subscription) {
 	f.subscriber.dropOrphans(outer, slots, local.Slot)
 }
 
-// seed copies the files anew.
+// seed copies the files again.
 func (f *Files) seed(ctx context.Context, why string, local sitedb.Subscription) {
 	err := f.cfg.Local.SeedFiles(ctx, f.cfg.Master, f.subscriber.newSlot())
 	f.subscriber.backoff.attempted(f.cfg.Now())
 	f.probeDue = time.Time{}
 	if err != nil {
-		if ctx.Err() == nil { // a stop is no failure
+		if ctx.Err() == nil { // a stop is not a failure
 			f.failed = ", which failed: " + err.Error()
 			f.cfg.Log.ErrorContext(ctx, "signed files not copied", slog.String("reason", why), slog.String("error", err.Error()))
 		}
@@ -225,7 +225,7 @@ func (f *Files) seed(ctx context.Context, why string, local sitedb.Subscription)
 	}
 }
 
-// enter shows what was found, and logs what is new.
+// enter sets the new state, and logs what is new.
 func (f *Files) enter(ctx context.Context, v filesResult) {
 	f.cfg.Metrics.shows(f.stood, f.cfg.Now())
 	f.mu.Lock()
@@ -240,7 +240,7 @@ func (f *Files) enter(ctx context.Context, v filesResult) {
 	}
 }
 
-// remembers says whether these are the key sets that were looked at last.
+// remembers says whether these are the key sets that were read last.
 func (f *Files) remembers(notes [][]byte) bool {
 	return f.notes != nil && slices.EqualFunc(notes, f.notes, func(a, b []byte) bool { return string(a) == string(b) })
 }

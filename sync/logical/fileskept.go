@@ -11,7 +11,7 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// takeKeys takes up the newest key set that has come here, in either way.
+// takeKeys takes the newest key set that has come here, either way.
 func (f *Files) takeKeys(ctx context.Context) error {
 	notes, err := f.cfg.Local.FeedKeySets(ctx)
 	if err != nil {
@@ -27,13 +27,13 @@ func (f *Files) takeKeys(ctx context.Context) error {
 	f.notes = notes
 	set, _, err := feed.NewestKeySet(notes, f.cfg.Root.Name(), f.cfg.Root)
 	if err != nil || set.Follows(f.keys) != nil {
-		return nil // what is not the root's is in nobody's way
+		return nil // a set that is not the root's is ignored
 	}
 	f.mu.Lock()
 	f.keys = set
 	f.mu.Unlock()
-	// What was remembered is judged by the new set: what it does not admit is no measure
-	// for what comes, and no evidence.
+	// The new set checks what is remembered: new statements are not compared with what the set
+	// does not admit, and such a statement is no evidence.
 	f.seen, f.forked = nil, ""
 	if f.stood.Checkpoint != nil {
 		if _, err := set.OpenCheckpoint(f.stood.note); err != nil {
@@ -44,8 +44,7 @@ func (f *Files) takeKeys(ctx context.Context) error {
 	return nil
 }
 
-// read verifies the checkpoint that the files' subscription brought last, and shows it to
-// those who fetch from here.
+// read verifies the last checkpoint of the files' subscription, and gives it to the relay.
 func (f *Files) read(ctx context.Context) error {
 	n, err := f.cfg.Local.Files().FeedNote(ctx)
 	if errors.Is(err, db.ErrNotFound) || err == nil && f.keys == nil {
@@ -66,7 +65,7 @@ func (f *Files) read(ctx context.Context) error {
 	return nil
 }
 
-// take judges one checkpoint by what was verified before it.
+// take checks one checkpoint against those verified before it.
 func (f *Files) take(ctx context.Context, signed []byte) error {
 	f.wrong = ""
 	c, err := f.keys.OpenCheckpoint(signed)
@@ -80,7 +79,7 @@ func (f *Files) take(ctx context.Context, signed []byte) error {
 			return err
 		}
 		if now, err := f.cfg.Local.Files().FeedNote(ctx); err != nil || !bytes.Equal(now.Note, signed) {
-			f.stood = verified{} // both came meanwhile
+			f.stood = verified{} // both came in the meantime
 			return err
 		}
 	}
@@ -99,15 +98,15 @@ func (f *Files) take(ctx context.Context, signed []byte) error {
 	return nil
 }
 
-// compare notes how far the master is, and whether it still says what it signed. Its note
-// was read after those here.
+// compare notes how far the master is, and whether its statements still agree with what it signed.
+// The master's note was read after those here.
 func (f *Files) compare(ctx context.Context, newest db.FeedNote) {
 	if f.keys == nil {
 		return
 	}
 	c, err := f.keys.OpenCheckpoint(newest.Note)
 	if err != nil {
-		return // it is judged when it has come
+		return // it is checked when it has come
 	}
 	if contradicts, err := f.contradicts(ctx, verified{c, newest.Note}); contradicts || err != nil {
 		return
@@ -118,8 +117,8 @@ func (f *Files) compare(ctx context.Context, newest db.FeedNote) {
 	}
 }
 
-// contradicts compares a checkpoint of the master with the newest one that was verified.
-// The evidence is kept, and nothing is copied over it.
+// contradicts compares a checkpoint of the master with the newest verified one. It keeps the
+// evidence, and nothing is copied over it.
 func (f *Files) contradicts(ctx context.Context, next verified) (bool, error) {
 	ours := f.stood
 	if ours.Checkpoint == nil || ours.Epoch != next.Epoch {
@@ -143,8 +142,8 @@ func (f *Files) contradicts(ctx context.Context, next verified) (bool, error) {
 // maxChain bounds the seals that are read between two checkpoints.
 const maxChain = 1024
 
-// leadsTo says why the seals here do not lead from what was verified to checkpoint c; empty:
-// they do.
+// leadsTo says why the seals here do not lead from the newest verified checkpoint to checkpoint c;
+// empty: they do.
 func (f *Files) leadsTo(ctx context.Context, c *feed.Checkpoint) (string, error) {
 	if c.Number == 0 {
 		return "", nil
@@ -170,8 +169,7 @@ func (f *Files) leadsTo(ctx context.Context, c *feed.Checkpoint) (string, error)
 	return "", nil
 }
 
-// seal reads and verifies the seal of a segment; its Checkpoint is nil where there is none
-// that is believed.
+// seal reads and verifies the seal of a segment; its Checkpoint is nil if there is no valid one.
 func (f *Files) seal(ctx context.Context, epoch, number int64) (verified, error) {
 	g, err := f.cfg.Local.Files().FeedSeal(ctx, epoch, number)
 	if errors.Is(err, db.ErrNotFound) {
@@ -187,8 +185,8 @@ func (f *Files) seal(ctx context.Context, epoch, number int64) (verified, error)
 	return verified{c, g.Note}, nil
 }
 
-// Check refuses a segment that is about to be served and is not what its seal says. One that
-// was signed by a key that is named no more is as if it were not here: nobody would take it.
+// Check refuses to serve a segment that differs from its seal. A segment signed by a key that the
+// set no longer names counts as missing: no peer would accept it.
 func (f *Files) Check(epoch, number int64, s feed.Sealed) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

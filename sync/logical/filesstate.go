@@ -8,7 +8,7 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// filesSight is everything that a judgement of the signed files rests on.
+// filesSight is everything that diagnoseFiles uses.
 type filesSight struct {
 	now    time.Time
 	site   string
@@ -16,23 +16,23 @@ type filesSight struct {
 	local  sitedb.Subscription
 	probe  filesProbe
 	forked string    // how the master contradicts what it signed; empty: it does not
-	wrong  string    // what is wrong with the files here; empty: nothing
-	failed string    // what became of the last copy; empty: it was carried through
-	wanted time.Time // as_of of what the master has signed and is not here; zero: nothing
-	since  time.Time // when that was seen
+	wrong  string    // the fault of the files here; empty: none
+	failed string    // why the last copy failed; empty: it did not
+	wanted time.Time // as_of of what the master has signed and this site lacks; zero: nothing
+	since  time.Time // when this was found
 }
 
-// filesResult is what is wrong, and what to do about it.
+// filesResult is the fault, and what to do about it.
 type filesResult struct {
 	trouble string
 	enable  bool
-	seed    string // why the files are copied anew
+	seed    string // why the files are copied again
 }
 
-// diagnoseFiles says what is wrong with the subscription of the files, or with what it
+// diagnoseFiles says what is wrong with the subscription of the files, or with the files that it
 // brought. It is pure.
 func diagnoseFiles(s filesSight) filesResult {
-	if s.forked != "" { // what is here is the evidence
+	if s.forked != "" { // the files here are the evidence
 		return filesResult{trouble: "the master contradicts what it signed: " + s.forked + ": ocspctl fleet status at the master, docs/feed-keys.md"}
 	}
 	why := unsoundFiles(s)
@@ -54,7 +54,7 @@ func diagnoseFiles(s filesSight) filesResult {
 	return lateFiles(s)
 }
 
-// unsoundFiles says why the subscription is not as a seed leaves it; empty: it is.
+// unsoundFiles says how the subscription differs from what a seed sets up; empty: it does not.
 func unsoundFiles(s filesSight) string {
 	switch l := s.local; {
 	case !l.Exists:
@@ -69,7 +69,7 @@ func unsoundFiles(s filesSight) string {
 	return ""
 }
 
-// lateFiles says whether files do not come that the master has signed.
+// lateFiles says whether files that the master has signed are late.
 func lateFiles(s filesSight) filesResult {
 	late := s.now.Sub(s.since)
 	if s.wanted.IsZero() || late <= s.stall || s.probe.err != nil {

@@ -9,9 +9,9 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// takeKeys brings the master's newest key set here, for ocspd, and for the seeds of
-// this process: by it corrections are believed. The master's word for it does not
-// count, the root's does.
+// takeKeys copies the master's newest key set into the site's database, for ocspd and for the
+// seeds of this process, which verify corrections with it. The root's signature counts, not the
+// master's answer.
 func (s *Subscription) takeKeys(ctx context.Context) {
 	root := s.cfg.Root
 	if root == nil {
@@ -37,7 +37,7 @@ func (s *Subscription) takeKeys(ctx context.Context) {
 	}
 }
 
-// corrections is what verifies them, or why nothing does.
+// corrections returns what verifies corrections, or why nothing does.
 func (s *Subscription) corrections() (open db.OpenCorrections, why string) {
 	switch {
 	case s.keys != nil:

@@ -68,7 +68,7 @@ func (m *Metrics) shows(s State, now time.Time) {
 	}
 }
 
-// FilesMetrics tells how old the signed files are.
+// FilesMetrics shows how old the signed files are.
 type FilesMetrics struct{ age prometheus.Gauge }
 
 // NewFilesMetrics registers ocspsyncd_files_age_seconds: now minus as_of of the newest

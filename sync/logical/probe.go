@@ -10,8 +10,8 @@ import (
 	"ocspfleet/db/upstream"
 )
 
-// talk asks the master for slots, head, schema and clock. The master away: no
-// measurement of its clock, the last one stands and ages.
+// talk asks the master for slots, head, schema and clock. If the master is away its clock is not
+// measured; the last measurement stays and ages.
 func (s *Subscription) talk(ctx context.Context, local sitedb.Subscription) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.MasterTimeout)

@@ -7,8 +7,8 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// maybeRecount recounts if it is time to, or if something is wrong. A batch that is just
-// being applied moves the numbers before the position: two looks are needed.
+// maybeRecount recounts if it is time to, or if something is wrong. During a batch the numbers
+// change before the position does: two readings are needed.
 func (s *Subscription) maybeRecount(ctx context.Context, local sitedb.Subscription, now time.Time) {
 	s.counter.Observe(local.SiteSeq - local.Position)
 	if s.diverged != "" || !s.counter.Wanted(now) {

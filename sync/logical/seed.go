@@ -12,16 +12,16 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// progressInterval is how often a long seed says how far it is.
+// progressInterval is how often a long seed logs its progress.
 const progressInterval = 10 * time.Second
 
-// seed copies everything anew. The old copy stays until the new one is whole.
+// seed copies everything again. The old copy stays until the new one is whole.
 func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Subscription) {
 	defer func() { s.subscriber.backoff.attempted(s.cfg.Now()) }()
 	s.enter(result{name: Seeding, detail: reason}, local)
 	if local.Exists && local.Enabled {
-		// The old worker must not run ahead of the new slot's snapshot: a row
-		// that it brings after that would be taken back for a moment.
+		// The old worker must not get ahead of the new slot's snapshot: a row that it brings after
+		// that would be missing for a moment.
 		if err := s.halt(ctx); err != nil {
 			s.seedBroke(ctx, reason, local, err)
 			return
@@ -62,11 +62,11 @@ func (s *Subscription) seed(ctx context.Context, reason string, local sitedb.Sub
 	}
 }
 
-// seedBroke says why a seed came to nothing. The old subscription is found
-// disabled at the next look, and goes on.
+// seedBroke says why a seed failed. The next step finds the old subscription disabled, and enables
+// it.
 func (s *Subscription) seedBroke(ctx context.Context, reason string, local sitedb.Subscription, err error) {
 	if ctx.Err() != nil {
-		return // a stop is no failure
+		return // a stop is not a failure
 	}
 	s.cfg.Metrics.failed.Inc()
 	s.probeDue, s.broke = time.Time{}, err.Error()
@@ -77,7 +77,7 @@ func (s *Subscription) seedBroke(ctx context.Context, reason string, local sited
 	s.cfg.Log.ErrorContext(ctx, "seed broken off", slog.String("reason", reason), slog.String("error", err.Error()))
 }
 
-// halt disables the subscription and waits until its worker has gone.
+// halt disables the subscription and waits until its worker has ended.
 func (s *Subscription) halt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
@@ -100,7 +100,7 @@ func (s *Subscription) halt(ctx context.Context) error {
 	}
 }
 
-// reportProgress logs how far a seed is until the returned function is called.
+// reportProgress logs the progress of a seed until the returned function is called.
 func (s *Subscription) reportProgress(ctx context.Context, began time.Time, done, total *atomic.Int64) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

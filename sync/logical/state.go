@@ -8,24 +8,24 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// Name is what a subscription is doing; a closed set, also a metric's label.
+// Name is the state of a subscription; a closed set, also a metric's label.
 type Name string
 
 // The states of a subscription.
 const (
-	Starting          Name = "starting"           // nothing was looked at yet
+	Starting          Name = "starting"           // nothing was read yet
 	Seeding           Name = "seeding"            // the master's rows are being copied, or must be
 	Streaming         Name = "streaming"          // as it should be
 	Lagging           Name = "lagging"            // rows come, but not in time
 	Stalled           Name = "stalled"            // no worker, or a silent one, while the master answers
 	SlotLost          Name = "slot_lost"          // the master no longer keeps what comes next
-	ApplyError        Name = "apply_error"        // the worker fails again and again
-	Disabled          Name = "disabled"           // somebody switched the subscription off
-	NotSynced         Name = "not_synced"         // head, tables or settings are not as a seed leaves them
+	ApplyError        Name = "apply_error"        // the worker fails repeatedly
+	Disabled          Name = "disabled"           // the subscription was switched off
+	NotSynced         Name = "not_synced"         // head, tables or settings differ from what a seed sets up
 	SchemaDrift       Name = "schema_drift"       // master and site do not fit together
-	Diverged          Name = "diverged"           // the rows here are not those that the head counts
+	Diverged          Name = "diverged"           // the rows here differ from the head's counts
 	RevocationsLost   Name = "revocations_lost"   // the master would take permanent revocations back
-	MasterUnreachable Name = "master_unreachable" // neither we nor the worker hear of it
+	MasterUnreachable Name = "master_unreachable" // neither this program nor the worker reaches it
 	LocalUnreachable  Name = "local_unreachable"  // the site's own database is away, or cannot be read
 )
 
@@ -35,7 +35,7 @@ var Names = []Name{
 	SchemaDrift, Diverged, RevocationsLost, MasterUnreachable, LocalUnreachable,
 }
 
-// State is a snapshot of what a subscription is doing.
+// State is a snapshot of a subscription's state.
 type State struct {
 	Name     Name
 	Since    time.Time // when Name was entered
@@ -45,10 +45,10 @@ type State struct {
 	AsOf     time.Time
 	Skew     time.Duration // this site's clock minus the master's, as of SkewAt
 	SkewAt   time.Time     // zero: never measured
-	Reseeds  int           // seeds that were carried through
+	Reseeds  int           // completed seeds
 }
 
-// Trouble is what /readyz says; empty: rows come in, the site keeps up with the master.
+// Trouble is the text of /readyz; empty: rows come in, the site keeps up with the master.
 func (s State) Trouble() string {
 	if s.Name == Streaming {
 		return ""
@@ -56,7 +56,7 @@ func (s State) Trouble() string {
 	return fmt.Sprintf("%s since %s: %s", s.Name, s.Since.UTC().Format("2006-01-02T15:04:05Z"), s.Detail)
 }
 
-// probe is what the last talk with the master gave.
+// probe is the result of the last query to the master.
 type probe struct {
 	at    time.Time // its end; zero: none since the last seed
 	err   error
@@ -65,7 +65,7 @@ type probe struct {
 	drift string
 }
 
-// sight is everything that a judgement rests on.
+// sight is everything that diagnose uses.
 type sight struct {
 	now      time.Time
 	local    sitedb.Subscription
@@ -74,26 +74,26 @@ type sight struct {
 	diverged string        // what a recount found; empty: nothing
 	unread   string        // why the copy cannot be counted; empty: it can
 	refused  string        // why the last seed was refused; empty: it was not
-	broke    string        // why the last seed came to nothing; empty: it did not
+	broke    string        // why the last seed failed; empty: it did not
 	skew     time.Duration // this site's clock minus the master's, 0 if unknown
 
 	workerGone time.Duration // how long there was no worker, 0 if there is one
-	silent     time.Duration // how long the worker heard nothing
-	failures   int64         // of the worker since it last got on
+	silent     time.Duration // how long the worker received nothing
+	failures   int64         // of the worker since its last progress
 }
 
-// limits are the times of the configuration that diagnose needs.
+// limits are the configured times that diagnose needs.
 type limits struct {
 	site              string
 	stall, lag, fresh time.Duration
 }
 
-// result is what diagnose finds: the state, and what to do about it.
+// result is the result of diagnose: the state, and what to do about it.
 type result struct {
 	name   Name
 	detail string
-	enable bool   // switch the subscription on again
-	seed   string // copy anew, for this reason (a closed set, a metric's label)
+	enable bool   // enable the subscription again
+	seed   string // copy again, for this reason (a closed set, a metric's label)
 }
 
 // diagnose is the whole diagnosis. It is pure.
@@ -108,7 +108,7 @@ func diagnose(s sight, l limits) result {
 	return v
 }
 
-// cause goes from what makes all else meaningless down to small delays.
+// cause goes from faults that hide all others down to small delays.
 func cause(s sight, l limits) result {
 	masterDown := s.probe.err != nil
 	switch {
@@ -138,7 +138,7 @@ func cause(s sight, l limits) result {
 	return moving(s, l)
 }
 
-// unsound judges a subscription that is not as a seed leaves it.
+// unsound checks whether a subscription differs from what a seed sets up.
 func unsound(s sight, l limits) result {
 	var v result
 	switch {
@@ -161,14 +161,14 @@ func unsound(s sight, l limits) result {
 	return v
 }
 
-// moving judges how rows come in through a sound subscription.
+// moving checks how rows come in through a sound subscription.
 func moving(s sight, l limits) result {
 	known := !s.probe.at.IsZero() && s.probe.err == nil
 	ahead := known && (s.probe.head.Position > s.local.Position || s.probe.head.AsOf.After(s.local.AsOf))
 	if s.failures >= 2 && ahead {
 		v := result{name: ApplyError, detail: fmt.Sprintf(
 			"the worker failed %d times at position %d, the master is at %d: the site's PostgreSQL log says at which row", s.failures, s.local.Position, s.probe.head.Position)}
-		if s.failures >= 3 { // one failure more than it takes to say so: others may repair by hand
+		if s.failures >= 3 { // one failure more than it takes to report it: a person may repair by hand
 			v.seed = string(ApplyError)
 		}
 		return v

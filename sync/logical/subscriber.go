@@ -15,24 +15,24 @@ import (
 // localTimeout bounds one step at the site's database, which is near.
 const localTimeout = 10 * time.Second
 
-// orphanAge is when an unused slot of this site is dropped: a seed that is still
-// being made by another process of ours has a younger one.
+// orphanAge is when an unused slot of this site is dropped: the slot of a seed that another
+// ocspsyncd is still making is younger.
 const orphanAge = time.Hour
 
-// subscriber is one subscription of this site with its slots at the master: that of the rows, or
-// that of the signed files. It belongs to one goroutine.
+// subscriber is one subscription of this site with its slots at the master: for the rows, or for
+// the signed files. It belongs to one goroutine.
 type subscriber struct {
 	name   string // of the subscription
-	files  bool   // it is that of the files
+	files  bool   // it is the one of the files
 	site   string
 	local  *sitedb.DB
 	master *upstream.DB
-	// patience bounds a talk with the master, retry is the pause after one that failed.
+	// patience bounds a query to the master, retry is the pause after a failed one.
 	patience, retry time.Duration
 	log             *slog.Logger
 	now             func() time.Time
 
-	connected  bool // it was told the way to the master
+	connected  bool // its connection to the master was set
 	connectDue time.Time
 	backoff    backoff // between two seeds
 }
@@ -48,7 +48,7 @@ func (s *subscriber) act(ctx context.Context, what string, do func(context.Conte
 	return err == nil
 }
 
-// connect tells the subscription the way to the master, once: it may have changed since the
+// connect sets the subscription's connection to the master, once: it may have changed since the
 // subscription was made.
 func (s *subscriber) connect(ctx context.Context) {
 	now := s.now()
@@ -61,13 +61,13 @@ func (s *subscriber) connect(ctx context.Context) {
 	})
 }
 
-// enable switches the subscription on again.
+// enable enables the subscription again.
 func (s *subscriber) enable(ctx context.Context) {
 	s.act(ctx, "enabling it again", func(ctx context.Context) error { return s.local.EnableSubscription(ctx, s.name, true) })
 }
 
-// newSlot names a slot by the time of its making: in milliseconds, that of the files in
-// seconds behind a 0.
+// newSlot names a slot by the time of its making: in milliseconds; one of the files in seconds,
+// after a 0.
 func (s *subscriber) newSlot() string {
 	made := strconv.FormatInt(s.now().UnixMilli(), 10)
 	if s.files {
@@ -76,19 +76,19 @@ func (s *subscriber) newSlot() string {
 	return db.SlotPrefix(s.site) + made
 }
 
-// age is how long ago a slot of ours was made, by its name.
+// age returns how long ago a slot of this site was made, by its name.
 func (s *subscriber) age(slot string) time.Duration {
 	n, err := strconv.ParseInt(strings.TrimPrefix(slot, db.SlotPrefix(s.site)), 10, 64)
 	switch {
 	case err != nil:
-		return 0 // not made by us
+		return 0 // another program made it
 	case db.IsFilesSlot(slot):
 		return s.now().Sub(time.Unix(n, 0))
 	}
 	return s.now().Sub(time.UnixMilli(n))
 }
 
-// dropOrphans drops slots of this subscription that nobody follows, but for the one in use.
+// dropOrphans drops unused slots of this subscription, except the one in use.
 func (s *subscriber) dropOrphans(ctx context.Context, slots []db.Slot, used string) {
 	for _, slot := range slots {
 		if slot.Name != used && db.IsFilesSlot(slot.Name) == s.files && !slot.Active && s.age(slot.Name) > orphanAge {
@@ -97,8 +97,8 @@ func (s *subscriber) dropOrphans(ctx context.Context, slots []db.Slot, used stri
 	}
 }
 
-// dropSlot drops a slot that this site needs no more. A failure is no matter: an
-// orphan is found again.
+// dropSlot drops a slot that this site no longer needs. A failure does no harm: the slot is found
+// again as an orphan.
 func (s *subscriber) dropSlot(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
@@ -109,7 +109,7 @@ func (s *subscriber) dropSlot(ctx context.Context, name string) {
 	s.log.InfoContext(ctx, "old slot dropped", slog.String("slot", name))
 }
 
-// ours says whether a slot bears the site's name.
+// ours says whether a slot's name has the site's name.
 func ours(slot, site string) bool {
 	prefix := db.SlotPrefix(site)
 	if len(slot) <= len(prefix) || slot[:len(prefix)] != prefix {
@@ -123,8 +123,8 @@ func ours(slot, site string) bool {
 	return true
 }
 
-// slotLost says why a slot cannot be streamed from, by what the last talk with the master
-// gave; empty: it can.
+// slotLost says why a slot cannot be streamed from, by the last query to the master; empty: it
+// can.
 func slotLost(slot string, slots []db.Slot) string {
 	for _, s := range slots {
 		switch {
@@ -138,8 +138,7 @@ func slotLost(slot string, slots []db.Slot) string {
 	return "the master has no slot " + slot
 }
 
-// backoff spaces seeds, whether they succeed or not: each makes the master read
-// all its rows.
+// backoff spaces seeds, successful or not: each makes the master read all its rows.
 type backoff struct {
 	delay time.Duration
 	next  time.Time
@@ -158,8 +157,7 @@ func (b *backoff) attempted(now time.Time) {
 	b.next = now.Add(b.delay)
 }
 
-// healthy notes that all is well; when it has been for long enough, the next
-// fault is a new one.
+// healthy notes that all is well; after long enough, the next fault counts as a new one.
 func (b *backoff) healthy(now time.Time) {
 	if b.delay > 0 && now.Sub(b.next) > b.delay {
 		b.delay = 0

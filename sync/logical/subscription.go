@@ -19,29 +19,28 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Config says what to keep in step, and how closely to watch. A zero duration
-// stands for its default.
+// Config says what to keep in step, and how closely to watch. A zero duration stands for its
+// default.
 type Config struct {
-	// Site is this site's name on the master's roster. Its slots at the master
-	// bear it: two sites of one name would fight for them.
+	// Site is this site's name on the master's roster. Its slots at the master have that name: two
+	// sites of one name would fight for them.
 	Site string
 	// Local is the site's database, by a login in ocsp_sync.
 	Local *sitedb.DB
 	// Master is the master's database, by a login in ocsp_replica.
 	Master *upstream.DB
-	// Root verifies the key sets that name who signs corrections; they are read from the
-	// master. Nil: none is pinned, and no permanent revocation is taken back here.
+	// Root verifies the key sets, read from the master, that name the keys for corrections. Nil:
+	// none is pinned, and no permanent revocation is taken back here.
 	Root note.Verifier
-	// Interval between two looks at the local subscription. Default 1 s.
+	// Interval between two readings of the local subscription. Default 1 s.
 	Interval time.Duration
-	// ProbeInterval between two talks with the master: slot, head, schema,
-	// clock. Default 10 s.
+	// ProbeInterval between two queries to the master for slot, head, schema and clock. Default 10
+	// s.
 	ProbeInterval time.Duration
-	// MasterTimeout bounds one talk with the master, making a connection
-	// included. Default 15 s.
+	// MasterTimeout bounds one query to the master, including the connection. Default 15 s.
 	MasterTimeout time.Duration
-	// StallAfter is how long the worker may be absent or hear nothing. Default
-	// 75 s: an idle master speaks every 30 s, a worker gives up after 60 s.
+	// StallAfter is how long the worker may be absent or receive nothing. Default 75 s: an idle
+	// master sends every 30 s, a worker gives up after 60 s.
 	StallAfter time.Duration
 	// LagAfter is how old the copy may be before it counts as lagging. Default
 	// 30 s, that is six heartbeats.
@@ -49,8 +48,7 @@ type Config struct {
 	// RecountInterval between two full recounts of the copy. Default 60 s, but
 	// never so often that recounting takes more than a hundredth of the time.
 	RecountInterval time.Duration
-	// TombstoneAge is how long deletions are remembered for who follows the
-	// copy. Default 1 h.
+	// TombstoneAge is how long deletions are kept for readers that follow the copy. Default 1 h.
 	TombstoneAge time.Duration
 	// Log gets changes of state and the progress of seeds.
 	Log *slog.Logger
@@ -60,7 +58,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// trimInterval is how often the site forgets what it needs no more.
+// trimInterval is how often the site deletes what it no longer needs.
 const trimInterval = time.Minute
 
 // Subscription keeps one site in step. State and Check are safe for concurrent
@@ -74,31 +72,30 @@ type Subscription struct {
 	mu    sync.Mutex // guards state
 	state State
 
-	// What follows belongs to Run's goroutine.
+	// The fields below belong to Run's goroutine.
 	subscriber subscriber
 	clock      replica.Clock
 	probe      probe
 	probeDue   time.Time
 	refused    string       // why the last seed was refused
-	broke      string       // why the last seed came to nothing
+	broke      string       // why the last seed failed
 	keys       *feed.KeySet // the newest under the root; nil: there is none
 	workerSeen time.Time
-	heard      time.Time // last message of the worker, or its appearance
+	heard      time.Time // last message of the worker, or its start
 	progress   progress
-	diverged   string // what two recounts in a row found, or that the copy's pages are damaged
-	unread     string // why the copy could not be counted the last time
+	diverged   string // the finding of two recounts in a row, or of damaged pages
+	unread     string // why the last count of the copy failed
 	trimDue    time.Time
 }
 
-// progress remembers when the copy last got on, to tell failures that matter.
+// progress remembers the copy's last progress, to tell which failures matter.
 type progress struct {
 	position int64
 	asOf     time.Time
 	errors   int64 // the worker's count then
 }
 
-// CheckSite says what is wrong with the name of a site that replicates: it stands in the
-// names of its slots.
+// CheckSite checks the name of a site that replicates: it is part of the names of its slots.
 func CheckSite(name string) error {
 	if err := db.CheckSite(name); err != nil {
 		return err
@@ -139,7 +136,7 @@ func New(cfg Config) (*Subscription, error) {
 	}, nil
 }
 
-// State returns what the subscription is doing.
+// State returns the state of the subscription.
 func (s *Subscription) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,17 +148,17 @@ func (s *Subscription) Check() {
 	s.counter.Now()
 	select {
 	case s.check <- struct{}{}:
-	default: // one is asked for already
+	default: // a recount is wanted already
 	}
 }
 
-// Run seeds, watches and repairs until ctx ends; it returns nil then. Databases
-// that are away are waited for.
+// Run seeds, watches and repairs until ctx ends; it returns nil then. It waits for databases that
+// are away.
 func (s *Subscription) Run(ctx context.Context) error {
 	return health.Every{Pause: health.Always(s.cfg.Interval), Wake: s.check}.Run(ctx, s.step)
 }
 
-// step is one look at everything, and one deed at most. What is wrong diagnose says.
+// step reads everything once, and acts once at most. diagnose says what is wrong.
 func (s *Subscription) step(ctx context.Context) error {
 	now := s.cfg.Now()
 	seen := s.inspect(ctx, now)
@@ -177,7 +174,7 @@ func (s *Subscription) step(ctx context.Context) error {
 	seen.unread, seen.probe, seen.diverged, seen.refused, seen.broke, seen.skew = s.unread, s.probe, s.diverged, s.refused, s.broke, s.State().Skew
 	found := diagnose(seen, limits{site: s.cfg.Site, stall: s.cfg.StallAfter, lag: s.cfg.LagAfter, fresh: 3 * s.cfg.Interval})
 	if ctx.Err() != nil {
-		return nil // what was seen is the stop itself
+		return nil // the stop itself caused what was read
 	}
 	s.enter(found, seen.local)
 	switch {
@@ -192,8 +189,8 @@ func (s *Subscription) step(ctx context.Context) error {
 	return nil
 }
 
-// maintain does the small regular work on the site's database. A clock that is known to be
-// wrong ends no certificate.
+// maintain does the small regular work on the site's database. A clock that is known to be wrong
+// ends no certificate.
 func (s *Subscription) maintain(ctx context.Context, local sitedb.Subscription, now time.Time) {
 	if local.Exists {
 		s.subscriber.connect(ctx)
@@ -211,7 +208,7 @@ func (s *Subscription) maintain(ctx context.Context, local sitedb.Subscription, 
 	})
 }
 
-// inspect reads the local subscription and works out what only time tells.
+// inspect reads the local subscription and computes what needs a history.
 func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
@@ -225,7 +222,7 @@ func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 			s.heard = now // a new worker: give it time
 		}
 		s.workerSeen = now
-		// By the database's own clock: it stamped the message.
+		// LastMsg has the time of the database's own clock.
 		if !local.LastMsg.IsZero() {
 			s.heard = now.Add(-max(0, local.Clock.Sub(local.LastMsg)))
 		}
@@ -240,10 +237,10 @@ func (s *Subscription) inspect(ctx context.Context, now time.Time) sight {
 	return seen
 }
 
-// quiet are the states that need nobody.
+// quiet are the states that need no person.
 var quiet = []Name{Starting, Seeding, Streaming}
 
-// enter shows what was found, and logs when the state changes.
+// enter sets the new state, and logs a change.
 func (s *Subscription) enter(found result, local sitedb.Subscription) {
 	now := s.cfg.Now()
 	s.mu.Lock()
@@ -252,7 +249,7 @@ func (s *Subscription) enter(found result, local sitedb.Subscription) {
 		s.state.Since = now
 	}
 	s.state.Name, s.state.Detail = found.name, found.detail
-	if local.HasHead { // otherwise the last known: the copy in memory goes on ageing
+	if local.HasHead { // otherwise the last known head stays: the copy in memory goes on ageing
 		s.state.Epoch, s.state.Position, s.state.AsOf = local.Epoch, local.Position, local.AsOf
 	}
 	state := s.state
