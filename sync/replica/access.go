@@ -9,23 +9,22 @@ import (
 	"ocspfleet/db/sitedb"
 )
 
-// AccessDenied is what ocspd and /readyz are told when the master closed its feed, or its
-// login, to this site.
+// AccessDenied is the text for ocspd and /readyz when the master closed its feed, or its login, to
+// this site.
 const AccessDenied = "the master does not let this site in any more: it was suspended or revoked, or has left (the CA's staff: ocspctl responder show)"
 
 // callTimeout bounds one small step at the site's database, which is near.
 const callTimeout = 10 * time.Second
 
-// Access is whether the master lets this site in, as ocspd was told: the news of its own
-// revocation may never have come, so it says neither good nor unknown while it is refused.
-// Safe for concurrent use.
+// Access is whether the master lets this site in, as ocspd reads it: a refused site may not have
+// received its own revocation, so ocspd answers neither good nor unknown. Safe for concurrent use.
 type Access struct {
 	Store *sitedb.DB
 	Log   *slog.Logger
 
-	mu    sync.Mutex // guards what follows; held while it is written down, so that the last word stands
-	why   string     // empty: it is let in
-	known bool       // why is what the database has
+	mu    sync.Mutex // guards the fields below; held while they are stored, so that the last answer stays
+	why   string     // empty: access is allowed
+	known bool       // the database has the value of why
 }
 
 // Denied says whether the master refused this site.
@@ -35,7 +34,7 @@ func (a *Access) Denied() bool {
 	return a.why != ""
 }
 
-// Load reads what was noted before this process began: only the master's word takes it back.
+// Load reads what was stored before this process began: only the master's answer ends a refusal.
 func (a *Access) Load(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,9 +48,9 @@ func (a *Access) Load(ctx context.Context) error {
 	return err
 }
 
-// Record takes in how a talk with the master itself ended: denied says that it knows this
-// site and refused it. Another error is a master that is away, which says nothing; success
-// takes a refusal back.
+// Record takes the result of a request to the master itself: denied means that the master knows
+// this site and refused it. After another error the master is away, and nothing changes; success
+// ends a refusal.
 func (a *Access) Record(ctx context.Context, err error, denied bool) {
 	why := ""
 	switch {

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// maxRoundTrip is the longest talk that a clock is judged by; half of it is the error of
-	// the judgement.
+	// maxRoundTrip is the longest round trip that measures a clock; half of it is the error of the
+	// measurement.
 	maxRoundTrip = 10 * time.Second
-	// Doubtful is a difference of clocks that is watched closely.
+	// Doubtful is a difference of clocks from which they are compared more often.
 	Doubtful = time.Minute
 )
 
-// Clock compares this site's clock with the master's, by a round trip with the master
-// itself: news that are old say nothing of a clock. It is for one goroutine.
+// Clock compares this site's clock with the master's, by a round trip with the master itself: old
+// news do not show a wrong clock. It is for one goroutine.
 type Clock struct {
 	Store *sitedb.DB
 	Log   *slog.Logger
@@ -26,9 +26,9 @@ type Clock struct {
 	skew time.Duration
 }
 
-// Measure asks the master for its clock, and notes for ocspd by how much this site's is
-// ahead. judged is false where nothing could be told by it: what was known stands, and ages.
-// The error is the master's.
+// Measure asks the master for its clock, and stores for ocspd by how much this site's is ahead.
+// judged is false if the measurement is no use: the last one stays, and ages. The error is the
+// master's.
 func (c *Clock) Measure(ctx context.Context, ask func(context.Context) (time.Time, error)) (skew time.Duration, judged bool, err error) {
 	before, began := c.Now(), time.Now() // began is monotonic: this site's clock may be set
 	master, err := ask(ctx)
@@ -37,7 +37,7 @@ func (c *Clock) Measure(ctx context.Context, ask func(context.Context) (time.Tim
 	}
 	trip, after := time.Since(began), c.Now()
 	if trip > maxRoundTrip || (after.Sub(before)-trip).Abs() > maxRoundTrip {
-		return c.skew, false, nil // the line is too slow to judge by, or the clock was set meanwhile
+		return c.skew, false, nil // the line is too slow, or the clock was set in the meantime
 	}
 	known := c.skew
 	c.skew = before.Add(trip / 2).Sub(master)

@@ -20,7 +20,7 @@ type Counter struct {
 	Log   *slog.Logger
 }
 
-// Result is what came of one count: a closed set, a metric's label.
+// Result is the result of one count: a closed set, a metric's label.
 type Result string
 
 // The results of a count.
@@ -30,23 +30,23 @@ const (
 	Failed  Result = "failed"
 )
 
-// Found is what a count found.
+// Found is the finding of a count.
 type Found struct {
 	Result Result
-	// Differs is how the copy is not what its head says, once that is believed, or that its
-	// pages are damaged: it is to be made anew. Empty: nothing is known.
+	// Differs says how the copy differs from its head, once enough counts found it, or that its
+	// pages are damaged: the copy must be made again. Empty: nothing is known.
 	Differs string
-	// Unread is why the copy could not be counted: it goes on following, and says that it
-	// is not well. Empty: it was, or the count was stopped.
+	// Unread is why the copy could not be counted: it still follows, and reports trouble. Empty:
+	// it was counted, or the count was stopped.
 	Unread string
 }
 
-// Count counts the whole copy. A row that was changed or lost here is found.
+// Count counts the whole copy. It finds a row that was changed or lost here.
 func (c *Counter) Count(ctx context.Context, now time.Time) Found {
 	call, cancel := context.WithTimeout(ctx, countLimit)
 	defer cancel()
 	c.Counting()
-	began := time.Now() // monotonic: this is for the pace, not for the record
+	began := time.Now() // monotonic: for the pace, not for the record
 	counts, err := c.Store.Verify(call)
 	c.Counted(now, time.Since(began))
 	switch {

@@ -5,23 +5,21 @@ import (
 	"time"
 )
 
-// Pace decides when a copy is counted against its head: regularly, and at once when something
-// was written here that did not come from the master. Counting takes at most a hundredth of
-// the time, a twentieth on suspicion. It reads no clock and no database itself, and is safe
-// for concurrent use.
+// Pace decides when a copy is counted against its head: regularly, and at once after a write here
+// that did not come from the master. Counting takes at most a hundredth of the time, a twentieth
+// on suspicion. Pace reads no clock and no database itself, and is safe for concurrent use.
 //
-// Every row that changes at a site takes a number of site_seq, whoever changes it. So
-// numbers minus what came from the master stay equal while all changes come from there:
-// more of them, and somebody wrote here; fewer, and a change found no row. A count will
-// tell. (What looks alike costs a count; what cancels out between two readings, the regular
-// count finds.)
+// Every row that changes at a site takes a number of site_seq, whatever changes it. So numbers
+// minus the master's changes stay equal while all changes come from there: with more numbers,
+// another program wrote here; with fewer, a change found no row. A count then decides. (A harmless
+// cause costs a count; the regular count finds what cancels out between two readings.)
 type Pace struct {
 	Regular  time.Duration // between two counts
-	Readings int           // so many readings in a row that show another excess are a suspicion
+	Readings int           // this many readings in a row with another excess are a suspicion
 	Gap      time.Duration // at least between two counts on suspicion
-	Counts   int           // so many unequal counts in a row are believed
+	Counts   int           // this many unequal counts in a row are accepted
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	due      time.Time  // of the next regular count
 	earliest time.Time  // of one on suspicion
 	known    bool       // excess is set
@@ -31,15 +29,15 @@ type Pace struct {
 	unequal  int        // counts in a row that failed
 }
 
-// Copied says that the copy is new.
+// Copied notes that the copy is new.
 func (p *Pace) Copied(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due, p.earliest, p.known, p.suspect, p.unequal = now.Add(p.Regular), time.Time{}, false, 0, 0
 }
 
-// Wrote says that our own writing took so many numbers: what others wrote before, meanwhile
-// or after stays suspect.
+// Wrote notes that this program's own writing took this many numbers: writes by others before,
+// during or after it stay suspect.
 func (p *Pace) Wrote(numbers int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,7 +45,7 @@ func (p *Pace) Wrote(numbers int64) {
 	p.last += numbers
 }
 
-// Starts says that the copy is new, and what the excess was when nobody else could write.
+// Starts notes that the copy is new, and the excess while no other program could write.
 func (p *Pace) Starts(excess int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,8 +59,8 @@ func (p *Pace) Now() {
 	p.due = time.Time{}
 }
 
-// Observe takes in what a reading at the site showed: the last number of site_seq, minus the
-// position where both move by themselves.
+// Observe takes a reading at the site: the last number of site_seq, minus the position if both
+// move by themselves.
 func (p *Pace) Observe(excess int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,24 +93,23 @@ func (p *Pace) suspected(now time.Time) bool {
 	return p.suspect >= p.Readings && !now.Before(p.earliest)
 }
 
-// Counting says that a count begins. It answers the suspicion, whatever it finds: what
-// follows from it, a seed for one, is not to be broken off by the same suspicion. What is
-// written while it counts is a new one.
+// Counting notes that a count begins. The count answers the suspicion, whatever it finds: the same
+// suspicion must not interrupt what follows, such as a seed. Writes during the count are a new
+// suspicion.
 func (p *Pace) Counting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.excess, p.suspect = p.last, 0
 }
 
-// Counted takes in that a count came to its end, after took, or failed; Compared tells what
-// it found.
+// Counted notes that a count ended, after took, or failed; Compared takes its finding.
 func (p *Pace) Counted(now time.Time, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due, p.earliest = now.Add(max(p.Regular, 100*took)), now.Add(max(p.Gap, 20*took))
 }
 
-// Compared takes in whether the copy was equal, and says whether it is believed not to be.
+// Compared takes whether the copy was equal, and says whether the copy counts as diverged.
 func (p *Pace) Compared(equal bool) (diverged bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,12 +15,12 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// reportEvery is how often a site whose evidence of a fork is open hands it to the
-// master, and learns whether it is settled there.
+// reportEvery is how often a site with open evidence of a fork sends it to the master, and learns
+// whether it is settled there.
 const reportEvery = 30 * time.Second
 
-// Reporter hands the contradictions that a site has found to the master. Only its answer
-// settles one here; a ban does without. Run is called once, the rest is safe for concurrent
+// Reporter sends the contradictions that a site has found to the master. Only the master's answer
+// settles one here; a ban needs no answer. Run is called once, the rest is safe for concurrent
 // use.
 type Reporter struct {
 	store  *sitedb.DB
@@ -31,7 +31,7 @@ type Reporter struct {
 	behind atomic.Pointer[feed.ForkReport]
 }
 
-// NewReporter hands them to the source that is the master, if one is.
+// NewReporter returns a reporter to the source that is the master, if there is one.
 func NewReporter(store *sitedb.DB, root note.Verifier, sources []*feedhttp.Client, log *slog.Logger) *Reporter {
 	r := &Reporter{store: store, root: root, log: log, forked: make(chan struct{}, 1)}
 	if at := slices.IndexFunc(sources, (*feedhttp.Client).Master); at >= 0 {
@@ -52,7 +52,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 	return health.Every{Pause: health.Always(reportEvery), Wake: r.forked, Failed: failed}.Run(ctx, r.report)
 }
 
-// report hands in all that count now.
+// report sends all contradictions that count now.
 func (r *Reporter) report(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
@@ -80,17 +80,17 @@ func (r *Reporter) report(ctx context.Context) error {
 	return nil
 }
 
-// Behind has the master shown what it signed and does not show any more. It is not
-// kept here: while the master is behind, each look finds it again.
+// Behind sends the master what it signed and no longer shows. The site does not store it: while
+// the master is behind, each step finds it again.
 func (r *Reporter) Behind(ours, theirs []byte) {
 	r.behind.Store(&feed.ForkReport{Why: feed.WhyBehind, Ours: ours, Theirs: theirs})
 	r.Wake()
 }
 
-// Wake has the evidence handed in at once.
+// Wake sends the evidence at once.
 func (r *Reporter) Wake() {
 	select {
 	case r.forked <- struct{}{}:
-	default: // it is told already
+	default: // it is awake already
 	}
 }
