@@ -16,8 +16,8 @@ import (
 	"ocspfleet/sync/health"
 )
 
-// ClientTracker keeps the access list as the roster says, and notes at the master
-// which sites came. Run is called once; Watch is safe for concurrent use.
+// ClientTracker keeps the access list as the roster says, and notes at the master which sites
+// came. Run is called once; Watch is safe for concurrent use.
 type ClientTracker struct {
 	store  *publisherdb.DB // nil at a relay, which notes nothing
 	roster func(context.Context) (map[[32]byte]publisherdb.FeedPin, error)
@@ -25,40 +25,41 @@ type ClientTracker struct {
 	log    *slog.Logger
 	every  time.Duration // between two readings of the roster
 
-	// Run's alone: until when a site that was taken out stays.
+	// For Run alone: until when a removed site stays.
 	graceEnds map[feedhttp.Pin]time.Time
 
-	moved chan struct{} // a site went on by many changes: an import may wait for it
+	moved chan struct{} // a site advanced by many changes: an import may wait for it
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	seen  map[string]db.FeedClient
-	noted map[string]int64 // position that was written down last
+	noted map[string]int64 // the position that was stored last
 }
 
 const (
-	// rosterEvery is how soon a revoked site is shut out.
+	// rosterEvery is how soon a revoked site loses access.
 	rosterEvery = 500 * time.Millisecond
-	// revokeGrace is how long a site that was suspended or revoked just now may go on, so
-	// that the poll that it waits in brings it that news, and an honest one stops by
-	// itself: 2 s at most, with the reading before. One that was broken into gains no more.
+	// revokeGrace is how long a site that was suspended or revoked just now may continue, so that
+	// its waiting poll returns that news, and an honest site stops by itself: 2 s at most, with
+	// the reading before. An attacker in a site gains no more than that.
 	revokeGrace = 1500 * time.Millisecond
-	// noteEvery is how often it is written down which sites came.
+	// noteEvery is how often the sites that came are stored.
 	noteEvery = 5 * time.Second
-	// manyChanges is how far a site goes on to have that written down at once, which is
-	// what an import waits for: a fifth of one of its transactions.
+	// manyChanges is how many changes a site must advance to have that stored at once, since an
+	// import waits for it: a fifth of one of its transactions.
 	manyChanges = 1000
-	// noteGap is the least time between two such notes: all sites go on together.
+	// noteGap is the least time between two such writes: all sites advance together.
 	noteGap = 20 * time.Millisecond
 )
 
-// NewClientTracker keeps the access list by the master's roster in store, by a login in ocsp_publisher.
+// NewClientTracker keeps the access list by the master's roster in store, with a login in
+// ocsp_publisher.
 func NewClientTracker(store *publisherdb.DB, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(store, store.FeedPins, access, log)
 }
 
 // NewRelayClientTracker keeps the access list of a relay: the peers of its configuration, without
-// those whose keys the master has closed, as the rows here say. Until they can be read
-// first, nobody is let in.
+// those whose keys the master has closed, as the rows here say. Until the first reading no peer
+// has access.
 func NewRelayClientTracker(store *tables.DB, peers map[feedhttp.Pin]string, access *feedhttp.AccessList, log *slog.Logger) *ClientTracker {
 	return newClientTracker(nil, func(ctx context.Context) (map[[32]byte]publisherdb.FeedPin, error) {
 		closed, err := store.ClosedPins(ctx)
@@ -68,7 +69,7 @@ func NewRelayClientTracker(store *tables.DB, peers map[feedhttp.Pin]string, acce
 		roster := map[[32]byte]publisherdb.FeedPin{}
 		for pin, site := range peers {
 			state := db.ResponderActive
-			if closed[pin] { // or revoked: all the same to a relay
+			if closed[pin] { // or revoked: a relay makes no difference
 				state = db.ResponderSuspended
 			}
 			roster[pin] = publisherdb.FeedPin{Site: site, State: state}
@@ -81,8 +82,8 @@ func newClientTracker(store *publisherdb.DB, roster func(context.Context) (map[[
 	return &ClientTracker{store: store, roster: roster, access: access, log: log, every: rosterEvery, moved: make(chan struct{}, 1), seen: map[string]db.FeedClient{}, noted: map[string]int64{}}
 }
 
-// Run reads the roster until ctx ends; it returns nil then. While the database is
-// away the last list counts.
+// Run reads the roster until ctx ends; it returns nil then. While the database is away the last
+// list counts.
 func (t *ClientTracker) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -129,7 +130,7 @@ func (t *ClientTracker) readRoster(ctx context.Context) error {
 	return nil
 }
 
-// admit lets in the active sites, and for a moment those that were active just now.
+// admit gives access to the active sites, and for a moment to those that were active just now.
 func (t *ClientTracker) admit(roster map[[32]byte]publisherdb.FeedPin, now time.Time) {
 	sites, denied, graceEnds := map[feedhttp.Pin]string{}, map[feedhttp.Pin]db.ResponderState{}, map[feedhttp.Pin]time.Time{}
 	for pin, r := range roster {
@@ -152,8 +153,8 @@ func (t *ClientTracker) admit(roster map[[32]byte]publisherdb.FeedPin, now time.
 	t.access.Replace(sites, denied)
 }
 
-// inGrace says whether a site was taken out just now: responder revoke waits until it
-// reads here that the site has fetched its own revocation.
+// inGrace says whether a site was removed just now: responder revoke waits until it reads here
+// that the site has fetched its own revocation.
 func (t *ClientTracker) inGrace(now time.Time) bool {
 	for _, until := range t.graceEnds {
 		if now.Before(until) {
@@ -163,7 +164,7 @@ func (t *ClientTracker) inGrace(now time.Time) bool {
 	return false
 }
 
-// writeSoon writes down which sites came, with those that come just after.
+// writeSoon stores which sites came, with those that come just after.
 func (t *ClientTracker) writeSoon(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -190,7 +191,7 @@ func (t *ClientTracker) write(ctx context.Context) error {
 	return t.store.SawFeedClients(ctx, seen)
 }
 
-// Watch notes which site asks h for news, and how far it is.
+// Watch notes which site asks h for news, and its position.
 func (t *ClientTracker) Watch(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if pin, ok := feedhttp.PeerPin(r.TLS); ok && (r.URL.Path == "/feed/checkpoint" || r.URL.Path == "/feed/news") {
@@ -210,7 +211,7 @@ func (t *ClientTracker) came(site string, position int64, form int) {
 	if noted, known := t.noted[site]; !known || position-noted >= manyChanges {
 		select {
 		case t.moved <- struct{}{}:
-		default: // it is told already
+		default: // a write is due already
 		}
 	}
 }

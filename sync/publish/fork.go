@@ -16,8 +16,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// ForkReports takes the evidence of sites at the master, and says while a proof stands.
-// Run is called once; the rest is safe for concurrent use.
+// ForkReports takes the evidence of sites at the master, and reports trouble while a proven fork
+// is open. Run is called once; the rest is safe for concurrent use.
 type ForkReports struct {
 	store   *publisherdb.DB
 	root    note.Verifier
@@ -26,10 +26,10 @@ type ForkReports struct {
 	lost    health.Trouble
 }
 
-// forksEvery is how often what sites handed in is judged anew.
+// forksEvery is how often the evidence of sites is checked again.
 const forksEvery = 2 * time.Second
 
-// NewForkReports takes it in by a login in ocsp_publisher.
+// NewForkReports uses a login in ocsp_publisher.
 func NewForkReports(store *publisherdb.DB, root note.Verifier, log *slog.Logger) *ForkReports {
 	return &ForkReports{store: store, root: root, log: log}
 }
@@ -37,13 +37,12 @@ func NewForkReports(store *publisherdb.DB, root note.Verifier, log *slog.Logger)
 // Trouble says which forks are proven and open; empty: none is.
 func (d *ForkReports) Trouble() string { return d.trouble.Get() }
 
-// Lost says what sites have that was signed for this master's epoch and that it has not,
-// by a key that counts now; empty: nothing. What is signed meanwhile would be a second
-// history.
+// Lost says what sites have that was signed for this master's epoch, by a key that counts now, and
+// that the master lacks; empty: nothing. To sign in that state would start a second history.
 func (d *ForkReports) Lost() string { return d.lost.Get() }
 
-// Report keeps what a site has found, and says whether two persons have settled it. That
-// the master is behind counts while it is: a site may hear news from a peer first.
+// Report keeps the finding of a site, and says whether two persons have settled it. A report that
+// the master is behind counts while the master is behind: a site may get news from a peer first.
 func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport) (settled bool, err error) {
 	if r.Why == feed.WhyBehind {
 		set, _, err := feed.StoredKeySet(ctx, d.store, d.root.Name(), d.root)
@@ -58,14 +57,14 @@ func (d *ForkReports) Report(ctx context.Context, site string, r feed.ForkReport
 	return d.store.ReportFork(ctx, site, r.Why, r.Ours, r.Theirs)
 }
 
-// Run judges until ctx ends; it returns nil then.
+// Run checks until ctx ends; it returns nil then.
 func (d *ForkReports) Run(ctx context.Context) error {
 	failed := func(text string) { d.log.ErrorContext(ctx, "feed is forked", slog.String("what", text)) }
 	return health.Every{Pause: health.Always(forksEvery), Trouble: &d.trouble, Failed: failed}.Run(ctx, func(ctx context.Context) error {
 		call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 		defer cancel()
 		text, lost, err := d.check(call)
-		if err != nil { // a database that is away others tell of: what was known counts
+		if err != nil { // other checks report a database that is away; the last result counts
 			text, lost = d.trouble.Get(), d.lost.Get()
 		}
 		d.lost.Set(lost)

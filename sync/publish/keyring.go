@@ -14,16 +14,15 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// keyring is what the master signs with: its keys, and the key set in force. The
-// set is read anew while the master runs, so that a rotation or a ban needs no
-// restart.
+// keyring is what the master signs with: its keys, and the key set in force. The set is read again
+// while the master runs, so that a rotation or a ban needs no restart.
 type keyring struct {
 	store feed.KeySetStore
-	root  note.Verifier // nil: the set stays as it was given
-	held  []*feed.Key   // the one to be preferred last
+	root  note.Verifier // nil: the set never changes
+	held  []*feed.Key   // the preferred one last
 	set   *feed.KeySet
-	uses  func(*feed.KeySet) []feed.FeedKey // those of a set that sign what is signed here
-	due   time.Time                         // when the set is looked for again
+	uses  func(*feed.KeySet) []feed.FeedKey // the keys of a set that sign what this keyring signs
+	due   time.Time                         // when to look for a new set
 	sets  keySets
 }
 
@@ -40,16 +39,15 @@ func newKeyring(store feed.KeySetStore, root note.Verifier, set *feed.KeySet, he
 	return r
 }
 
-// renew takes a newer key set that was stored and that the root signed: the highest of
-// those that follow the one in force. What else is stored blocks nothing. It says
-// whether there was one.
+// renew takes a newer stored key set that the root signed: the highest of those that follow the
+// one in force. Other stored sets block nothing. It says whether there was one.
 func (r *keyring) renew(ctx context.Context, now time.Time) (bool, error) {
 	if r.root == nil || now.Before(r.due) {
 		return false, nil
 	}
 	set, _, err := r.sets.newest(ctx, r.store, r.set.Origin, r.root)
 	if errors.Is(err, db.ErrNotFound) || errors.Is(err, feed.ErrForged) || errors.Is(err, feed.ErrForm) {
-		err = nil // none that counts
+		err = nil // no stored set counts
 	}
 	if err != nil {
 		return false, err
@@ -62,7 +60,7 @@ func (r *keyring) renew(ctx context.Context, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// names says whether the set in force names a key that is held.
+// names says whether the set in force names a key of this keyring.
 func (r *keyring) names() bool {
 	return slices.ContainsFunc(r.held, func(key *feed.Key) bool { return r.entry(key) != nil })
 }
@@ -79,7 +77,7 @@ func (r *keyring) entry(key *feed.Key) *feed.FeedKey {
 	return nil
 }
 
-// signer is the key for what the head says: of those whose time it is, the last.
+// signer returns the key for a head's epoch and time: of those in their time, the last.
 func (r *keyring) signer(epoch int64, asOf time.Time) (*feed.Key, error) {
 	if epoch != r.set.Epoch {
 		return nil, fmt.Errorf("%w: the master's is %d, key set %d says %d: have the feed root sign one for it", feed.ErrEpoch, epoch, r.set.Number, r.set.Epoch)
@@ -92,8 +90,8 @@ func (r *keyring) signer(epoch int64, asOf time.Time) (*feed.Key, error) {
 	return nil, fmt.Errorf("key set %d of %s names none of the feed keys held here for %s: have the feed root sign one that does", r.set.Number, r.set.Origin, feed.Stamp(asOf))
 }
 
-// keySets remembers what was found in a database, so that the same notes are verified
-// once. For one goroutine.
+// keySets remembers the sets of a database, so that the same notes are verified once. For one
+// goroutine.
 type keySets struct {
 	notes  [][]byte
 	set    *feed.KeySet

@@ -21,23 +21,23 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// LookupServerConfig says what answers questions for single serials, at the master.
+// LookupServerConfig configures the answers to questions for single serials, at the master.
 type LookupServerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *publisherdb.DB
-	// Key signs answers; the key set names it for that.
+	// Key signs answers; the key set names it for answers.
 	Key *feed.Key
-	// Keys is the set in force; with a Root a newer one is taken up.
+	// Keys is the set in force; with a Root a newer one is taken.
 	Keys *feed.KeySet
 	Root note.Verifier
-	// Ask stands for Store, Key, Keys and Root at a relay: it has the master asked, and
-	// what that signed is handed on as it is.
+	// Ask replaces Store, Key, Keys and Root at a relay: it asks the master, and the relay returns
+	// the signed answer unchanged.
 	Ask func(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error)
-	// Rate is how many questions one site may ask each second, in the long run, and
-	// Burst how many at once. Defaults 20 and 40: what issuing 20 certificates a second
-	// that are asked for before the feed brings them would want. Beyond it: 429.
+	// Rate is how many questions one site may ask each second, in the long run, and Burst how many
+	// at once. Defaults 20 and 40: enough if 20 certificates are issued a second and each is asked
+	// for before the feed brings it. Beyond it: 429.
 	Rate, Burst float64
-	// Metrics counts; nil: nothing is told.
+	// Metrics counts; it may be nil.
 	Metrics *LookupServerMetrics
 	Log     *slog.Logger
 	// Now is the clock of the rate. Default time.Now.
@@ -55,7 +55,7 @@ type LookupServer struct {
 	buckets map[feedhttp.Pin]*lookup.Bucket
 }
 
-// NewLookupServer fills in defaults.
+// NewLookupServer sets the defaults.
 func NewLookupServer(cfg LookupServerConfig) *LookupServer {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewLookupServerMetrics(nil)
@@ -74,7 +74,7 @@ func NewLookupServer(cfg LookupServerConfig) *LookupServer {
 	return l
 }
 
-// Trouble says why nothing can be answered; empty: nothing is known of any, or l is nil.
+// Trouble says why no question can be answered; empty: no fault is known, or l is nil.
 func (l *LookupServer) Trouble() string {
 	if l == nil {
 		return ""
@@ -82,19 +82,19 @@ func (l *LookupServer) Trouble() string {
 	return l.trouble.Get()
 }
 
-// admits takes one question from what a site may ask.
+// admits takes one question from a site's share.
 func (l *LookupServer) admits(pin feedhttp.Pin) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[pin]
-	if b == nil { // as many as there are sites
+	if b == nil { // as many buckets as sites
 		b = lookup.NewBucket(l.cfg.Rate, l.cfg.Burst)
 		l.buckets[pin] = b
 	}
 	return b.Take(l.cfg.Now())
 }
 
-// answer signs what the master says of a serial now.
+// answer signs the master's current answer on a serial.
 func (l *LookupServer) answer(ctx context.Context, issuer [32]byte, serial db.Serial) ([]byte, error) {
 	if l.cfg.Ask != nil {
 		return l.cfg.Ask(ctx, issuer, serial)
@@ -118,7 +118,7 @@ func (l *LookupServer) answer(ctx context.Context, issuer [32]byte, serial db.Se
 	return a.Sign(key)
 }
 
-// ServeHTTP is GET /feed/ask?issuer=HEX&serial=HEX.
+// ServeHTTP serves GET /feed/ask?issuer=HEX&serial=HEX.
 func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	query := r.URL.Query()
@@ -149,7 +149,7 @@ func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 	case r.Context().Err() != nil: // the client left
 	default:
-		if l.cfg.Ask == nil && l.trouble.Set(err.Error()) { // a relay's master is not its own trouble
+		if l.cfg.Ask == nil && l.trouble.Set(err.Error()) { // a relay does not report its master's trouble
 			l.cfg.Log.ErrorContext(ctx, "questions cannot be answered", slog.String("error", err.Error()))
 		}
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
@@ -160,7 +160,7 @@ func (l *LookupServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // LookupServerMetrics counts questions.
 type LookupServerMetrics struct{ asked *prometheus.CounterVec }
 
-// What became of a question.
+// The outcomes of a question.
 const (
 	lookupAnswered = "answered"
 	lookupLimited  = "limited" // the site asked too often
@@ -182,7 +182,7 @@ func (m *LookupServerMetrics) count(outcome string) {
 	m.asked.WithLabelValues(outcome).Inc()
 }
 
-// NewAnswer is what the master says of a serial.
+// NewAnswer returns the master's answer on a serial.
 func NewAnswer(origin string, keySet int64, issuer [32]byte, serial db.Serial, a publisherdb.Asked) feed.Answer {
 	answer := feed.Answer{
 		Origin: origin, KeySet: keySet, Epoch: a.Epoch, Position: a.Position, Issuer: issuer, Serial: serial, Issued: a.Issued,

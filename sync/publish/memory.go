@@ -12,26 +12,25 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// ErrNotMine says that the newest segment at the master is not one that its sealer
-// signed.
+// ErrNotMine says that the master's newest segment was not signed by its sealer.
 var ErrNotMine = errors.New("it was not signed by this ocspsyncd")
 
-// memory is what the master signed last, known without the database: while the sealer
-// runs, and in a file over a restart. So whoever writes the database cannot make it sign
-// two histories. For one goroutine.
+// memory is what the master signed last, known without the database: while the sealer runs, and in
+// a file over a restart. So a program that writes the database cannot make the master sign two
+// histories. For one goroutine.
 type memory struct {
-	path string // empty: nothing outlives this process
+	path string // empty: the memory ends with this process
 	note []byte // the checkpoint signed last; nil: none is known
 	last *feed.Checkpoint
 	mine bool // signed by this process: it knows exactly what it signed
-	// trying is the hash of a seal that was handed to the database while nobody said
-	// that it came in; nil: there is none.
+	// trying is the hash of a seal that was sent to the database and not confirmed yet; nil: there
+	// is none.
 	trying  *feed.Hash
 	pending bool // the file does not have note yet
 }
 
-// openMemory reads the file; one that is not there stands for a master that has signed
-// nothing yet. A folder that cannot be written is found before anything is signed.
+// openMemory reads the file; a missing file means that the master has signed nothing yet. It finds
+// a folder without write access before anything is signed.
 func openMemory(path string) (*memory, error) {
 	m := &memory{path: path}
 	if path == "" {
@@ -67,7 +66,7 @@ func (m *memory) check(head db.Head, last db.Segment, set *feed.KeySet) error {
 		}
 	}
 	mine := m.last
-	if mine == nil || mine.Epoch < head.Epoch { // nothing is known to have been signed in this epoch
+	if mine == nil || mine.Epoch < head.Epoch { // no signed statement is known in this epoch
 		if last.Number == 0 || set.Bans(last.Note) {
 			return nil
 		}
@@ -83,10 +82,10 @@ func (m *memory) check(head db.Head, last db.Segment, set *feed.KeySet) error {
 	case m.is(last):
 		return nil
 	case m.trying != nil && *m.trying == feed.Hash(last.NoteHash):
-		return nil // it did come in
+		return nil // the seal was stored
 	case !m.mine && last.Number == mine.Number+1 && m.leadsTo(last, set):
-		// The process before this one ended between the commit and the file. The file has
-		// it first, so that it is never two seals behind.
+		// The process before this one ended between the commit and the write of the file. The file
+		// gets it first, so that it is never two seals behind.
 		c, err := feed.ReadCheckpoint(last.Note)
 		if err != nil {
 			return err
@@ -94,8 +93,7 @@ func (m *memory) check(head db.Head, last db.Segment, set *feed.KeySet) error {
 		m.note, m.last, m.pending = last.Note, c, true
 		return m.write()
 	case last.Number > mine.Number && set.Bans(last.Note):
-		// Who stole the key put it there. No site believes it any more, but its number
-		// is taken.
+		// A thief of the key stored it. No site accepts it any more, but its number is taken.
 		return nil
 	}
 	return fmt.Errorf("segment %d, the newest at the master: %w, which signed up to %d; nothing is signed on top of it: "+
@@ -115,7 +113,7 @@ func (m *memory) leadsTo(last db.Segment, set *feed.KeySet) bool {
 		(c.Previous == m.last.Hash() || c.Previous == m.last.Previous || m.last.Number == 0)
 }
 
-// tries notes what is about to be stored.
+// tries notes what will be stored.
 func (m *memory) tries(d publisherdb.Sealed) {
 	m.trying = nil
 	if d.Segment != nil {
@@ -123,7 +121,7 @@ func (m *memory) tries(d publisherdb.Sealed) {
 	}
 }
 
-// keep remembers what was stored. Until the file has it nothing else is signed.
+// keep remembers what was stored. Nothing else is signed until the file has it.
 func (m *memory) keep(signed []byte) error {
 	c, err := feed.ReadCheckpoint(signed)
 	if err != nil {
@@ -133,7 +131,7 @@ func (m *memory) keep(signed []byte) error {
 	return m.write()
 }
 
-// write replaces the file whole: a crash leaves the old one or the new one.
+// write replaces the file as a whole: after a crash it is the old one or the new one.
 func (m *memory) write() error {
 	if m.path == "" {
 		m.pending = false

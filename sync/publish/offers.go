@@ -15,9 +15,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// TakeOffers judges the key sets that staff has brought to the master: what the root
-// signed, and what follows the set in force, is moved into force, and anything else is
-// thrown away with the reason. The store's login is in ocsp_publisher.
+// TakeOffers checks the key sets that staff has brought to the master: a set that the root signed
+// and that follows the set in force comes into force; any other is discarded with the reason. The
+// store's login is in ocsp_publisher.
 func TakeOffers(ctx context.Context, store *publisherdb.DB, origin string, root note.Verifier, log *slog.Logger) error {
 	offers, err := store.KeySetOffers(ctx)
 	if err != nil || len(offers) == 0 {
@@ -47,11 +47,11 @@ func TakeOffers(ctx context.Context, store *publisherdb.DB, origin string, root 
 	return nil
 }
 
-// offersEvery is how soon a key set that staff has brought is judged.
+// offersEvery is how soon a key set from staff is checked.
 const offersEvery = 250 * time.Millisecond
 
-// RunOffers judges what staff brings, until ctx ends; it returns nil then. Who signs the
-// feed takes a new set up by itself.
+// RunOffers checks key sets from staff until ctx ends; it returns nil then. The signers of the
+// feed take a new set by themselves.
 func RunOffers(ctx context.Context, store *publisherdb.DB, root note.Verifier, log *slog.Logger) error {
 	failed := func(text string) {
 		log.WarnContext(ctx, "key sets that were brought cannot be judged", slog.String("error", text))

@@ -17,73 +17,71 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// SealerConfig says what to seal, by whom and how often. A zero duration stands
-// for its default.
+// SealerConfig says what to seal, with which key and how often. A zero duration stands for its
+// default.
 type SealerConfig struct {
 	// Store is the master's database, by a login in ocsp_publisher.
 	Store *publisherdb.DB
-	// Key signs; the newest key set must name it, or Next.
+	// Key signs; the newest key set must name Key or Next.
 	Key *feed.Key
-	// Next signs instead of Key, once the key set in force names it and its time has
-	// come. Nil: no rotation is prepared.
+	// Next signs instead of Key once the key set in force names it and its time has come. Nil: no
+	// rotation is prepared.
 	Next *feed.Key
 	// Keys is the key set in force at the start.
 	Keys *feed.KeySet
-	// Root verifies newer key sets that are stored while this runs; they are taken
-	// within a second. Nil: Keys stays.
+	// Root verifies newer key sets that are stored while this runs; they are taken within a
+	// second. Nil: Keys stays.
 	Root note.Verifier
-	// State is a file that holds the checkpoint that was signed last, outside the
-	// database: nothing is signed that does not continue it. Empty: that is known only
-	// while this runs.
+	// State is a file with the last signed checkpoint, outside the database: nothing is signed
+	// that does not continue it. Empty: the checkpoint is known only while this runs.
 	State string
-	// Lost says what sites have and this master lost (ForkReports.Lost): nothing is signed
-	// then, for it would be a second history. Nil: nobody tells.
+	// Lost says what sites have and this master lost (ForkReports.Lost): then nothing is signed,
+	// since that would be a second history. Nil: no check.
 	Lost func() string
-	// Latest is told of each checkpoint once it is stored.
+	// Latest gets each checkpoint once it is stored.
 	Latest *feedhttp.Latest
-	// Poll is how often the head is looked at. Default 20 ms: half of it is added to
-	// the way of a revocation. One look costs about 0.3 ms of processor time.
+	// Poll is how often the head is read. Default 20 ms: half of it is added to the delay of a
+	// revocation. One reading costs about 0.3 ms of processor time.
 	Poll time.Duration
-	// Wait is how long changes that are no revocations are gathered. Default 1 s. Where
-	// they are many, a tenth of it: a revocation takes along what waits, and every
-	// site's transaction for it is as long.
+	// Wait is how long changes that are not revocations are gathered. Default 1 s. If there are
+	// many, a tenth of it: a revocation also seals the waiting changes, and makes every site's
+	// transaction longer.
 	Wait time.Duration
-	// Gather is how many changes end the wait. Default 5,000, a transaction of an
-	// import: it waits until the sites have applied the ones before.
+	// Gather is how many changes end the wait. Default 5,000, a transaction of an import: it waits
+	// until the sites have applied the changes before.
 	Gather int64
 	// Confirm is how long after the last checkpoint an idle head is confirmed.
 	// Default 60 s: at 5 s checkpoints alone would be 180 MB a month per site.
 	Confirm time.Duration
 	// Log gets troubles, and segments that require a snapshot.
 	Log *slog.Logger
-	// Metrics counts; nil: nothing is told.
+	// Metrics counts; it may be nil.
 	Metrics *SealerMetrics
 	// Now is this machine's clock. Default time.Now.
 	Now func() time.Time
 }
 
-// batchThreshold is how many changes do not wait as long as few: a site takes 250 in 3 ms.
+// batchThreshold is how many changes shorten the wait: a site applies 250 in 3 ms.
 const batchThreshold = 75
 
-// Sealer signs what was committed. Run is called once; Trouble is safe for
-// concurrent use.
+// Sealer signs committed changes. Run is called once; Trouble is safe for concurrent use.
 type Sealer struct {
 	cfg     SealerConfig
 	trouble health.Trouble
 
-	// What follows belongs to Run's goroutine.
+	// The fields below belong to Run's goroutine.
 	ring     keyring
 	memory   *memory
 	epoch    int64
 	sealed   int64     // position of the last checkpoint
 	asOf     time.Time // of the last checkpoint
 	signedAt time.Time // when it was signed
-	seen     int64     // position up to which urgency was judged
-	since    time.Time // since when unsealed changes wait; zero: none do
+	seen     int64     // position up to which urgency was checked
+	since    time.Time // since when unsealed changes wait; zero: none wait
 	pause    time.Duration
 }
 
-// NewSealer fills in the defaults, and refuses a key that the key set does not name.
+// NewSealer sets the defaults, and refuses a key that the key set does not name.
 func NewSealer(cfg SealerConfig) (*Sealer, error) {
 	cfg.Poll, cfg.Wait = cmp.Or(cfg.Poll, 20*time.Millisecond), cmp.Or(cfg.Wait, time.Second)
 	cfg.Confirm, cfg.Gather = cmp.Or(cfg.Confirm, time.Minute), cmp.Or(cfg.Gather, 5_000)
@@ -110,8 +108,7 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 // Trouble says why nothing is signed; empty: all is well.
 func (s *Sealer) Trouble() string { return s.trouble.Get() }
 
-// Run seals until ctx ends; it returns nil then. A database that is away is
-// waited for.
+// Run seals until ctx ends; it returns nil then. It waits for a database that is away.
 func (s *Sealer) Run(ctx context.Context) error {
 	failed := func(text string) { s.cfg.Log.ErrorContext(ctx, "feed cannot be sealed", slog.String("error", text)) }
 	return health.Every{Pause: func() time.Duration { return s.pause }, Trouble: &s.trouble, Failed: failed}.Run(ctx, s.step)
@@ -120,15 +117,15 @@ func (s *Sealer) Run(ctx context.Context) error {
 // retryPause is the pause after a failed step.
 const retryPause = time.Second
 
-// step looks once, and signs if it is time.
+// step reads the head once, and signs if it is time.
 func (s *Sealer) step(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, feedhttp.CallTimeout)
 	defer cancel()
 	err := s.poll(call)
 	switch {
-	case ctx.Err() != nil: // a stop is no trouble
+	case ctx.Err() != nil: // a stop is not a trouble
 	case err != nil:
-		s.signedAt, s.epoch = time.Time{}, 0 // what is stored may be something else: begin anew
+		s.signedAt, s.epoch = time.Time{}, 0 // the stored state may differ: begin again
 		s.cfg.Metrics.failed()
 		s.pause = retryPause
 	default:
@@ -174,7 +171,7 @@ func (s *Sealer) renew(ctx context.Context, now time.Time) error {
 	renewed, err := s.ring.renew(ctx, now)
 	if renewed {
 		s.cfg.Log.InfoContext(ctx, "key set taken", slog.Int64("number", s.ring.set.Number), slog.Int64("epoch", s.ring.set.Epoch))
-		s.signedAt = time.Time{} // sites hear of it by the next checkpoint
+		s.signedAt = time.Time{} // the next checkpoint tells the sites its number
 	}
 	return err
 }
@@ -203,7 +200,7 @@ func (s *Sealer) seal(ctx context.Context) error {
 	s.seen = max(s.seen, n.Position)
 	s.cfg.Metrics.signed(stored, s.cfg.Now().Sub(began))
 	s.cfg.Latest.PublishSegment(n, stored.Segment)
-	return s.memory.keep(n.Note) // a restart finds by itself what is missing there
+	return s.memory.keep(n.Note) // after a restart check repairs a missing note
 }
 
 func (s *Sealer) sign(ctx context.Context, w *publisherdb.Sealing) (publisherdb.Sealed, error) {
@@ -238,8 +235,8 @@ func (s *Sealer) sign(ctx context.Context, w *publisherdb.Sealing) (publisherdb.
 	}}, nil
 }
 
-// fill seals a segment with its changes, or as "snapshot required" where they do not fit or the log
-// lacks one: who wrote it by hand must not stop the feed.
+// fill seals a segment with its changes, or as "snapshot required" if they do not fit or the log
+// lacks one: a change written by hand must not stop the feed.
 func (s *Sealer) fill(ctx context.Context, w *publisherdb.Sealing, segment *feed.Segment, c *feed.Checkpoint, key *feed.Key) (feed.Sealed, error) {
 	count := segment.Last - segment.First + 1
 	if count <= feed.MaxEntries {

@@ -15,48 +15,48 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// SnapshotterConfig says when snapshots are made, and by whom they are signed. A
-// zero duration stands for its default.
+// SnapshotterConfig says when snapshots are made, and which keys sign them. A zero duration stands
+// for its default.
 type SnapshotterConfig struct {
 	// Store, Key, Next, Keys and Root are as in SealerConfig.
 	Store     *publisherdb.DB
 	Key, Next *feed.Key
 	Keys      *feed.KeySet
 	Root      note.Verifier
-	// Poll is how often the need is judged. Default 10 s.
+	// Poll is how often the need is checked. Default 10 s.
 	Poll time.Duration
-	// Every is the age at which a snapshot is replaced, if anything changed since.
-	// Default 24 h. One is made sooner when the epoch is young, when the segments since are longer than it,
-	// or one of them requires a snapshot.
+	// Every is the age at which a snapshot is replaced, if anything changed since. Default 24 h. A
+	// snapshot is made sooner if the epoch is young, if the segments since are longer than the
+	// snapshot, or if one of them requires a snapshot.
 	Every time.Duration
-	// Keep is how long segments stay that both kept snapshots cover: a site that was
-	// away for less goes on where it was, another takes a snapshot. Default 30 d.
+	// Keep is how long segments stay that both kept snapshots cover: a site that was away for less
+	// continues with them, another takes a snapshot. Default 30 d.
 	Keep time.Duration
-	// Log gets what was made, and troubles.
+	// Log gets new snapshots, and troubles.
 	Log *slog.Logger
 	// Now is this machine's clock. Default time.Now.
 	Now func() time.Time
 }
 
-// leastSince is how many octets of segments are worth a new snapshot at all.
+// leastSince is the size of the segments, in octets, below which no new snapshot is made.
 const leastSince = 1 << 20
 
 // snapshotTimeout bounds one snapshot: 1 M rows take 3 s, 140 M seven minutes.
 const snapshotTimeout = time.Hour
 
-// Snapshotter makes sealed snapshots at the master, from which new and lost sites
-// begin. Run is called once; Trouble is safe for concurrent use.
+// Snapshotter makes sealed snapshots at the master, from which new and lost sites begin. Run is
+// called once; Trouble is safe for concurrent use.
 type Snapshotter struct {
 	cfg     SnapshotterConfig
 	trouble health.Trouble
 
-	// What follows belongs to Run's goroutine.
+	// The fields below belong to Run's goroutine.
 	ring    keyring
 	trimDue time.Time
-	good    int64 // position of the newest snapshot that the set in force was seen to open
+	good    int64 // position of the newest snapshot that the set in force has opened
 }
 
-// NewSnapshotter fills in the defaults.
+// NewSnapshotter sets the defaults.
 func NewSnapshotter(cfg SnapshotterConfig) *Snapshotter {
 	cfg.Poll, cfg.Every, cfg.Keep = cmp.Or(cfg.Poll, 10*time.Second), cmp.Or(cfg.Every, 24*time.Hour), cmp.Or(cfg.Keep, 30*24*time.Hour)
 	if cfg.Now == nil {
@@ -94,12 +94,12 @@ func (a *Snapshotter) step(ctx context.Context) error {
 		return err
 	}
 	if need.Head.Epoch != a.ring.set.Epoch || !a.due(need) {
-		return nil // the sealer tells of a wrong epoch
+		return nil // the sealer reports a wrong epoch
 	}
 	return a.make(ctx)
 }
 
-// trimEvery is how often old segments are looked for, or Poll where that is longer.
+// trimEvery is how often old segments are deleted, or Poll if that is longer.
 const trimEvery = time.Minute
 
 func (a *Snapshotter) trim(ctx context.Context) error {
@@ -117,15 +117,15 @@ func (a *Snapshotter) trim(ctx context.Context) error {
 func (a *Snapshotter) due(need publisherdb.SnapshotNeed) bool {
 	switch newest := need.Newest; {
 	case newest.Note != nil && !a.opens(newest):
-		return true // by a key that is banned or not in the set any more: no site would take it
+		return true // a key signed it that is banned or not in the set any more: no site would accept it
 	case newest.Note != nil && need.Head.Position == newest.Position:
 		return false
 	case newest.Note == nil || need.SnapshotRequired || need.Since > max(newest.Octets, leastSince):
 		return true
 	default:
-		// While an epoch is young, the next one comes as soon as the last is as old as
-		// the epoch was: what was forgotten at its begin is mended, and sites that were
-		// right to refuse the snapshot wait for the mended one.
+		// While an epoch is young, the next snapshot is made as soon as the last is as old as the
+		// epoch was: this corrects what was forgotten at its begin, and sites that rightly refused
+		// the snapshot wait for the corrected one.
 		youth := max(newest.MadeAt.Sub(time.Unix(newest.Epoch, 0)), a.cfg.Poll)
 		return a.cfg.Now().Sub(newest.MadeAt) >= min(a.cfg.Every, youth)
 	}
