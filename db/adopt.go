@@ -8,22 +8,21 @@ import (
 	"time"
 )
 
-// ErrRevocationsLost is wrapped when rows that a copy is offered would take back a
-// permanent revocation that it knows, or could be used to: nobody's signature on the
-// rows themselves is enough for that.
+// ErrRevocationsLost is wrapped if new rows would take back a permanent revocation that the copy
+// knows, or could be used for that: a signature on the rows alone does not permit it.
 var ErrRevocationsLost = errors.New("permanent revocations would be lost")
 
 // CorrectionLead is how long before the master's as_of of the change that first brings
 // it a correction can have been made: a request for one ends after a day.
 const CorrectionLead = 48 * time.Hour
 
-// endedMargin is how long after its end a certificate's revocation is still known: a clock
-// that is wrong by less makes nobody forget.
+// endedMargin is how long a certificate's revocation is kept after the certificate's end: a clock
+// that is wrong by less loses no revocation.
 const endedMargin = 24 * time.Hour
 
-// Ended is the time before which a certificate must have ended for its revocation to be
-// let go, by a site's clock and the as_of of the newest checkpoint that it believes (of
-// the head, where nothing is signed). A clock that was set forward alone ends nothing.
+// Ended returns the time before which a certificate must have ended so that its revocation may be
+// deleted, by a site's clock and the as_of of the newest accepted checkpoint (of the head, if
+// nothing is signed). A clock that was set forward alone ends no certificate.
 func Ended(clock, asOf time.Time) time.Time {
 	if asOf.Before(clock) {
 		clock = asOf
@@ -31,24 +30,23 @@ func Ended(clock, asOf time.Time) time.Time {
 	return clock.Add(-endedMargin)
 }
 
-// Undoing is what a correction takes back whose note verifies.
+// Undoing is what a correction with a valid note takes back.
 type Undoing struct {
 	Issuer      [32]byte // Issuer.Key
 	Serial      Serial
 	Was         Status // this state, and no other
 	Wrong       Wrong
-	NotAfter    time.Time // the right end, where Wrong is WrongNotAfter
+	NotAfter    time.Time // the correct end, if Wrong is WrongNotAfter
 	CorrectedAt time.Time
 }
 
-// is says whether this is the word of a row of correction of an issuer with this key.
+// is says whether u belongs to a row of correction of an issuer with this key.
 func (u *Undoing) is(c Correction, key [32]byte) bool {
 	return u.Issuer == key && bytes.Equal(u.Serial, c.Serial) && u.Was.RevokedAt.Equal(c.RevokedAt) && u.CorrectedAt.Equal(c.CorrectedAt)
 }
 
-// OpenCorrections verifies the notes of all corrections of a copy, which count together
-// or not at all where their key has retired. The result has one entry for each, nil
-// where it does not verify.
+// OpenCorrections verifies the notes of all corrections of a copy; those of a retired key count
+// together or not at all. The result has one entry for each, nil if it does not verify.
 type OpenCorrections func(all []Correction) []*Undoing
 
 // Lists are the rows of a copy that say what its revocations mean.
@@ -57,30 +55,30 @@ type Lists struct {
 	Corrections []Correction
 }
 
-// Adoption is the one judge of what a site may take in: a segment, a seed, or what its
-// daemon finds in the database. It is pure, and for one goroutine.
+// Adoption decides what a site may take in: a segment, a seed, or what its daemon finds in the
+// database. It is pure, and for one goroutine.
 //
-// A permanent revocation of a certificate that has not ended stays, with its time and
-// under its issuer's key, and the certificate's end does not move back, unless a
-// correction whose note verifies names exactly that state. A correction takes back one
-// revocation, once, and it stays. What a certificate was that had ended, or was no more
-// than on hold, is no matter. An end may move forward, a reason become graver.
+// A permanent revocation of a certificate that has not ended stays, with its time and under its
+// issuer's key, and the certificate's end does not move back, unless a correction with a valid
+// note names exactly that state. A correction takes back one revocation, once, and it stays. A
+// certificate that had ended, or was only on hold, is not protected. An end may move forward, a
+// reason become more serious.
 type Adoption struct {
-	Ended      time.Time // Ended: who ended before it has ended
+	Ended      time.Time // from Ended: certificates that ended before it count as ended
 	Held, Next Lists
-	// AsOf is the earliest as_of of the changes since Held, by the master's clock: a
-	// correction that is new here was made CorrectionLead before it, or later.
+	// AsOf is the earliest as_of of the changes since Held, by the master's clock: a correction
+	// that is new here was made CorrectionLead before it, or later.
 	AsOf time.Time
-	// Open is nil where nothing can be verified: Why says so.
+	// Open is nil if nothing can be verified: Why says so.
 	Open OpenCorrections
 	Why  string
 
 	opened bool
-	undone map[string][]*Undoing // by the certificate's key: what Next's corrections take back
+	undone map[string][]*Undoing // what Next's corrections take back, by the certificate's key
 	spent  map[string][]*Undoing // and what Held's took back
 }
 
-// Certificate says why a certificate must not become next from was; nil is no row.
+// Certificate says why a certificate must not change from was to next; nil means no row.
 func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status) error {
 	if comes(was, next) && a.hasSpent(issuer, serial, next.RevokedAt) {
 		return fmt.Errorf("%w: that of %d/%s from %s was taken back, and comes again: enter it with another time", ErrRevocationsLost, issuer, serial, stamp(next.RevokedAt))
@@ -95,8 +93,8 @@ func (a *Adoption) Certificate(issuer IssuerID, serial Serial, was, next *Status
 	return err
 }
 
-// Suspect says whether Certificate may refuse a change, in a copy that holds so many
-// corrections: it needs the lists then, which are not always at hand.
+// Suspect says whether Certificate may refuse a change, in a copy with this many corrections: then
+// Certificate needs the lists, which are not always loaded.
 func Suspect(was, next *Status, ended time.Time, corrections int64) bool {
 	return was != nil && !follows(*was, next, ended) || corrections > 0 && comes(was, next)
 }
@@ -106,17 +104,18 @@ func comes(was, next *Status) bool {
 	return next != nil && next.Permanent() && (was == nil || !was.Permanent() || !was.RevokedAt.Equal(next.RevokedAt))
 }
 
-// follows says whether a state may become next without anybody's word.
+// follows says whether a state may become next without a correction.
 func follows(was Status, next *Status, ended time.Time) bool {
 	return !was.Permanent() || !was.NotAfter.After(ended) || next != nil && next.Permanent() && holds(was, *next)
 }
 
-// holds says whether next is the same revocation: its end later, its reason graver.
+// holds says whether next is the same revocation, with an equal or later end and an equal or more
+// serious reason.
 func holds(was, next Status) bool {
 	return next.RevokedAt.Equal(was.RevokedAt) && !next.NotAfter.Before(was.NotAfter) && next.Reason.weight() >= was.Reason.weight()
 }
 
-// weight orders reasons: a compromise is graver than the rest, and any than none.
+// weight orders reasons: a compromise weighs more than the rest, and any reason more than none.
 func (r Reason) weight() int {
 	switch r {
 	case ReasonNone:
@@ -127,8 +126,8 @@ func (r Reason) weight() int {
 	return 1
 }
 
-// corrected says whether corrections lead from a state to next, each by the state that
-// it names. What comes after a revocation that is gone is any.
+// corrected says whether corrections lead from a state to next, each from the state that it names.
+// After a revocation that was taken back any state may follow.
 func (a *Adoption) corrected(issuer IssuerID, serial Serial, was Status, next *Status) bool {
 	a.open()
 	states := []Status{was}
@@ -167,7 +166,7 @@ func takesBack(list []*Undoing, revokedAt time.Time) bool {
 	return slices.ContainsFunc(list, func(u *Undoing) bool { return u.Wrong != WrongNotAfter && u.Was.RevokedAt.Equal(revokedAt) })
 }
 
-// Unbelieved are the corrections of Next that take nothing back, since no note of them
+// Unbelieved returns the corrections of Next that take nothing back, since no note of them
 // verifies.
 func (a *Adoption) Unbelieved() []Correction {
 	a.open()
@@ -181,11 +180,11 @@ func (a *Adoption) Unbelieved() []Correction {
 	return list
 }
 
-// Revocations hands all permanent revocations under an issuer that is held to each.
+// Revocations calls each with all held permanent revocations under an issuer.
 type Revocations func(issuer IssuerID, each func(Serial, Status) error) error
 
-// Lists says why the lists must not become Next. An issuer that is gone, or has
-// another key, takes its revocations along.
+// Lists says why the lists must not become Next. If an issuer is missing, or has another key, its
+// revocations are lost.
 func (a *Adoption) Lists(held Revocations) error {
 	if err := a.corrections(); err != nil {
 		return err
@@ -199,7 +198,7 @@ func (a *Adoption) Lists(held Revocations) error {
 	return nil
 }
 
-// MovedIssuers are those of Held that Next lacks, or has under another key.
+// MovedIssuers returns the issuers of Held that Next lacks, or has under another key.
 func (a *Adoption) MovedIssuers() []Issuer {
 	var moved []Issuer
 	for _, was := range a.Held.Issuers {
@@ -210,8 +209,8 @@ func (a *Adoption) MovedIssuers() []Issuer {
 	return moved
 }
 
-// corrections finds one that is gone, with no other in its place, and one that comes
-// too late: its key may not have been its owner's any more.
+// corrections finds a correction that is missing without another in its place, and one that comes
+// too late: its key may have been stolen by then.
 func (a *Adoption) corrections() error {
 	if len(a.Held.Corrections)+len(a.Next.Corrections) == 0 {
 		return nil
@@ -247,13 +246,13 @@ func (a *Adoption) open() {
 	a.spent, a.undone = a.verified(a.Held.Corrections), a.verified(a.Next.Corrections)
 }
 
-// verified are the corrections whose notes verify, by certificate.
+// verified returns the corrections whose notes verify, by certificate.
 func (a *Adoption) verified(list []Correction) map[string][]*Undoing {
 	if a.Open == nil || len(list) == 0 {
 		return nil
 	}
 	keys := map[IssuerID][32]byte{}
-	for _, i := range slices.Concat(a.Next.Issuers, a.Held.Issuers) { // what is held counts
+	for _, i := range slices.Concat(a.Next.Issuers, a.Held.Issuers) { // the held issuer counts
 		keys[i.ID] = i.Key
 	}
 	by := map[string][]*Undoing{}

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// Blocker is a session at the master that others wait for, or whose transaction is old.
+// Blocker is a session at the master that others wait for, or that has an old transaction.
 type Blocker struct {
 	PID         int32
 	Started     time.Time // of the session
-	Transaction string    // names it within the session
+	Transaction string    // its name within the session
 	Login       string
 	Application string
 	Doing       string // for people
-	Waits       bool   // somebody has waited for it for long
-	Head        bool   // it has the head
-	Idle        bool   // it does nothing meanwhile
+	Waits       bool   // another session has waited for it for long
+	Head        bool   // it holds the lock on the head
+	Idle        bool   // it is idle in its transaction
 	Old         bool   // its transaction began over 10 minutes ago
-	Spared      string // why it may not be ended; empty: it may
+	Spared      string // why it must not be ended; empty: it may be ended
 }
 
-// String names the session for people.
+// String returns the session's name for people.
 func (b Blocker) String() string {
 	return fmt.Sprintf("login %s, application %q, pid %d (%s)", b.Login, b.Application, b.PID, b.Doing)
 }

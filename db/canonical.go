@@ -12,7 +12,7 @@ import (
 
 var ErrCanonical = errors.New("these are no canonical bytes")
 
-// canonicalReader takes canonical bytes apart; the first fault stays.
+// canonicalReader parses canonical bytes; the first fault is kept.
 type canonicalReader struct {
 	rest []byte
 	bad  bool

@@ -27,16 +27,16 @@ type Tally struct {
 	Digest Digest
 }
 
-// Add counts a row in.
+// Add adds a row to the tally.
 func (t *Tally) Add(canonical []byte) { t.Count++; t.Digest += RowDigest(canonical) }
 
-// Remove counts a row out.
+// Remove removes a row from the tally.
 func (t *Tally) Remove(canonical []byte) { t.Count--; t.Digest -= RowDigest(canonical) }
 
-// Head is the one row that every change of a replicated table is counted into:
-// any snapshot of any replica carries in it the tallies that it must have.
+// Head is the one row that counts every change of a replicated table: any snapshot of any replica
+// carries in it the tallies that it must have.
 type Head struct {
-	Epoch                 int64 // names this history; a master set up anew has another
+	Epoch                 int64 // number of this history; a newly set up master has another
 	Position              int64 // of the last change; dense and in commit order
 	AsOf                  time.Time
 	Certificates          Tally
@@ -48,9 +48,9 @@ type Head struct {
 	AuditHash             []byte
 }
 
-// The canonical encoding of times: microseconds since 2000-01-01 UTC, as
-// PostgreSQL sends them. The smallest int64 stands for null: revoked_at of what is not
-// revoked, and nothing else.
+// NullTime stands for null in the canonical encoding of times, which is microseconds since
+// 2000-01-01 UTC, as PostgreSQL sends them. It is the smallest int64: the revoked_at of a
+// certificate that is not revoked, and nothing else.
 const NullTime = math.MinInt64
 
 // pgEpochUnix is 2000-01-01 UTC in seconds since 1970.
@@ -89,8 +89,8 @@ func AppendCertificateKey(dst []byte, issuer IssuerID, serial Serial) []byte {
 	return append(dst, serial...)
 }
 
-// ParseCertificate reads canonical bytes of a certificate row. The serial is a
-// part of b, not a copy; Changed is not in there and stays 0.
+// ParseCertificate reads canonical bytes of a certificate row. The serial is a part of b, not a
+// copy; the bytes have no Changed, which stays 0.
 func ParseCertificate(b []byte) (IssuerID, Serial, Status, error) {
 	if len(b) < 6 {
 		return 0, nil, Status{}, fmt.Errorf("certificate row of %d octets is cut short", len(b))
@@ -145,7 +145,7 @@ func AppendIssuer(dst []byte, i Issuer) []byte {
 		dst = append(dst, 0)
 	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(i.Policy.Version))
-	if len(i.CRL) > 0 { // without one the bytes simply end
+	if len(i.CRL) > 0 { // without a CRL the bytes simply end
 		dst = AppendLP(dst, i.CRL)
 	}
 	return dst
@@ -161,6 +161,6 @@ func AppendResponderCertificate(dst []byte, r ResponderCertificate) []byte {
 	return AppendLP(dst, r.DER)
 }
 
-// ErrNoHead says that the database has no head row: a site that was never
-// seeded, or a master that was never initialised.
+// ErrNoHead says that the database has no head row: a site that was never seeded, or a master that
+// was never initialised.
 var ErrNoHead = errors.New("the database has no head row")

@@ -6,16 +6,15 @@ import (
 	"time"
 )
 
-// Correction says that a permanent revocation was wrong and was taken back: the
-// only thing that lets a copy believe that it is gone. It is replicated like the
-// rows, and never changes.
+// Correction says that a permanent revocation was wrong and was taken back. Only a correction lets
+// a copy accept that the revocation is gone. It is replicated like the rows, and never changes.
 type Correction struct {
 	IssuerID    IssuerID
 	Serial      Serial
 	RevokedAt   time.Time // the revocation that was taken back, whole seconds
 	CorrectedAt time.Time
-	// Note is the second person's signed word (feed.CorrectionNote): without one that
-	// verifies, a copy takes nothing back.
+	// Note is the second person's signed statement (feed.CorrectionNote): without a valid one a
+	// copy takes nothing back.
 	Note []byte
 }
 
@@ -47,25 +46,25 @@ func ParseCorrection(b []byte) (Correction, error) {
 	return c, nil
 }
 
-// Wrong is what a correction finds wrong with certificates.
+// Wrong is the mistake that a correction names.
 type Wrong string
 
-// The mistakes that a correction mends.
+// The mistakes that a correction corrects.
 const (
 	WrongRevoked  Wrong = "revoked"   // they are good, and were revoked for ever
 	WrongIssued   Wrong = "issued"    // they were never issued, and were registered or imported
 	WrongNotAfter Wrong = "not_after" // they end at another time
 )
 
-// SignedCorrection is the second person's signed word on one certificate of a
-// correction (feed.CorrectionNote).
+// SignedCorrection is the second person's signed statement on one certificate of a correction
+// (feed.CorrectionNote).
 type SignedCorrection struct {
 	Serial Serial
 	Note   []byte
 }
 
-// Taken is a certificate that a correction names, as it was when the request was
-// filed: if it is otherwise when it is approved, nothing is done.
+// Taken is a certificate that a correction names, as it was when the request was filed: if it
+// differs at the approval, nothing is done.
 type Taken struct {
 	Serial    Serial
 	Revoked   bool
@@ -74,7 +73,7 @@ type Taken struct {
 	NotAfter  time.Time
 }
 
-// Status is what it was.
+// Status returns the status at that time.
 func (t Taken) Status() Status {
 	return Status{Revoked: t.Revoked, RevokedAt: t.RevokedAt, Reason: t.Reason, NotAfter: t.NotAfter}
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Count is a table's tally by a full recount beside what the head says.
+// Count is a table's tally by a full recount, with the head's tally.
 type Count struct {
 	Table     string
 	Counted   Tally
@@ -13,7 +13,7 @@ type Count struct {
 	Identical bool
 }
 
-// Differences tells the tables whose rows are not those that the head counts; empty: none.
+// Differences names the tables whose rows differ from the head's counts; empty: none.
 func Differences(counts []Count) string {
 	var wrong []string
 	for _, c := range counts {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Change is one change of a replicated row: what it is now, or that it is gone.
-// State, not event: who applies a change twice has done no harm.
+// Change is one change of a replicated row: its new content, or its deletion. It is a state, not
+// an event: to apply a change twice does no harm.
 type Change struct {
 	Position int64
 	Table    byte // code of a FeedTable
@@ -17,7 +17,7 @@ type Change struct {
 	Content []byte
 }
 
-// FeedTable is one replicated table as changes, tallies and the feed name it.
+// FeedTable is one replicated table with its names in changes, tallies and the feed.
 type FeedTable struct {
 	Name  string             // as in SQL, in change_body.table_name and in checkpoints
 	Code  byte               // as in the feed's entries
@@ -30,8 +30,8 @@ type FeedTable struct {
 	KeyValues func(key []byte) ([]any, error)
 }
 
-// CertificateTable is the code of the one table that the feed writes compactly,
-// CorrectionTable that of the one whose rows are all key; the others are known by theirs.
+// CertificateTable is the code of the one table that the feed writes compactly, CorrectionTable
+// that of the one whose rows are all key; the other codes need no name.
 const (
 	CertificateTable = 'c'
 	CorrectionTable  = 'k'
@@ -40,8 +40,8 @@ const (
 	PinTable         = 'p'
 )
 
-// FeedTables are the replicated tables in the order of their names. What the
-// feed seals, carries and tallies is what stands here.
+// FeedTables are the replicated tables in the order of their names: what the feed seals, carries
+// and tallies.
 var FeedTables = []FeedTable{
 	{
 		Name: "certificate", Code: CertificateTable, Tally: func(h *Head) *Tally { return &h.Certificates }, Rows: CertificateCanonical,
@@ -74,11 +74,10 @@ var FeedTables = []FeedTable{
 	},
 }
 
-// HeadTable is the one that counts the others.
+// HeadTable is the table that counts the others.
 const HeadTable = "feed_head"
 
-// ReplicatedTables are the tables that a site's copy consists of, the head first: who locks
-// them does so in this order.
+// ReplicatedTables are the tables of a site's copy, the head first: locks are taken in this order.
 var ReplicatedTables = replicatedTables()
 
 func replicatedTables() []string {
@@ -98,8 +97,8 @@ func FeedTableOf(code byte) (FeedTable, error) {
 	return FeedTables[at], nil
 }
 
-// CodeOf is the code of a replicated table that a change names; 0: of none, which no
-// segment can carry.
+// CodeOf returns the code of the replicated table that a change names; 0: no such table, and no
+// segment can carry the change.
 func CodeOf(table string) byte {
 	for _, t := range FeedTables {
 		if t.Name == table {
@@ -135,7 +134,7 @@ func issuerValues(content []byte) ([]any, error) {
 	return []any{
 		int32(i.ID), i.Key[:], i.Name, i.Certificate, seconds(p.Validity), seconds(p.Backdate), seconds(p.MaxStaleness),
 		seconds(p.FreshForUnknown), seconds(p.HTTPMaxAge), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.Version,
-		append([]byte{}, i.CRL...), // none is no null
+		append([]byte{}, i.CRL...), // an empty CRL is not null
 		seconds(p.Refresh), p.ArchiveCutoff,
 	}, err
 }
@@ -166,7 +165,7 @@ func pinValues(content []byte) ([]any, error) {
 	return []any{content}, nil
 }
 
-// KeyOf is the part of canonical bytes that names the row.
+// KeyOf returns the part of canonical bytes that names the row.
 func (t FeedTable) KeyOf(content []byte) (string, error) {
 	n := map[byte]int{IssuerTable: 4, ResponderTable: 32, PinTable: 32, CorrectionTable: len(content)}[t.Code]
 	if t.Code == CertificateTable && len(content) >= 6 {
@@ -184,7 +183,7 @@ const CertificateCanonical = "certificate_canonical(t.issuer_id, t.serial, t.not
 // FeedClient is a site that fetched the feed from the master.
 type FeedClient struct {
 	Site     string
-	Position int64 // that it said it has
+	Position int64 // that the site reported
 	SeenAt   time.Time
-	Form     int // the newest form of the feed's notes that it reads (feed.Form); 0: it told none
+	Form     int // the newest form of the feed's notes that it reads (feed.Form); 0: unknown
 }

@@ -1,8 +1,7 @@
 package db
 
-// Refusal is an error that the database raised on purpose: a rule was broken, or
-// somebody may not do that. Its text is for people and holds the hint; PostgreSQL's own
-// is what it wraps.
+// Refusal is an error that the database raised on purpose: a rule was broken, or the login lacks a
+// right. Its text is for people and includes the hint; it wraps PostgreSQL's own error.
 type Refusal struct {
 	Message, Hint string
 	Cause         error

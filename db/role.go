@@ -1,6 +1,6 @@
 package db
 
-// Role is a group role of the migrations: what its members may do is granted there.
+// Role is a group role; the migrations grant the rights of its members.
 type Role string
 
 // The groups a login can be a member of.
@@ -13,8 +13,8 @@ const (
 	RoleReplica   Role = "ocsp_replica"   // a site at the master: reads the published tables, replicates
 )
 
-// LoginKind says whether a login is a person's or a program's. Requests and approvals
-// are persons' alone, and programs never use up the persons' share of the hourly limit.
+// LoginKind says whether a login belongs to a person or a program. Only persons make requests and
+// approvals, and programs never use up the persons' share of the hourly limit.
 type LoginKind string
 
 // The kinds of logins.
@@ -23,7 +23,7 @@ const (
 	KindService LoginKind = "service"
 )
 
-// KindOf is what the members of a group usually are.
+// KindOf returns the usual kind of a group's members.
 func KindOf(group Role) LoginKind {
 	if group == RoleOperator {
 		return KindPerson
@@ -33,24 +33,24 @@ func KindOf(group Role) LoginKind {
 
 var Roles = []Role{RoleResponder, RoleSync, RoleCA, RoleOperator, RolePublisher, RoleReplica}
 
-// MaxConnections is PostgreSQL's own bound of max_connections.
+// MaxConnections is PostgreSQL's own limit of max_connections.
 const MaxConnections = 262143
 
-// Connections is how many connections a login of the group may have at a time. Without a
-// limit one stolen password, or one program that leaks them, keeps everybody out.
+// Connections is how many connections a login of the group may have at a time. Without a limit one
+// stolen password, or one program that leaks connections, blocks all other logins.
 func (r Role) Connections() int {
 	switch r {
 	case RoleReplica:
-		return 8 // a subscription, a seed and its slot, two to look, and their successors while a broken line lingers
+		return 8 // a subscription, a seed and its slot, two for reading, and their successors while a broken line lingers
 	case RoleOperator:
 		return 4 // a person: two runs of ocspctl
 	case RoleCA:
-		return 32 // the CA's software brings a pool
+		return 32 // the CA's software has a pool
 	}
 	return 16 // a daemon: its pool of 4, one that listens, their successors
 }
 
-// ResponderState says how the staff regard a site.
+// ResponderState is the state of a site on the roster.
 type ResponderState string
 
 // The states of a site. A revoked one never comes back under its name or key.
@@ -58,5 +58,5 @@ const (
 	ResponderActive    ResponderState = "active"
 	ResponderSuspended ResponderState = "suspended"
 	ResponderRevoked   ResponderState = "revoked"
-	ResponderLeft      ResponderState = "left" // in peace: its certificates end by themselves
+	ResponderLeft      ResponderState = "left" // without revocation: its certificates end by themselves
 )

@@ -21,7 +21,7 @@ type Segment struct {
 	Note             []byte   // the sealing checkpoint, signed
 	NoteHash         [32]byte // SHA-256 of the note's text
 	SnapshotRequired bool     // its changes are too many to be in Body
-	Body             []byte   // nil where only the rest was asked for
+	Body             []byte   // nil if only the rest was read
 }
 
 // FeedNote is the newest signed checkpoint as it is stored.
@@ -31,6 +31,6 @@ type FeedNote struct {
 	Note                    []byte
 }
 
-// ErrNotFound says that there is no such segment, checkpoint or snapshot here:
-// not yet, or not any more.
+// ErrNotFound says that there is no such segment, checkpoint or snapshot here: not yet, or not any
+// more.
 var ErrNotFound = errors.New("it is not here")

@@ -15,21 +15,21 @@ var ErrNotIssued = errors.New("certificate was never issued")
 // issuer table and the first half of the key of a certificate.
 type IssuerID int32
 
-// MaxSerialLen is the longest serial that can be in the table, in octets
-// (RFC 5280 section 4.1.2.2). A longer one can be asked for; it was never issued.
+// MaxSerialLen is the longest serial that can be in the table, in octets (RFC 5280 section
+// 4.1.2.2). A request may have a longer one; it was never issued.
 const MaxSerialLen = 20
 
-// Serial is a certificate serial number as its DER INTEGER content octets:
-// minimal two's complement, big endian, a leading 00 kept. The same bytes stand
-// in a request, in the table and in a map key; hex is for logs and the CLI only.
+// Serial is a certificate serial number as its DER INTEGER content octets: minimal two's
+// complement, big endian, a leading 00 kept. The bytes are the same in a request, in the table and
+// in a map key; hex is for logs and the CLI only.
 type Serial []byte
 
 // String returns the octets as lower-case hex, a leading 00 kept.
 func (s Serial) String() string { return hex.EncodeToString(s) }
 
-// Check says why no certificate can have the serial: RFC 5280 section 4.1.2.2 wants 1 to
-// 20 octets, not negative, and X.690 section 8.3.2 the shortest form. The SQL function
-// is_serial is the same rule for the tables.
+// Check says why no certificate can have the serial: RFC 5280 section 4.1.2.2 requires 1 to 20
+// octets, not negative, and X.690 section 8.3.2 the shortest form. The SQL function is_serial is
+// the same rule for the tables.
 func (s Serial) Check() error {
 	switch {
 	case len(s) == 0:
@@ -44,7 +44,7 @@ func (s Serial) Check() error {
 	return nil
 }
 
-// brief is the serial for an error, cut short: one of a file can have any length.
+// brief returns the serial for an error, cut short: one from a file can have any length.
 func (s Serial) brief() string {
 	if len(s) > MaxSerialLen+4 {
 		return s[:MaxSerialLen+4].String() + "..."
@@ -52,10 +52,9 @@ func (s Serial) brief() string {
 	return s.String()
 }
 
-// ParseSerial reads a serial as people write it: hex as openssl prints it, in
-// either case, with or without colons, leading zeros or an odd number of
-// digits, and a leading minus sign for a negative one. The result is the
-// minimal DER form.
+// ParseSerial reads a serial as people write it: hex as openssl prints it, in either case, with or
+// without colons, leading zeros or an odd number of digits, and a leading minus sign for a
+// negative one. The result is the minimal DER form.
 func ParseSerial(text string) (Serial, error) {
 	digits, negative := strings.CutPrefix(strings.TrimSpace(text), "-")
 	digits = strings.ReplaceAll(digits, ":", "")
@@ -96,11 +95,11 @@ func SerialFromMagnitude(raw []byte, negative bool) Serial {
 	return out
 }
 
-// Reason is a CRLReason (RFC 5280 section 5.3.1). ReasonNone stands for no
-// reason given; unspecified(0) is never stored, since RFC 5280 wants it absent.
+// Reason is a CRLReason (RFC 5280 section 5.3.1). ReasonNone means that no reason was given;
+// unspecified(0) is never stored, since RFC 5280 requires it to be absent.
 type Reason int8
 
-// The reasons that can stand in the table.
+// The reasons that the table can have.
 const (
 	ReasonNone                 Reason = -1
 	ReasonKeyCompromise        Reason = 1
@@ -123,8 +122,8 @@ var reasonNames = map[Reason]string{
 // String returns the name of RFC 5280, or "" for ReasonNone.
 func (r Reason) String() string { return reasonNames[r] }
 
-// ParseReason reads a name of RFC 5280 section 5.3.1, in any case ("CACompromise"
-// is what openssl writes). "" and "unspecified" are ReasonNone.
+// ParseReason reads a name of RFC 5280 section 5.3.1, in any case ("CACompromise" is what openssl
+// writes). "" and "unspecified" are ReasonNone.
 func ParseReason(name string) (Reason, error) {
 	if name == "" || strings.EqualFold(name, "unspecified") {
 		return ReasonNone, nil
@@ -141,34 +140,33 @@ func ParseReason(name string) (Reason, error) {
 	return ReasonNone, fmt.Errorf("reason %q: want one of unspecified, %s", name, strings.Join(known, ", "))
 }
 
-// Status is what the copy says of one issued certificate.
+// Status is the copy's status of one issued certificate.
 type Status struct {
 	NotAfter  time.Time // end of the certificate's validity, UTC, whole seconds
-	Revoked   bool      // it is revoked, on hold included; what RevokedAt says is no matter of it
-	RevokedAt time.Time // UTC, whole seconds; only of what is revoked
+	Revoked   bool      // revoked, including on hold; independent of RevokedAt
+	RevokedAt time.Time // UTC, whole seconds; only if revoked
 	Reason    Reason    // ReasonNone when not revoked or none was given
 	Changed   uint64    // number of the row's last change in this copy; differs after every change
 }
 
-// Permanent says whether the revocation can never be taken back
-// (anything but certificateHold, RFC 5280 section 5.3.1).
+// Permanent says whether the revocation is permanent (any reason but certificateHold, RFC 5280
+// section 5.3.1).
 func (s Status) Permanent() bool { return s.Revoked && s.Reason != ReasonCertificateHold }
 
-// Horizon is how far a copy goes: every change up to Position is in it, and
-// the master confirmed at AsOf (its own clock) that nothing newer existed.
+// Horizon is the extent of a copy: it has every change up to Position, and the master confirmed at
+// AsOf (its own clock) that nothing newer existed.
 type Horizon struct {
 	Epoch    int64
 	Position int64
 	AsOf     time.Time // the master's clock
 	Received time.Time // this machine's clock when this head was first seen
-	// Doubt says why this copy may not be believed where it says good or
-	// unknown (divergence from the head, clock skew); empty when it may.
-	// A permanent revocation stands nevertheless.
+	// Doubt says why answers good and unknown from this copy are not reliable (divergence from the
+	// head, clock skew); empty: they are. A permanent revocation stays valid.
 	Doubt string
 }
 
-// Age is how old the copy must be taken to be at now (DESIGN: the earlier of
-// the master's as_of and the local time of its receipt counts). Never negative.
+// Age returns the age of the copy at now, by the earlier of the master's as_of and the local time
+// of its receipt. Never negative.
 func (h Horizon) Age(now time.Time) time.Duration {
 	from := h.AsOf
 	if h.Received.Before(from) {
@@ -187,7 +185,7 @@ const (
 	NeverIssuedUnauthorized NeverIssued = "unauthorized"
 )
 
-// Profile names the rules that an issuer's answers and responder certificates obey.
+// Profile names the rules for an issuer's answers and responder certificates.
 type Profile string
 
 // The profiles: revocable (default) and the CA/Browser Forum's Baseline Requirements.
@@ -196,8 +194,8 @@ const (
 	ProfileBR        Profile = "br"
 )
 
-// Policy is how an issuer's certificates are answered for. It is data of the
-// master and travels with the rows, so that every site answers alike.
+// Policy says how to answer for an issuer's certificates. It is data of the master and is
+// replicated with the rows, so that every site answers alike.
 type Policy struct {
 	Version         int64         // grows with every change of the policy
 	Validity        time.Duration // nextUpdate - thisUpdate; default 72 h, at most 10 d
@@ -205,7 +203,7 @@ type Policy struct {
 	MaxStaleness    time.Duration // how old the copy may be for good; default Validity / 2
 	FreshForUnknown time.Duration // how old the copy may be for unknown; default 15 min
 	HTTPMaxAge      time.Duration // Cache-Control max-age; default 1 h, at most Validity / 2
-	Refresh         time.Duration // how far a signature that is kept may lag behind the horizon, Validity / 4 at most; default 15 min
+	Refresh         time.Duration // how far a kept signature may lag behind the horizon, Validity / 4 at most; default 15 min
 	NeverIssued     NeverIssued   // default unknown
 	Profile         Profile       // default revocable
 	CRLURL          string        // CRL distribution point for responder certificates; may be empty
@@ -226,8 +224,8 @@ type Issuer struct {
 	CRL         []byte // the newest CRL of its responder certificates, DER; empty: none yet
 }
 
-// ResponderCertificate is one delegated OCSP certificate of one site for one
-// issuer. Whether it is revoked says the row (IssuerID, Serial) in certificate.
+// ResponderCertificate is one delegated OCSP certificate of one site for one issuer. The row
+// (IssuerID, Serial) in certificate says whether it is revoked.
 type ResponderCertificate struct {
 	Fingerprint [32]byte // SHA-256 of DER
 	IssuerID    IssuerID
@@ -237,18 +235,18 @@ type ResponderCertificate struct {
 	DER         []byte
 }
 
-// State is what a source tells of a certificate.
+// State is the state of a certificate in a source.
 type State string
 
-// The states: not revoked (a certificate itself, which tells nothing, too), revoked for
-// ever, on hold.
+// The states: not revoked (also for a bare certificate, which does not tell), permanently revoked,
+// on hold.
 const (
 	StateGood    State = "good"
 	StateRevoked State = "revoked"
 	StateHeld    State = "held"
 )
 
-// State says which it is.
+// State returns the state of s.
 func (s Status) State() State {
 	switch {
 	case !s.Revoked:

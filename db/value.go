@@ -4,19 +4,19 @@ import (
 	"time"
 )
 
-// Act is who changes something and why; it stands in the audit.
+// Act is the user and the reason of a change; the audit records both.
 type Act struct {
-	User string // the operating system's user, as the client says
-	Why  string // for people; may be empty where nothing is taken away
+	User string // the operating system's user, as the client reports it
+	Why  string // for people; may be empty if nothing is taken away
 }
 
-// RowStatus is the status of a row: revoked where it has a time of revocation, whatever
-// that is.
+// RowStatus returns the status of a row: revoked if it has a time of revocation, whatever the time
+// is.
 func RowStatus(notAfter time.Time, revokedAt *time.Time, reason *int16) Status {
 	return Status{NotAfter: notAfter.UTC(), Revoked: revokedAt != nil, RevokedAt: TimeOrZero(revokedAt), Reason: ReasonOf(reason)}
 }
 
-// RevocationArg is the time and the reason of a row: null of what is not revoked.
+// RevocationArg returns the time and the reason for a row: null if not revoked.
 func RevocationArg(s Status) (revokedAt *time.Time, reason *int16) {
 	if !s.Revoked {
 		return nil, nil
@@ -48,7 +48,7 @@ func TimeArg(t time.Time) *time.Time {
 	return &t
 }
 
-// TimeOrZero is the time in UTC, or the zero time for none.
+// TimeOrZero returns the time in UTC, or the zero time for nil.
 func TimeOrZero(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
