@@ -16,14 +16,14 @@ import (
 
 // Errors of a site that follows the feed.
 var (
-	// ErrDiverged says that the copy here is not what the signed counts and
-	// digests say: it must be seeded anew.
+	// ErrDiverged says that the copy here differs from the signed counts and digests: it must be
+	// seeded again.
 	ErrDiverged = errors.New("the copy differs from what was signed")
 	// ErrGap says that a segment does not continue the copy.
 	ErrGap = errors.New("changes are missing in between")
 )
 
-// Anchor is the seal that a site's copy stands on.
+// Anchor is the last seal that a site's copy includes.
 type Anchor struct {
 	Epoch, Number  int64
 	Hash, NoteHash [32]byte // of the segment's body; of the sealing checkpoint's text
@@ -32,15 +32,15 @@ type Anchor struct {
 // FeedCopy is what a site has of the feed.
 type FeedCopy struct {
 	Head     db.Head
-	Seeded   bool // there is a head
+	Seeded   bool // the copy has a head
 	Anchor   Anchor
 	Anchored bool // the copy came by the feed
-	// Took is how many numbers of site_seq a step took, as Apply returns it: what goes beyond
-	// was not its writing.
+	// Took is how many numbers of site_seq a step took, as Apply returns it: any further numbers
+	// are other writers'.
 	Took int64
 }
 
-// FeedCopy reads how far this site is.
+// FeedCopy reads the position of this site's copy.
 func (s *DB) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	var c FeedCopy
 	err := s.pool.ReadBatch(ctx, func(read *pg.Batch) error {
@@ -53,8 +53,8 @@ func (s *DB) FeedCopy(ctx context.Context) (FeedCopy, error) {
 	return c, nil
 }
 
-// SiteSeq is the last number that a change of a certificate at this site took, whoever
-// made it.
+// SiteSeq returns the last number that a change of a certificate at this site took, from any
+// writer.
 func (s *DB) SiteSeq(ctx context.Context) (number int64, err error) {
 	if err := s.pool.QueryRow(ctx, "select last_value from site_seq").Scan(&number); err != nil {
 		return 0, fmt.Errorf("reading the last number of a change here: %w", pg.Plain(err))
@@ -62,7 +62,7 @@ func (s *DB) SiteSeq(ctx context.Context) (number int64, err error) {
 	return number, nil
 }
 
-// queue reads how far the site is into c.
+// queue reads the site's position into c.
 func (c *FeedCopy) queue(read *pg.Batch) {
 	read.Row(func(row pgx.Row) (err error) {
 		c.Head, err = tables.ScanHead(row)
@@ -85,20 +85,20 @@ func (c *FeedCopy) queue(read *pg.Batch) {
 	}, "select epoch, number, hash, note_hash from feed_anchor")
 }
 
-// FeedStep is one verified step of the feed: a segment with its seal, or only a
-// later checkpoint of the segment that the copy stands on.
+// FeedStep is one verified step of the feed: a segment with its seal, or only a later checkpoint
+// of the copy's segment.
 type FeedStep struct {
 	Segment     *db.Segment // nil: a confirmation
 	Changes     []db.Change // the segment's
 	Note        db.FeedNote
-	Head        db.Head // that the copy has then
+	Head        db.Head // the copy's head after the step
 	PurgeBefore time.Time
-	Open        db.OpenCorrections // nil: no correction is believed
+	Open        db.OpenCorrections // nil: no correction is valid
 }
 
-// Apply takes a step in one transaction: rows, horizon, digests, files. Doing it
-// twice does no harm. It returns how far the site is then. ErrGap, ErrDiverged and
-// ErrRevocationsLost change nothing.
+// Apply applies a step in one transaction: rows, horizon, digests, files. To repeat it does no
+// harm. It returns the new position of the site. ErrGap, ErrDiverged and ErrRevocationsLost change
+// nothing.
 func (s *DB) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 	var have FeedCopy
 	var old []map[string][]byte
@@ -140,8 +140,8 @@ func (s *DB) Apply(ctx context.Context, step FeedStep) (FeedCopy, error) {
 	return have, nil
 }
 
-// took is how many numbers of site_seq the step's rows take: one that is new or goes takes
-// one; one that changes two, since INSERT takes one before it meets the row.
+// took returns how many numbers of site_seq the step's rows take: a new or deleted row takes one;
+// a changed row takes two, since INSERT takes one before it finds the row.
 func (step FeedStep) took(head db.Head, old []map[string][]byte) (n int64, err error) {
 	for i, t := range db.FeedTables {
 		if t.Code != db.CertificateTable {
@@ -164,8 +164,8 @@ func (step FeedStep) took(head db.Head, old []map[string][]byte) (n int64, err e
 	return n, nil
 }
 
-// news says whether the step has anything that the rows of head do not have: else it was
-// applied before, or they came by a snapshot that is newer than what was sealed then.
+// news says whether the step has changes that the rows of head lack: otherwise it was applied
+// before, or they came with a snapshot that is newer than the last seal of its time.
 func (step FeedStep) news(head db.Head) bool {
 	return step.Segment == nil || step.Segment.Last >= head.Position
 }
@@ -186,7 +186,7 @@ func (step FeedStep) continues(have FeedCopy) error {
 	return nil
 }
 
-// rows queues what the step makes of the tables' rows, and counts them.
+// rows queues the step's changes of the tables' rows, and counts them.
 func (step FeedStep) rows(write *pg.Batch, head db.Head, tables []db.FeedTable, old []map[string][]byte) error {
 	for i, t := range tables {
 		if err := applyTable(t, write, head, step, old[i]); err != nil {
@@ -196,7 +196,7 @@ func (step FeedStep) rows(write *pg.Batch, head db.Head, tables []db.FeedTable, 
 	return nil
 }
 
-// current queues the reading of what is about to change, of each table by key.
+// current queues the reading of the rows that will change, of each table by key.
 func (step FeedStep) current(read *pg.Batch, tables []db.FeedTable) ([]map[string][]byte, error) {
 	old := make([]map[string][]byte, len(tables))
 	for i, t := range tables {
@@ -212,8 +212,8 @@ func (step FeedStep) current(read *pg.Batch, tables []db.FeedTable) ([]map[strin
 	return old, nil
 }
 
-// statesOf is what the changes after a position make of this table's rows, by key: the
-// last of each counts.
+// statesOf returns the states of this table's rows, by key, after the changes after a position:
+// the last change of each key counts.
 func statesOf(t db.FeedTable, changes []db.Change, after int64) (map[string]db.Change, error) {
 	states := map[string]db.Change{}
 	for _, c := range changes {
@@ -229,8 +229,8 @@ func statesOf(t db.FeedTable, changes []db.Change, after int64) (map[string]db.C
 	return states, nil
 }
 
-// applyTable queues what the step changes in one table, and counts it. Old rows of keys
-// that do not change after the head are of no matter.
+// applyTable queues what the step changes in one table, and counts it. It ignores old rows of keys
+// that do not change after the head.
 func applyTable(t db.FeedTable, write *pg.Batch, head db.Head, step FeedStep, old map[string][]byte) error {
 	states, err := statesOf(t, step.Changes, head.Position)
 	if err != nil {
@@ -253,10 +253,10 @@ func applyTable(t db.FeedTable, write *pg.Batch, head db.Head, step FeedStep, ol
 	return writeTable(t, write, states)
 }
 
-// readCurrent queues the reading of the rows that are about to change, into old by key.
+// readCurrent queues the reading of the rows that will change, into old by key.
 func readCurrent(t db.FeedTable, read *pg.Batch, states map[string]db.Change, old map[string][]byte) error {
 	sql, args := "select "+t.Rows+" from "+t.Name+" t", []any{}
-	if t.Code == db.CertificateTable { // the others are few
+	if t.Code == db.CertificateTable { // the other tables are small
 		issuers, serials := make([]int32, 0, len(states)), make([][]byte, 0, len(states))
 		for key := range states {
 			issuer, serial, err := db.ParseCertificateKey([]byte(key))
@@ -265,7 +265,7 @@ func readCurrent(t db.FeedTable, read *pg.Batch, states map[string]db.Change, ol
 			}
 			issuers, serials = append(issuers, int32(issuer)), append(serials, serial)
 		}
-		// OFFSET 0: one look-up in the index per key. A join may read the whole table.
+		// OFFSET 0: one index lookup per key. A join may read the whole table.
 		sql = "select c.* from unnest($1::int[], $2::bytea[]) as k(i, s), lateral (" + sql + " where t.issuer_id = k.i and t.serial = k.s offset 0) c"
 		args = []any{issuers, serials}
 	}
@@ -322,7 +322,7 @@ func marks(n int) string {
 	return strings.Join(list, ", ")
 }
 
-// queueHead makes the signed head the copy's.
+// queueHead sets the signed head as the copy's.
 func queueHead(h db.Head, write *pg.Batch, purgeBefore time.Time) {
 	columns := []string{"id", "epoch", "position", "as_of", "audit_count", "audit_hash", "purge_before"}
 	values := []any{1, h.Epoch, h.Position, h.AsOf, h.AuditCount, h.AuditHash, nil}
@@ -346,7 +346,7 @@ func queueHead(h db.Head, write *pg.Batch, purgeBefore time.Time) {
 		strings.Join(columns, ", "), strings.Join(places, ", "), strings.Join(sets, ", ")), values...)
 }
 
-// queue keeps the step's files, to go on from and to relay.
+// queue stores the step's files, to continue from and to relay.
 func (step FeedStep) queue(write *pg.Batch) {
 	if g := step.Segment; g != nil {
 		queueSegment(g, write, " on conflict (epoch, number) do nothing")
@@ -355,19 +355,19 @@ func (step FeedStep) queue(write *pg.Batch) {
 	queueNote(step.Note, write)
 }
 
-// queue makes a seal the one that the copy stands on.
+// queue stores a seal as the copy's anchor.
 func (a Anchor) queue(write *pg.Batch) {
 	write.Exec(`insert into feed_anchor values (1, $1, $2, $3, $4) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, hash = excluded.hash, note_hash = excluded.note_hash`, a.Epoch, a.Number, a.Hash[:], a.NoteHash[:])
 }
 
-// queueSegment stores a segment; unless says what to do about one that is there.
+// queueSegment stores a segment; unless says what to do if there is one.
 func queueSegment(g *db.Segment, t *pg.Batch, unless string) {
 	t.Exec("insert into segment (epoch, number, first, last, hash, note, note_hash, snapshot_required, body) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"+unless,
 		g.Epoch, g.Number, g.First, g.Last, g.Hash[:], g.Note, g.NoteHash[:], g.SnapshotRequired, g.Body)
 }
 
-// queueNote makes a checkpoint the newest.
+// queueNote stores a checkpoint as the newest.
 func queueNote(n db.FeedNote, t *pg.Batch) {
 	t.Exec(`insert into feed_checkpoint values (1, $1, $2, $3, $4, $5) on conflict (id) do update set
 		epoch = excluded.epoch, number = excluded.number, position = excluded.position, as_of = excluded.as_of, note = excluded.note`,

@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// adopt refuses a step that the copy must not take in, whoever signed it.
+// adopt refuses a step that the copy must not take in, even if it is signed.
 func (step FeedStep) adopt(ctx context.Context, conn pg.Querier, head db.Head, old []map[string][]byte) error {
 	a := &db.Adoption{Ended: db.Ended(time.Now(), step.Head.AsOf), AsOf: step.Head.AsOf, Open: step.Open}
 	changed := make([]map[string]db.Change, len(db.FeedTables))
-	judge := false // a step of good certificates needs no look at the lists
+	judge := false // a step of good certificates does not need the lists
 	for i, t := range db.FeedTables {
 		var err error
 		if changed[i], err = statesOf(t, step.Changes, head.Position); err != nil {
@@ -52,7 +52,7 @@ func (step FeedStep) adopt(ctx context.Context, conn pg.Querier, head db.Head, o
 	})
 }
 
-// eachState hands what certificates were and will be to each.
+// eachState calls each with the old and the new state of each certificate.
 func eachState(changed map[string]db.Change, old map[string][]byte, each func(db.IssuerID, db.Serial, *db.Status, *db.Status) error) error {
 	for key, c := range changed {
 		issuer, serial, err := db.ParseCertificateKey([]byte(key))
@@ -82,7 +82,7 @@ func statusOf(content []byte) (*db.Status, error) {
 	return &status, err
 }
 
-// readLists reads what the copy holds, and works out what it will hold.
+// readLists reads the copy's lists, and computes the lists after the step.
 func readLists(ctx context.Context, a *db.Adoption, conn pg.Querier, changed []map[string]db.Change) error {
 	for i, t := range db.FeedTables {
 		if t.Code != db.CorrectionTable && t.Code != db.IssuerTable {
@@ -114,7 +114,7 @@ func readLists(ctx context.Context, a *db.Adoption, conn pg.Querier, changed []m
 	return nil
 }
 
-// contentsOf are the canonical bytes of all rows of this table, or of one that is like it.
+// contentsOf returns the canonical bytes of all rows of this table, or of one like it.
 func contentsOf(ctx context.Context, t db.FeedTable, conn pg.Querier, name string) ([][]byte, error) {
 	rows, err := conn.Query(ctx, "select "+t.Rows+" from "+name+" t")
 	if err != nil {
@@ -127,7 +127,7 @@ func contentsOf(ctx context.Context, t db.FeedTable, conn pg.Querier, name strin
 	return contents, nil
 }
 
-// addTo takes the rows of one table.
+// addTo adds the rows of one table.
 func addTo(l *db.Lists, t db.FeedTable, contents [][]byte) error {
 	for _, content := range contents {
 		switch t.Code {
@@ -148,7 +148,7 @@ func addTo(l *db.Lists, t db.FeedTable, contents [][]byte) error {
 	return nil
 }
 
-// eachRevocation hands what is remembered under an issuer to each.
+// eachRevocation calls each with the remembered revocations of an issuer.
 func eachRevocation(ctx context.Context, conn pg.Querier, issuer db.IssuerID, each func(db.Serial, db.Status) error) error {
 	rows, err := conn.Query(ctx, selectRemembered+" and issuer_id = $2", 0, int32(issuer))
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// writeTable queues what brings the states into the table: certificates, which are many,
-// by one statement for all, the rest row by row.
+// writeTable queues the statements that write the states into the table: for certificates, which
+// are many, one statement for all; for the rest row by row.
 func writeTable(t db.FeedTable, write *pg.Batch, states map[string]db.Change) error {
 	var many certificateRows
 	for key, c := range states {
@@ -31,7 +31,7 @@ func writeTable(t db.FeedTable, write *pg.Batch, states map[string]db.Change) er
 	return nil
 }
 
-// certificateRows are rows of certificate, column by column.
+// certificateRows holds rows of certificate, column by column.
 type certificateRows struct {
 	issuers   []int32
 	serials   [][]byte

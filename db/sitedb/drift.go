@@ -13,9 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Drift says how the master's published columns and the site's tables differ;
-// empty: not in a way that stops rows. A site that has more columns, with
-// defaults, is right: sites are migrated first.
+// Drift says how the master's published columns and the site's tables differ; empty: not in a way
+// that stops rows. A site may have more columns, with defaults: sites are migrated first.
 func (s *DB) Drift(ctx context.Context, master *upstream.DB) (string, error) {
 	published, err := master.Published(ctx)
 	if err != nil {

@@ -14,17 +14,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// chunk is one of a snapshot, ready to be written.
+// chunk is one chunk of a snapshot, ready to be written.
 type chunk struct {
 	body         []byte      // as it is carried
 	rows         []db.Change // of all tables
-	certificates []byte      // those rows of certificate, as COPY takes them; nil: none
+	certificates []byte      // the rows of certificate among them, in the form of COPY; nil: none
 	err          error
 }
 
-// loadChunks writes the snapshot's rows, and refuses those that have not the signed counts
-// and digests. While one chunk is
-// written, the next one is fetched, verified and counted.
+// loadChunks writes the snapshot's rows, and refuses them if they differ from the signed counts
+// and digests. While one chunk is written, the next one is fetched, verified and counted.
 func (from FeedSeed) loadChunks(ctx context.Context, s *seed) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ready := make(chan chunk, 1)
@@ -103,8 +102,8 @@ func (from FeedSeed) prepare(ctx context.Context, i int, counted *db.Head) (c ch
 	return c
 }
 
-// appendCopyRow appends a row of certificate as COPY BINARY takes it, from its
-// canonical bytes: they are the same fields, but for their lengths and nulls.
+// appendCopyRow appends a row of certificate in the form of COPY BINARY, from its canonical bytes:
+// the fields are the same, except for their lengths and nulls.
 func appendCopyRow(dst, content []byte) ([]byte, error) {
 	_, serial, _, err := db.ParseCertificate(content)
 	if err != nil {
@@ -147,7 +146,7 @@ func (s *seed) write(ctx context.Context, c chunk) error {
 	return nil
 }
 
-// copyRows copies the rows that are this table's.
+// copyRows copies those of the rows that belong to this table.
 func copyRows(ctx context.Context, t db.FeedTable, tx pgx.Tx, prefix string, rows []db.Change) error {
 	var values [][]any
 	for _, row := range rows {

@@ -11,25 +11,25 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// FeedSeed is a verified snapshot, and where its rows come from. Rows that have not the
-// signed counts and digests are ErrDiverged. Until the copy is where the steps lead to,
-// nobody sees it: no copy goes back to an older one.
+// FeedSeed is a verified snapshot with the source of its rows. Rows that differ from the signed
+// counts and digests give ErrDiverged. The copy becomes visible only after the last step: no copy
+// goes back to an older one.
 type FeedSeed struct {
 	Head        db.Head // of the snapshot
 	PurgeBefore time.Time
 	Anchor      Anchor
-	Snapshot    db.Snapshot // kept, to be relayed
+	Snapshot    db.Snapshot // kept for peers
 	// Chunk returns the octets and the rows of chunk i of Chunks.
 	Chunk  func(ctx context.Context, i int) ([]byte, []db.Change, error)
 	Chunks int
-	Open   db.OpenCorrections // nil: no correction is believed
-	// Step returns step i of Steps, verified segments that lead on from the snapshot, one
-	// after the other. The copy is where they lead to.
+	Open   db.OpenCorrections // nil: no correction is valid
+	// Step returns step i of Steps, the verified segments that continue the snapshot in order. The
+	// copy ends where they end.
 	Step  func(i int) (FeedStep, error)
 	Steps int
 }
 
-// columns are those of the canonical bytes; the head is the signed one.
+// columns returns those of the canonical bytes; the head is the signed one.
 func (from FeedSeed) columns(table string) string {
 	for _, t := range db.FeedTables {
 		if t.Name == table {
@@ -47,8 +47,8 @@ func (from FeedSeed) end(_ context.Context, err error) error { return err }
 
 func (from FeedSeed) corrections() (db.OpenCorrections, string) { return from.Open, "" }
 
-// load writes the snapshot's rows, and brings them to where the steps lead. They are counted
-// here, on their way: what the database then holds ocspd counts before it answers from it.
+// load writes the snapshot's rows, and applies the steps to them. It counts the rows before they
+// are in the database; ocspd counts the result before it answers from it.
 func (from FeedSeed) load(ctx context.Context, s *seed) error {
 	s.Head, s.purgeBefore = from.Head, from.PurgeBefore
 	if err := from.loadChunks(ctx, s); err != nil {
@@ -68,8 +68,8 @@ func (from FeedSeed) load(ctx context.Context, s *seed) error {
 	return from.advance(ctx, s, staged)
 }
 
-// advance keeps the snapshot's place in the feed, and applies the steps since to its rows,
-// wherever they lie. At each they are counted, as signed.
+// advance stores the snapshot's place in the feed, and applies the later steps to its rows, in the
+// copy's or in temporary tables. After each step the rows are counted, as signed.
 func (from FeedSeed) advance(ctx context.Context, s *seed, tables []db.FeedTable) error {
 	var place pg.Batch
 	from.Anchor.queue(&place)

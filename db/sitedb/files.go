@@ -18,10 +18,10 @@ var publishedFiles = []struct{ table, columns string }{
 	{"segment", "epoch, number, first, last, hash, note, note_hash, snapshot_required, body"},
 }
 
-// SeedFiles replaces the published files here by the master's, as they are at the moment a
-// new slot is made, and subscribes to that slot, all in one local transaction; readers see
-// the old ones until it commits, and wait for nothing. Segments and snapshots that an
-// earlier sync by the feed left here go: they led to other rows.
+// SeedFiles replaces the published files here by the master's, as they are when a new slot is
+// made, and subscribes to that slot, all in one local transaction; readers see the old files until
+// it commits, and wait for nothing. Segments and snapshots from an earlier sync by the feed are
+// deleted: they led to other rows.
 func (s *DB) SeedFiles(ctx context.Context, from *upstream.DB, slot string) error {
 	source, err := from.Export(ctx, slot)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *DB) SeedFiles(ctx context.Context, from *upstream.DB, slot string) erro
 	return nil
 }
 
-// swapFiles puts the staged files in the place of the old ones. The old worker goes first.
+// swapFiles replaces the old files by the staged ones. The old worker is stopped first.
 func swapFiles(ctx context.Context, tx pgx.Tx, from *upstream.DB, slot string) error {
 	ctx, cancel := context.WithTimeout(ctx, swapBase)
 	defer cancel()
@@ -65,8 +65,8 @@ func swapFiles(ctx context.Context, tx pgx.Tx, from *upstream.DB, slot string) e
 	return write.Send(ctx, tx)
 }
 
-// DropSubscriptions ends native replication at a site whose rows come by the feed. Its
-// slots are the master's to drop.
+// DropSubscriptions ends native replication at a site whose rows come by the feed. The master
+// drops its slots.
 func (s *DB) DropSubscriptions(ctx context.Context) error {
 	for _, name := range []string{db.SubscriptionName, db.FilesSubscriptionName} {
 		if _, err := s.pool.Exec(ctx, "select subscription_drop($1)", name); err != nil {

@@ -17,37 +17,36 @@ import (
 )
 
 const (
-	// readRetries is how often a read is tried in all when PostgreSQL gives it up
-	// for a deadlock (40P01) or a serialization failure (40001).
+	// readRetries is how often a read is tried in all if PostgreSQL ends it for a deadlock (40P01)
+	// or a serialization failure (40001).
 	readRetries = 3
 	// stallAfter ends a read that makes no progress: the database hangs, and the
 	// next attempt takes a new connection.
 	stallAfter = 30 * time.Second
-	// listenCheck is how often a quiet listening connection is asked whether it lives.
+	// listenCheck is how often a quiet listening connection is checked.
 	listenCheck = 30 * time.Second
 )
 
-// beginRead waits no longer than a few seconds behind a re-seed, which holds the
-// tables while it writes them: the copy in memory goes on answering meanwhile.
-// Neither statement takes a snapshot. All go in one round trip; that a refusal ends
-// the connection, too, is no loss then.
+// beginRead waits only a few seconds for a seed, which locks the tables while it writes them: the
+// copy in memory still answers in the meantime. Neither statement takes a snapshot. All run in one
+// round trip; that a refusal also ends the connection does no harm then.
 var beginRead = "begin isolation level repeatable read read only; set local lock_timeout = '10s'; " + tables.LockReaders
 
-// ReadTx is one snapshot of a site's database. It is valid inside the function
-// that Store.ReadTx calls, and for one goroutine.
+// ReadTx is one snapshot of a site's database. It is valid inside the function that DB.ReadTx
+// calls, and for one goroutine.
 type ReadTx struct {
 	Head db.Head
-	// LastSeq is the highest site_seq given out to anything in the snapshot or
-	// trimmed from it: a follower that has read it is up to date.
+	// LastSeq is the highest site_seq of all rows in the snapshot or trimmed from it: a follower
+	// that has read it is up to date.
 	LastSeq uint64
-	// TrimmedTo is the site_seq up to which tombstones are gone: a follower
-	// behind it cannot know what was deleted.
+	// TrimmedTo is the site_seq up to which tombstones are deleted: a follower behind it cannot
+	// know what was deleted.
 	TrimmedTo uint64
-	// Started is when the postmaster started: another time means that it was
-	// restarted, perhaps from a crash.
+	// Started is when the postmaster started: another time means that it was restarted, perhaps
+	// after a crash.
 	Started time.Time
-	// Skew is this site's clock minus the master's, SkewAge how long ago a round
-	// trip with the master found that. HasSkew is false while nothing was measured.
+	// Skew is this site's clock minus the master's, SkewAge is the age of that round trip with the
+	// master. HasSkew is false while nothing was measured.
 	Skew    time.Duration
 	SkewAge time.Duration
 	HasSkew bool
@@ -58,31 +57,30 @@ type ReadTx struct {
 	// Parallel says that the subscription applies large transactions in parallel
 	// (PostgreSQL 16 and later), where rows arrive before the head.
 	Parallel bool
-	// SignedNotes are the newest checkpoints of the feed that are here, SignedKeys the key
-	// sets, the highest number first, all as signed notes: those that ocspsyncd has
-	// fetched, and those that the master publishes.
+	// SignedNotes are the newest checkpoints of the feed that are here, SignedKeys the key sets,
+	// the highest number first, all as signed notes: those that ocspsyncd has fetched, and those
+	// that the master publishes.
 	SignedNotes, SignedKeys [][]byte
 
-	tx    pgx.Tx // nil: a Delta, which is over
-	alive func() // tells the watchdog of progress
+	tx    pgx.Tx // nil: a Delta, which is finished
+	alive func() // reports progress to the watchdog
 
-	// What a Delta read: the changes after a site_seq, at most a number of them, and
-	// what was remembered since.
+	// The result of a Delta: the changes after a site_seq, limited in number, and what was
+	// remembered since.
 	after      uint64
 	recent     []CertificateChange
 	more       bool
 	remembered []Remembered
 }
 
-// ReadTx opens one REPEATABLE READ snapshot of a site's database and calls f with
-// it, again from the start when PostgreSQL gave the transaction up. It returns
-// ErrNoHead when the site was never seeded. Everything in a ReadTx, head and rows,
-// belongs to the same moment.
+// ReadTx opens one REPEATABLE READ snapshot of a site's database and calls f with it, again from
+// the start if PostgreSQL ended the transaction. It returns ErrNoHead if the site was never
+// seeded. Everything in a ReadTx, head and rows, belongs to the same moment.
 func (s *DB) ReadTx(ctx context.Context, f func(context.Context, *ReadTx) error) error {
 	return again(ctx, func() error { return s.readTx(ctx, f) })
 }
 
-// again tries a read that PostgreSQL may give up.
+// again tries a read again that PostgreSQL may end.
 func again(ctx context.Context, read func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := read()
@@ -117,10 +115,9 @@ func (s *DB) readTx(ctx context.Context, f func(context.Context, *ReadTx) error)
 	return err
 }
 
-// Delta is a ReadTx of one round trip: what changed after the given site_seq is read at
-// once, unless more than limit numbers were given out since, and so is what was remembered
-// after a Seq. Changes and Remembered give them, for those numbers alone; a Delta has
-// nothing else than its fields.
+// Delta is a ReadTx of one round trip: it also reads what changed after the given site_seq, unless
+// more than limit numbers were given out since, and what was remembered after a Seq. Changes and
+// Remembered return these, for those numbers alone; a Delta has nothing else than its fields.
 func (s *DB) Delta(ctx context.Context, after, remembered uint64, limit int) (*ReadTx, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stallAfter, errStalled)
 	defer cancel()
@@ -211,8 +208,8 @@ func (l *ReadTx) Issuers(ctx context.Context) ([]db.Issuer, error) {
 	return tables.ReadIssuers(ctx, l.tx)
 }
 
-// Certificates hands all rows of certificate to each, in no order: the number of
-// the row's last change and its canonical bytes, valid during the call.
+// Certificates calls each with all rows of certificate, in no order: the number of the row's last
+// change and its canonical bytes, valid during the call.
 func (l *ReadTx) Certificates(ctx context.Context, each func(seq uint64, canonical []byte) error) error {
 	const all = "copy (select t.site_seq, " + db.CertificateCanonical + " from certificate t) to stdout (format binary)"
 	rows := 0
@@ -235,12 +232,12 @@ func (l *ReadTx) Certificates(ctx context.Context, each func(seq uint64, canonic
 	return nil
 }
 
-// CertificateChange is what a row of certificate is now, or that it is gone.
+// CertificateChange is the new state of a row of certificate, or its deletion.
 type CertificateChange struct {
 	Seq     uint64 // number of the change in this copy
 	Deleted bool
-	// Content is the row's canonical bytes, of a deleted row their first part,
-	// the key; valid during the call.
+	// Content is the row's canonical bytes; for a deleted row their first part, the key. It is
+	// valid during the call.
 	Content []byte
 }
 
@@ -250,9 +247,8 @@ const selectRecent = `
 	select t.site_seq, true, int4send(t.issuer_id) || int2send(octet_length(t.serial)::int2) || t.serial from site_tombstone t where t.site_seq > $1
 	order by 1 limit $2`
 
-// Changes hands to each what changed after the given site_seq, in order; a key
-// may come several times, the last one counts. It stops after limit changes:
-// more says that there are others.
+// Changes calls each with what changed after the given site_seq, in order; a key may come several
+// times, and the last one counts. It stops after limit changes: more says that there are others.
 func (l *ReadTx) Changes(ctx context.Context, after uint64, limit int, each func(CertificateChange) error) (more bool, err error) {
 	if l.tx == nil {
 		if after != l.after {
@@ -302,9 +298,9 @@ func eachChange(rows pgx.Rows, limit int, each func(CertificateChange) error) (m
 	return more, rows.Err()
 }
 
-// ListenHead calls wake once it listens and then whenever the head was moved,
-// until the connection, its own, is lost or ctx ends. A notification may be
-// lost with the connection: who needs every change asks by the clock as well.
+// ListenHead calls wake once it listens and then after each move of the head, until its own
+// connection is lost or ctx ends. A notification may be lost with the connection: a caller that
+// needs every change also reads by the clock.
 func (s *DB) ListenHead(ctx context.Context, wake func()) error {
 	if err := s.listenHead(ctx, wake); err != nil {
 		return fmt.Errorf("listening to the local database: %w", err)
@@ -333,8 +329,8 @@ func (s *DB) listenHead(ctx context.Context, wake func()) error {
 	}
 }
 
-// listenOnce returns at a notification. A quiet connection is asked for a sign
-// of life, which a connection lost without a word cannot give.
+// listenOnce returns at a notification. It checks a quiet connection, since a broken one gives no
+// sign.
 func listenOnce(ctx context.Context, conn *pgx.Conn) error {
 	for {
 		wait, cancel := context.WithTimeout(ctx, listenCheck)
@@ -352,7 +348,7 @@ func listenOnce(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// Corrections hands all corrections of the snapshot to each, by certificate and time.
+// Corrections calls each with all corrections of the snapshot, by certificate and time.
 func (l *ReadTx) Corrections(ctx context.Context, each func(db.Correction) error) error {
 	l.alive()
 	return tables.ReadCorrections(ctx, l.tx, each)

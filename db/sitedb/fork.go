@@ -9,12 +9,12 @@ import (
 	"ocspfleet/db/tables"
 )
 
-// keptForks bounds the evidence: the first contradictions tell the story, and a
-// thief who signs on could fill the disk with more.
+// keptForks bounds the evidence: the first contradictions are enough, and a thief with the key
+// could fill the disk with more.
 const keptForks = 64
 
-// KeepFork keeps two signed statements that contradict each other, at a site. Beyond 64
-// open pairs nothing is kept.
+// KeepFork stores two signed statements that contradict each other, at a site. Beyond 64 open
+// pairs it stores nothing.
 func (s *DB) KeepFork(ctx context.Context, source, why string, ours, theirs []byte) error {
 	_, err := s.pool.Exec(ctx, `insert into feed_fork (source, why, ours, theirs) select $1, $2, $3, $4
 		where (select count(*) from feed_fork where settled is null) < $5 on conflict do nothing`, source, why, ours, theirs, keptForks)
@@ -24,8 +24,8 @@ func (s *DB) KeepFork(ctx context.Context, source, why string, ours, theirs []by
 	return nil
 }
 
-// Forks reads the contradictions that a site keeps and nobody has settled, the oldest
-// first. Which of them count, the newest key set says (feed.KeySet.Forked).
+// Forks reads the contradictions at a site that are not settled, the oldest first. The newest key
+// set says which of them count (feed.KeySet.Forked).
 func (s *DB) Forks(ctx context.Context) ([]db.Fork, error) {
 	return tables.ReadForks(ctx, s.pool, "select id, at, source, why, ours, theirs from feed_fork where settled is null order by id")
 }

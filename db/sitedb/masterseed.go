@@ -10,13 +10,13 @@ import (
 	"ocspfleet/db/upstream"
 )
 
-// MasterSeed is the master's rows as they are at the moment a new slot is made. With them
-// the site subscribes to that slot. An old slot stays. The old subscription, if any, must be
-// disabled, so that it cannot run ahead of the slot.
+// MasterSeed is the master's rows as they are when a new slot is made. With them the site
+// subscribes to that slot. An old slot stays. An old subscription must be disabled, so that it
+// cannot get ahead of the slot.
 type MasterSeed struct {
 	Master *upstream.DB
 	Slot   string             // to be made
-	Open   db.OpenCorrections // nil: no correction is believed, for the reason Why
+	Open   db.OpenCorrections // nil: no correction is valid, for the reason Why
 	Why    string
 	// Progress is called with the certificates copied so far, and how many there are.
 	Progress func(done, total int64) // may be nil
@@ -43,8 +43,8 @@ func (m *MasterSeed) columns(table string) string { return m.source.Columns[tabl
 
 func (m *MasterSeed) corrections() (db.OpenCorrections, string) { return m.Open, m.Why }
 
-// load copies the master's rows, the head first, and refuses those that are not what the
-// master's own head says.
+// load copies the master's rows, the head first, and refuses them if they differ from the master's
+// own head.
 func (m *MasterSeed) load(ctx context.Context, s *seed) error {
 	for _, table := range db.ReplicatedTables {
 		var report func(int64)

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Remembered is a permanent revocation that came to this site once. The site's triggers
-// keep it until a day after the certificate's end, whatever becomes of its row.
+// Remembered is a permanent revocation that once came to this site. The site's triggers keep it
+// until a day after the certificate's end, even if its row changes.
 type Remembered struct {
 	Seq      uint64 // grows with each change of the memory
 	IssuerID db.IssuerID
@@ -30,8 +30,8 @@ func scanRemembered(row pgx.CollectableRow) (r Remembered, err error) {
 	return r, err
 }
 
-// Remembered hands what was remembered after a Seq to each, in no order. A Delta has
-// that of the Seq that it was asked for.
+// Remembered calls each with what was remembered after a Seq, in no order. A Delta has only what
+// it read.
 func (l *ReadTx) Remembered(ctx context.Context, after uint64, each func(Remembered) error) error {
 	if l.tx == nil {
 		for _, r := range l.remembered {
@@ -65,7 +65,7 @@ func (l *ReadTx) Remembered(ctx context.Context, after uint64, each func(Remembe
 	return nil
 }
 
-// RememberedIssuers says whose the remembered revocations are: number, key and name.
+// RememberedIssuers returns the issuers of the remembered revocations: number, key and name.
 func (l *ReadTx) RememberedIssuers(ctx context.Context) ([]db.Issuer, error) {
 	l.alive()
 	return rememberedIssuers(ctx, l.tx)
@@ -89,8 +89,8 @@ func rememberedIssuers(ctx context.Context, q pg.Querier) ([]db.Issuer, error) {
 	return list, nil
 }
 
-// ForgetEnded lets go what is remembered of certificates that have ended (Ended), and
-// says how many that were.
+// ForgetEnded deletes what is remembered of certificates that have ended (Ended), and returns how
+// many those were.
 func (s *DB) ForgetEnded(ctx context.Context, ended time.Time) (int64, error) {
 	var gone int64
 	if err := s.pool.QueryRow(ctx, "select site_forget($1)", ended).Scan(&gone); err != nil {
@@ -99,7 +99,7 @@ func (s *DB) ForgetEnded(ctx context.Context, ended time.Time) (int64, error) {
 	return gone, nil
 }
 
-// Known hands to each, by serial, every permanent revocation of an issuer's unexpired
+// Known calls each, by serial, with every permanent revocation of an issuer's unexpired
 // certificates that this site has, or has had: of one certificate the latest.
 func (s *DB) Known(ctx context.Context, issuer db.IssuerID, each func(db.Serial, db.Status) error) error {
 	rows, err := s.pool.Query(ctx, `select distinct on (serial) certificate_canonical($1, serial, not_after, revoked_at, reason) from (
@@ -124,8 +124,8 @@ func (s *DB) Known(ctx context.Context, issuer db.IssuerID, each func(db.Serial,
 	return nil
 }
 
-// TakenBack counts the remembered revocations that this site's rows have lost, with no
-// correction of them, and names one. Whether a correction is believed only ocspd says.
+// TakenBack counts the remembered revocations that this site's rows have lost, without a
+// correction, and names one. Only ocspd decides whether a correction is valid.
 func (s *DB) TakenBack(ctx context.Context) (count int64, example string, err error) {
 	err = s.pool.QueryRow(ctx, `select count(*), coalesce(min(m.issuer_id || '/' || encode(m.serial, 'hex')), '')
 		from site_revoked m left join certificate c using (issuer_id, serial)

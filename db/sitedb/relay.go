@@ -12,17 +12,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RelayNeed is what decides whether a relay has to take a newer snapshot: who begins
-// from it needs one, and all segments after it.
+// RelayNeed is what decides whether a relay must take a newer snapshot: a peer that begins here
+// needs one, and all segments after it.
 type RelayNeed struct {
 	Epoch, Position int64       // of the copy
 	Newest          db.Snapshot // Note is nil: there is none of this epoch
 	Since           int64       // octets of the segments kept since
-	Broken          bool        // they do not lead on from it
+	Broken          bool        // they do not continue it
 }
 
-// snapshotNumber is the number of the segment that snapshot s names: who loads it goes
-// on with the next one, which may end at the snapshot's position or before it.
+// snapshotNumber is the number of the segment that snapshot s names: a reader of the snapshot
+// continues with the next one, which may end at the snapshot's position or before it.
 const snapshotNumber = `substring(convert_from(s.note, 'UTF8') from E'\nsegment ([0-9]+)\n')::bigint`
 
 // RelayNeed compares the newest snapshot that is kept here with the segments since.
@@ -51,8 +51,8 @@ func (s *DB) RelayNeed(ctx context.Context) (RelayNeed, error) {
 	return need, nil
 }
 
-// KeepSnapshot keeps a verified snapshot's files, to be relayed; the copy and its
-// anchor stay what they are. Of the older ones, one is kept.
+// KeepSnapshot stores a verified snapshot's files for peers; the copy and its anchor do not
+// change. Of the older ones, one is kept.
 func (s *DB) KeepSnapshot(ctx context.Context, from FeedSeed) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := from.keep(ctx, tx); err != nil {
@@ -66,9 +66,8 @@ func (s *DB) KeepSnapshot(ctx context.Context, from FeedSeed) error {
 	return nil
 }
 
-// TrimRelayed drops segments that came here longer ago than keep. With relays, those
-// stay that lead on from the newest snapshot kept here; the newest one of the epoch
-// always does.
+// TrimRelayed deletes segments that came here longer ago than keep. With relays, those stay that
+// continue the newest snapshot kept here; the newest one of the epoch always stays.
 func (s *DB) TrimRelayed(ctx context.Context, keep time.Duration, relays bool) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `delete from segment g where sealed_at < clock_timestamp() - make_interval(secs => $1)
 		and (number < (select max(number) from segment n where n.epoch = g.epoch) and (not $2 or number <= (select max(`+snapshotNumber+`) from snapshot s where s.epoch = g.epoch))

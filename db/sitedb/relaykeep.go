@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// keptSnapshots is how many stay: who began to fetch the last but one may end.
+// keptSnapshots is how many stay: a peer that fetches the last but one may finish.
 const keptSnapshots = 2
 
-// keep keeps the files of a snapshot, its chunks included.
+// keep stores the files of a snapshot, including its chunks.
 func (from FeedSeed) keep(ctx context.Context, tx pgx.Tx) error {
 	id, err := keepManifest(ctx, tx, from.Snapshot)
 	if err != nil {
@@ -31,8 +31,8 @@ func (from FeedSeed) keep(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// keepManifest keeps the manifest of a snapshot; the chunks follow under its id. Of two
-// of one position the one that came last is the newer: its key is believed.
+// keepManifest stores the manifest of a snapshot; the chunks follow under its id. Of two of one
+// position the later one is the newer: its key counts.
 func keepManifest(ctx context.Context, tx pgx.Tx, n db.Snapshot) (id int64, err error) {
 	err = tx.QueryRow(ctx, "insert into snapshot (epoch, position, note, octets) values ($1, $2, $3, $4) returning id", n.Epoch, n.Position, n.Note, n.Octets).Scan(&id)
 	if err != nil {
@@ -48,15 +48,15 @@ func keepChunk(ctx context.Context, tx pgx.Tx, snapshot int64, i int, body []byt
 	return nil
 }
 
-// dropBeyond drops what was kept beyond a snapshot that the copy goes back to: it led
-// to the copy that is replaced, and comes again if it is true.
+// dropBeyond deletes what was kept beyond a snapshot that the copy goes back to: it led to the
+// replaced copy, and comes again if it is true.
 func (from FeedSeed) dropBeyond(write *pg.Batch) {
 	write.Exec("delete from segment where epoch = $1 and (number > $2 or last > $3)", from.Anchor.Epoch, from.Anchor.Number, from.Snapshot.Position)
 	write.Exec(`with beyond as (delete from snapshot where epoch = $1 and position > $2 returning id)
 		delete from snapshot_chunk where snapshot in (select id from beyond)`, from.Anchor.Epoch, from.Snapshot.Position)
 }
 
-// dropSnapshots keeps the newest ones of a site.
+// dropSnapshots deletes all but the newest ones of a site.
 func dropSnapshots(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `with old as (
 		  delete from snapshot where id not in (select id from snapshot order by epoch desc, position desc, id desc limit $1) returning id)

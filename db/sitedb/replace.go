@@ -14,42 +14,43 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Bounds of a replacement. Nothing bounds the copying as a whole: a slow line may take
-// hours, and the site answers from its old rows meanwhile.
+// Limits of a replacement. The copying as a whole has no limit: a slow line may take hours, and
+// the site answers from its old rows in the meantime.
 const (
 	swapBase   = time.Minute       // the site's tables are locked: 200,000 rows/s are usual,
 	swapPerRow = time.Minute / 1e6 // 16,000 rows/s still pass
 )
 
-// Source is where the rows of a new copy come from: a FeedSeed, or a MasterSeed.
+// Source is the source of the rows of a new copy: a FeedSeed, or a MasterSeed.
 type Source interface {
-	// String names it in errors.
+	// String returns its name for errors.
 	String() string
-	// begin prepares, end tidies up: with err, the copy came to nothing, and end returns why.
+	// begin prepares, end cleans up: an err means that the copy failed, and end returns the
+	// reason.
 	begin(ctx context.Context) error
 	end(ctx context.Context, err error) error
-	// columns are those that it brings of a table; empty: it brings no rows of it.
+	// columns returns the columns that it brings of a table; empty: it brings no rows of it.
 	columns(table string) string
-	// load brings the rows into s's tables, compares them with the head that they belong to,
-	// and makes that s's.
+	// load writes the rows into s's tables, compares them with their head, and makes that head
+	// s's.
 	load(ctx context.Context, s *seed) error
-	// settle writes what goes with the rows.
+	// settle writes what belongs to the rows.
 	settle(ctx context.Context, s *seed) error
-	// corrections is what verifies them; why says why nothing does.
+	// corrections returns what verifies corrections; why says why nothing does.
 	corrections() (open db.OpenCorrections, why string)
 }
 
-// Seeded is what a replacement found.
+// Seeded is the result of a replacement.
 type Seeded struct {
 	Head      db.Head
-	Differing int64    // certificates that were not the same before
+	Differing int64    // certificates that differed before
 	Examples  []string // some of them
-	SiteSeq   int64    // the last number of site_seq, before anybody else could write
+	SiteSeq   int64    // the last number of site_seq, before other programs could write
 }
 
-// Replace replaces the site's copy by the rows of a source, in one transaction: until it
-// commits, readers see the old rows. Rows that are not as their head counts them, and, as
-// ErrRevocationsLost, what Adoption refuses, change nothing.
+// Replace replaces the site's copy by the rows of a source, in one transaction: until it commits,
+// readers see the old rows. Rows that differ from their head's counts, and rows that Adoption
+// refuses (ErrRevocationsLost), change nothing.
 func (s *DB) Replace(ctx context.Context, from Source) (Seeded, error) {
 	var made *seed
 	err := from.begin(ctx)
@@ -66,19 +67,19 @@ func (s *DB) Replace(ctx context.Context, from Source) (Seeded, error) {
 	return made.Seeded, nil
 }
 
-// seed is a replacement that is being made.
+// seed is a replacement in progress.
 type seed struct {
 	Seeded
 	tx     pgx.Tx
 	from   Source
-	prefix string // of the tables that the rows are brought into; empty: they are the copy's own
+	prefix string // of the tables that get the rows; empty: the copy's own tables
 
 	purgeBefore time.Time // goes with Head
 }
 
-// run does all. Into an empty copy the rows are brought at once: nobody sees them before the
-// commit, and nobody waits. Otherwise they are brought into temporary tables, for which
-// nobody waits, and then put in the place of the old ones.
+// run does the whole replacement. Into an empty copy the rows are written directly: they are not
+// visible before the commit, and no reader waits. Otherwise they are written into temporary
+// tables, which block no reader, and then replace the old ones.
 func (s *seed) run(ctx context.Context) error {
 	empty, err := s.empty(ctx)
 	if err != nil {
@@ -108,7 +109,8 @@ func (s *seed) run(ctx context.Context) error {
 	return nil
 }
 
-// empty says whether this site has no copy at all and remembers nothing, and keeps other writers out if so.
+// empty says whether this site has no copy at all and remembers nothing, and then locks out other
+// writers.
 func (s *seed) empty(ctx context.Context) (bool, error) {
 	look := "select not exists (select from site_revoked)"
 	for _, table := range db.ReplicatedTables {
@@ -127,7 +129,8 @@ func (s *seed) empty(ctx context.Context) (bool, error) {
 	return empty, nil
 }
 
-// lockTables is the beginning of what locks the copy's tables, as readers lock them.
+// lockTables is the beginning of the statement that locks the copy's tables, in the order of the
+// readers.
 var lockTables = "lock table " + replicatedTables + " in "
 
 var replicatedTables = strings.Join(db.ReplicatedTables, ", ")
@@ -146,8 +149,8 @@ func (s *seed) stage(ctx context.Context) error {
 	return nil
 }
 
-// swap puts the staged rows in the place of the old ones, and notes what changes by that.
-// Readers wait from the lock to the commit.
+// swap replaces the old rows by the staged ones, and notes what changes. Readers wait from the
+// lock to the commit.
 func (s *seed) swap(ctx context.Context) error {
 	if _, err := s.tx.Exec(ctx, "analyze seed_certificate; set local lock_timeout = '30s'"); err != nil {
 		return fmt.Errorf("preparing the copy: %w", err)
@@ -176,8 +179,7 @@ func (s *seed) swap(ctx context.Context) error {
 	return nil
 }
 
-// difference notes what is about to change, as evidence; over an empty copy there
-// is nothing to tell.
+// difference notes what will change, as evidence; over an empty copy there is nothing to note.
 func (s *seed) difference(ctx context.Context) error {
 	var filled bool
 	if err := s.tx.QueryRow(ctx, "select exists (select from certificate)").Scan(&filled); err != nil || !filled {
@@ -202,8 +204,8 @@ func (s *seed) difference(ctx context.Context) error {
 	return nil
 }
 
-// spare runs f on the old copy, which is about to be replaced. Where its pages are
-// damaged it says so, and what f did is undone; the seed goes on.
+// spare runs f on the old copy, which will be replaced. If its pages are damaged it says so, and
+// undoes what f did; the seed goes on.
 func (s *seed) spare(ctx context.Context, f func() error) (damaged bool, err error) {
 	point, err := s.tx.Begin(ctx) // a savepoint
 	if err != nil {

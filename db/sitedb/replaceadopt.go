@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// guard refuses staged rows that the copy must not take in, by what this site remembers:
-// the rows that they replace may be anybody's, or gone.
+// guard refuses staged rows that the copy must not take in, by what this site remembers: the old
+// rows may have been changed by any writer, or be gone.
 func (s *seed) guard(ctx context.Context) error {
 	old, err := tables.ReadHead(ctx, s.tx)
 	if err != nil && !errors.Is(err, db.ErrNoHead) {
@@ -23,7 +23,7 @@ func (s *seed) guard(ctx context.Context) error {
 	a := &db.Adoption{Ended: db.Ended(time.Now(), s.Head.AsOf)}
 	a.Open, a.Why = s.from.corrections()
 	if err == nil && old.Epoch == s.Head.Epoch && old.Position > s.Head.Position {
-		// A master restored from a backup, or the old worker was still at work.
+		// The master was restored from a backup, or the old worker was still running.
 		s.Examples = append(s.Examples, fmt.Sprintf("head went back from position %d", old.Position))
 	}
 	if err := s.readLists(ctx, a, old); err != nil {
@@ -49,8 +49,8 @@ func (s *seed) guard(ctx context.Context) error {
 	})
 }
 
-// readLists reads whose revocations are remembered, the corrections of the old copy and
-// the lists of the new one. An old one that is not as its head says is no measure.
+// readLists reads the issuers of the remembered revocations, the corrections of the old copy and
+// the lists of the new one. An old copy that differs from its head is not compared.
 func (s *seed) readLists(ctx context.Context, a *db.Adoption, old db.Head) (err error) {
 	if a.Held.Issuers, err = rememberedIssuers(ctx, s.tx); err != nil {
 		return err
@@ -88,10 +88,10 @@ func (s *seed) readLists(ctx context.Context, a *db.Adoption, old db.Head) (err 
 	return nil
 }
 
-// lost looks at each certificate that may be refused, and counts those that are: lost is
-// why the first of them is.
+// lost checks each certificate that may be refused, and counts the refused ones: lost is the
+// reason of the first.
 func (s *seed) lost(ctx context.Context, a *db.Adoption, old string) (lost error, count int, err error) {
-	// All that Suspect may find, and more: it is looked at below.
+	// All that Suspect may find, and more: checked below.
 	rows, err := s.tx.Query(ctx, `
 		select certificate_canonical(m.issuer_id, m.serial, m.not_after, m.revoked_at, m.reason),
 		  case when n.serial is not null then certificate_canonical(n.issuer_id, n.serial, n.not_after, n.revoked_at, n.reason) end
@@ -123,8 +123,7 @@ func (s *seed) lost(ctx context.Context, a *db.Adoption, old string) (lost error
 	return lost, count, nil
 }
 
-// adoptRow judges the canonical bytes of a certificate as it was and as it will be; nil is
-// no row.
+// adoptRow checks the canonical bytes of a certificate before and after; nil means no row.
 func adoptRow(a *db.Adoption, old, is []byte) (refused, err error) {
 	var issuer db.IssuerID
 	var serial db.Serial

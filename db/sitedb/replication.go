@@ -12,12 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Subscription is what the site's database says of its subscription and its copy.
+// Subscription is the state of a subscription and its copy in the site's database.
 type Subscription struct {
 	Exists   bool
 	Enabled  bool
 	Slot     string
-	Wrong    string // why it is not as we make it; empty: as it should be
+	Wrong    string // how it differs from what a seed makes; empty: it does not
 	Tables   int    // how many tables it feeds, and how many of them are in step
 	InStep   int
 	Worker   bool      // an apply worker is running
@@ -27,12 +27,12 @@ type Subscription struct {
 	Epoch    int64
 	Position int64
 	AsOf     time.Time
-	SiteSeq  int64 // the last number given to a local change; moves with every change, whoever makes it
+	SiteSeq  int64 // the last number given to a local change; moves with every change, from any writer
 	Clock    time.Time
 }
 
-// Tables is how many tables the subscription of the rows must feed, FilesTables that of
-// the files.
+// Tables is how many tables the subscription of the rows must feed, FilesTables the same for the
+// files.
 var (
 	Tables      = len(db.ReplicatedTables)
 	FilesTables = len(publishedFiles)
@@ -84,8 +84,8 @@ func (s *DB) EnableSubscription(ctx context.Context, name string, enabled bool) 
 	return nil
 }
 
-// ConnectSubscription tells a subscription the way to the master, which may
-// have changed since it was made.
+// ConnectSubscription sets a subscription's connection to the master, which may have changed since
+// it was made.
 func (s *DB) ConnectSubscription(ctx context.Context, name string, to *upstream.DB) error {
 	_, err := s.pool.Exec(ctx, "select subscription_connect($1, $2, $3, $4, $5, $6, $7)", to.Address(name)...)
 	if err != nil {
@@ -94,8 +94,8 @@ func (s *DB) ConnectSubscription(ctx context.Context, name string, to *upstream.
 	return nil
 }
 
-// SetAccessDenied records why the master no longer lets this site in, for ocspd; an
-// empty text: it does.
+// SetAccessDenied records why the master no longer lets this site in, for ocspd; an empty text: it
+// does.
 func (s *DB) SetAccessDenied(ctx context.Context, why string) error {
 	_, err := s.pool.Exec(ctx, "update site_state set access_denied = nullif($1, '') where coalesce(access_denied, '') <> $1", why)
 	if err != nil {
@@ -122,9 +122,8 @@ func (s *DB) SetSkew(ctx context.Context, skew time.Duration, at time.Time) erro
 	return nil
 }
 
-// TrimTombstones forgets deletions older than age and returns how many. Who
-// follows the copy and was asleep that long reads it anew: trimmed_to moves in
-// the same transaction.
+// TrimTombstones deletes tombstones older than age and returns how many. A follower that was away
+// for that long reads the whole copy again: trimmed_to moves in the same transaction.
 func (s *DB) TrimTombstones(ctx context.Context, age time.Duration) (int64, error) {
 	var trimmed int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
