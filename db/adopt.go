@@ -12,8 +12,8 @@ import (
 // knows, or could be used for that: a signature on the rows alone does not permit it.
 var ErrRevocationsLost = errors.New("permanent revocations would be lost")
 
-// CorrectionLead is how long before the master's as_of of the change that first brings
-// it a correction can have been made: a request for one ends after a day.
+// CorrectionLead is how long before the as_of of the change that first contains it a correction
+// can have been made: a request for one ends after a day.
 const CorrectionLead = 48 * time.Hour
 
 // endedMargin is how long a certificate's revocation is kept after the certificate's end: a clock

@@ -15,54 +15,54 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrNoApproval says that there is no request for approval of that number.
+// ErrNoApproval says that there is no request for approval with that number.
 var ErrNoApproval = errors.New("no such request for approval")
 
-// ApprovalAct is what a second person is asked to agree to.
+// ApprovalAct is the act that needs a second person's agreement.
 type ApprovalAct string
 
 // The acts that need two persons.
 const (
-	ApprovalCorrect ApprovalAct = "cert correct" // what the master says of certificates is wrong
-	ApprovalPurge   ApprovalAct = "db purge"     // certificates that ended may go
+	ApprovalCorrect ApprovalAct = "cert correct" // the master's data on certificates is wrong
+	ApprovalPurge   ApprovalAct = "db purge"     // ended certificates may be deleted
 	ApprovalBulk    ApprovalAct = "bulk"         // more revocations in an hour than the limit
 	ApprovalCRLURL  ApprovalAct = "issuer crl_url"
-	ApprovalFork    ApprovalAct = "fork settle"  // contradictions of the feed were looked into
-	ApprovalRecover ApprovalAct = "feed recover" // what this master signed and lost is entered again
-	ApprovalLost    ApprovalAct = "fleet lost"   // permanent revocations are entered that a site alone knows
+	ApprovalFork    ApprovalAct = "fork settle"  // contradictions of the feed were examined
+	ApprovalRecover ApprovalAct = "feed recover" // certificates that this master signed and lost are entered again
+	ApprovalLost    ApprovalAct = "fleet lost"   // permanent revocations that only a site knows are entered
 )
 
-// Approval is a request for a second person's agreement, and what became of it.
+// Approval is a request for a second person's agreement, and its result.
 type Approval struct {
 	ID       int64
 	Act      ApprovalAct
 	Issuer   db.IssuerID // of a purge, of a crl_url, or of a correction, as are the next three
 	Wrong    db.Wrong
-	NotAfter time.Time // the right end, of WrongNotAfter
+	NotAfter time.Time // the correct end, of WrongNotAfter
 	Taken    []db.Taken
-	// CorrectedAt is when the correction was requested, by the master's clock: its
-	// signed notes bear it.
+	// CorrectedAt is when the correction was requested, by the master's clock: its signed notes
+	// have this time.
 	CorrectedAt time.Time
 	CRLURL      string // of a crl_url: the new one, and the one before
 	BeforeURL   string
-	EndedBefore time.Time // of a purge: which certificates may go
+	EndedBefore time.Time // of a purge: certificates that ended before it may be deleted
 	Count       int64     // of a bulk
 	Forks       []int64   // of a fork settle
 	Recovery    Recovered // of a feed recover or fleet lost
 	For         string    // of a bulk: the login that may revoke
 	Remaining   int64     // of an approved bulk: revocations still allowed
 	Why         string
-	Login       string // who asked: the database login, which is proven
-	User        string // and the operating system's user, as the client says
+	Login       string // the requester's database login, which is proven
+	User        string // and the operating system's user, as the client reports it
 	At          time.Time
-	ExpiresAt   time.Time // until when it can be approved; of an approved bulk, used
+	ExpiresAt   time.Time // until when it can be approved or, for an approved bulk, used
 	ApprovedBy  string    // the second login; empty: not yet
 	ApprovedAt  time.Time
-	RefusedBy   string // the login that did not agree, or took it back; empty: nobody
+	RefusedBy   string // the login that refused or withdrew it; empty: none
 	RefusedAt   time.Time
 }
 
-// Recovered is what a request says of certificates that the master lost.
+// Recovered describes the lost certificates of a request.
 type Recovered struct {
 	From                string   `json:"from"`
 	Epoch               int64    `json:"epoch"`
@@ -71,21 +71,21 @@ type Recovered struct {
 	Batches             []string `json:"batches"` // RecoverBatch.Sum of each
 }
 
-// RequestCorrection asks for the agreement of a second person that permanent
-// revocations of at most 100 certificates were wrong. Nothing changes until
-// another login approves. act.Why must say why.
+// RequestCorrection asks for the agreement of a second person that permanent revocations of at
+// most 100 certificates were wrong. Nothing changes until another login approves. act.Why must
+// give the reason.
 func (s *DB) RequestCorrection(ctx context.Context, issuer db.IssuerID, serials []db.Serial, act db.Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": db.WrongRevoked}, issuer, serials, act)
 }
 
-// RequestUnissue asks likewise for agreement that certificates were never issued.
-// Once it is approved the master and its sites know nothing of them.
+// RequestUnissue asks in the same way for agreement that certificates were never issued. After the
+// approval the master and its sites delete them.
 func (s *DB) RequestUnissue(ctx context.Context, issuer db.IssuerID, serials []db.Serial, act db.Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": db.WrongIssued}, issuer, serials, act)
 }
 
-// RequestEnd asks likewise for agreement that certificates end at notAfter, which
-// may be sooner than the master says.
+// RequestEnd asks in the same way for agreement that certificates end at notAfter, which may be
+// sooner than the master says.
 func (s *DB) RequestEnd(ctx context.Context, issuer db.IssuerID, serials []db.Serial, notAfter time.Time, act db.Act) (id int64, expires time.Time, err error) {
 	return s.requestCorrection(ctx, map[string]any{"wrong": db.WrongNotAfter, "not_after": notAfter.UTC()}, issuer, serials, act)
 }
@@ -99,8 +99,8 @@ func (s *DB) requestCorrection(ctx context.Context, details map[string]any, issu
 	return s.request(ctx, ApprovalCorrect, details, act)
 }
 
-// RequestCRLURL asks for the agreement of a second person that an issuer's CRL lies
-// elsewhere: a CRL of the responders at the place of another would be taken for that.
+// RequestCRLURL asks for the agreement of a second person that an issuer's CRL has another
+// address: a CRL of the responders at the address of another CRL would be taken for that one.
 func (s *DB) RequestCRLURL(ctx context.Context, issuer db.IssuerID, url string, act db.Act) (id int64, expires time.Time, err error) {
 	return s.request(ctx, ApprovalCRLURL, map[string]any{"issuer": issuer, "crl_url": url}, act)
 }
@@ -113,10 +113,9 @@ func (s *DB) request(ctx context.Context, what ApprovalAct, details map[string]a
 	return id, expires.UTC(), nil
 }
 
-// Approve agrees to another login's request. A correction is made in the same
-// transaction, with a note for each certificate that is revoked for ever
-// (feed.CorrectionNote); a bulk is an allowance from now on, for 24 hours, and a purge
-// may begin.
+// Approve agrees to another login's request. A correction is made in the same transaction, with a
+// note for each certificate that is permanently revoked (feed.CorrectionNote); a bulk is an
+// allowance from now on, for 24 hours, and a purge may begin.
 func (s *DB) Approve(ctx context.Context, id int64, act db.Act, notes ...db.SignedCorrection) error {
 	serials, signed := make([][]byte, len(notes)), make([][]byte, len(notes))
 	for i, n := range notes {
@@ -125,8 +124,8 @@ func (s *DB) Approve(ctx context.Context, id int64, act db.Act, notes ...db.Sign
 	return s.pool.Do(ctx, fmt.Sprintf("approving request %d", id), "select approval_give($1, $2, $3, $4, $5)", id, act.Why, act.User, serials, signed)
 }
 
-// Refuse says that this login does not agree to a request, or takes its own back.
-// act.Why must say why.
+// Refuse refuses a request of another login, or withdraws one of this login. act.Why must give the
+// reason.
 func (s *DB) Refuse(ctx context.Context, id int64, act db.Act) error {
 	return s.pool.Do(ctx, fmt.Sprintf("refusing request %d", id), "select approval_refuse($1, $2, $3)", id, act.Why, act.User)
 }
@@ -150,8 +149,8 @@ func (s *DB) Approval(ctx context.Context, id int64) (Approval, error) {
 	return a, nil
 }
 
-// Approvals lists the latest requests, at most limit, the newest first; open
-// ones alone if open is set.
+// Approvals lists the latest requests, at most limit, the newest first; only open ones if open is
+// set.
 func (s *DB) Approvals(ctx context.Context, open bool, limit int) ([]Approval, error) {
 	where := "where true "
 	if open {
@@ -209,10 +208,10 @@ func scanApproval(row pgx.CollectableRow) (Approval, error) {
 	return a, nil
 }
 
-// NewEpoch begins a new history on a master that was brought up from a backup or was
-// poisoned. The head counts the rows as they are: what was written past the triggers, and
-// mended since, is counted right again; it returns which tables those were, for the audit
-// too. The store's login must be a superuser.
+// NewEpoch begins a new history on a master that was restored from a backup or was poisoned. The
+// head counts the rows as they are: a row written past the triggers, and corrected since, is
+// counted right again. NewEpoch returns the tables of such rows, also for the audit. The store's
+// login must be a superuser.
 func (s *DB) NewEpoch(ctx context.Context, epoch int64, act db.Act) (recounted []string, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select from feed_head for no key update"); err != nil {

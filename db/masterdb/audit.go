@@ -19,13 +19,13 @@ type AuditFilter struct {
 	Until time.Time // zero: to the last
 	Act   string    // an act, or its noun: "cert revoke", "cert"
 	User  string    // a database login, or an operating system's user (also before " as ")
-	Limit int       // the newest so many; 0: all
+	Limit int       // only this many, the newest; 0: all
 }
 
 const auditColumns = "n, at, db_role, os_user, act, what::text, why, position, hash"
 
-// AuditEntries hands the entries that the filter chooses to each, in the order
-// of the chain, as they come from the database: memory does not grow with them.
+// AuditEntries calls each with the chosen entries, in the order of the chain, as they come from
+// the database: memory does not grow with them.
 func (s *DB) AuditEntries(ctx context.Context, f AuditFilter, each func(auditchain.Entry) error) error {
 	var limit *int
 	if f.Limit > 0 {
@@ -64,9 +64,8 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
-// Note writes an audit entry for an act that changed no replicated row. It does
-// nothing, and says so, where there is no chain to write to: at a site, and at a
-// master without a head.
+// Note writes an audit entry for an act that changed no replicated row. It writes none, and
+// returns false, if there is no chain: at a site, and at a master without a head.
 func (s *DB) Note(ctx context.Context, name string, what map[string]any, act db.Act) (noted bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		noted, err = tables.Note(ctx, tx, name, what, act)
@@ -81,14 +80,13 @@ func (s *DB) Note(ctx context.Context, name string, what map[string]any, act db.
 // maxAuditRow bounds one row in the stream: PostgreSQL's own limit of a value.
 const maxAuditRow = 1 << 30
 
-// auditRow is a whole entry as PostgreSQL sends records: it carries nulls, and
-// the canonical bytes are put together here, not by a function that the one who
-// tampered could have replaced.
+// auditRow selects a whole entry as PostgreSQL sends records: it carries nulls, and this program
+// builds the canonical bytes, not an SQL function that an attacker could have replaced.
 const auditRow = "record_send(row(n, at, db_role, os_user, act, what::text, why, position, hash))"
 
-// VerifyAudit reads the whole chain in one snapshot, computes every hash anew
-// and compares the end with the head and each mark with its place. progress, if
-// not nil, is called every 100,000 rows.
+// VerifyAudit reads the whole chain in one snapshot, computes every hash again and compares the
+// end with the head and each mark with its place. progress, if not nil, is called every 100,000
+// rows.
 func (s *DB) VerifyAudit(ctx context.Context, marks []auditchain.Mark, progress func(rows int64)) (auditchain.Report, error) {
 	var report auditchain.Report
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {

@@ -9,7 +9,7 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// AddIssuer puts an issuer on the master and returns its number.
+// AddIssuer adds an issuer to the master and returns its number.
 func (s *DB) AddIssuer(ctx context.Context, i db.Issuer, act db.Act) (db.IssuerID, error) {
 	var id db.IssuerID
 	p := i.Policy
@@ -23,9 +23,9 @@ func (s *DB) AddIssuer(ctx context.Context, i db.Issuer, act db.Act) (db.IssuerI
 	return id, nil
 }
 
-// SetIssuer changes certificate (of the same key) and policy of the issuer i.ID.
-// i.Policy.Version is the one that the change was planned from: meanwhile another, it
-// is refused. It returns false when all was so already.
+// SetIssuer changes certificate (of the same key) and policy of the issuer i.ID. i.Policy.Version
+// is the version that the change was planned from: if it has changed since, the change is refused.
+// SetIssuer returns false if nothing had to change.
 func (s *DB) SetIssuer(ctx context.Context, i db.Issuer, act db.Act) (bool, error) {
 	p := i.Policy
 	seconds := func(d time.Duration) int32 { return int32(d / time.Second) }
@@ -34,15 +34,15 @@ func (s *DB) SetIssuer(ctx context.Context, i db.Issuer, act db.Act) (bool, erro
 		seconds(p.HTTPMaxAge), seconds(p.Refresh), string(p.NeverIssued), string(p.Profile), p.CRLURL, p.ArchiveCutoff, act.Why, act.User)
 }
 
-// Issue registers a certificate, before it is signed. It returns false when the
-// same one was registered already.
+// Issue registers a certificate, before it is signed. It returns false if the same one was
+// registered already.
 func (s *DB) Issue(ctx context.Context, issuer db.IssuerID, serial db.Serial, notAfter time.Time, act db.Act) (bool, error) {
 	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("registering serial %s", serial), "select certificate_issue($1, $2, $3, $4, $5)", issuer, []byte(serial), notAfter.UTC().Truncate(time.Second), act.Why, act.User)
 }
 
-// Revoke revokes a certificate and returns its status then, and whether that
-// was a change. A zero time is the master's clock now. Revoking what is revoked
-// changes nothing, except that a hold becomes permanent.
+// Revoke revokes a certificate and returns its status then, and whether that was a change. A zero
+// time is the master's clock now. Revoking a revoked certificate changes nothing, except that a
+// hold becomes permanent.
 func (s *DB) Revoke(ctx context.Context, issuer db.IssuerID, serial db.Serial, reason db.Reason, at time.Time, act db.Act) (db.Status, bool, error) {
 	var status db.Status
 	var changed bool
@@ -59,8 +59,8 @@ func (s *DB) Revoke(ctx context.Context, issuer db.IssuerID, serial db.Serial, r
 	return status, changed, nil
 }
 
-// Hold revokes a certificate for a time and returns since when it is on hold, and
-// whether that was a change. What is revoked for ever is refused.
+// Hold puts a certificate on hold and returns since when it is on hold, and whether that was a
+// change. A permanently revoked certificate is refused.
 func (s *DB) Hold(ctx context.Context, issuer db.IssuerID, serial db.Serial, act db.Act) (since time.Time, changed bool, err error) {
 	err = s.pool.QueryRow(ctx, "select revoked_at, changed from certificate_hold($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).
 		Scan(&since, &changed)
@@ -73,8 +73,8 @@ func (s *DB) Hold(ctx context.Context, issuer db.IssuerID, serial db.Serial, act
 	return since.UTC(), changed, nil
 }
 
-// Release ends a hold and returns whether there was one. What is revoked for ever
-// is refused.
+// Release ends a hold and returns whether there was one. A permanently revoked certificate is
+// refused.
 func (s *DB) Release(ctx context.Context, issuer db.IssuerID, serial db.Serial, act db.Act) (bool, error) {
 	var changed bool
 	err := s.pool.QueryRow(ctx, "select certificate_release($1, $2, $3, $4)", issuer, []byte(serial), act.Why, act.User).Scan(&changed)

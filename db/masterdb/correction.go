@@ -13,8 +13,8 @@ import (
 // resignedAtOnce bounds the corrections of one transaction, as a request does.
 const resignedAtOnce = 100
 
-// ResignCorrections adds corrections beside those of the same revocations, signed by
-// another key. They take nothing else back.
+// ResignCorrections adds corrections beside those of the same revocations, signed by another key.
+// They take nothing else back.
 func (s *DB) ResignCorrections(ctx context.Context, list []db.Correction, act db.Act) error {
 	for some := range slices.Chunk(list, resignedAtOnce) {
 		issuers, serials, notes := make([]int32, len(some)), make([][]byte, len(some)), make([][]byte, len(some))

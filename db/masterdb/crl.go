@@ -17,32 +17,32 @@ type CRLEntry struct {
 	Status db.Status // NotAfter, RevokedAt, Reason
 }
 
-// CRLRows is what a CRL of an issuer must say, from one snapshot of the master.
+// CRLRows is the content of a CRL of an issuer, from one snapshot of the master.
 type CRLRows struct {
 	Position int64     // of the head that the rows were read at
 	Clock    time.Time // the master's
 	Entries  []CRLEntry
 }
 
-// NextCRL takes the numbers of the next CRLs of an issuer and returns the first. They
-// grow for ever, also over the restoring of a master's backup, as long as its clock is
-// right: none is below the clock's milliseconds since 1970. RFC 5280 section 5.2.3
-// allows gaps (and 20 octets; these have 7).
+// NextCRL takes the numbers of the next CRLs of an issuer and returns the first. They always grow,
+// even after the restore of a master's backup, as long as its clock is right: none is below the
+// clock's milliseconds since 1970. RFC 5280 section 5.2.3 allows gaps (and 20 octets; these have
+// 7).
 func (s *Sites) NextCRL(ctx context.Context, issuer db.IssuerID, count int) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, "taking the number of a CRL", "select crl_next($1, $2)", issuer, count)
 }
 
-// PlannedCRL is a CRL that an offline CA was asked to sign, as the master remembers it.
+// PlannedCRL is a CRL that an offline CA must sign, as the master stores it.
 type PlannedCRL struct {
 	Number                 int64
 	Position               int64 // of the head that its rows were read at
 	ThisUpdate, NextUpdate time.Time
-	Content                [32]byte // SHA-256 of what it is to say
-	Entries                int      // how many it names; only for the audit
+	Content                [32]byte // SHA-256 of its content to be
+	Entries                int      // number of its entries; only for the audit
 }
 
-// PlanCRLs remembers what an offline CA is asked to sign, all or none. Their numbers
-// were taken by NextCRL.
+// PlanCRLs stores the CRLs that an offline CA must sign, all or none. NextCRL gave them their
+// numbers.
 func (s *Sites) PlanCRLs(ctx context.Context, issuer db.IssuerID, list []PlannedCRL, act db.Act) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for _, p := range list {
@@ -73,8 +73,8 @@ func (s *Sites) PlannedCRLs(ctx context.Context, issuer db.IssuerID) ([]PlannedC
 	return pg.List(ctx, s.pool, "reading planned CRLs", scan, "select number, position, this_update, next_update, content from crl_planned where issuer_id = $1 order by number", issuer)
 }
 
-// CRLRows reads the revoked certificates of an issuer that had not ended at since:
-// those of the sites' responders alone, or all of them.
+// CRLRows reads the revoked certificates of an issuer that had not ended at since: only those of
+// the sites' responders, or all of them.
 func (s *Sites) CRLRows(ctx context.Context, issuer db.IssuerID, full bool, since time.Time) (CRLRows, error) {
 	var r CRLRows
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -106,8 +106,8 @@ func (s *Sites) CRLRows(ctx context.Context, issuer db.IssuerID, full bool, sinc
 	return r, nil
 }
 
-// PutCRL publishes a CRL: it travels to every site with the issuer's row. One that
-// might take an entry of the published one back is refused.
+// PutCRL publishes a CRL: it is replicated to every site with the issuer's row. A CRL that might
+// remove an entry of the published one is refused.
 func (s *Sites) PutCRL(ctx context.Context, issuer db.IssuerID, number, position int64, der []byte, entries int, act db.Act) error {
 	return s.pool.Do(ctx, fmt.Sprintf("publishing CRL %d", number), "select crl_put($1, $2, $3, $4, $5, $6, $7)", issuer, number, position, der, entries, act.Why, act.User)
 }

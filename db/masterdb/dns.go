@@ -15,28 +15,28 @@ import (
 // DNSStage says how far a change of the DNS is.
 type DNSStage string
 
-// The stages. Begin is noted before the change is asked for: a change with no later
-// entry may have been done or not.
+// The stages. Begin is noted before the change is requested: a change with no later entry may have
+// been done or not.
 const (
 	DNSBegin  DNSStage = "begin"
 	DNSDone   DNSStage = "done"
 	DNSFailed DNSStage = "failed"
-	DNSSpread DNSStage = "spread" // every server has what was withdrawn, at all names
+	DNSSpread DNSStage = "spread" // every server has the withdrawal, at all names
 )
 
-// DNSNote is what the audit says of a site's addresses at one name in the DNS.
+// DNSNote is the audit's content on a site's addresses at one name in the DNS.
 type DNSNote struct {
 	Site      string
 	Publish   bool // false: they are withdrawn
 	Name      string
 	Addresses []netip.Addr
-	TTL       time.Duration // of what was there: how long resolvers may hold it
+	TTL       time.Duration // of the records before: how long resolvers may keep them
 	Stage     DNSStage
 	Detail    string // for people
 }
 
-// NoteDNS puts a change of the DNS into the audit, and keeps what was withdrawn, so
-// that just that is published again.
+// NoteDNS writes a change of the DNS into the audit, and stores the withdrawn addresses, so that
+// exactly these are published again.
 func (s *Sites) NoteDNS(ctx context.Context, n DNSNote, act db.Act) error {
 	action := "withdraw"
 	if n.Publish {
@@ -50,10 +50,11 @@ func (s *Sites) NoteDNS(ctx context.Context, n DNSNote, act db.Act) error {
 type DNSAddress struct {
 	Name    string
 	Address netip.Addr
-	Held    *time.Time // until then resolvers may give it; nil: not every server has the change
+	Held    *time.Time // until then resolvers may return it; nil: not every server has the change
 }
 
-// Withdrawn lists what was taken out of the DNS with a site and not put back.
+// Withdrawn lists the addresses that were removed from the DNS with a site and not published
+// again.
 func (s *Sites) Withdrawn(ctx context.Context, site string) ([]DNSAddress, error) {
 	return pg.List(ctx, s.pool, fmt.Sprintf("reading what left the DNS with site %q", site), pgx.RowToStructByPos[DNSAddress], "select name, address, held_until from responder_dns where site = $1 order by name, address", site)
 }

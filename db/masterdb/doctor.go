@@ -13,19 +13,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SlotState is what the master keeps for one follower.
+// SlotState is the state of one follower's slot at the master.
 type SlotState struct {
 	Name   string
 	Active bool
 	Status string // reserved, extended, unreserved or lost
 	Lag    int64  // octets of WAL kept for it
-	// Site is whose it is; empty: no site's on the roster that is not revoked. Allowed
-	// says that the DBA wants it (AllowSlot).
+	// Site is the slot's site; empty: it belongs to no site on the roster that is not revoked.
+	// Allowed says that the DBA wants it (AllowSlot).
 	Site    string
 	Allowed bool
 }
 
-// MasterState is how the master's database stands, beside its head.
+// MasterState is the state of the master's database, without its head.
 type MasterState struct {
 	Version       string // of PostgreSQL
 	Standby       bool
@@ -38,13 +38,13 @@ type MasterState struct {
 	Confirmed     time.Time // the last heartbeat; zero: none yet
 	Published     int       // tables in the publication
 	Slots         []SlotState
-	Idle          []string // sessions idle in a transaction for over 5 s, as far as the login is shown them
-	ReplicasSlack int      // walsenders and slots still free, the lesser
+	Idle          []string // sessions idle in a transaction for over 5 s, as far as the login may see them
+	ReplicasSlack int      // walsenders and slots still free, the smaller number
 	Queue         float64  // how full the queue of notifications is, 0 to 1
-	OldSnapshots  []string // sessions and slots that keep dead rows from being cleared, for over 10 minutes or 1 M transactions
+	OldSnapshots  []string // sessions and slots that keep dead rows from being removed, for over 10 minutes or 1 M transactions
 }
 
-// MasterState reads it; any group of ours may.
+// MasterState reads the state; a login of any of the project's groups may.
 func (s *DB) MasterState(ctx context.Context) (MasterState, error) {
 	var m MasterState
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -93,7 +93,7 @@ func (s *DB) MasterState(ctx context.Context) (MasterState, error) {
 	return m, nil
 }
 
-// confirmedAt is the last heartbeat; a login of ocsp_ca may not see it.
+// confirmedAt returns the last heartbeat; a login of ocsp_ca may not see it.
 func confirmedAt(ctx context.Context, tx pgx.Tx) (time.Time, error) {
 	var may bool
 	if err := tx.QueryRow(ctx, "select has_table_privilege('ocsp_internal.heartbeat', 'SELECT')").Scan(&may); err != nil || !may {

@@ -22,9 +22,8 @@ const (
 
 const exportTime = `to_char(%s at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`
 
-// Export writes all certificates of an issuer by serial and returns how many
-// they are. The server streams them, from one snapshot; the memory here does
-// not grow with them.
+// Export writes all certificates of an issuer by serial and returns their number. The server
+// streams them, from one snapshot; the memory here does not grow with them.
 func (s *DB) Export(ctx context.Context, issuer db.IssuerID, form ExportForm, w io.Writer) (int64, error) {
 	var reason strings.Builder
 	reason.WriteString("case reason")
@@ -43,7 +42,7 @@ func (s *DB) Export(ctx context.Context, issuer db.IssuerID, form ExportForm, w 
 	switch form {
 	case ExportCSV:
 	case ExportNDJSON:
-		// Signs that stand in no such row: COPY then leaves the JSON as it is.
+		// Characters that no such row has: so COPY does not change the JSON.
 		query, options = "select row_to_json(t) from ("+query+") t", `format csv, delimiter E'\x01', quote E'\x02'`
 	default:
 		return 0, fmt.Errorf("exporting as %q: want csv or ndjson", form)

@@ -13,8 +13,8 @@ func (s *DB) ReportedForks(ctx context.Context) ([]db.Fork, error) {
 	return tables.ReportedForks(ctx, s.pool)
 }
 
-// RequestForkSettle asks for the agreement of a second person that forks were looked
-// into: those of the given numbers, or all open ones.
+// RequestForkSettle asks for the agreement of a second person that forks were examined: those with
+// the given numbers, or all open ones.
 func (s *DB) RequestForkSettle(ctx context.Context, forks []int64, act db.Act) (id int64, expires time.Time, err error) {
 	details := map[string]any{}
 	if len(forks) > 0 {

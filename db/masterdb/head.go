@@ -8,8 +8,8 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// PositionAt returns the position of the last change that the master had
-// committed at a time of its own clock; 0 when there was none.
+// PositionAt returns the position of the last change that the master had committed at a time of
+// its own clock; 0 if there was none.
 func (s *DB) PositionAt(ctx context.Context, at time.Time) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("reading the position at %s", at.UTC().Format(time.RFC3339)), "select coalesce((select last from change_tx where at <= $1 order by last desc limit 1), 0)", at)
 }

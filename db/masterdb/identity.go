@@ -12,28 +12,28 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SuspendResponder puts all unexpired certificates of a site on hold and its state
-// to suspended, in one transaction. Changed is false for what was so already. Profile
-// br knows no hold: those certificates are taken out of the replicated rows.
+// SuspendResponder puts all unexpired certificates of a site on hold and sets its state to
+// suspended, in one transaction. Changed is false for those already on hold. Profile br allows no
+// hold: there the certificates are removed from the replicated rows.
 func (s *Sites) SuspendResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "suspending", site, "responder_suspend($1, $2, $3)", act.Why, act.User)
 }
 
-// RestoreResponder makes a suspended site active again, releases its certificates
-// from hold or brings them back among the rows, and returns them.
+// RestoreResponder makes a suspended site active again, releases its certificates from hold or
+// adds them to the rows again, and returns them.
 func (s *Sites) RestoreResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "restoring", site, "responder_restore($1, $2, $3)", act.Why, act.User)
 }
 
-// LeaveResponder takes an active site off the fleet for ever, and bans its keys; its
-// certificates, which it returns, stay good until they end. Changed are those that were
-// planned and never released: they are revoked with cessationOfOperation.
+// LeaveResponder removes an active site from the fleet for ever, and bans its keys; its
+// certificates, which it returns, stay good until they end. Changed are those that were planned
+// and never released: they are revoked with cessationOfOperation.
 func (s *Sites) LeaveResponder(ctx context.Context, site string, act db.Act) ([]RevokedCertificate, error) {
 	return s.siteCertificates(ctx, "taking leave of", site, "responder_leave($1, $2, $3)", act.Why, act.User)
 }
 
-// siteCertificates calls a function that does something to a site and returns those of its
-// certificates that go with it; $1 is the site.
+// siteCertificates calls an SQL function that changes a site and returns the certificates that it
+// affects; $1 is the site.
 func (s *Sites) siteCertificates(ctx context.Context, doing, site, call string, args ...any) ([]RevokedCertificate, error) {
 	rows, err := s.pool.Query(ctx, "select issuer_id, serial, changed from "+call, append([]any{site}, args...)...)
 	var list []RevokedCertificate
@@ -53,19 +53,19 @@ func (s *Sites) siteCertificates(ctx context.Context, doing, site, call string, 
 	return list, nil
 }
 
-// Access is how a site's native replication stands at the master.
+// Access is the state of a site's native replication at the master.
 type Access struct {
 	Login    string // empty: the site has none (of group ocsp_replica)
 	Open     bool   // it may log in
-	Sessions int64  // that it has now, running streams included
+	Sessions int64  // its sessions now, including running streams
 	Slots    int64
-	// Written is how far the master's log goes, Confirmed how far the site's running
-	// stream has applied it; nil: none runs. Octets.
+	// Written is the position of the master's log, Confirmed the position that the site's running
+	// stream has applied; nil: none runs. Octets.
 	Written   int64
 	Confirmed *int64
 }
 
-// SiteAccess looks at the login, sessions and slots of a site.
+// SiteAccess reads the login, sessions and slots of a site.
 func (s *Sites) SiteAccess(ctx context.Context, site string) (Access, error) {
 	var a Access
 	var login *string
@@ -83,8 +83,8 @@ func (s *Sites) SiteAccess(ctx context.Context, site string) (Access, error) {
 	return a, nil
 }
 
-// OpenSiteLogin opens or closes the login by which a site replicates, and says
-// whether that changed anything. Sessions that run go on: CutSite ends them.
+// OpenSiteLogin opens or closes the login by which a site replicates, and says whether that
+// changed anything. Running sessions continue: CutSite ends them.
 func (s *Sites) OpenSiteLogin(ctx context.Context, site string, open bool, act db.Act) (bool, error) {
 	var changed *bool
 	err := s.pool.QueryRow(ctx, "select responder_login_open($1, $2, $3, $4)", site, open, act.Why, act.User).Scan(&changed)
@@ -99,19 +99,19 @@ func (s *Sites) CutSite(ctx context.Context, site string) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("ending the sessions of site %q", site), "select responder_disconnect($1)", site)
 }
 
-// DropSiteSlots drops the slots of a revoked site that nobody reads, and returns how many.
+// DropSiteSlots drops the unused slots of a revoked site, and returns how many.
 func (s *Sites) DropSiteSlots(ctx context.Context, site string) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("dropping the slots of site %q", site), "select responder_slots_drop($1)", site)
 }
 
-// SetSiteLogin says which login of group ocsp_replica is the site's; without it,
-// it is the one of the site's name with _ for -.
+// SetSiteLogin sets the site's login of group ocsp_replica; without it, the login is the site's
+// name with _ for -.
 func (s *Sites) SetSiteLogin(ctx context.Context, site, login string, act db.Act) (bool, error) {
 	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("setting the login of site %q", site), "select responder_login_set($1, $2, $3, $4)", site, login, act.Why, act.User)
 }
 
-// Planned is a responder certificate whose serial is registered and which was not
-// released yet: an offline CA signs it.
+// Planned is a responder certificate whose serial is registered and which was not released yet: an
+// offline CA signs it.
 type Planned struct {
 	IssuerID            db.IssuerID
 	Serial              db.Serial
@@ -120,10 +120,9 @@ type Planned struct {
 	NotBefore, NotAfter time.Time
 }
 
-// PlanResponderCertificates registers certificates before they are signed, all or none.
-// Each has a serial of the issuer's pool: the one that it names, or, where it names
-// none, the oldest, which is filled in. keep, unless nil, is called before that is
-// committed. A revoked or another site's key is refused.
+// PlanResponderCertificates registers certificates before they are signed, all or none. Each has a
+// serial of the issuer's pool: its own, or, if it has none, the oldest, which is filled in. keep,
+// unless nil, is called before the commit. A key of a revoked or another site is refused.
 func (s *Sites) PlanResponderCertificates(ctx context.Context, list []Planned, keep func() error, act db.Act) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for i := range list {
@@ -145,7 +144,7 @@ func (s *Sites) PlanResponderCertificates(ctx context.Context, list []Planned, k
 	return nil
 }
 
-// PlannedCertificates lists what was planned and not released, by beginning.
+// PlannedCertificates lists the planned certificates that were not released, by their begin.
 func (s *Sites) PlannedCertificates(ctx context.Context) ([]Planned, error) {
 	scan := func(row pgx.CollectableRow) (Planned, error) {
 		var p Planned
@@ -158,9 +157,8 @@ func (s *Sites) PlannedCertificates(ctx context.Context) ([]Planned, error) {
 	return pg.List(ctx, s.pool, "reading planned certificates", scan, "select issuer_id, serial, site, key_hash, not_before, not_after from responder_planned order by not_before, site, issuer_id")
 }
 
-// AddSerials takes serials that a CA made into the master's pool, from which
-// certificates are planned, and returns how many were new. Such as are issued already
-// are left out.
+// AddSerials adds serials that a CA made to the master's pool, from which certificates are
+// planned, and returns how many were new. It leaves out issued ones.
 func (s *Sites) AddSerials(ctx context.Context, issuer db.IssuerID, serials []db.Serial, act db.Act) (int64, error) {
 	list := make([][]byte, len(serials))
 	for i, serial := range serials {
@@ -174,8 +172,8 @@ func (s *Sites) SpareSerials(ctx context.Context, issuer db.IssuerID) (n int64, 
 	return pg.Value[int64](ctx, s.pool, "counting the serials of the pool", "select count(*) from serial_pool where issuer_id = $1", issuer)
 }
 
-// BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo):
-// nobody certifies them again.
+// BannedKeys are the keys of revoked sites (SHA-256 of their SubjectPublicKeyInfo): they must not
+// be certified again.
 func (s *Sites) BannedKeys(ctx context.Context) ([][32]byte, error) {
 	scan := func(row pgx.CollectableRow) (key [32]byte, err error) {
 		var raw []byte

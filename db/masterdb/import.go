@@ -11,34 +11,34 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Row is one certificate as the source of an import states it.
+// Row is one certificate in the source of an import.
 type Row struct {
 	Serial db.Serial
 	Status db.Status // Changed is not used
-	NoEnd  bool      // the source does not tell the end: NotAfter says nothing
-	Silent bool      // the source proves that it was issued, and says nothing of its revocation
+	NoEnd  bool      // the source does not give the end: NotAfter has no meaning
+	Silent bool      // the source proves that it was issued, and does not give its revocation status
 	// Version orders the rows of one serial: only those of the greatest count. Zero: none.
 	Version int64
 }
 
-// Effect is what importing a row does to the master, or why it does nothing: what the
-// SQL function certificate_effect says.
+// Effect is what importing a row does at the master, or why it does nothing: the result of the SQL
+// function certificate_effect.
 type Effect string
 
-// The effects. An import never takes a revocation back and never changes the
-// end of a certificate, unless that was a guess (Part.End) and the true one is later.
+// The effects. An import never takes a revocation back and never changes the end of a certificate,
+// unless that was a guess (Part.End) and the true one is later.
 const (
 	ImportSame      Effect = "same"                     // the master says the same
 	ImportNew       Effect = "new"                      // the master does not have it
 	ImportRevoke    Effect = "revoke"                   // good at the master, revoked or on hold in the source
-	ImportPermanent Effect = "hold_to_permanent"        // on hold at the master, revoked for ever in the source
-	ImportReason    Effect = "reason_to_key_compromise" // revoked for ever in both, for keyCompromise in the source alone
-	ImportKept      Effect = "kept_revoked"             // the source says good (or hold), the master more: the master's stays
-	ImportDetail    Effect = "other_time_or_reason"     // revoked in both, with another time or reason: the master's stays
+	ImportPermanent Effect = "hold_to_permanent"        // on hold at the master, permanently revoked in the source
+	ImportReason    Effect = "reason_to_key_compromise" // permanently revoked in both, for keyCompromise only in the source
+	ImportKept      Effect = "kept_revoked"             // the source says good (or hold), the master more: the master's status stays
+	ImportDetail    Effect = "other_time_or_reason"     // revoked in both, with another time or reason: the master's stay
 	ImportOtherEnd  Effect = "other_not_after"          // another end of validity: not the same certificate
-	ImportEnd       Effect = "end"                      // the end was a guess: becomes the source's, which is later
-	ImportGuessed   Effect = "guessed_end"              // the same but for the end, which was a guess and is later than the source's: stays
-	ImportNoEnd     Effect = "no_not_after"             // the master does not have it, and the source does not tell its end
+	ImportEnd       Effect = "end"                      // the end was a guess: it becomes the source's, which is later
+	ImportGuessed   Effect = "guessed_end"              // equal except for the end, which was a guess and is later than the source's: it stays
+	ImportNoEnd     Effect = "no_not_after"             // the master does not have it, and the source does not give its end
 )
 
 // ImportSource names the source of an import in the audit.
@@ -47,14 +47,14 @@ type ImportSource struct {
 	File   string `json:"file"`   // base name
 	SHA256 string `json:"sha256"` // of the whole file, lower-case hex
 	Batch  int64  `json:"batch"`  // place of the batch in the file, from 1; 0: the end of an import of a CRL
-	// CRLNumber is remembered, so that an older CRL of the shard is refused. Decimal digits.
+	// CRLNumber is stored, so that an older CRL of the shard is refused. Decimal digits.
 	CRLNumber string `json:"crl_number,omitempty"`
 	CRLShard  string `json:"crl_shard,omitempty"` // which part of the list it is; empty: all
 }
 
-// ImportBatch brings rows that need no staging to the master, in one transaction with
-// its audit entry: new ones are inserted, good ones and holds become revoked where the
-// source says so, all else stays. No serial may stand in it twice.
+// ImportBatch imports rows that need no staging at the master, in one transaction with its audit
+// entry: new ones are inserted, good ones and holds become revoked if the source says so, all else
+// stays. No serial may occur twice.
 func (s *DB) ImportBatch(ctx context.Context, issuer db.IssuerID, batch []Row, source ImportSource, act db.Act) (inserted, revoked, unchanged int64, err error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(batch)
 	err = s.pool.QueryRow(ctx, "select inserted, revoked, unchanged from certificate_import($1, $2, $3, $4, $5, $6, $7, $8)",

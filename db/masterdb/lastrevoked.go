@@ -15,9 +15,9 @@ import (
 // lastChanges bounds how many changes LastRevocations reads.
 const lastChanges = 10000
 
-// LastRevocations is per issuer the certificate of the last permanent revocation among
-// the newest 10,000 changes that were committed at least age ago, where it still is one
-// and the certificate has not ended: what each site that follows must know.
+// LastRevocations returns per issuer the certificate of the last permanent revocation among the
+// newest 10,000 changes that were committed at least age ago, if it is still revoked and has not
+// ended: every site that follows must know it.
 func (s *DB) LastRevocations(ctx context.Context, age time.Duration) (map[db.IssuerID]db.Serial, error) {
 	rows, err := s.pool.Query(ctx, `
 		select content from change where table_name = 'certificate' and not deleted and xid = any (array(

@@ -13,20 +13,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Limit is the hourly limit of revocations, as it stands for this login.
+// Limit is the current hourly limit of revocations for this login.
 type Limit struct {
-	PerHour int64 // of one login; services together may revoke twice, all logins three times as many
-	// Mine is what this login has revoked within the last hour, Services what all logins
-	// of programs have, and All what all logins have, both without what a login had
-	// issued itself within the hour. Allowances are not in it.
+	PerHour int64 // of one login; services together may revoke twice as many, all logins three times as many
+	// Mine is the number of revocations by this login within the last hour, Services that of all
+	// logins of programs, and All that of all logins, both without certificates that a login had
+	// issued itself within the hour. Allowances are not counted.
 	Mine, Services, All int64
-	// Room is how many more this login may revoke without an allowance, of which
-	// RoomOthers may be certificates that it did not issue within the hour.
+	// Room is how many more this login may revoke without an allowance; RoomOthers of them may be
+	// certificates that it did not issue within the hour.
 	Room, RoomOthers int64
 	Allowance        int64 // beyond that, as two persons have agreed
 }
 
-// Limit reads it.
+// Limit reads the limit.
 func (s *DB) Limit(ctx context.Context) (Limit, error) {
 	var l Limit
 	err := s.pool.QueryRow(ctx, `select l.per_hour, l.mine, l.services, l.all_logins, l.remaining, l.remaining_others, (select coalesce(sum(remaining), 0)::bigint from approval
@@ -38,14 +38,14 @@ func (s *DB) Limit(ctx context.Context) (Limit, error) {
 	return l, nil
 }
 
-// OverLimit says that more revocations were asked for than the hourly limit lets pass.
+// OverLimit says that more revocations were requested than the hourly limit allows.
 type OverLimit struct {
 	Missing int64 // how many need an approval first
 	*db.Refusal
 }
 
-// TryLimit has the limit judge n revocations of certificates that are good, of which
-// none is made. Where they are too many the error is an *OverLimit.
+// TryLimit checks n revocations of good certificates against the limit, and makes none. If they
+// are too many the error is an *OverLimit.
 func (s *DB) TryLimit(ctx context.Context, n int64) error {
 	err := s.Try(ctx, false, func(s *DB) error {
 		_, err := s.pool.Exec(ctx, "select limit_try($1)", n)
@@ -64,14 +64,14 @@ func (s *DB) TryLimit(ctx context.Context, n int64) error {
 	return fmt.Errorf("asking the limit: %w", err)
 }
 
-// SetLimit sets the limit of one login and returns the one before. The store's login
-// must be a superuser.
+// SetLimit sets the limit of one login and returns the one before. The store's login must be a
+// superuser.
 func (s *DB) SetLimit(ctx context.Context, perHour int64, act db.Act) (before int64, err error) {
 	return pg.Value[int64](ctx, s.pool, "setting the limit", "select limit_set($1, $2, $3)", perHour, act.Why, act.User)
 }
 
-// RequestBulk asks for an allowance of count revocations beyond the hourly limit for
-// one login; an empty one is the caller's own.
+// RequestBulk asks for an allowance of count revocations beyond the hourly limit for one login; an
+// empty login is the caller's own.
 func (s *DB) RequestBulk(ctx context.Context, count int64, login string, act db.Act) (id int64, expires time.Time, err error) {
 	details := map[string]any{"count": count}
 	if login != "" {

@@ -11,15 +11,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Lost returns those of the batch, permanent revocations that a site knows, that
-// this master does not have, or with another time, and did not correct: it was brought
-// up from a backup.
+// Lost returns those of the batch, permanent revocations that a site knows, that this master
+// lacks, or has with another time, and did not correct: the master was restored from a backup.
 func (s *DB) Lost(ctx context.Context, issuer db.IssuerID, batch []Row) ([]Row, error) {
 	serials, times := make([][]byte, len(batch)), make([]time.Time, len(batch))
 	for i, row := range batch {
 		serials[i], times[i] = row.Serial, row.Status.RevokedAt.UTC()
 	}
-	// OFFSET 0 keeps the planner at one index look-up per row.
+	// OFFSET 0 keeps the planner at one index lookup per row.
 	rows, err := s.pool.Query(ctx, `select s.place
 		from unnest($2::bytea[], $3::timestamptz[]) with ordinality as s(serial, revoked_at, place)
 		left join lateral (select c.revoked_at, c.reason from certificate c where c.issuer_id = $1 and c.serial = s.serial offset 0) c on true

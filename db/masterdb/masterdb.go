@@ -7,17 +7,16 @@ import (
 	"ocspfleet/db/tables"
 )
 
-// Try calls f, which changes rows at the master through the DB that it is given, in
-// one transaction; with apply it is committed, without it is rolled back, once the rules
-// that are looked at when it commits (the hourly limit) were looked at. So a plan is
-// what will be done, judged by those who will judge it: what Try lets pass goes through
-// with apply, and what f returns is what would be there. Numbers that it was given
-// (requests) and times are those of now: with apply they are others.
+// Try calls f, which changes rows at the master through its DB, in one transaction. With apply it
+// is committed; without apply it is rolled back, after the rules that run at commit (the hourly
+// limit) were checked. So a plan passes exactly the checks of the act: what Try allows succeeds
+// with apply, and f returns what would be there. Numbers (of requests) and times are those of now:
+// with apply they differ.
 //
-// f must only write rows, at most 1,000 of them, since every other writer waits for the
-// one head. What reaches beyond the transaction (slots, sessions, the DNS, files, a CA's
-// signature) is real whatever becomes of it: the SQL functions that do such refuse to be
-// tried, and have a twin that only says what they would do.
+// f must only write rows, at most 1,000 of them, since every other writer waits for the one head.
+// Effects beyond the transaction (slots, sessions, the DNS, files, a CA's signature) are real in
+// any case: the SQL functions with such effects refuse to be tried, and have a twin that only
+// returns what they would do.
 func (s *DB) Try(ctx context.Context, apply bool, f func(*DB) error) error {
 	return s.pool.Try(ctx, apply, func(pool *pg.Pool) error { return f(newMaster(pool)) })
 }

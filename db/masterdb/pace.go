@@ -11,52 +11,50 @@ import (
 )
 
 const (
-	// paceAhead is how many transactions of an import may be on their way to the
-	// sites: two of 5,000 rows are applied in 0.1 to 0.4 s, and a revocation
-	// waits behind no more.
+	// paceAhead is how many transactions of an import may be on their way to the sites: two of
+	// 5,000 rows are applied in 0.1 to 0.4 s, and a revocation waits behind no more.
 	paceAhead = 2
-	// paceLook is how often the sites are looked at.
+	// paceLook is how often the positions of the sites are read.
 	paceLook = 10 * time.Millisecond
-	// pacePatience is how long a site may apply nothing before the rest of the
-	// import stops waiting for the sites: it is dead or stuck, and none of the others
-	// shall suffer for it.
+	// pacePatience is how long a site may apply nothing before the rest of the import stops
+	// waiting for the sites: such a site is dead or stuck, and must not delay the others.
 	pacePatience = 20 * time.Second
-	// clientLag is how long a site that follows the feed may lack something; it alone
-	// is not waited for then, until it keeps up again.
+	// clientLag is how long a site that follows the feed may lack something; then the import stops
+	// waiting for that site, until it keeps up again.
 	clientLag = 10 * time.Second
-	// clientFresh is how long ago a site that follows the feed may have come, to be waited
-	// for from the begin: it comes every 75 s while nothing happens.
+	// clientFresh is the greatest time since the last request of a site that follows the feed, for
+	// the import to wait for it from the start: the site asks every 75 s while nothing happens.
 	clientFresh = 90 * time.Second
-	// clientNear is how many changes it may lack then. One that catches up after an outage
-	// is not waited for.
+	// clientNear is how many changes it may lack then. An import does not wait for a site that
+	// catches up after an outage.
 	clientNear = 50_000
 )
 
-// Pace keeps a bulk writer from running ahead of the sites: what is written
-// after it waits behind it at each of them.
+// Pace keeps a bulk writer from getting ahead of the sites: later changes wait behind it at each
+// of them.
 type Pace struct {
 	pool    *pg.Pool
 	marks   []paceMark // after the last transactions, oldest first
-	gone    bool       // a replica did not move: no more waiting for those
+	gone    bool       // a replica did not move: no more waiting for replicas
 	clients paceClients
 }
 
-// paceMark is how far the master was.
+// paceMark is a position of the master.
 type paceMark struct{ wal, position int64 }
 
 // NewPace returns the pace for one bulk writer, which calls Wait before each of
 // its transactions. Not safe for concurrent use.
 func (s *DB) NewPace() *Pace { return &Pace{pool: s.pool} }
 
-// Wait returns when every site that follows has applied all but the last few of
-// the transactions before. It does not wait for sites that are away.
+// Wait returns when every site that follows has applied all but the last few of the transactions
+// before. It does not wait for sites that are away.
 func (p *Pace) Wait(ctx context.Context) error {
 	mark, err := p.mark(ctx)
 	if err != nil {
 		return err
 	}
 	p.marks = append(p.marks, mark)
-	var target paceMark // of the first transactions: nothing is waited for, but who follows is seen
+	var target paceMark // at the first transactions there is no target, but the followers are read
 	if len(p.marks) > paceAhead {
 		target = p.marks[len(p.marks)-paceAhead]
 		p.marks = append(p.marks[:0], p.marks[len(p.marks)-paceAhead:]...)
@@ -101,15 +99,15 @@ func (p *Pace) mark(ctx context.Context) (paceMark, error) {
 	return m, nil
 }
 
-// paceClient is what the master noted of a site that follows the feed.
+// paceClient is the master's note on a site that follows the feed.
 type paceClient struct {
 	Site     string
 	Position int64
-	Age      time.Duration // since it came
+	Age      time.Duration // since its last request
 }
 
-// look reads how far the sites are: the last of those that replicate, nil where none
-// does, and those that follow the feed.
+// read reads the positions of the sites: the last of those that replicate, nil if there are none,
+// and those that follow the feed.
 func (p *Pace) read(ctx context.Context) (wrote *int64, clients []paceClient, err error) {
 	err = p.pool.ReadBatch(ctx, func(read *pg.Batch) error {
 		read.Row(func(row pgx.Row) error { return row.Scan(&wrote) }, "select replicas_wrote()")
@@ -131,25 +129,25 @@ func (p *Pace) read(ctx context.Context) (wrote *int64, clients []paceClient, er
 	return wrote, clients, nil
 }
 
-// paceClients are the sites that follow the feed, as a bulk writer knows them. How far
-// it is a site says itself: a false one holds an import up, but not for long.
+// paceClients are the sites that follow the feed, as a bulk writer knows them. A site reports its
+// own position: a false one delays an import, but not for long.
 type paceClients struct {
 	known map[string]*knownClient
 	began time.Time
-	last  time.Time // look before
+	last  time.Time // time of the reading before
 }
 
 type knownClient struct {
 	position int64
-	reached  time.Time     // when it last had nothing to do
-	awaited  bool          // it keeps up, as far as one can see
-	waited   time.Duration // for it, in all
+	reached  time.Time     // when it last had all changes
+	awaited  bool          // it keeps up, as far as can be seen
+	waited   time.Duration // total time of waiting for it
 }
 
-// behind says whether a site that is waited for has not reached the target, at time now
-// of this machine. Waited for are those that came lately and lacked little when they
-// were seen first, and those that move and have reached a target since; until they do
-// not reach one for clientLag, or have taken four fifths of the time.
+// behind says whether an awaited site has not reached the target, at time now of this machine.
+// Awaited are the sites that came lately and lacked little when they were seen first, and those
+// that move and have reached a target since; until they miss one for clientLag, or have taken four
+// fifths of the time.
 func (p *paceClients) behind(clients []paceClient, head, target int64, now time.Time) bool {
 	if p.known == nil {
 		*p = paceClients{known: map[string]*knownClient{}, began: now, last: now}

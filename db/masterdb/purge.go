@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PurgeBatch is how many certificates go in one transaction: an urgent revocation
-// waits for one batch at most.
+// PurgeBatch is how many certificates are deleted in one transaction: an urgent revocation waits
+// for one batch at most.
 const PurgeBatch = 5000
 
-// PurgedBefore reads up to where an issuer was purged; zero: never.
+// PurgedBefore returns the time up to which an issuer was purged; zero: never.
 func (s *DB) PurgedBefore(ctx context.Context, issuer db.IssuerID) (time.Time, error) {
 	var before time.Time
 	err := s.pool.QueryRow(ctx, "select before from purge where issuer_id = $1", issuer).Scan(&before)
@@ -29,23 +29,23 @@ func (s *DB) PurgedBefore(ctx context.Context, issuer db.IssuerID) (time.Time, e
 	return before.UTC(), nil
 }
 
-// Purgeable counts the certificates of an issuer that ended before a time, those of
-// responders excepted: they stay.
+// Purgeable counts the certificates of an issuer that ended before a time, except those of
+// responders, which stay.
 func (s *DB) Purgeable(ctx context.Context, issuer db.IssuerID, before time.Time) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, fmt.Sprintf("counting what issuer %d may lose", issuer), "select count(*) from purgeable($1, $2)", issuer, before)
 }
 
-// RequestPurge asks for the agreement of a second person that certificates of an issuer
-// which ended before a time may go. Once it is given, the issuer's absent serials are
-// answered with unauthorized, and Purge deletes. The time lies two days before the head's
-// as_of at least, and after the last one. An issuer that says revoked for never issued
-// serials is refused.
+// RequestPurge asks for the agreement of a second person that certificates of an issuer which
+// ended before a time may be deleted. After the approval, the answer for the issuer's absent
+// serials is unauthorized, and Purge deletes. The time is at least two days before the head's
+// as_of, and after the last one. An issuer with the policy revoked for serials never issued is
+// refused.
 func (s *DB) RequestPurge(ctx context.Context, issuer db.IssuerID, before time.Time, act db.Act) (id int64, expires time.Time, err error) {
 	return s.request(ctx, ApprovalPurge, map[string]any{"issuer": issuer, "ended_before": before.UTC()}, act)
 }
 
-// Purge deletes what the mark lets go, batch by batch, each with its audit entry, and
-// returns how many. Broken off, it is simply run again.
+// Purge deletes what the approved time allows, batch by batch, each with its audit entry, and
+// returns how many. After an interruption it is simply run again.
 func (s *DB) Purge(ctx context.Context, issuer db.IssuerID, act db.Act) (int64, error) {
 	var all int64
 	for {

@@ -13,12 +13,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RecoveryBatch is how many certificates that were lost are entered in one transaction.
+// RecoveryBatch is how many lost certificates are entered in one transaction.
 const RecoveryBatch = 10_000
 
-// Effects says what importing the batch would do at the master, for the rows of which
-// that is neither ImportSame nor ImportGuessed. Number is the row's place in the batch,
-// from 1. No serial may stand in it twice.
+// Effects returns what importing the batch would do at the master, for the rows whose effect is
+// neither ImportSame nor ImportGuessed. Number is the row's place in the batch, from 1. No serial
+// may occur twice.
 func (s *DB) Effects(ctx context.Context, issuer db.IssuerID, batch []Row) ([]EffectHere, error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(batch)
 	scan := func(row pgx.CollectableRow) (EffectHere, error) {
@@ -38,7 +38,7 @@ func (s *DB) Effects(ctx context.Context, issuer db.IssuerID, batch []Row) ([]Ef
 		issuer, serials, notAfter, revokedAt, reasons)
 }
 
-// EffectHere is what one row would do at the master.
+// EffectHere is the effect of one row at the master.
 type EffectHere struct {
 	Number int64
 	Row
@@ -47,7 +47,7 @@ type EffectHere struct {
 	Here      db.Status // zero where Effect is ImportNew
 }
 
-// Enters says whether the effect is that the master has more than before.
+// Enters says whether the effect adds something at the master.
 func (e EffectHere) Enters() bool {
 	switch e.Effect {
 	case ImportNew, ImportRevoke, ImportPermanent, ImportReason, ImportEnd:
@@ -66,10 +66,10 @@ func rowArgs(batch []Row) (serials [][]byte, notAfter []time.Time, revokedAt []*
 	return serials, notAfter, revokedAt, reasons
 }
 
-// Recovery is what is asked for where a master lost certificates: exactly these rows.
+// Recovery is a request to enter certificates that a master lost: exactly these rows.
 type Recovery struct {
 	From            string // a source of the feed, or a site
-	Epoch, Position int64  // of what the feed's key signed; zero: a site's claim
+	Epoch, Position int64  // of the signed statement; zero: a site's claim
 	Batches         []RecoverBatch
 }
 
@@ -79,8 +79,8 @@ type RecoverBatch struct {
 	Rows   []Row
 }
 
-// Sum is the SHA-256 of the rows' canonical bytes, in lower-case hex: two persons agree
-// to it.
+// Sum returns the SHA-256 of the rows' canonical bytes, in lower-case hex: two persons agree to
+// it.
 func (b RecoverBatch) Sum() string {
 	sum := sha256.New()
 	for _, row := range b.Rows {
@@ -89,7 +89,7 @@ func (b RecoverBatch) Sum() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// act is what a second person is asked to agree to.
+// act returns the act that a second person must agree to.
 func (r Recovery) act() ApprovalAct {
 	if r.Epoch == 0 {
 		return ApprovalLost
@@ -97,7 +97,7 @@ func (r Recovery) act() ApprovalAct {
 	return ApprovalRecover
 }
 
-// Sums are the batches' sums.
+// Sums returns the batches' sums.
 func (r Recovery) Sums() []string {
 	sums := make([]string, len(r.Batches))
 	for i, b := range r.Batches {
@@ -106,7 +106,7 @@ func (r Recovery) Sums() []string {
 	return sums
 }
 
-// Counts says how many certificates are good, revoked for ever and on hold.
+// Counts returns how many certificates are good, permanently revoked and on hold.
 func (r Recovery) Counts() map[db.State]int64 {
 	counts := map[db.State]int64{db.StateGood: 0, db.StateHeld: 0, db.StateRevoked: 0}
 	for _, b := range r.Batches {
@@ -117,7 +117,7 @@ func (r Recovery) Counts() map[db.State]int64 {
 	return counts
 }
 
-// RequestRecovery asks for the agreement of a second person that these rows are entered.
+// RequestRecovery asks for the agreement of a second person to enter these rows.
 func (s *DB) RequestRecovery(ctx context.Context, r Recovery, act db.Act) (id int64, expires time.Time, err error) {
 	counts := r.Counts()
 	details := map[string]any{
@@ -135,8 +135,8 @@ func (s *DB) RecoveryAgreed(ctx context.Context, r Recovery) (bool, error) {
 		and what->'batches' @> to_jsonb($2::text[]))`, r.act(), r.Sums())
 }
 
-// Recover enters one batch to which two persons have agreed, in a transaction with its
-// entry in the audit. Revocations of what is good here count for the hourly limit.
+// Recover enters one batch to which two persons have agreed, in a transaction with its audit
+// entry. Revocations of certificates that are good here count for the hourly limit.
 func (s *DB) Recover(ctx context.Context, b RecoverBatch, act db.Act) (entered int64, err error) {
 	serials, notAfter, revokedAt, reasons := rowArgs(b.Rows)
 	var unchanged int64

@@ -26,40 +26,39 @@ type Responder struct {
 	Certificates []RosterCertificate // by issuer, the longest-lived last
 }
 
-// RosterCertificate is a responder certificate with what the master says of it.
+// RosterCertificate is a responder certificate with its status at the master.
 type RosterCertificate struct {
 	db.ResponderCertificate
 	Status db.Status
-	// Withheld says that it is kept from the site, which is suspended or was revoked
-	// while it was: profile br knows no hold.
+	// Withheld says that it is withheld from the site, which is suspended, or was revoked while
+	// suspended: profile br allows no hold.
 	Withheld bool
 }
 
-// RevokedCertificate is one certificate that went with its site.
+// RevokedCertificate is one certificate that was revoked with its site.
 type RevokedCertificate struct {
 	IssuerID db.IssuerID
 	Serial   db.Serial
 	Changed  bool // false: it was revoked already
 }
 
-// AddResponder puts a site on the roster, or changes its address there. It
-// returns false when all was so already. A revoked site is refused. Addresses of nil
-// are those that it has.
+// AddResponder adds a site to the roster, or changes its address there. It returns false if
+// nothing had to change. A revoked site is refused. Nil addresses mean the present ones.
 func (s *Sites) AddResponder(ctx context.Context, name, url string, addresses []string, act db.Act) (bool, error) {
 	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("adding site %q", name), "select responder_add($1, $2, $3, $4, $5)", name, url, addresses, act.Why, act.User)
 }
 
-// AddResponderCertificate puts a signed responder certificate among the
-// replicated rows. Its serial must be registered (Issue), its key must belong
-// to no other site and to no revoked one. Fingerprint is computed there.
+// AddResponderCertificate adds a signed responder certificate to the replicated rows. Its serial
+// must be registered (Issue), its key must belong to no other site and to no revoked one. The
+// database computes Fingerprint.
 func (s *Sites) AddResponderCertificate(ctx context.Context, c db.ResponderCertificate, act db.Act) error {
 	return s.pool.Do(ctx, fmt.Sprintf("adding responder certificate %s of site %q", c.Serial, c.Site), "select responder_certificate_add($1, $2, $3, $4, $5, $6, $7)",
 		c.IssuerID, []byte(c.Serial), c.Site, c.KeyHash[:], c.DER, act.Why, act.User)
 }
 
-// CheckResponderKey says why a key (SHA-256 of its SubjectPublicKeyInfo) must
-// not be certified for the site: it is another's, or of a site that was revoked or left. It is
-// for asking before a signature is made; AddResponderCertificate enforces it.
+// CheckResponderKey says why a key (SHA-256 of its SubjectPublicKeyInfo) must not be certified for
+// the site: it belongs to another site, or to one that was revoked or left. Callers use it before
+// a signature is made; AddResponderCertificate enforces it.
 func (s *Sites) CheckResponderKey(ctx context.Context, keyHash [32]byte, site string) error {
 	var owner string
 	var banned bool
@@ -83,8 +82,7 @@ func (s *Sites) RevokeResponder(ctx context.Context, site string, reason db.Reas
 	return s.siteCertificates(ctx, "revoking", site, "responder_revoke($1, $2, $3, $4)", db.ReasonArg(reason), act.Why, act.User)
 }
 
-// Responders reads the roster by name, revoked sites and expired certificates
-// included.
+// Responders reads the roster by name, including revoked sites and expired certificates.
 func (s *Sites) Responders(ctx context.Context) ([]Responder, error) {
 	var sites []Responder
 	// One snapshot: a certificate enrolled between two reads would have no site.
@@ -110,7 +108,7 @@ func (s *Sites) Responders(ctx context.Context) ([]Responder, error) {
 	return sites, nil
 }
 
-// readRosterCertificates hangs the responder certificates on their sites.
+// readRosterCertificates adds the responder certificates to their sites.
 func readRosterCertificates(ctx context.Context, tx pgx.Tx, sites []Responder) error {
 	places := make(map[string]int, len(sites))
 	for i, site := range sites {

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SegmentNotes hands the seals that are kept here to each, the newest first, until it
-// returns false.
+// SegmentNotes calls each with the seals that are kept here, the newest first, until it returns
+// false.
 func (s *DB) SegmentNotes(ctx context.Context, each func(note []byte) (more bool)) error {
 	rows, err := s.pool.Query(ctx, "select note from segment order by epoch desc, number desc")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// AllowSlot says that the DBA wants a slot that is no site's, or wants it no more, and
-// whether that changed anything. The store's login must be a superuser.
+// AllowSlot records that the DBA wants a slot that belongs to no site, or no longer wants it, and
+// says whether that changed anything. The store's login must be a superuser.
 func (s *Sites) AllowSlot(ctx context.Context, slot string, allowed bool, act db.Act) (bool, error) {
 	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("setting slot %q allowed=%t", slot, allowed), "select slot_allow($1, $2, $3, $4)", slot, allowed, act.Why, act.User)
 }

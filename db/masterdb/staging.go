@@ -12,15 +12,15 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Staging is the rows of one import, or of one comparison, in a temporary table of a
-// session of its own: they vanish with it. They are written once; the plan is a query
-// over them, and the import the same query in batches. Not safe for concurrent use.
+// Staging holds the rows of one import, or of one comparison, in a temporary table of its own
+// session: they are deleted with it. They are written once; the plan is a query over them, and the
+// import the same query in batches. Not safe for concurrent use.
 type Staging struct {
 	conn   *pgxpool.Conn
 	issuer db.IssuerID
 }
 
-// StagedRow is one row and where it stands in its source; what says nothing is zero.
+// StagedRow is one row and its place in its source; unset places are zero.
 type StagedRow struct {
 	Number int64  // place among the rows, from 1
 	Name   string // of a file in a directory or tar
@@ -42,7 +42,7 @@ func (s *DB) Stage(ctx context.Context, issuer db.IssuerID) (*Staging, error) {
 	return &Staging{conn, issuer}, nil
 }
 
-// Close ends the session, and with it the rows; once more, it does nothing.
+// Close ends the session, and with it the rows; a second call does nothing.
 func (g *Staging) Close(ctx context.Context) {
 	if g.conn == nil {
 		return
@@ -82,7 +82,7 @@ func valueOrNull[T comparable](v T) *T {
 	return &v
 }
 
-// RowFault is what is wrong with a staged row, beyond its form.
+// RowFault is a fault of a staged row, beyond its form.
 type RowFault string
 
 // The faults of rows: what the tables would refuse, and what contradicts another row.
@@ -90,21 +90,21 @@ const (
 	FaultSerial    RowFault = "serial"     // no certificate can have it (Serial.Check)
 	FaultNotAfter  RowFault = "not_after"  // it lies before 1971, or after 9999
 	FaultRevokedAt RowFault = "revoked_at" // it lies before 1971
-	FaultFuture    RowFault = "future"     // it is revoked later than now and MaxClockSkew
-	FaultHold      RowFault = "hold"       // it is on hold, and the issuer knows none
-	FaultRepeated  RowFault = "repeated"   // the serial stands in Other already, which says something else
+	FaultFuture    RowFault = "future"     // it is revoked later than now plus MaxClockSkew
+	FaultHold      RowFault = "hold"       // it is on hold, and the issuer allows no hold
+	FaultRepeated  RowFault = "repeated"   // Other has the same serial with other content
 )
 
 // FaultyRow is a row that cannot be imported.
 type FaultyRow struct {
 	StagedRow
 	Fault RowFault
-	Other StagedRow // of FaultRepeated: where alone
+	Other StagedRow // only of FaultRepeated: the other row's place
 }
 
-// Faults judges the rows that were added, and hands what is wrong to each: what the tables
-// would refuse, then what contradicts another row. Lists, told apart by Name, may differ
-// from each other. It is called once.
+// Faults checks the added rows, and calls each with every fault: first what the tables would
+// refuse, then what contradicts another row. Lists, told apart by Name, may differ from each
+// other. It is called once.
 func (g *Staging) Faults(ctx context.Context, lists bool, each func(FaultyRow) error) error {
 	rows, err := g.conn.Query(ctx, `select n, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial, not_after, revoked_at, fault,
 		coalesce(o_name, ''), coalesce(o_line, 0), coalesce(o_item, 0) from import_faults($1, $2)`, g.issuer, lists)
@@ -124,9 +124,9 @@ func (g *Staging) Faults(ctx context.Context, lists bool, each func(FaultyRow) e
 	return nil
 }
 
-// Merge takes bad rows out, by number, then makes one row of those of one serial: of the
-// greatest version the one that speaks of the revocation, the strongest, with the earliest
-// time. It says how many went besides the bad ones.
+// Merge removes bad rows, by number, then makes one row of those of one serial: of the rows with
+// the greatest version the one that gives the revocation, the strongest, with the earliest time.
+// It returns how many other rows were removed.
 func (g *Staging) Merge(ctx context.Context, bad []int64) (gone int64, err error) {
 	if err := g.conn.QueryRow(ctx, "select import_merge($1)", bad).Scan(&gone); err != nil {
 		return 0, fmt.Errorf("merging repeated rows: %w", pg.Plain(err))
@@ -134,26 +134,25 @@ func (g *Staging) Merge(ctx context.Context, bad []int64) (gone int64, err error
 	return gone, nil
 }
 
-// Part is which of the staged rows are meant: those with numbers after After, up to
-// Last. End is given to those that have no end and are not at the master; zero: they are
-// left out.
+// Part is a part of the staged rows: those with numbers after After, up to Last. End is set for
+// those that have no end and are not at the master; zero: they are left out.
 type Part struct {
 	After, Last int64
 	End         time.Time
 }
 
-// RowEffect is the effect of one row beside what the master says now.
+// RowEffect is the effect of one row, with the master's present status.
 type RowEffect struct {
 	StagedRow
 	Effect Effect
 	Here   db.Status // zero when Effect is ImportNew or ImportNoEnd
 }
 
-// Counts are numbers of rows by effect and by what the source tells of them.
+// Counts are numbers of rows by effect and by their state in the source.
 type Counts map[Effect]map[db.State]int64
 
-// Plan says what Apply would do now with a part: how many rows have each effect, those
-// that are neither the same nor new, and the first few new ones. It only reads.
+// Plan returns what Apply would do now with a part: how many rows have each effect, the rows that
+// are neither the same nor new, and the first few new ones. It only reads.
 func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []RowEffect, error) {
 	rows, err := g.conn.Query(ctx, `select effect, state, coalesce(n, 0), rows, coalesce(name, ''), coalesce(line, 0), coalesce(item, 0), serial,
 			not_after, revoked_at, reason, here_not_after, here_revoked_at, here_reason from import_plan($1, $2, $3, $4, $5)`,
@@ -192,9 +191,9 @@ func (g *Staging) Plan(ctx context.Context, part Part, news int) (Counts, []RowE
 	return counts, effects, nil
 }
 
-// Apply brings a part, of 10,000 rows at most, to the master, in one transaction with its
-// audit entry: new ones are inserted, good ones and holds become revoked where the source
-// says so, all else stays.
+// Apply imports a part, of 10,000 rows at most, at the master, in one transaction with its audit
+// entry: new ones are inserted, good ones and holds become revoked if the source says so, all else
+// stays.
 func (g *Staging) Apply(ctx context.Context, part Part, source ImportSource, act db.Act) (inserted, revoked, unchanged int64, err error) {
 	err = g.conn.QueryRow(ctx, "select inserted, revoked, unchanged from import_apply($1, $2, $3, $4, $5, $6, $7)",
 		g.issuer, part.After, part.Last, db.TimeArg(part.End), source, act.Why, act.User).Scan(&inserted, &revoked, &unchanged)
@@ -204,21 +203,21 @@ func (g *Staging) Apply(ctx context.Context, part Part, source ImportSource, act
 	return inserted, revoked, unchanged, nil
 }
 
-// Missing is what the master has and the staged rows have not.
+// Missing counts the rows that the master has and the staged rows lack.
 type Missing struct {
 	Rows    int64 // of the master that the source should have
-	Expired int64 // sources forget such
+	Expired int64 // sources omit expired certificates
 	Newer   int64 // revoked after the CRL was made
 	Own     int64 // the sites' own certificates, which the CA's database may not know
 }
 
-// missingRows is how many rows one query of Missing looks at. Each is a transaction of
-// its own: the master must have no long snapshots.
+// missingRows is how many rows one query of Missing reads. Each query is a transaction of its own:
+// the master must have no long snapshots.
 const missingRows = 10_000
 
-// Missing looks for certificates of the issuer that the staged rows have not, and hands
-// those that they should have to each, by serial. A CRL, made at crlAt (zero: it is none),
-// has the revoked ones alone. What changes meanwhile may be seen before or after.
+// Missing finds certificates of the issuer that the staged rows lack, and calls each with those
+// that they should have, by serial. A CRL, made at crlAt (zero: the source is not a CRL), has only
+// the revoked ones. Changes in the meantime may be seen before or after.
 func (g *Staging) Missing(ctx context.Context, crlAt time.Time, each func(db.Serial, db.Status) error) (Missing, error) {
 	var m Missing
 	last, looked := []byte{}, int64(missingRows)

@@ -10,15 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LogFault is a replicated row of the master that is not what the log of changes says
-// last of its key.
+// LogFault is a replicated row of the master that differs from the last change of its key in the
+// log of changes.
 type LogFault struct {
 	Table string
 	Key   []byte // the first part of the row's canonical bytes
 	Why   string
 }
 
-// logFaults is how many faults a table tells of; one is enough to look for the others.
+// logFaults is how many faults are reported of a table; one is enough to look for the others.
 const logFaults = 20
 
 // keySQL is the part of a row's canonical bytes x that names the row.
@@ -30,9 +30,8 @@ var keySQL = map[byte]string{
 	'p':                 "x",
 }
 
-// VerifyLog compares the replicated rows of the master with the last change of each key:
-// sums alone can be met by a forged set of rows, found in seconds. It reads all changes
-// that there ever were.
+// VerifyLog compares the replicated rows of the master with the last change of each key: a forged
+// set of rows with the right sums can be found in seconds. It reads the whole log of changes.
 func (s *DB) VerifyLog(ctx context.Context) ([]LogFault, error) {
 	var faults []LogFault
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
