@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrNoIssuer says that the database knows no such issuer.
+// ErrNoIssuer says that the database does not have the issuer.
 var ErrNoIssuer = errors.New("the issuer is unknown here")
 
-// Asked is what the master says of one serial, with the head of that moment.
+// Asked is the master's status of one serial, with the head of that moment.
 type Asked struct {
 	Epoch, Position int64
 	AsOf            time.Time
@@ -23,9 +23,8 @@ type Asked struct {
 	Status          db.Status // where Issued
 }
 
-// Asked reads one serial of the issuer with that key (Issuer.Key) and the head, in
-// one snapshot: it is one statement. ErrNoIssuer where the issuer, or the head, is not
-// there.
+// Asked reads one serial of the issuer with that key (Issuer.Key) and the head, in one snapshot:
+// it is one statement. It returns ErrNoIssuer if there is no such issuer, or no head.
 func (s *DB) Asked(ctx context.Context, key [32]byte, serial db.Serial) (Asked, error) {
 	var a Asked
 	var notAfter, revokedAt *time.Time

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// FeedPin is whose a TLS key is. Only an active site is let in.
+// FeedPin is the owner of a TLS key. Only an active site has access.
 type FeedPin struct {
 	Site  string
 	State db.ResponderState
@@ -36,11 +36,11 @@ func (s *DB) FeedPins(ctx context.Context) (map[[32]byte]FeedPin, error) {
 	return pins, nil
 }
 
-// SawFeedClients notes when sites were last seen, and how far they were.
+// SawFeedClients records when sites were last seen, and their positions.
 func (s *DB) SawFeedClients(ctx context.Context, clients []db.FeedClient) error {
 	batch := &pgx.Batch{}
 	for _, g := range clients {
-		// A site that was taken off the roster meanwhile is nobody.
+		// A site that was removed from the roster in the meantime is ignored.
 		batch.Queue(`insert into feed_client (site, position, seen_at, form) select name, $2, $3, $4 from responder where name = $1
 			on conflict (site) do update set position = excluded.position, seen_at = excluded.seen_at, form = excluded.form`, g.Site, g.Position, g.SeenAt, g.Form)
 	}
@@ -55,8 +55,8 @@ func (s *DB) ReportedForks(ctx context.Context) ([]db.Fork, error) {
 	return tables.ReportedForks(ctx, s.pool)
 }
 
-// ReportFork keeps at the master what a site has found, and says whether two persons
-// have settled it. The store's login is in ocsp_publisher.
+// ReportFork stores at the master the finding of a site, and says whether two persons have settled
+// it. The store's login is in ocsp_publisher.
 func (s *DB) ReportFork(ctx context.Context, site, why string, ours, theirs []byte) (settled bool, err error) {
 	return pg.Value[bool](ctx, s.pool, fmt.Sprintf("keeping a fork that site %q reports", site), "select feed_fork_report($1, $2, $3, $4)", site, why, ours, theirs)
 }

@@ -10,10 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Heartbeat confirms the master's clock: nothing newer than the head exists now.
-// elapsed is the caller's monotonic time since its last confirmation, or
-// negative at its first. capped says that the master's clock ran ahead of
-// elapsed by more than 10 s and was not believed.
+// Heartbeat confirms the master's clock: nothing newer than the head exists now. elapsed is the
+// caller's monotonic time since its last confirmation, or negative at its first. capped says that
+// the master's clock ran ahead of elapsed by more than 10 s and was not accepted.
 func (s *DB) Heartbeat(ctx context.Context, elapsed time.Duration) (asOf time.Time, capped bool, err error) {
 	var since *time.Duration
 	if elapsed >= 0 {
@@ -26,9 +25,9 @@ func (s *DB) Heartbeat(ctx context.Context, elapsed time.Duration) (asOf time.Ti
 	return asOf.UTC(), capped, nil
 }
 
-// Blockers names what holds the head row's lock, for the alarm after a missed
-// heartbeat: pid, user, application and state of each session that blocks one
-// waiting for feed_head, or that has been idle in a transaction for over 5 s.
+// Blockers describes the sessions that hold the head row's lock, for the alarm after a missed
+// heartbeat: pid, user, application and state of each session that blocks one waiting for
+// feed_head, or that has been idle in a transaction for over 5 s.
 func (s *DB) Blockers(ctx context.Context) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `
 		select format('pid %s user %s application %s %s since %s', b.pid, b.usename, coalesce(nullif(b.application_name, ''), '-'), b.state, b.xact_start)
@@ -41,8 +40,8 @@ func (s *DB) Blockers(ctx context.Context) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// SawSlots remembers, at the master, which slots sites stream from now: a site may make
-// one of any name, and all go with it.
+// SawSlots records, at the master, which slots sites stream from now: a site may make a slot of
+// any name, and all of them are dropped with the site.
 func (s *DB) SawSlots(ctx context.Context) error {
 	return s.pool.Do(ctx, "noting who streams from which slot", "select slots_seen()")
 }

@@ -7,7 +7,7 @@ import (
 	"ocspfleet/db/tables"
 )
 
-// DB is the master as its publisher sees it.
+// DB is the master's database for its publisher.
 type DB struct {
 	*tables.DB
 	pool *pg.Pool

@@ -13,16 +13,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Pending says how far the head is, and whether what lies between after and it
-// must be sealed at once: a revocation, or a row that is no certificate.
+// Pending says how far the head is, and whether a change after the given position must be sealed
+// at once: a revocation, or a row that is no certificate.
 type Pending struct {
 	Epoch, Position int64
 	AsOf            time.Time
 	Urgent          bool
 }
 
-// Pending looks at the head of the master: one cheap statement, made to be asked many
-// times a second. Whether a change is urgent, the triggers say (change_tx.urgent).
+// Pending reads the head of the master with one cheap statement, for many calls a second. The
+// triggers decide whether a change is urgent (change_tx.urgent).
 func (s *DB) Pending(ctx context.Context, after int64) (Pending, error) {
 	var p Pending
 	err := s.pool.ReadBatch(ctx, func(read *pg.Batch) error {
@@ -44,24 +44,23 @@ func (s *DB) Pending(ctx context.Context, after int64) (Pending, error) {
 type Sealing struct {
 	Head        db.Head
 	PurgeBefore time.Time // zero: nothing is purged
-	// Last is the newest segment of the head's epoch, without its body; its
-	// Number is 0 before the first.
+	// Last is the newest segment of the head's epoch, without its body; its Number is 0 before the
+	// first.
 	Last db.Segment
 
 	conn *pgx.Conn
 
-	// What was read with the head, in one round trip, by a guess: the changes after a
-	// position, at most readAhead of them.
+	// The changes after a guessed position, at most readAhead of them, which were read with the
+	// head in one round trip.
 	guess  int64
 	recent []db.Change
 }
 
-// readAhead is how many changes are read with the head. More take longer than
-// another round trip.
+// readAhead is how many changes are read with the head. More would take longer than another round
+// trip.
 const readAhead = 2000
 
-// The index is looked into per transaction (OFFSET 0): a join may read all changes
-// that there ever were.
+// OFFSET 0 makes one index lookup per transaction: a join may read the whole log of changes.
 const selectChanges = `select position, deleted, table_name, content from (
 	  select t.first - 1 + row_number() over (partition by t.xid order by b.id) as position, b.deleted, b.table_name, b.content
 	  from (select xid, min(first) as first from change_tx where xid = any(array(select xid from change_tx where last > $1)) group by xid) t,
@@ -94,16 +93,16 @@ func appendChanges(changes []db.Change, rows pgx.Rows) ([]db.Change, error) {
 	return changes, nil
 }
 
-// Sealed is what a Seal stores: a segment, perhaps, and the newest checkpoint.
+// Sealed is what Seal stores: optionally a segment, and the newest checkpoint.
 type Sealed struct {
 	Segment *db.Segment // nil: the last one is only confirmed
 	Note    db.FeedNote
 }
 
-// Seal gives f one snapshot of the master, head, changes and last segment, and
-// stores what f signs. after is where the last segment is believed to end: the
-// changes after it are read at once. Two sealers at once: one is refused. It returns
-// ErrNoHead before the master was initialised.
+// Seal gives f one snapshot of the master, head, changes and last segment, and stores what f
+// signs. after is the assumed end of the last segment: the changes after it are read at once. Of
+// two sealers at the same time one is refused. Seal returns ErrNoHead before the master was
+// initialised.
 func (s *DB) Seal(ctx context.Context, after int64, f func(context.Context, *Sealing) (Sealed, error)) error {
 	w := &Sealing{}
 	err := s.pool.InTwoRoundTrips(ctx, "begin isolation level repeatable read", func(read *pg.Batch) error {
@@ -136,7 +135,7 @@ func (w *Sealing) queue(t *pg.Batch) {
 	}, tables.SelectHead+"feed_head")
 	t.Row(func(row pgx.Row) error {
 		var at *time.Time
-		if err := row.Scan(&at); err != nil && !errors.Is(err, pgx.ErrNoRows) { // without a head, that is told
+		if err := row.Scan(&at); err != nil && !errors.Is(err, pgx.ErrNoRows) { // a missing head is reported elsewhere
 			return fmt.Errorf("reading the head: %w", pg.Plain(err))
 		}
 		if at != nil {
@@ -152,8 +151,7 @@ func (w *Sealing) queue(t *pg.Batch) {
 	}, tables.SelectSegment+"null from segment where epoch = (select epoch from feed_head) order by number desc limit 1")
 }
 
-// queue hands what was signed to the master's doors: nothing is replaced there but the
-// newest checkpoint.
+// queue passes the signed data to the master's functions: they replace only the newest checkpoint.
 func (d *Sealed) queue() *pg.Batch {
 	var t pg.Batch
 	if g := d.Segment; g != nil {

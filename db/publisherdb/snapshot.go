@@ -13,10 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Rows hands every row of the replicated tables to each, as a change without a
-// position; Content is valid during the call. They come in the order of their keys:
-// a site that loads them so fills its index from left to right, and does not touch
-// another page of it for each row.
+// Rows calls each with every row of the replicated tables, as a change without a position; Content
+// is valid during the call. The rows come in the order of their keys: so a site that loads them
+// fills its index from left to right, and does not touch another page of it for each row.
 func (w *Sealing) Rows(ctx context.Context, each func(db.Change) error) error {
 	for _, t := range db.FeedTables {
 		c := &pg.CopyReader{Row: func(fields [2][]byte) error { return each(db.Change{Table: t.Code, Content: fields[1]}) }}
@@ -31,9 +30,9 @@ func (w *Sealing) Rows(ctx context.Context, each func(db.Change) error) error {
 	return nil
 }
 
-// MakeSnapshot gives f one snapshot of the master and a place to put chunks, and
-// stores what f returns. All or nothing; of the older ones, one is kept. One of the same
-// position, signed anew since its key is not believed any more, is the newer one.
+// MakeSnapshot gives f one snapshot of the master and a place to put chunks, and stores what f
+// returns, all or nothing; of the older ones, one is kept. A snapshot of the same position that
+// was signed again, since its key no longer counts, is the newer one.
 func (s *DB) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Sealing, put func(i int, body []byte) error) (db.Snapshot, error)) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(read pgx.Tx) error {
 		w := &Sealing{conn: read.Conn()}
@@ -42,7 +41,7 @@ func (s *DB) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Se
 		if err := open.Send(ctx, read); err != nil {
 			return err
 		}
-		// The chunks go by a connection of their own: this one is busy with COPY.
+		// The chunks use another connection: this one is busy with COPY.
 		return pgx.BeginFunc(ctx, s.pool, func(write pgx.Tx) error {
 			var id int64
 			if err := write.QueryRow(ctx, "select snapshot_begin($1, $2)", w.Head.Epoch, w.Head.Position).Scan(&id); err != nil {
@@ -67,9 +66,9 @@ func (s *DB) MakeSnapshot(ctx context.Context, f func(ctx context.Context, w *Se
 	return nil
 }
 
-// TrimSegments drops segments that were sealed, or came here, longer ago than keep,
-// and that every kept snapshot of their epoch covers; those of earlier epochs go by
-// age alone. The newest one stays, since the next continues it.
+// TrimSegments deletes segments that were sealed, or came here, longer ago than keep, and that
+// every kept snapshot of their epoch covers; for those of earlier epochs only the age counts. The
+// newest one stays, since the next continues it.
 func (s *DB) TrimSegments(ctx context.Context, keep time.Duration) (int64, error) {
 	return pg.Value[int64](ctx, s.pool, "trimming segments", "select segment_trim(make_interval(secs => $1))", keep.Seconds())
 }
@@ -82,7 +81,7 @@ type SnapshotNeed struct {
 	SnapshotRequired bool        // one of them requires a snapshot: a site behind it has no other way
 }
 
-// SnapshotNeed compares the newest snapshot with what was sealed since.
+// SnapshotNeed compares the newest snapshot with the segments sealed since.
 func (s *DB) SnapshotNeed(ctx context.Context) (SnapshotNeed, error) {
 	var need SnapshotNeed
 	var err error

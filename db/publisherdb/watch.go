@@ -11,15 +11,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// HeadWaiter waits for the head again and again, on a connection of its own that keeps
-// its place among all who wait: whom it waits for, has the head.
+// HeadWaiter waits for the head repeatedly, on its own connection, which keeps its place in the
+// queue: the session that it waits for has the head.
 type HeadWaiter struct {
 	pool *pg.Pool
 	pid  int32
 }
 
-// AwaitHead lets the waiter wait, each pause, until ctx ends or the connection is lost;
-// use calls it once it has its connection.
+// AwaitHead runs the waiter, once each pause, until ctx ends or the connection is lost; it calls
+// use once the waiter has its connection.
 func (s *DB) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWaiter)) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *DB) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWa
 	defer conn.Release()
 	use(HeadWaiter{s.pool, int32(conn.Conn().PgConn().PID())})
 	for {
-		// Rolled back: a COMMIT would wait for a standby, and keep the head meanwhile.
+		// Rolled back: a COMMIT would wait for a standby, and keep the head during that time.
 		if _, err := conn.Conn().PgConn().Exec(ctx, "begin; select head_await(); rollback").ReadAll(); err != nil {
 			return fmt.Errorf("waiting for the head: %w", pg.Plain(err))
 		}
@@ -40,8 +40,8 @@ func (s *DB) AwaitHead(ctx context.Context, pause time.Duration, use func(HeadWa
 	}
 }
 
-// Watch returns who makes others wait for longer than wait (at least a second), who has
-// the head that the waiter waits for, and whose transaction is old.
+// Watch returns the sessions that make others wait for longer than wait (at least a second), that
+// have the head that the waiter waits for, or that have an old transaction.
 func (w HeadWaiter) Watch(ctx context.Context, wait time.Duration) ([]db.Blocker, error) {
 	return pg.List(ctx, w.pool, "looking who waits for whom", pgx.RowToStructByPos[db.Blocker], "select * from watch($1, $2, $3)", w.pool.Own(), w.pid, wait)
 }
@@ -51,7 +51,7 @@ func (w HeadWaiter) End(ctx context.Context, wait time.Duration, b db.Blocker) (
 	return pg.Value[bool](ctx, w.pool, fmt.Sprintf("ending %s", b), "select watch_end($1, $2, $3, $4, $5, $6)", w.pool.Own(), w.pid, wait, b.PID, b.Started, b.Transaction)
 }
 
-// Ended notes in the audit that a session was ended; that waits for the head.
+// Ended writes into the audit that a session was ended; that waits for the head.
 func (s *DB) Ended(ctx context.Context, b db.Blocker, why string) error {
 	return s.pool.Do(ctx, fmt.Sprintf("noting the end of %s", b), "select watch_audit($1, $2, $3, $4, $5)", b.Login, b.Application, b.PID, b.Doing, why)
 }
