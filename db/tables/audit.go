@@ -8,7 +8,7 @@ import (
 	"ocspfleet/db"
 )
 
-// Note is Note inside the transaction of the act itself.
+// Note writes an audit entry inside the transaction of the act itself.
 func Note(ctx context.Context, tx pgx.Tx, name string, what map[string]any, act db.Act) (bool, error) {
 	var master bool
 	err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.audit_append(text, jsonb, text, text)') is not null and to_regclass('public.feed_head') is not null").Scan(&master)

@@ -8,7 +8,7 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Clock is the database's clock: the one that as_of is of.
+// Clock returns the database's clock, the clock of as_of.
 func (s *DB) Clock(ctx context.Context) (time.Time, error) {
 	var now time.Time
 	if err := s.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&now); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ClosedPins reads the TLS keys of suspended and revoked sites, by their pins: whom no
-// relay lets in, whatever its configuration says.
+// ClosedPins reads the TLS keys of suspended and revoked sites, by their pins: no relay gives them
+// access, whatever its configuration says.
 func (s *DB) ClosedPins(ctx context.Context) (map[[32]byte]bool, error) {
 	closed := map[[32]byte]bool{}
 	err := ReadClosedPins(ctx, s.pool, func(pin [32]byte) { closed[pin] = true })

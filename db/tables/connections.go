@@ -9,22 +9,23 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// ConnectionLimits is what our logins may take together, and what there is.
+// ConnectionLimits compares the connections that the project's logins may use together with those
+// that exist.
 type ConnectionLimits struct {
 	Max, Reserved int      // max_connections, and how many of them are kept for superusers
 	Sum           int      // of the limits
-	Logins        int      // of ours
+	Logins        int      // of the project
 	Unlimited     []string // names of those without a limit
 }
 
-// Fit says whether no login of ours can keep another out.
+// Fit says whether no login of the project can block another.
 func (c ConnectionLimits) Fit() bool { return len(c.Unlimited) == 0 && c.Sum <= c.Max-c.Reserved }
 
-// ConnectionLimits adds up the limits of all logins of our groups in the cluster.
+// ConnectionLimits adds up the limits of all logins of the project's groups in the cluster.
 func (s *DB) ConnectionLimits(ctx context.Context) (ConnectionLimits, error) {
 	var c ConnectionLimits
 	var unlimited string
-	// reserved_connections is since PostgreSQL 16.
+	// reserved_connections exists since PostgreSQL 16.
 	err := s.pool.QueryRow(ctx, `select current_setting('max_connections')::int,
 		current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0),
 		coalesce(sum(rolconnlimit) filter (where rolconnlimit >= 0), 0)::int, count(*)::int,

@@ -10,10 +10,10 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// correctionColumns are those that are replicated; all of them are the key.
+// correctionColumns are the replicated columns; all of them are the key.
 const correctionColumns = "issuer_id, serial, revoked_at, corrected_at, note"
 
-// Corrections hands all corrections to each, by certificate and time.
+// Corrections calls each with all corrections, by certificate and time.
 func (s *DB) Corrections(ctx context.Context, each func(db.Correction) error) error {
 	return ReadCorrections(ctx, s.pool, each)
 }

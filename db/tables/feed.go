@@ -11,25 +11,24 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Files is the site's store as it reads the signed files (FeedNote, FeedSegment, FeedSeal,
-// FeedKeySets) that subscription ocspfleet_files brought from the master. Nobody has
-// verified them.
+// Files returns the site's store for the signed files (FeedNote, FeedSegment, FeedSeal,
+// FeedKeySets) that subscription ocspfleet_files brought from the master. They are not verified.
 func (s *DB) Files() *DB {
 	return &DB{pool: s.pool, files: "ocsp_internal."}
 }
 
 const selectSnapshot = "select epoch, position, octets, made_at, note from snapshot where epoch = $1 "
 
-// NewestSnapshot reads the newest manifest of an epoch; ErrNotFound when there is none.
+// NewestSnapshot reads the newest manifest of an epoch; ErrNotFound if there is none.
 func (s *DB) NewestSnapshot(ctx context.Context, epoch int64) (db.Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, selectSnapshot+"order by position desc, id desc limit 1", epoch))
 }
 
-// tagged is what a tag says of snapshot s: the first 8 octets of its signed manifest's
-// SHA-256, in hex. One of the same position that was signed anew has another.
+// tagged is the tag of snapshot s: the first 8 octets of its signed manifest's SHA-256, in hex. A
+// snapshot of the same position that was signed again has another tag.
 const tagged = "encode(substring(sha256(s.note) for 8), 'hex')"
 
-// FeedSnapshot reads the manifest of a position with a tag; ErrNotFound when it is not here.
+// FeedSnapshot reads the manifest of a position with a tag; ErrNotFound if it is not here.
 func (s *DB) FeedSnapshot(ctx context.Context, epoch, position int64, tag string) (db.Snapshot, error) {
 	return scanSnapshot(s.pool.QueryRow(ctx, "select epoch, position, octets, made_at, note from snapshot s where epoch = $1 and position = $2 and "+tagged+" = $3", epoch, position, tag))
 }
@@ -46,7 +45,7 @@ func scanSnapshot(row pgx.Row) (db.Snapshot, error) {
 	return n, nil
 }
 
-// FeedChunk reads one chunk of that snapshot; ErrNotFound when it is not here.
+// FeedChunk reads one chunk of that snapshot; ErrNotFound if it is not here.
 func (s *DB) FeedChunk(ctx context.Context, epoch, position int64, tag string, i int) ([]byte, error) {
 	var body []byte
 	err := s.pool.QueryRow(ctx, "select body from snapshot_chunk c join snapshot s on s.id = c.snapshot where epoch = $1 and position = $2 and i = $4 and "+tagged+" = $3",
@@ -91,12 +90,12 @@ func (s *DB) FeedNote(ctx context.Context) (db.FeedNote, error) {
 	return n, nil
 }
 
-// FeedSegment reads a segment with its body; ErrNotFound when it is not here.
+// FeedSegment reads a segment with its body; ErrNotFound if it is not here.
 func (s *DB) FeedSegment(ctx context.Context, epoch, number int64) (db.Segment, error) {
 	return ScanSegment(s.pool.QueryRow(ctx, SelectSegment+"body from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }
 
-// FeedSeal is FeedSegment without the body.
+// FeedSeal reads a segment without its body.
 func (s *DB) FeedSeal(ctx context.Context, epoch, number int64) (db.Segment, error) {
 	return ScanSegment(s.pool.QueryRow(ctx, SelectSegment+"null from "+s.files+"segment where epoch = $1 and number = $2", epoch, number))
 }

@@ -10,8 +10,8 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// ReportedForks reads those that sites have handed to the master and nobody has settled, the
-// oldest first.
+// ReportedForks reads the forks that sites have reported to the master and that are not settled,
+// the oldest first.
 func ReportedForks(ctx context.Context, q pg.Querier) ([]db.Fork, error) {
 	return ReadForks(ctx, q, "select id, at, site, why, ours, theirs from feed_fork where settled is null order by id")
 }

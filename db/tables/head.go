@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SelectHead begins a query of what ScanHead reads.
+// SelectHead is the beginning of a query for ScanHead.
 var SelectHead = selectHead()
 
 func selectHead() string {
@@ -61,8 +61,8 @@ func ScanHead(row pgx.Row) (db.Head, error) {
 	return h, nil
 }
 
-// LockReaders keeps TRUNCATE and table swaps away while a snapshot is read: they
-// are not MVCC-safe. Always this order, feed_head first; LOCK takes no snapshot.
+// LockReaders blocks TRUNCATE and table swaps while a snapshot is read: they are not MVCC-safe.
+// The order is always this, feed_head first; LOCK takes no snapshot.
 var LockReaders = "lock table " + strings.Join(db.ReplicatedTables, ", ") + " in access share mode"
 
 // Verify recounts the replicated tables in one snapshot and compares them with
@@ -100,7 +100,7 @@ func Recount(ctx context.Context, q pg.Querier) ([]db.Count, error) {
 	return counts, nil
 }
 
-// Tally recounts a table by the canonical bytes of its rows, called t.
+// Tally recounts a table, named t, by the canonical bytes of its rows.
 func Tally(ctx context.Context, q pg.Querier, table, canonical string) (db.Tally, error) {
 	var t db.Tally
 	var digest string

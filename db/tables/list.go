@@ -9,19 +9,19 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Kind chooses certificates by what is said of them.
+// Kind chooses certificates by their status.
 type Kind string
 
-// The kinds. A certificate that expired while revoked is of two.
+// The kinds. A certificate that expired while revoked has two.
 const (
 	KindAny     Kind = ""
 	KindGood    Kind = "good"    // neither revoked nor expired
-	KindRevoked Kind = "revoked" // for ever
+	KindRevoked Kind = "revoked" // permanently
 	KindHold    Kind = "hold"
 	KindExpired Kind = "expired"
 )
 
-// Choice says which certificates to list. The zero value of a field does not choose.
+// Choice says which certificates to list. A field with the zero value does not restrict the list.
 type Choice struct {
 	Issuer  db.IssuerID
 	Kind    Kind
@@ -30,9 +30,8 @@ type Choice struct {
 	Limit   int64
 }
 
-// List hands the chosen certificates to each, by issuer and serial, as they come
-// from the database: a list of millions needs no memory. The serial is valid
-// during the call.
+// List calls each with the chosen certificates, by issuer and serial, as they come from the
+// database: a list of millions needs no memory. The serial is valid during the call.
 func (s *DB) List(ctx context.Context, choice Choice, each func(db.IssuerID, db.Serial, db.Status) error) error {
 	sql := "select issuer_id, serial, not_after, revoked_at, reason from certificate where true"
 	var args []any

@@ -8,16 +8,16 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Login is who a store is logged in as, and what that may do.
+// Login is the login of a store, and its rights.
 type Login struct {
 	Name      string
 	Superuser bool
-	Groups    []db.Role // of ours
-	Writes    []string  // tables of ours that it may change directly
-	SeesAll   bool      // it is shown what other sessions do
+	Groups    []db.Role // of the project
+	Writes    []string  // tables of the project that it may change directly
+	SeesAll   bool      // it may see what other sessions do
 }
 
-// Login asks the database who we are to it.
+// Login reads this store's login.
 func (s *DB) Login(ctx context.Context) (Login, error) {
 	var l Login
 	var groups []string
@@ -36,13 +36,13 @@ func (s *DB) Login(ctx context.Context) (Login, error) {
 	return l, nil
 }
 
-// FeedFiles is what a site keeps of the feed.
+// FeedFiles counts the files of the feed at a site.
 type FeedFiles struct {
 	Segments, SegmentOctets   int64
 	Snapshots, SnapshotOctets int64
 }
 
-// FeedFiles counts them.
+// FeedFiles counts the files.
 func (s *DB) FeedFiles(ctx context.Context) (FeedFiles, error) {
 	var f FeedFiles
 	err := s.pool.QueryRow(ctx, `select count(*), coalesce(sum(octet_length(body) + octet_length(note)), 0), (select count(*) from snapshot),

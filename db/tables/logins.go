@@ -11,17 +11,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Account is a login of the cluster that is in one of our groups.
+// Account is a login of the cluster that is in one of the project's groups.
 type Account struct {
 	Name        string
 	Groups      []string
 	Kind        string // person or service; empty at a site
 	Connections int    // at most, at a time; below 0: no limit
 	Sessions    int    // now, in all databases
-	Site        string // at the master: whose it is; empty: no site's
+	Site        string // at the master: the login's site; empty: it belongs to no site
 }
 
-// Logins lists them by name. The cluster's logins are those of all its databases.
+// Logins lists the accounts by name. A cluster's logins are the same in all its databases.
 func (s *DB) Logins(ctx context.Context) ([]Account, error) {
 	var master bool
 	err := s.pool.QueryRow(ctx, "select to_regclass('ocsp_internal.responder_credential') is not null").Scan(&master)
@@ -47,12 +47,12 @@ func (s *DB) Logins(ctx context.Context) ([]Account, error) {
 	return logins, nil
 }
 
-// ErrNoLogin says that no login of ours has that name.
+// ErrNoLogin says that the project's groups have no login of that name.
 var ErrNoLogin = errors.New("no such login in a group of ours")
 
-// RemoveLogin drops a login; its sessions are ended by EndSessions. A site's login goes
-// with its site (RevokeResponder), and nobody removes his own. The store's own login must
-// be a superuser. At the master it stands in the audit.
+// RemoveLogin drops a login; EndSessions ends its sessions. A site's login is removed with its
+// site (RevokeResponder), and a login cannot remove itself. The store's own login must be a
+// superuser. At the master the audit records it.
 func (s *DB) RemoveLogin(ctx context.Context, name string, act db.Act) (is Account, err error) {
 	logins, err := s.Logins(ctx)
 	if err != nil {
@@ -93,8 +93,8 @@ func (s *DB) RemoveLogin(ctx context.Context, name string, act db.Act) (is Accou
 	return is, nil
 }
 
-// EndSessions ends what a login that was removed still has open, and says how many
-// sessions that were: they would go on with the rights that they had.
+// EndSessions ends the sessions that a removed login still has, and returns how many: they would
+// continue with their rights.
 func (s *DB) EndSessions(ctx context.Context) (ended int, err error) {
 	return pg.Value[int](ctx, s.pool, "ending the sessions of a login that is gone", `select count(*) filter (where pg_terminate_backend(a.pid))::int from pg_stat_activity a
 		where a.usesysid is not null and not exists (select from pg_roles r where r.oid = a.usesysid)`)

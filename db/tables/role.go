@@ -20,8 +20,8 @@ import (
 
 var loginName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
-// LoginOptions is what a login has besides its group's rights. Zero fields are what it
-// has in this group already, or, for a new one, what is usual for the group.
+// LoginOptions are a login's properties besides its group's rights. A zero field means the login's
+// present value in this group, or, for a new login, what is usual for the group.
 type LoginOptions struct {
 	Kind        db.LoginKind // at the master
 	Connections int          // at most, at a time
@@ -33,12 +33,12 @@ func (s *DB) CreateLogin(ctx context.Context, name string, group db.Role, passwo
 	return err
 }
 
-// CreateLoginWith makes the login name, or sets right one that exists: a member of
-// this group and of no other of ours, with this password, no superuser. A
-// replica may replicate besides, which lets it read the whole cluster. The
-// password leaves this process only as its SCRAM-SHA-256 verifier. The store's
-// own login must be a superuser. At the master it stands in the audit, and a login that
-// was closed with its site is refused. It returns what the login has then.
+// CreateLoginWith creates the login name, or corrects an existing one: a member of this group and
+// of no other of the project, with this password, no superuser. A replica also gets the right to
+// replicate, which lets it read the whole cluster. The password leaves this process only as its
+// SCRAM-SHA-256 verifier. The store's own login must be a superuser. At the master the audit
+// records it, and a login that was closed with its site is refused. It returns the login's
+// options.
 func (s *DB) CreateLoginWith(ctx context.Context, name string, group db.Role, password string, options LoginOptions, act db.Act) (LoginOptions, error) {
 	if !loginName.MatchString(name) || slices.Contains(db.Roles, db.Role(name)) {
 		return options, fmt.Errorf("login name %q: want a-z, then a-z, 0-9 and _, at most 63 in all, and no group's name", name)
@@ -70,8 +70,8 @@ func (s *DB) CreateLoginWith(ctx context.Context, name string, group db.Role, pa
 	return options, nil
 }
 
-// setKind marks a login as a person's or a service's, at the master; who changes a
-// password changes nothing else. It refuses a login that was closed.
+// setKind marks a login as a person's or a service's, at the master; a change of the password
+// alone keeps the kind. It refuses a login that was closed.
 func setKind(ctx context.Context, tx pgx.Tx, name string, kind db.LoginKind, group db.Role) (db.LoginKind, error) {
 	var master bool
 	if err := tx.QueryRow(ctx, "select to_regprocedure('ocsp_internal.login_set(text, text, text)') is not null").Scan(&master); err != nil || !master {
@@ -81,9 +81,9 @@ func setKind(ctx context.Context, tx pgx.Tx, name string, kind db.LoginKind, gro
 	return kind, err
 }
 
-// putLogin makes the role, with as many connections as are asked for, and says how many.
+// putLogin makes the role, with the requested number of connections, and returns the number.
 func putLogin(ctx context.Context, tx pgx.Tx, name string, group db.Role, verifier string, connections *int) error {
-	// Roles belong to the cluster and their rows know no wait: one at a time.
+	// Roles belong to the cluster and their rows cannot be waited for: one at a time.
 	if _, err := tx.Exec(ctx, "lock table pg_catalog.pg_authid in share row exclusive mode"); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group db.Role, verifi
 	switch {
 	case *connections > 0:
 	case had > 0:
-		*connections = had // who changes a password changes nothing else
+		*connections = had // a change of the password alone changes nothing else
 	default:
 		*connections = group.Connections()
 	}
@@ -118,7 +118,7 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group db.Role, verifi
 	if group == db.RoleReplica {
 		replication = "replication"
 	}
-	// A verifier is made of base64, $, : and - alone: no quote can be in it.
+	// A verifier has only base64, $, : and -: no quote can be in it.
 	statements := []string{fmt.Sprintf("%s role %s login nosuperuser nocreatedb nocreaterole inherit %s connection limit %d password '%s'", verb, login, replication, *connections, verifier)}
 	rows, err := tx.Query(ctx, `select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
 		where r.rolname = $1 and g.rolname = any ($2) and g.rolname <> $3`, name, db.Roles, group)
@@ -141,18 +141,18 @@ func putLogin(ctx context.Context, tx pgx.Tx, name string, group db.Role, verifi
 	return nil
 }
 
-// scramIterations is PostgreSQL's own default (scram_iterations). The work
-// factor matters for guessed passwords; ours are random.
+// scramIterations is PostgreSQL's own default (scram_iterations). The work factor matters for
+// passwords that can be guessed; these are random.
 const scramIterations = 4096
 
-// scramVerifier is what PostgreSQL stores of a password (RFC 5803, RFC 7677): it
-// proves a login and cannot be used for one.
+// scramVerifier returns what PostgreSQL stores of a password (RFC 5803, RFC 7677): it verifies a
+// login and cannot be used for one.
 func scramVerifier(password string) (string, error) {
 	if len(password) < 8 || len(password) > 128 {
 		return "", errors.New("a password has 8 to 128 characters")
 	}
 	for _, c := range []byte(password) {
-		// Beyond ASCII the client would have to normalise as SASLprep says.
+		// Beyond ASCII the client would have to normalise by SASLprep.
 		if c < 0x20 || c > 0x7e {
 			return "", errors.New("a password is made of printable ASCII characters")
 		}
@@ -173,8 +173,7 @@ func scramVerifier(password string) (string, error) {
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
 }
 
-// Rights returns all that anybody but an owner may do in this database, one right a
-// line, for migrations.Drift.
+// Rights returns all rights in this database except an owner's, one a line, for migrations.Drift.
 func (s *DB) Rights(ctx context.Context) ([]string, error) {
 	return pg.List(ctx, s.pool, "reading the rights", pgx.RowTo[string], "select * from ocsp_internal.rights()")
 }

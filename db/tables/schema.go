@@ -17,8 +17,8 @@ import (
 // (migrations folder): the version tables are schema_common, schema_master, schema_site.
 type Range struct{ Min, Max int64 }
 
-// The versions this program understands. A range of several needs a list of its own for
-// each (migrations.Shape).
+// The schema versions that this program can use. A range of several versions needs a list of its
+// own for each (migrations.Shape).
 var schemaRanges = map[string]Range{"common": {101, 101}, "master": {110, 110}, "site": {101, 101}}
 
 // baseline is the first version of each part since v0.1.0 (migrations.Baseline).
@@ -39,7 +39,7 @@ func (s *DB) CheckSchema(ctx context.Context, role string) error {
 			return fmt.Errorf("reading the version of schema %s: %w", part, pg.Plain(err))
 		case dirty:
 			return fmt.Errorf("schema %s broke off in version %d: repair it, then run ocspctl db force %s VERSION", part, version, part)
-		case version < baseline: // in the words of package migrations
+		case version < baseline: // as package migrations says it
 			return fmt.Errorf("schema %s has version %d, made before v0.1.0, and is not brought up to date: write the certificates out with the program that made it "+
 				"(ocspctl cert export), make a new database, read them in (ocspctl cert import); docs/operations.md, A database from before v0.1.0", part, version)
 		case version < want.Min:
@@ -54,8 +54,8 @@ func (s *DB) CheckSchema(ctx context.Context, role string) error {
 // schemaRetry is the pause between two attempts to reach a database that is away.
 const schemaRetry = time.Second
 
-// AwaitSchema is CheckSchema for a daemon's start: while the database cannot be
-// reached it tells why and tries again, until ctx ends; a database that answers is judged.
+// AwaitSchema is CheckSchema for a daemon's start: while the database cannot be reached it reports
+// why and tries again, until ctx ends; a database that answers is checked.
 func (s *DB) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tell func(why string)) error {
 	for waited := false; ; waited = true {
 		err := s.CheckSchema(ctx, role)
@@ -74,8 +74,8 @@ func (s *DB) AwaitSchema(ctx context.Context, role string, log *slog.Logger, tel
 	}
 }
 
-// Away says that err comes of a database that cannot be reached, and that another time it
-// may be: a wrong password, name or group does not heal by waiting.
+// Away says that err comes from a database that cannot be reached, and that may be reached later:
+// a wrong password, name or group does not change by waiting.
 func Away(err error) bool {
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect) && !pg.IsCode(err, "28P01", "28000", "3D000", "42501")

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Shape returns what the schema of this database is made of, as sql asks for it
-// (migrations.ShapeSQL) and line writes each fact (migrations.FactLine).
+// Shape returns the facts of this database's schema, read by sql (migrations.ShapeSQL) and written
+// by line (migrations.FactLine).
 func (s *DB) Shape(ctx context.Context, sql string, line func(object, definition string) string) ([]string, error) {
 	var all []string
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {

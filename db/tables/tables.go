@@ -7,19 +7,19 @@ import (
 	"ocspfleet/db/internal/pg"
 )
 
-// Try is masterdb.DB.Try for what is done at either end, as logins are.
+// Try is masterdb.DB.Try for acts at master and site, such as those on logins.
 func (s *DB) Try(ctx context.Context, apply bool, f func(*DB) error) error {
 	return s.pool.Try(ctx, apply, func(pool *pg.Pool) error { return f(New(pool)) })
 }
 
-// DB reads what both databases hold: the replicated rows, the feed's signed files, the
-// schema, the logins.
+// DB reads what both databases have: the replicated rows, the feed's signed files, the schema, the
+// logins.
 type DB struct {
 	pool  *pg.Pool
-	files string // schema and dot of the signed files that are read; empty: where search_path finds them
+	files string // schema and dot of the signed files to read; empty: found by search_path
 }
 
-// Open prepares a pool for what both databases hold.
+// Open prepares a pool for a database of either kind.
 func Open(ctx context.Context, cfg pg.Config) (*DB, error) {
 	pool, err := pg.OpenPool(ctx, cfg)
 	if err != nil {
@@ -28,7 +28,7 @@ func Open(ctx context.Context, cfg pg.Config) (*DB, error) {
 	return &DB{pool: pool}, nil
 }
 
-// New reads by a pool that is open.
+// New uses an open pool.
 func New(pool *pg.Pool) *DB { return &DB{pool: pool} }
 
 // Close ends all connections.
