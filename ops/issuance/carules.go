@@ -12,23 +12,23 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// Rules are what a CA agrees to sign. They come from the configuration beside its
-// key alone: whatever a database or a bundle says otherwise is refused, so that who
-// can write there changes nothing of it.
+// Rules are what a CA agrees to sign. They come only from the configuration beside its key: the CA
+// refuses a database or a bundle that differs, so that an attacker who writes there changes
+// nothing.
 type Rules struct {
 	Profile db.Profile
 	MaxLife time.Duration // of a responder certificate, and of a certificate request as a proof
-	// CRLURL is the distribution point of the responder certificates, and of the
-	// CRL that speaks of them. Empty: they name none.
+	// CRLURL is the distribution point of the responder certificates, and of the CRL that covers
+	// them. Empty: they name none.
 	CRLURL string
-	// AllCertificates says that the CA's CRLs are made here and speak of all that it
-	// issued; else they speak of the responder certificates, at CRLURL.
+	// AllCertificates says that the CA's CRLs are made here and cover all that it issued;
+	// otherwise they cover the responder certificates, at CRLURL.
 	AllCertificates bool
-	// Forbidden are distribution points that other certificates of the CA name: an
-	// empty CRL for one of them would take every revocation back.
+	// Forbidden are distribution points that other certificates of the CA name: an empty CRL for
+	// one of them would take every revocation back.
 	Forbidden []string
-	// Country and Organization stand in the subject of a responder certificate of profile
-	// br where the CA's own subject names none.
+	// Country and Organization are for the subject of a responder certificate of profile br if the
+	// CA's own subject has none.
 	Country, Organization string
 }
 
@@ -46,7 +46,7 @@ func (r Rules) Check(report func(key, problem string)) {
 	}
 }
 
-// sameURL errs on the side of the same: scheme and host in any case, with the default
+// sameURL treats URLs as equal in case of doubt: scheme and host in any case, with the default
 // port or without, escaped or not.
 func sameURL(a, b string) bool {
 	return plainURL(a) == plainURL(b)
@@ -71,8 +71,8 @@ func (r Rules) agree(profile db.Profile, crlURL string) error {
 	return nil
 }
 
-// scope is the distribution point that the CA's CRLs speak for; empty: they speak of
-// all certificates.
+// scope returns the distribution point that the CA's CRLs cover; empty: they cover all
+// certificates.
 func (r Rules) scope() (string, error) {
 	switch {
 	case r.AllCertificates:

@@ -14,7 +14,7 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// Offline is the CA at its own machine: certificate, key, rules and memory, no database.
+// Offline returns the CA at its own machine: certificate, key, rules and memory, no database.
 func Offline(name string, certificate *x509.Certificate, key crypto.Signer, rules Rules, state *State, now time.Time) (*Authority, error) {
 	issuer := db.Issuer{Name: name, Key: db.IssuerKey(certificate), Certificate: certificate.Raw, Policy: db.Policy{Profile: rules.Profile, CRLURL: rules.CRLURL}}
 	return NewAuthority(issuer, certificate, key, rules, state, now)
@@ -29,8 +29,8 @@ type BundlePlan struct {
 	wishes []wish
 }
 
-// CheckBundle says what would be done with a bundle, or what is wrong with it. None of
-// its certificates may begin later than ahead from now.
+// CheckBundle returns what would be done with a bundle, or its fault. None of its certificates may
+// begin later than ahead from now.
 func (a *Authority) CheckBundle(b *Bundle, ahead time.Duration, now time.Time) (*BundlePlan, error) {
 	if err := b.check(a); err != nil {
 		return nil, err
@@ -87,8 +87,8 @@ func (a *Authority) wish(c *BundledCert, ahead time.Duration, now time.Time) (w 
 	return w, err
 }
 
-// SignBundle signs what is in the bundle, by the one fixed form: all or nothing. The
-// deny list grows even if nothing is signed.
+// SignBundle signs the certificates of the bundle, in the one fixed form: all or nothing. The deny
+// list grows even if nothing is signed.
 func (a *Authority) SignBundle(b *Bundle, ahead time.Duration, now time.Time, random io.Reader) error {
 	if err := b.check(a); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (a *Authority) admit(r *Request, now time.Time) error {
 	return l.admit(r, a.longest(), now)
 }
 
-// Serials is the pool that a CA makes in advance: the master plans with nothing else.
+// Serials is the pool that a CA makes in advance: the master plans only with these.
 type Serials struct {
 	Form      string   `json:"form"`
 	Issuer    string   `json:"issuer"`

@@ -26,14 +26,14 @@ import (
 //	deny-key KEY                     never certified again
 //	deny-certificate SERIAL          no proof of a key any more
 //
-// KEY and REQUEST are SHA-256 in hex. Lines are only added; people may add deny lines
-// by hand. The file crl.json has the last CRL of each scope (crlmemory.go).
+// KEY and REQUEST are SHA-256 in hex. Lines are only added; people may add deny lines by hand. The
+// file crl.json has the last CRL of each scope (crlmemory.go).
 type State struct{ dir string }
 
-// OpenState names the folder, which is made when something is first written there.
+// OpenState sets the folder, which is made at the first write.
 func OpenState(dir string) *State { return &State{dir} }
 
-// ledger is the file of that name, read.
+// ledger is the content of the file ledger.
 type ledger struct {
 	made         map[string]signed
 	seen         map[[32]byte]time.Time
@@ -49,7 +49,7 @@ type signed struct {
 
 func (s *State) file(name string) string { return filepath.Join(s.dir, name) }
 
-// read is the ledger as it is now; none is an empty one.
+// read reads the ledger; a missing file gives an empty one.
 func (s *State) read() (*ledger, error) {
 	text, err := os.ReadFile(s.file("ledger"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +63,7 @@ func (s *State) read() (*ledger, error) {
 	return s.parse(text)
 }
 
-// private refuses a memory that others could have changed.
+// private refuses a memory that other users could have changed.
 func (s *State) private() error {
 	for _, path := range []string{s.dir, s.file("ledger"), s.file("crl.json")} {
 		info, err := os.Stat(path)
@@ -94,8 +94,8 @@ func (s *State) parse(text []byte) (*ledger, error) {
 	return l, nil
 }
 
-// whole is how much of it is lines: a last one without its end was broken off, before
-// anything was signed by it.
+// whole returns the length of the complete lines: a last line without its end was interrupted,
+// before anything was signed by it.
 func whole(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
 
 func (l *ledger) line(words []string) error {
@@ -144,8 +144,8 @@ func parseHash(text string) (hash [32]byte, err error) {
 	return [32]byte(raw), nil
 }
 
-// change lets do look at the ledger and say which lines are added, while nobody else
-// does. The lines are on the disk when it returns.
+// change lets do read the ledger and return the lines to add, under an exclusive lock. The lines
+// are on the disk when it returns.
 func (s *State) change(do func(*ledger) (lines []string, err error)) (err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("making the folder of what the CA remembers: %w", err)
@@ -154,7 +154,7 @@ func (s *State) change(do func(*ledger) (lines []string, err error)) (err error)
 	if err != nil {
 		return fmt.Errorf("opening what the CA remembers: %w", err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }() // and so the lock goes
+	defer func() { err = errors.Join(err, file.Close()) }() // and so releases the lock
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("locking %s: %w", file.Name(), err)
 	}
@@ -206,10 +206,10 @@ func (s *State) makeSerials(count int, random io.Reader) ([]db.Serial, error) {
 	return serials, err
 }
 
-// MaxSerials is how many serials are made at once: a year of some 100 sites.
+// MaxSerials is how many serials are made at once: enough for a year of some 100 sites.
 const MaxSerials = 10_000
 
-// deny adds to the deny list what it lacks; nothing ever leaves it.
+// deny adds the missing entries to the deny list; none is ever removed.
 func (s *State) deny(d Denied) error {
 	if len(d.Keys)+len(d.Certificates) == 0 {
 		return nil
@@ -227,21 +227,21 @@ func (s *State) deny(d Denied) error {
 	})
 }
 
-// lacks is what of it is not on the deny list.
+// lacks returns the part of d that is not on the deny list.
 func (l *ledger) lacks(d Denied) (keys [][32]byte, certificates []db.Serial) {
 	keys = slices.DeleteFunc(slices.Clone(d.Keys), func(k [32]byte) bool { return l.keys[k] })
 	certificates = slices.DeleteFunc(slices.Clone(d.Certificates), func(s db.Serial) bool { return l.certificates[string(s)] })
 	return keys, certificates
 }
 
-// wish is a certificate that somebody wants signed.
+// wish is a request to sign a certificate.
 type wish struct {
 	request  *Request
 	serial   db.Serial
 	notAfter time.Time
 }
 
-// checkAnswer says what keeps a certificate from being signed. oldest is the age of a proof.
+// judge says why a certificate must not be signed. oldest is the greatest age of a proof.
 func (l *ledger) judge(w wish, oldest time.Duration, now time.Time) error {
 	if err := l.admit(w.request, oldest, now); err != nil {
 		return err
@@ -255,9 +255,9 @@ func (l *ledger) judge(w wish, oldest time.Duration, now time.Time) error {
 	return nil
 }
 
-// admit judges the key and its proof: neither may be on the deny list, and a request
-// is good for one life from when it was first shown. Nothing in it says how old it
-// is, so an old one that lies about somewhere would else be good for ever.
+// admit checks the key and its proof: neither may be on the deny list, and a request is valid for
+// one life from when it was first shown. A request has no date, so an old one that was found
+// somewhere would otherwise be valid for ever.
 func (l *ledger) admit(r *Request, oldest time.Duration, now time.Time) error {
 	switch first, seen := l.seen[r.proof]; {
 	case l.keys[r.KeyHash]:
@@ -270,8 +270,8 @@ func (l *ledger) admit(r *Request, oldest time.Duration, now time.Time) error {
 	return nil
 }
 
-// take judges certificates that are to be signed, all or none, and remembers them.
-// What fails after that costs serials, and no more.
+// take checks certificates that are to be signed, all or none, and records them. A later failure
+// only costs serials.
 func (s *State) take(wishes []wish, oldest time.Duration, now time.Time) error {
 	return s.change(func(l *ledger) (lines []string, err error) {
 		for _, w := range wishes {
@@ -289,8 +289,8 @@ func (s *State) take(wishes []wish, oldest time.Duration, now time.Time) error {
 	})
 }
 
-// WritePrivate replaces a file at once; only its owner can read it. Whoever is killed
-// meanwhile leaves the old one.
+// WritePrivate replaces a file at once; only its owner can read it. If the process is killed
+// before the end, the old file stays.
 func WritePrivate(path string, text []byte) error {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
 	if err != nil {

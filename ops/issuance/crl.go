@@ -20,31 +20,30 @@ import (
 )
 
 const (
-	// CRLLife is from thisUpdate to nextUpdate by default: more than any outage
-	// budget, so that a CRL never ends before the answers do.
+	// CRLLife is the default time from thisUpdate to nextUpdate: more than any outage budget, so
+	// that a CRL never ends before the answers do.
 	CRLLife = 7 * 24 * time.Hour
 	// MaxCRLLife is the longest (BR section 4.9.7: 10 days).
 	MaxCRLLife = 10 * 24 * time.Hour
-	// maxCRL is what fits into an issuer's row: some 1,700 entries.
+	// maxCRL is the size that fits into an issuer's row: some 1,700 entries.
 	maxCRL = 65535
 )
 
 var oidIDP = asn1.ObjectIdentifier{2, 5, 29, 28}
 
-// CRLContent is what a CRL is to say.
+// CRLContent is the content of a CRL to be signed.
 type CRLContent struct {
 	Number                 int64
 	ThisUpdate, NextUpdate time.Time
 	Entries                []masterdb.CRLEntry
-	// URL is the distribution point whose certificates it speaks of; empty: it
-	// speaks of all that the CA issued.
+	// URL is the distribution point whose certificates it covers; empty: it covers all that the CA
+	// issued.
 	URL string
 }
 
-// SignCRL signs a CRL version 2 (RFC 5280 section 5). With a URL it is partitioned:
-// a critical issuingDistributionPoint that is, octet for octet, the certificates'
-// own distribution point (section 5.2.5), so that it can never be taken for the
-// CA's whole CRL.
+// SignCRL signs a CRL version 2 (RFC 5280 section 5). With a URL it is partitioned: a critical
+// issuingDistributionPoint that is, octet for octet, the certificates' own distribution point
+// (section 5.2.5), so that it can never be taken for the CA's whole CRL.
 func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("signing CRL %d of issuer %q: %w", c.Number, a.Issuer.Name, err)
@@ -68,7 +67,7 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 	for _, e := range c.Entries {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
 			SerialNumber: new(big.Int).SetBytes(e.Serial), RevocationTime: e.Status.RevokedAt,
-			ReasonCode: max(0, int(e.Status.Reason)), // 0: absent, as section 5.3.1 wants unspecified
+			ReasonCode: max(0, int(e.Status.Reason)), // 0: absent, as section 5.3.1 requires for unspecified
 		})
 	}
 	if c.URL != "" {
@@ -88,7 +87,7 @@ func (a *Authority) SignCRL(c CRLContent, random io.Reader) ([]byte, error) {
 	return der, nil
 }
 
-// idpOf is the value of an issuingDistributionPoint of one URL (RFC 5280 section 5.2.5).
+// idpOf returns the value of an issuingDistributionPoint of one URL (RFC 5280 section 5.2.5).
 func idpOf(url string) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { certprofile.DistributionPoint(b, url) })
@@ -103,8 +102,8 @@ func CheckCRLLife(life time.Duration, policy db.Policy) error {
 	return nil
 }
 
-// crlScope is the distribution point that the next CRL of an issuer speaks for;
-// empty: it is a full one.
+// crlScope returns the distribution point that the next CRL of an issuer covers; empty: it is a
+// full one.
 func crlScope(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bool) (string, error) {
 	imported, err := store.CRLNumber(ctx, issuer.ID)
 	switch {
@@ -120,9 +119,9 @@ func crlScope(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bo
 	return issuer.Policy.CRLURL, nil
 }
 
-// DraftCRL reads from the master what the next CRL of an issuer must say, and the
-// head's position that it was read at; it has no number yet. An entry stays until
-// one CRL was issued after its certificate ended (RFC 5280 section 3.3).
+// DraftCRL reads the content of the next CRL of an issuer from the master, and the head's position
+// at that moment; it has no number yet. An entry stays until one CRL was issued after its
+// certificate ended (RFC 5280 section 3.3).
 func DraftCRL(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bool, life time.Duration) (CRLContent, int64, error) {
 	fail := func(err error) (CRLContent, int64, error) {
 		return CRLContent{}, 0, fmt.Errorf("drafting the CRL of issuer %q: %w", issuer.Name, err)
@@ -150,8 +149,8 @@ func DraftCRL(ctx context.Context, store *masterdb.DB, issuer db.Issuer, full bo
 	return CRLContent{ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(life), Entries: rows.Entries, URL: url}, rows.Position, nil
 }
 
-// NextCRL is what the CA would sign now: of the scope that its own configuration
-// says, and only if it takes nothing back that the CA remembers.
+// NextCRL returns what the CA would sign now: with the scope of its own configuration, and only if
+// it takes back nothing that the CA remembers.
 func (a *Authority) NextCRL(ctx context.Context, store *masterdb.DB, life time.Duration) (CRLContent, int64, error) {
 	content, position, err := DraftCRL(ctx, store, a.Issuer, a.Rules.AllCertificates, life)
 	if err == nil {
@@ -163,8 +162,8 @@ func (a *Authority) NextCRL(ctx context.Context, store *masterdb.DB, life time.D
 	return content, position, nil
 }
 
-// IssueCRL signs what the master says now, and publishes it. The number is taken
-// after the rows were read; of two at once, the one with older rows is refused.
+// IssueCRL signs the master's present revocations, and publishes the CRL. The number is taken
+// after the rows were read; of two CRLs at once, the one with older rows is refused.
 func IssueCRL(ctx context.Context, store *masterdb.DB, a *Authority, life time.Duration, random io.Reader, act db.Act) (CRLContent, []byte, error) {
 	content, position, err := a.NextCRL(ctx, store, life)
 	if err != nil {

@@ -14,12 +14,12 @@ import (
 	"ocspfleet/db"
 )
 
-// lastCRL is the last CRL that a CA signed for one scope. With it the CA knows by
-// itself which revocations a next one may lack.
+// lastCRL is the last CRL that a CA signed for one scope. From it the CA itself knows which
+// revocations a next one may omit.
 type lastCRL struct {
 	CRL string `json:"crl"` // PEM
-	// Ends is when the certificates that it names end, by serial, as it was first told
-	// and never sooner.
+	// Ends is when the certificates that it names end, by serial, as first reported and never
+	// sooner.
 	Ends map[string]time.Time `json:"ends"`
 }
 
@@ -38,7 +38,7 @@ func (s *State) lastCRLs() (map[string]lastCRL, error) {
 	return all, nil
 }
 
-// signCRLs signs CRLs that all name the same, and remembers the last of them.
+// signCRLs signs CRLs with the same entries, and remembers the last of them.
 func (a *Authority) signCRLs(list []CRLContent, random io.Reader) ([][]byte, error) {
 	var signed [][]byte
 	err := a.State.change(func(l *ledger) ([]string, error) {
@@ -71,7 +71,7 @@ func (a *Authority) signCRLs(list []CRLContent, random io.Reader) ([][]byte, err
 	return signed, nil
 }
 
-// checkCRL says what would keep a CRL from being signed.
+// checkCRL says why a CRL must not be signed.
 func (a *Authority) checkCRL(c CRLContent) error {
 	l, err := a.State.read()
 	if err != nil {
@@ -84,9 +84,9 @@ func (a *Authority) checkCRL(c CRLContent) error {
 	return err
 }
 
-// judgeCRL holds a CRL against the CA's configuration and its last one of that scope.
-// A revocation that is for ever stays until its certificate has ended; a hold may go.
-// It returns what is to be remembered of the new one.
+// judgeCRL compares a CRL with the CA's configuration and its last one of that scope. A permanent
+// revocation stays until its certificate has ended; a hold may be removed. It returns what to
+// remember of the new one.
 func (a *Authority) judgeCRL(c CRLContent, all map[string]lastCRL, l *ledger) (next lastCRL, err error) {
 	scope, err := a.Rules.scope()
 	if err != nil {

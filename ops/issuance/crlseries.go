@@ -18,8 +18,8 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// BundledCRL is one CRL of a series that an offline CA signs ahead. All of a series
-// name the same certificates.
+// BundledCRL is one CRL of a series that an offline CA signs ahead. All of a series name the same
+// certificates.
 type BundledCRL struct {
 	Number     int64     `json:"number"`
 	ThisUpdate time.Time `json:"this_update"`
@@ -35,8 +35,8 @@ type BundledEntry struct {
 	NotAfter  time.Time `json:"not_after"` // until then it stays on the CA's CRLs
 }
 
-// CRLEvery is from one CRL of a series to the next by default: of CRLLife more than a
-// half is left then, and half a day for the timer that publishes it.
+// CRLEvery is the default time from one CRL of a series to the next: more than half of CRLLife is
+// left then, and half a day for the timer that publishes it.
 const CRLEvery = 3 * 24 * time.Hour
 
 // checkCRLs says what is wrong with a series of CRLs.
@@ -50,9 +50,9 @@ func (s Series) checkCRLs(policy db.Policy) error {
 	return CheckCRLLife(s.Life, policy)
 }
 
-// DraftCRLs reads from the master what a series of CRLs for an offline CA must say:
-// all the same, at times that follow each other. They have no numbers yet. The
-// position is that of the head that the rows were read at.
+// DraftCRLs reads the content of a series of CRLs for an offline CA from the master: all with the
+// same entries, at successive times. They have no numbers yet. The position is the head's at that
+// moment.
 func DraftCRLs(ctx context.Context, store *masterdb.DB, issuer db.Issuer, s Series) ([]CRLContent, int64, error) {
 	if err := s.checkCRLs(issuer.Policy); err != nil {
 		return nil, 0, fmt.Errorf("drafting the CRLs of issuer %q: %w", issuer.Name, err)
@@ -70,8 +70,8 @@ func DraftCRLs(ctx context.Context, store *masterdb.DB, issuer db.Issuer, s Seri
 	return list, position, nil
 }
 
-// BundleCRLs wraps numbered CRLs up for the CA, and says what the master has to
-// remember of them (masterdb.DB.PlanCRLs).
+// BundleCRLs makes a bundle of numbered CRLs for the CA, and returns what the master must store of
+// them (masterdb.Sites.PlanCRLs).
 func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied) (Bundle, []masterdb.PlannedCRL) {
 	b := a.Bundle([]BundledCert{}, denied)
 	var planned []masterdb.PlannedCRL
@@ -89,7 +89,7 @@ func (a *Authority) BundleCRLs(list []CRLContent, position int64, denied Denied)
 	return b, planned
 }
 
-// sum is the SHA-256 of all that a CRL is to say, by which the master knows it again.
+// sum returns the SHA-256 of all content of a CRL, by which the master recognises it.
 func (c CRLContent) sum() [32]byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "CRL %d %d %d %q\n", c.Number, c.ThisUpdate.Unix(), c.NextUpdate.Unix(), c.URL)
@@ -125,7 +125,7 @@ func (b *Bundle) entries() ([]masterdb.CRLEntry, error) {
 	return list, nil
 }
 
-// crlsOf reads the CRLs that a bundle asks for. None may begin later than ahead from now.
+// crlsOf reads the CRLs that a bundle requests. None may begin later than ahead from now.
 func (b *Bundle) crlsOf(ahead time.Duration, now time.Time) ([]CRLContent, error) {
 	entries, err := b.entries()
 	if err != nil {
@@ -151,7 +151,7 @@ func (b *Bundle) crlsOf(ahead time.Duration, now time.Time) ([]CRLContent, error
 	return list, nil
 }
 
-// CheckCRLs says what keeps the CA from signing the CRLs of a bundle.
+// CheckCRLs says why the CA must not sign the CRLs of a bundle.
 func (a *Authority) CheckCRLs(b *Bundle, ahead time.Duration, now time.Time) error {
 	if len(b.CRLs) == 0 {
 		return nil
@@ -185,8 +185,7 @@ func (a *Authority) SignCRLs(b *Bundle, ahead time.Duration, now time.Time, rand
 	return nil
 }
 
-// readCRL reads a CRL that this CA signed for the issuer's distribution point, and
-// nothing else.
+// readCRL reads a CRL that this CA signed for the issuer's distribution point, and no other.
 func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
@@ -215,7 +214,7 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 		return CRLContent{}, fmt.Errorf("it is signed with %s", list.SignatureAlgorithm)
 	case a.Certificate.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) != nil:
 		return CRLContent{}, errors.New("it does not bear the CA's signature")
-	case len(list.Extensions) != 3 || !bytes.Equal(scope, idp): // the number and the key identifier beside it
+	case len(list.Extensions) != 3 || !bytes.Equal(scope, idp): // besides it the number and the key identifier
 		return CRLContent{}, fmt.Errorf("its distribution point is not %q, as the issuer's is now", a.Issuer.Policy.CRLURL)
 	case list.Number == nil || !list.Number.IsInt64():
 		return CRLContent{}, errors.New("its number is none of the master's")
@@ -230,17 +229,16 @@ func (a *Authority) readCRL(der []byte) (CRLContent, error) {
 	return c, nil
 }
 
-// CRLRelease is what became of one CRL of a bundle that came back.
+// CRLRelease is the result for one CRL of a bundle that came back.
 type CRLRelease struct {
 	Number                 int64
 	ThisUpdate, NextUpdate time.Time
 	Action                 string // published, there, waiting, past or ended
 }
 
-// ReleaseCRL publishes the newest CRL of a signed bundle whose time has come, unless
-// it, or a newer one, is published already; without apply it only tells. Each must
-// say just what was planned and bear the CA's signature. It returns the CRL that is
-// published then; nil: none.
+// ReleaseCRL publishes the newest CRL of a signed bundle whose time has come, unless it, or a
+// newer one, is published already; without apply it only reports. Each must have exactly the
+// planned content and the CA's signature. It returns the published CRL; nil: none.
 func (a *Authority) ReleaseCRL(ctx context.Context, store *masterdb.DB, b *Bundle, apply bool, now time.Time, act db.Act) ([]CRLRelease, []byte, error) {
 	if err := b.check(a); err != nil {
 		return nil, nil, err
@@ -288,7 +286,7 @@ func (a *Authority) ReleaseCRL(ctx context.Context, store *masterdb.DB, b *Bundl
 	return releases, due.der, err
 }
 
-// crlDue is a CRL that is to be published.
+// crlDue is a CRL to be published.
 type crlDue struct {
 	plan    masterdb.PlannedCRL
 	entries int
@@ -318,8 +316,8 @@ func (a *Authority) planned(c BundledCRL, published int64, planned []masterdb.Pl
 	return crlDue{entries: len(content.Entries), plan: planned[at], der: block.Bytes}, nil
 }
 
-// ElsewhereCRL says that a CRL speaks for another distribution point than the issuer's
-// crl_url: that was changed, or taken away, since.
+// ElsewhereCRL says that a CRL covers another distribution point than the issuer's crl_url, which
+// was changed, or removed, since.
 func ElsewhereCRL(list *x509.RevocationList, issuer db.Issuer) bool {
 	idp, err := idpOf(issuer.Policy.CRLURL)
 	return err == nil && slices.ContainsFunc(list.Extensions, func(e pkix.Extension) bool {
@@ -327,9 +325,9 @@ func ElsewhereCRL(list *x509.RevocationList, issuer db.Issuer) bool {
 	})
 }
 
-// CRLGaps compares a published CRL with the master's rows: missing are revoked
-// certificates, not expired, that it does not name; back are such as it names
-// although they are revoked no more (a hold that was released).
+// CRLGaps compares a published CRL with the master's rows: missing are revoked certificates, not
+// expired, that it does not name; back are those that it names although they are no longer revoked
+// (a hold that was released).
 func CRLGaps(ctx context.Context, store *masterdb.DB, issuer db.Issuer, der []byte, now time.Time) (missing, back []db.Serial, err error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Denied are keys that are certified no more, and certificates that prove no key.
+// Denied are keys that must not be certified again, and certificates that prove no key.
 type Denied struct {
 	Keys         [][32]byte
 	Certificates []db.Serial
 }
 
-// Denied reads what the master denies: the keys of revoked sites, and the responder
-// certificates of the issuer that are revoked for ever.
+// Denied reads what the master denies: the keys of revoked sites, and the permanently revoked
+// responder certificates of the issuer.
 func (a *Authority) Denied(ctx context.Context, store *masterdb.DB) (d Denied, err error) {
 	if d.Keys, err = store.BannedKeys(ctx); err != nil {
 		return d, err
@@ -30,7 +30,7 @@ func (a *Authority) Denied(ctx context.Context, store *masterdb.DB) (d Denied, e
 	return d, err
 }
 
-// learn adds what the master denies to the deny list of a CA that is beside it.
+// learn adds what the master denies to the deny list of a CA that runs beside the master.
 func (a *Authority) learn(ctx context.Context, store *masterdb.DB) error {
 	d, err := a.Denied(ctx, store)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *Authority) learn(ctx context.Context, store *masterdb.DB) error {
 	return a.State.deny(d)
 }
 
-// Texts are keys and serials in hex, as a bundle says them.
+// Texts returns keys and serials in hex, in the form of a bundle.
 func (d Denied) Texts() (keys, certificates []string) {
 	keys, certificates = []string{}, []string{}
 	for _, key := range d.Keys {

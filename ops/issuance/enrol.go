@@ -11,11 +11,10 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Enrol issues one responder certificate where CA key and master are both at hand.
-// It goes the way of a bundle: a serial is made and taken to the master, the
-// certificate planned with it, then signed, once, and put among the replicated rows.
-// The site must be on the roster. What breaks off in between leaves a registered
-// serial without a certificate, which harms nobody.
+// Enrol issues one responder certificate if CA key and master are both at hand. It works like a
+// bundle: a serial is made and added to the master's pool, the certificate is planned with it,
+// then signed, once, and added to the replicated rows. The site must be on the roster. An
+// interruption leaves a registered serial without a certificate, which does no harm.
 func Enrol(ctx context.Context, store *masterdb.DB, a *Authority, r *Request, life time.Duration, now time.Time, random io.Reader, act db.Act) (db.ResponderCertificate, error) {
 	fail := func(err error) (db.ResponderCertificate, error) {
 		return db.ResponderCertificate{}, fmt.Errorf("enrolling site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)

@@ -18,12 +18,11 @@ import (
 )
 
 const (
-	// minLife leaves a site the time to receive the certificate and to use it.
+	// minLife gives a site time to receive the certificate and to use it.
 	minLife = time.Hour
-	// backdate puts notBefore an hour into the past. A site takes a new
-	// certificate only when its notBefore is an hour old, as long as an older one
-	// is good (clients' clocks run slow); so the first use is immediate. BR
-	// section 7.1.2.8 allows a day.
+	// backdate puts notBefore an hour into the past. A site uses a new certificate only when its
+	// notBefore is an hour old, as long as an older one is valid (clients' clocks may be slow); so
+	// the first use is immediate. BR section 7.1.2.8 allows a day.
 	backdate = time.Hour
 )
 
@@ -31,8 +30,8 @@ const (
 type Authority struct {
 	Issuer      db.Issuer
 	Certificate *x509.Certificate
-	Rules       Rules  // the CA's own; empty where its key is not
-	State       *State // what it remembers; nil where its key is not
+	Rules       Rules  // the CA's own; empty if its key is not here
+	State       *State // the CA's memory; nil if its key is not here
 
 	key crypto.Signer
 }
@@ -55,7 +54,7 @@ func NewAuthority(issuer db.Issuer, certificate *x509.Certificate, key crypto.Si
 	return &Authority{issuer, certificate, rules, state, key}, nil
 }
 
-// CheckCA says what keeps a certificate from being that of an issuer.
+// CheckCA says why a certificate cannot be that of an issuer.
 func CheckCA(certificate *x509.Certificate, now time.Time) error {
 	switch {
 	case !certificate.BasicConstraintsValid || !certificate.IsCA:
@@ -71,8 +70,7 @@ func CheckCA(certificate *x509.Certificate, now time.Time) error {
 	return err
 }
 
-// signatureAlgorithm picks by the CA's key, never SHA-1 and never by a library's
-// default.
+// signatureAlgorithm chooses by the CA's key, never SHA-1 and never by a library's default.
 func signatureAlgorithm(public any) (x509.SignatureAlgorithm, error) {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
@@ -93,8 +91,8 @@ func signatureAlgorithm(public any) (x509.SignatureAlgorithm, error) {
 	return 0, errors.New("a CA key of that kind is not supported: want RSA, P-256, P-384 or P-521")
 }
 
-// Span is from when to when a certificate issued at a time and for a life is
-// valid, within what CA and profile allow.
+// Span returns the validity of a certificate that is issued at a time for a life, within what CA
+// and profile allow.
 func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter time.Time, err error) {
 	at = at.UTC().Truncate(time.Second)
 	notBefore, notAfter = at.Add(-backdate), at.Add(life)
@@ -117,7 +115,7 @@ func (a *Authority) Span(life time.Duration, at time.Time) (notBefore, notAfter 
 	return notBefore, notAfter, err
 }
 
-// longest is the longest life that the CA signs.
+// longest returns the longest life that the CA signs.
 func (a *Authority) longest() time.Duration {
 	longest := certprofile.MaxLifeOf(a.Issuer.Policy.Profile)
 	if a.Rules.MaxLife > 0 {
@@ -126,8 +124,8 @@ func (a *Authority) longest() time.Duration {
 	return longest
 }
 
-// Template is a certificate for a rehearsal: everything but the signature. One that
-// is issued has a serial that was planned (Enrol).
+// Template returns a certificate for a rehearsal: everything but the signature. An issued one has
+// a planned serial (Enrol).
 func (a *Authority) Template(r *Request, life time.Duration, now time.Time, random io.Reader) (*x509.Certificate, error) {
 	notBefore, notAfter, err := a.Span(life, now)
 	if err != nil {
@@ -140,7 +138,7 @@ func (a *Authority) Template(r *Request, life time.Duration, now time.Time, rand
 	return a.template(r, serial, notBefore, notAfter)
 }
 
-// template is the one fixed form of a responder certificate.
+// template returns the one fixed form of a responder certificate.
 func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter time.Time) (*x509.Certificate, error) {
 	algorithm, err := signatureAlgorithm(a.Certificate.PublicKey)
 	if err != nil {
@@ -169,9 +167,9 @@ func (a *Authority) template(r *Request, serial db.Serial, notBefore, notAfter t
 		SubjectKeyId:       ski,
 		AuthorityKeyId:     aki,
 	}
-	// RFC 6960 section 4.2.2.2.1 knows three ways to check a responder: never
-	// (nocheck, profile br), as the certificate says (a CRL, profile revocable), or
-	// by the client's own policy, which is left when the issuer has no crl_url.
+	// RFC 6960 section 4.2.2.2.1 has three ways to check a responder: never (nocheck, profile br),
+	// as the certificate says (a CRL, profile revocable), or by the client's own policy, which
+	// remains if the issuer has no crl_url.
 	switch policy := a.Issuer.Policy; {
 	case policy.Profile == db.ProfileBR:
 		t.ExtraExtensions = []pkix.Extension{{Id: certprofile.OIDNoCheck, Value: certprofile.NoCheckValue}}
@@ -186,8 +184,8 @@ func (a *Authority) agrees() error {
 	return a.Rules.agree(a.Issuer.Policy.Profile, a.Issuer.Policy.CRLURL)
 }
 
-// Sign signs the template for the request's key. What the CA's rules do not allow, or
-// its lint finds at fault, does not leave.
+// Sign signs the template for the request's key. It returns no certificate that the CA's rules
+// forbid, or that its lint finds at fault.
 func (a *Authority) Sign(t *x509.Certificate, r *Request, now time.Time, random io.Reader) ([]byte, error) {
 	if err := a.agrees(); err != nil {
 		return nil, fmt.Errorf("signing for issuer %q: %w", a.Issuer.Name, err)
@@ -216,8 +214,8 @@ func newSerial(random io.Reader) (db.Serial, error) {
 	return serial, nil
 }
 
-// keyID is SHA-1 of the subjectPublicKey BIT STRING's content (RFC 5280 section
-// 4.2.1.2, method 1): the same as the responderID byKey.
+// keyID returns SHA-1 of the subjectPublicKey BIT STRING's content (RFC 5280 section 4.2.1.2,
+// method 1): the same as the responderID byKey.
 func keyID(public any) ([]byte, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -19,16 +19,15 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// BundleForm and SerialsForm are how a bundle and a pool of serials say what they are.
+// BundleForm and SerialsForm identify a bundle and a pool of serials.
 const (
 	BundleForm  = "ocspfleet ca-sign 1"
 	SerialsForm = "ocspfleet serials 1"
 )
 
-// Bundle is what travels to a CA that has no network, and back with the
-// certificates filled in. Nothing in it is believed: the CA sees to the keys, the
-// form and its own rules, the master to what it had planned. Once it is signed it is
-// kept like a key.
+// Bundle goes to a CA that has no network, and returns with the certificates filled in. Nothing in
+// it is trusted: the CA checks the keys, the form and its own rules, the master what it had
+// planned. A signed bundle must be protected like a key.
 type Bundle struct {
 	Form      string `json:"form"`
 	Issuer    string `json:"issuer"`
@@ -40,20 +39,20 @@ type Bundle struct {
 	// DeniedKeys and DeniedCertificates are added to the CA's deny list.
 	DeniedKeys         []string `json:"denied_keys"`         // SHA-256 of SubjectPublicKeyInfo, hex
 	DeniedCertificates []string `json:"denied_certificates"` // serials, hex
-	// Revoked and CRLs are a series of CRLs, which all name what is revoked.
+	// Revoked and CRLs are a series of CRLs, which all name the revoked certificates.
 	Revoked []BundledEntry `json:"revoked,omitempty"`
 	CRLs    []BundledCRL   `json:"crls,omitempty"`
 }
 
-// BundledCert is one certificate of a series. Its serial is of the CA's pool, and
-// registered already.
+// BundledCert is one certificate of a series. Its serial is of the CA's pool, and registered
+// already.
 type BundledCert struct {
 	Site      string    `json:"site"`
 	Serial    string    `json:"serial"` // hex
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
-	// Proof is a certificate request, or the site's last certificate, in PEM: the
-	// CA's own signature stands for the key there.
+	// Proof is a certificate request, or the site's last certificate, in PEM: there the CA's own
+	// signature proves the key.
 	Proof       string `json:"proof"`
 	Certificate string `json:"certificate"` // PEM; empty until it is signed
 }
@@ -70,8 +69,8 @@ func PublicAuthority(issuer db.Issuer, now time.Time) (*Authority, error) {
 	return &Authority{Issuer: issuer, Certificate: certificate}, nil
 }
 
-// Series is how many certificates are asked for at once, and how they follow each
-// other: each begins Every after the one before and lives Life.
+// Series is how many certificates to request at once, and how they follow each other: each begins
+// Every after the one before and lives Life.
 type Series struct {
 	Count       int
 	Every, Life time.Duration
@@ -90,8 +89,8 @@ func (s Series) check() error {
 	return nil
 }
 
-// Plan draws up the series for one site; the serials come with the planning at the
-// master. proof is a certificate request or the site's last certificate, PEM or DER.
+// Plan makes the series for one site; planning at the master adds the serials. proof is a
+// certificate request or the site's last certificate, PEM or DER.
 func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]BundledCert, []masterdb.Planned, error) {
 	fail := func(err error) ([]BundledCert, []masterdb.Planned, error) {
 		return nil, nil, fmt.Errorf("planning certificates of site %q for issuer %q: %w", site, a.Issuer.Name, err)
@@ -116,7 +115,7 @@ func (a *Authority) Plan(site string, proof []byte, s Series, now time.Time) ([]
 	return list, rows, nil
 }
 
-// Bundle wraps planned certificates up for the CA.
+// Bundle makes a bundle of planned certificates for the CA.
 func (a *Authority) Bundle(list []BundledCert, denied Denied) Bundle {
 	b := Bundle{
 		Form: BundleForm, Issuer: a.Issuer.Name, IssuerKey: hex.EncodeToString(a.Issuer.Key[:]),
@@ -137,8 +136,8 @@ func asPEM(raw []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw})
 }
 
-// prove finds the key of a site: by its request, or by the last certificate that
-// this CA signed for it.
+// prove finds the key of a site: by its request, or by the last certificate that this CA signed
+// for it.
 func (a *Authority) prove(site string, proof []byte, now time.Time) (*Request, error) {
 	block, _ := pem.Decode(asPEM(proof))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -158,8 +157,8 @@ func (a *Authority) prove(site string, proof []byte, now time.Time) (*Request, e
 	return &Request{Site: site, PublicKey: c.PublicKey, KeyHash: sha256.Sum256(c.RawSubjectPublicKeyInfo), last: serial}, nil
 }
 
-// LastProofs are the newest certificates of an active site that this CA signed, one for
-// each kind of key that it has, DER; none: there is nothing to go by.
+// LastProofs returns the newest certificates of an active site that this CA signed, one for each
+// kind of key that it has, DER; none: there is no proof.
 func (a *Authority) LastProofs(roster []masterdb.Responder, site string, now time.Time) [][]byte {
 	var last [][]byte
 	for _, r := range Renewals(roster, []*Authority{a}, now) {
@@ -181,16 +180,16 @@ func (b *Bundle) check(a *Authority) error {
 	return nil
 }
 
-// Release is what became of one certificate of a bundle that came back.
+// Release is the result for one certificate of a bundle that came back.
 type Release struct {
 	Site, Serial string
 	NotBefore    time.Time
 	Action       string // released, waiting, there, revoked
 }
 
-// Release puts those certificates of a signed bundle among the replicated rows
-// whose time has come; without apply it only tells. Each must be, field for field,
-// what was planned, and bear the CA's signature.
+// Release adds those certificates of a signed bundle to the replicated rows whose time has come;
+// without apply it only reports. Each must be, field for field, what was planned, and have the
+// CA's signature.
 func (a *Authority) Release(ctx context.Context, store *masterdb.DB, b *Bundle, apply bool, now time.Time, act db.Act) ([]Release, error) {
 	if err := b.check(a); err != nil {
 		return nil, err
@@ -227,7 +226,7 @@ func (a *Authority) releaseOne(ctx context.Context, store *masterdb.DB, c Bundle
 	case status.Revoked:
 		return "revoked", nil
 	case at < 0:
-		return "there", nil // released before: the plan forgets it then
+		return "there", nil // released before: then it is no longer planned
 	}
 	block, _ := pem.Decode([]byte(c.Certificate))
 	if block == nil {

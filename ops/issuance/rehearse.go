@@ -13,16 +13,16 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// Rehearsal is what would be issued, and what the lint says of it.
+// Rehearsal is what would be issued, with the lint's result.
 type Rehearsal struct {
 	NotBefore, NotAfter time.Time
 	Algorithm           x509.SignatureAlgorithm
 	Checked             string   // how a client may check the responder, for people
-	Faults              []string // of the lint; none: it would leave
+	Faults              []string // of the lint; none: it could be issued
 }
 
-// Rehearse issues with a throw-away key in the place of the CA's, and lints that:
-// the plan shows what the lint will say, and the CA's key stays where it is.
+// Rehearse issues with a throw-away key instead of the CA's, and lints that: the plan shows the
+// lint's result, and the CA's key is not used.
 func (a *Authority) Rehearse(r *Request, life time.Duration, now time.Time, random io.Reader) (Rehearsal, error) {
 	fail := func(err error) (Rehearsal, error) {
 		return Rehearsal{}, fmt.Errorf("rehearsing a certificate of site %q for issuer %q: %w", r.Site, a.Issuer.Name, err)

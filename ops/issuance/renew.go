@@ -18,23 +18,23 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// Alarm is the part of a certificate's life that is left when somebody must look:
-// it is renewed at a half, so a sixth of its life went by in vain.
+// Alarm is the remaining part of a certificate's life at which staff must act: it is renewed at a
+// half, so a sixth of its life has passed without success.
 const Alarm = 1.0 / 3
 
-// Renewal is the newest certificate of one site's key for one issuer, and whether
-// its time has come.
+// Renewal is the newest certificate of one site's key for one issuer, and whether it is due for
+// renewal.
 type Renewal struct {
-	Site   string // as the certificate says
+	Site   string // from the certificate
 	Issuer string
 	Kind   string // of key
 	Serial db.Serial
-	// NotBefore and NotAfter are the certificate's, Left is the part of its life
-	// that is left: below 0 it has ended.
+	// NotBefore and NotAfter are the certificate's, Left is the remaining part of its life: below
+	// 0 it has ended.
 	NotBefore, NotAfter time.Time
 	Left                float64
 	Due                 bool   // half of its life is over
-	Refused             string // why it is not renewed; empty: it is, when due
+	Refused             string // why it is not renewed; empty: it is renewed when due
 
 	request   *Request
 	authority *Authority
@@ -45,11 +45,10 @@ type Renewal struct {
 // Alarming says that a certificate that should have been renewed was not.
 func (r Renewal) Alarming() bool { return r.Left < Alarm }
 
-// Renewals finds what there is to renew, by site, issuer and key kind: of each
-// active site the newest certificate of each kind of key. Site, key and life are
-// taken from that certificate, whose signature the CA's own key must bear, never
-// from a column: whoever can change rows cannot win a certificate by it. Rows that
-// contradict their certificate are returned as refused.
+// Renewals finds the certificates to renew, by site, issuer and key kind: of each active site the
+// newest certificate of each kind of key. Site, key and life are taken from that certificate,
+// which must have the CA's own signature, never from a column: so an attacker who can change rows
+// gains no certificate. Rows that contradict their certificate are returned as refused.
 func Renewals(roster []masterdb.Responder, authorities []*Authority, now time.Time) []Renewal {
 	var list []Renewal
 	for _, a := range authorities {
@@ -63,7 +62,7 @@ func Renewals(roster []masterdb.Responder, authorities []*Authority, now time.Ti
 			if r.Refused == "" && row.Status.Revoked {
 				r.Refused = "its newest certificate is revoked: enrol the site anew (ocspctl responder add)"
 			}
-			if r.Refused == "" && a.State != nil { // where the key is
+			if r.Refused == "" && a.State != nil { // the CA's key is here
 				if err := a.agrees(); err != nil {
 					r.Refused = err.Error()
 				}
@@ -101,8 +100,8 @@ func isActive(roster []masterdb.Responder, site string) bool {
 	return slices.ContainsFunc(roster, func(r masterdb.Responder) bool { return r.Name == site && r.State == db.ResponderActive })
 }
 
-// keyAlgorithm is the same for keys that take each other's place: after a change
-// of the key the old one is renewed no more.
+// keyAlgorithm is equal for keys that replace each other: after a change of the key the old one is
+// no longer renewed.
 func keyAlgorithm(kind string) string { return strings.TrimRight(kind, "0123456789") }
 
 // renewal reads a row's certificate, and refuses a row that is not what the CA signed.
@@ -137,8 +136,8 @@ func (a *Authority) renewal(row masterdb.RosterCertificate, now time.Time) (Rene
 	return r, nil
 }
 
-// provesStill refuses a certificate as a proof of the site's key that ended longer ago
-// than it had lived.
+// provesStill refuses a certificate as a proof of the site's key if it ended longer ago than it
+// had lived.
 func provesStill(c *x509.Certificate, now time.Time) error {
 	if now.Sub(c.NotAfter) > c.NotAfter.Sub(c.NotBefore) {
 		return fmt.Errorf("it ended at %s, too long ago to go by it: enrol the site anew (ocspctl responder add)", c.NotAfter.UTC().Format(time.RFC3339))
@@ -146,7 +145,7 @@ func provesStill(c *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// verify reads a responder certificate that this CA signed, and the site it names.
+// verify reads a responder certificate that this CA signed, and its site.
 func (a *Authority) verify(der []byte) (site string, c *x509.Certificate, err error) {
 	if c, err = x509.ParseCertificate(der); err != nil {
 		return "", nil, fmt.Errorf("reading its certificate: %w", err)

@@ -14,17 +14,17 @@ import (
 	"ocspfleet/ops/certprofile"
 )
 
-// Request is a site's certificate request whose proof of possession was checked.
+// Request is a site's certificate request with a checked proof of possession.
 type Request struct {
 	Site      string
 	PublicKey any
 	KeyHash   [32]byte // SHA-256 of the SubjectPublicKeyInfo DER: what staff compare out of band
 
-	proof [32]byte  // SHA-256 of the request; zero: the key was proved by last
-	last  db.Serial // of the site's certificate that proved its key; nil: by a request
+	proof [32]byte  // SHA-256 of the request; zero: last proved the key
+	last  db.Serial // of the site's certificate that proved its key; nil: a request did
 }
 
-// Kind names the kind of the key: "p256", "rsa2048".
+// Kind returns the kind of the key: "p256", "rsa2048".
 func (r *Request) Kind() string { return keyKind(r.PublicKey) }
 
 func keyKind(public any) string {
@@ -37,11 +37,10 @@ func keyKind(public any) string {
 	return "unknown"
 }
 
-// ParseRequest reads a PKCS#10 request (RFC 2986), PEM or DER, for the site.
-// Its signature proves that the asker has the key; the commonName must be the
-// site, so that a request cannot be handed in for another. What the certificate
-// says is ours to decide; a request for another kind of certificate is refused,
-// since somebody has mixed something up.
+// ParseRequest reads a PKCS#10 request (RFC 2986), PEM or DER, for the site. Its signature proves
+// that the requester has the key; the commonName must be the site, so that a request cannot be
+// used for another. The CA decides the content of the certificate; a request for another kind of
+// certificate is refused, since it must be a mistake.
 func ParseRequest(raw []byte, site string) (*Request, error) {
 	if err := db.CheckSite(site); err != nil {
 		return nil, err
@@ -80,8 +79,8 @@ var (
 	oidOCSPSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 9}
 )
 
-// checkWish refuses a request that asks for another extended key usage than
-// OCSPSigning, or for a CA's certificate. It need not ask for anything.
+// checkWish refuses a request that asks for another extended key usage than OCSPSigning, or for a
+// CA's certificate. It may ask for nothing.
 func checkWish(csr *x509.CertificateRequest) error {
 	for _, e := range csr.Extensions {
 		switch {

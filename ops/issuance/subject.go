@@ -11,9 +11,9 @@ import (
 
 func subjectCN(site string) string { return "OCSP responder " + site }
 
-// subject names a responder. BR section 7.1.2.8 wants the naming of CA certificates
-// (7.1.2.10.2) for it: countryName, organizationName and commonName, in that order, of
-// the CA as its own subject has them, or, where that lacks one, its configuration.
+// subject returns the name of a responder. BR section 7.1.2.8 requires the naming of CA
+// certificates (7.1.2.10.2) for it: countryName, organizationName and commonName, in that order,
+// from the CA's own subject, or, if that lacks one, from its configuration.
 func (a *Authority) subject(site string) (pkix.Name, error) {
 	name := pkix.Name{CommonName: subjectCN(site)}
 	if a.Issuer.Policy.Profile != db.ProfileBR {
