@@ -16,23 +16,22 @@ import (
 	"ocspfleet/ops/zone"
 )
 
-// DNS is the zone in which the sites' addresses stand, and how a withdrawal uses it.
+// DNS is the zone with the sites' addresses, and the options of a change.
 type DNS struct {
 	Zone *zone.Zone // nil: the addresses are named for work by hand
-	// Broken is why there is no Zone although there should be one: the step fails by it.
+	// Broken is why a configured Zone could not be used: the step fails with it.
 	Broken error
-	// Dry: the zone is read, and what would change is named for work by hand.
+	// Dry reads the zone, and names the changes for work by hand.
 	Dry bool
-	// Force withdraws even the last address of a well site, and publishes one that does
-	// not answer.
+	// Force withdraws even the last address of a healthy site, and publishes one that does not
+	// answer.
 	Force bool
-	// AnswerPatience is how long a restored site is given to answer, by each address,
-	// before it is published. 0: a minute, two polls of the feed.
+	// AnswerPatience is how long a restored site may take to answer, by each address, before it is
+	// published. 0: a minute, two polls of the feed.
 	AnswerPatience time.Duration
-	// SpreadPatience is how long the zone's servers are given to have a change. 0: half
-	// a minute.
+	// SpreadPatience is how long the zone's servers may take to get a change. 0: half a minute.
 	SpreadPatience time.Duration
-	Told           func(progress string) // nil: nobody is told
+	Told           func(progress string) // nil: progress is not reported
 	Now            func() time.Time      // nil: time.Now
 }
 
@@ -49,15 +48,15 @@ func (d DNS) now() time.Time {
 	return d.Now()
 }
 
-// move is what is to be done with one site's addresses.
+// move is a change of one site's addresses.
 type move struct {
 	Lifecycle
 	publish bool
 	roster  []masterdb.Responder
 	site    masterdb.Responder
 	own     []netip.Addr            // those to move
-	shared  []string                // those that another active site has, too: they stay
-	before  map[string][]netip.Addr // by name: what was withdrawn and not put back
+	shared  []string                // those that another active site also has: they stay
+	before  map[string][]netip.Addr // by name: the addresses that were withdrawn and not published again
 }
 
 func (m *move) verb() string {
@@ -67,7 +66,7 @@ func (m *move) verb() string {
 	return "withdraw"
 }
 
-// plan reads the roster. No address to move and no error: there is none.
+// plan reads the roster. It returns no addresses and no error if there is nothing to move.
 func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 	m := &move{Lifecycle: w, publish: publish, before: map[string][]netip.Addr{}}
 	var err error
@@ -108,7 +107,7 @@ func (w Lifecycle) plan(ctx context.Context, publish bool) (*move, error) {
 	return m, nil
 }
 
-// Addresses reads those that the roster has; it takes no others.
+// Addresses returns the site's addresses on the roster; it skips a text that is not an address.
 func Addresses(r masterdb.Responder) []netip.Addr {
 	var list []netip.Addr
 	for _, text := range r.Addresses {
@@ -119,7 +118,7 @@ func Addresses(r masterdb.Responder) []netip.Addr {
 	return list
 }
 
-// edit is what to do to one name.
+// edit returns the change of one name.
 func (m *move) edit(ctx context.Context, name string, own []netip.Addr, judge func([]netip.Addr) error) (zone.Edit, error) {
 	if !m.publish {
 		return zone.Edit{Remove: own, Judge: judge, Force: m.DNS.Force}, nil
@@ -130,7 +129,7 @@ func (m *move) edit(ctx context.Context, name string, own []netip.Addr, judge fu
 	}
 	return zone.Edit{Add: slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool {
 		for _, taken := range m.before {
-			if slices.Contains(taken, a) { // back to just the names that it was taken from
+			if slices.Contains(taken, a) { // only to the names from which it was withdrawn
 				return !slices.Contains(m.before[name], a)
 			}
 		}
@@ -138,7 +137,7 @@ func (m *move) edit(ctx context.Context, name string, own []netip.Addr, judge fu
 	})}, nil
 }
 
-// carries says whether a name is one for addresses of that kind: it has such, or none at all.
+// carries says whether a name may have addresses of that kind: it has some, or none of any kind.
 func carries(set zone.Set, address netip.Addr) bool {
 	return len(set.Records) == 0 || slices.ContainsFunc(set.Addresses(), func(a netip.Addr) bool { return a.Is4() == address.Is4() })
 }
@@ -167,7 +166,7 @@ func (w Lifecycle) previewDNS(ctx context.Context, publish bool) (string, error)
 	return strings.Join(texts, "; "), nil
 }
 
-// plain is what is to be said without a zone.
+// plain returns the text for work without a zone.
 func (m *move) plain() string {
 	if m == nil || len(m.own) == 0 && len(m.shared) == 0 {
 		return "none on the roster"
@@ -179,7 +178,7 @@ func (m *move) plain() string {
 	return strings.Join(texts, "; ")
 }
 
-// describe tells of one name; did is "withdraw", or "withdrawn", ...
+// describe describes the change of one name; did is "withdraw", or "withdrawn", ...
 func (m *move) describe(c zone.Change, did string) string {
 	moved := append(slices.Clone(c.Removed), c.Added...)
 	if len(moved) == 0 {
@@ -203,7 +202,7 @@ func listed(addresses []netip.Addr) string {
 	return strings.Join(texts, ", ")
 }
 
-// dns is the step of a withdrawal that changes the zone.
+// dns returns the step that changes the zone.
 func (w Lifecycle) dns(publish bool) Step {
 	plan := "withdraw its addresses"
 	if publish {
@@ -228,8 +227,8 @@ func (w Lifecycle) dns(publish bool) Step {
 	}}
 }
 
-// do moves the addresses at each name, and waits until the zone's servers have that. A
-// fault at one name stops none of the others.
+// do moves the addresses at each name, and waits until the zone's servers have the change. A fault
+// at one name does not stop the others.
 func (m *move) do(ctx context.Context) (string, error) {
 	own, faults := m.own, []error(nil)
 	if m.publish && !m.DNS.Force {
@@ -283,7 +282,7 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 		if err != nil || len(there) == 0 {
 			return change, err
 		}
-		note.Addresses, note.Stage, note.Detail = there, masterdb.DNSDone, "it was there" // nothing is left to put back
+		note.Addresses, note.Stage, note.Detail = there, masterdb.DNSDone, "it was there" // nothing is left to publish again
 		return change, m.Store.NoteDNS(ctx, note, m.Act)
 	}
 	note.Stage, note.Detail = masterdb.DNSDone, "now: "+listed(change.Left)
@@ -293,8 +292,8 @@ func (m *move) one(ctx context.Context, name string, own []netip.Addr, judge fun
 	return change, errors.Join(err, m.Store.NoteDNS(context.WithoutCancel(ctx), note, m.Act))
 }
 
-// checkAnswer refuses to leave a name with nothing but addresses of sites that are not well.
-// Which are is asked once, and only if need be.
+// judge returns a check that refuses to leave a name with only addresses of sites that are not
+// well. It asks the sites once, and only if needed.
 func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 	survey := sync.OnceValues(func() ([]Status, error) {
 		return Surveyor{Timeout: 3 * time.Second, Now: m.DNS.Now}.Survey(ctx, m.Store)
@@ -309,7 +308,7 @@ func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 				}
 			}
 			if !known {
-				return nil // whoever that is, the staff put it there
+				return nil // an unknown address: the staff put it there
 			}
 		}
 		sites, err := survey()
@@ -325,7 +324,7 @@ func (m *move) judge(ctx context.Context) func([]netip.Addr) error {
 	}
 }
 
-// spread waits until the zone's servers have what the primary has.
+// spread waits until the zone's servers have the primary's version.
 func (m *move) spread(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.DNS.SpreadPatience, 30*time.Second))
 	defer cancel()

@@ -20,15 +20,14 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// Verify reads an answer with one status and decides whether a client whose issuer
-// is ca must believe it at now (RFC 6960 section 3.2): signed by ca, or by a
-// certificate for OCSP signing that ca issued; named by its responder ID; about a
-// certificate of ca, by name and by key; current. An OCSP error is an
-// ocsp.ResponseError. With an answer that is well signed and yet not to be
-// believed the answer is returned, too.
+// Verify reads an answer with one status and decides whether a client whose issuer is ca must
+// accept it at now (RFC 6960 section 3.2): signed by ca, or by a certificate for OCSP signing that
+// ca issued; named by its responder ID; about a certificate of ca, by name and by key; current. An
+// OCSP error is an ocsp.ResponseError. An answer with a valid signature that must not be accepted
+// is returned with the error.
 //
-// It builds no chain and looks at no revocation of the signer: ca is pinned, and
-// whether the signer is a site's own certificate the caller knows from the roster.
+// Verify builds no chain and does not check the revocation of the signer: ca is pinned, and the
+// caller knows from the roster whether the signer is a site's own certificate.
 func Verify(raw []byte, ca *x509.Certificate, now time.Time) (*ocsp.Response, error) {
 	answer, err := ocsp.ParseResponseForCert(raw, nil, ca) // verifies both signatures
 	if err != nil {
@@ -69,8 +68,8 @@ func namedBy(answer *ocsp.Response, signer *x509.Certificate) bool {
 	return err == nil && bytes.Equal(answer.ResponderKeyHash, id[:])
 }
 
-// aboutIssuer refuses an answer whose CertID names another issuer (RFC 6960
-// section 4.1.1), which package ocsp reads and does not show.
+// aboutIssuer refuses an answer whose CertID names another issuer (RFC 6960 section 4.1.1), which
+// package ocsp reads and does not expose.
 func aboutIssuer(answer *ocsp.Response, ca *x509.Certificate) error {
 	var data struct {
 		Raw         asn1.RawContent
@@ -107,8 +106,7 @@ func digest(hash crypto.Hash, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// keyBits is the content of the BIT STRING subjectPublicKey, which x509 has parsed
-// before.
+// keyBits returns the content of the BIT STRING subjectPublicKey, which x509 has parsed before.
 func keyBits(c *x509.Certificate) []byte {
 	var spki struct {
 		Algorithm pkix.AlgorithmIdentifier

@@ -13,25 +13,25 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Reply is whether a site came to say what was waited for.
+// Reply is whether a site gave the expected status.
 type Reply struct {
 	Site   string
 	URL    string
 	Says   bool
 	Took   time.Duration // from the start of the wait to the answer
-	Detail string        // what it says instead; empty when it says so
+	Detail string        // its other answer; empty if it gave the status
 }
 
-// The pauses between two questions: 50 ms are short beside the second within
-// which a revocation is to be seen, half a second spares a site that lags.
+// The pauses between two questions: 50 ms are short compared with the second within which a
+// revocation should be seen; half a second avoids load on a site that lags.
 const (
 	firstPause = 50 * time.Millisecond
 	maxPause   = 500 * time.Millisecond
 )
 
-// Await asks every active site that has a certificate of the issuer for the serial until
-// each says the status (ocsp.Revoked or ocsp.Good), by an answer that can be believed, or
-// ctx ends. A request is one as any client sends, without nonce.
+// Await asks every active site that has a certificate of the issuer for the serial until each
+// gives the status (ocsp.Revoked or ocsp.Good) in a valid answer, or ctx ends. A request is one as
+// any client sends, without nonce.
 func (v Surveyor) Await(ctx context.Context, store *masterdb.DB, issuer db.Issuer, serial db.Serial, status int) ([]Reply, error) {
 	defer v.defaults()()
 	ca, err := x509.ParseCertificate(issuer.Certificate)

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// byAddress is a client that finds each host at this address: the site is asked where
-// clients will be sent, whatever the DNS says now.
+// byAddress returns a client that uses this address for each host: it asks the site where clients
+// will be sent, whatever the DNS says now.
 func byAddress(address netip.Addr) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -32,8 +32,8 @@ func byAddress(address netip.Addr) *http.Client {
 	}
 }
 
-// AnswersAt asks a site, at one of its addresses, for its own certificate of each
-// issuer, as Survey does. No error: each answer is one that clients must believe.
+// AnswersAt asks a site, at one of its addresses, for its own certificate of each issuer, as
+// Survey does. A nil error means that each answer is one that clients must accept.
 func (v Surveyor) AnswersAt(ctx context.Context, site masterdb.Responder, issuers []db.Issuer, address netip.Addr) error {
 	v.Client = byAddress(address)
 	defer v.Client.CloseIdleConnections()
@@ -49,8 +49,8 @@ func (v Surveyor) AnswersAt(ctx context.Context, site masterdb.Responder, issuer
 	return nil
 }
 
-// answering waits until the site answers by its addresses, and returns those by which
-// it does, and why not by the others.
+// answering waits until the site answers by its addresses, and returns those that answer, and the
+// faults of the others.
 func (m *move) answering(ctx context.Context) (well []netip.Addr, faults []error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.DNS.AnswerPatience, time.Minute))
 	defer cancel()

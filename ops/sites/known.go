@@ -10,14 +10,14 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// DefaultMaxAge is how old a site's knowledge may be before it is said not to follow: a
-// site that follows is some seconds behind.
+// DefaultMaxAge is how old a site's copy may be before the site counts as not following: a site
+// that follows is some seconds behind.
 const DefaultMaxAge = 5 * time.Minute
 
-// Known is what the master tells of the sites before they are asked. It can be kept, and
-// serve when the master is away.
+// Known is what the master knows of the sites before they are asked. It can be stored, for use
+// when the master is away.
 type Known struct {
-	At      time.Time // when the master was asked; zero: it was not, this was kept
+	At      time.Time // when the master was asked; zero: it was not, this was stored
 	AsOf    time.Time // the master's own horizon
 	Sites   []masterdb.Responder
 	Issuers []db.Issuer
@@ -60,12 +60,12 @@ func (v Surveyor) Learn(ctx context.Context, store *masterdb.DB) (Known, error) 
 	return k, err
 }
 
-// Settled takes away the forks of the sites for which keep is false: a key set ended them.
+// Settled removes the forks of the sites for which keep is false: a key set ended them.
 func (k *Known) Settled(keep func(site string) bool) {
 	maps.DeleteFunc(k.forks, func(site, _ string) bool { return !keep(site) })
 }
 
-// site is what the master knows of one site.
+// site returns what the master knows of one site.
 func (k Known) site(r masterdb.Responder, now time.Time) Status {
 	s := Status{Responder: r, Slot: slotOf(r.Name, k.slots)}
 	if r.State == db.ResponderActive {
@@ -78,8 +78,8 @@ func (k Known) site(r masterdb.Responder, now time.Time) Status {
 	return s
 }
 
-// compare finds the sites that do not follow: their knowledge is older than MaxAge; where
-// the master is away, than that of the site that knows most.
+// compare finds the sites that do not follow: their copy is older than MaxAge, or, while the
+// master is away, older by MaxAge than the newest site's.
 func (v Surveyor) compare(known Known, sites []Status) {
 	least := time.Duration(0)
 	if known.At.IsZero() {
@@ -109,7 +109,7 @@ func youngest(sites []Status) time.Duration {
 	return max(0, least)
 }
 
-// cause is why a site does not follow, as far as it is seen from the master, and what to do.
+// cause returns why a site does not follow, as far as the master can see, and what to do.
 func (v Surveyor) cause(known Known, s Status) string {
 	switch {
 	case known.At.IsZero():

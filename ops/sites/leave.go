@@ -9,14 +9,14 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// leaveWait is how long Leave waits by itself until resolvers have forgotten a site. With
-// a longer TTL it ends, and is run again.
+// leaveWait is how long Leave itself waits until resolvers have forgotten a site. With a longer
+// TTL it ends, and must be run again.
 const leaveWait = 5 * time.Minute
 
-// Leave takes a site off the fleet in peace: no client may notice it. First its addresses
-// leave the DNS; it answers until resolvers have forgotten them; then its access ends.
-// Its certificates stay good until they end: a revoked one would spoil the answers that
-// it signed and that caches and servers (stapling) still give out.
+// Leave removes a site from the fleet without an effect on clients. First its addresses leave the
+// DNS; it answers until resolvers have forgotten them; then its access ends. Its certificates stay
+// good until they end: a revoked one would spoil the answers that it signed and that caches and
+// servers (stapling) still give out.
 func (w Lifecycle) Leave() []Step {
 	return []Step{
 		w.leaveDNS(), w.forgotten(),
@@ -28,7 +28,7 @@ func (w Lifecycle) Leave() []Step {
 	}
 }
 
-// leaveDNS is the zone's step. Unlike a revocation, leaving must not go on without it.
+// leaveDNS returns the zone's step. Unlike a revocation, leaving must not continue without it.
 func (w Lifecycle) leaveDNS() Step {
 	step := w.dns(false)
 	step.goesOn = false
@@ -47,7 +47,7 @@ func (w Lifecycle) leaveDNS() Step {
 	return step
 }
 
-// held are the site's present addresses that were taken out of the DNS.
+// held returns the site's present addresses that were removed from the DNS.
 func (w Lifecycle) held(ctx context.Context) ([]masterdb.DNSAddress, error) {
 	m, err := w.plan(ctx, false)
 	if err != nil {
@@ -57,7 +57,7 @@ func (w Lifecycle) held(ctx context.Context) ([]masterdb.DNSAddress, error) {
 	return slices.DeleteFunc(list, func(a masterdb.DNSAddress) bool { return !slices.Contains(m.own, a.Address) }), err
 }
 
-// forgotten waits until no resolver gives the site's addresses any more.
+// forgotten waits until no resolver returns the site's addresses any more.
 func (w Lifecycle) forgotten() Step {
 	return Step{Name: "ttl", Plan: "let the site answer until resolvers have forgotten its addresses", do: func(ctx context.Context) (string, error) {
 		if w.ByHand {

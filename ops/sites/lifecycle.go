@@ -12,48 +12,48 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Lifecycle takes a site out of the fleet, or back in. It is a row of steps of
-// which each may be done again: broken off anywhere, it is simply run anew.
+// Lifecycle takes a site out of the fleet, or back in. It is a list of steps, each of which may be
+// repeated: after an interruption it is simply run again.
 type Lifecycle struct {
 	Store *masterdb.DB
 	Site  string
 	Act   db.Act
-	// CRL issues the CRLs anew and says which; nil: the CA's key is not at hand here.
+	// CRL issues the CRLs again and returns which; nil: the CA's key is not here.
 	CRL func(context.Context) (string, error)
-	// Patience is how long a running stream is given to bring the site the news of
-	// its own revocation, so that an honest one stops by itself, before it is cut. A
-	// broken-into site gains no more than that. 0: 2 s.
+	// Patience is how long a running stream may take to bring the site its own revocation, so that
+	// an honest site stops by itself, before the stream is cut. An attacker in a site gains no
+	// more than that. 0: 2 s.
 	Patience time.Duration
-	DNS      DNS // where its addresses stand
-	// ByHand: its addresses left the DNS by hand, and their TTL is over. For Leave.
+	DNS      DNS // the DNS with its addresses
+	// ByHand says that its addresses left the DNS by hand, and their TTL is over. For Leave.
 	ByHand bool
 
-	dnsPlan string       // what the zone's part would do now
+	dnsPlan string       // what the zone's step would do now
 	only    []netip.Addr // these addresses, instead of the roster's; nil: the roster's
-	url     string       // the site's from now on; empty: the roster's
+	url     string       // the site's new URL; empty: the roster's
 
-	before func(step string) error // for tests: breaks off before a step
+	before func(step string) error // for tests: stops before a step
 }
 
-// Step is one part of it.
+// Step is one step of a Lifecycle.
 type Step struct {
 	Name   string // certificates, delivery, login, sessions, slots, dns, ttl or crl
 	Plan   string // what it does
 	Result string // what it did; empty: not done yet
-	Fault  string // why it, or a part of it, could not be done; empty: nothing was in the way
+	Fault  string // why it, or a part of it, failed; empty: no fault
 	do     func(context.Context) (string, error)
 	goesOn bool // its failure stops no other step
 }
 
-// Preview has the plan say what the zone's part would do now. It asks the zone's
-// servers and returns what the steps then show.
+// Preview adds what the zone's step would do now to the plan. It asks the zone's servers and
+// returns a Lifecycle whose steps show that.
 func (w Lifecycle) Preview(ctx context.Context, publish bool) (Lifecycle, error) {
 	var err error
 	w.dnsPlan, err = w.previewDNS(ctx, publish)
 	return w, err
 }
 
-// Revoke is for ever: all certificates revoked, keys banned, access closed.
+// Revoke is permanent: all certificates revoked, keys banned, access closed.
 func (w Lifecycle) Revoke(reason db.Reason) []Step {
 	return []Step{
 		{Name: "certificates", Plan: "revoke all unexpired ones for ever, ban the keys, close the feed to the site", do: func(ctx context.Context) (string, error) {
@@ -86,8 +86,8 @@ func (w Lifecycle) Restore() []Step {
 	}
 }
 
-// Run does the steps in their order and stops at the first that fails, unless that is
-// one whose failure leaves the others their sense. done is told of each that was done.
+// Run does the steps in their order and stops at the first failure, except at steps whose failure
+// does not affect the others. It calls done after each step.
 func (w Lifecycle) Run(ctx context.Context, steps []Step, done func(Step)) error {
 	var faults []error
 	for i := range steps {
@@ -122,8 +122,8 @@ func counted(list []masterdb.RevokedCertificate, done string) string {
 	return fmt.Sprintf("%d of %d %s", changed, len(list), done)
 }
 
-// delivery waits until the site has confirmed what was done: its stream, if one runs,
-// or by its next question to the feed.
+// delivery waits until the site has confirmed what was done: by its stream, if one runs, or by its
+// next request to the feed.
 func (w Lifecycle) delivery() Step {
 	patience := w.Patience
 	if patience == 0 {
@@ -173,8 +173,8 @@ func (w Lifecycle) delivered(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// feedSilence is how long ago a site may have asked the feed that is thought to follow
-// it: a long poll takes 75 s.
+// feedSilence is the greatest time since a site's last request for the site to count as a follower
+// of the feed: a long poll takes 75 s.
 const feedSilence = 90 * time.Second
 
 func (w Lifecycle) login(open bool) Step {
@@ -223,11 +223,11 @@ func (w Lifecycle) crl() Step {
 	}}
 }
 
-// ErrLastSite says that without this site nobody would answer any more.
+// ErrLastSite says that without this site no site would answer any more.
 var ErrLastSite = errors.New("the fleet would be left without a healthy site")
 
-// CheckNotLast asks every active site how it is, and refuses to take out the last
-// active one, or the only one that is well.
+// CheckNotLast asks every active site how it is, and refuses to remove the last active one, or the
+// only one that is well.
 func (v Surveyor) CheckNotLast(ctx context.Context, store *masterdb.DB, site string) error {
 	sites, err := v.Survey(ctx, store)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Move gives a site that stays another URL, or other addresses: the new ones are
-// published once it answers by them, the old ones withdrawn, and last the roster says
-// so. Broken off, it finds the same difference when it is run again: so here a fault of
-// the DNS does stop what comes after. A suspended site is not published.
+// Move gives a site that stays another URL, or other addresses: the new ones are published once it
+// answers by them, the old ones withdrawn, and the roster changes last. After an interruption a
+// second run finds the same difference: so here a fault of the DNS does stop the later steps. A
+// suspended site is not published.
 func (w Lifecycle) Move(site masterdb.Responder, url string, addresses []netip.Addr) []Step {
 	w.Site, w.url = site.Name, url
 	old := Addresses(site)

@@ -24,13 +24,12 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of an answer: certificate included it has 2 KiB.
+	// maxAnswer bounds what is read of an answer: including the certificate it has 2 KiB.
 	maxAnswer = 64 << 10
 )
 
-// ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the
-// answer is made now: a cached one's thisUpdate is up to the policy's refresh
-// older than the site's horizon.
+// ask sends one OCSP request by POST (RFC 6960 appendix A.1). With a nonce the answer is made now:
+// a cached one's thisUpdate is older than the site's horizon, by up to the policy's refresh.
 func (v Surveyor) ask(ctx context.Context, url string, ca *x509.Certificate, serial db.Serial, fresh bool) ([]byte, Result, error) {
 	body, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial)}, ca, &ocsp.RequestOptions{Hash: crypto.SHA256})
 	if err != nil {
@@ -88,9 +87,8 @@ func addNonce(request []byte) ([]byte, error) {
 	return asn1.Marshal(r)
 }
 
-// checkAnswer compares an answer with what it must be: one that a client must believe
-// now, signed by one of the site's own delegated certificates, about this serial,
-// of the status wanted.
+// checkAnswer compares an answer with the required one: one that a client must accept now, signed
+// by one of the site's own delegated certificates, about this serial, with the wanted status.
 func checkAnswer(raw []byte, ca *x509.Certificate, serial db.Serial, site masterdb.Responder, want int, now time.Time) (*ocsp.Response, Result, error) {
 	answer, err := Verify(raw, ca, now)
 	if refused := (ocsp.ResponseError{}); errors.As(err, &refused) {

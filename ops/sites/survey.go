@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Result is what a probe of one site for one issuer found.
+// Result is the result of a probe of one site for one issuer.
 type Result string
 
 // The results. Every one but ok is a fault of an active site.
@@ -25,10 +25,10 @@ const (
 	ResultOK            Result = "ok"             // a signed, fresh answer that agrees with the master
 	ResultUnreachable   Result = "unreachable"    // no HTTP answer
 	ResultRefused       Result = "refused"        // an HTTP or OCSP error: honest, but no answer
-	ResultWrong         Result = "wrong"          // an answer that must not be believed, or says something else
-	ResultNoCertificate Result = "no_certificate" // nothing it could sign with
-	ResultBehind        Result = "behind"         // a true answer of one that does not follow the master
-	ResultForked        Result = "forked"         // it follows, but was shown two histories
+	ResultWrong         Result = "wrong"          // an answer that clients must not accept, or with another status
+	ResultNoCertificate Result = "no_certificate" // no certificate to sign with
+	ResultBehind        Result = "behind"         // a true answer of a site that does not follow the master
+	ResultForked        Result = "forked"         // it follows, but received two histories
 )
 
 // ProbeResult is one site's answer for one issuer.
@@ -40,38 +40,37 @@ type ProbeResult struct {
 	Detail     string // for people; empty when ok
 	ThisUpdate time.Time
 	NextUpdate time.Time
-	// Age is how far the site's horizon lies back: now - (thisUpdate + backdate).
-	// Budget is how long the site could go on saying good if nothing came any more;
-	// below 0 it could not. Both are 0 without an answer.
+	// Age is the age of the site's horizon: now - (thisUpdate + backdate). Budget is how long the
+	// site could still answer good if no news came; below 0 it cannot. Both are 0 without an
+	// answer.
 	Age    time.Duration
 	Budget time.Duration
 	Took   time.Duration
-	// Position is the last change that the master had committed by the site's
-	// horizon: the site holds that and all before it. 0 without an answer.
+	// Position is the last change that the master had committed by the site's horizon: the site
+	// has that and all before it. 0 without an answer.
 	Position int64
 }
 
 // SlotState is what the master knows of a site that replicates from it natively.
 type SlotState struct {
-	Streaming bool   // somebody reads the slot now
-	Lost      bool   // the master gave the slot up: the site will be seeded anew
+	Streaming bool   // a session reads the slot now
+	Lost      bool   // the master gave the slot up: the site will be seeded again
 	Behind    uint64 // octets of WAL that the site has not confirmed
-	Form      int    // while it streams: the newest form of signed notes that it reads; 0: it told none
+	Form      int    // while it streams: the newest form of signed notes that it reads; 0: unknown
 }
 
 // FeedLink is what the master knows of a site that may fetch the signed feed.
 type FeedLink struct {
 	Direct   bool      // it asked the master itself within the last minutes
-	SeenAt   time.Time // when it did so last; zero: never
-	Position int64     // that it said it has then
-	Form     int       // and the newest form of signed notes that it reads; 0: it told none
+	SeenAt   time.Time // its last request; zero: never
+	Position int64     // that the site reported then
+	Form     int       // and the newest form of signed notes that it reads; 0: unknown
 }
 
-// directFor is how long a question counts: three long polls.
+// directFor is how long a request counts: three long polls.
 const directFor = 5 * time.Minute
 
-// Mode is how the site's rows come: logical, feed, or empty where the master
-// knows of neither.
+// Mode is how the site's rows come: logical, feed, or empty if the master knows of neither.
 func (s Status) Mode() string {
 	switch {
 	case s.Slot != nil:
@@ -82,9 +81,8 @@ func (s Status) Mode() string {
 	return ""
 }
 
-// Outdated says that the site cannot read key sets with keys for corrections: until it
-// is upgraded the root does not sign the first one. A site that is not heard of is not
-// known to be.
+// Outdated says that the site cannot read key sets with keys for corrections: until it is upgraded
+// the root does not sign the first one. A site without contact does not count as outdated.
 func (s Status) Outdated() bool {
 	switch {
 	case s.Slot != nil && s.Slot.Streaming:
@@ -99,8 +97,8 @@ func (s Status) Outdated() bool {
 // (feed.Form).
 const formCorrections = 2
 
-// Source is where they come from: master, or peers where the master does not see
-// the site; empty where nothing comes.
+// Source is where the rows come from: master, or peers if the master does not see the site; empty
+// if none come.
 func (s Status) Source() string {
 	switch {
 	case s.Slot != nil && s.Slot.Streaming || s.Slot == nil && s.Feed != nil && s.Feed.Direct:
@@ -111,34 +109,34 @@ func (s Status) Source() string {
 	return ""
 }
 
-// Status is a site on the roster with what the probes of it found. A site
-// that is suspended or revoked is not probed.
+// Status is a site on the roster with the results of its probes. A suspended or revoked site is
+// not probed.
 type Status struct {
 	masterdb.Responder
 	Results []ProbeResult // by issuer
-	Slot    *SlotState    // nil: no slot at the master bears its name
-	Feed    *FeedLink     // nil: the roster has no pin by which it could fetch the feed
-	Fork    string        // what it says contradicts itself in the feed, unsettled; empty: nothing
+	Slot    *SlotState    // nil: no slot at the master has its name
+	Feed    *FeedLink     // nil: the roster has no pin for it to fetch the feed
+	Fork    string        // an unsettled contradiction in the feed that it reported; empty: none
 }
 
-// Well says that nothing is wrong with the site, or that nothing is expected of it.
+// Well says that nothing is wrong with the site, or that it need not answer.
 func (s Status) Well() bool {
 	return s.Fork == "" && !slices.ContainsFunc(s.Results, func(f ProbeResult) bool { return f.Result != ResultOK })
 }
 
 // Surveyor asks every site how it is, as a client would.
 type Surveyor struct {
-	Client  *http.Client     // nil: one of its own that follows no redirect
+	Client  *http.Client     // nil: its own client, which follows no redirect
 	Timeout time.Duration    // of one probe; 0: 10 s, the longest an answer may take (BR section 4.10.2)
-	MaxAge  time.Duration    // what a site knows may be this old; 0: DefaultMaxAge
+	MaxAge  time.Duration    // the greatest age of a site's copy; 0: DefaultMaxAge
 	Now     func() time.Time // nil: time.Now
 }
 
 // probesAtOnce bounds how many sites are asked at a time.
 const probesAtOnce = 16
 
-// Survey reads the roster and asks each active site, for each issuer that it has a
-// certificate of, about that very certificate and about the issuer's last revocation.
+// Survey reads the roster and asks each active site, for each issuer of which it has a
+// certificate, about that certificate and about the issuer's last revocation.
 func (v Surveyor) Survey(ctx context.Context, store *masterdb.DB) ([]Status, error) {
 	defer v.defaults()()
 	known, err := v.Learn(ctx, store)
@@ -152,7 +150,7 @@ func (v Surveyor) Survey(ctx context.Context, store *masterdb.DB) ([]Status, err
 	return sites, Locate(ctx, store, known.Issuers, sites)
 }
 
-// defaults fills in what is zero; done ends what it opened.
+// defaults sets defaults for zero fields; done closes what it opened.
 func (v *Surveyor) defaults() (done func()) {
 	v.Timeout, v.MaxAge = cmp.Or(v.Timeout, 10*time.Second), cmp.Or(v.MaxAge, DefaultMaxAge)
 	if v.Now == nil {
@@ -165,7 +163,7 @@ func (v *Surveyor) defaults() (done func()) {
 	return v.Client.CloseIdleConnections
 }
 
-// Ask asks the sites that are known, be the master there or not.
+// Ask asks the known sites, whether the master is reachable or not.
 func (v Surveyor) Ask(ctx context.Context, known Known) ([]Status, error) {
 	defer v.defaults()()
 	sites := make([]Status, len(known.Sites))
@@ -190,7 +188,7 @@ func (v Surveyor) Ask(ctx context.Context, known Known) ([]Status, error) {
 	return sites, nil
 }
 
-// Locate finds the position that belongs to each answer's horizon.
+// Locate finds the position of each answer's horizon.
 func Locate(ctx context.Context, store *masterdb.DB, issuers []db.Issuer, sites []Status) error {
 	for _, site := range sites {
 		for n := range site.Results {
@@ -208,8 +206,7 @@ func Locate(ctx context.Context, store *masterdb.DB, issuers []db.Issuer, sites 
 	return nil
 }
 
-// expect lists what is to be asked of a site: per issuer its newest certificate
-// that is good now.
+// expect lists the questions to a site: per issuer its newest certificate that is good now.
 func (v Surveyor) expect(site masterdb.Responder, issuers []db.Issuer) []ProbeResult {
 	var results []ProbeResult
 	now := v.Now()
@@ -235,7 +232,7 @@ func (v Surveyor) expect(site masterdb.Responder, issuers []db.Issuer) []ProbeRe
 	return results
 }
 
-// slotOf is the site's slot for the rows; the one that is streamed from, or the newest.
+// slotOf returns the site's slot for the rows: the one with a stream, or the newest.
 func slotOf(site string, slots []db.Slot) *SlotState {
 	var link *SlotState
 	for _, slot := range slots {
@@ -285,7 +282,7 @@ func (v Surveyor) probe(ctx context.Context, site masterdb.Responder, known Know
 	}
 }
 
-// probeRevoked asks about a revocation that is older than what the site may lack.
+// probeRevoked asks about a revocation that is old enough for the site to have it.
 func (v Surveyor) probeRevoked(ctx context.Context, site masterdb.Responder, ca *x509.Certificate, serial db.Serial, f *ProbeResult) {
 	if len(serial) == 0 {
 		return

@@ -13,33 +13,33 @@ import (
 	"ocspfleet/ops/zone"
 )
 
-// ZoneRecord is one address of a name, beside the roster.
+// ZoneRecord is one address of a name, compared with the roster.
 type ZoneRecord struct {
 	Address netip.Addr
 	TTL     time.Duration
-	Sites   []string // whose it is by the roster; none: nobody's
-	Fault   string   // why it should not stand there; empty: it should
+	Sites   []string // its sites by the roster; none: no site's
+	Fault   string   // why it should not be there; empty: it should
 }
 
-// ZoneName is one name of the zone, beside the roster.
+// ZoneName is one name of the zone, compared with the roster.
 type ZoneName struct {
 	Name    string
 	Records []ZoneRecord
-	Missing []ZoneRecord // addresses of active sites that it does not have
-	Fault   string       // why it could not be read, or what else is wrong with it
+	Missing []ZoneRecord // addresses of active sites that it lacks
+	Fault   string       // why it could not be read, or another fault
 }
 
-// ZoneView is the zone beside the roster.
+// ZoneView is the zone compared with the roster.
 type ZoneView struct {
 	Serial  uint32 // at the primary
 	Names   []ZoneName
-	Servers []zone.State // Err: it does not answer, or has not what the primary has
-	// Unlisted are active sites without an address on the roster: nothing would leave the
-	// DNS with them.
+	Servers []zone.State // Err: it does not answer, or lacks the primary's version
+	// Unlisted are active sites without an address on the roster: no address would leave the DNS
+	// with them.
 	Unlisted []string
 }
 
-// Faults lists all that differs, for people.
+// Faults lists all differences, for people.
 func (v ZoneView) Faults() []string {
 	var list []string
 	for _, n := range v.Names {
@@ -63,9 +63,9 @@ func (v ZoneView) Faults() []string {
 	return list
 }
 
-// ViewZone reads the zone and compares it with the roster. With confirm the primary is
-// had to say by its signature that each name is as it was read. That it cannot be read
-// at all is an error; whatever else is wrong is a fault in the view.
+// ViewZone reads the zone and compares it with the roster. With confirm the primary must confirm,
+// by its signature, that each name is as it was read. If the zone cannot be read at all, that is
+// an error; any other fault is in the view.
 func ViewZone(ctx context.Context, store *masterdb.DB, z *zone.Zone, confirm bool) (ZoneView, error) {
 	roster, err := store.Responders(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func ViewZone(ctx context.Context, store *masterdb.DB, z *zone.Zone, confirm boo
 	if err != nil {
 		return ZoneView{}, err
 	}
-	// Asked once: a server that is just fetching the zone is behind, and so it is said.
+	// Asked once: a server that is fetching the zone right now is reported as behind.
 	now, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, server := range servers {
@@ -110,7 +110,7 @@ func ViewZone(ctx context.Context, store *masterdb.DB, z *zone.Zone, confirm boo
 	return v, nil
 }
 
-// compare puts the roster beside what a name has.
+// compare compares a name's addresses with the roster.
 func (n *ZoneName) compare(set zone.Set, roster []masterdb.Responder) {
 	if len(set.Records) == 0 {
 		n.Fault = "it has no address"
