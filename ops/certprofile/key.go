@@ -9,8 +9,7 @@ import (
 	"math/big"
 )
 
-// CheckKey allows the kinds of key that every OCSP client understands and that
-// a token makes.
+// CheckKey allows the kinds of key that every OCSP client supports and that a token makes.
 func CheckKey(public any) error {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
@@ -43,13 +42,12 @@ func primesBelow(n int) []int64 {
 	return primes
 }
 
-// fermatRounds: BR section 6.1.1.3 wants 100 at least.
+// fermatRounds is the least number of rounds that BR section 6.1.1.3 requires.
 const fermatRounds = 100
 
-// checkModulus refuses RSA moduli that anybody can factor: with a small factor,
-// of two primes close together (Fermat), or made by the broken generator that is
-// known as ROCA, whose primes are powers of 65537 modulo many small primes
-// (Nemec et al., CVE-2017-15361). BR section 6.1.1.3.
+// checkModulus refuses RSA moduli that are easy to factor: with a small factor, of two primes
+// close together (Fermat), or made by the broken generator that is known as ROCA, whose primes are
+// powers of 65537 modulo many small primes (Nemec et al., CVE-2017-15361). BR section 6.1.1.3.
 func checkModulus(n *big.Int) error {
 	rest := new(big.Int)
 	for _, p := range smallPrimes {
@@ -66,7 +64,7 @@ func checkModulus(n *big.Int) error {
 	return nil
 }
 
-// fermat says whether the modulus falls in a few rounds of Fermat's method.
+// fermat says whether a few rounds of Fermat's method factor the modulus.
 func fermat(n *big.Int) bool {
 	a := new(big.Int).Sqrt(n)
 	square, b := new(big.Int), new(big.Int)
@@ -80,9 +78,8 @@ func fermat(n *big.Int) bool {
 	return false
 }
 
-// roca says whether the modulus lies in the group that 65537 generates, modulo
-// each of the primes from 3 to 167. A sound modulus does so by chance in one case
-// of 10^8 and more.
+// roca says whether the modulus is in the group that 65537 generates, modulo each of the primes
+// from 3 to 167. For a sound modulus this happens by chance in one case of 10^8 and more.
 func roca(n *big.Int) bool {
 	for _, p := range smallPrimes {
 		if p < 3 || p > 167 {

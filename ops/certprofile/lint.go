@@ -15,9 +15,8 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// allowedExtensions are those that a responder certificate has, and whether
-// critical. nocheck stands for profile br alone, the CRL distribution point for
-// profile revocable.
+// allowedExtensions are the extensions of a responder certificate, and whether they are critical.
+// nocheck is only for profile br, the CRL distribution point only for profile revocable.
 var allowedExtensions = map[string]bool{
 	"2.5.29.14":         false, // subjectKeyIdentifier
 	"2.5.29.15":         true,  // keyUsage (BR section 7.1.2.8.4)
@@ -27,16 +26,14 @@ var allowedExtensions = map[string]bool{
 	OIDNoCheck.String(): false,
 }
 
-// SignatureAlgorithms are those that a responder certificate may be signed
-// with: no SHA-1.
+// SignatureAlgorithms are the algorithms that may sign a responder certificate: no SHA-1.
 var SignatureAlgorithms = []x509.SignatureAlgorithm{
 	x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
 	x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
 }
 
-// Lint says what is wrong with a responder certificate of the CA; nil when it is
-// as it must be. It looks at the bytes as a client gets them and knows nothing
-// of how they were made. now is when its use begins.
+// Lint returns the faults of a responder certificate of the CA; nil: none. It checks the bytes as
+// a client gets them and knows nothing of how they were made. now is when its use begins.
 func Lint(der []byte, ca *x509.Certificate, policy db.Policy, now time.Time) []string {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -79,7 +76,7 @@ func (l *lint) validity(c, ca *x509.Certificate, profile db.Profile, now time.Ti
 
 func (l *lint) extensions(c, ca *x509.Certificate, policy db.Policy) {
 	noCheck := false
-	for _, e := range c.Extensions { // ParseCertificate refuses one that stands twice
+	for _, e := range c.Extensions { // ParseCertificate refuses one that occurs twice
 		oid := e.Id.String()
 		critical, allowed := allowedExtensions[oid]
 		l.want(allowed, "has extension %s", oid) // SAN, AIA, basicConstraints, ...
@@ -121,8 +118,8 @@ func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) []byte {
 
 func has(c *x509.Certificate, oid asn1.ObjectIdentifier) bool { return extension(c, oid) != nil }
 
-// DistributionPoint is DistributionPointName of one URI (RFC 5280 sections
-// 4.2.1.13 and 5.2.5): the CRL's must be the certificate's, octet for octet.
+// DistributionPoint adds a DistributionPointName of one URI (RFC 5280 sections 4.2.1.13 and
+// 5.2.5): the CRL's must equal the certificate's, octet for octet.
 func DistributionPoint(b *cryptobyte.Builder, urls ...string) {
 	tag := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
 	b.AddASN1(tag(0), func(b *cryptobyte.Builder) { // distributionPoint
@@ -134,7 +131,7 @@ func DistributionPoint(b *cryptobyte.Builder, urls ...string) {
 	})
 }
 
-// crlDP is the value of cRLDistributionPoints; nil for no URL.
+// crlDP returns the value of cRLDistributionPoints; nil for no URL.
 func crlDP(url string) ([]byte, error) {
 	if url == "" {
 		return nil, nil
@@ -146,8 +143,8 @@ func crlDP(url string) ([]byte, error) {
 	return b.Bytes()
 }
 
-// subject judges the subject of c: one commonName, with profile br behind the CA's country
-// and organization.
+// subject checks the subject of c: one commonName, with profile br after the CA's country and
+// organization.
 func (l *lint) subject(c, ca *x509.Certificate, profile db.Profile) {
 	var names []string
 	var rdns pkix.RDNSequence
