@@ -34,7 +34,7 @@ import (
 )
 
 func main() {
-	// A core would hold the token's PIN; where it cannot be forbidden there is none.
+	// A core dump would contain the token's PIN; some systems cannot forbid one, and make none.
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	p := cli.New()
 	p.Main(rootCommand(p))

@@ -18,7 +18,7 @@ type man struct {
 	root func() *cobra.Command
 }
 
-// Man is the verb that writes the manual of all commands below the root.
+// Man returns the verb that writes the manual of all commands below the root.
 func Man(root func() *cobra.Command) cli.Verb { return &man{root: root} }
 
 func (man) Doc() cli.Doc {
@@ -40,7 +40,7 @@ func (v *man) Run(_ context.Context, p *cli.Program) error {
 // version is version.
 type version struct{}
 
-// Version is the verb that tells which build this is.
+// Version returns the verb that prints the version of this build.
 func Version() cli.Verb { return &version{} }
 
 func (version) Doc() cli.Doc {

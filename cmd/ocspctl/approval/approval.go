@@ -17,7 +17,7 @@ func Noun(p *cli.Program) *cobra.Command {
 	return noun
 }
 
-// Approve is the verb of the second person.
+// Approve returns the verb of the second person.
 func Approve() cli.Verb { return ctl.AtMaster(&approve{}) }
 
 // list is approval list.
@@ -36,7 +36,7 @@ func (list) Doc() cli.Doc {
 	}
 }
 
-// Check wants a limit.
+// Check requires a valid limit.
 func (v *list) Check() error {
 	if v.Limit < 1 {
 		return cli.Usagef("--limit %d: want 1 or more", v.Limit)

@@ -13,7 +13,7 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// decision is about one request.
+// decision is a decision on one request.
 type decision struct {
 	cli.Change
 	Text string `arg:"ID"`
@@ -29,7 +29,7 @@ func (d *decision) Check() (err error) {
 	return nil
 }
 
-// decide does something with the request, with --apply, and shows it.
+// decide acts on the request, with --apply, and shows it.
 func (d *decision) decide(ctx context.Context, m *ctl.Master, do func(act db.Act) error) error {
 	act, err := ctl.Act(d.Change)
 	if err != nil {
@@ -138,7 +138,7 @@ may do so, too, as long as nobody has approved it. Your login must be an operato
 	}
 }
 
-// Check wants a reason, too.
+// Check also requires a reason.
 func (v *refuse) Check() error {
 	if err := v.decision.Check(); err != nil {
 		return err

@@ -11,10 +11,10 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// request is one as ocspctl shows it.
+// request is a request as ocspctl shows it.
 type request struct {
 	masterdb.Approval
-	issuer string // its name; empty: it is of none
+	issuer string // its name; empty: it has none
 	state  string // open, approved, refused or expired
 }
 
@@ -36,10 +36,10 @@ func newRequest(a masterdb.Approval, issuers []db.Issuer, now time.Time) request
 	return r
 }
 
-// recovers says whether it is to enter what the master lost.
+// recovers says whether the request is to enter what the master lost.
 func (r request) recovers() bool { return len(r.Recovery.Batches) > 0 }
 
-// sum is what feed recover and fleet lost print; empty: it is none of theirs.
+// sum returns the sum that feed recover and fleet lost print; empty: another kind of request.
 func (r request) sum() string {
 	if !r.recovers() {
 		return ""
@@ -47,7 +47,7 @@ func (r request) sum() string {
 	return reentry.Sum(r.Recovery.Batches)
 }
 
-// subject says in a few words what a request is about.
+// subject describes a request in a few words.
 func (r request) subject() string {
 	issuer, login := cmp.Or(r.issuer, "-"), cmp.Or(r.For, "-")
 	switch {
@@ -74,7 +74,7 @@ func (r request) subject() string {
 	}
 }
 
-// record is a request as a row, and all of it for programs.
+// record returns a request as a row, and all of it for programs.
 func (r request) record() cli.Record {
 	var url, before, from any
 	count := r.Count
@@ -108,7 +108,7 @@ func taken(c db.Taken) cli.Record {
 	return cli.Record{cli.F("serial", "", c.Serial), cli.F("revoked_at", "", at), cli.F("not_after", "", c.NotAfter)}
 }
 
-// tell shows a request whole: a second person reads this before agreeing.
+// tell shows the whole request: a second person reads this before agreeing.
 func (r request) tell(t *cli.Table) {
 	t.Row("request", fmt.Sprint(r.ID))
 	t.Row("act", string(r.Act))

@@ -72,7 +72,7 @@ system's user. The act "direct" is a change by SQL, outside the functions.`,
 // entryTime is the form of an entry's time: microseconds, as it was hashed.
 const entryTime = "2006-01-02T15:04:05.000000Z"
 
-// record is an entry; what was done comes last.
+// record returns an entry; the act's details come last.
 func record(e auditchain.Entry) cli.Record {
 	return cli.Record{
 		cli.F("n", "N", e.N), cli.Shown("at", "AT", e.At.UTC().Format(entryTime), cli.Stamp(e.At)),

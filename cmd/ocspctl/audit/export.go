@@ -38,7 +38,7 @@ grow with the number of entries.`,
 	}
 }
 
-// Check refuses another form.
+// Check refuses an unknown form.
 func (v *export) Check() error {
 	if v.Form != "csv" && v.Form != "ndjson" {
 		return cli.Usagef("--form %q: want csv or ndjson", v.Form)
@@ -69,7 +69,7 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 	return m.Show(cli.Record{cli.F("file", "", v.Out), cli.F("entries", "", n)}, cli.Line("%d entries are in %s.", n, v.Out))
 }
 
-// write streams the entries, whatever their number, and counts them.
+// write streams any number of entries, and counts them.
 func (v *export) write(ctx context.Context, store *masterdb.DB, filter masterdb.AuditFilter, to io.Writer) (n int64, err error) {
 	w := bufio.NewWriterSize(to, 1<<16)
 	c := csv.NewWriter(w)
@@ -96,7 +96,7 @@ func (v *export) write(ctx context.Context, store *masterdb.DB, filter masterdb.
 	return n, nil
 }
 
-// cells are an entry as a row of CSV, of which a spreadsheet runs none.
+// cells returns an entry as a row of CSV, in which a spreadsheet runs no formula.
 func cells(e auditchain.Entry) []string {
 	all := []string{
 		strconv.FormatInt(e.N, 10), e.At.UTC().Format(entryTime), e.DBRole, e.OSUser, e.Act, string(e.What), e.Why,
@@ -108,8 +108,8 @@ func cells(e auditchain.Entry) []string {
 	return all
 }
 
-// writeLine writes one object in one line. What was done stands in it octet for octet as
-// it was hashed, which the encoder would not leave it.
+// writeLine writes one object in one line. The act's details stay octet for octet as they were
+// hashed, which the encoder would not do.
 func writeLine(w io.Writer, e auditchain.Entry) error {
 	all := record(e)
 	line, err := json.Marshal(all[:len(all)-1])

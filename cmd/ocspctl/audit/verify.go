@@ -51,8 +51,8 @@ func (v *verify) Check() error {
 	return nil
 }
 
-// fault is a fault of the chain: the entry is null where the row has no place in it, the
-// row where there is none any more.
+// fault returns a fault of the chain: the entry is null if the row has no place in it, the row is
+// null if it no longer exists.
 func fault(f auditchain.Fault) cli.Record {
 	return cli.Record{cli.F("entry", "", cli.OrNil(f.N)), cli.F("row", "", cli.OrNil(f.ID)), cli.F("fault", "", f.Text)}
 }

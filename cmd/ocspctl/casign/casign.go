@@ -19,14 +19,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Noun is the command ca-sign, a verb itself, with the verb below it.
+// Noun is the command ca-sign, itself a verb, with another verb below it.
 func Noun(p *cli.Program) *cobra.Command {
 	cmd := p.Verb(&sign{Ahead: 60 * 24 * time.Hour})
 	cmd.AddCommand(p.Verb(&serials{}))
 	return cmd
 }
 
-// doing is what both verbs want to know. Why is no question: the master's audit has it.
+// doing has the arguments of both verbs. It has no reason: the master's audit has that.
 type doing struct {
 	Apply bool `flag:"apply" help:"do it; without it the plan is shown and nothing is done"`
 }
@@ -58,7 +58,7 @@ issuers.NAME.state. Compare the key fingerprints of new sites before --apply.`,
 	}
 }
 
-// named is the CA of this name in the configuration, and its certificate.
+// named returns the CA of this name in the configuration, and its certificate.
 func named(p *cli.Program, name string) (*settings.Settings, config.CA, *x509.Certificate, error) {
 	cfg, err := ctl.Load(p)
 	if err != nil {
@@ -82,7 +82,7 @@ func (v *sign) Run(ctx context.Context, p *cli.Program) error {
 		return err
 	}
 	keys := ca.NewKeys(p, cfg)
-	defer func() { _ = keys.Close() }() // nothing is lost with it
+	defer func() { _ = keys.Close() }() // an error loses nothing
 	key, err := keys.Key(ctx, at, certificate)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ once, and no others. One for each certificate: eight a month for a site's key an
 	}
 }
 
-// Words has the bound from its owner.
+// Words returns the limit of package issuance.
 func (serials) Words() []string { return []string{"MOST", strconv.Itoa(issuance.MaxSerials)} }
 
 func (v *serials) Run(_ context.Context, p *cli.Program) error {

@@ -19,13 +19,13 @@ func Noun(p *cli.Program) *cobra.Command {
 		ctl.AtMaster(&reconcile{source: plainSource}))
 }
 
-// named says which certificate is meant.
+// named names a certificate.
 type named struct {
 	Issuer string `flag:"issuer,required" help:"the issuer's <NAME>"`
 	Serial string `flag:"serial,required" help:"the serial as openssl x509 -serial prints it (<HEX>, colons allowed)"`
 }
 
-// certificate is one that was found by its names.
+// certificate is a certificate that was found by its names.
 type certificate struct {
 	issuer db.Issuer
 	serial db.Serial

@@ -29,7 +29,7 @@ type correct struct {
 
 	serials []db.Serial
 	wrong   db.Wrong
-	end     time.Time // the right one, of db.WrongNotAfter
+	end     time.Time // the correct end, of db.WrongNotAfter
 }
 
 func (correct) Doc() cli.Doc {
@@ -59,7 +59,7 @@ another answer may keep it until that answer's nextUpdate.`,
 	}
 }
 
-// Check reads the serials, and what is wrong with the certificates.
+// Check reads the serials, and the mistake in the certificates.
 func (v *correct) Check() (err error) {
 	switch v.wrong = db.WrongRevoked; {
 	case v.NeverIssued:
@@ -77,7 +77,7 @@ func (v *correct) Check() (err error) {
 	return err
 }
 
-// becomes says what the certificates are once it is approved.
+// becomes describes the certificates after the approval.
 func (v *correct) becomes() string {
 	switch v.wrong {
 	case db.WrongIssued:
@@ -89,7 +89,7 @@ func (v *correct) becomes() string {
 	}
 }
 
-// refuses says why a certificate is no case for it, or nil.
+// refuses says why a certificate cannot be corrected in this way, or nil.
 func (v *correct) refuses(status db.Status) error {
 	switch {
 	case v.wrong == db.WrongRevoked && !status.Permanent():
@@ -140,7 +140,7 @@ func (v *correct) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(requested, cli.Record{cli.F("wrong", "", v.wrong), cli.F("not_after", "", v.end)}, cli.List("certificates", all, v.record))
 }
 
-// record is a certificate as it is now, with what it would be.
+// record returns a certificate as it is now, and as it would be.
 func (v *correct) record(c ctl.Certificate) cli.Record {
 	return cli.Record{
 		cli.F("issuer", "ISSUER", c.Issuer), cli.F("serial", "SERIAL", c.Serial), cli.F("status", "", c.Status), cli.F("not_after", "NOT AFTER", c.NotAfter),

@@ -35,7 +35,7 @@ output, and nothing else does. docs/import.md describes both forms.`,
 	}
 }
 
-// Check refuses another form.
+// Check refuses an unknown form.
 func (v *export) Check() error {
 	if v.Form != string(masterdb.ExportCSV) && v.Form != string(masterdb.ExportNDJSON) {
 		return cli.Usagef("--form %q: want csv or ndjson", v.Form)
@@ -71,8 +71,8 @@ func (v *export) Run(ctx context.Context, m *ctl.Master) error {
 	})
 }
 
-// write needs no printable.Cell: the one free text of a row is the issuer's name, and a
-// CHECK has it begin with a letter or digit.
+// write needs no printable.Cell: the only free text of a row is the issuer's name, and by a CHECK
+// that begins with a letter or digit.
 func (v *export) write(ctx context.Context, store *masterdb.DB, issuer db.IssuerID, w io.Writer) (int64, error) {
 	out := bufio.NewWriter(w)
 	rows, err := store.Export(ctx, issuer, masterdb.ExportForm(v.Form), out)

@@ -98,7 +98,7 @@ func (v *importing) Run(ctx context.Context, m *ctl.Master) error {
 	})
 }
 
-// show prints what the file has, what that changes, and what was done.
+// show prints the content of the file, its effects, and what was done.
 func (v *importing) show(m *ctl.Master, outcome cli.Outcome, file *ingest.File, plan *ingest.Plan, limit ctl.Limit, done ingest.Result) error {
 	differences := differencesOf(plan, v.Issuer)
 	return m.Show(
@@ -126,7 +126,7 @@ func (v *importing) show(m *ctl.Master, outcome cli.Outcome, file *ingest.File, 
 				t.Row("inserted", fmt.Sprint(done.Inserted))
 				t.Row("revoked", fmt.Sprint(done.Revoked))
 			}
-			if plan.Refusal() != nil || plan.Writes() == 0 && plan.Conflicts()+file.Pending+file.Bad > 0 { // it is not so already
+			if plan.Refusal() != nil || plan.Writes() == 0 && plan.Conflicts()+file.Pending+file.Bad > 0 { // there is something to do
 				t.Line("Nothing was done.")
 				return
 			}

@@ -53,7 +53,7 @@ func (v *issue) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(outcome, cli.Object("certificate", c.shown(status).Record()))
 }
 
-// what is to be registered, and until when it is valid.
+// what returns the certificate to register, and its end of validity.
 func (v *issue) what(ctx context.Context, m *ctl.Master) (c certificate, until time.Time, err error) {
 	if v.File == "" {
 		if until, err = cli.ParseTime(v.NotAfter); err == nil {

@@ -52,7 +52,7 @@ func (v *list) Check() (err error) {
 	return err
 }
 
-// row is a certificate in the list.
+// row returns a certificate in the list.
 func row(c ctl.Certificate) cli.Record {
 	return cli.Record{
 		cli.F("issuer", "", c.Issuer), cli.F("serial", "SERIAL", c.Serial), cli.F("status", "STATUS", c.Status),

@@ -33,7 +33,7 @@ and not signed yet.`,
 	}
 }
 
-// reconcileTexts say what a row's effect would be as what it is.
+// reconcileTexts name a row's effect as a difference.
 var reconcileTexts = map[masterdb.Effect]string{
 	masterdb.ImportNew: "in the file, NOT AT THE MASTER", masterdb.ImportNoEnd: "revoked in the file, NOT AT THE MASTER",
 	masterdb.ImportRevoke: "revoked in the file, GOOD AT THE MASTER", masterdb.ImportPermanent: "revoked in the file, on hold at the master",
@@ -65,13 +65,13 @@ func (v *reconcile) Run(ctx context.Context, m *ctl.Master) error {
 	})
 }
 
-// alone is how many certificates the master has alone, each kind with what people read.
+// alone counts the certificates that only the master has, each kind with its text for people.
 type alone struct {
 	key, text string
 	n         int64
 }
 
-// show prints what the file has and where it differs from the master.
+// show prints the content of the file and its differences from the master.
 func (v *reconcile) show(m *ctl.Master, file *ingest.File, c *ingest.Comparison) error {
 	differences := differencesOf(c.Plan, v.Issuer)
 	atMaster := make([]ctl.Certificate, len(c.FirstHere))

@@ -71,8 +71,8 @@ func (v *revoke) Run(ctx context.Context, m *ctl.Master) error {
 	return v.showChange(ctx, m, outcome, c, status, ocsp.Revoked)
 }
 
-// asAsked says why a revocation is not the one that was asked for: it was made before,
-// and nothing takes it back. No reason and no time ask for none.
+// asAsked says why a revocation is not the requested one: it was made before, and cannot be taken
+// back. Without a reason and a time any is right.
 func asAsked(status db.Status, reason db.Reason, at time.Time) error {
 	is := "no reason"
 	if status.Reason != db.ReasonNone {

@@ -18,7 +18,7 @@ import (
 	"ocspfleet/ops/ingest"
 )
 
-// source says what a file is.
+// source describes a file.
 type source struct {
 	From         string   `flag:"from,required" help:"what the file is: <FORMS>"`
 	Issuer       string   `flag:"issuer,required" help:"the issuer's <NAME> at the master"`
@@ -31,7 +31,7 @@ type source struct {
 	Files        []string `arg:"FILE..."`
 }
 
-// Words are those of the forms.
+// Words returns the names of the forms.
 func (source) Words() []string { return []string{"FORMS", strings.Join(ingest.Forms(), "|")} }
 
 var plainSource = source{Zone: "UTC", SerialBase: 10}
@@ -69,8 +69,8 @@ func (f *source) options(ctx context.Context, m *ctl.Master) (ingest.Options, er
 	return o, err
 }
 
-// judge opens and judges the files, and calls do with them; rows that --errors asks for
-// are in their file when it returns, whatever do returns.
+// judge opens and checks the files, and calls do with them; the rows for --errors are in their
+// file when it returns, whatever do returns.
 func (f *source) judge(ctx context.Context, m *ctl.Master, o ingest.Options, do func(*ingest.File) error) (err error) {
 	if f.Errors != "" {
 		out, err := os.OpenFile(f.Errors, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -78,7 +78,7 @@ func (f *source) judge(ctx context.Context, m *ctl.Master, o ingest.Options, do 
 			return fmt.Errorf("opening the file for bad rows: %w", err)
 		}
 		rows := csv.NewWriter(out)
-		_ = rows.Write([]string{"kind", "place", "text"}) // an error stays, and is told by Error
+		_ = rows.Write([]string{"kind", "place", "text"}) // Error reports an error later
 		o.Note = func(n ingest.Note) { _ = rows.Write([]string{string(n.Kind), n.Place.String(), n.Text}) }
 		defer func() {
 			rows.Flush()
@@ -96,7 +96,7 @@ func (f *source) judge(ctx context.Context, m *ctl.Master, o ingest.Options, do 
 	return do(file)
 }
 
-// leftOut is the error of a file of which something that may be the issuer's was not taken.
+// leftOut returns the error for a file of which something that may be the issuer's was not taken.
 func (f *source) leftOut(file *ingest.File) error {
 	switch {
 	case file.Bad > 0:
@@ -107,8 +107,8 @@ func (f *source) leftOut(file *ingest.File) error {
 	return nil
 }
 
-// progress tells on stderr how far a long pass is: a line that renews itself on
-// a terminal, else a line of its own each 10 s. It says nothing of short passes.
+// progress reports the progress of a long pass on stderr: on a terminal as one line that changes,
+// else as a new line each 10 s. It reports nothing of short passes.
 func progress(p *ctl.Master, what string) func(ingest.Progress) {
 	const firstAfter, each = 2 * time.Second, 10 * time.Second
 	last := time.Duration(0)

@@ -12,7 +12,7 @@ import (
 	"ocspfleet/ops/ingest"
 )
 
-// effectTexts are what people read of the effects; the JSON has their own words.
+// effectTexts are the effects for people; the JSON has their names.
 var (
 	effects = []masterdb.Effect{
 		masterdb.ImportNew, masterdb.ImportRevoke, masterdb.ImportPermanent, masterdb.ImportReason, masterdb.ImportSame, masterdb.ImportKept, masterdb.ImportDetail, masterdb.ImportOtherEnd, masterdb.ImportEnd, masterdb.ImportGuessed, masterdb.ImportNoEnd,
@@ -26,8 +26,7 @@ var (
 	}
 )
 
-// fileRecord is what was read. People read of the CRLs and the oddities as far as there
-// are any.
+// fileRecord returns what was read. People see the CRLs and the oddities only if there are any.
 func fileRecord(file *ingest.File, plan *ingest.Plan, issuer string) cli.Part {
 	good, revoked, held := plan.States[db.StateGood], plan.States[db.StateRevoked], plan.States[db.StateHeld]
 	r := cli.Record{cli.F("file", "file", file.Name), cli.F("sha256", "sha256", file.SHA256), cli.F("issuer", "issuer", issuer)}
@@ -59,7 +58,8 @@ func fileRecord(file *ingest.File, plan *ingest.Plan, issuer string) cli.Part {
 	return r
 }
 
-// crlRecord is a CRL; without a name it is the only one, without a shard all of the list.
+// crlRecord returns a CRL; without a name it is the only one, without a shard it is the whole
+// list.
 func crlRecord(crl ingest.CRL) cli.Record {
 	return cli.Record{
 		cli.F("name", "", crl.Name), cli.F("shard", "", crl.Shard), cli.F("number", "", crl.Number), cli.F("this_update", "", crl.ThisUpdate),
@@ -67,7 +67,7 @@ func crlRecord(crl ingest.CRL) cli.Record {
 	}
 }
 
-// counted are the rows by what entering them does.
+// counted returns the numbers of rows by effect.
 func counted(plan *ingest.Plan, texts map[masterdb.Effect]string) cli.Part {
 	counts, lines := cli.Record{}, cli.Record{}
 	for _, effect := range effects {
@@ -77,7 +77,7 @@ func counted(plan *ingest.Plan, texts map[masterdb.Effect]string) cli.Part {
 	return append(lines, cli.F("counts", "", counts))
 }
 
-// notes are the first 20 pending, skipped and odd entries.
+// notes returns the first 20 pending, skipped and odd entries.
 func notes(file *ingest.File) cli.Part {
 	list := cli.Few("notes", file.Notes, func(n ingest.Note) cli.Record {
 		return cli.Record{cli.F("place", "PLACE", n.Place), cli.F("kind", "KIND", n.Kind), cli.F("text", "NOTE", n.Text)}
@@ -88,7 +88,7 @@ func notes(file *ingest.File) cli.Part {
 	return cli.Below(list)
 }
 
-// difference is a row that the master knows otherwise, or not at all.
+// difference is a row that differs at the master, or is not there.
 type difference struct {
 	place          string
 	effect         masterdb.Effect

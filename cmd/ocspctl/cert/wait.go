@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// waiting is of a verb that can wait until the sites say so.
+// waiting has the flags of a verb that can wait until the sites give the status.
 type waiting struct {
 	Wait    bool          `flag:"wait" help:"with --apply: return when every active site says so; exit code 3 if one does not"`
 	Timeout time.Duration `flag:"timeout" help:"how long --wait waits"`
@@ -23,7 +23,7 @@ type waiting struct {
 
 var aMinute = waiting{Timeout: time.Minute}
 
-// Check refuses a time that is none.
+// Check refuses an invalid time.
 func (w *waiting) Check() error {
 	if w.Timeout <= 0 {
 		return cli.Usagef("--timeout %s: want more than 0", w.Timeout)
@@ -31,8 +31,8 @@ func (w *waiting) Check() error {
 	return nil
 }
 
-// showChange tells of what was done, and waits if that is wanted until the sites say the
-// status. A table says at once that it was done; JSON is one document at the end.
+// showChange prints what was done, and with --wait waits until the sites give the status. A table
+// shows the change at once; JSON is one document at the end.
 func (w *waiting) showChange(ctx context.Context, m *ctl.Master, o cli.Outcome, c certificate, status db.Status, says int) error {
 	change := cli.Object("certificate", c.shown(status).Record())
 	if !w.Wait || !o.Applied {
@@ -53,19 +53,19 @@ func (w *waiting) showChange(ctx context.Context, m *ctl.Master, o cli.Outcome, 
 	return s.fault(c.issuer.Name)
 }
 
-// seen is what --wait saw.
+// seen is the result of --wait.
 type seen struct {
-	revoked bool // what was waited for; false: good
-	all     bool // every active site says so
+	revoked bool // the awaited status; false: good
+	all     bool // every active site gives it
 	took    time.Duration
 	sites   []sites.Reply
-	// goodUntil is the latest nextUpdate that a good answer can bear; cachedUntil is
-	// until when HTTP caches may hand one out. Both count the sites that do not
-	// answer revoked: they may go on saying good. Zero of a release.
+	// goodUntil is the latest possible nextUpdate of a good answer; cachedUntil is until when HTTP
+	// caches may return one. Both count the sites that do not answer revoked: they may still
+	// answer good. Zero for a release.
 	goodUntil, cachedUntil time.Time
 }
 
-// await asks the sites until all say the status, or for the timeout.
+// await asks the sites until all give the status, or until the timeout.
 func (w *waiting) await(ctx context.Context, m *ctl.Master, c certificate, status int) (seen, error) {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, w.Timeout)
@@ -87,10 +87,10 @@ func (w *waiting) await(ctx context.Context, m *ctl.Master, c certificate, statu
 	return s, nil
 }
 
-// goodUntil bounds what was said before now. thisUpdate comes from the horizon, so
-// that no answer without the revocation ends later than validity - backdate from
-// now, whichever site gives it. HTTP caches keep what they got for http_max_age; a silent
-// site may hand out good until its copy, which is older than now, is max_staleness old.
+// goodUntil bounds the answers before now. thisUpdate comes from the horizon, so no answer without
+// the revocation ends later than validity - backdate from now, from any site. HTTP caches keep an
+// answer for http_max_age; a silent site may answer good until its copy, which is older than now,
+// is max_staleness old.
 func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached time.Time) {
 	good = now.Add(policy.Validity - policy.Backdate)
 	cached = now.Add(policy.HTTPMaxAge)
@@ -103,10 +103,10 @@ func goodUntil(policy db.Policy, now time.Time, everySite bool) (good, cached ti
 	return good, cached
 }
 
-// seconds are a duration in JSON, exact to the millisecond.
+// seconds returns a duration for JSON, exact to the millisecond.
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
-// reply is what one site said.
+// reply returns the answer of one site.
 func (s seen) reply(r sites.Reply) cli.Record {
 	after := "-"
 	if r.Detail == "" {
@@ -118,7 +118,7 @@ func (s seen) reply(r sites.Reply) cli.Record {
 	}
 }
 
-// Fields are the object seen.
+// Fields returns the object seen.
 func (s seen) Fields() cli.Record {
 	return cli.Record{cli.F("seen", "", cli.Record{
 		cli.F("sites", "", cli.Records(s.sites, s.reply)), cli.F("all_say_revoked", "", s.all && s.revoked), cli.F("all_say_good", "", s.all && !s.revoked),
@@ -126,7 +126,7 @@ func (s seen) Fields() cli.Record {
 	})}
 }
 
-// says names what was waited for.
+// says returns the name of the awaited status.
 func (s seen) says() string {
 	if s.revoked {
 		return "revoked"
@@ -134,7 +134,7 @@ func (s seen) says() string {
 	return "good"
 }
 
-// fault is the error of a wait that ended without every site.
+// fault returns the error of a wait that ended without every site.
 func (s seen) fault(issuer string) error {
 	if s.all {
 		return nil
@@ -151,7 +151,7 @@ func (s seen) fault(issuer string) error {
 	return cli.Wrongf("after %gs these sites do not answer %s: %s; what was done stays, and they will when they are back", seconds(s.took), s.says(), strings.Join(silent, ", "))
 }
 
-// Tell is what people read of it.
+// Tell prints the result for people.
 func (s seen) Tell(t *cli.Table) {
 	cli.List("", s.sites, s.reply).Tell(t)
 	if s.all {

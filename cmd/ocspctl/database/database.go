@@ -23,7 +23,7 @@ func Noun(p *cli.Program) *cobra.Command {
 	return noun
 }
 
-// roleFlag says what the database is.
+// roleFlag is the role of the database.
 type roleFlag struct {
 	Role string `flag:"role" help:"what the database is: <master|site> (default: role of the configuration)"`
 }
@@ -54,7 +54,7 @@ func (f roleFlag) place(p *cli.Program) (place, error) {
 	return place{role, url, cfg.DatabaseSettings()}, err
 }
 
-// note writes what was done to the database itself into the master's audit.
+// note writes a change of the database itself into the master's audit.
 func (p place) note(ctx context.Context, action string, what map[string]any) error {
 	act, err := ctl.Act(cli.Change{})
 	if err != nil {

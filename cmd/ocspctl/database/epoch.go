@@ -39,7 +39,7 @@ func (v *epoch) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	next := max(m.Now().Unix(), head.Epoch+1)
-	var recounted []string // tables whose rows were not what the head said
+	var recounted []string // tables whose rows differed from the head
 	outcome, err := m.Try(ctx, v.Change, func(store *masterdb.DB, act db.Act) (bool, error) {
 		recounted, err = store.NewEpoch(ctx, next, act)
 		return true, err

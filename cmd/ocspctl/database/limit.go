@@ -54,8 +54,8 @@ func (v *limit) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(outcome, limitRecord(l, v.PerHour, cli.F("before", "before", before)))
 }
 
-// limitRecord is a limit with its use; what services issued themselves within the hour is
-// not counted in that of the services and of all.
+// limitRecord returns a limit with its use; the use by services and by all leaves out what
+// services issued themselves within the hour.
 func limitRecord(l masterdb.Limit, perHour int64, before cli.Field) cli.Record {
 	return cli.Record{
 		cli.Shown("revocations_per_hour", "revocations an hour", perHour, fmt.Sprintf("%d of one login", perHour)), before,

@@ -54,7 +54,7 @@ func (v *purge) Run(ctx context.Context, m *ctl.Master) error {
 	}
 	var result ctl.Requested
 	var tell func(*cli.Table)
-	if before.Equal(agreed) { // by two persons
+	if before.Equal(agreed) { // two persons agreed
 		n, err = v.delete(ctx, m.Store, issuer.ID, n)
 		result.Outcome = v.Outcome(n > 0)
 		tell = result.Outcome.Tell
@@ -75,7 +75,7 @@ func (v *purge) Run(ctx context.Context, m *ctl.Master) error {
 	return m.Show(cli.Quiet(result), r, cli.Said(tell))
 }
 
-// delete returns how many went, or would go.
+// delete returns how many were deleted, or would be.
 func (v *purge) delete(ctx context.Context, store *masterdb.DB, issuer db.IssuerID, n int64) (int64, error) {
 	if !v.Apply {
 		return n, nil

@@ -30,7 +30,7 @@ login of ours may look, a superuser sets.`,
 	}
 }
 
-// Check wants a slot to allow or forbid, or neither.
+// Check requires a slot with --allow or --forbid, or no arguments.
 func (v *slot) Check() error {
 	if v.Name == "" && (v.Allow || v.Forbid) || v.Name != "" && v.Allow == v.Forbid {
 		return cli.Usagef("want no arguments, or NAME with either --allow or --forbid")
@@ -59,7 +59,7 @@ func (v *slot) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(v.Outcome(changed), cli.Record{cli.F("slot", "slot", v.Name), cli.F("allowed", "allowed", v.Allow)})
 }
 
-// slotRow is a slot, with the site that is not revoked whose it is.
+// slotRow returns a slot, with its site unless that is revoked.
 func slotRow(s masterdb.SlotState) cli.Record {
 	whose := "NOBODY'S"
 	switch {

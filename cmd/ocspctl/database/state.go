@@ -43,12 +43,12 @@ func (v *status) Run(ctx context.Context, p *cli.Program) error {
 	return s.wrong()
 }
 
-// state is what is there.
+// state is the state of a database.
 type state struct {
 	role    migrations.Role
 	schemas []migrations.Version
 	head    *db.Head // nil: none
-	drift   []string // what of the schema is not as the migrations made it
+	drift   []string // differences between the schema and the migrations
 }
 
 func (p place) state(ctx context.Context) (state, error) {
@@ -71,7 +71,7 @@ func (p place) state(ctx context.Context) (state, error) {
 	}
 	head, err := store.Head(ctx)
 	switch {
-	case errors.Is(err, db.ErrNoHead) || err != nil && len(s.drift) > 0: // it may be what is gone
+	case errors.Is(err, db.ErrNoHead) || err != nil && len(s.drift) > 0: // the head row may be what is missing
 		return s, nil
 	case err != nil:
 		return s, err
@@ -80,7 +80,7 @@ func (p place) state(ctx context.Context) (state, error) {
 	return s, nil
 }
 
-// wrong says with exit code 3 what the verbs of db would have to do here.
+// wrong returns an error with exit code 3 if a verb of db has something to do here.
 func (s state) wrong() error {
 	if found := s.problems(); len(found) > 0 {
 		return cli.Wrongf("%s", strings.Join(found, "; "))
@@ -130,7 +130,7 @@ func (s state) parts() []cli.Part {
 	}
 }
 
-// lines are a line for people for each of the texts.
+// lines returns a line for people for each of the texts.
 func lines(format string, texts []string) cli.Part {
 	return cli.Said(func(t *cli.Table) {
 		for _, text := range texts {
@@ -139,7 +139,7 @@ func lines(format string, texts []string) cli.Part {
 	})
 }
 
-// schema is a part of the schema; version 0: nothing is there.
+// schema returns a part of the schema; version 0: nothing is there.
 func schema(v migrations.Version) cli.Record {
 	word := "current"
 	switch {

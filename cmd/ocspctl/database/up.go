@@ -58,7 +58,7 @@ func (v *migrate) Run(ctx context.Context, p *cli.Program) error {
 	return v.up(ctx, p, "db migrate", false, v.Repair)
 }
 
-// notedRepairs is how many objects the audit's entry names: it has 16 KiB.
+// notedRepairs is how many objects the audit's entry names, which is limited to 16 KiB.
 const notedRepairs = 50
 
 // up migrates, or repairs, and makes the head of a master.
@@ -106,7 +106,7 @@ func (f roleFlag) up(ctx context.Context, p *cli.Program, action string, first, 
 		if err := at.note(ctx, action, what); err != nil {
 			return err
 		}
-		if after, err = at.state(ctx); err != nil { // with the note
+		if after, err = at.state(ctx); err != nil { // including the note
 			return err
 		}
 	}
@@ -133,7 +133,7 @@ func (f roleFlag) up(ctx context.Context, p *cli.Program, action string, first, 
 	return nil
 }
 
-// found is a list that the document has only where it is not empty, a line for each.
+// found returns a list that the document has only if it is not empty, a line for each.
 func found(key, format string, texts []string) []cli.Part {
 	if len(texts) == 0 {
 		return nil
@@ -141,7 +141,7 @@ func found(key, format string, texts []string) []cli.Part {
 	return []cli.Part{lines(format, texts), cli.Record{cli.F(key, "", texts)}}
 }
 
-// connections is what db init says of max_connections.
+// connections returns the text of db init on max_connections.
 func (p place) connections(ctx context.Context) ([]cli.Part, error) {
 	store, err := tables.Open(ctx, p.settings)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"ocspfleet/db/tables"
 )
 
-// groups are the roles of the migrations by the names that --role takes.
+// groups are the roles of the migrations by the values of --role.
 var groups = map[string]db.Role{
 	"responder": db.RoleResponder, "sync": db.RoleSync, "ca": db.RoleCA,
 	"operator": db.RoleOperator, "publisher": db.RolePublisher, "replica": db.RoleReplica,
@@ -96,7 +96,7 @@ func (v *userAdd) Run(ctx context.Context, e *ctl.Either) error {
 	})
 }
 
-// login is one as ocspctl shows it; its kind and site are known at the master alone.
+// login returns a login as ocspctl shows it; only the master knows its kind and site.
 func login(l tables.Account) cli.Record {
 	return cli.Record{
 		cli.F("name", "LOGIN", l.Name), cli.Shown("groups", "GROUP", l.Groups, strings.Join(l.Groups, ",")),

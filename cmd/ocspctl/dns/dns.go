@@ -57,8 +57,7 @@ nothing: responder revoke, suspend and restore do. For a timer.`,
 
 func (check) Run(ctx context.Context, m *ctl.Master) error { return examine(ctx, m, true) }
 
-// examine shows the zone. To check it, the primary confirms each name, and what is wrong is
-// an error.
+// examine shows the zone. With check, the primary confirms each name, and a fault is an error.
 func examine(ctx context.Context, m *ctl.Master, check bool) error {
 	if !m.Config.DNS.Set() {
 		return errors.New("the configuration names no zone: set dns.zone, dns.server, dns.names, dns.key and dns.secret_file (docs/dns.md)")
@@ -85,7 +84,7 @@ func examine(ctx context.Context, m *ctl.Master, check bool) error {
 	return nil
 }
 
-// place is one address of a name, or what is wrong with the name.
+// place is one address of a name, or a fault of the name.
 type place struct {
 	name, fault string
 	at          sites.ZoneRecord
@@ -108,7 +107,7 @@ func places(names []sites.ZoneName) []place {
 	return all
 }
 
-// row is what people read of a place.
+// row returns a place for people.
 func row(p place) cli.Record {
 	if p.fault != "" {
 		return cli.Record{cli.F("", "NAME", p.name), cli.F("", "ADDRESS", nil), cli.F("", "TTL", nil), cli.F("", "SITE", nil), cli.F("", "STATE", "FAULT: "+p.fault)}
@@ -124,8 +123,8 @@ func name(n sites.ZoneName) cli.Record {
 	}
 }
 
-// address is one that a name has, or lacks: then it has no TTL. The sites are those of
-// the roster; none: it is of none.
+// address returns an address that a name has, or lacks: then it has no TTL. The sites are those of
+// the roster; none: it belongs to none.
 func address(r sites.ZoneRecord, there bool) cli.Record {
 	ttl, shown, well := any(nil), "-", "missing"
 	if there {
@@ -137,7 +136,7 @@ func address(r sites.ZoneRecord, there bool) cli.Record {
 	}
 }
 
-// server is an authoritative one; its serial is null where it did not say.
+// server returns an authoritative server; its serial is null if it did not answer.
 func server(s zone.State) cli.Record {
 	fault := ""
 	if s.Err != nil {

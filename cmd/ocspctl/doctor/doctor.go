@@ -34,7 +34,7 @@ type examine struct {
 	Ocspsyncd string `flag:"ocspsyncd-config" help:"look at ocspsyncd, at a site also at the feed and its sources, as <FILE> configures them"`
 }
 
-// Verb is doctor.
+// Verb returns the verb doctor.
 func Verb() cli.Verb { return &examine{Ocspd: settings.OcspdFile, Ocspsyncd: ocspsyncdConfig} }
 
 func (examine) Doc() cli.Doc {
@@ -169,7 +169,7 @@ func readToken(ctx context.Context, p *cli.Program, at config.Token, stateDir st
 // levels are the words for people.
 var levels = map[doctor.Level]string{doctor.OK: "ok", doctor.Warn: "WARN", doctor.Fail: "FAIL"}
 
-// show prints the results; exit code 3 where something is wrong.
+// show prints the results; exit code 3 if something is wrong.
 func show(p *cli.Program, all []doctor.Result) error {
 	counts := map[doctor.Level]int{}
 	var ill []string
@@ -200,7 +200,7 @@ func record(r doctor.Result) cli.Record {
 	return cli.Record{cli.F("check", "", r.Check), cli.F("level", "", string(r.Level)), cli.F("text", "", r.Text), cli.F("fix", "", cli.OrNil(r.Fix))}
 }
 
-// examineZone is what doctor asks of the zone.
+// examineZone asks the zone for doctor.
 func examineZone(ctx context.Context, d config.DNS, now func() time.Time) (string, error) {
 	z, err := settings.OpenZone(d, now)
 	if err != nil {

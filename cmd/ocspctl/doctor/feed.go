@@ -25,11 +25,11 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// ocspsyncdConfig is where ocspsyncd's configuration lies unless doctor is told otherwise.
+// ocspsyncdConfig is the default path of ocspsyncd's configuration.
 const ocspsyncdConfig = "/etc/ocspfleet/ocspsyncd.yaml"
 
-// peekSync reads ocspsyncd's configuration without judging it: ocspsyncd does that (config
-// check --daemon ocspsyncd).
+// peekSync reads ocspsyncd's configuration without checking it: ocspsyncd does that (config check
+// --daemon ocspsyncd).
 func peekSync(file, role string) (config.Ocspsyncd, error) {
 	place := config.DefaultOcspsyncd()
 	text, err := os.ReadFile(file)
@@ -51,7 +51,7 @@ func peekSync(file, role string) (config.Ocspsyncd, error) {
 	return place, nil
 }
 
-// feedOf tells doctor what ocspsyncd is configured to follow, and asks its sources.
+// feedOf reads for doctor what ocspsyncd must follow, and asks its sources.
 func feedOf(ctx context.Context, p *cli.Program, file string, store *sitedb.DB) (found *doctor.Feed, missing string, err error) {
 	place, err := peekSync(file, config.RoleSite)
 	switch {
@@ -93,8 +93,7 @@ func feedOf(ctx context.Context, p *cli.Program, file string, store *sitedb.DB) 
 	return found, "", nil
 }
 
-// publisherOf tells doctor at the master what ocspsyncd is configured to sign, and the key
-// set in force.
+// publisherOf reads for doctor at the master what ocspsyncd must sign, and the key set in force.
 func publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *settings.Settings) (found *doctor.Publisher, missing string, err error) {
 	place, err := peekSync(file, config.RoleMaster)
 	switch {
@@ -121,7 +120,7 @@ func publisherOf(ctx context.Context, file string, store *masterdb.DB, cfg *sett
 	return found, "", nil
 }
 
-// keptKeys opens the newest key set that is kept here.
+// keptKeys opens the newest key set that is stored here.
 func keptKeys(ctx context.Context, store *tables.DB, root note.Verifier) (doctor.FeedKeys, *feed.KeySet) {
 	set, _, err := feed.StoredKeySet(ctx, store, root.Name(), root)
 	if errors.Is(err, db.ErrNotFound) {
@@ -139,7 +138,7 @@ func keptKeys(ctx context.Context, store *tables.DB, root note.Verifier) (doctor
 	return keys, set
 }
 
-// sourceTimeout bounds what one source may take.
+// sourceTimeout bounds the answer of one source.
 const sourceTimeout = 5 * time.Second
 
 // askSource asks a source as ocspsyncd would, for its newest checkpoint, and the
@@ -173,7 +172,7 @@ func askSource(ctx context.Context, p *cli.Program, s config.Source, identity *f
 	if err != nil {
 		return seen
 	}
-	// The newest set is the source's to show: ours may be older.
+	// The source has its newest set: the one here may be older.
 	if theirs, err := client.Keys(ctx); err == nil {
 		if opened, err := feed.OpenKeySet(theirs, root.Name(), root); err != nil {
 			seen.Forged = err

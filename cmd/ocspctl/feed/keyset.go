@@ -146,7 +146,7 @@ func (v *publish) Run(ctx context.Context, m *ctl.Master) error {
 	if head.Epoch != set.Epoch {
 		return fmt.Errorf("key set %d is for epoch %d, this master's is %d: have the root sign one for it", set.Number, set.Epoch, head.Epoch)
 	}
-	// One that does not verify is no reason not to follow it.
+	// The new set may follow one that does not verify.
 	before, _, err := feed.StoredKeySet(ctx, m.Store, root.Name(), root)
 	known := err == nil && before.Number == set.Number && before.Text() == set.Text()
 	if err == nil && !known {
@@ -169,7 +169,7 @@ func (v *publish) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(outcome, cli.Quiet(cli.Object("set", append(r, cli.F("verified", "", false)))), cli.Said(r.Tell))
 }
 
-// lostBy refuses a key set under which corrections would not verify any more.
+// lostBy refuses a key set under which corrections would no longer verify.
 func lostBy(ctx context.Context, store *masterdb.DB, inForce, next *feed.KeySet) error {
 	notes, err := keyset.Corrections(ctx, store)
 	if err != nil {

@@ -17,19 +17,19 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// textOf is a note's text: all before the empty line that the signatures follow.
+// textOf returns a note's text: all before the empty line, which the signatures follow.
 func textOf(signed []byte) string {
 	return string(signed[:bytes.LastIndex(signed, []byte("\n\n"))+1])
 }
 
-// file is one that was read. rows hands out its changes or rows in order; nil: it has none.
+// file is a file that was read. rows returns its changes or rows in order; nil: it has none.
 type file struct {
 	kind   string
 	record cli.Record
 	rows   func(each func(db.Change) error) error
 }
 
-// open finds out what the octets are, and judges them if there is a key set.
+// open finds out the kind of the octets, and verifies them if there is a key set.
 func (r *reader) open(ctx context.Context, raw []byte, now time.Time) (file, error) {
 	text := textOf(raw)
 	first, _, _ := strings.Cut(text, "\n")
@@ -102,8 +102,8 @@ func (r *reader) openSnapshot(ctx context.Context, raw []byte, now time.Time) (f
 	if r.client == nil {
 		rows = nil
 	} else if r.set != nil && !r.Entries {
-		// The chunks are as signed if their hashes are; that they hold the rows that the
-		// manifest counts is the master's word, checked here.
+		// The chunks are as signed if their hashes are; this checks that they have the rows that
+		// the manifest counts.
 		err = rows(func(db.Change) error { return nil })
 	}
 	return file{"snapshot", snapshot(s, now), rows}, err
@@ -146,7 +146,7 @@ func (r *reader) chunks(ctx context.Context, s *feed.Snapshot, tag string, each 
 	return nil
 }
 
-// printEntries prints the changes as NDJSON, whatever --output says.
+// printEntries prints the changes as NDJSON, for any --output.
 func (f file) printEntries(p *cli.Program) error {
 	if f.rows == nil {
 		return cli.Usagef("--entries: a %s from here has none (a segment has; a snapshot by its URL)", f.kind)

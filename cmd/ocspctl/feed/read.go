@@ -112,7 +112,7 @@ func (r *reader) run(ctx context.Context, p *cli.Program) error {
 	return p.Show(append(f.record, cli.F("verified", "", false)), cli.Line("Nothing was verified: ocspctl feed verify does."))
 }
 
-// defaults takes from the configuration what no flag said.
+// defaults takes missing flags from the configuration.
 func (r *reader) defaults(p *cli.Program) error {
 	wantsKey := strings.Contains(r.From, "://") && r.TLSKey == ""
 	if !wantsKey && (!r.verifies || r.root != "") {
@@ -120,7 +120,7 @@ func (r *reader) defaults(p *cli.Program) error {
 	}
 	cfg, err := ctl.Load(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // what is then still missing is asked for by name
+		return nil // a missing value is reported by name later
 	}
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (r *reader) connect() (path string, err error) {
 	return u.Path, err
 }
 
-// openKeys takes the key set that everything is judged by.
+// openKeys opens the key set that verifies everything.
 func (r *reader) openKeys(ctx context.Context) error {
 	root, err := r.verifier()
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *reader) openKeys(ctx context.Context) error {
 	return err
 }
 
-// fetch reads the octets of a file or of what a source serves.
+// fetch reads the octets of a file or from a source.
 func (r *reader) fetch(ctx context.Context, path string) ([]byte, error) {
 	if r.client == nil {
 		info, err := os.Stat(r.From)

@@ -9,7 +9,7 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// checkpoint is a file of the feed, with what is its kind's own.
+// checkpoint returns a file of the feed, with the fields of its kind.
 func checkpoint(kind string, c *feed.Checkpoint, now time.Time, own ...cli.Field) cli.Record {
 	age := now.Sub(c.AsOf).Truncate(time.Second)
 	r := cli.Record{
@@ -47,7 +47,7 @@ func snapshot(s *feed.Snapshot, now time.Time) cli.Record {
 	return checkpoint("snapshot", &s.Checkpoint, now, cli.F("octets", "octets", s.Size()), cli.F("chunks", "chunks", len(s.Chunks)))
 }
 
-// keySet is a key set; answerers sign answers for single serials, correctors corrections.
+// keySet returns a key set; answerers sign answers for single serials, correctors corrections.
 func keySet(k *feed.KeySet, own ...cli.Field) cli.Record {
 	r := append(cli.Record{cli.F("kind", "kind", "keys"), cli.F("origin", "origin", k.Origin), cli.F("epoch", "epoch", k.Epoch), cli.F("keys", "keys", k.Number)}, own...)
 	for _, kind := range []struct {
@@ -82,7 +82,7 @@ func key(k feed.FeedKey) cli.Record {
 	return r
 }
 
-// entry is one line of NDJSON: a certificate's status, or another row with its canonical
+// entry returns one line of NDJSON: a certificate's status, or another row with its canonical
 // bytes. A row of a snapshot has no position.
 func entry(c db.Change) (cli.Record, error) {
 	t, err := db.FeedTableOf(c.Table)

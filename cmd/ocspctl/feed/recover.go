@@ -39,7 +39,7 @@ first, begin the new epoch after (docs/operations.md).`,
 	}
 }
 
-// open returns the source, and what closes it.
+// open returns the source, and a function that closes it.
 func (v *recoverLost) open(ctx context.Context, m *ctl.Master) (recovery.Source, func(), error) {
 	if !strings.Contains(v.From, "://") {
 		site, err := ctl.OpenSite(ctx, v.From)

@@ -56,7 +56,7 @@ func (v *retire) Run(ctx context.Context, m *ctl.Master) error {
 	return cli.Usagef("%q is none of the keys that key set %d names for the feed or for corrections (ocspctl feed show)", v.Verifier, set.Number)
 }
 
-// sealed is the last segment that the key sealed.
+// sealed returns the last segment that the key sealed.
 func (v *retire) sealed(ctx context.Context, m *ctl.Master, _ *feed.KeySet) (*feed.Retired, error) {
 	var last *feed.Retired
 	err := m.Store.SegmentNotes(ctx, func(note []byte) bool { last = feed.SealedBy(v.Verifier, note); return last == nil })
@@ -66,15 +66,15 @@ func (v *retire) sealed(ctx context.Context, m *ctl.Master, _ *feed.KeySet) (*fe
 	return last, err
 }
 
-// corrected is all corrections that the key signed.
+// corrected returns all corrections that the key signed.
 func (v *retire) corrected(ctx context.Context, m *ctl.Master, set *feed.KeySet) (*feed.Retired, error) {
 	notes, err := keyset.Corrections(ctx, m.Store)
 	made := set.MadeBy(v.Verifier, notes)
 	return &made, err
 }
 
-// showRetired writes what a retired key signed as feed keys sign takes it:
-// EPOCH:NUMBER:HASH of a feed key's last segment, COUNT:HASH of corrections.
+// showRetired writes what a retired key signed in the form of feed keys sign: EPOCH:NUMBER:HASH of
+// a feed key's last segment, COUNT:HASH of corrections.
 func showRetired(r *feed.Retired) string {
 	switch {
 	case r == nil:

@@ -8,13 +8,13 @@ import (
 	"ocspfleet/sync/feedhttp"
 )
 
-// asking is how a source of the feed is asked by URL.
+// asking has the flags for a source of the feed at a URL.
 type asking struct {
 	Pin    string `flag:"pin" help:"the <PIN> of the source's TLS key, for a URL"`
 	TLSKey string `flag:"tls-key" help:"ask with the TLS key in <FILE> (default: feed.tls_key_file of the configuration)"`
 }
 
-// dial makes the client of a source, which is known by the pin of its TLS key.
+// dial makes the client of a source, which the pin of its TLS key identifies.
 func (a asking) dial(u *url.URL) (*feedhttp.Client, error) {
 	pin, err := feedhttp.ParsePin(a.Pin)
 	if err != nil {

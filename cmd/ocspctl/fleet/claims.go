@@ -20,8 +20,8 @@ import (
 // claims are certificates that a site's rows, or its memory, have and the master lacks.
 type claims []recovery.Row
 
-// findClaims compares a site's rows with the master, issuer by issuer: their numbers may
-// differ, their keys do not. missing are issuers that the master does not have.
+// findClaims compares a site's rows with the master, issuer by issuer: their numbers may differ,
+// their keys do not. missing are issuers that the master does not have.
 func findClaims(ctx context.Context, master *masterdb.DB, site *sitedb.DB) (all claims, missing []string, err error) {
 	atMaster, err := master.Issuers(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func findClaims(ctx context.Context, master *masterdb.DB, site *sitedb.DB) (all 
 	return all, missing, nil
 }
 
-// borne takes out what the feed's keys signed: it is no claim.
+// borne removes what the feed's keys signed: it is not a claim.
 func (c *claims) borne(h *recovery.History) error {
 	claimed := map[string]db.Status{}
 	key := func(issuer [32]byte, serial db.Serial) string { return string(issuer[:]) + string(serial) }
@@ -105,7 +105,7 @@ func (c *claims) borne(h *recovery.History) error {
 	return err
 }
 
-// split parts permanent revocations from what is only listed.
+// split separates permanent revocations from what is only listed.
 func (c claims) split() (lasting, others []recovery.Row) {
 	for _, row := range c {
 		if row.Status.Permanent() {
@@ -117,7 +117,7 @@ func (c claims) split() (lasting, others []recovery.Row) {
 	return lasting, others
 }
 
-// keptHistory reads what a site has kept of the feed, or says why there is nothing.
+// keptHistory reads a site's stored files of the feed, or says why there are none.
 func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg *settings.Settings, name string) (*recovery.History, string, error) {
 	for _, store := range []feed.KeySetStore{master, site} {
 		notes, err := store.FeedKeySets(ctx)
@@ -147,7 +147,7 @@ func keptHistory(ctx context.Context, master *masterdb.DB, site *sitedb.DB, cfg 
 	return nil, sentence(recovery.ErrUnpublished), nil
 }
 
-// sentence is an error as a line of a report.
+// sentence returns an error as a line of a report.
 func sentence(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:] + "."

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Noun is the command with its verbs, and more that other packages have.
+// Noun is the command with its verbs, and more commands of other packages.
 func Noun(p *cli.Program, more ...*cobra.Command) *cobra.Command {
 	noun := p.Verbs("fleet", "all sites at once",
 		&status{Timeout: 10 * time.Second, MaxAge: sites.DefaultMaxAge}, ctl.AtMaster(&lost{}))

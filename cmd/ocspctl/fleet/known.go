@@ -39,8 +39,8 @@ func (m *masterAway) detail() string {
 	return fmt.Sprintf("the master is away (%v); the sites were asked that it named at %s", m.cause, cli.Stamp(m.at))
 }
 
-// survey asks the sites that the master names; if it is away, those that it named last,
-// and a masterAway comes with them.
+// survey asks the sites on the master's roster; if the master is away, those of the last known
+// roster, and returns a masterAway.
 func survey(ctx context.Context, p *cli.Program, v sites.Surveyor) ([]sites.Status, []doctor.Fork, error) {
 	cfg, err := ctl.Load(p)
 	if err != nil {
@@ -90,7 +90,7 @@ func surveyMaster(ctx context.Context, p *cli.Program, v sites.Surveyor, store *
 	return list, forks, sites.Locate(ctx, store, known.Issuers, list)
 }
 
-// knownFile is where the roster is kept, of this database: a state folder serves several
+// knownFile returns the file with the roster of this database: a state folder serves several
 // configurations.
 func knownFile(c *settings.Settings) (string, error) {
 	dir, err := c.StateFolder()
@@ -101,8 +101,8 @@ func knownFile(c *settings.Settings) (string, error) {
 	return filepath.Join(dir, fmt.Sprintf("roster-%x.json", of[:8])), nil
 }
 
-// keepKnown writes the roster where it is not what was kept; else the file's time alone
-// says that the master was asked, for --follow asks every 2 s.
+// keepKnown writes the roster if it has changed; otherwise only the file's time shows that the
+// master was asked, since --follow asks every 2 s.
 func keepKnown(c *settings.Settings, k sites.Known) error {
 	file, err := knownFile(c)
 	if err != nil {
@@ -125,8 +125,8 @@ func keepKnown(c *settings.Settings, k sites.Known) error {
 	return os.Chtimes(file, at, at)
 }
 
-// lastKnown is what was kept, and when the master was asked last. At is zero in it, so
-// that nobody takes it for the master's word of now.
+// lastKnown returns the stored roster, and when the master was asked last. Its At is zero, so that
+// it does not count as the master's present answer.
 func lastKnown(c *settings.Settings) (k sites.Known, at time.Time, err error) {
 	file, err := knownFile(c)
 	if err != nil {

@@ -41,7 +41,7 @@ one of ocspctl with role: site and any login that may read its database.`,
 	}
 }
 
-// Check wants a certificate by both of its names.
+// Check requires both names of a certificate.
 func (v *lost) Check() error {
 	if (v.Issuer == "") != (v.Serial == "") {
 		return cli.Usagef("--issuer and --serial go together")
@@ -51,7 +51,7 @@ func (v *lost) Check() error {
 
 // losses are what a site knows and the master lost.
 type losses struct {
-	signed   *reentry.Plan  // what ocspctl feed recover enters; nil: nothing signed was found
+	signed   *reentry.Plan  // for ocspctl feed recover; nil: nothing signed was found
 	note     string         // why there is nothing signed
 	lasting  []recovery.Row // permanent revocations: the site's claims
 	unsigned []recovery.Row // good or on hold: only listed
@@ -168,7 +168,7 @@ func (l losses) tell(t *cli.Table, config string) {
 	}
 }
 
-// left is exit code 3 while the master lacks something.
+// left returns exit code 3 while the master lacks something.
 func (l losses) left(entered int64) error {
 	claims := int64(len(l.lasting)) - entered
 	if l.signed == nil && len(l.unsigned)+len(l.missing) == 0 && claims <= 0 {

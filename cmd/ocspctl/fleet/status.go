@@ -72,8 +72,8 @@ func (v *status) Run(ctx context.Context, p *cli.Program) error {
 	return cmp.Or(p.Show(r.parts()...), err)
 }
 
-// follow asks until it is interrupted, which is no error. On a terminal each round is
-// drawn over the last one.
+// follow asks until it is interrupted, which is not an error. On a terminal each round replaces
+// the last one.
 func follow(ctx context.Context, p *cli.Program, s sites.Surveyor) error {
 	p.OneLine = true
 	var last error
@@ -124,7 +124,7 @@ func (r *round) parts() []cli.Part {
 	}
 }
 
-// picture is a round for the screen: when, what is wrong, the sites.
+// picture returns a round for the screen: when, what is wrong, the sites.
 func (r *round) picture(p *cli.Program, wrong error) string {
 	text := "every site is well"
 	if wrong != nil {
@@ -138,8 +138,8 @@ func (r *round) picture(p *cli.Program, wrong error) string {
 	})
 }
 
-// ask asks every site once. Where a site is not well, the error says so beside the
-// round; without a round it could not ask.
+// ask asks every site once. If a site is not well, it returns an error with the round; without a
+// round it could not ask.
 func ask(ctx context.Context, p *cli.Program, s sites.Surveyor) (*round, error) {
 	sites, forks, err := survey(ctx, p, s)
 	away := (*masterAway)(nil)
@@ -147,7 +147,7 @@ func ask(ctx context.Context, p *cli.Program, s sites.Surveyor) (*round, error) 
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err() // answers that were broken off say nothing about the sites
+		return nil, ctx.Err() // interrupted answers say nothing about the sites
 	}
 	var ill []string
 	for _, s := range sites {
@@ -171,9 +171,8 @@ func ask(ctx context.Context, p *cli.Program, s sites.Surveyor) (*round, error) 
 	return r, nil
 }
 
-// site is a site; of several issuers the worst counts. Without an answer it has no
-// position, horizon and budget. A site that is not active has no answers: its state is
-// all there is to say.
+// site returns a site; of several issuers the worst counts. Without an answer it has no position,
+// horizon and budget. A site that is not active has only its state.
 func site(s sites.Status, now time.Time) cli.Record {
 	result, detail := "not_asked", ""
 	var position int64
@@ -218,7 +217,7 @@ func site(s sites.Status, now time.Time) cli.Record {
 	if s.Source() != "" && s.Source() != "master" {
 		mode += " by " + s.Source()
 	}
-	var seen time.Time // when it asked the master for the feed last
+	var seen time.Time // its last request to the master for the feed
 	if s.Feed != nil {
 		seen = s.Feed.SeenAt
 	}
@@ -236,7 +235,7 @@ func site(s sites.Status, now time.Time) cli.Record {
 	}
 }
 
-// times are what an answer tells; nil: it does not.
+// times are the times of an answer; nil: unknown.
 type times struct{ age, horizon, budget, left *time.Duration }
 
 func timesOf(f sites.ProbeResult, now time.Time) times {
@@ -250,7 +249,7 @@ func timesOf(f sites.ProbeResult, now time.Time) times {
 	return t
 }
 
-// worse is the smaller or the greater of two times, either of which may be missing.
+// worse returns the smaller or the greater of two times, either of which may be missing.
 func worse(a, b *time.Duration, smaller bool) *time.Duration {
 	if a == nil || b != nil && (*b < *a) == smaller {
 		return b
@@ -258,7 +257,7 @@ func worse(a, b *time.Duration, smaller bool) *time.Duration {
 	return a
 }
 
-// seconds are whole ones; nil: there are none.
+// seconds returns whole seconds; nil: there are none.
 func seconds(d *time.Duration) any {
 	if d == nil {
 		return nil
@@ -273,7 +272,7 @@ func life(d *time.Duration) string {
 	return cli.Span(d.Truncate(time.Second))
 }
 
-// answer is one of an issuer that the site is certified for.
+// answer returns the answer for one issuer that the site is certified for.
 func answer(f sites.ProbeResult, now time.Time) cli.Record {
 	t := timesOf(f, now)
 	return cli.Record{

@@ -33,8 +33,7 @@ site answers alike. A site serves it once ocspd's configuration pins it, too.`,
 	}
 }
 
-// Check refuses a policy of which the master would not see what is wrong, and reads the
-// certificate.
+// Check refuses a faulty policy if the master would not find the fault, and reads the certificate.
 func (v *add) Check() error {
 	err := checkPolicy(v.settle())
 	if err == nil {
@@ -55,7 +54,7 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 		}
 		issuer.Policy.Version = 1
 		id, err := store.AddIssuer(ctx, issuer, act)
-		if v.Apply { // in a plan it is not known yet
+		if v.Apply { // a plan does not know it yet
 			issuer.ID = id
 		}
 		return true, err
@@ -66,8 +65,8 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 	return m.ShowChange(outcome, cli.Object("issuer", record(issuer)))
 }
 
-// find looks for the issuer, just so, on the master, and takes its number and version
-// from there. That it is there otherwise says the master.
+// find looks for an identical issuer at the master, and takes its number and version from there.
+// The master itself refuses a different one.
 func find(ctx context.Context, store *masterdb.DB, issuer *db.Issuer) (bool, error) {
 	issuers, err := store.Issuers(ctx)
 	for _, there := range issuers {

@@ -11,15 +11,14 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// change is one thing that issuer set changes, and what clients, sites or staff will
-// notice of it.
+// change is one change by issuer set, and its effect on clients, sites or staff.
 type change struct{ what, old, new, notice string }
 
 func (c change) record() cli.Record {
 	return cli.Record{cli.F("what", "WHAT", c.what), cli.F("old", "OLD", c.old), cli.F("new", "NEW", c.new), cli.F("notice", "WHAT WILL BE NOTICED", c.notice)}
 }
 
-// compare lists what differs, with what follows from it.
+// compare lists the differences with their effects.
 func compare(was, is db.Issuer) []change {
 	a, b := was.Policy, is.Policy
 	list := []change{

@@ -18,16 +18,16 @@ func Noun(p *cli.Program) *cobra.Command {
 		ctl.AtMaster(&add{policy: defaults}), ctl.AtMaster(&set{}), ctl.AtMaster(&list{}))
 }
 
-// subject is whose certificate it is, and until when.
+// subject returns the subject and the end of an issuer's certificate.
 func subject(i db.Issuer) (name, notAfter string) {
 	certificate, err := x509.ParseCertificate(i.Certificate)
-	if err != nil { // one bad row hides no other; sites go by the file that they pin
+	if err != nil { // one bad row hides no other; sites use the file that they pin
 		return fmt.Sprintf("UNREADABLE (%v): ocspctl issuer set --cert FILE", err), ""
 	}
 	return certificate.Subject.String(), cli.Stamp(certificate.NotAfter)
 }
 
-// record is an issuer, a line for each field; id 0: it is not there yet.
+// record returns an issuer, a line for each field; id 0: it is not there yet.
 func record(i db.Issuer) cli.Record {
 	name, notAfter := subject(i)
 	p := i.Policy
@@ -41,7 +41,7 @@ func record(i db.Issuer) cli.Record {
 	}
 }
 
-// row is what people read of an issuer in the list.
+// row returns an issuer in the list for people.
 func row(i db.Issuer) cli.Record {
 	name, notAfter := subject(i)
 	return cli.Record{

@@ -8,7 +8,7 @@ import (
 	"ocspfleet/ops/config"
 )
 
-// policy is the flags that say one.
+// policy has the flags of a policy.
 type policy struct {
 	Validity        time.Duration `flag:"validity" help:"how long an answer is valid (1h to 240h)"`
 	Backdate        time.Duration `flag:"backdate" help:"how far thisUpdate lies back, for slow clocks of clients (0 to 1h)"`
@@ -29,7 +29,7 @@ var defaults = policy{
 	NeverIssued: string(db.NeverIssuedUnknown), Profile: string(db.ProfileRevocable),
 }
 
-// onto is a policy with the flags that were given, or with all.
+// onto returns a policy with the given flags, or with all.
 func (f *policy) onto(p db.Policy, all bool) db.Policy {
 	for flag, set := range map[string]func(){
 		"validity":          func() { p.Validity = f.Validity },
@@ -50,7 +50,7 @@ func (f *policy) onto(p db.Policy, all bool) db.Policy {
 	return p
 }
 
-// settle fills the defaults that depend on others. A 0 that was given is a 0.
+// settle sets the defaults that depend on others. A given 0 stays 0.
 func (f *policy) settle() db.Policy {
 	p := f.onto(db.Policy{}, true)
 	if !f.Given.Given("max-staleness") {
@@ -65,8 +65,8 @@ func (f *policy) settle() db.Policy {
 	return p
 }
 
-// checkPolicy refuses what the master does not see of a policy: its bounds are the
-// master's own, and a plan hears of them there.
+// checkPolicy refuses the faults of a policy that the master does not find: the limits are the
+// master's own, and a plan checks them there.
 func checkPolicy(p db.Policy) error {
 	if p.CRLURL != "" && !config.IsCRLURL(p.CRLURL) {
 		return cli.Usagef("--crl-url %q: want http://HOST/PATH, such as http://ocsp.example/crl/NAME (not https: RFC 5280 section 8)", p.CRLURL)

@@ -40,7 +40,7 @@ site follows within a second, without a restart, and signs each answer anew.`,
 	}
 }
 
-// Words take the defaults out of the help: what is not given stays.
+// Words removes the defaults from the help: a flag that is not given changes nothing.
 func (set) Words() []string {
 	return []string{" (default: half of validity)", "", " (default: 1h, at most half of validity)", ""}
 }
@@ -76,8 +76,8 @@ func (v *set) Run(ctx context.Context, m *ctl.Master) error {
 		cli.Below(cli.List("changes", changes, change.record)), cli.Line(""))
 }
 
-// request files a request: what one person makes of the CRL's place decides which
-// certificates a CRL seems to speak of.
+// request files a request: the address of the CRL decides which certificates a CRL seems to cover,
+// so one person must not change it alone.
 func (v *set) request(ctx context.Context, m *ctl.Master, issuer db.IssuerID, changes []change) error {
 	if err := v.WantWhy("a request for another crl_url"); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (v *set) request(ctx context.Context, m *ctl.Master, issuer db.IssuerID, ch
 	return m.ShowChange(ctl.NewRequested(outcome.Action, id, expires), cli.List("changes", changes, change.record), cli.Line(""))
 }
 
-// wanted is the issuer as it is to be. What is not allowed is refused.
+// wanted returns the issuer after the change. It refuses a forbidden change.
 func (v *set) wanted(old db.Issuer, now time.Time) (db.Issuer, error) {
 	next := old
 	next.Policy = v.onto(old.Policy, false)

@@ -31,7 +31,7 @@ way; they answer with responder add.`,
 	}
 }
 
-// Check looks at the site's name.
+// Check checks the site's name.
 func (v *csr) Check() error {
 	if err := db.CheckSite(v.Site); err != nil {
 		return cli.Usagef("%v", err)

@@ -30,7 +30,7 @@ answered looks unused: leave it.`,
 	}
 }
 
-// Run refuses a key in use; what is not known to be out of use is in use.
+// Run refuses a key in use; a key that may be in use counts as in use.
 func (v *remove) Run(ctx context.Context, r *run) error {
 	keys, err := r.token.Keys()
 	if err != nil {

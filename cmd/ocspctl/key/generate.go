@@ -51,8 +51,8 @@ func (v *generate) Run(_ context.Context, r *run) error {
 	return r.ShowChange(cli.NewOutcome("key generate", true, true), cli.Quiet(cli.Object("key", of)), cli.Said(of.Tell))
 }
 
-// chooseKind is the kind of a new key: who verifies what a CA with an RSA key signs may
-// know nothing else than RSA.
+// chooseKind returns the kind of a new key: a client that verifies an RSA CA's signatures may
+// support only RSA.
 func chooseKind(name, daemon string) (hsm.KeyKind, error) {
 	if name != "" {
 		kind, err := hsm.ParseKeyKind(name)

@@ -21,7 +21,7 @@ func Noun(p *cli.Program) *cobra.Command {
 		atToken(&generate{Daemon: settings.OcspdFile}), atToken(&csr{}), atToken(&list{}), atToken(&remove{}), &pin{})
 }
 
-// run is that of a verb at the token of the configuration.
+// run is the run of a verb at the configured token.
 type run struct {
 	*cli.Program
 	token  *hsm.Token
@@ -46,7 +46,7 @@ func atToken(v ctl.Verb[*run]) cli.Verb {
 	})
 }
 
-// record is a key of the token; its ID is CKA_ID, its fingerprint the SHA-256 of the
+// record returns a key of the token; its ID is CKA_ID, its fingerprint the SHA-256 of the
 // SubjectPublicKeyInfo.
 func record(k hsm.KeyInfo) cli.Record {
 	return cli.Record{cli.F("label", "label", k.Label), cli.F("id", "", k.ID), cli.F("kind", "kind", string(k.Kind)), cli.F("fingerprint", "fingerprint", k.Fingerprint)}
@@ -75,7 +75,7 @@ func chooseKey(token *hsm.Token, label string) (hsm.KeyInfo, error) {
 	case len(found) == 0 && len(keys) > 0 && label == "":
 		return hsm.KeyInfo{}, cli.Usagef("the token holds several keys: choose with --label %s", strings.Join(labels, "|"))
 	}
-	odd, err := token.Oddities() // why there is none, or more than one
+	odd, err := token.Oddities() // why there is no key, or more than one
 	if err != nil {
 		return hsm.KeyInfo{}, err
 	}

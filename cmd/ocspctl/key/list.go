@@ -43,7 +43,7 @@ func (list) Run(ctx context.Context, r *run) error {
 	}
 	var known map[[32]byte][]certificate
 	if r.config.Database.DSN != "" && r.config.Role == string(migrations.Site) {
-		if known, err = r.siteCertificates(ctx); err != nil { // the token was what was asked for
+		if known, err = r.siteCertificates(ctx); err != nil { // the verb was asked for the token
 			fmt.Fprintf(r.Stderr, "ocspctl: the certificates were not looked at: %v\n", err)
 		}
 	}
@@ -55,9 +55,8 @@ func (list) Run(ctx context.Context, r *run) error {
 		}))
 }
 
-// info is what a token says of itself: the mechanisms are those that are needed, sessions
-// those that sign at a time, as this program opens it, and most_sessions those that the
-// token allows.
+// info returns what a token reports: the mechanisms are those that are needed, sessions those that
+// sign at a time, as this program opens it, and most_sessions those that the token allows.
 func info(i hsm.TokenInfo) cli.Part {
 	most := "the token tells no limit"
 	if i.MostOpen > 0 {
@@ -72,7 +71,7 @@ func info(i hsm.TokenInfo) cli.Part {
 	return cli.Object("token", of)
 }
 
-// row is a key with its certificates; null: no database was asked.
+// row returns a key with its certificates; null: no database was asked.
 func row(k hsm.KeyInfo, known map[[32]byte][]certificate) cli.Record {
 	certificates, text := any(nil), "not looked at"
 	if known != nil {

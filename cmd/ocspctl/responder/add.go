@@ -79,11 +79,11 @@ func checkLife(life time.Duration) error {
 	return nil
 }
 
-// enrolled is what responder add prints of one issuer.
+// enrolled is the output of responder add for one issuer.
 type enrolled struct {
 	issuance.Rehearsal
 	authority   *issuance.Authority
-	certificate db.ResponderCertificate // none: it is only planned
+	certificate db.ResponderCertificate // zero: only planned
 	file        string
 }
 
@@ -154,7 +154,7 @@ func (v *add) Run(ctx context.Context, m *ctl.Master) error {
 	})
 }
 
-// lintError turns the lint's faults into the error that a plan ends with.
+// lintError turns the lint's faults into a plan's error.
 func lintError(issuer string, faults []string) error {
 	if len(faults) == 0 {
 		return nil
@@ -162,7 +162,7 @@ func lintError(issuer string, faults []string) error {
 	return fmt.Errorf("checking the planned certificate of issuer %q: %s", issuer, strings.Join(faults, "; "))
 }
 
-// enlist puts the site on the roster, as it was asked for.
+// enlist puts the site on the roster, as requested.
 func (v *add) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error {
 	if _, err := store.AddResponder(ctx, v.Site, v.URL, v.Addresses, act); err != nil {
 		return err
@@ -178,8 +178,8 @@ func (v *add) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error 
 	return nil
 }
 
-// enrol has the certificates made that were rehearsed. A CA's signature cannot be taken
-// back: it is no part of what is tried.
+// enrol makes the rehearsed certificates. A CA's signature cannot be taken back: it is not part of
+// the try.
 func (v *add) enrol(ctx context.Context, m *ctl.Master, request *issuance.Request, act db.Act, all []enrolled) error {
 	for i := range all {
 		c, err := issuance.Enrol(ctx, m.Store, all[i].authority, request, v.Life, m.Now(), rand.Reader, act)
@@ -213,8 +213,8 @@ func (e *enrolled) describe(c db.ResponderCertificate, dir string) error {
 	return nil
 }
 
-// tell prints the site with its certificates. The key's fingerprint is to be compared by
-// another way.
+// tell prints the site with its certificates. The key's fingerprint must be compared over another
+// channel.
 func (v *add) tell(m *ctl.Master, request *issuance.Request, all []enrolled) error {
 	parts := []cli.Part{cli.Record{
 		cli.F("site", "site", v.Site), cli.F("url", "url", v.URL), cli.F("key_fingerprint", "key fingerprint", request.KeyHash), cli.F("key_kind", "key kind", request.Kind()),

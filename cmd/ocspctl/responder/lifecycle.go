@@ -18,22 +18,22 @@ import (
 	"ocspfleet/ops/sites"
 )
 
-// lifecycle is what revoke, suspend, restore and leave want to know.
+// lifecycle has the arguments of revoke, suspend, restore and leave.
 type lifecycle struct {
 	cli.Change
 	Site  string `arg:"SITE"`
 	Force bool   `flag:"force" help:"do it even to the last healthy site, and to the last address of a name"`
 }
 
-// turn is one turn of a site's life.
+// turn is one change of a site's state.
 type turn struct {
 	lifecycle
 	m       *ctl.Master
 	reason  db.Reason                                         // of a revocation
 	byHand  bool                                              // its addresses left the DNS by hand
-	publish bool                                              // its addresses are to be in the DNS afterwards
-	steps   func(sites.Lifecycle) []sites.Step                // what is done, in turn
-	rows    func(context.Context, *masterdb.DB, db.Act) error // what the steps do to the master's rows: the one that can be tried
+	publish bool                                              // its addresses must be in the DNS afterwards
+	steps   func(sites.Lifecycle) []sites.Step                // the steps, in order
+	rows    func(context.Context, *masterdb.DB, db.Act) error // the change of the master's rows by the steps, which can be tried
 }
 
 // revoke is responder revoke.
@@ -122,7 +122,7 @@ never stood in the DNS at every name that has addresses of the kind.`,
 	}
 }
 
-// Words say what --force does here.
+// Words returns the text on --force.
 func (restore) Words() []string {
 	return []string{"do it even to the last healthy site, and to the last address of a name", "publish its addresses even if it does not answer by them"}
 }
@@ -195,14 +195,14 @@ func (t turn) run(ctx context.Context) error {
 		if err := t.m.Store.Try(ctx, false, func(store *masterdb.DB) error { return t.rows(ctx, store, act) }); err != nil {
 			return err
 		}
-		// Doing it must not wait for a zone that does not answer.
+		// The change itself must not wait for a zone that does not answer.
 		if run, err = run.Preview(ctx, t.publish); err != nil {
 			return err
 		}
 	}
 	steps := t.steps(run)
 	var failed error
-	if t.Apply { // a step that fails leaves the earlier ones done, and shown
+	if t.Apply { // if a step fails, the earlier ones stay done, and are shown
 		failed = run.Run(ctx, steps, func(sites.Step) {})
 	}
 	if err := t.tell(ctx, steps, failed); err != nil {
@@ -231,12 +231,13 @@ func (t turn) tell(ctx context.Context, steps did, failed error) error {
 	return t.m.Show(append(parts, steps.end(o))...)
 }
 
-// brief is what people read of a certificate of a site that was withdrawn.
+// brief returns a certificate of a withdrawn site for people.
 func (c certificate) brief() cli.Record {
 	return cli.Record{cli.F("", "ISSUER", c.Issuer), cli.F("", "SERIAL", c.Serial), cli.F("", "STATUS", c.status()), cli.F("", "NOT AFTER", c.NotAfter)}
 }
 
-// crlStep issues the CRLs that a withdrawal changes. nil: no CA key is at hand.
+// crlStep returns the step that issues the CRLs that a withdrawal changes; nil: no CA key is at
+// hand.
 func crlStep(ctx context.Context, m *ctl.Master, s site, act db.Act) (func(context.Context) (string, error), error) {
 	names, err := ca.IssuersWithCRL(ctx, m, func(issuer db.Issuer) bool {
 		return slices.ContainsFunc(s.certificates, func(c certificate) bool { return c.Issuer == issuer.Name })

@@ -86,8 +86,8 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 		if err != nil {
 			return err
 		}
-		// The file before the plan is kept: a bundle that was not planned is refused when
-		// it comes back, a planned serial without a bundle is lost.
+		// The file is written before the plan is stored: a bundle that was not planned is refused
+		// when it comes back, but a planned serial without a bundle is lost.
 		err = m.Store.PlanResponderCertificates(ctx, rows, func() error {
 			for i := range list {
 				list[i].Serial = rows[i].Serial.String()
@@ -105,7 +105,7 @@ func (v *bundle) Run(ctx context.Context, m *ctl.Master) error {
 	return shown.Show(m.Program, v.Outcome(true))
 }
 
-// plan draws up the series of each site.
+// plan makes the series of each site.
 func (v *bundle) plan(ctx context.Context, m *ctl.Master, a *issuance.Authority) ([]issuance.BundledCert, []masterdb.Planned, error) {
 	roster, err := m.Store.Responders(ctx)
 	if err != nil {
@@ -140,7 +140,7 @@ func (v *bundle) plan(ctx context.Context, m *ctl.Master, a *issuance.Authority)
 	return list, rows, nil
 }
 
-// enlist puts the one site on the roster, as it was asked for.
+// enlist puts the one site on the roster, as requested.
 func (v *bundle) enlist(ctx context.Context, store *masterdb.DB, act db.Act) error {
 	if v.URL != "" {
 		if _, err := store.AddResponder(ctx, v.Sites[0], v.URL, nil, act); err != nil {
@@ -150,7 +150,7 @@ func (v *bundle) enlist(ctx context.Context, store *masterdb.DB, act db.Act) err
 	return v.feedPin.set(ctx, store, v.Sites[0], act)
 }
 
-// wanted are the sites named, or the active ones that have a certificate of the issuer.
+// wanted returns the named sites, or the active ones that have a certificate of the issuer.
 func (v *bundle) wanted(roster []masterdb.Responder, issuer db.IssuerID) []string {
 	if len(v.Sites) > 0 {
 		return v.Sites

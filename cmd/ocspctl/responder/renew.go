@@ -18,11 +18,10 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// RenewAll is fleet renew.
+// RenewAll returns the verb fleet renew.
 func RenewAll() cli.Verb { return ctl.AtMaster(&renewAll{}) }
 
-// renewal is what both renewing verbs want to know. A life of 0 is that of the last
-// certificate.
+// renewal has the arguments of both renewing verbs. A life of 0 is that of the last certificate.
 type renewal struct {
 	cli.Change
 	Issuers []string      `flag:"issuer" help:"an issuer's <NAME>; may stand several times (default: all)"`
@@ -66,7 +65,7 @@ checked with the CA's key. A new key needs a new request: responder add.`,
 	}
 }
 
-// Check refuses what is no name of a site.
+// Check checks the site's name.
 func (v *renew) Check() error {
 	if err := db.CheckSite(v.Site); err != nil {
 		return cli.Usagef("%v", err)
@@ -76,7 +75,7 @@ func (v *renew) Check() error {
 
 func (v *renew) Run(ctx context.Context, m *ctl.Master) error { return v.renew(ctx, m, v.Site) }
 
-// renewed is one certificate, and what became of it: keep, renew, renewed or refused.
+// renewed is one certificate, and its result: keep, renew, renewed or refused.
 type renewed struct {
 	issuance.Renewal
 	action, detail string
@@ -91,7 +90,7 @@ func (r renewed) record() cli.Record {
 	}
 }
 
-// renew renews the certificates of a site, or those that are due of all.
+// renew renews the certificates of a site, or the due ones of all sites.
 func (v *renewal) renew(ctx context.Context, m *ctl.Master, site string) error {
 	if v.Life != 0 {
 		if err := checkLife(v.Life); err != nil {
@@ -111,7 +110,7 @@ func (v *renewal) renew(ctx context.Context, m *ctl.Master, site string) error {
 	}
 	return ca.AtHand(ctx, m, v.Issuers, func(authorities []*issuance.Authority, elsewhere []db.Issuer, fault error) error {
 		var lines []renewed
-		faults := []error{fault} // the others are renewed all the same
+		faults := []error{fault} // the others are still renewed
 		changed := false
 		for _, one := range issuance.Renewals(roster, authorities, m.Now()) {
 			if site != "" && one.Site != site {
@@ -138,7 +137,7 @@ func (v *renewal) renew(ctx context.Context, m *ctl.Master, site string) error {
 	})
 }
 
-// concerns says whether there is something of an issuer to renew, or it was asked for.
+// concerns says whether an issuer has something to renew, or was named.
 func (v *renewal) concerns(site string, roster []masterdb.Responder, issuer db.Issuer) bool {
 	return slices.Contains(v.Issuers, issuer.Name) || slices.ContainsFunc(roster, func(r masterdb.Responder) bool {
 		return (site == "" || site == r.Name) && r.State == db.ResponderActive &&
@@ -156,7 +155,7 @@ func (r *renewed) do(ctx context.Context, m *ctl.Master, life time.Duration, act
 	return nil
 }
 
-// judge says what is left.
+// judge returns the error for what was not renewed.
 func judge(site string, lines []renewed, elsewhere []db.Issuer) error {
 	var wrong []string
 	if err := ca.Elsewhere("renewal", elsewhere); err != nil {

@@ -39,7 +39,7 @@ func (f feedPin) check() error {
 	return nil
 }
 
-// set writes the pin, that was checked, into the site's row; none: nothing is done.
+// set writes the checked pin into the site's row; without a pin it does nothing.
 func (f feedPin) set(ctx context.Context, store *masterdb.DB, site string, act db.Act) error {
 	if f.Pin == "" {
 		return nil
@@ -51,14 +51,14 @@ func (f feedPin) set(ctx context.Context, store *masterdb.DB, site string, act d
 	return err
 }
 
-// isSiteURL says whether clients can reach a site by it.
+// isSiteURL says whether clients can reach a site by this URL.
 func isSiteURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// withdrawalDNS is the DNS as these verbs use it. What is wrong with it is a fault of its own
-// step alone: a revocation does not wait for it.
+// withdrawalDNS returns the DNS for these verbs. A fault of the DNS is a fault only of its own
+// step: a revocation does not wait for it.
 func withdrawalDNS(m *ctl.Master, force bool) sites.DNS {
 	d := m.Config.DNS
 	dns := sites.DNS{Dry: d.Dry, Force: force, Now: m.Now, Told: func(text string) { fmt.Fprintf(m.Stderr, "ocspctl: dns: %s\n", text) }}
@@ -68,15 +68,15 @@ func withdrawalDNS(m *ctl.Master, force bool) sites.DNS {
 	return dns
 }
 
-// did are the steps of a change of a site's life, as they are shown.
+// did is the list of the steps of a change of a site's state, as they are shown.
 type did []sites.Step
 
 func (d did) done() bool {
 	return !slices.ContainsFunc(d, func(s sites.Step) bool { return s.Fault != "" })
 }
 
-// part is the table of the steps; a result is null where nothing was done, a fault says
-// why the step, or a part of it, could not be done.
+// part returns the table of the steps; a result is null if nothing was done, a fault says why the
+// step, or a part of it, failed.
 func (d did) part() cli.Part { return cli.List("steps", d, step) }
 
 func step(s sites.Step) cli.Record {
@@ -90,7 +90,7 @@ func step(s sites.Step) cli.Record {
 	}
 }
 
-// end is what people read last: the outcome, or that not all of it is done.
+// end returns the last line for people: the outcome, or that not all of it is done.
 func (d did) end(o cli.Outcome) cli.Part {
 	if d.done() {
 		return cli.Said(o.Tell)

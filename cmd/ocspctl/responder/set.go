@@ -71,7 +71,7 @@ func (v *set) Run(ctx context.Context, m *ctl.Master) error {
 	if v.URL != s.URL || len(v.Addresses) > 0 || v.Pin == "" {
 		steps = run.Move(s.Responder, v.URL, addresses)
 	}
-	// Tried first, with apply as well: what the master refuses must not be in the DNS.
+	// Tried first, with --apply as well: what the master refuses must not be in the DNS.
 	if err := m.Store.Try(ctx, false, func(store *masterdb.DB) error {
 		if _, err := store.AddResponder(ctx, v.Site, v.URL, v.Addresses, act); err != nil {
 			return err

@@ -30,7 +30,7 @@ planned for an offline CA, and how its replication stands at the master.`,
 	}
 }
 
-// line is a certificate of the site, or a planned one, as people read it.
+// line is a certificate of the site, or a planned one, for people.
 type line struct{ issuer, serial, status, notBefore, notAfter, left, key string }
 
 func (l line) record() cli.Record {
@@ -54,8 +54,8 @@ func (v *show) Run(ctx context.Context, m *ctl.Master) error {
 		return err
 	}
 	var lines []line
-	lives := map[string]cli.Record{}  // by serial: the part of its life that is left, 1 new, 0 ended
-	best := map[db.IssuerID]float64{} // what the newest has left
+	lives := map[string]cli.Record{}  // by serial: the remaining part of its life, 1 new, 0 ended
+	best := map[db.IssuerID]float64{} // the remaining part of the newest
 	for _, c := range s.certificates {
 		parsed, err := x509.ParseCertificate(c.of.DER)
 		if err != nil {
@@ -90,7 +90,7 @@ func (v *show) Run(ctx context.Context, m *ctl.Master) error {
 	return nil
 }
 
-// replication is what people read of a site's access.
+// replication returns a site's access for people.
 func replication(a masterdb.Access) string {
 	if a.Login == "" {
 		return "no login"
@@ -112,7 +112,7 @@ func (p plan) record() cli.Record {
 	return cli.Record{cli.F("issuer", "", p.issuer), cli.F("serial", "", p.Serial), cli.F("not_before", "", p.NotBefore), cli.F("not_after", "", p.NotAfter)}
 }
 
-// planned is what is planned for the site.
+// planned returns the planned certificates of the site.
 func (v *show) planned(ctx context.Context, m *ctl.Master) ([]plan, error) {
 	all, err := m.Store.PlannedCertificates(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// site is one of the roster, with its certificates as they are shown.
+// site is a site on the roster, with its certificates as they are shown.
 type site struct {
 	masterdb.Responder
 	certificates []certificate
@@ -48,7 +48,7 @@ func readSites(ctx context.Context, m *ctl.Master) ([]site, error) {
 	return all, nil
 }
 
-// find finds one site.
+// find returns one site.
 func find(ctx context.Context, m *ctl.Master, name string) (site, error) {
 	all, err := readSites(ctx, m)
 	if err != nil {
@@ -61,12 +61,12 @@ func find(ctx context.Context, m *ctl.Master, name string) (site, error) {
 	return all[at], nil
 }
 
-// unexpired drops the certificates that have ended.
+// unexpired removes the certificates that have ended.
 func (s *site) unexpired() {
 	s.certificates = slices.DeleteFunc(s.certificates, func(c certificate) bool { return c.left <= 0 })
 }
 
-// record is the site for programs; without a feed pin it may not fetch the feed.
+// record returns the site for programs; without a feed pin it may not fetch the feed.
 func (s site) record() cli.Record {
 	return cli.Record{
 		cli.F("name", "", s.Name), cli.F("url", "", s.URL), cli.F("addresses", "", s.Addresses), cli.F("state", "", s.State),
@@ -74,16 +74,16 @@ func (s site) record() cli.Record {
 	}
 }
 
-// record is the certificate for programs.
+// record returns the certificate for programs.
 func (c certificate) record() cli.Record {
 	return append(c.Certificate.Record(), cli.F("fingerprint", "", c.of.Fingerprint), cli.F("key_fingerprint", "", c.of.KeyHash),
 		cli.F("expired", "", c.left <= 0), cli.F("withheld", "", c.of.Withheld))
 }
 
-// status is a site's certificate in few words.
+// status returns a site's certificate in few words.
 func (c certificate) status() string { return c.Brief() + c.withheld() }
 
-// withheld: from the site, which is suspended (profile br).
+// withheld returns a note if it is withheld from the site, which is suspended (profile br).
 func (c certificate) withheld() string {
 	if c.of.Withheld {
 		return ", withheld"
@@ -132,7 +132,7 @@ type place struct {
 	certificate *certificate
 }
 
-// row is what people read of it.
+// row returns the place for people.
 func (p place) row() cli.Record {
 	issuer, serial, status, until, left := "", "", "no certificate", any(nil), ""
 	if c := p.certificate; c != nil {

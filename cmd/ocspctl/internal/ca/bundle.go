@@ -10,17 +10,16 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// Shown is what the verbs about bundles print: of a bundle its issuer, certificates, CRLs
-// with their place, and what is revoked; and what a verb knows of it besides.
+// Shown is the output of the verbs on bundles: issuer, certificates, CRLs with their place, and
+// revocations of a bundle; and what a verb knows of it besides.
 type Shown struct {
 	issuance.Bundle
 	File    string
-	Keys    []string // key fingerprints of the certificates; none: they are not told
-	Actions []string // what became of each certificate, or CRL; none: nothing yet
+	Keys    []string // key fingerprints of the certificates; none: they are not shown
+	Actions []string // the result for each certificate, or CRL; none: nothing yet
 }
 
-// Show prints it with the outcome. The denied keys and certificates are those of the
-// bundle.
+// Show prints it with the outcome. The denied keys and certificates are those of the bundle.
 func (s Shown) Show(p *cli.Program, o cli.Outcome) error {
 	certificates := cli.List("certificates", indices(s.Certificates), s.certificate)
 	if len(s.Certificates) > 0 {
@@ -38,7 +37,7 @@ func (s Shown) Show(p *cli.Program, o cli.Outcome) error {
 		cli.Said(s.tell))
 }
 
-// tell is what people read of the CRLs and of the deny list.
+// tell prints the CRLs and the deny list for people.
 func (s Shown) tell(t *cli.Table) {
 	if len(s.CRLs) > 0 {
 		t.Line("")
@@ -56,7 +55,7 @@ func (s Shown) tell(t *cli.Table) {
 	}
 }
 
-// certificate is the one at a place; without a serial it is only planned.
+// certificate returns the certificate at a place; without a serial it is only planned.
 func (s Shown) certificate(i int) cli.Record {
 	c, key, action := at(s.Certificates, i), at(s.Keys, i), at(s.Actions, i)
 	return cli.Record{
@@ -66,7 +65,7 @@ func (s Shown) certificate(i int) cli.Record {
 	}
 }
 
-// crl is the one at a place; without a number it is only planned.
+// crl returns the CRL at a place; without a number it is only planned.
 func (s Shown) crl(i int) cli.Record {
 	c := at(s.CRLs, i)
 	return cli.Record{
@@ -75,12 +74,12 @@ func (s Shown) crl(i int) cli.Record {
 	}
 }
 
-// revoked is a certificate that the CRLs of a bundle name.
+// revoked returns a certificate that the CRLs of a bundle name.
 func revoked(e issuance.BundledEntry) cli.Record {
 	return cli.Record{cli.F("serial", "SERIAL", e.Serial), cli.F("revoked_at", "REVOKED AT", e.RevokedAt), cli.F("reason", "REASON", cli.OrNil(e.Reason))}
 }
 
-// Number is a CRL's, a text in JSON; none until it is planned.
+// Number returns a CRL's number, a text in JSON; none until it is planned.
 func Number(n int64) any {
 	if n == 0 {
 		return nil
@@ -88,7 +87,7 @@ func Number(n int64) any {
 	return strconv.FormatInt(n, 10)
 }
 
-// indices are the places of a list.
+// indices returns the places of a list.
 func indices[T any](list []T) []int {
 	all := make([]int, len(list))
 	for i := range all {
@@ -97,7 +96,7 @@ func indices[T any](list []T) []int {
 	return all
 }
 
-// at is the value at a place; none, the zero value.
+// at returns the value at a place, or the zero value if there is none.
 func at[T any](list []T, i int) (v T) {
 	if i < len(list) {
 		v = list[i]
@@ -105,7 +104,7 @@ func at[T any](list []T, i int) (v T) {
 	return v
 }
 
-// orNull is no value where there are no records.
+// orNull returns null if there are no records.
 func orNull(records []cli.Record) any {
 	if len(records) == 0 {
 		return nil
@@ -119,7 +118,7 @@ type Signed struct {
 	Path string `arg:"BUNDLE"`
 }
 
-// Opened is such a bundle, and whose it is.
+// Opened is a bundle that was read, with its issuer.
 type Opened struct {
 	issuance.Bundle
 	CA  *issuance.Authority // without its key
@@ -144,8 +143,8 @@ func (s *Signed) Open(ctx context.Context, m *ctl.Master) (o Opened, err error) 
 	return o, err
 }
 
-// Pool is what the two verbs about a CA's serials print. spare is how many the master has
-// afterwards; nil: nobody looked.
+// Pool prints the result of the two verbs on a CA's serials. spare is how many the master has
+// afterwards; nil: unknown.
 func Pool(p *cli.Program, o cli.Outcome, issuer, file string, count int, spare *int64) error {
 	return p.ShowChange(o,
 		cli.Quiet(cli.Record{cli.F("issuer", "", issuer), cli.F("count", "", count), cli.F("spare", "", spare), cli.F("file", "", file)}),

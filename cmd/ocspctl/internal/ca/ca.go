@@ -12,8 +12,8 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// With takes up the CA keys of the issuers named, or of all that the master has, and lets
-// do sign with them. It fails before anything is signed if one is not at hand.
+// With opens the CA keys of the named issuers, or of all that the master has, and calls do to sign
+// with them. It fails before any signature if a key is not at hand.
 func With(ctx context.Context, m *ctl.Master, names []string, do func([]*issuance.Authority) error) error {
 	return AtHand(ctx, m, names, func(authorities []*issuance.Authority, elsewhere []db.Issuer, fault error) error {
 		if fault == nil && len(elsewhere) > 0 {
@@ -26,8 +26,8 @@ func With(ctx context.Context, m *ctl.Master, names []string, do func([]*issuanc
 	})
 }
 
-// AtHand is With for a verb that goes on without some: do is told, too, which issuers
-// have their key elsewhere, and why keys that belong here were not taken up.
+// AtHand is With for a verb that can do without some keys: do also gets the issuers whose key is
+// elsewhere, and why keys that belong here were not opened.
 func AtHand(ctx context.Context, m *ctl.Master, names []string, do func(at []*issuance.Authority, elsewhere []db.Issuer, fault error) error) error {
 	issuers, err := ctl.IssuersNamed(ctx, m.Store, names)
 	if err != nil {
@@ -53,7 +53,8 @@ func AtHand(ctx context.Context, m *ctl.Master, names []string, do func(at []*is
 	return errors.Join(do(authorities, elsewhere, errors.Join(faults...)), keys.Close())
 }
 
-// Elsewhere is what the verbs end with that did all they could; nil: that was all.
+// Elsewhere returns the final error of a verb that could not act for some issuers; nil: it acted
+// for all.
 func Elsewhere(action string, issuers []db.Issuer) error {
 	if len(issuers) == 0 {
 		return nil
@@ -65,8 +66,8 @@ func Elsewhere(action string, issuers []db.Issuer) error {
 	return cli.Wrongf("no %s for %s: their CA keys are not in this configuration (issuers.NAME); --issuer chooses those that are", action, strings.Join(names, ", "))
 }
 
-// IssuersWithCRL are the names of those whose CA signs CRLs by this configuration; of,
-// unless nil, picks among them.
+// IssuersWithCRL returns the names of the issuers whose CA signs CRLs by this configuration; of,
+// unless nil, selects among them.
 func IssuersWithCRL(ctx context.Context, m *ctl.Master, of func(db.Issuer) bool) ([]string, error) {
 	issuers, err := m.Store.Issuers(ctx)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// WriteFile writes what travels between CA and master. A signed series is worth stealing
-// until its last end, so its file is its owner's alone.
+// WriteFile writes a file for the way between CA and master. A signed series is worth stealing
+// until its last end, so only its owner can read the file.
 func WriteFile(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
@@ -27,7 +27,7 @@ func WriteFile(path string, v any) error {
 // maxBundle is room for the longest series of the longest CRLs, in octets.
 const maxBundle = 16 << 20
 
-// ReadFile reads what came from the CA, or goes there. what names it in errors.
+// ReadFile reads a file from the CA, or for it. what names it in errors.
 func ReadFile(p *cli.Program, path, what string, v any) error {
 	raw, err := ctl.ReadAtMost(path, maxBundle)
 	if err != nil {

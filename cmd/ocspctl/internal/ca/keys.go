@@ -18,14 +18,14 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// Keys opens each token once, however many issuers' keys lie in it.
+// Keys opens each token once, for all issuers with keys in it.
 type Keys struct {
 	program *cli.Program
 	config  *settings.Settings
 	tokens  map[config.Token]*hsm.Token
 }
 
-// NewKeys opens nothing yet.
+// NewKeys returns Keys with no token open.
 func NewKeys(p *cli.Program, c *settings.Settings) *Keys {
 	return &Keys{program: p, config: c, tokens: map[config.Token]*hsm.Token{}}
 }
@@ -39,7 +39,7 @@ func (k *Keys) Close() error {
 	return errors.Join(faults...)
 }
 
-// authority takes up one CA.
+// authority opens one CA.
 func (k *Keys) authority(ctx context.Context, issuer db.Issuer, at config.CA) (*issuance.Authority, error) {
 	fail := func(err error) (*issuance.Authority, error) {
 		return nil, fmt.Errorf("taking up the CA of issuer %q: %w", issuer.Name, err)

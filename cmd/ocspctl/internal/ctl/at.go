@@ -17,10 +17,10 @@ type Verb[R any] interface {
 	Run(ctx context.Context, r R) error
 }
 
-// Checker is a verb that looks at its flags before anything is opened.
+// Checker is a verb that checks its flags before anything is opened.
 type Checker interface{ Check() error }
 
-// At opens something for a verb, and closes it after.
+// At opens something for a verb, and closes it afterwards.
 func At[R any](v Verb[R], open func(ctx context.Context, p *cli.Program, c *settings.Settings) (R, func() error, error)) cli.Verb {
 	return at[R]{v, open}
 }
@@ -51,7 +51,7 @@ func (a at[R]) Run(ctx context.Context, p *cli.Program) error {
 	return errors.Join(a.verb.Run(ctx, r), done())
 }
 
-// closing closes a database, which has nothing to say of it.
+// closing returns a function that closes a database, without an error.
 func closing(store database) func() error {
 	return func() error {
 		store.Close()

@@ -17,12 +17,12 @@ type Certificate struct {
 	Reason    *string `json:"reason"` // a name of RFC 5280
 }
 
-// NeverIssued is the status of a serial that the master does not know.
+// NeverIssued returns the status of a serial that the master does not know.
 func NeverIssued(issuer string, serial db.Serial) Certificate {
 	return Certificate{Issuer: issuer, Serial: serial.String(), Status: "never_issued"}
 }
 
-// ShowStatus is the status of a certificate that the master knows.
+// ShowStatus returns the status of a certificate that the master knows.
 func ShowStatus(issuer string, serial db.Serial, s db.Status) Certificate {
 	c := Certificate{
 		Issuer: issuer, Serial: serial.String(), Status: "good",
@@ -34,7 +34,7 @@ func ShowStatus(issuer string, serial db.Serial, s db.Status) Certificate {
 	return c
 }
 
-// Record is the certificate, a line for each field.
+// Record returns the certificate, a line for each field.
 func (c Certificate) Record() cli.Record {
 	r := cli.Record{
 		cli.F("issuer", "issuer", c.Issuer), cli.F("serial", "serial", c.Serial),
@@ -47,7 +47,7 @@ func (c Certificate) Record() cli.Record {
 	return append(r, cli.F("reason", "", c.Reason))
 }
 
-// Brief is the status in one cell.
+// Brief returns the status in one cell.
 func (c Certificate) Brief() string {
 	switch {
 	case c.Status == "never_issued":

@@ -7,7 +7,7 @@ import (
 	"ocspfleet/db/masterdb"
 )
 
-// Limit is what the fleet's hourly limit says to an import.
+// Limit is the result of the fleet's hourly limit for an import.
 type Limit struct {
 	Counted   int64 `json:"counted"`              // revocations of certificates that are good at the master
 	PerHour   int64 `json:"revocations_per_hour"` // of one login
@@ -18,8 +18,8 @@ type Limit struct {
 	Refused error `json:"-"` // what the master says then
 }
 
-// LimitOf has the master judge all of an import's revocations as if they were one
-// transaction, so that it does not break off in its midst.
+// LimitOf checks all of an import's revocations as if they were one transaction, so that it does
+// not stop in the middle.
 func LimitOf(ctx context.Context, store *masterdb.DB, counted int64) (Limit, error) {
 	l, err := store.Limit(ctx)
 	if err != nil {

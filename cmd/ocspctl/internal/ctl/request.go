@@ -13,7 +13,7 @@ type Requested struct {
 	ExpiresAt *string `json:"expires_at"` // until when it can be approved
 }
 
-// NewRequested is the outcome of a request that was filed; id 0: only planned.
+// NewRequested returns the outcome of a request that was filed; id 0: only planned.
 func NewRequested(action string, id int64, expires time.Time) Requested {
 	if id == 0 {
 		return Requested{Outcome: cli.NewOutcome(action, false, true)}
@@ -21,12 +21,12 @@ func NewRequested(action string, id int64, expires time.Time) Requested {
 	return Requested{cli.NewOutcome(action, true, false), &id, cli.StampOrNil(expires)}
 }
 
-// Fields are the outcome's, with the request.
+// Fields returns the outcome's fields, with the request.
 func (r Requested) Fields() cli.Record {
 	return append(r.Outcome.Fields(), cli.F("request", "", r.Request), cli.F("expires_at", "", r.ExpiresAt))
 }
 
-// Tell says what is to be done next.
+// Tell prints what to do next.
 func (r Requested) Tell(t *cli.Table) {
 	if r.Request == nil {
 		t.Line("Nothing was done: this is the plan. --apply files a request for a second approver.")

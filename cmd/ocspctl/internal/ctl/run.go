@@ -27,15 +27,15 @@ func Load(p *cli.Program) (*settings.Settings, error) {
 	return &c, nil
 }
 
-// database is the master's, a site's, or what both have.
+// database is the master's, a site's, or the common part of both.
 type database interface {
 	Ping(ctx context.Context) error
 	CheckSchema(ctx context.Context, role string) error
 	Close()
 }
 
-// Open opens the database of the configuration, which must be of the role, and refuses a
-// schema that this program does not know. open is that of the role.
+// Open opens the database of the configuration, which must have the role, and refuses a schema
+// that this program does not know. open is the role's.
 func Open[T database](ctx context.Context, c *settings.Settings, role migrations.Role, open func(context.Context, tables.Config) (T, error)) (T, error) {
 	var none T
 	if err := c.WantRole(role); err != nil {
@@ -60,7 +60,7 @@ func OpenMaster(ctx context.Context, c *settings.Settings) (*masterdb.DB, error)
 	return Open(ctx, c, migrations.Master, masterdb.Open)
 }
 
-// OpenSite opens the database of another configuration, a site's.
+// OpenSite opens the site's database of another configuration.
 func OpenSite(ctx context.Context, path string) (*sitedb.DB, error) {
 	c, err := Load(&cli.Program{ConfigPath: path})
 	if err != nil {
@@ -69,14 +69,14 @@ func OpenSite(ctx context.Context, path string) (*sitedb.DB, error) {
 	return Open(ctx, c, migrations.Site, sitedb.Open)
 }
 
-// Act names for the audit who does it, and why.
+// Act returns the user and the reason for the audit.
 func Act(c cli.Change) (db.Act, error) {
 	user, err := cli.User()
 	return db.Act{User: user, Why: c.Why}, err
 }
 
-// Try does a change of the master's rows in one transaction, which is rolled back unless
-// --apply is given: so the plan is the act itself. do says whether it changes something.
+// Try makes a change of the master's rows in one transaction, which is rolled back unless --apply
+// is given: so the plan is the act itself. do says whether it changes something.
 func (m *Master) Try(ctx context.Context, c cli.Change, do func(*masterdb.DB, db.Act) (changed bool, err error)) (cli.Outcome, error) {
 	act, err := Act(c)
 	if err != nil {
@@ -114,7 +114,7 @@ func IssuerNamed(ctx context.Context, store *masterdb.DB, name string) (db.Issue
 	return db.Issuer{}, fmt.Errorf("there is no issuer %q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// IssuersNamed finds the issuers named, each once, or all.
+// IssuersNamed returns the named issuers, each once, or all.
 func IssuersNamed(ctx context.Context, store *masterdb.DB, names []string) ([]db.Issuer, error) {
 	if len(names) == 0 {
 		issuers, err := store.Issuers(ctx)
@@ -136,5 +136,5 @@ func IssuersNamed(ctx context.Context, store *masterdb.DB, names []string) ([]db
 	return issuers, nil
 }
 
-// Mark is N:HASH of an entry of the audit, for audit verify --mark.
+// Mark returns N:HASH of an entry of the audit, for audit verify --mark.
 func Mark(m auditchain.Mark) string { return fmt.Sprintf("%d:%x", m.N, m.Hash) }

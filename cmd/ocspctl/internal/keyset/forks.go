@@ -11,8 +11,8 @@ import (
 	"ocspfleet/sync/feed"
 )
 
-// Forks are the contradictions that sites have handed in, as the pinned root's newest key
-// set judges them; those that a ban has ended are left out.
+// Forks returns the contradictions that sites have reported, checked by the pinned root's newest
+// key set; it leaves out those that a ban has ended.
 func Forks(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) ([]doctor.Fork, error) {
 	root, err := cfg.Feed.Verifier()
 	if err != nil {
@@ -31,13 +31,13 @@ func Forks(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) ([]d
 	return forks, nil
 }
 
-// ForkRecord is a fork for programs: the site found it; proven says that keys of this
-// master signed both histories.
+// ForkRecord returns a fork for programs: the site found it; proven says that keys of this master
+// signed both histories.
 func ForkRecord(f doctor.Fork) cli.Record {
 	return cli.Record{cli.F("id", "", f.ID), cli.F("at", "", f.At), cli.F("site", "", f.From), cli.F("why", "", f.Why), cli.F("proven", "", f.Proven)}
 }
 
-// ForkText is a fork for people.
+// ForkText returns a fork for people.
 func ForkText(f doctor.Fork) string {
 	if f.Proven {
 		return fmt.Sprintf("FORK %d: keys of this master signed two histories; site %s found at %s: %s", f.ID, f.From, cli.Stamp(f.At), f.Why)

@@ -24,7 +24,7 @@ func InForce(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) (*
 	return set, err
 }
 
-// Corrections are the notes of all corrections of the master.
+// Corrections returns the notes of all corrections of the master.
 func Corrections(ctx context.Context, store *masterdb.DB) ([][]byte, error) {
 	var notes [][]byte
 	err := store.Corrections(ctx, func(c db.Correction) error {
@@ -34,7 +34,7 @@ func Corrections(ctx context.Context, store *masterdb.DB) ([][]byte, error) {
 	return notes, err
 }
 
-// Unbelieved counts the master's corrections, and those that no site believes.
+// Unbelieved counts the master's corrections, and those that no site accepts.
 func Unbelieved(ctx context.Context, store *masterdb.DB, cfg *settings.Settings) (all, unbelieved int, err error) {
 	set, err := InForce(ctx, store, cfg)
 	if err != nil {
@@ -44,10 +44,10 @@ func Unbelieved(ctx context.Context, store *masterdb.DB, cfg *settings.Settings)
 	return len(notes), set.Unbelieved(notes), err
 }
 
-// ErrNotAsSigned is what was read and is not what the feed's keys signed.
+// ErrNotAsSigned says that the data read is not what the feed's keys signed.
 var ErrNotAsSigned = errors.New("it is not what was signed")
 
-// Forged says whether what was read was found wrong, as against not read.
+// Forged says whether the data was read and found wrong; false if it could not be read.
 func Forged(err error) bool {
 	for _, wrong := range []error{feed.ErrForged, feed.ErrEpoch, feed.ErrNewerKeys, ErrNotAsSigned} {
 		if errors.Is(err, wrong) {
@@ -57,7 +57,7 @@ func Forged(err error) bool {
 	return false
 }
 
-// Judged is exit code 3 for what was read and found wrong.
+// Judged returns exit code 3 for data that was read and found wrong.
 func Judged(err error) error {
 	if Forged(err) {
 		return cli.Wrongf("%v", err)

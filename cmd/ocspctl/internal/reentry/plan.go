@@ -10,8 +10,8 @@ import (
 	"ocspfleet/sync/recovery"
 )
 
-// Row is one certificate that the master lost: what entering it does, what the master
-// says, and the site whose own it is.
+// Row returns one certificate that the master lost: the effect of entering it, the master's
+// status, and the site that owns it.
 func Row(row recovery.Row) cli.Record {
 	return append(status(row).Record(), cli.F("effect", "", row.Effect), cli.F("here", "", cli.OrNil(here(row))), cli.F("site", "", cli.OrNil(row.Site)))
 }
@@ -20,7 +20,7 @@ func status(row recovery.Row) ctl.Certificate {
 	return ctl.ShowStatus(row.Issuer.Name, row.Serial, row.Status)
 }
 
-// here is what the master says; empty: nothing.
+// here returns the master's status; empty: none.
 func here(row recovery.Row) string {
 	if row.Here.NotAfter.IsZero() {
 		return ""
@@ -31,7 +31,7 @@ func here(row recovery.Row) string {
 // shown bounds a table; --output json has all.
 const shown = 100
 
-// Header names the columns of TellRows.
+// Header prints the columns of TellRows.
 func Header(t *cli.Table) { t.Row("ISSUER", "SERIAL", "BECOMES", "AT", "REASON", "HERE") }
 
 // TellRows shows certificates that the master lost.
@@ -55,7 +55,7 @@ func (p Plan) correction(c db.Correction) ctl.Certificate {
 	return ctl.ShowStatus(p.History.Issuers[c.IssuerID].Name, c.Serial, db.Status{Revoked: true, RevokedAt: c.RevokedAt, Reason: db.ReasonNone})
 }
 
-// Fields are all that was found.
+// Fields returns all findings.
 func (p Plan) Fields() cli.Record {
 	counts, at := p.Recovery.Counts(), p.History.Checkpoint
 	return cli.Record{
@@ -74,7 +74,7 @@ func (p Plan) Fields() cli.Record {
 	}
 }
 
-// Tell shows what is lost, and names the command that mends what certificates do not say.
+// Tell shows what is lost, and names the command that restores what certificates do not include.
 func (p Plan) Tell(t *cli.Table) {
 	counts, at := p.Recovery.Counts(), p.History.Checkpoint
 	t.Row("from", p.Recovery.From)

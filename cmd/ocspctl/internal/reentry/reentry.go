@@ -12,16 +12,16 @@ import (
 	"ocspfleet/sync/recovery"
 )
 
-// Sum names batches in one word, for two persons to compare.
+// Sum returns one word for batches, for two persons to compare.
 func Sum(batches []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(batches, "\n")))
 	return hex.EncodeToString(sum[:16])
 }
 
-// Outcome is what became of rows that were lost.
+// Outcome is the result for lost rows.
 type Outcome struct {
 	ctl.Requested
-	Agreed  bool   // by two persons
+	Agreed  bool   // two persons agreed
 	Entered int64  // certificates
 	Sum     string // names exactly these certificates; empty: there are none
 	Limit   ctl.Limit
@@ -65,7 +65,7 @@ func Enter(ctx context.Context, store *masterdb.DB, r masterdb.Recovery, rows []
 		}
 		return o, err
 	}
-	if o.Limit.Refused != nil { // else it would break off in its midst
+	if o.Limit.Refused != nil { // otherwise it would stop in the middle
 		return o, o.Limit.Refused
 	}
 	for _, b := range r.Batches {
@@ -78,12 +78,12 @@ func Enter(ctx context.Context, store *masterdb.DB, r masterdb.Recovery, rows []
 	return o, nil
 }
 
-// Fields are the request's, with what was entered.
+// Fields returns the request's fields, with what was entered.
 func (o Outcome) Fields() cli.Record {
 	return append(o.Requested.Fields(), cli.F("agreed", "", o.Agreed), cli.F("entered", "", o.Entered), cli.F("sum", "", o.Sum), cli.F("limit", "", o.Limit))
 }
 
-// Tell says what was done, and what is to be done next.
+// Tell prints what was done, and what to do next.
 func (o Outcome) Tell(t *cli.Table) {
 	if o.Sum == "" {
 		return

@@ -11,8 +11,8 @@ import (
 	"ocspfleet/ops/zone"
 )
 
-// The bounds of ttl: shorter ones burden the zone's servers for nothing, longer ones
-// keep a site that was broken into among the clients.
+// The limits of ttl: shorter ones burden the zone's servers for nothing, longer ones keep a site
+// with an attacker among the clients.
 const (
 	leastTTL = 30 * time.Second
 	mostTTL  = time.Hour

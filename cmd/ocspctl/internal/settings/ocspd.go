@@ -9,10 +9,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// OcspdFile is where ocspd's configuration lies unless ocspctl is told otherwise.
+// OcspdFile is the default path of ocspd's configuration.
 const OcspdFile = "/etc/ocspfleet/ocspd.yaml"
 
-// PeekOcspd reads ocspd's configuration without judging it: ocspd does that (config check
+// PeekOcspd reads ocspd's configuration without checking it: ocspd does that (config check
 // --daemon ocspd).
 func PeekOcspd(file string) (config.Ocspd, error) {
 	place := config.DefaultOcspd()

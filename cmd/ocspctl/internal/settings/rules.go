@@ -9,7 +9,7 @@ import (
 	"ocspfleet/ops/issuance"
 )
 
-// Rules are what the CA agrees to sign.
+// Rules returns what the CA agrees to sign.
 func Rules(c config.CA) issuance.Rules {
 	return issuance.Rules{
 		Profile: db.Profile(cmp.Or(c.Profile, string(db.ProfileRevocable))), MaxLife: cmp.Or(c.MaxLife, certprofile.DefaultLife),
@@ -18,5 +18,5 @@ func Rules(c config.CA) issuance.Rules {
 	}
 }
 
-// Ledger is the folder in which the CA remembers what it signed.
+// Ledger returns the folder with the CA's memory of what it signed.
 func Ledger(c config.CA) *issuance.State { return issuance.OpenState(cmp.Or(c.State, c.Key+".state")) }

@@ -13,12 +13,12 @@ import (
 	"ocspfleet/ops/config"
 )
 
-// Settings is the file, and what is made of it.
+// Settings is the content of the configuration file.
 type Settings struct {
 	config.Ocspctl `yaml:",inline"`
 }
 
-// Check adds what only the rooms know that the keys are for.
+// Check adds the checks of the packages that use the keys.
 func (c *Settings) Check(report func(key, problem string)) {
 	c.Ocspctl.Check(report)
 	for name, ca := range c.Issuers {
@@ -27,7 +27,7 @@ func (c *Settings) Check(report func(key, problem string)) {
 	checkDNS(c.DNS, report)
 }
 
-// WantRole says when the database is not of that role.
+// WantRole returns an error if the database has another role.
 func (c *Settings) WantRole(role migrations.Role) error {
 	switch {
 	case c.Database.DSN == "":
@@ -38,18 +38,18 @@ func (c *Settings) WantRole(role migrations.Role) error {
 	return nil
 }
 
-// DatabaseSettings are for opening the database.
+// DatabaseSettings returns the settings for opening the database.
 func (c *Settings) DatabaseSettings() tables.Config {
 	return tables.Config{DSN: c.Database.DSN, PasswordFile: c.Database.PasswordFile, MaxConns: 2, Application: "ocspctl"}
 }
 
-// StateFolder is where refused PINs are remembered.
+// StateFolder returns the folder that records refused PINs.
 func (c *Settings) StateFolder() (string, error) {
 	if dir := cmp.Or(c.StateDir, boot.StateDirectory()); dir != "" {
 		return dir, nil
 	}
 	base := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(base) { // XDG Base Directory Specification: a relative one is to be ignored
+	if !filepath.IsAbs(base) { // XDG Base Directory Specification: ignore a relative path
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return "", fmt.Errorf("looking for a folder to remember a refused PIN in: set state_dir: %w", err)

@@ -7,7 +7,7 @@ import (
 	"ocspfleet/ops/config"
 )
 
-// Token is for opening a token: ocspctl makes one call at a time.
+// Token returns the settings for opening a token: ocspctl makes one call at a time.
 func Token(t config.Token, stateDir string) (tokenconf.Config, error) {
 	if t.URI == "" {
 		return tokenconf.Config{}, errors.New("the configuration has no token: set token.uri")
