@@ -6,7 +6,8 @@
 // every key. Checks that need another package, for example of a pin or a proxy, are added by
 // the program that links it; package boot reads the files strictly.
 //
-// It promises: each key and each default is defined once. The manual pages are made from the
+// It promises: each key is defined once. A key that is left empty may have its default in the
+// package that uses it (sync/pull and sync/logical have such). The manual pages are made from the
 // comments of these types.
 //
 // Read common.go, ocspd.go, ocspsyncd.go with feed.go, ocspctl.go with ca.go and dns.go.
